@@ -1,0 +1,76 @@
+"""Declarative architecture search for Tokens-to-Token vision transformers.
+
+A YAML spec goes in, a better YAML spec comes out:
+
+    >>> import t2tbuild
+    >>> spec = t2tbuild.load_spec("t2t_vit_14")
+    >>> t2tbuild.predict_cost(spec.model).macs
+    4800254784
+    >>> model = t2tbuild.build_model(spec.model)
+    >>> t2tbuild.measure_cost(model).params
+    21545550
+
+Importing this package imports neither torch nor timm: each public name is loaded when it is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from t2tbuild.build import build_model
+    from t2tbuild.cost import Cost, PartCost, measure_cost, predict_cost
+    from t2tbuild.errors import T2TBuildError
+    from t2tbuild.search import SearchResult, search
+    from t2tbuild.spec import ModelSpec, SearchSpec, Spec, load_search_spec, load_spec, write_spec
+    from t2tbuild.train import TrainResult, train
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Cost",
+    "ModelSpec",
+    "PartCost",
+    "SearchResult",
+    "SearchSpec",
+    "Spec",
+    "T2TBuildError",
+    "TrainResult",
+    "__version__",
+    "build_model",
+    "load_search_spec",
+    "load_spec",
+    "measure_cost",
+    "predict_cost",
+    "search",
+    "train",
+    "write_spec",
+]
+
+_HOME = {
+    "Cost": "t2tbuild.cost",
+    "ModelSpec": "t2tbuild.spec",
+    "PartCost": "t2tbuild.cost",
+    "SearchResult": "t2tbuild.search",
+    "SearchSpec": "t2tbuild.spec",
+    "Spec": "t2tbuild.spec",
+    "T2TBuildError": "t2tbuild.errors",
+    "TrainResult": "t2tbuild.train",
+    "build_model": "t2tbuild.build",
+    "load_search_spec": "t2tbuild.spec",
+    "load_spec": "t2tbuild.spec",
+    "measure_cost": "t2tbuild.cost",
+    "predict_cost": "t2tbuild.cost",
+    "search": "t2tbuild.search",
+    "train": "t2tbuild.train",
+    "write_spec": "t2tbuild.spec",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 't2tbuild' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,107 @@
+"""The judge: fvcore counts the built module."""
+
+import logging
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+with warnings.catch_warnings():  # fvcore still decorates with torch.jit.script, which is deprecated
+    warnings.simplefilter("ignore", FutureWarning)
+    from fvcore.nn import FlopCountAnalysis
+
+from torch import nn
+
+from t2tbuild.cost.model import Cost, PartCost
+from t2tbuild.errors import CostError
+from t2tbuild.spec.layout import Part
+
+# Operators of our models that DESIGN's convention counts as nothing: element-wise work, sums, and moving data about.
+FREE = frozenset(
+    f"aten::{name}"
+    for name in (
+        "add add_ bernoulli_ div div_ dropout exp expand_as gelu im2col mul neg new_empty pow rsub softmax sqrt square sub "
+        "sum unflatten"
+    ).split()
+)
+
+
+def measure_cost(model: nn.Module) -> Cost:
+    """Count a model that `build_model` made, in eval mode, on one image, with fvcore.
+
+    Parts are `model.parts`. Raises CostError on an operator that is neither counted nor known to be free, and when the
+    parts do not add up to the whole.
+
+        >>> from t2tbuild import build_model, load_spec
+        >>> measure_cost(build_model(load_spec("t2t_vit_7", ["model.image_size=64"]).model)).trainable_params
+        4255694
+    """
+    analysis = _analyse(model)
+    strange = {name: count for name, count in analysis.unsupported_ops().items() if name not in FREE}
+    if strange:
+        raise CostError(f"fvcore cannot count {', '.join(sorted(strange))}; the total would be too low")
+    by_module: Counter[str] = analysis.by_module()
+    params = {name: parameter.numel() for name, parameter in model.named_parameters()}
+    rows: tuple[Part, ...] = model.parts  # type: ignore[assignment]
+    parts = tuple(
+        PartCost(
+            name=row.name,
+            grid=row.grid,
+            tokens=row.tokens,
+            channels=row.channels,
+            params=sum(count for name, count in params.items() if _belongs(name, row)),
+            macs=sum(by_module[module] for module in row.modules),
+        )
+        for row in rows
+    )
+    total = Cost(
+        params=sum(params.values()),
+        trainable_params=sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
+        macs=by_module[""],
+        parts=parts,
+    )
+    if sum(part.macs for part in parts) != total.macs or sum(part.params for part in parts) != total.params:
+        raise CostError("the parts of the model do not add up to the whole: some module belongs to no part")
+    return total
+
+
+def _belongs(parameter: str, part: Part) -> bool:
+    return any(parameter == module or parameter.startswith(f"{module}.") for module in part.modules)
+
+
+def _analyse(model: nn.Module) -> FlopCountAnalysis:
+    device = next(model.parameters()).device
+    image = torch.zeros(1, *model.input_size, device=device)  # type: ignore[misc]
+    was_training = model.training
+    with _quiet(), torch.no_grad():
+        analysis = FlopCountAnalysis(model.eval(), image)
+        analysis.set_op_handle("aten::scaled_dot_product_attention", _count_attention)
+        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).total()
+    model.train(was_training)
+    return analysis
+
+
+def _count_attention(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+    """Q K^T and A V of [..., N, D] queries, [..., K, D] keys and [..., K, V] values: N K D + N K V a head."""
+    query, key, value = (tensor.type().sizes() for tensor in inputs[:3])
+    heads = 1
+    for size in query[:-2]:
+        heads *= size
+    return Counter({"scaled_dot_product_attention": heads * query[-2] * key[-2] * (query[-1] + value[-1])})
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the tracer's remarks, which are about constants in our own shapes."""
+    logger = logging.getLogger("fvcore.nn.jit_analysis")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,24 @@
+"""A block of the plain backbone."""
+
+from torch import Tensor, nn
+
+from t2tbuild.modules.attention import Attention
+from t2tbuild.modules.drop_path import DropPath
+from t2tbuild.modules.mlp import Mlp
+
+
+class Block(nn.Module):
+    """x + attention(norm1(x)), then x + mlp(norm2(x)): the pre-norm transformer block (Equation 4 of the paper)."""
+
+    def __init__(self, *, dim: int, num_heads: int, hidden_dim: int, qkv_bias: bool, drop_path: float) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim)
+        self.attn = Attention(dim=dim, num_heads=num_heads, qkv_bias=qkv_bias)
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = Mlp(dim=dim, hidden_dim=hidden_dim)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x_BNC: Tensor) -> Tensor:
+        """[B, N, dim] -> [B, N, dim]."""
+        x_BNC = x_BNC + self.drop_path(self.attn(self.norm1(x_BNC)))
+        return x_BNC + self.drop_path(self.mlp(self.norm2(x_BNC)))  # type: ignore[no-any-return]

@@ -1,0 +1,17 @@
+"""The two-layer perceptron of a transformer block."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Mlp(nn.Module):
+    """fc2(GELU(fc1(x))), with biases."""
+
+    def __init__(self, *, dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden_dim)
+        self.fc2 = nn.Linear(hidden_dim, dim)
+
+    def forward(self, x_BNC: Tensor) -> Tensor:
+        """[B, N, dim] -> [B, N, dim]."""
+        return self.fc2(F.gelu(self.fc1(x_BNC)))  # type: ignore[no-any-return]

@@ -1,0 +1,56 @@
+"""Token attention of T2T-ViT: a Performer, linear in the number of tokens (FAVOR+, Choromanski et al., ICLR 2021)."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+EPSILON = 1e-8
+
+
+class TokenPerformer(nn.Module):
+    """y = phi(q) (phi(k)^T v) / (phi(q) sum_n phi(k_n)), then v + proj(y), then x + mlp(norm2(x)).
+
+    phi(x) = exp(w x - |x|^2 / 2) / sqrt(M), with M = int(kernel_ratio * dim) random features: the rows of `w` are
+    orthogonal and of length sqrt(M), frozen, and saved as a parameter. They are computed in float32 whatever the
+    autocast type, since exp overflows half precision. The skip adds the values, as in TokenTransformer, and the
+    projection kqv gives k, q, v in this order: both as in the released code.
+    """
+
+    def __init__(self, *, in_dim: int, dim: int, kernel_ratio: float, dropout: float) -> None:
+        super().__init__()
+        self.dim = dim
+        self.norm1 = nn.LayerNorm(in_dim)
+        self.kqv = nn.Linear(in_dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+        self.dropout = nn.Dropout(dropout)
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, dim), nn.Dropout(dropout))
+        features = int(dim * kernel_ratio)
+        w_MC = nn.init.orthogonal_(torch.empty(features, dim)) * math.sqrt(features)
+        self.w = nn.Parameter(w_MC, requires_grad=False)
+
+    def forward(self, x_BNC: Tensor) -> Tensor:
+        """[B, N, in_dim] -> [B, N, dim]."""
+        k_BNC, q_BNC, v_BNC = self.kqv(self.norm1(x_BNC)).chunk(3, dim=-1)
+        y_BNC = self._attend(k_BNC, q_BNC, v_BNC).to(v_BNC.dtype)
+        x_BNC = v_BNC + self.dropout(self.proj(y_BNC))
+        return x_BNC + self.mlp(self.norm2(x_BNC))  # type: ignore[no-any-return]
+
+    def _attend(self, k_BNC: Tensor, q_BNC: Tensor, v_BNC: Tensor) -> Tensor:
+        with _autocast_off(k_BNC.device.type):
+            k_BNM, q_BNM = self._features(k_BNC.float()), self._features(q_BNC.float())
+            kv_BMC = k_BNM.transpose(1, 2) @ v_BNC.float()
+            total_BN1 = q_BNM @ k_BNM.sum(dim=1).unsqueeze(2)
+            return (q_BNM @ kv_BMC) / (total_BN1 + EPSILON)
+
+    def _features(self, x_BNC: Tensor) -> Tensor:
+        """phi: [B, N, dim] -> [B, N, M], in float32."""
+        half_square_BN1 = x_BNC.square().sum(dim=-1, keepdim=True) / 2
+        return torch.exp(F.linear(x_BNC, self.w.float()) - half_square_BN1) / math.sqrt(self.w.shape[0])
+
+
+def _autocast_off(device: str) -> torch.autocast:
+    """A context without autocast; devices that have none, such as meta, are let through."""
+    return torch.autocast(device if torch.amp.is_autocast_available(device) else "cpu", enabled=False)

@@ -1,0 +1,42 @@
+"""Token attention of T2T-ViT_t: a one-head transformer layer that also reduces the channels (Figure 3 of the paper)."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from t2tbuild.modules.mlp import Mlp
+
+
+class TokenAttention(nn.Module):
+    """v + proj(softmax(q k^T / sqrt(in_dim)) v), with one head of `dim` channels.
+
+    Two departures from a textbook block, both of the released code: the scale is that of the input width, not of the
+    head's; and the skip adds the values, since the input has another width.
+    """
+
+    def __init__(self, *, in_dim: int, dim: int) -> None:
+        super().__init__()
+        self.scale = in_dim**-0.5
+        self.qkv = nn.Linear(in_dim, 3 * dim, bias=False)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x_BNC: Tensor) -> Tensor:
+        """[B, N, in_dim] -> [B, N, dim]."""
+        q_B1NC, k_B1NC, v_B1NC = self.qkv(x_BNC).unsqueeze(1).chunk(3, dim=-1)
+        y_B1NC = F.scaled_dot_product_attention(q_B1NC, k_B1NC, v_B1NC, scale=self.scale)
+        return (v_B1NC + self.proj(y_B1NC)).squeeze(1)  # type: ignore[no-any-return]
+
+
+class TokenTransformer(nn.Module):
+    """attn(norm1(x)), then x + mlp(norm2(x)) with an MLP of ratio 1."""
+
+    def __init__(self, *, in_dim: int, dim: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(in_dim)
+        self.attn = TokenAttention(in_dim=in_dim, dim=dim)
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = Mlp(dim=dim, hidden_dim=dim)
+
+    def forward(self, x_BNC: Tensor) -> Tensor:
+        """[B, N, in_dim] -> [B, N, dim]."""
+        x_BNC = self.attn(self.norm1(x_BNC))
+        return x_BNC + self.mlp(self.norm2(x_BNC))  # type: ignore[no-any-return]

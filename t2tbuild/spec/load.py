@@ -1,0 +1,232 @@
+"""Spec files in and out: YAML text -> validated spec, with every mistake at its place, and back."""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from t2tbuild.errors import Diagnostic, InputError, SpecError
+from t2tbuild.spec import catalog
+from t2tbuild.spec.base import Node
+from t2tbuild.spec.tree import SearchSpec, Spec
+from t2tbuild.spec.yaml_source import Keys, Place, Source, dotted, parse_scalar, read_file, read_text
+
+T = TypeVar("T", bound=Node)
+
+
+def load_spec(spec: str | Path, overrides: Sequence[str] = ()) -> Spec:
+    """Load a spec by shipped name or path, with `key=value` overrides such as `train.epochs=5`.
+
+    Raises SpecError with file, line, rule and value of every mistake, or InputError when there is no such file.
+
+        >>> load_spec("t2t_vit_14", ["model.image_size=384"]).model.tokens
+        577
+    """
+    path = catalog.find(spec, "specs")
+    source = read_file(path)
+    _refuse_other_kind(source, wanted="model")
+    _take_model_of_another(source, beside=path.parent)
+    for override in overrides:
+        _override(source, override)
+    return _validate(source, Spec)
+
+
+def load_search_spec(spec: str | Path, overrides: Sequence[str] = ()) -> SearchSpec:
+    """Load a search spec by shipped name or path, with `key=value` overrides such as `search.trials=8`.
+
+    Raises as `load_spec` does.
+
+        >>> load_search_spec("deep_narrow").search.base
+        't2t_vit_14'
+    """
+    source = read_file(catalog.find(spec, "search"))
+    _refuse_other_kind(source, wanted="search")
+    for override in overrides:
+        _override(source, override)
+    return _validate(source, SearchSpec)
+
+
+def write_spec(spec: Spec | SearchSpec, path: str | Path, note: str = "") -> None:
+    """Write a spec as YAML that loads to an equal spec; `note` becomes the comment at its top.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "mine.yaml"
+    >>> write_spec(load_spec("t2t_vit_7"), path)
+    >>> load_spec(path) == load_spec("t2t_vit_7")
+    True
+    """
+    comment = "".join(f"# {line}".rstrip() + "\n" for line in note.splitlines())
+    Path(path).write_text(comment + dump_yaml(spec), encoding="utf-8")
+
+
+def dump_yaml(spec: Node) -> str:
+    """A spec node as YAML text: fields in their order, what is left out left out."""
+    data = spec.model_dump(mode="json")
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Never writes aliases, which our own reader refuses."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _refuse_other_kind(source: Source, wanted: str) -> None:
+    if not isinstance(source.data, dict):
+        raise SpecError([source.place(()).diagnostic((), "a spec must be a mapping", f"write {wanted}: and its fields")])
+    other, command = ("search", "t2tbuild search") if wanted == "model" else ("model", "t2tbuild summarize or train")
+    if other in source.data and wanted not in source.data:
+        raise InputError(f"{source.file}: this is a {other} spec; use it with {command}")
+
+
+def _take_model_of_another(source: Source, beside: Path) -> None:
+    """Replace `model: NAME` by the model of the spec of that name, and take its paper row along."""
+    name = source.data.get("model")
+    if not isinstance(name, str):
+        return
+    place = source.place(("model",))
+    try:
+        other = read_file(catalog.find(name, "specs", beside))
+    except InputError as error:
+        raise SpecError([place.diagnostic(("model",), str(error))]) from None
+    if not isinstance(other.data, dict) or not isinstance(other.data.get("model"), dict):
+        raise SpecError([place.diagnostic(("model",), f"{other.file} has no model section of its own")])
+    for section in ("model", "paper"):
+        if section in other.data and (section == "model" or section not in source.data):
+            source.data[section] = other.data[section]
+            source.values.update({path: place for path, place in other.values.items() if path[:1] == (section,)})
+            source.keys.update({path: place for path, place in other.keys.items() if path[:1] == (section,)})
+
+
+def _override(source: Source, override: str) -> None:
+    """Write `dotted.key=value` into the source's data; the value is read as YAML."""
+    key, equals, text = override.partition("=")
+    shown = Place(f"override {override!r}")
+    path: Keys = tuple(int(part) if part.isdigit() else part for part in key.strip().split("."))
+    if not equals or not all(str(part) for part in path):
+        raise SpecError([shown.diagnostic((), "an override is written key=value", "for example train.epochs=5")])
+    value = read_text(text, shown.file).data if text.lstrip().startswith(("[", "{")) else parse_scalar(text.strip())
+    node = source.data
+    for depth, part in enumerate(path):
+        last = depth == len(path) - 1
+        if isinstance(node, list) and isinstance(part, int) and part < len(node):
+            pass
+        elif isinstance(node, dict) and isinstance(part, str):
+            if not last and not isinstance(node.get(part), dict | list):
+                node[part] = {}
+        else:
+            where = dotted(path[:depth])
+            raise SpecError([shown.diagnostic(path, f"there is no {part!r} in {where}")])
+        if last:
+            node[part] = value
+        else:
+            node = node[part]
+    source.values = {old: place for old, place in source.values.items() if old[: len(path)] != path}
+    source.values[path] = source.keys[path] = shown
+
+
+def _validate(source: Source, root: type[T]) -> T:
+    try:
+        return root.model_validate(source.data)
+    except ValidationError as error:
+        raise SpecError([_explain(dict(item), source) for item in error.errors(include_url=False)]) from None
+
+
+def _explain(error: dict[str, Any], source: Source) -> Diagnostic:
+    """One error of pydantic as a diagnostic: the place, the field, the rule, the value, what to write."""
+    path, value = _locate(error["loc"], source.data)
+    context = error.get("ctx", {})
+    kind = error["type"]
+    here = dotted(path) or "the spec"
+    if kind == "rule":
+        path = (*path, *context["field"])
+        return source.place(path).diagnostic(path, context["message"], context["hint"])
+    if kind == "extra_forbidden":
+        around = _at(source.data, path[:-1])
+        place = source.keys.get(path, source.place(path))
+        inside = f" in {dotted(path[:-1])}" if path[:-1] else ""
+        return place.diagnostic(path, f"unknown key {path[-1]!r}{inside}", _nearest_key(str(path[-1]), around))
+    if kind == "missing":
+        missing = error["loc"][-1]
+        return source.place(path).diagnostic((*path, missing), f"missing key {missing!r} in {here}")
+    message = _MESSAGES.get(kind, error["msg"][0].lower() + error["msg"][1:]).format(**context)
+    if kind == "literal_error" and isinstance(value, str):
+        near = difflib.get_close_matches(value, context["expected"].replace("'", "").replace(" or ", ", ").split(", "))
+        hint = f"did you mean {near[0]!r}?" if near else ""
+    else:
+        hint = _hint(kind, value)
+    got = "" if kind in ("units", "dimension", "repeats") else f", got {_shown(value)}"
+    return source.place(path).diagnostic(path, f"{here} {message}{got}" if kind != "units" else f"{here}: {message}", hint)
+
+
+_MESSAGES = {
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "bool_type": "must be true or false",
+    "string_type": "must be text",
+    "finite_number": "must be a finite number",
+    "greater_than": "must be above {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be below {lt}",
+    "less_than_equal": "must be at most {le}",
+    "literal_error": "must be {expected}",
+    "union_tag_invalid": "must have one of the kinds {expected_tags}",
+    "union_tag_not_found": "must have a kind",
+    "string_pattern_mismatch": "must be letters, digits, '.', '_' and '-', at most 64",
+    "model_type": "must be a mapping",
+    "model_attributes_type": "must be a mapping",
+    "dict_type": "must be a mapping",
+    "tuple_type": "must be a list",
+    "too_short": "must list at least {min_length}",
+    "too_long": "must list at most {max_length}",
+    "units": "{message}",
+}
+
+
+def _hint(kind: str, value: object) -> str:
+    if kind in ("int_type", "float_type", "int_from_float") and isinstance(value, str) and value.strip():
+        try:
+            float(value)
+        except ValueError:
+            return ""
+        return "remove the quotes"
+    if kind in ("int_type", "int_from_float") and isinstance(value, float) and value.is_integer():
+        return f"write {int(value)}"
+    return ""
+
+
+def _shown(value: object) -> str:
+    text = "nothing" if value is None else repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _locate(loc: tuple[str | int, ...], data: Any) -> tuple[Keys, Any]:
+    """The path of pydantic's `loc` in the data, without the tags of unions, and the value there."""
+    path: list[str | int] = []
+    for part in loc:
+        if (isinstance(data, dict) and part in data) or (isinstance(data, list) and isinstance(part, int)):
+            data = data[part]  # type: ignore[index]
+            path.append(part)
+    return tuple(path), data
+
+
+def _at(data: Any, path: Keys) -> Any:
+    for part in path:
+        data = data[part]
+    return data
+
+
+def _nearest_key(key: str, siblings: dict[str, Any]) -> str:
+    """The nearest field name of the node that `siblings` most looks like."""
+
+    def nodes(base: type[BaseModel]) -> list[type[BaseModel]]:
+        return [base, *(node for child in base.__subclasses__() for node in nodes(child))]
+
+    best = max(nodes(Node), key=lambda node: len(node.model_fields.keys() & siblings.keys()))
+    near = difflib.get_close_matches(key, best.model_fields, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(best.model_fields)}"

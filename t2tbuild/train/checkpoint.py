@@ -1,0 +1,106 @@
+"""Checkpoints that a kill at any instant cannot spoil.
+
+A checkpoint is a directory, written under a temporary name, flushed to disk, then renamed. It holds model.safetensors,
+state.pt (optimiser, read with weights_only), progress.json, and, written last, manifest.json with the SHA-256 of the rest:
+torch and safetensors both read flipped bits without complaint.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from t2tbuild.errors import TrainingError
+
+KEPT = 2
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What training continues from: tensors of the model, the optimiser's state, and how far it got."""
+
+    model: dict[str, torch.Tensor]
+    optimizer: dict[str, Any]
+    progress: dict[str, Any]
+
+
+def save_checkpoint(folder: Path, name: str, checkpoint: Checkpoint) -> Path:
+    """Write `folder/name` and keep the newest two by name. Raises TrainingError when the disk does not take it."""
+    target, temporary = folder / name, folder / f".{name}.tmp"
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        save_file({key: value.contiguous() for key, value in checkpoint.model.items()}, temporary / "model.safetensors")
+        with (temporary / "state.pt").open("wb") as stream:  # by path torch hides the reason of a failure
+            torch.save(checkpoint.optimizer, stream)
+        (temporary / "progress.json").write_text(json.dumps(checkpoint.progress))
+        manifest = {path.name: _sha256(path) for path in sorted(temporary.iterdir())}
+        (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1))
+        for path in (*temporary.iterdir(), temporary):
+            _flush(path)
+        shutil.rmtree(target, ignore_errors=True)
+        temporary.replace(target)
+        _flush(folder)
+    except (OSError, RuntimeError) as error:
+        raise TrainingError(f"the checkpoint {target} cannot be written: {error}") from error
+    for old in _names(folder)[:-KEPT]:
+        shutil.rmtree(folder / old, ignore_errors=True)
+    return target
+
+
+def load_newest(folder: Path) -> Checkpoint | None:
+    """The newest sound checkpoint of `folder`, or None when there is none. Broken ones are passed over.
+
+    Raises TrainingError when there are checkpoints and none is sound.
+    """
+    broken = []
+    for name in reversed(_names(folder)):
+        problem = _problem(folder / name)
+        if not problem:
+            return _read(folder / name)
+        broken.append(f"{folder / name}: {problem}")
+    if broken:
+        raise TrainingError("no sound checkpoint is left:\n" + "\n".join(broken))
+    return None
+
+
+def _names(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        return []
+    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _problem(path: Path) -> str:
+    try:
+        manifest = json.loads((path / "manifest.json").read_text())
+        wrong = [name for name, digest in manifest.items() if _sha256(path / name) != digest]
+    except (OSError, ValueError) as error:
+        return f"unfinished or unreadable ({error})"
+    return f"{', '.join(wrong)} changed since it was written" if wrong else ""
+
+
+def _read(path: Path) -> Checkpoint:
+    return Checkpoint(
+        model=load_file(path / "model.safetensors"),
+        optimizer=torch.load(path / "state.pt", map_location="cpu", weights_only=True),
+        progress=json.loads((path / "progress.json").read_text()),
+    )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,97 @@
+"""A run is a directory: spec.yaml (resolved), environment.json, metrics.jsonl, checkpoints/ and pictures."""
+
+import difflib
+import fcntl
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from t2tbuild.errors import InputError
+from t2tbuild.spec.load import dump_yaml, write_spec
+from t2tbuild.spec.tree import SearchSpec, Spec
+
+PACKAGES = ("t2tbuild", "torch", "timm", "optuna", "fvcore", "pydantic", "numpy", "scikit-learn")
+
+
+def default_folder(name: str) -> Path:
+    """A new folder below runs/ for a run of this name, by the time of day."""
+    stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    taken = sum(1 for _ in Path("runs").glob(f"{stem}*"))
+    return Path("runs") / (f"{stem}-{taken + 1}" if taken else stem)
+
+
+@contextmanager
+def open_run(folder: Path, spec: Spec | SearchSpec, device: torch.device) -> Iterator[None]:
+    """Open `folder` for a run of `spec`, create it if need be, and hold it against a second process.
+
+    Raises InputError when it cannot be written, when another process works in it, or when it holds a run of another
+    spec: then the difference is shown.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written: {error.strerror}; choose another --out") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(f"{folder}: another process is at work in it; choose another --out") from None
+        _agree(folder, spec)
+        (folder / "environment.json").write_text(json.dumps(environment(device), indent=1) + "\n")
+        yield
+
+
+def _agree(folder: Path, spec: Spec | SearchSpec) -> None:
+    path = folder / "spec.yaml"
+    if not path.exists():
+        if any(child.name != ".lock" for child in folder.iterdir()):
+            raise InputError(f"{folder}: holds files but no spec.yaml of a run; choose another --out")
+        write_spec(spec, path)
+        return
+    before, now = path.read_text(encoding="utf-8"), dump_yaml(spec)
+    if before != now:
+        changes = difflib.unified_diff(before.splitlines(), now.splitlines(), "the run's", "yours", lineterm="", n=0)
+        raise InputError(f"{folder}: holds a run of another spec; choose another --out\n" + "\n".join(changes))
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """What a reader needs to make the run again: command, versions, machine."""
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    return {
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": gpu or "cpu",
+    }
+
+
+def append_json(path: Path, record: dict[str, Any]) -> None:
+    """Add one line of JSON to `path` and push it to disk."""
+    with path.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(record) + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """The records of a JSON-lines file; a torn last line, left by a kill, is passed over."""
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            break
+    return records
