@@ -1,0 +1,140 @@
+"""What is known of a candidate, in the study and in candidates.csv."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from t2tbuild.cost import Cost
+from t2tbuild.search.ladder import Rung
+from t2tbuild.spec.model import ModelSpec
+from t2tbuild.spec.search import Value
+
+BASE = "base"
+
+
+class State(StrEnum):
+    """What became of a candidate."""
+
+    CLIMBING = "climbing"
+    TOP = "top"  # reached the highest rung
+    STOPPED = "stopped"  # stopped at a lower rung
+    INFEASIBLE = "infeasible"  # over budget or not a valid model: never built for training
+    DUPLICATE = "duplicate"  # the same model as an earlier candidate: not trained again
+    FAILED = "failed"
+
+    @property
+    def trained(self) -> bool:
+        return self in (State.CLIMBING, State.TOP, State.STOPPED, State.FAILED)
+
+
+@dataclass(frozen=True)
+class Record:
+    """A candidate, its cost at full size as fvcore counted it on the built module, and what its training showed."""
+
+    number: str
+    state: State
+    model: ModelSpec | None
+    params: int | None = None
+    macs: int | None = None
+    rungs: tuple[Rung, ...] = ()
+    reason: str = ""
+
+    def costing(self, cost: Cost) -> "Record":
+        return replace(self, params=cost.params, macs=cost.macs)
+
+    @property
+    def accuracy(self) -> float | None:
+        """Validation accuracy, 0 to 1, at the highest rung reached."""
+        return self.rungs[-1].accuracy if self.rungs else None
+
+    @property
+    def steps(self) -> int:
+        return self.rungs[-1].steps if self.rungs else 0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training."""
+        return sum(rung.seconds for rung in self.rungs)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data that `from_json` reads."""
+        return {
+            "number": self.number,
+            "state": str(self.state),
+            "model": self.model.model_dump(mode="json") if self.model else None,
+            "params": self.params,
+            "macs": self.macs,
+            "rungs": [vars(rung) for rung in self.rungs],
+            "reason": self.reason,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Record":
+        return cls(
+            number=data["number"],
+            state=State(data["state"]),
+            model=ModelSpec.model_validate(data["model"]) if data["model"] else None,
+            params=data["params"],
+            macs=data["macs"],
+            rungs=tuple(Rung(**rung) for rung in data["rungs"]),
+            reason=data["reason"],
+        )
+
+
+def canonical(model: ModelSpec) -> str:
+    """Text that two models share exactly when they are the same but for their names."""
+    same_heads = {"num_heads": list(model.backbone.heads), "head_dim": None, "mlp_ratio": list(model.backbone.mlp_dims)}
+    backbone = model.backbone.model_dump(mode="json") | same_heads
+    stages = [(stage.model_dump(mode="json"), stage.pad) for stage in model.tokenizer.stages]
+    return repr((model.image, model.in_chans, model.num_classes, stages, sorted(backbone.items())))
+
+
+def best_of(records: Sequence[Record]) -> Record | None:
+    """The most accurate of those that reached the highest rung; of equals the cheaper."""
+    top = [record for record in records if record.state is State.TOP]
+    return max(top, key=lambda record: (record.accuracy or 0.0, -(record.macs or 0)), default=None)
+
+
+def write_csv(records: Sequence[Record], path: Path, *, trained_as: str) -> None:
+    """One row a candidate. params and macs are fvcore's count of the candidate at its full size."""
+    names = ["candidate", "state", "params", "macs", "rung_steps", "accuracy", "loss", "train_seconds"]
+    shape = ["depth", "embed_dim", "num_heads", "mlp_ratio", "token_dims", "attentions", "trained_as", "reason"]
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, [*names, *shape])
+        writer.writeheader()
+        for record in records:
+            row: dict[str, Value | None] = {
+                "candidate": record.number,
+                "state": str(record.state),
+                "params": record.params,
+                "macs": record.macs,
+                "rung_steps": record.steps,
+                "accuracy": None if record.accuracy is None else round(record.accuracy, 6),
+                "loss": round(record.rungs[-1].loss, 6) if record.rungs else None,
+                "train_seconds": round(record.seconds, 2),
+                "trained_as": trained_as if record.rungs else "",
+                "reason": record.reason,
+            }
+            writer.writerow(row | (shape_of(record.model) if record.model else {}))
+    temporary.replace(path)
+
+
+def shape_of(model: ModelSpec) -> dict[str, Value | None]:
+    """The fields of a model that people compare, each as one word."""
+
+    def one_word(values: Sequence[object]) -> str:
+        return str(values[0]) if len(set(values)) == 1 else "/".join(map(str, values))
+
+    stages = model.tokenizer.stages[:-1]
+    return {
+        "depth": model.backbone.depth,
+        "embed_dim": model.backbone.embed_dim,
+        "num_heads": one_word(model.backbone.heads),
+        "mlp_ratio": one_word(model.backbone.mlp_ratios),
+        "token_dims": "/".join(str(stage.token_dim) for stage in stages),
+        "attentions": "/".join(stage.attention.kind for stage in stages if stage.attention),
+    }

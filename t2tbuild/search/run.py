@@ -1,0 +1,115 @@
+"""SearchSpec -> run directory: the whole of a search, new or continued."""
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from t2tbuild.errors import SearchError
+from t2tbuild.search.budget import require_feasible
+from t2tbuild.search.proxy import describe, stand_in
+from t2tbuild.search.record import BASE, Record, State, best_of, write_csv
+from t2tbuild.search.space import Space
+from t2tbuild.search.storage import open_study, read_records
+from t2tbuild.search.study import Explorer, Listener
+from t2tbuild.spec.load import load_spec, write_spec
+from t2tbuild.spec.search import Budget
+from t2tbuild.spec.tree import SearchSpec, Spec
+from t2tbuild.train.data import load_data
+from t2tbuild.train.loop import pick_device
+from t2tbuild.train.run_directory import default_folder, open_run
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search found. `best` is the winner's spec, also at `run`/best.yaml; `winner` its record.
+
+    `complete` says whether as many candidates were trained as asked for; `trained_as` says in words what was trained.
+    """
+
+    run: Path
+    best: Spec
+    winner: Record
+    base: Record
+    records: tuple[Record, ...]
+    budget: Budget
+    complete: bool
+    trained_as: str
+    seconds: float
+
+    @property
+    def asked(self) -> int:
+        """Candidates drawn, the base not counted."""
+        return sum(record.number != BASE for record in self.records)
+
+    def count(self, *states: State) -> int:
+        """Candidates in any of the given states, the base not counted."""
+        tally = Counter(record.state for record in self.records if record.number != BASE)
+        return sum(tally[state] for state in states)
+
+
+def search(spec: SearchSpec, out: str | Path | None = None, *, listener: Listener | None = None) -> SearchResult:
+    """Search the space of `spec` within its budget and leave a run directory at `out` (by default a new one below runs/).
+
+    A study that is already there is continued: the same spec and seed ask for the same candidates as an unbroken
+    search. `listener` hears of each candidate when it starts, at every rung, and when it ends. An interrupt leaves the
+    study as it is.
+
+    Raises InputError when the budget lies below the smallest member of the space, or `out` holds something else, and
+    SearchError when nothing was trained to the top rung in time.
+
+        >>> import tempfile
+        >>> from t2tbuild import load_search_spec
+        >>> tiny = ["search.trials=1", "search.proxy.rungs=[1]", "search.proxy.data.image_size=16"]
+        >>> result = search(load_search_spec("deep_narrow", tiny), tempfile.mkdtemp())
+        >>> result.winner.macs <= result.budget.macs
+        True
+    """
+    started = time.perf_counter()
+    what = spec.search
+    base = load_spec(what.base).model
+    space = Space(what, base)
+    require_feasible(space, what.budget)
+    device = pick_device()
+    stand_in(base, what.proxy, device.type)
+    trained_as = describe(what.proxy, device.type)
+    run = Path(out) if out is not None else default_folder(what.name)
+    with open_run(run, spec, device):
+        study = open_study(run, what)
+        data = load_data(what.proxy.data, in_chans=base.in_chans, device=device)
+
+        def tell(record: Record) -> None:
+            if record.state is not State.CLIMBING:
+                write_csv(read_records(study), run / "candidates.csv", trained_as=trained_as)
+            if listener is not None:
+                listener(record)
+
+        complete = Explorer(study, what, space, data, device, tell).run()
+        records = tuple(read_records(study))
+        write_csv(records, run / "candidates.csv", trained_as=trained_as)
+        winner = best_of(records)
+        if winner is None or winner.model is None:
+            raise SearchError(f"{run}: no candidate reached the top rung; continue with the same command and --out {run}")
+        best = Spec(version=1, model=winner.model)
+        write_spec(best, run / "best.yaml", note=_provenance(run, spec, winner, trained_as))
+    return SearchResult(
+        run=run,
+        best=best,
+        winner=winner,
+        base=next(record for record in records if record.number == BASE),
+        records=records,
+        budget=what.budget,
+        complete=complete,
+        trained_as=trained_as,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _provenance(run: Path, spec: SearchSpec, winner: Record, trained_as: str) -> str:
+    who = "the base itself" if winner.number == BASE else f"candidate {winner.number}"
+    return (
+        f"Found by t2tbuild search {spec.search.name}, seed {spec.search.seed}: {who} of {run}.\n"
+        f"{winner.params:,} parameters, {winner.macs:,} MACs, counted by fvcore.\n"
+        f"Proxy validation accuracy {winner.accuracy:.4f}; trained were {trained_as}.\n"
+        f"t2tbuild summarize {run}/best.yaml"
+    )
