@@ -13,8 +13,9 @@ A YAML spec goes in, a better YAML spec comes out:
 Importing this package imports neither torch nor timm: each public name is loaded when it is first used.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from t2tbuild._lazy import lazy_names
 
 if TYPE_CHECKING:
     from t2tbuild.build import build_model
@@ -66,10 +67,7 @@ _HOME = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 't2tbuild' has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+__getattr__ = lazy_names(__name__, _HOME)
 
 
 def __dir__() -> list[str]:

@@ -1,8 +1,8 @@
 """Rooms that are also verbs.
 
-`t2tbuild.train` is a package and, as DESIGN has it, the function that a user calls. Python binds a package's name to the
-module as soon as anything in it is imported, so the module itself is made callable and both meanings hold in any order
-of imports.
+`t2tbuild.train` is a package and, as DESIGN has it, the function that a user calls. Python binds a package's name to
+the module as soon as anything in it is imported, so the module itself is made callable and both meanings hold in any
+order of imports.
 """
 
 import inspect

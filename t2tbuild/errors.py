@@ -64,3 +64,5 @@ class SearchError(T2TBuildError):
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM, raised in the main thread so that it unwinds and saves just as Ctrl-C does."""
+
+    exit_code = 143

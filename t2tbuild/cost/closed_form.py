@@ -1,8 +1,8 @@
 """ModelSpec -> Cost without torch: the counts of fvcore as formulas, in microseconds.
 
-N tokens, C channels, D of a linear map's output. Linear: N C D MACs, C D + D parameters. LayerNorm: 5 N C (fvcore's rate),
-2 C parameters. Softmax attention: Q K^T and A V are N N C each. Performer with M features: phi(q), phi(k), phi(k)^T v and
-phi(q) (phi(k)^T v) are N C M each, the denominator N M.
+N tokens, C channels, D of a linear map's output. Linear: N C D MACs, C D + D parameters. LayerNorm: 5 N C (fvcore's
+rate), 2 C parameters. Softmax attention: Q K^T and A V are N N C each. Performer with M features: phi(q), phi(k),
+phi(k)^T v and phi(q) (phi(k)^T v) are N C M each, the denominator N M.
 """
 
 from dataclasses import dataclass

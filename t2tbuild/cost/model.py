@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from t2tbuild.spec.model import Grid
 
 CONVENTION = (
-    "1 MAC = one multiply-add of a linear, convolution, matmul or einsum, QK^T and AV included; "
-    "LayerNorm 5 per element (fvcore's rate); softmax, GELU and exp 0; one image, forward pass"
+    "MACs as fvcore: multiply-adds of linear, conv, matmul, QK^T, AV; LayerNorm 5 an element; softmax, GELU, exp 0"
 )
 
 
@@ -24,7 +23,7 @@ class PartCost:
 
 @dataclass(frozen=True)
 class Cost:
-    """Parameters (all, and those that are trained) and multiply-adds of one image's forward pass, total and per part."""
+    """Parameters (all, and the trained ones) and multiply-adds of one image's forward pass, total and per part."""
 
     params: int
     trainable_params: int

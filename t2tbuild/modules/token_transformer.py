@@ -1,4 +1,4 @@
-"""Token attention of T2T-ViT_t: a one-head transformer layer that also reduces the channels (Figure 3 of the paper)."""
+"""Token attention of T2T-ViT_t: one transformer layer that also reduces the channels (Figure 3 of the paper)."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn

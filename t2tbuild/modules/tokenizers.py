@@ -15,7 +15,9 @@ class T2TTokenizer(nn.Module):
     from the map's size, never from a square root.
     """
 
-    def __init__(self, *, soft_splits: Sequence[SoftSplit], attentions: Sequence[nn.Module], project: nn.Linear) -> None:
+    def __init__(
+        self, *, soft_splits: Sequence[SoftSplit], attentions: Sequence[nn.Module], project: nn.Linear
+    ) -> None:
         super().__init__()
         self.stages = len(soft_splits)
         for index, soft_split in enumerate(soft_splits):
@@ -28,7 +30,10 @@ class T2TTokenizer(nn.Module):
         """[B, in_chans, height, width] -> [B, N, embed_dim]."""
         x_BCHW = image_BCHW
         for index in range(self.stages - 1):
-            soft_split, attention = self.get_submodule(f"soft_split{index}"), self.get_submodule(f"attention{index + 1}")
+            soft_split, attention = (
+                self.get_submodule(f"soft_split{index}"),
+                self.get_submodule(f"attention{index + 1}"),
+            )
             assert isinstance(soft_split, SoftSplit)
             grid = soft_split.grid(*x_BCHW.shape[2:])
             x_BCHW = attention(soft_split(x_BCHW)).transpose(1, 2).unflatten(2, grid)

@@ -15,8 +15,10 @@ class T2TViT(nn.Module):
     """Image classifier: the head reads the normed class token.
 
     `num_tokens` counts the class token. A fixed position table is a frozen parameter, so that it is saved with the
-    weights under the released code's name.
+    weights under the released code's name. `parts` are the rows under which the model's cost is told.
     """
+
+    parts: Sequence[object] = ()
 
     def __init__(
         self,

@@ -52,7 +52,7 @@ def require_feasible(space: Space, budget: Budget) -> None:
         if smallest.cost > limit:
             raise InputError(
                 f"budget: no candidate has {short_count(limit)} {measure} or fewer; the smallest of the space has "
-                f"{smallest.cost:,} ({_rounded_up(smallest.cost)}); raise the budget to at least that or widen search.space"
+                f"{smallest.cost:,}; raise the budget to at least {_rounded_up(smallest.cost)} or widen search.space"
             )
 
 

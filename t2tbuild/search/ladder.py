@@ -19,8 +19,10 @@ CLIP_GRAD = 1.0
 
 @dataclass(frozen=True)
 class Rung:
-    """What a candidate showed at a rung: validation accuracy (0 to 1) and loss after `steps` steps, and the seconds
-    that training took since the rung below."""
+    """What a candidate showed at a rung, after `steps` steps of training.
+
+    Validation accuracy (0 to 1) and loss (nats), and the seconds of training since the rung below.
+    """
 
     steps: int
     accuracy: float

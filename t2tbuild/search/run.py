@@ -49,7 +49,7 @@ class SearchResult:
 
 
 def search(spec: SearchSpec, out: str | Path | None = None, *, listener: Listener | None = None) -> SearchResult:
-    """Search the space of `spec` within its budget and leave a run directory at `out` (by default a new one below runs/).
+    """Search the space of `spec` within its budget and leave a run directory at `out`, by default a new one in runs/.
 
     A study that is already there is continued: the same spec and seed ask for the same candidates as an unbroken
     search. `listener` hears of each candidate when it starts, at every rung, and when it ends. An interrupt leaves the
@@ -89,7 +89,9 @@ def search(spec: SearchSpec, out: str | Path | None = None, *, listener: Listene
         write_csv(records, run / "candidates.csv", trained_as=trained_as)
         winner = best_of(records)
         if winner is None or winner.model is None:
-            raise SearchError(f"{run}: no candidate reached the top rung; continue with the same command and --out {run}")
+            raise SearchError(
+                f"{run}: no candidate reached the top rung; continue with the same command and --out {run}"
+            )
         best = Spec(version=1, model=winner.model)
         write_spec(best, run / "best.yaml", note=_provenance(run, spec, winner, trained_as))
     return SearchResult(

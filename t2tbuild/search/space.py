@@ -51,7 +51,9 @@ class Space:
             if isinstance(dimension, Range):
                 assignment[path] = trial.suggest_int(path, dimension.low, dimension.high, step=dimension.step)
             else:
-                assignment[path] = trial.suggest_categorical(path, dimension.choices)
+                value = trial.suggest_categorical(path, dimension.choices)
+                assert value is not None
+                assignment[path] = value
         return assignment
 
     def draw_fill(self, trial: BaseTrial) -> float:

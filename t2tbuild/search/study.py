@@ -34,7 +34,13 @@ class Explorer:
     """A search at work on one device: it trains the base first, then asks the study for candidates."""
 
     def __init__(
-        self, study: optuna.Study, search: Search, space: Space, data: ImageData, device: torch.device, listener: Listener
+        self,
+        study: optuna.Study,
+        search: Search,
+        space: Space,
+        data: ImageData,
+        device: torch.device,
+        listener: Listener,
     ) -> None:
         self.study, self.search, self.space, self.data, self.device = study, search, space, data, device
         self.listener = listener
@@ -106,7 +112,7 @@ class Explorer:
         return replace(record, model=model, state=State.CLIMBING)
 
     def _judge(self, model: ModelSpec) -> Cost:
-        """fvcore's count of the candidate at its full size."""
+        """Fvcore's count of the candidate at its full size."""
         return measure_cost(build_model(model))
 
     def _constrain(self, trial: optuna.Trial, record: Record) -> Record:

@@ -1,10 +1,15 @@
-"""What a person may write. Nothing in this room imports torch."""
+"""What a person may write. Nothing in this room imports torch, and pydantic only where a spec is read."""
 
-from t2tbuild.spec.load import load_search_spec, load_spec, write_spec
-from t2tbuild.spec.model import Grid, ModelSpec
-from t2tbuild.spec.search import Budget
-from t2tbuild.spec.train import TrainSpec
-from t2tbuild.spec.tree import PaperRow, SearchSpec, Spec
+from typing import TYPE_CHECKING
+
+from t2tbuild._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from t2tbuild.spec.load import load_search_spec, load_spec, write_spec
+    from t2tbuild.spec.model import Grid, ModelSpec
+    from t2tbuild.spec.search import Budget
+    from t2tbuild.spec.train import TrainSpec
+    from t2tbuild.spec.tree import PaperRow, SearchSpec, Spec
 
 __all__ = [
     "Budget",
@@ -18,3 +23,19 @@ __all__ = [
     "load_spec",
     "write_spec",
 ]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "Budget": "t2tbuild.spec.search",
+        "Grid": "t2tbuild.spec.model",
+        "ModelSpec": "t2tbuild.spec.model",
+        "PaperRow": "t2tbuild.spec.tree",
+        "SearchSpec": "t2tbuild.spec.tree",
+        "Spec": "t2tbuild.spec.tree",
+        "TrainSpec": "t2tbuild.spec.train",
+        "load_search_spec": "t2tbuild.spec.load",
+        "load_spec": "t2tbuild.spec.load",
+        "write_spec": "t2tbuild.spec.load",
+    },
+)

@@ -26,13 +26,16 @@ class Node(BaseModel):
         use_attribute_docstrings=True,
         hide_input_in_errors=True,
         protected_namespaces=(),
+        defer_build=True,  # a command pays only for the nodes that it reads
     )
 
     @model_serializer(mode="wrap")
     def _leave_out(self, handler: SerializerFunctionWrapHandler) -> Any:
         """Leave out what is absent by default; a null that a person wrote stays."""
         fields = type(self).model_fields
-        return {key: value for key, value in handler(self).items() if value is not None or fields[key].default is not None}
+        return {
+            key: value for key, value in handler(self).items() if value is not None or fields[key].default is not None
+        }
 
 
 def rule(field: str | tuple[str | int, ...], message: str, hint: str = "") -> PydanticCustomError:

@@ -71,13 +71,15 @@ def dump_yaml(spec: Node) -> str:
 class _Dumper(yaml.SafeDumper):
     """Never writes aliases, which our own reader refuses."""
 
-    def ignore_aliases(self, data: Any) -> bool:
+    def ignore_aliases(self, _data: Any) -> bool:
         return True
 
 
 def _refuse_other_kind(source: Source, wanted: str) -> None:
     if not isinstance(source.data, dict):
-        raise SpecError([source.place(()).diagnostic((), "a spec must be a mapping", f"write {wanted}: and its fields")])
+        raise SpecError(
+            [source.place(()).diagnostic((), "a spec must be a mapping", f"write {wanted}: and its fields")]
+        )
     other, command = ("search", "t2tbuild search") if wanted == "model" else ("model", "t2tbuild summarize or train")
     if other in source.data and wanted not in source.data:
         raise InputError(f"{source.file}: this is a {other} spec; use it with {command}")
@@ -133,7 +135,16 @@ def _validate(source: Source, root: type[T]) -> T:
     try:
         return root.model_validate(source.data)
     except ValidationError as error:
-        raise SpecError([_explain(dict(item), source) for item in error.errors(include_url=False)]) from None
+        errors = [dict(item) for item in error.errors(include_url=False)]
+        raise SpecError([_explain(item, source) for item in errors if not _is_echo(item, errors)]) from None
+
+
+def _is_echo(error: dict[str, Any], errors: list[dict[str, Any]]) -> bool:
+    """A list whose items are all wrong is also called too short by pydantic; the items' own errors say it better."""
+    loc = error["loc"]
+    return error["type"] == "too_short" and any(
+        other["loc"][: len(loc)] == loc for other in errors if other is not error
+    )
 
 
 def _explain(error: dict[str, Any], source: Source) -> Diagnostic:
@@ -153,14 +164,17 @@ def _explain(error: dict[str, Any], source: Source) -> Diagnostic:
     if kind == "missing":
         missing = error["loc"][-1]
         return source.place(path).diagnostic((*path, missing), f"missing key {missing!r} in {here}")
-    message = _MESSAGES.get(kind, error["msg"][0].lower() + error["msg"][1:]).format(**context)
+    known = _MESSAGES.get(kind)
+    message = known.format(**context) if known else error["msg"][0].lower() + error["msg"][1:]
     if kind == "literal_error" and isinstance(value, str):
         near = difflib.get_close_matches(value, context["expected"].replace("'", "").replace(" or ", ", ").split(", "))
         hint = f"did you mean {near[0]!r}?" if near else ""
     else:
         hint = _hint(kind, value)
     got = "" if kind in ("units", "dimension", "repeats") else f", got {_shown(value)}"
-    return source.place(path).diagnostic(path, f"{here} {message}{got}" if kind != "units" else f"{here}: {message}", hint)
+    return source.place(path).diagnostic(
+        path, f"{here} {message}{got}" if kind != "units" else f"{here}: {message}", hint
+    )
 
 
 _MESSAGES = {

@@ -80,7 +80,9 @@ class Fill(Node):
     def _check(self) -> Self:
         low, high = self.fill
         if not 0 < low <= high <= 1:
-            raise rule("fill", f"fill must be two fractions, 0 < low <= high <= 1, got {low} and {high}", "write [0.7, 1.0]")
+            raise rule(
+                "fill", f"fill must be two fractions, 0 < low <= high <= 1, got {low} and {high}", "write [0.7, 1.0]"
+            )
         if self.high < self.low:
             raise rule("high", f"high must not be below low, got {self.high} and {self.low}", "swap them")
         return self
@@ -161,8 +163,8 @@ class Search(Node):
     budget: Budget
     """What a candidate may cost."""
     space: dict[str, Dimension] = Field(min_length=1)
-    """Dotted fields of the base's model and what each may be. `*` stands for every stage that has the field, each on its
-    own. num_heads follows embed_dim at the base's head_dim unless it is in the space itself."""
+    """Dotted fields of the base's model and what each may be. `*` stands for every stage that has the field, each on
+    its own. num_heads follows embed_dim at the base's head_dim unless it is in the space itself."""
     proxy: Proxy = Proxy()
     """The short training that ranks candidates."""
     trials: int = Field(default=32, ge=1, le=1_000_000)
@@ -177,5 +179,7 @@ class Search(Node):
         fills = [path for path, dimension in self.space.items() if isinstance(dimension, Fill)]
         if any(path != "backbone.depth" for path in fills):
             wrong = next(path for path in fills if path != "backbone.depth")
-            raise rule(("space", wrong), f"only backbone.depth can be solved from the budget, not {wrong}", "write choices")
+            raise rule(
+                ("space", wrong), f"only backbone.depth can be solved from the budget, not {wrong}", "write choices"
+            )
         return self

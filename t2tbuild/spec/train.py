@@ -60,7 +60,9 @@ class TrainSpec(Node):
                 f"write at most {self.epochs - 1}",
             )
         if self.min_lr > self.lr:
-            raise rule("min_lr", f"min_lr must not be above lr, got {self.min_lr} and {self.lr}", f"write {self.lr / 100:g}")
+            raise rule(
+                "min_lr", f"min_lr must not be above lr, got {self.min_lr} and {self.lr}", f"write {self.lr / 100:g}"
+            )
         return self
 
     @property

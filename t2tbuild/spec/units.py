@@ -41,7 +41,9 @@ def _parse_text(text: str) -> Decimal:
     if near and near[2] in "bB" and near[3] == "":
         raise ValueError(f"{text!r} is not a count; write {near[1]}G for {near[1]} billion")
     if near and near[3].upper() in ("B", "IB"):
-        raise ValueError(f"{text!r} reads as bytes, but MACs and parameters are counted; write {near[1]}{near[2].upper()}")
+        raise ValueError(
+            f"{text!r} reads as bytes, but MACs and parameters are counted; write {near[1]}{near[2].upper()}"
+        )
     if near and near[2] not in "bB":
         raise ValueError(f"{text!r} is not a count; write {near[1]}{near[2].upper()}")
     raise ValueError(f"{text!r} is not a count; write for example 5G, 4.8G, 500M or 5e9")

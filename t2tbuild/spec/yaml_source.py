@@ -120,8 +120,9 @@ def _check_events(text: str, source: Source) -> None:
             level -= 1
         elif isinstance(event, yaml.AliasEvent):
             problem = f"alias *{event.anchor}: write the value out"
-        if getattr(event, "tag", None):
-            problem = f"tag {event.tag}: a spec is plain YAML without tags"
+        tag = getattr(event, "tag", None)
+        if tag:
+            problem = f"tag {tag}: a spec is plain YAML without tags"
         if problem:
             raise SpecError([_place(source, event.start_mark).diagnostic((), problem)])
 
@@ -132,7 +133,7 @@ def _convert(node: yaml.Node, path: Keys, source: Source, problems: list[Diagnos
         return [_convert(child, (*path, index), source, problems) for index, child in enumerate(node.value)]
     if isinstance(node, yaml.MappingNode):
         return _convert_mapping(node, path, source, problems)
-    if node.style is not None:
+    if not isinstance(node, yaml.ScalarNode) or node.style is not None:  # quoted and block scalars are text
         return node.value
     try:
         return parse_scalar(node.value)

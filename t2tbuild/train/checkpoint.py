@@ -1,8 +1,8 @@
 """Checkpoints that a kill at any instant cannot spoil.
 
 A checkpoint is a directory, written under a temporary name, flushed to disk, then renamed. It holds model.safetensors,
-state.pt (optimiser, read with weights_only), progress.json, and, written last, manifest.json with the SHA-256 of the rest:
-torch and safetensors both read flipped bits without complaint.
+state.pt (optimiser, read with weights_only), progress.json, and, written last, manifest.json with the SHA-256 of the
+rest: torch and safetensors both read flipped bits without complaint.
 """
 
 import hashlib
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from t2tbuild.errors import TrainingError
@@ -47,7 +48,7 @@ def save_checkpoint(folder: Path, name: str, checkpoint: Checkpoint) -> Path:
         shutil.rmtree(target, ignore_errors=True)
         temporary.replace(target)
         _flush(folder)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
         raise TrainingError(f"the checkpoint {target} cannot be written: {error}") from error
     for old in _names(folder)[:-KEPT]:
         shutil.rmtree(folder / old, ignore_errors=True)

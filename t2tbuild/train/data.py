@@ -1,4 +1,4 @@
-"""Images in memory, on the training device: splits, and batches whose order and augmentation are functions of a seed."""
+"""Images in memory on the training device: splits, and batches that are functions of a seed."""
 
 import math
 from collections.abc import Iterator

@@ -64,7 +64,8 @@ def evaluate(model: nn.Module, split: Split) -> Evaluation:
     was_training = model.training
     model.eval()
     loss, correct = 0.0, 0
-    for images, labels in zip(split.images.split(EVALUATION_BATCH), split.labels.split(EVALUATION_BATCH), strict=True):
+    for start in range(0, len(split), EVALUATION_BATCH):
+        images, labels = (whole[start : start + EVALUATION_BATCH] for whole in (split.images, split.labels))
         with autocast(images.device):
             logits = model(images).float()
         loss += F.cross_entropy(logits, labels, reduction="sum").item()

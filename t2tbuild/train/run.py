@@ -22,6 +22,7 @@ class StepReport:
     """Where training stands within an epoch, for a progress bar."""
 
     epoch: int
+    epochs: int
     step: int
     steps: int
 
@@ -56,6 +57,10 @@ class TrainResult:
 Listener = Callable[[StepReport | EpochReport], None]
 
 
+def _ignore(_report: StepReport | EpochReport) -> None:
+    """What hears when nobody listens."""
+
+
 def resolve(spec: Spec) -> Spec:
     """The spec as it is trained: the recipe filled in, the model at the data's image size and number of classes."""
     recipe = spec.train or TrainSpec()
@@ -85,7 +90,7 @@ def train(spec: Spec, out: str | Path | None = None, *, listener: Listener | Non
         done = [record for record in read_json_lines(run / "metrics.jsonl") if record["event"] == "result"]
         if done:
             return TrainResult(**done[-1]["result"] | {"run": run})
-        return _Training(resolved, run, device, listener or (lambda report: None)).finish()
+        return _Training(resolved, run, device, listener or _ignore).finish()
 
 
 class _Training:
@@ -143,7 +148,7 @@ class _Training:
                 clip_grad=self.recipe.clip_grad,
             )
             images_seen += len(labels)
-            self.listener(StepReport(self.epoch, step + 1, self.steps))
+            self.listener(StepReport(self.epoch, self.recipe.epochs, step + 1, self.steps))
         train_loss = loss_sum.item() / self.steps
         require_finite(train_loss, (self.epoch + 1) * self.steps)
         rate = images_seen / (time.perf_counter() - started)

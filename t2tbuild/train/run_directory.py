@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from t2tbuild.errors import InputError
-from t2tbuild.spec.load import dump_yaml, write_spec
+from t2tbuild.spec.load import dump_yaml, load_search_spec, load_spec, write_spec
 from t2tbuild.spec.tree import SearchSpec, Spec
 
 PACKAGES = ("t2tbuild", "torch", "timm", "optuna", "fvcore", "pydantic", "numpy", "scikit-learn")
@@ -53,15 +53,25 @@ def open_run(folder: Path, spec: Spec | SearchSpec, device: torch.device) -> Ite
 
 def _agree(folder: Path, spec: Spec | SearchSpec) -> None:
     path = folder / "spec.yaml"
-    if not path.exists():
-        if any(child.name != ".lock" for child in folder.iterdir()):
-            raise InputError(f"{folder}: holds files but no spec.yaml of a run; choose another --out")
-        write_spec(spec, path)
-        return
-    before, now = path.read_text(encoding="utf-8"), dump_yaml(spec)
-    if before != now:
-        changes = difflib.unified_diff(before.splitlines(), now.splitlines(), "the run's", "yours", lineterm="", n=0)
-        raise InputError(f"{folder}: holds a run of another spec; choose another --out\n" + "\n".join(changes))
+    if path.exists():
+        stored = load_search_spec(path) if isinstance(spec, SearchSpec) else load_spec(path)
+        before, now = _identity(stored), _identity(spec)
+        if before != now:
+            changes = difflib.unified_diff(
+                before.splitlines(), now.splitlines(), "the run's", "yours", lineterm="", n=0
+            )
+            raise InputError(f"{folder}: holds a run of another spec; choose another --out\n" + "\n".join(changes))
+    elif any(child.name != ".lock" for child in folder.iterdir()):
+        raise InputError(f"{folder}: holds files but no spec.yaml of a run; choose another --out")
+    write_spec(spec, path)
+
+
+def _identity(spec: Spec | SearchSpec) -> str:
+    """What must not change when a run is continued: everything but how long a search goes on."""
+    if isinstance(spec, SearchSpec):
+        endless = spec.search.model_copy(update={"trials": 1, "timeout": None})
+        return dump_yaml(spec.model_copy(update={"search": endless}))
+    return dump_yaml(spec)
 
 
 def environment(device: torch.device) -> dict[str, Any]:

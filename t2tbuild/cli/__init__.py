@@ -1,0 +1,62 @@
+"""The command line. Each command is a file that reads like its job; torch is imported only when a command needs it."""
+
+import signal
+import sys
+from types import FrameType
+from typing import Never
+
+import typer
+
+from t2tbuild.cli.search import search
+from t2tbuild.cli.summarize import summarize
+from t2tbuild.cli.train import train
+from t2tbuild.errors import T2TBuildError, Terminated
+
+app = typer.Typer(
+    name="t2tbuild",
+    help="Declarative architecture search for Tokens-to-Token vision transformers: YAML in, better YAML out.",
+    epilog="Start with: t2tbuild search --budget-macs 5G",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help takes a third of the time
+    add_completion=True,
+)
+app.command()(summarize)
+app.command()(train)
+app.command()(search)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from t2tbuild import __version__
+
+        typer.echo(f"t2tbuild {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version and exit."
+    ),
+) -> None:
+    pass
+
+
+def main() -> Never:
+    """Run the command line and exit: 0 done, 1 failed, 2 the input was wrong, 130 or 143 interrupted after saving."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        app()
+    except T2TBuildError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except SystemExit as end:  # typer ends every KeyboardInterrupt with 130
+        cause = getattr(end.__context__, "__cause__", None)
+        sys.exit(cause.exit_code if isinstance(cause, Terminated) else end.code)
+    sys.exit(0)
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    raise Terminated

@@ -1,0 +1,181 @@
+"""t2tbuild search: a budget in, the best spec within it out."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from t2tbuild.cli.console import minutes, print_json, stderr, stdout
+from t2tbuild.errors import InputError
+from t2tbuild.spec.units import parse_count, parse_seconds, short_count
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.live import Live
+
+    from t2tbuild.search import Record, SearchResult
+    from t2tbuild.spec import SearchSpec
+
+
+def search(
+    spec: Annotated[
+        str, typer.Argument(metavar="SPEC", help="A shipped name or a path of a search spec.")
+    ] = "deep_narrow",
+    budget_macs: Annotated[
+        str | None, typer.Option(metavar="COUNT", help="Most multiply-adds of a candidate: 5G, 4.8G, 500M, 5e9.")
+    ] = None,
+    budget_params: Annotated[str | None, typer.Option(metavar="COUNT", help="Most parameters: 22M, 5e6.")] = None,
+    trials: Annotated[int | None, typer.Option(help="Candidates to train.")] = None,
+    timeout: Annotated[str | None, typer.Option(metavar="TIME", help="Stop after this long: 5m, 90s, 2h.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of candidates, weights and order of samples.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run directory; a study in it is continued.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+) -> None:
+    """Search for the best model within a budget; no candidate over it is ever trained.
+
+    Candidates are ranked by short trainings on scikit-learn's digits; the winner is written as a spec again.
+
+    Example: t2tbuild search --budget-macs 5G --timeout 5m --out runs/five-giga
+    """
+    overrides = _overrides(budget_macs, budget_params, trials, timeout, seed)
+
+    from t2tbuild.spec import load_search_spec
+
+    loaded = load_search_spec(spec, overrides)
+
+    from t2tbuild.report.pareto import plot_pareto
+    from t2tbuild.search.run import search as search_spec
+    from t2tbuild.train.run_directory import default_folder
+
+    run = out or default_folder(loaded.search.name)
+    try:
+        with _Progress(stderr(), loaded) as progress:
+            result = search_spec(loaded, run, listener=progress.hear)
+    except KeyboardInterrupt:
+        stderr().print(f"interrupted; the study is in {run}; continue with:\n{_again(run)}", soft_wrap=True)
+        raise
+    plot_pareto(result, run / "pareto.png")
+    if as_json:
+        print_json(_as_json(result))
+    else:
+        _print(result)
+
+
+def _overrides(
+    macs: str | None, params: str | None, trials: int | None, timeout: str | None, seed: int | None
+) -> list[str]:
+    """The options as overrides of the search spec, each checked so that a mistake names its option."""
+    found = []
+    for option, path, text, parse in (
+        ("--budget-macs", "search.budget.macs", macs, parse_count),
+        ("--budget-params", "search.budget.params", params, parse_count),
+        ("--timeout", "search.timeout", timeout, parse_seconds),
+    ):
+        if text is not None:
+            try:
+                parse(text)
+            except ValueError as error:
+                raise InputError(f"{option}: {error}") from None
+            found.append(f"{path}={text}")
+    found += [f"search.trials={trials}"] if trials is not None else []
+    return found + ([f"search.seed={seed}"] if seed is not None else [])
+
+
+def _again(run: Path) -> str:
+    arguments = sys.argv[1:]
+    return shlex.join(["t2tbuild", *arguments, *([] if "--out" in arguments else ["--out", str(run)])])
+
+
+def _print(result: SearchResult) -> None:
+    console, winner, base = stdout(), result.winner, result.base
+    assert winner.model is not None and winner.macs is not None and winner.params is not None
+    console.print(f"trained: {result.trained_as}; one seed each, so a ranking and no proof", soft_wrap=True)
+    if base.accuracy is None:
+        console.print(f"base: {base.reason}")
+    elif winner.number != base.number:
+        console.print(f"base: {base.accuracy:.1%} with {short_count(base.macs or 0)} MACs")
+    console.print(
+        f"{'winner: the base itself,' if winner.number == base.number else f'winner: candidate {winner.number},'} "
+        f"{winner.accuracy:.1%} with {short_count(winner.macs)} MACs and {short_count(winner.params)} parameters: "
+        f"depth {winner.model.backbone.depth}, width {winner.model.backbone.embed_dim}",
+        soft_wrap=True,
+    )
+    if not result.complete:
+        console.print(f"stopped by the timeout; continue with: {_again(result.run)}", soft_wrap=True)
+    best = shlex.quote(str(result.run / "best.yaml"))
+    console.print(f"written: {result.run}/best.yaml, candidates.csv, pareto.png", soft_wrap=True)
+    console.print(f"next: t2tbuild summarize {best} && t2tbuild train {best}", soft_wrap=True)
+
+
+def _as_json(result: SearchResult) -> dict[str, object]:
+    from t2tbuild.search import State
+
+    return {
+        "run": str(result.run),
+        "best": str(result.run / "best.yaml"),
+        "winner": result.winner.to_json(),
+        "base": result.base.to_json(),
+        "budget": {"macs": result.budget.macs, "params": result.budget.params},
+        "trained_as": result.trained_as,
+        "asked": result.asked,
+        "trained": result.count(State.TOP, State.STOPPED, State.FAILED),
+        "infeasible": result.count(State.INFEASIBLE),
+        "duplicates": result.count(State.DUPLICATE),
+        "failed": result.count(State.FAILED),
+        "complete": result.complete,
+        "seconds": round(result.seconds, 1),
+    }
+
+
+class _Progress:
+    """A live table on a terminal, a line a candidate elsewhere."""
+
+    def __init__(self, console: Console, spec: SearchSpec) -> None:
+        self.console, self.what = console, spec.search
+        self.records: dict[str, Record] = {}
+        self.started = time.monotonic()
+        self.live: Live | None = None
+        if console.is_terminal:
+            from rich.live import Live
+
+            self.live = Live(console=console, auto_refresh=False)
+
+    def __enter__(self) -> _Progress:
+        if self.live:
+            self.live.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.live:
+            self.live.stop()
+
+    def hear(self, record: Record) -> None:
+        from t2tbuild.report.candidates_table import candidates_table
+        from t2tbuild.search import State
+
+        self.records[record.number] = record
+        trained = sum(known.number != "base" and known.state.trained for known in self.records.values())
+        done = trained - sum(known.state is State.CLIMBING for known in self.records.values())
+        passed = time.monotonic() - self.started
+        left = minutes(passed / (done + 1) * (self.what.trials - done)) if done > 0 else "?"
+        title = f"{self.what.name}: {done} of {self.what.trials} candidates, {minutes(passed)}, ETA {left}"
+        if self.live:
+            self.live.update(
+                candidates_table([*self.records.values()], title=title, rungs=self.what.proxy.rungs), refresh=True
+            )
+        elif record.state is not State.CLIMBING:
+            self.console.print(f"{_line(record)}  [{title}]", soft_wrap=True, markup=False)
+
+
+def _line(record: Record) -> str:
+    shape = f"depth {record.model.backbone.depth} width {record.model.backbone.embed_dim}" if record.model else ""
+    macs = f"{short_count(record.macs)} MACs" if record.macs else ""
+    rungs = " ".join(f"@{rung.steps} {rung.accuracy:.1%}" for rung in record.rungs)
+    return "  ".join(
+        part for part in (f"{record.number:>4}", shape, macs, rungs, str(record.state), record.reason) if part
+    )

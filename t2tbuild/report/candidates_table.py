@@ -1,0 +1,52 @@
+"""The table of a search's candidates, drawn anew as they climb."""
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from t2tbuild.search.record import BASE, Record, State, shape_of
+from t2tbuild.spec.units import short_count
+
+SHOWN = 15  # rows; the others are in candidates.csv
+
+
+def candidates_table(records: Sequence[Record], *, title: str, rungs: Sequence[int]) -> Table:
+    """The base first, then the best candidates so far and those under way, the most advanced and accurate first."""
+    table = Table(title=title, title_justify="left")
+    for column in ("candidate", "depth", "width", "mlp", "token attention", "MACs", "params"):
+        table.add_column(column, justify="left" if column == "token attention" else "right")
+    for steps in rungs:
+        table.add_column(f"@{steps}", justify="right")
+    table.add_column("state")
+    shown = [
+        record for record in records if (record.model is not None and record.rungs) or record.state is State.CLIMBING
+    ]
+    shown.sort(key=lambda record: (record.number != BASE, record.state is not State.CLIMBING, _rank(record)))
+    for record in shown[:SHOWN]:
+        table.add_row(*_row(record, len(rungs)), style=_STYLE.get(record.state))
+    return table
+
+
+_STYLE = {State.CLIMBING: "bold", State.STOPPED: "dim", State.FAILED: "red"}
+
+
+def _rank(record: Record) -> tuple[int, float]:
+    return -record.steps, -(record.accuracy or 0.0)
+
+
+def _row(record: Record, rungs: int) -> list[str]:
+    assert record.model is not None
+    shape = shape_of(record.model)
+    accuracies = [f"{rung.accuracy:.1%}" for rung in record.rungs]
+    return [
+        record.number,
+        str(shape["depth"]),
+        str(shape["embed_dim"]),
+        str(shape["mlp_ratio"]),
+        f"{shape['attentions']} {shape['token_dims']}",
+        short_count(record.macs) if record.macs else "",
+        short_count(record.params) if record.params else "",
+        *accuracies,
+        *[""] * (rungs - len(accuracies)),
+        str(record.state),
+    ]

@@ -1,0 +1,23 @@
+"""Picture: a training run's curves."""
+
+from pathlib import Path
+
+from t2tbuild.report.figure import BLUE, ORANGE, new_figure
+from t2tbuild.train.run_directory import read_json_lines
+
+
+def plot_curves(run: Path) -> None:
+    """Draw a training run's metrics.jsonl as curves.png beside it: losses and validation accuracy by epoch."""
+    epochs = [record for record in read_json_lines(run / "metrics.jsonl") if record["event"] == "epoch"]
+    figure = new_figure(9, 3.5)
+    losses, accuracy = figure.subplots(1, 2)
+    x = [record["epoch"] for record in epochs]
+    losses.plot(x, [record["train_loss"] for record in epochs], color=BLUE, label="training (with label smoothing)")
+    losses.plot(x, [record["validation_loss"] for record in epochs], color=ORANGE, label="validation")
+    losses.set(xlabel="epoch", ylabel="cross-entropy (nats)")
+    losses.legend(fontsize=8)
+    accuracy.plot(x, [100 * record["validation_accuracy"] for record in epochs], color=ORANGE)
+    accuracy.set(xlabel="epoch", ylabel="validation accuracy (%)")
+    for axes in (losses, accuracy):
+        axes.grid(alpha=0.3)
+    figure.savefig(run / "curves.png")

@@ -1,0 +1,150 @@
+"""The command line as a person meets it: real processes, their exit codes, stdout and stderr."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from t2tbuild import load_spec
+from t2tbuild.cost import CONVENTION
+
+ROOT = Path(__file__).parents[2]
+HEAVY = ("torch", "timm", "optuna", "fvcore", "sklearn", "matplotlib")
+PROBE = f"""
+import atexit, os, sys
+atexit.register(lambda: sys.stderr.write("HEAVY " + ",".join(m for m in {HEAVY!r} if m in sys.modules) + "\\n"))
+sys.argv[0] = "t2tbuild"
+from t2tbuild.cli import main
+main()
+"""
+
+
+def t2tbuild(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"COLUMNS": "100"}
+    return subprocess.run(
+        [sys.executable, "-m", "t2tbuild", *arguments], capture_output=True, text=True, cwd=cwd, env=environment
+    )
+
+
+def heavy_imports(*arguments: str) -> tuple[int, str, str]:
+    done = subprocess.run([sys.executable, "-c", PROBE, *arguments], capture_output=True, text=True, cwd=ROOT)
+    text, _, heavy = done.stderr.rpartition("HEAVY ")
+    return done.returncode, text, heavy.strip()
+
+
+MISTAKES = [
+    (["search", "--budget-macs", "5GB"], "--budget-macs: '5GB' reads as bytes, but MACs and parameters are counted"),
+    (["search", "--budget-macs", "-5G"], "--budget-macs: a count must be above zero"),
+    (["search", "--budget-macs", "0"], "--budget-macs: a count must be above zero"),
+    (["search", "--budget-macs", "nan"], "--budget-macs: 'nan' is not a count; write for example 5G"),
+    (["search", "--timeout", "soon"], "--timeout: 'soon' is not a length of time; write for example 5m"),
+    (["search", "--trials", "0"], "search.trials must be at least 1, got 0"),
+    (["summarize", "t2t_vit_41"], "no such shipped name"),
+    (["summarize", "t2t_vit_14", "model.backbone.depth=0"], "model.backbone.depth must be at least 1, got 0"),
+    (["train", "t2t_vit_7", "train.eopchs=1"], "unknown key 'eopchs' in train (did you mean 'epochs'?)"),
+    (["train", "search/deep_narrow.yaml"], "this is a search spec; use it with t2tbuild search"),
+    (["search", "specs/t2t_vit_7.yaml"], "this is a model spec; use it with t2tbuild summarize or train"),
+    (["sumarize", "t2t_vit_14"], "sumarize"),
+    (["train"], "SPEC"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES)
+def test_a_mistake_ends_with_one_message_and_without_torch(arguments: list[str], message: str) -> None:
+    status, err, heavy = heavy_imports(*arguments)
+    assert status == 2
+    assert message in err
+    assert "Traceback" not in err
+    assert heavy == ""
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["train", "--help"], ["search", "--help"]])
+def test_help_comes_without_torch_or_pydantic(arguments: list[str]) -> None:
+    assert heavy_imports(*arguments)[0::2] == (0, "")
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    code = f"import sys, t2tbuild; assert not [m for m in {(*HEAVY, 'pydantic')!r} if m in sys.modules]"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("first", ["t2tbuild.train.loop", "t2tbuild.search.space", "t2tbuild.train", "t2tbuild"])
+def test_rooms_that_are_verbs_can_be_called_in_any_order_of_imports(first: str) -> None:
+    code = (
+        f"import {first}, inspect, t2tbuild\n"
+        "assert next(iter(inspect.signature(t2tbuild.train).parameters)) == 'spec'\n"
+        "assert callable(t2tbuild.search) and t2tbuild.train.__name__.endswith('train')\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_summarize_prints_every_part_and_the_papers_figures() -> None:
+    done = t2tbuild("summarize", "specs/t2t_vit_14.yaml")
+    assert done.returncode == 0
+    assert done.stderr == ""
+    for word in ("soft split 1", "token performer 2", "projection", "backbone blocks x 14", "head", "14 x 14"):
+        assert word in done.stdout
+    for figure in ("21,545,550", "21,465,806", "4,800,254,784", "paper, Table 1", "21.5M", "4.80G", "81.5%"):
+        assert figure in done.stdout
+
+
+def test_summarize_json() -> None:
+    done = t2tbuild("summarize", "t2t_vit_14", "model.image_size=[192, 256]", "--json")
+    data = json.loads(done.stdout)
+    assert data["name"] == "t2t_vit_14"
+    assert data["image_size"] == [192, 256]
+    assert data["convention"] == CONVENTION
+    assert data["paper"]["macs"] == 4_800_000_000
+    assert sum(part["macs"] for part in data["parts"]) == data["macs"]
+    assert sum(part["params"] for part in data["parts"]) == data["params"]
+    assert data["parts"][0] == {
+        "name": "soft split 1 (7x7, overlap 3)",
+        "grid": [48, 64],
+        "tokens": 48 * 64,
+        "channels": 147,
+        "params": 0,
+        "macs": 0,
+    }
+
+
+def test_train_leaves_a_run_and_names_the_next_command(tmp_path: Path) -> None:
+    tiny = ["model.backbone.depth=1", "train.data.image_size=16", "train.epochs=2"]
+    done = t2tbuild("train", "t2t_vit_7", *tiny, "--out", "run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "test accuracy" in done.stdout
+    assert "next: t2tbuild summarize run/spec.yaml" in done.stdout
+    assert "epoch 2/2  loss" in done.stderr
+    assert "images/s  ETA" in done.stderr
+    left = {path.name for path in (tmp_path / "run").iterdir()}
+    assert left >= {"spec.yaml", "environment.json", "metrics.jsonl", "checkpoints", "curves.png"}
+    assert t2tbuild("summarize", "run/spec.yaml", cwd=tmp_path).returncode == 0
+
+
+def test_train_and_search_without_out_make_a_folder_below_runs(tmp_path: Path) -> None:
+    tiny = ["model.backbone.depth=1", "train.data.image_size=16", "train.epochs=1"]
+    done = t2tbuild("train", "t2t_vit_7", *tiny, "--json", cwd=tmp_path)
+    result = json.loads(done.stdout)
+    assert result["run"].startswith("runs/t2t_vit_7-")
+    assert (tmp_path / result["run"] / "curves.png").exists()
+    assert 0 <= result["test_accuracy"] <= 1
+
+
+def test_search_writes_the_winner_and_names_the_next_commands(tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(
+        "version: 1\nsearch:\n  base: t2t_vit_7\n  budget: {macs: 2G}\n  trials: 2\n"
+        "  space: {backbone.embed_dim: {choices: [128, 192, 256]}, backbone.depth: {fill: [0.5, 1]}}\n"
+        "  proxy: {rungs: [1, 2], data: {image_size: 16}}\n"
+    )
+    done = t2tbuild("search", "tiny.yaml", "--budget-macs", "1.2G", "--out", "run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "one seed each, so a ranking and no proof" in done.stdout
+    last = done.stdout.splitlines()[-1]
+    assert last == "next: t2tbuild summarize run/best.yaml && t2tbuild train run/best.yaml"
+    left = {path.name for path in (tmp_path / "run").iterdir()}
+    assert left >= {"best.yaml", "candidates.csv", "pareto.png", "study.db", "spec.yaml", "environment.json"}
+    assert load_spec(tmp_path / "run" / "best.yaml").model.num_classes == 1000
+    assert "base" in done.stderr
+    assert "2 of 2 candidates" in done.stderr

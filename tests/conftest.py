@@ -1,0 +1,28 @@
+"""What every test shares: two threads at most, and small specs."""
+
+import pytest
+import torch
+
+from t2tbuild.spec import ModelSpec
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture
+def small() -> ModelSpec:
+    """A model that builds and runs in milliseconds, with one attention of each kind."""
+    return ModelSpec.model_validate(
+        {
+            "name": "small",
+            "image_size": 32,
+            "num_classes": 10,
+            "tokenizer": {
+                "stages": [
+                    {"patch_size": 7, "overlap": 3, "token_dim": 16, "attention": "performer"},
+                    {"patch_size": 3, "overlap": 1, "token_dim": 16, "attention": "transformer"},
+                    {"patch_size": 3, "overlap": 1},
+                ]
+            },
+            "backbone": {"depth": 2, "embed_dim": 32, "num_heads": 2, "mlp_ratio": 2},
+        }
+    )

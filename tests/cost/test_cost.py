@@ -1,0 +1,54 @@
+import pytest
+import torch
+from torch import Tensor, nn
+
+from t2tbuild import build_model, load_spec, measure_cost, predict_cost
+from t2tbuild.errors import CostError
+from t2tbuild.modules.vit import T2TViT
+from t2tbuild.spec import ModelSpec, catalog
+
+
+@pytest.mark.parametrize("name", catalog.names("specs"))
+def test_closed_form_equals_fvcore_on_shipped_specs(name: str) -> None:
+    model = load_spec(name).model
+    assert predict_cost(model) == measure_cost(build_model(model))
+
+
+def test_head_by_hand(small: ModelSpec) -> None:
+    head = predict_cost(small).parts[-1]
+    assert (head.params, head.macs) == (32 * 10 + 10, 32 * 10)
+
+
+def test_attention_counts_both_matrix_products(small: ModelSpec) -> None:
+    """One more block costs its linears, its norms and 2 N^2 C for Q K^T and A V."""
+    deeper = small.model_copy(update={"backbone": small.backbone.model_copy(update={"depth": 3})})
+    tokens, dim = small.tokens, 32
+    linears = tokens * (4 * dim * dim + 2 * dim * 64)
+    assert predict_cost(deeper).macs - predict_cost(small).macs == linears + 2 * 5 * tokens * dim + 2 * tokens**2 * dim
+
+
+class _Cumulative(nn.Module):
+    def forward(self, x_BNC: Tensor) -> Tensor:
+        return x_BNC.cumsum(dim=1)
+
+
+def test_an_operator_that_nobody_listed_fails_the_count(small: ModelSpec) -> None:
+    model = build_model(small)
+    model.blocks.append(_Cumulative())
+    with pytest.raises(CostError, match="aten::cumsum"):
+        measure_cost(model)
+
+
+def test_a_module_outside_every_part_fails_the_count(small: ModelSpec) -> None:
+    model = build_model(small)
+    model.blocks.append(nn.Linear(32, 32))
+    with pytest.raises(CostError, match="belongs to no part"):
+        measure_cost(model)
+
+
+def test_counting_leaves_the_model_as_it_was(small: ModelSpec) -> None:
+    model: T2TViT = build_model(small).train()
+    before = torch.get_rng_state()
+    measure_cost(model)
+    assert model.training
+    assert torch.equal(before, torch.get_rng_state())

@@ -1,0 +1,120 @@
+"""What a person can check by hand."""
+
+import math
+
+import pytest
+import torch
+
+from t2tbuild import build_model
+from t2tbuild.modules.drop_path import DropPath
+from t2tbuild.modules.performer import TokenPerformer
+from t2tbuild.modules.position import sinusoid_table
+from t2tbuild.modules.soft_split import SoftSplit
+from t2tbuild.modules.token_transformer import TokenAttention
+from t2tbuild.spec import ModelSpec
+
+
+def test_soft_split_of_a_counted_image() -> None:
+    image = torch.arange(16.0).reshape(1, 1, 4, 4)
+    tokens = SoftSplit(patch_size=2, stride=1, padding=0)(image)
+    assert tokens.shape == (1, 9, 4)
+    assert tokens[0, 0].tolist() == [0, 1, 4, 5]
+    assert tokens[0, 8].tolist() == [10, 11, 14, 15]
+
+
+@pytest.mark.parametrize(("height", "width"), [(224, 224), (200, 200), (192, 256), (7, 300)])
+def test_the_grid_is_that_of_the_tokens(height: int, width: int) -> None:
+    split = SoftSplit(patch_size=7, stride=4, padding=2)
+    rows, columns = split.grid(height, width)
+    assert split(torch.zeros(1, 1, height, width)).shape[1] == rows * columns
+
+
+def test_token_attention_by_the_textbook() -> None:
+    """The scale is that of the input width and the skip adds the values."""
+    attention = TokenAttention(in_dim=12, dim=4).double()
+    x = torch.randn(2, 5, 12, dtype=torch.float64)
+    q, k, v = attention.qkv(x).chunk(3, dim=-1)
+    weights = torch.softmax(q @ k.transpose(1, 2) / math.sqrt(12), dim=-1)
+    torch.testing.assert_close(attention(x), v + attention.proj(weights @ v))
+
+
+def test_performer_by_its_formula() -> None:
+    performer = TokenPerformer(in_dim=12, dim=8, kernel_ratio=0.5, dropout=0.1).eval()
+    x = torch.randn(2, 5, 12)
+    k, q, v = performer.kqv(performer.norm1(x)).chunk(3, dim=-1)
+
+    def phi(y: torch.Tensor) -> torch.Tensor:
+        return torch.exp(y @ performer.w.T - (y * y).sum(-1, keepdim=True) / 2) / math.sqrt(4)
+
+    weights = phi(q) @ phi(k).transpose(1, 2)
+    y = v + performer.proj(weights @ v / weights.sum(-1, keepdim=True))
+    torch.testing.assert_close(performer(x), y + performer.mlp(performer.norm2(y)), rtol=1e-5, atol=1e-5)
+
+
+def test_random_features_are_orthogonal_frozen_and_saved() -> None:
+    performer = TokenPerformer(in_dim=12, dim=64, kernel_ratio=0.5, dropout=0.1)
+    torch.testing.assert_close(performer.w @ performer.w.T, 32 * torch.eye(32), rtol=1e-4, atol=1e-4)
+    assert not performer.w.requires_grad
+    assert "w" in performer.state_dict()
+
+
+def test_random_features_estimate_softmax_attention() -> None:
+    """E[phi(q) phi(k)] = exp(q k) (Choromanski et al., Lemma 1): with many features the estimate comes close."""
+    torch.manual_seed(0)
+    performer = TokenPerformer(in_dim=4, dim=4, kernel_ratio=8, dropout=0)
+    q, k = torch.randn(2, 1, 16, 4) / 4
+    estimates = []
+    for _ in range(1000):
+        performer.w.data = torch.randn(32, 4)
+        estimates.append(performer._features(q) @ performer._features(k).transpose(1, 2))
+    wanted = torch.exp(q @ k.transpose(1, 2))
+    torch.testing.assert_close(torch.stack(estimates).mean(0), wanted, rtol=0.05, atol=0)
+
+
+def test_bfloat16_autocast_keeps_random_features_in_float32(small: ModelSpec) -> None:
+    """exp of features overflows half precision; users of the released code met NaN there."""
+    model = build_model(small).eval()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = model(10 * torch.randn(2, 3, 32, 32))
+    assert torch.isfinite(logits).all()
+
+
+def test_sinusoid_table_at_known_places() -> None:
+    table = sinusoid_table(3, 4)[0]
+    assert table[0].tolist() == [0, 1, 0, 1]
+    wanted = [math.sin(1), math.cos(1), math.sin(0.01), math.cos(0.01)]
+    torch.testing.assert_close(table[1], torch.tensor(wanted))
+
+
+def test_drop_path_keeps_the_mean_and_is_silent_in_evaluation() -> None:
+    torch.manual_seed(0)
+    drop, ones = DropPath(0.25), torch.ones(4000, 1, 1)
+    kept = drop.train()(ones)
+    assert kept.unique().tolist() == pytest.approx([0, 1 / 0.75])
+    assert kept.mean().item() == pytest.approx(1, abs=0.05)
+    assert torch.equal(drop.eval()(ones), ones)
+
+
+def test_drop_path_rises_linearly(small: ModelSpec) -> None:
+    backbone = small.backbone.model_copy(update={"depth": 5, "drop_path": 0.2})
+    assert backbone.drop_paths == pytest.approx((0, 0.05, 0.1, 0.15, 0.2))
+
+
+def test_an_image_of_another_size_is_refused(small: ModelSpec) -> None:
+    with pytest.raises(ValueError, match=r"takes images of \(3, 32, 32\)"):
+        build_model(small)(torch.zeros(1, 3, 64, 64))
+
+
+def test_same_seed_same_weights(small: ModelSpec) -> None:
+    def state() -> dict[str, torch.Tensor]:
+        torch.manual_seed(3)
+        return build_model(small).state_dict()
+
+    first, second = state(), state()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_builds_on_the_meta_device_without_memory(small: ModelSpec) -> None:
+    with torch.device("meta"):
+        model = build_model(small)
+    assert all(parameter.is_meta for parameter in model.parameters())

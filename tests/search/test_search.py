@@ -1,0 +1,197 @@
+"""Whole searches on real digits, small: a study is a function of its spec and seed, and a kill loses nothing."""
+
+import csv
+import json
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from t2tbuild import build_model, load_search_spec, load_spec, measure_cost, search
+from t2tbuild.errors import InputError, SearchError
+from t2tbuild.report.pareto import pareto_front, plot_pareto
+from t2tbuild.search import Record, SearchResult, State
+from t2tbuild.search.ladder import Rung
+
+TINY = ["search.trials=4", "search.proxy.rungs=[1, 2]", "search.proxy.keep=2", "search.proxy.data.image_size=16"]
+LIMIT = 5_000_000_000
+
+
+def run(out: Path, *overrides: str) -> SearchResult:
+    return search(load_search_spec("deep_narrow", [*TINY, *overrides]), out)
+
+
+def shapes(result: SearchResult) -> list[tuple[str, object]]:
+    return [(record.number, record.model) for record in result.records if record.state.trained]
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> SearchResult:
+    return run(tmp_path_factory.mktemp("search") / "run")
+
+
+def test_what_a_search_leaves(unbroken: SearchResult) -> None:
+    assert unbroken.complete
+    assert unbroken.count(State.TOP, State.STOPPED, State.FAILED) == 4
+    best = load_spec(unbroken.run / "best.yaml")
+    assert best == unbroken.best
+    assert "seed 0" in (unbroken.run / "best.yaml").read_text().splitlines()[0]
+    assert measure_cost(build_model(best.model)).macs == unbroken.winner.macs
+
+
+def test_no_trained_candidate_is_over_budget_by_fvcores_count_at_full_size(unbroken: SearchResult) -> None:
+    with (unbroken.run / "candidates.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == len(unbroken.records) >= 5
+    for row, record in zip(rows, unbroken.records, strict=True):
+        if record.state.trained:
+            assert record.model is not None
+            counted = measure_cost(build_model(record.model))
+            assert (int(row["params"]), int(row["macs"])) == (counted.params, counted.macs)
+            assert counted.macs <= LIMIT
+            assert "quarter-width twins" in row["trained_as"]
+
+
+def test_same_seed_same_candidates(unbroken: SearchResult, tmp_path: Path) -> None:
+    assert shapes(run(tmp_path / "same")) == shapes(unbroken)
+    assert shapes(run(tmp_path / "other", "search.seed=1")) != shapes(unbroken)
+
+
+def test_a_complete_search_is_only_reported(unbroken: SearchResult) -> None:
+    before = (unbroken.run / "candidates.csv").read_text()
+    again = run(unbroken.run)
+    assert again.records == unbroken.records
+    assert (unbroken.run / "candidates.csv").read_text() == before
+
+
+def test_more_trials_continue_the_study(unbroken: SearchResult, tmp_path: Path) -> None:
+    run(tmp_path / "run", "search.trials=2")
+    longer = run(tmp_path / "run")
+    assert shapes(longer) == shapes(unbroken)
+
+
+def test_another_space_or_seed_is_refused(unbroken: SearchResult) -> None:
+    with pytest.raises(InputError, match=r"(?s)another spec.*\+.*seed: 7"):
+        run(unbroken.run, "search.seed=7")
+
+
+def command(out: Path, *more: str) -> list[str]:
+    spec = out.parent / "tiny.yaml"
+    from t2tbuild import write_spec
+
+    write_spec(load_search_spec("deep_narrow", TINY), spec)
+    return [sys.executable, "-m", "t2tbuild", "search", str(spec), "--budget-macs", "5G", "--out", str(out), *more]
+
+
+def start(out: Path) -> subprocess.Popen[str]:
+    """A real search, once the base is trained and the first candidate is under way."""
+    process = subprocess.Popen(command(out), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not _trials(out):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return process
+
+
+def _trials(out: Path) -> int:
+    try:
+        with sqlite3.connect(f"file:{out / 'study.db'}?mode=ro", uri=True) as database:
+            return int(database.execute("select count(*) from trials").fetchone()[0])
+    except sqlite3.OperationalError:
+        return 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_search_continues_to_the_same_candidates(
+    unbroken: SearchResult, tmp_path: Path, number: signal.Signals
+) -> None:
+    process = start(tmp_path / "run")
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}[number]
+    if number is not signal.SIGKILL:
+        assert f"--out {tmp_path / 'run'}" in err
+        assert "Traceback" not in err
+    continued = subprocess.run(command(tmp_path / "run", "--json"), capture_output=True, text=True, check=True)
+    result = json.loads(continued.stdout)
+    assert (result["trained"], result["complete"]) == (4, True)
+    with sqlite3.connect(tmp_path / "run" / "study.db") as database:
+        assert database.execute("select count(*) from trials where state = 'RUNNING'").fetchone()[0] == 0
+    kept = {line.split(",", 4)[3] for line in (tmp_path / "run" / "candidates.csv").read_text().splitlines()[1:]}
+    assert kept == {line.split(",", 4)[3] for line in (unbroken.run / "candidates.csv").read_text().splitlines()[1:]}
+
+
+def test_the_timeout_stops_and_the_next_run_goes_on(tmp_path: Path) -> None:
+    with pytest.raises(SearchError, match="continue with the same command"):
+        run(tmp_path / "run", "search.timeout=0.001")
+    assert run(tmp_path / "run").complete
+
+
+def test_a_base_over_budget_is_not_trained(tmp_path: Path) -> None:
+    result = run(tmp_path / "run", "search.budget.macs=2G", "search.trials=1")
+    assert result.base.state is State.INFEASIBLE
+    assert result.base.rungs == ()
+    assert result.winner.macs is not None
+    assert result.winner.macs <= 2_000_000_000
+
+
+def test_a_budget_below_the_smallest_fails_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="smallest of the space"):
+        run(tmp_path / "run", "search.budget.macs=100M")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_small_space_is_exhausted_and_nothing_is_trained_twice(tmp_path: Path) -> None:
+    spec = tmp_path / "small.yaml"
+    spec.write_text(
+        "version: 1\nsearch:\n  base: t2t_vit_7\n  budget: {macs: 5G}\n  trials: 50\n"
+        "  space: {backbone.mlp_ratio: {choices: [1, 3]}, backbone.depth: {choices: [1, 2]}}\n"
+        "  proxy: {rungs: [1], data: {image_size: 16}}\n"
+    )
+    result = search(load_search_spec(spec), tmp_path / "run")
+    assert result.count(State.TOP) == 4
+    assert result.count(State.DUPLICATE) > 0
+    assert all(record.rungs == () for record in result.records if record.state is State.DUPLICATE)
+
+
+def test_candidates_that_cannot_be_are_told_and_not_trained(tmp_path: Path) -> None:
+    spec = tmp_path / "odd.yaml"
+    spec.write_text(
+        "version: 1\nsearch:\n  base: t2t_vit_7\n  budget: {macs: 1200M}\n  trials: 2\n  seed: 3\n"
+        "  space: {backbone.embed_dim: {choices: [100, 128, 192]}, backbone.depth: {choices: [1, 2, 40]}}\n"
+        "  proxy: {rungs: [1], data: {image_size: 16}}\n"
+    )
+    result = search(load_search_spec(spec), tmp_path / "run")
+    infeasible = [record for record in result.records if record.state is State.INFEASIBLE]
+    assert {record.reason.split(",")[0] for record in infeasible} <= {
+        "over budget",
+        "embed_dim must be divisible by head_dim",
+    }
+    assert infeasible
+    assert all(record.rungs == () for record in infeasible)
+    assert result.count(State.TOP, State.STOPPED) == 2
+
+
+def test_the_picture_is_drawn(unbroken: SearchResult, tmp_path: Path) -> None:
+    plot_pareto(unbroken, tmp_path / "pareto.png")
+    assert (tmp_path / "pareto.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_front_by_hand() -> None:
+    def point(number: str, macs: int, accuracy: float, state: State = State.TOP) -> Record:
+        return Record(number, state, None, macs=macs, rungs=(Rung(1, accuracy, 0, 0),))
+
+    points = [
+        point("a", 3, 0.5),
+        point("b", 1, 0.4),
+        point("c", 2, 0.3),
+        point("d", 3, 0.6),
+        point("e", 9, 0.6),
+        point("f", 1, 0.9, State.STOPPED),
+    ]
+    assert [record.number for record in pareto_front(points)] == ["b", "d"]

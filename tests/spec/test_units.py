@@ -1,0 +1,65 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from t2tbuild.spec.units import format_count, format_seconds, parse_count, parse_seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("5G", 5_000_000_000),
+        ("5e9", 5_000_000_000),
+        ("4.8G", 4_800_000_000),
+        ("500M", 500_000_000),
+        ("21.5M", 21_500_000),
+        (5e9, 5_000_000_000),
+        (1, 1),
+    ],
+)
+def test_counts(text: object, number: int) -> None:
+    assert parse_count(text) == number
+
+
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        ("5GB", "write 5G"),
+        ("5 G", "write 5G"),
+        ("5g", "write 5G"),
+        ("5GMac", "write 5G"),
+        ("5GFLOPs", "write 5G"),
+        ("5B", "write 5G"),
+        ("-5G", "above zero"),
+        ("0", "above zero"),
+        ("nan", "write for example 5G"),
+        ("inf", "write for example 5G"),
+        (float("nan"), "finite"),
+        (float("inf"), "finite"),
+        ("1e400", "below 1e18"),
+        ("0.5", "whole number"),
+        ("", "write for example 5G"),
+        (True, "wanted"),
+        (None, "wanted"),
+    ],
+)
+def test_what_is_no_count_says_what_to_write(text: object, advice: str) -> None:
+    with pytest.raises(ValueError, match=advice):
+        parse_count(text)
+
+
+@given(st.integers(1, 10**15))
+def test_a_count_reads_back_as_it_was_written(number: int) -> None:
+    assert parse_count(format_count(number)) == number
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("5m", 300), ("90s", 90), ("2h", 7200), ("1.5m", 90), (7, 7)])
+def test_times(text: object, seconds: float) -> None:
+    assert parse_seconds(text) == seconds
+    assert parse_seconds(format_seconds(seconds)) == seconds
+
+
+@pytest.mark.parametrize("text", ["5 minutes", "-1s", "0", "nan", "", None, True, float("inf")])
+def test_what_is_no_time_says_what_to_write(text: object) -> None:
+    with pytest.raises(ValueError, match="write for example 5m"):
+        parse_seconds(text)

@@ -1,0 +1,98 @@
+"""Any legal spec builds, counts, runs forward and backward, and survives YAML."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from t2tbuild import Spec, build_model, load_spec, measure_cost, predict_cost, write_spec
+from t2tbuild.spec import ModelSpec
+
+
+@st.composite
+def stages(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """One to six stages with any legal patch size, overlap and padding; their strides multiply to at most 24."""
+    count = draw(st.integers(1, 6))
+    made, left = [], 24
+    for index in range(count):
+        patch = draw(st.integers(1, 7))
+        stride = draw(st.integers(1, min(patch, left)))
+        left //= stride
+        stage: dict[str, Any] = {"patch_size": patch, "overlap": patch - stride}
+        default = math.ceil(stage["overlap"] / 2)
+        padding = draw(st.one_of(st.none() if default < patch else st.nothing(), st.integers(0, patch - 1)))
+        if padding is not None:
+            stage["padding"] = padding
+        if index < count - 1:
+            stage["token_dim"] = draw(st.integers(2, 12))
+            named = st.sampled_from(["performer", "transformer"])
+            ratio = st.sampled_from([0.5, 1, 2])
+            detailed = ratio.map(lambda ratio: {"kind": "performer", "kernel_ratio": ratio, "dropout": 0})
+            stage["attention"] = draw(st.one_of(named, detailed))
+        made.append(stage)
+    return made
+
+
+@st.composite
+def models(draw: st.DrawFn) -> ModelSpec:
+    """Any legal small model, rectangular images included; shrunk images until every stage has at least one token."""
+    depth, heads = draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    ratio = st.sampled_from([1, 1.5, 2, 3])
+    per_block = st.lists(ratio, min_size=depth, max_size=depth)
+    data = {
+        "name": "drawn",
+        "image_size": [draw(st.integers(1, 28)), draw(st.integers(1, 28))],
+        "in_chans": draw(st.integers(1, 3)),
+        "num_classes": draw(st.integers(1, 5)),
+        "tokenizer": {"stages": draw(stages())},
+        "backbone": {
+            "depth": depth,
+            "embed_dim": heads * draw(st.integers(1, 8)),
+            "num_heads": heads,
+            "mlp_ratio": draw(st.one_of(ratio, per_block)),
+            "qkv_bias": draw(st.booleans()),
+            "position": draw(st.sampled_from(["sinusoid", "learned"])),
+        },
+    }
+    while True:
+        try:
+            return ModelSpec.model_validate(data)
+        except ValidationError as error:
+            if "leaves no token" not in str(error):
+                raise
+            data["image_size"] = [side * 2 for side in data["image_size"]]
+
+
+slow = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+
+
+@slow
+@given(models(), st.integers(0, 2**31))
+def test_builds_runs_and_every_trainable_parameter_gets_a_gradient(spec: ModelSpec, seed: int) -> None:
+    torch.manual_seed(seed)
+    model = build_model(spec).train()
+    images = torch.randn(2, spec.in_chans, *spec.image)
+    logits = model(images)
+    assert logits.shape == (2, spec.num_classes)
+    (logits * torch.randn_like(logits)).sum().backward()
+    for name, parameter in model.named_parameters():
+        assert (parameter.grad is not None) == parameter.requires_grad, name
+        if parameter.grad is not None:
+            assert torch.isfinite(parameter.grad).all(), name
+
+
+@slow
+@given(models())
+def test_closed_form_equals_fvcore_part_by_part(spec: ModelSpec) -> None:
+    assert predict_cost(spec) == measure_cost(build_model(spec))
+
+
+@settings(slow, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@given(models())
+def test_yaml_round_trip(tmp_path: Path, spec: ModelSpec) -> None:
+    write_spec(Spec(version=1, model=spec), tmp_path / "drawn.yaml")
+    assert load_spec(tmp_path / "drawn.yaml").model == spec
