@@ -3,10 +3,10 @@
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from t2tbuild.errors import Diagnostic, InputError, SpecError
 from t2tbuild.spec import catalog
@@ -136,7 +136,7 @@ def _validate(source: Source, root: type[T]) -> T:
         return root.model_validate(source.data)
     except ValidationError as error:
         errors = [dict(item) for item in error.errors(include_url=False)]
-        raise SpecError([_explain(item, source) for item in errors if not _is_echo(item, errors)]) from None
+        raise SpecError([_explain(item, source, root) for item in errors if not _is_echo(item, errors)]) from None
 
 
 def _is_echo(error: dict[str, Any], errors: list[dict[str, Any]]) -> bool:
@@ -147,7 +147,7 @@ def _is_echo(error: dict[str, Any], errors: list[dict[str, Any]]) -> bool:
     )
 
 
-def _explain(error: dict[str, Any], source: Source) -> Diagnostic:
+def _explain(error: dict[str, Any], source: Source, root: type[Node]) -> Diagnostic:
     """One error of pydantic as a diagnostic: the place, the field, the rule, the value, what to write."""
     path, value = _locate(error["loc"], source.data)
     context = error.get("ctx", {})
@@ -157,10 +157,11 @@ def _explain(error: dict[str, Any], source: Source) -> Diagnostic:
         path = (*path, *context["field"])
         return source.place(path).diagnostic(path, context["message"], context["hint"])
     if kind == "extra_forbidden":
-        around = _at(source.data, path[:-1])
         place = source.keys.get(path, source.place(path))
         inside = f" in {dotted(path[:-1])}" if path[:-1] else ""
-        return place.diagnostic(path, f"unknown key {path[-1]!r}{inside}", _nearest_key(str(path[-1]), around))
+        return place.diagnostic(
+            path, f"unknown key {path[-1]!r}{inside}", _nearest_key(str(path[-1]), error["loc"][:-1], root)
+        )
     if kind == "missing":
         missing = error["loc"][-1]
         return source.place(path).diagnostic((*path, missing), f"missing key {missing!r} in {here}")
@@ -229,18 +230,24 @@ def _locate(loc: tuple[str | int, ...], data: Any) -> tuple[Keys, Any]:
     return tuple(path), data
 
 
-def _at(data: Any, path: Keys) -> Any:
-    for part in path:
-        data = data[part]
-    return data
+def _nearest_key(key: str, loc: tuple[str | int, ...], root: type[Node]) -> str:
+    """The field nearest to a mistyped key, of the nodes that may stand at pydantic's `loc` below `root`."""
+    nodes = [root]
+    for part in loc:
+        below = [node.model_fields[part].annotation for node in nodes if part in node.model_fields]
+        if below:
+            nodes = [node for annotation in below for node in _nodes_in(annotation)]
+        else:  # the tag of a union, the index of a list or the key of a mapping
+            tagged = [
+                node for node in nodes if "kind" in node.model_fields and node.model_fields["kind"].default == part
+            ]
+            nodes = tagged or nodes
+    known = [field for node in nodes for field in node.model_fields]
+    near = difflib.get_close_matches(key, known, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(dict.fromkeys(known))}"
 
 
-def _nearest_key(key: str, siblings: dict[str, Any]) -> str:
-    """The nearest field name of the node that `siblings` most looks like."""
-
-    def nodes(base: type[BaseModel]) -> list[type[BaseModel]]:
-        return [base, *(node for child in base.__subclasses__() for node in nodes(child))]
-
-    best = max(nodes(Node), key=lambda node: len(node.model_fields.keys() & siblings.keys()))
-    near = difflib.get_close_matches(key, best.model_fields, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(best.model_fields)}"
+def _nodes_in(annotation: Any) -> list[type[Node]]:
+    if isinstance(annotation, type) and issubclass(annotation, Node):
+        return [annotation]
+    return [node for inner in get_args(annotation) for node in _nodes_in(inner)]

@@ -162,7 +162,7 @@ def test_a_small_space_is_exhausted_and_nothing_is_trained_twice(tmp_path: Path)
 def test_candidates_that_cannot_be_are_told_and_not_trained(tmp_path: Path) -> None:
     spec = tmp_path / "odd.yaml"
     spec.write_text(
-        "version: 1\nsearch:\n  base: t2t_vit_7\n  budget: {macs: 1200M}\n  trials: 2\n  seed: 3\n"
+        "version: 1\nsearch:\n  base: t2t_vit_7\n  budget: {macs: 1200M}\n  trials: 4\n"
         "  space: {backbone.embed_dim: {choices: [100, 128, 192]}, backbone.depth: {choices: [1, 2, 40]}}\n"
         "  proxy: {rungs: [1], data: {image_size: 16}}\n"
     )
@@ -174,7 +174,7 @@ def test_candidates_that_cannot_be_are_told_and_not_trained(tmp_path: Path) -> N
     }
     assert infeasible
     assert all(record.rungs == () for record in infeasible)
-    assert result.count(State.TOP, State.STOPPED) == 2
+    assert result.count(State.TOP, State.STOPPED) == 4
 
 
 def test_the_picture_is_drawn(unbroken: SearchResult, tmp_path: Path) -> None:
