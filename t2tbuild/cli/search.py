@@ -94,7 +94,10 @@ def _again(run: Path) -> str:
 def _print(result: SearchResult) -> None:
     console, winner, base = stdout(), result.winner, result.base
     assert winner.model is not None and winner.macs is not None and winner.params is not None
-    console.print(f"trained: {result.trained_as}; one seed each, so a ranking and no proof", soft_wrap=True)
+    console.print(
+        f"trained: {result.trained_as}; one seed each: a ranking that favours what learns fast, no proof",
+        soft_wrap=True,
+    )
     if base.accuracy is None:
         console.print(f"base: {base.reason}")
     elif winner.number != base.number:

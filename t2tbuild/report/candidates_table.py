@@ -12,9 +12,12 @@ SHOWN = 15  # rows; the others are in candidates.csv
 
 def candidates_table(records: Sequence[Record], *, title: str, rungs: Sequence[int]) -> Table:
     """The base first, then the best candidates so far and those under way, the most advanced and accurate first."""
-    table = Table(title=title, title_justify="left")
-    for column in ("candidate", "depth", "width", "mlp", "token attention", "MACs", "params"):
-        table.add_column(column, justify="left" if column == "token attention" else "right")
+    legend = (
+        "tokens: P performer, T transformer, with token_dim; MACs and params at full size; @ steps of proxy training"
+    )
+    table = Table(title=title, title_justify="left", caption=legend, caption_justify="left")
+    for column in ("candidate", "depth", "width", "mlp", "tokens", "MACs", "params"):
+        table.add_column(column, justify="left" if column == "tokens" else "right")
     for steps in rungs:
         table.add_column(f"@{steps}", justify="right")
     table.add_column("state")
@@ -43,7 +46,11 @@ def _row(record: Record, rungs: int) -> list[str]:
         str(shape["depth"]),
         str(shape["embed_dim"]),
         str(shape["mlp_ratio"]),
-        f"{shape['attentions']} {shape['token_dims']}",
+        " ".join(
+            f"{stage.attention.kind[0].upper()}{stage.token_dim}"
+            for stage in record.model.tokenizer.stages
+            if stage.attention
+        ),
         short_count(record.macs) if record.macs else "",
         short_count(record.params) if record.params else "",
         *accuracies,

@@ -15,6 +15,7 @@ from t2tbuild.spec.tree import SearchSpec, Spec
 from t2tbuild.spec.yaml_source import Keys, Place, Source, dotted, parse_scalar, read_file, read_text
 
 T = TypeVar("T", bound=Node)
+ONE_LINE = 90  # characters of a mapping that is written on one line
 
 
 def load_spec(spec: str | Path, overrides: Sequence[str] = ()) -> Spec:
@@ -69,7 +70,13 @@ def dump_yaml(spec: Node) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Never writes aliases, which our own reader refuses."""
+    """Writes short mappings on one line, long ones on several, and never an alias, which our own reader refuses."""
+
+    def represent_mapping(self, tag: str, mapping: Any, flow_style: bool | None = None) -> yaml.MappingNode:
+        node = super().represent_mapping(tag, mapping, flow_style)
+        if node.flow_style and sum(len(key.value) + len(value.value) + 4 for key, value in node.value) > ONE_LINE:
+            node.flow_style = False
+        return node
 
     def ignore_aliases(self, _data: Any) -> bool:
         return True

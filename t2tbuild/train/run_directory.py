@@ -15,11 +15,12 @@ from typing import Any
 
 import torch
 
+from t2tbuild import __version__
 from t2tbuild.errors import InputError
 from t2tbuild.spec.load import dump_yaml, load_search_spec, load_spec, write_spec
 from t2tbuild.spec.tree import SearchSpec, Spec
 
-PACKAGES = ("t2tbuild", "torch", "timm", "optuna", "fvcore", "pydantic", "numpy", "scikit-learn")
+PACKAGES = ("torch", "timm", "optuna", "fvcore", "pydantic", "numpy", "scikit-learn")
 
 
 def default_folder(name: str) -> Path:
@@ -80,7 +81,7 @@ def environment(device: torch.device) -> dict[str, Any]:
     return {
         "command": sys.argv,
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in PACKAGES},
+        "packages": {"t2tbuild": __version__} | {name: version(name) for name in PACKAGES},
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),

@@ -140,7 +140,7 @@ def test_search_writes_the_winner_and_names_the_next_commands(tmp_path: Path) ->
     )
     done = t2tbuild("search", "tiny.yaml", "--budget-macs", "1.2G", "--out", "run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "one seed each, so a ranking and no proof" in done.stdout
+    assert "one seed each: a ranking that favours what learns fast, no proof" in done.stdout
     last = done.stdout.splitlines()[-1]
     assert last == "next: t2tbuild summarize run/best.yaml && t2tbuild train run/best.yaml"
     left = {path.name for path in (tmp_path / "run").iterdir()}

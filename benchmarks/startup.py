@@ -1,0 +1,50 @@
+"""How long a person waits for help and for an error, beside a bare Python and an import of torch.
+
+    python benchmarks/startup.py
+
+All commands are run in turn, five rounds, so that a slow moment of the machine falls on all of them; medians are told.
+"""
+
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROUNDS = 5
+BROKEN = "version: 1\nmodel: {name: x, tokenizer: {stages: [{patch_size: 7, overlap: 9}]}, backbone: {dpeth: 3}}\n"
+
+
+def seconds(arguments: list[str]) -> float:
+    """Wall seconds of one process."""
+    started = time.perf_counter()
+    subprocess.run([sys.executable, *arguments], capture_output=True)
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    spec = Path(tempfile.mkdtemp()) / "broken.yaml"
+    spec.write_text(BROKEN)
+    cli = ["-m", "t2tbuild"]
+    commands = {
+        "python -c pass": ["-c", "pass"],
+        "import t2tbuild": ["-c", "import t2tbuild"],
+        "t2tbuild --help": [*cli, "--help"],
+        "t2tbuild search --budget-macs 5GB (error)": [*cli, "search", "--budget-macs", "5GB"],
+        "t2tbuild summarize broken.yaml (errors)": [*cli, "summarize", str(spec)],
+        "import torch": ["-c", "import torch"],
+    }
+    times: dict[str, list[float]] = {name: [] for name in commands}
+    for _ in range(ROUNDS):
+        for name, arguments in commands.items():
+            times[name].append(seconds(arguments))
+    bare = statistics.median(times["python -c pass"])
+    print(f"{'command':44} {'median s':>9} {'spread':>13} {'x bare Python':>14}")
+    for name, values in times.items():
+        median = statistics.median(values)
+        print(f"{name:44} {median:9.2f} {min(values):6.2f}-{max(values):.2f} {median / bare:14.1f}")
+
+
+if __name__ == "__main__":
+    main()
