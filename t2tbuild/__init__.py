@@ -16,6 +16,7 @@ Importing this package imports neither torch nor timm: each public name is loade
 from typing import TYPE_CHECKING
 
 from t2tbuild._lazy import lazy_names
+from t2tbuild._version import __version__
 
 if TYPE_CHECKING:
     from t2tbuild.build import build_model
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from t2tbuild.search import SearchResult, search
     from t2tbuild.spec import ModelSpec, SearchSpec, Spec, load_search_spec, load_spec, write_spec
     from t2tbuild.train import TrainResult, train
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Cost",

@@ -29,7 +29,7 @@ app.command()(search)
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from t2tbuild import __version__
+        from t2tbuild._version import __version__
 
         typer.echo(f"t2tbuild {__version__}")
         raise typer.Exit

@@ -142,6 +142,7 @@ class _Progress:
         self.console, self.what = console, spec.search
         self.records: dict[str, Record] = {}
         self.started = time.monotonic()
+        self.before: int | None = None
         self.live: Live | None = None
         if console.is_terminal:
             from rich.live import Live
@@ -159,13 +160,14 @@ class _Progress:
 
     def hear(self, record: Record) -> None:
         from t2tbuild.report.candidates_table import candidates_table
-        from t2tbuild.search import State
+        from t2tbuild.search.record import BASE, State
 
         self.records[record.number] = record
-        trained = sum(known.number != "base" and known.state.trained for known in self.records.values())
-        done = trained - sum(known.state is State.CLIMBING for known in self.records.values())
-        passed = time.monotonic() - self.started
-        left = minutes(passed / (done + 1) * (self.what.trials - done)) if done > 0 else "?"
+        done = sum(known.number != BASE and known.state.trained for known in self.records.values())
+        if record.state is State.CLIMBING and self.before is None:
+            self.before = done  # of an earlier process
+        new, passed = done - (self.before or 0), time.monotonic() - self.started
+        left = minutes(passed / (new + 1) * (self.what.trials - done)) if self.before is not None and new else "?"
         title = f"{self.what.name}: {done} of {self.what.trials} candidates, {minutes(passed)}, ETA {left}"
         if self.live:
             self.live.update(

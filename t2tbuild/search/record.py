@@ -27,7 +27,7 @@ class State(StrEnum):
 
     @property
     def trained(self) -> bool:
-        return self in (State.CLIMBING, State.TOP, State.STOPPED, State.FAILED)
+        return self in (State.TOP, State.STOPPED, State.FAILED)
 
 
 @dataclass(frozen=True)

@@ -52,8 +52,8 @@ def search(spec: SearchSpec, out: str | Path | None = None, *, listener: Listene
     """Search the space of `spec` within its budget and leave a run directory at `out`, by default a new one in runs/.
 
     A study that is already there is continued: the same spec and seed ask for the same candidates as an unbroken
-    search. `listener` hears of each candidate when it starts, at every rung, and when it ends. An interrupt leaves the
-    study as it is.
+    search. `listener` hears of each candidate already in the study, and of each new one when it starts, at every rung,
+    and when it ends. An interrupt leaves the study as it is.
 
     Raises InputError when the budget lies below the smallest member of the space, or `out` holds something else, and
     SearchError when nothing was trained to the top rung in time.
@@ -84,6 +84,9 @@ def search(spec: SearchSpec, out: str | Path | None = None, *, listener: Listene
             if listener is not None:
                 listener(record)
 
+        if listener is not None:
+            for known in read_records(study):
+                listener(known)
         complete = Explorer(study, what, space, data, device, tell).run()
         records = tuple(read_records(study))
         write_csv(records, run / "candidates.csv", trained_as=trained_as)

@@ -55,7 +55,7 @@ def open_study(run: Path, search: Search) -> optuna.Study:
 
     A trial that a killed process left running is ended as FAIL; its candidate is asked for again.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # it would log an interrupt as a failure
     study = optuna.create_study(
         storage=f"sqlite:///{(run / 'study.db').resolve()}",
         sampler=ReplayableSampler(search.seed),

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from t2tbuild import __version__
+from t2tbuild._version import __version__
 from t2tbuild.errors import InputError
 from t2tbuild.spec.load import dump_yaml, load_search_spec, load_spec, write_spec
 from t2tbuild.spec.tree import SearchSpec, Spec
