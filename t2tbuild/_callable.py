@@ -7,22 +7,24 @@ order of imports.
 
 import inspect
 import sys
-from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 
 class _CallableModule(ModuleType):
-    """A module that calls its main function; `help` and `inspect.signature` show that function's signature."""
+    """A module that calls its main function, the one of its own short name."""
 
-    __signature__: inspect.Signature
+    def _main(self) -> Any:
+        return getattr(self, self.__name__.rpartition(".")[2])
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return getattr(self, self.__name__.rpartition(".")[2])(*args, **kwargs)
+        return self._main()(*args, **kwargs)
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return inspect.signature(self._main())
 
 
-def make_callable(module_name: str, function: Callable[..., Any]) -> None:
-    """Let the module `module_name` be called as `function`, which bears the module's own short name."""
-    module = sys.modules[module_name]
-    module.__class__ = _CallableModule
-    module.__dict__["__signature__"] = inspect.signature(function)
+def make_callable(module_name: str) -> None:
+    """Let the module `module_name` be called as the function in it that bears its short name."""
+    sys.modules[module_name].__class__ = _CallableModule

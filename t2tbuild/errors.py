@@ -1,6 +1,6 @@
 """What can go wrong, and how a person is told.
 
-Exit codes of the command line: 0 done, 1 it failed, 2 the input was wrong, 130 or 143 interrupted after saving.
+Exit codes of the command line: 0 done, 1 it failed, 2 the input was wrong, 130 or 143 interrupted, with what is finished saved.
 """
 
 from collections.abc import Sequence

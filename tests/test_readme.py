@@ -1,4 +1,7 @@
-"""The README tells the truth: its commands are the gate's, its outputs are ours, its Python runs."""
+"""The README tells the truth: commands, spec, table, mistakes and defaults are ours, its Python runs.
+
+The outputs of the long commands (search, train) are copied from a real run by hand.
+"""
 
 import re
 import subprocess

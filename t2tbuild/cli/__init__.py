@@ -45,7 +45,7 @@ def _options(
 
 
 def main() -> Never:
-    """Run the command line and exit: 0 done, 1 failed, 2 the input was wrong, 130 or 143 interrupted after saving."""
+    """Run the command line and exit: 0 done, 1 failed, 2 the input was wrong, 130 or 143 interrupted."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
         app()

@@ -16,14 +16,15 @@ def stdout() -> Console:
     """The console for results."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
+    return Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False, markup=False, emoji=False)
 
 
 def stderr() -> Console:
     """The console for progress."""
     from rich.console import Console
 
-    return Console(stderr=True, width=None if sys.stderr.isatty() else PLAIN_WIDTH, highlight=False)
+    width = None if sys.stderr.isatty() else PLAIN_WIDTH
+    return Console(stderr=True, width=width, highlight=False, markup=False, emoji=False)
 
 
 def print_json(data: Any) -> None:

@@ -48,6 +48,10 @@ def search(
 
     loaded = load_search_spec(spec, overrides)
 
+    from t2tbuild.search.plan import plan
+
+    plan(loaded)  # its errors come before torch
+
     from t2tbuild.report.pareto import plot_pareto
     from t2tbuild.search.run import search as search_spec
     from t2tbuild.train.run_directory import default_folder
@@ -78,10 +82,9 @@ def _overrides(
     ):
         if text is not None:
             try:
-                parse(text)
+                found.append(f"{path}={parse(text)}")
             except ValueError as error:
                 raise InputError(f"{option}: {error}") from None
-            found.append(f"{path}={text}")
     found += [f"search.trials={trials}"] if trials is not None else []
     return found + ([f"search.seed={seed}"] if seed is not None else [])
 
@@ -92,6 +95,8 @@ def _again(run: Path) -> str:
 
 
 def _print(result: SearchResult) -> None:
+    from t2tbuild.search import Outcome
+
     console, winner, base = stdout(), result.winner, result.base
     assert winner.model is not None and winner.macs is not None and winner.params is not None
     console.print(
@@ -108,8 +113,10 @@ def _print(result: SearchResult) -> None:
         f"depth {winner.model.backbone.depth}, width {winner.model.backbone.embed_dim}",
         soft_wrap=True,
     )
-    if not result.complete:
+    if result.outcome is Outcome.TIMEOUT:
         console.print(f"stopped by the timeout; continue with: {_again(result.run)}", soft_wrap=True)
+    elif result.outcome is Outcome.EXHAUSTED:
+        console.print("stopped early: the space gives no new candidate", soft_wrap=True)
     best = shlex.quote(str(result.run / "best.yaml"))
     console.print(f"written: {result.run}/best.yaml, candidates.csv, pareto.png", soft_wrap=True)
     console.print(f"next: t2tbuild summarize {best} && t2tbuild train {best}", soft_wrap=True)
@@ -130,7 +137,7 @@ def _as_json(result: SearchResult) -> dict[str, object]:
         "infeasible": result.count(State.INFEASIBLE),
         "duplicates": result.count(State.DUPLICATE),
         "failed": result.count(State.FAILED),
-        "complete": result.complete,
+        "outcome": str(result.outcome),
         "seconds": round(result.seconds, 1),
     }
 

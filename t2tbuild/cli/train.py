@@ -34,6 +34,10 @@ def train(
 
     loaded = load_spec(spec, overrides or ())
 
+    from t2tbuild.train.resolve import resolve
+
+    resolve(loaded)  # its errors come before torch
+
     from t2tbuild.report.curves import plot_curves
     from t2tbuild.train.run import train as train_spec
     from t2tbuild.train.run_directory import default_folder
@@ -89,7 +93,7 @@ class _Progress:
         self.bar.stop()
 
     def hear(self, report: StepReport | EpochReport) -> None:
-        from t2tbuild.train import EpochReport
+        from t2tbuild.train.run import EpochReport
 
         if not isinstance(report, EpochReport):
             total = report.epochs * report.steps

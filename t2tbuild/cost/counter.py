@@ -17,7 +17,7 @@ with warnings.catch_warnings():  # fvcore still decorates with torch.jit.script,
 from t2tbuild.cost.model import Cost, PartCost
 from t2tbuild.errors import CostError
 from t2tbuild.modules.vit import T2TViT
-from t2tbuild.spec.layout import Part
+from t2tbuild.parts import Part
 
 # Operators of our models that DESIGN's convention counts as nothing: element-wise work, sums, and moving data about.
 FREE = frozenset(
@@ -53,7 +53,6 @@ def measure_cost(model: T2TViT) -> Cost:
         raise CostError(f"fvcore cannot count {', '.join(sorted(strange))}; the total would be too low")
     by_module: Counter[str] = analysis.by_module()
     params = {name: parameter.numel() for name, parameter in model.named_parameters()}
-    rows = [part for part in model.parts if isinstance(part, Part)]
     parts = tuple(
         PartCost(
             name=row.name,
@@ -63,7 +62,7 @@ def measure_cost(model: T2TViT) -> Cost:
             params=sum(count for name, count in params.items() if _belongs(name, row)),
             macs=sum(by_module[module] for module in row.modules),
         )
-        for row in rows
+        for row in model.parts
     )
     total = Cost(
         params=sum(params.values()),
@@ -84,11 +83,13 @@ def _analyse(model: T2TViT) -> FlopCountAnalysis:
     device = next(model.parameters()).device
     image = torch.zeros(1, *model.input_size, device=device)
     was_training = model.training
-    with _quiet(), torch.no_grad():
-        analysis = FlopCountAnalysis(model.eval(), image)
-        analysis.set_op_handle("aten::scaled_dot_product_attention", _count_attention)
-        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).total()
-    model.train(was_training)
+    try:
+        with _quiet(), torch.no_grad():
+            analysis = FlopCountAnalysis(model.eval(), image)
+            analysis.set_op_handle("aten::scaled_dot_product_attention", _count_attention)
+            analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).total()
+    finally:
+        model.train(was_training)
     return analysis
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from t2tbuild.spec.model import Grid
+from t2tbuild.parts import Grid
 
 CONVENTION = (
     "MACs as fvcore: multiply-adds of linear, conv, matmul, QK^T, AV; LayerNorm 5 an element; softmax, GELU, exp 0"

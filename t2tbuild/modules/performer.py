@@ -12,10 +12,10 @@ EPSILON = 1e-8
 class TokenPerformer(nn.Module):
     """y = phi(q) (phi(k)^T v) / (phi(q) sum_n phi(k_n)), then v + proj(y), then x + mlp(norm2(x)).
 
-    phi(x) = exp(w x - |x|^2 / 2) / sqrt(M), with M = int(kernel_ratio * dim) random features: the rows of `w` are
-    orthogonal and of length sqrt(M), frozen, and saved as a parameter. They are computed in float32 whatever the
-    autocast type, since exp overflows half precision. The skip adds the values, as in TokenTransformer, and the
-    projection kqv gives k, q, v in this order: both as in the released code.
+    phi(x) = exp(w x - |x|^2 / 2) / sqrt(M), with M = int(kernel_ratio * dim) random features: `w` is an orthogonal
+    matrix times sqrt(M) (its rows are orthogonal up to M = dim), frozen, and saved as a parameter. The features are
+    computed in float32 whatever the autocast type. The skip adds the values, as in TokenTransformer, and the projection
+    kqv gives k, q, v in this order: all as in the released code.
     """
 
     def __init__(self, *, in_dim: int, dim: int, kernel_ratio: float, dropout: float) -> None:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from t2tbuild.modules.position import sinusoid_table
 from t2tbuild.modules.tokenizers import T2TTokenizer
+from t2tbuild.parts import Part
 
 INIT_STD = 0.02
 
@@ -18,7 +19,7 @@ class T2TViT(nn.Module):
     weights under the released code's name. `parts` are the rows under which the model's cost is told.
     """
 
-    parts: Sequence[object] = ()
+    parts: Sequence[Part] = ()
 
     def __init__(
         self,
@@ -33,7 +34,6 @@ class T2TViT(nn.Module):
     ) -> None:
         super().__init__()
         self.input_size = input_size
-        self.num_classes = num_classes
         self.tokens_to_token = tokens_to_token
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
         table = torch.zeros(1, num_tokens, embed_dim) if learned_position else sinusoid_table(num_tokens, embed_dim)

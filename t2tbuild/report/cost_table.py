@@ -35,7 +35,7 @@ def cost_table(spec: Spec, cost: Cost) -> RenderableType:
 def _totals(spec: Spec, cost: Cost) -> RenderableType:
     totals = Table.grid(padding=(0, 2))
     printed = spec.paper
-    table = f"paper, Table {printed.table}" if printed else ""
+    table = ("released code" if printed.table is None else f"paper, Table {printed.table}") if printed else ""
     totals.add_row("", Text("counted", justify="right"), Text(table, justify="right"))
     rows = [
         ("parameters", cost.params, printed.params if printed else None),

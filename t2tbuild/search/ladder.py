@@ -2,32 +2,29 @@
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
 from t2tbuild.build import build_model
+from t2tbuild.search.record import Rung
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.search import Proxy
 from t2tbuild.train.data import ImageData, batches
-from t2tbuild.train.loop import evaluate, require_finite, train_step
+from t2tbuild.train.loop import CHECK_EVERY, evaluate, require_finite, train_step
 from t2tbuild.train.optim import make_optimizer
 
 CLIP_GRAD = 1.0
 
 
-@dataclass(frozen=True)
-class Rung:
-    """What a candidate showed at a rung, after `steps` steps of training.
+def goes_on(accuracy: float, peers: Sequence[float], keep: int) -> bool:
+    """Whether a candidate climbs on from a rung: it is among the best one in `keep` of those that reached it so far.
 
-    Validation accuracy (0 to 1) and loss (nats), and the seconds of training since the rung below.
+    Asynchronous successive halving (Li et al., MLSys 2020): nobody waits for a rung to fill. `peers` are the accuracies
+    of the earlier ones. The first candidates, with fewer than `keep` to compare, climb on when none was better.
     """
-
-    steps: int
-    accuracy: float
-    loss: float
-    seconds: float
+    better = sum(peer > accuracy for peer in peers)
+    return better < max(1, (len(peers) + 1) // keep)
 
 
 def climb(
@@ -53,7 +50,8 @@ def climb(
             for group in optimizer.param_groups:
                 group["lr"] = proxy.lr * min(1.0, done / max(1, proxy.warmup_steps))
             loss = train_step(built, optimizer, images, labels, clip_grad=CLIP_GRAD)
-        require_finite(loss.item(), done)
+            if done % CHECK_EVERY == 0:
+                require_finite(loss.item(), done)
         seconds = time.perf_counter() - started
         result = evaluate(built, data.validation)
         require_finite(result.loss, done)

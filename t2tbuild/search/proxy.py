@@ -1,11 +1,10 @@
 """What stands in for a candidate in the short trainings: itself at the proxy's image size, or its thinner twin."""
 
 import math
+from typing import Any
 
-from pydantic import ValidationError
-
-from t2tbuild.errors import InputError
 from t2tbuild.spec.model import ModelSpec
+from t2tbuild.spec.revise import revise
 from t2tbuild.spec.search import Proxy
 
 QUARTER = 4
@@ -24,21 +23,23 @@ def stand_in(model: ModelSpec, proxy: Proxy, device: str) -> ModelSpec:
 
     Raises InputError when the proxy's images are too small for the model's tokenizer.
     """
-    data = model.model_dump() | {"image_size": proxy.data.image_size, "num_classes": proxy.data.num_classes}
+    size = proxy.data.image_size
+    changes: dict[str, Any] = {"image_size": size, "num_classes": proxy.data.num_classes}
     if is_twin(proxy, device):
-        backbone, heads = model.backbone, math.lcm(*model.backbone.heads)
-        width = max(heads, round(backbone.embed_dim / QUARTER / heads) * heads)
-        thin = {"embed_dim": width, "num_heads": backbone.heads[0] if len(set(backbone.heads)) == 1 else backbone.heads}
-        data["backbone"] = {key: value for key, value in data["backbone"].items() if key != "head_dim"} | thin
-        for stage in data["tokenizer"]["stages"]:
+        changes |= {"name": f"{model.name[:56]}_quarter", "tokenizer": model.tokenizer.model_dump()}
+        for stage in changes["tokenizer"]["stages"]:
             if "token_dim" in stage:
                 stage["token_dim"] = max(1, stage["token_dim"] // QUARTER)
-        data["name"] = f"{model.name[:56]}_quarter"
-    try:
-        return ModelSpec.model_validate(data)
-    except ValidationError as error:
-        size, reason = proxy.data.image_size, error.errors()[0]["msg"]
-        raise InputError(f"{model.name} cannot be trained at the proxy's {size} pixels: {reason}") from None
+        backbone, heads = model.backbone, math.lcm(*model.backbone.heads)
+        width = max(heads, round(backbone.embed_dim / QUARTER / heads) * heads)
+        num_heads = backbone.heads[0] if len(set(backbone.heads)) == 1 else backbone.heads
+        changes["backbone"] = backbone.model_dump() | {"embed_dim": width, "num_heads": num_heads, "head_dim": None}
+    return revise(model, changes, f"trained at the proxy's {size} pixels")
+
+
+def settle(proxy: Proxy, device: str) -> Proxy:
+    """The proxy with `width: auto` settled for a type of device, so that a study never mixes twins and candidates."""
+    return proxy.model_copy(update={"width": "quarter" if is_twin(proxy, device) else "full"})
 
 
 def describe(proxy: Proxy, device: str) -> str:

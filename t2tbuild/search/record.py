@@ -2,17 +2,28 @@
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from t2tbuild.cost import Cost
-from t2tbuild.search.ladder import Rung
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.search import Value
 
 BASE = "base"
+
+
+@dataclass(frozen=True)
+class Rung:
+    """What a candidate showed at a rung, after `steps` steps of training.
+
+    Validation accuracy (0 to 1) and loss (nats), and the seconds of training since the rung below.
+    """
+
+    steps: int
+    accuracy: float
+    loss: float
+    seconds: float
 
 
 class State(StrEnum):
@@ -41,9 +52,6 @@ class Record:
     macs: int | None = None
     rungs: tuple[Rung, ...] = ()
     reason: str = ""
-
-    def costing(self, cost: Cost) -> "Record":
-        return replace(self, params=cost.params, macs=cost.macs)
 
     @property
     def accuracy(self) -> float | None:
@@ -88,7 +96,7 @@ def canonical(model: ModelSpec) -> str:
     """Text that two models share exactly when they are the same but for their names."""
     same_heads = {"num_heads": list(model.backbone.heads), "head_dim": None, "mlp_ratio": list(model.backbone.mlp_dims)}
     backbone = model.backbone.model_dump(mode="json") | same_heads
-    stages = [(stage.model_dump(mode="json"), stage.pad) for stage in model.tokenizer.stages]
+    stages = [(stage.model_dump(mode="json", exclude={"padding"}), stage.pad) for stage in model.tokenizer.stages]
     return repr((model.image, model.in_chans, model.num_classes, stages, sorted(backbone.items())))
 
 

@@ -2,17 +2,20 @@
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from t2tbuild.errors import SearchError
-from t2tbuild.search.budget import require_feasible
-from t2tbuild.search.proxy import describe, stand_in
+import optuna
+
+from t2tbuild.errors import InputError, SearchError
+from t2tbuild.search.plan import plan
+from t2tbuild.search.proxy import describe, settle
 from t2tbuild.search.record import BASE, Record, State, best_of, write_csv
-from t2tbuild.search.space import Space
 from t2tbuild.search.storage import open_study, read_records
-from t2tbuild.search.study import Explorer, Listener
-from t2tbuild.spec.load import load_spec, write_spec
+from t2tbuild.search.study import Explorer, Listener, Outcome
+from t2tbuild.spec.load import write_spec
+from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.search import Budget
 from t2tbuild.spec.tree import SearchSpec, Spec
 from t2tbuild.train.data import load_data
@@ -24,7 +27,7 @@ from t2tbuild.train.run_directory import default_folder, open_run
 class SearchResult:
     """What a search found. `best` is the winner's spec, also at `run`/best.yaml; `winner` its record.
 
-    `complete` says whether as many candidates were trained as asked for; `trained_as` says in words what was trained.
+    `outcome` says how it ended; `trained_as` says in words what was trained.
     """
 
     run: Path
@@ -33,7 +36,7 @@ class SearchResult:
     base: Record
     records: tuple[Record, ...]
     budget: Budget
-    complete: bool
+    outcome: Outcome
     trained_as: str
     seconds: float
 
@@ -56,7 +59,7 @@ def search(spec: SearchSpec, out: str | Path | None = None, *, listener: Listene
     and when it ends. An interrupt leaves the study as it is.
 
     Raises InputError when the budget lies below the smallest member of the space, or `out` holds something else, and
-    SearchError when nothing was trained to the top rung in time.
+    SearchError when no candidate reached the top rung.
 
         >>> import tempfile
         >>> from t2tbuild import load_search_spec
@@ -66,17 +69,15 @@ def search(spec: SearchSpec, out: str | Path | None = None, *, listener: Listene
         True
     """
     started = time.perf_counter()
-    what = spec.search
-    base = load_spec(what.base).model
-    space = Space(what, base)
-    require_feasible(space, what.budget)
-    device = pick_device()
-    stand_in(base, what.proxy, device.type)
+    planned, device = plan(spec), pick_device()
+    what = spec.search.model_copy(update={"proxy": settle(spec.search.proxy, device.type)})
+    spec = spec.model_copy(update={"search": what})
     trained_as = describe(what.proxy, device.type)
     run = Path(out) if out is not None else default_folder(what.name)
     with open_run(run, spec, device):
         study = open_study(run, what)
-        data = load_data(what.proxy.data, in_chans=base.in_chans, device=device)
+        _require_same_base(study, planned.base, run)
+        data = load_data(what.proxy.data, in_chans=planned.base.in_chans, device=device)
 
         def tell(record: Record) -> None:
             if record.state is not State.CLIMBING:
@@ -87,7 +88,7 @@ def search(spec: SearchSpec, out: str | Path | None = None, *, listener: Listene
         if listener is not None:
             for known in read_records(study):
                 listener(known)
-        complete = Explorer(study, what, space, data, device, tell).run()
+        outcome = Explorer(study, what, planned.space, data, device, tell).run()
         records = tuple(read_records(study))
         write_csv(records, run / "candidates.csv", trained_as=trained_as)
         winner = best_of(records)
@@ -104,10 +105,25 @@ def search(spec: SearchSpec, out: str | Path | None = None, *, listener: Listene
         base=next(record for record in records if record.number == BASE),
         records=records,
         budget=what.budget,
-        complete=complete,
+        outcome=outcome,
         trained_as=trained_as,
         seconds=time.perf_counter() - started,
     )
+
+
+def _require_same_base(study: optuna.Study, base: ModelSpec, run: Path) -> None:
+    """A study stays with its base; a file that has changed since would make another search of it."""
+    stored = [record for record in read_records(study) if record.number == BASE]
+    if stored and stored[0].model != base:
+        raise InputError(f"{run}: the base {base.name} has changed since this search began; choose another --out")
+
+
+def _no_winner(run: Path, outcome: Outcome, records: Sequence[Record]) -> str:
+    if outcome is Outcome.TIMEOUT:
+        return f"{run}: no candidate reached the top rung in time; continue with the same command and --out {run}"
+    reasons = Counter(record.reason or str(record.state) for record in records)
+    told = "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common(5))
+    return f"{run}: no candidate reached the top rung: {told}"
 
 
 def _provenance(run: Path, spec: SearchSpec, winner: Record, trained_as: str) -> str:

@@ -4,14 +4,16 @@ import difflib
 import itertools
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from optuna.trial import BaseTrial
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from t2tbuild.errors import InputError
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.search import Choices, Fill, Range, Search, Value
+
+if TYPE_CHECKING:
+    from optuna.trial import BaseTrial
 
 DEPTH = "backbone.depth"
 
@@ -27,24 +29,31 @@ class Space:
         self.base = base
         self.fill: Fill | None = None
         self.dimensions: dict[str, Choices | Range] = {}
-        self._data: dict[str, Any] = base.model_dump()
+        self._data: dict[str, Any] = _plain(base)
         for path, dimension in search.space.items():
             for field in self._fields(path):
                 if isinstance(dimension, Fill):
                     self.fill = dimension
                 else:
                     self.dimensions[field] = dimension
-        heads = {"backbone.num_heads", "backbone.head_dim"} & self.dimensions.keys()
-        if "backbone.embed_dim" in self.dimensions and not heads and len(set(base.backbone.heads)) == 1:
-            self._data["backbone"].pop("num_heads", None)
-            self._data["backbone"]["head_dim"] = base.backbone.embed_dim // base.backbone.heads[0]
+        self._let_heads_follow()
+
+    def _let_heads_follow(self) -> None:
+        """Keep one of num_heads and head_dim: the one that is searched, else head_dim where the width is searched."""
+        backbone, heads = self._data["backbone"], self.base.backbone.heads
+        if "backbone.head_dim" in self.dimensions:
+            backbone["num_heads"] = None
+        elif "backbone.num_heads" in self.dimensions:
+            backbone["head_dim"] = None
+        elif "backbone.embed_dim" in self.dimensions and len(set(heads)) == 1:
+            backbone |= {"num_heads": None, "head_dim": self.base.backbone.embed_dim // heads[0]}
 
     @property
     def size(self) -> int:
         """How many assignments there are, each with one or more depths."""
         return math.prod(len(dimension.values) for dimension in self.dimensions.values())
 
-    def draw(self, trial: BaseTrial) -> dict[str, Value]:
+    def draw(self, trial: "BaseTrial") -> dict[str, Value]:
         """Let an Optuna trial draw a value of each free field."""
         assignment: dict[str, Value] = {}
         for path, dimension in self.dimensions.items():
@@ -56,7 +65,7 @@ class Space:
                 assignment[path] = value
         return assignment
 
-    def draw_fill(self, trial: BaseTrial) -> float:
+    def draw_fill(self, trial: "BaseTrial") -> float:
         """Let an Optuna trial draw what fraction of the deepest candidate is taken."""
         assert self.fill is not None
         return trial.suggest_float(f"{DEPTH}.fill", *self.fill.fill)
@@ -75,38 +84,47 @@ class Space:
             _set(data, DEPTH, depth)
         return ModelSpec.model_validate(data)
 
-    def valid(self, assignment: Mapping[str, Value], depth: int | None = None) -> bool:
-        """Whether the fields of an assignment go together."""
-        try:
-            self.model(assignment, depth)
-        except ValidationError:
-            return False
-        return True
+    def members(self) -> Iterator[ModelSpec]:
+        """Every valid member, each at its shallowest where the depth is solved from the budget."""
+        depth = self.fill.low if self.fill else None
+        for assignment in self.assignments():
+            try:
+                yield self.model(assignment, depth)
+            except ValidationError:
+                continue
 
     def _fields(self, path: str) -> list[str]:
-        """The fields that a path means: `*` is every item of a list that has the field."""
-        found = [field for field in _leaves(self._data) if _matches(field, path)]
+        """The fields that a path means: `*` is every stage whose field is set, or every one where none is."""
+        leaves = dict(_leaves(self._data))
+        found = [field for field in leaves if _matches(field, path)]
         if not found:
-            near = difflib.get_close_matches(path, list(_leaves(self._data)), n=3)
+            near = difflib.get_close_matches(path, list(leaves), n=3)
             hint = f"; did you mean {' or '.join(near)}?" if near else ""
             raise InputError(f"search.space: the base {self.base.name} has no field {path!r}{hint}")
-        return found
+        return [field for field in found if leaves[field] is not None] or found
+
+
+def _plain(node: Any) -> Any:
+    """A spec node as plain data, fields that are null included."""
+    if isinstance(node, BaseModel):
+        return {field: _plain(getattr(node, field)) for field in type(node).model_fields}
+    return [_plain(item) for item in node] if isinstance(node, tuple) else node
 
 
 def _copy(data: Any) -> Any:
     if isinstance(data, dict):
         return {key: _copy(value) for key, value in data.items()}
-    return [_copy(item) for item in data] if isinstance(data, list | tuple) else data
+    return [_copy(item) for item in data] if isinstance(data, list) else data
 
 
-def _leaves(data: Any, path: str = "") -> Iterator[str]:
-    """Dotted paths of every field, lists of nodes included."""
+def _leaves(data: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted paths of every field with their values, lists of nodes included."""
     if path:
-        yield path
+        yield path, data
     if isinstance(data, dict):
         for key, value in data.items():
             yield from _leaves(value, f"{path}.{key}" if path else key)
-    elif isinstance(data, list | tuple):
+    elif isinstance(data, list):
         for index, value in enumerate(data):
             if isinstance(value, dict):
                 yield from _leaves(value, f"{path}.{index}")

@@ -5,7 +5,7 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.pruners import SuccessiveHalvingPruner
+from optuna.pruners import NopPruner
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
@@ -15,6 +15,12 @@ from t2tbuild.train.data import mix
 
 RECORD = "record"
 STUDY = "t2tbuild"
+
+
+def ordinal(study: optuna.Study, number: int) -> int:
+    """The place of a trial among those that count: trials that were interrupted, and so ended as FAIL, do not."""
+    earlier = (trial for trial in study.get_trials(deepcopy=False) if trial.number < number)
+    return sum(trial.state is not TrialState.FAIL for trial in earlier)
 
 
 class ReplayableSampler(BaseSampler):
@@ -29,9 +35,7 @@ class ReplayableSampler(BaseSampler):
         self._inner: BaseSampler = TPESampler(seed=seed)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        earlier = (other for other in study.get_trials(deepcopy=False) if other.number < trial.number)
-        ordinal = sum(other.state is not TrialState.FAIL for other in earlier)
-        self._inner = TPESampler(seed=mix(self._seed, ordinal) % 2**32)
+        self._inner = TPESampler(seed=mix(self._seed, ordinal(study, trial.number)) % 2**32)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return self._inner.infer_relative_search_space(study, trial)
@@ -59,7 +63,7 @@ def open_study(run: Path, search: Search) -> optuna.Study:
     study = optuna.create_study(
         storage=f"sqlite:///{(run / 'study.db').resolve()}",
         sampler=ReplayableSampler(search.seed),
-        pruner=SuccessiveHalvingPruner(min_resource=1, reduction_factor=search.proxy.keep),
+        pruner=NopPruner(),  # the ladder decides who climbs on
         study_name=STUDY,
         direction="maximize",
         load_if_exists=True,

@@ -6,14 +6,13 @@ from t2tbuild._lazy import lazy_names
 
 if TYPE_CHECKING:
     from t2tbuild.spec.load import load_search_spec, load_spec, write_spec
-    from t2tbuild.spec.model import Grid, ModelSpec
+    from t2tbuild.spec.model import ModelSpec
     from t2tbuild.spec.search import Budget
     from t2tbuild.spec.train import TrainSpec
     from t2tbuild.spec.tree import PaperRow, SearchSpec, Spec
 
 __all__ = [
     "Budget",
-    "Grid",
     "ModelSpec",
     "PaperRow",
     "SearchSpec",
@@ -28,7 +27,6 @@ __getattr__ = lazy_names(
     __name__,
     {
         "Budget": "t2tbuild.spec.search",
-        "Grid": "t2tbuild.spec.model",
         "ModelSpec": "t2tbuild.spec.model",
         "PaperRow": "t2tbuild.spec.tree",
         "SearchSpec": "t2tbuild.spec.tree",

@@ -1,6 +1,6 @@
 """What every node of the spec tree shares: strict, frozen, no unknown keys, help beneath each field."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -57,6 +57,15 @@ def _seconds(value: object) -> float:
     except ValueError as error:
         raise PydanticCustomError("units", "{message}", {"message": str(error)}) from None
 
+
+def _version(value: object) -> object:
+    if type(value) is not int:  # 1 == True == 1.0 for a Literal
+        raise PydanticCustomError("version", "must be 1", {})
+    return value
+
+
+Version = Annotated[Literal[1], BeforeValidator(_version)]
+"""Version of the spec language."""
 
 Count = Annotated[int, BeforeValidator(_count), PlainSerializer(format_count)]
 """A number of things, written 5G, 21.5M, 5e9 or 5000000."""

@@ -8,6 +8,8 @@ from t2tbuild.errors import InputError
 
 Kind = Literal["specs", "search"]
 
+MAX_NAME = 255  # bytes of a file name on the usual file systems
+
 _PACKAGE = Path(__file__).resolve().parent.parent
 _SHIPPED = _PACKAGE / "shipped"  # in the wheel; in a checkout the folders stand beside the package
 _ROOT = _SHIPPED if _SHIPPED.is_dir() else _PACKAGE.parent
@@ -24,10 +26,11 @@ def find(name_or_path: str | Path, kind: Kind, beside: Path | None = None) -> Pa
     Raises InputError that names the nearest shipped specs and files.
     """
     text = str(name_or_path)
-    shipped = _ROOT / kind / f"{text}.yaml"
-    if "/" not in text and shipped.is_file():
-        return shipped
+    if text in names(kind):
+        return _ROOT / kind / f"{text}.yaml"
     path = (beside or Path()) / text
+    if len(path.name) > MAX_NAME or "\0" in text:
+        raise InputError(f"{text[:40]!r}...: not a file name")
     if path.is_file():
         return path
     if path.is_dir():

@@ -3,24 +3,8 @@
 The closed form and the counter both follow this list, so that their tables have the same rows.
 """
 
-from dataclasses import dataclass
-
-from t2tbuild.spec.model import Grid, ModelSpec
-
-
-@dataclass(frozen=True)
-class Part:
-    """One row of a model's table.
-
-    `grid`, `tokens` and `channels` describe what the part gives out; `modules` are the names, in the built module, of
-    the submodules and parameters that belong to it.
-    """
-
-    name: str
-    modules: tuple[str, ...]
-    grid: Grid | None
-    tokens: int
-    channels: int
+from t2tbuild.parts import Part
+from t2tbuild.spec.model import ModelSpec
 
 
 def layout(model: ModelSpec) -> tuple[Part, ...]:

@@ -1,6 +1,7 @@
 """Spec files in and out: YAML text -> validated spec, with every mistake at its place, and back."""
 
 import difflib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -43,10 +44,12 @@ def load_search_spec(spec: str | Path, overrides: Sequence[str] = ()) -> SearchS
         >>> load_search_spec("deep_narrow").search.base
         't2t_vit_14'
     """
-    source = read_file(catalog.find(spec, "search"))
+    path = catalog.find(spec, "search")
+    source = read_file(path)
     _refuse_other_kind(source, wanted="search")
     for override in overrides:
         _override(source, override)
+    _find_base(source, beside=path.parent)
     return _validate(source, SearchSpec)
 
 
@@ -111,14 +114,29 @@ def _take_model_of_another(source: Source, beside: Path) -> None:
             source.keys.update({path: place for path, place in other.keys.items() if path[:1] == (section,)})
 
 
+def _find_base(source: Source, beside: Path) -> None:
+    """Make a path in `search.base` absolute, seen from the search spec's own folder; a shipped name stays."""
+    search = source.data.get("search")
+    base = search.get("base") if isinstance(search, dict) else None
+    if not isinstance(base, str) or base in catalog.names("specs"):
+        return
+    try:
+        search["base"] = str(catalog.find(base, "specs", beside).resolve())
+    except InputError as error:
+        raise SpecError([source.place(("search", "base")).diagnostic(("search", "base"), str(error))]) from None
+
+
 def _override(source: Source, override: str) -> None:
     """Write `dotted.key=value` into the source's data; the value is read as YAML."""
     key, equals, text = override.partition("=")
     shown = Place(f"override {override!r}")
-    path: Keys = tuple(int(part) if part.isdigit() else part for part in key.strip().split("."))
+    path: Keys = tuple(int(part) if re.fullmatch("[0-9]{1,9}", part) else part for part in key.strip().split("."))
     if not equals or not all(str(part) for part in path):
         raise SpecError([shown.diagnostic((), "an override is written key=value", "for example train.epochs=5")])
-    value = read_text(text, shown.file).data if text.lstrip().startswith(("[", "{")) else parse_scalar(text.strip())
+    try:
+        value = read_text(text, shown.file).data if text.lstrip().startswith(("[", "{")) else parse_scalar(text.strip())
+    except ValueError as error:
+        raise SpecError([shown.diagnostic(path, str(error))]) from None
     node = source.data
     for depth, part in enumerate(path):
         last = depth == len(path) - 1
@@ -142,16 +160,32 @@ def _validate(source: Source, root: type[T]) -> T:
     try:
         return root.model_validate(source.data)
     except ValidationError as error:
-        errors = [dict(item) for item in error.errors(include_url=False)]
-        raise SpecError([_explain(item, source, root) for item in errors if not _is_echo(item, errors)]) from None
+        errors = _one_a_place([dict(item) for item in error.errors(include_url=False)], source.data)
+        raise SpecError([_explain(item, source, root) for item in errors]) from None
 
 
-def _is_echo(error: dict[str, Any], errors: list[dict[str, Any]]) -> bool:
-    """A list whose items are all wrong is also called too short by pydantic; the items' own errors say it better."""
-    loc = error["loc"]
-    return error["type"] == "too_short" and any(
-        other["loc"][: len(loc)] == loc for other in errors if other is not error
-    )
+# Of several errors at one place, which pydantic gives for the members of a union, the first of these is told.
+_TELLING = ("rule", "finite_number", "units", "missing", "extra_forbidden", "float_type", "int_type", "int_from_float")
+
+
+def _one_a_place(errors: list[dict[str, Any]], data: Any) -> list[dict[str, Any]]:
+    """The errors without echoes: one a place, and none for a list whose items' own errors say it better."""
+    placed = [(_locate(error["loc"], data)[0], error) for error in errors]
+
+    def weight(error: dict[str, Any]) -> int:
+        return _TELLING.index(error["type"]) if error["type"] in _TELLING else len(_TELLING)
+
+    told = []
+    for path, error in placed:
+        if error["type"] in ("missing", "rule"):
+            told.append(error)
+            continue
+        here = [other for place, other in placed if place == path and other["type"] not in ("missing", "rule")]
+        inside = any(len(place) > len(path) and place[: len(path)] == path for place, _ in placed)
+        scalar_wanted = isinstance(_locate(error["loc"], data)[1], list)
+        if error is min(here, key=weight) and not (inside and scalar_wanted):
+            told.append(error)
+    return told
 
 
 def _explain(error: dict[str, Any], source: Source, root: type[Node]) -> Diagnostic:
@@ -231,8 +265,9 @@ def _locate(loc: tuple[str | int, ...], data: Any) -> tuple[Keys, Any]:
     """The path of pydantic's `loc` in the data, without the tags of unions, and the value there."""
     path: list[str | int] = []
     for part in loc:
-        if (isinstance(data, dict) and part in data) or (isinstance(data, list) and isinstance(part, int)):
-            data = data[part]  # type: ignore[index]
+        in_list = isinstance(data, list) and isinstance(part, int) and part < len(data)
+        if in_list or (isinstance(data, dict) and part in data):
+            data = data[part]
             path.append(part)
     return tuple(path), data
 

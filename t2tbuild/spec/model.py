@@ -5,7 +5,7 @@ Source: Yuan et al., "Tokens-to-Token ViT", ICCV 2021, Section 3 and Table 1.
 """
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BeforeValidator,
@@ -16,23 +16,10 @@ from pydantic import (
     model_validator,
 )
 
+from t2tbuild.parts import Grid
 from t2tbuild.spec.base import Node, rule
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
-
-
-class Grid(NamedTuple):
-    """Tokens laid out as rows and columns."""
-
-    height: int
-    width: int
-
-    @property
-    def tokens(self) -> int:
-        return self.height * self.width
-
-    def __str__(self) -> str:
-        return f"{self.height} x {self.width}"
 
 
 class _NamedAttention(Node):
@@ -215,7 +202,8 @@ class PlainBackbone(Node):
             values = getattr(self, field)
             if isinstance(values, tuple) and len(values) != self.depth:
                 raise rule(field, f"{field} lists {len(values)} values for {self.depth} blocks", "one per block")
-        for heads in set(self.heads):
+        given = self.num_heads if isinstance(self.num_heads, tuple) else (self.num_heads,)
+        for heads in {heads for heads in given if heads is not None}:
             if heads < 1 or self.embed_dim % heads:
                 raise rule(
                     "num_heads",
@@ -232,9 +220,8 @@ class PlainBackbone(Node):
         """Attention heads, one number per block."""
         if self.head_dim is not None:
             return (self.embed_dim // self.head_dim,) * self.depth
-        if isinstance(self.num_heads, tuple):
-            return self.num_heads
-        return (self.num_heads or 1,) * self.depth
+        assert self.num_heads is not None  # the validator wants one of the two
+        return self.num_heads if isinstance(self.num_heads, tuple) else (self.num_heads,) * self.depth
 
     @property
     def mlp_ratios(self) -> tuple[int | float, ...]:

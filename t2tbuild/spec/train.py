@@ -34,8 +34,6 @@ class TrainSpec(Node):
     """Passes over the training split."""
     batch_size: int = Field(default=64, ge=1, le=65536)
     """Images in a step; the last incomplete batch of an epoch is left out."""
-    optimizer: Literal["adamw"] = "adamw"
-    """The optimiser, from timm."""
     lr: int | float = Field(default=1e-3, gt=0, le=10, examples=[5e-4])
     """Peak learning rate."""
     min_lr: int | float = Field(default=1e-5, ge=0, le=10)

@@ -1,10 +1,8 @@
 """The roots of the spec language: what a whole file says."""
 
-from typing import Literal
-
 from pydantic import Field
 
-from t2tbuild.spec.base import Count, Node
+from t2tbuild.spec.base import Count, Node, Version
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.search import Search
 from t2tbuild.spec.train import TrainSpec
@@ -13,8 +11,8 @@ from t2tbuild.spec.train import TrainSpec
 class PaperRow(Node):
     """What the paper prints for this model, to be shown beside what we count."""
 
-    table: int = Field(ge=1, le=7)
-    """Number of the paper's table."""
+    table: int | None = Field(default=None, ge=1, le=7)
+    """Number of the paper's table; absent where the figures are those of the released code."""
     params: Count | None = Field(default=None, examples=["21.5M"])
     """Parameters as printed."""
     macs: Count | None = Field(default=None, examples=["4.8G"])
@@ -28,7 +26,7 @@ class PaperRow(Node):
 class Spec(Node):
     """A spec file: a model, and optionally how to train it and what the paper says of it."""
 
-    version: Literal[1]
+    version: Version
     """Version of the spec language."""
     model: ModelSpec
     """The model; in a file, also the name or path of another spec, whose model is taken."""
@@ -41,7 +39,7 @@ class Spec(Node):
 class SearchSpec(Node):
     """A search file."""
 
-    version: Literal[1]
+    version: Version
     """Version of the spec language."""
     search: Search
     """What is searched."""

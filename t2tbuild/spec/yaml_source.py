@@ -18,7 +18,8 @@ MAX_BYTES = 1 << 20
 MAX_LEVELS = 32
 Keys = tuple[str | int, ...]
 
-_INT = re.compile(r"[-+]?[0-9]{1,400}")
+_INT = re.compile(r"[-+]?[0-9]+")
+MAX_DIGITS = 400
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]{1,5})?")
 _LEADING_ZERO = re.compile(r"[-+]?0[0-9]+")
 _INFINITE = re.compile(r"[-+]?\.(inf|Inf|INF)")
@@ -163,6 +164,8 @@ def parse_scalar(text: str) -> Any:
     """The value of a plain YAML 1.2 scalar. Raises ValueError on a number that YAML 1.1 and 1.2 read differently."""
     if text in _CONSTANTS:
         return _CONSTANTS[text]
+    if len(text) > MAX_DIGITS and _INT.fullmatch(text):
+        raise ValueError(f"a number of {len(text)} digits")
     if _LEADING_ZERO.fullmatch(text):
         raise ValueError(f"{text} has a leading zero; write {int(text)}")
     if _INT.fullmatch(text):

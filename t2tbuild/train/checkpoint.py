@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from t2tbuild.errors import TrainingError
 
 KEPT = 2
+FILES = ("model.safetensors", "progress.json", "state.pt")
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,10 @@ def save_checkpoint(folder: Path, name: str, checkpoint: Checkpoint) -> Path:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         save_file({key: value.contiguous() for key, value in checkpoint.model.items()}, temporary / "model.safetensors")
-        with (temporary / "state.pt").open("wb") as stream:  # by path torch hides the reason of a failure
+        with (temporary / "state.pt").open("wb") as stream:
             torch.save(checkpoint.optimizer, stream)
         (temporary / "progress.json").write_text(json.dumps(checkpoint.progress))
-        manifest = {path.name: _sha256(path) for path in sorted(temporary.iterdir())}
+        manifest = {name: _sha256(temporary / name) for name in FILES}
         (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1))
         for path in (*temporary.iterdir(), temporary):
             _flush(path)
@@ -49,10 +50,18 @@ def save_checkpoint(folder: Path, name: str, checkpoint: Checkpoint) -> Path:
         temporary.replace(target)
         _flush(folder)
     except (OSError, RuntimeError, SafetensorError) as error:
-        raise TrainingError(f"the checkpoint {target} cannot be written: {error}") from error
+        raise TrainingError(f"the checkpoint {target} cannot be written: {_reason(error)}") from error
     for old in _names(folder)[:-KEPT]:
         shutil.rmtree(folder / old, ignore_errors=True)
     return target
+
+
+def _reason(error: BaseException) -> BaseException:
+    """The system's error behind torch's own, which only tells of an unexpected position in the file."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OSError):
+        cause = cause.__cause__ or cause.__context__
+    return cause or error
 
 
 def load_newest(folder: Path) -> Checkpoint | None:
@@ -80,8 +89,8 @@ def _names(folder: Path) -> list[str]:
 def _problem(path: Path) -> str:
     try:
         manifest = json.loads((path / "manifest.json").read_text())
-        wrong = [name for name, digest in manifest.items() if _sha256(path / name) != digest]
-    except (OSError, ValueError) as error:
+        wrong = [name for name in FILES if _sha256(path / name) != manifest.get(name)]
+    except (OSError, ValueError, AttributeError) as error:
         return f"unfinished or unreadable ({error})"
     return f"{', '.join(wrong)} changed since it was written" if wrong else ""
 

@@ -1,7 +1,8 @@
 """The inner loop: a training step, an evaluation."""
 
 import math
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,7 @@ from t2tbuild.errors import TrainingError
 from t2tbuild.train.data import Split
 
 EVALUATION_BATCH = 256
+CHECK_EVERY = 10  # steps between looks at the loss, each of which waits for the device
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,17 @@ class Evaluation:
 
     loss: float
     accuracy: float
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Turn a full memory, which torch reports in three ways, into a TrainingError."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
+            raise TrainingError("out of memory; a smaller batch_size or image_size may fit") from error
+        raise
 
 
 def pick_device() -> torch.device:
@@ -55,7 +68,7 @@ def train_step(
 def require_finite(loss: float, step: int) -> None:
     """Raises TrainingError when a loss is not a finite number."""
     if not math.isfinite(loss):
-        raise TrainingError(f"the loss is {loss} at step {step}; a lower train.lr or train.clip_grad may help")
+        raise TrainingError(f"the loss is {loss} at step {step}; a lower lr may help, or clipped gradients")
 
 
 @torch.no_grad()

@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 
 from t2tbuild.build import build_model
-from t2tbuild.spec.train import TrainSpec
 from t2tbuild.spec.tree import Spec
 from t2tbuild.train.checkpoint import Checkpoint, load_newest, save_checkpoint
 from t2tbuild.train.data import ImageData, batches, batches_in_epoch, load_data, mix
-from t2tbuild.train.loop import evaluate, pick_device, require_finite, train_step
+from t2tbuild.train.loop import CHECK_EVERY, evaluate, memory_errors, pick_device, require_finite, train_step
 from t2tbuild.train.optim import make_optimizer, make_schedule
+from t2tbuild.train.resolve import resolve
 from t2tbuild.train.run_directory import append_json, default_folder, open_run, read_json_lines
 
 
@@ -61,21 +61,14 @@ def _ignore(_report: StepReport | EpochReport) -> None:
     """What hears when nobody listens."""
 
 
-def resolve(spec: Spec) -> Spec:
-    """The spec as it is trained: the recipe filled in, the model at the data's image size and number of classes."""
-    recipe = spec.train or TrainSpec()
-    fitted = {"image_size": recipe.data.image_size, "num_classes": recipe.data.num_classes}
-    model = type(spec.model).model_validate(spec.model.model_dump() | fitted)
-    return Spec(version=1, model=model, paper=spec.paper, train=recipe)
-
-
 def train(spec: Spec, out: str | Path | None = None, *, listener: Listener | None = None) -> TrainResult:
     """Train the spec's model and leave a run directory at `out` (by default a new one below runs/).
 
     A run that stopped early is continued from its last epoch; one that is complete is only reported. CUDA with bfloat16
     when there is one, else the CPU. `listener` hears of every step and epoch.
 
-    Raises InputError when `out` holds something else, TrainingError when the loss is not finite.
+    Raises InputError when `out` holds something else or the data does not suit the model, and TrainingError when the
+    loss is not finite or the memory is full.
 
         >>> import tempfile
         >>> from t2tbuild import load_spec
@@ -90,7 +83,8 @@ def train(spec: Spec, out: str | Path | None = None, *, listener: Listener | Non
         done = [record for record in read_json_lines(run / "metrics.jsonl") if record["event"] == "result"]
         if done:
             return TrainResult(**done[-1]["result"] | {"run": run})
-        return _Training(resolved, run, device, listener or _ignore).finish()
+        with memory_errors():
+            return _Training(resolved, run, device, listener or _ignore).finish()
 
 
 class _Training:
@@ -139,7 +133,7 @@ class _Training:
         for step, (images, labels) in enumerate(stream):
             self.schedule.step_update(self.epoch * self.steps + step)
             lr = self.optimizer.param_groups[0]["lr"]
-            loss_sum += train_step(
+            loss = train_step(
                 self.model,
                 self.optimizer,
                 images,
@@ -147,6 +141,9 @@ class _Training:
                 label_smoothing=self.recipe.label_smoothing,
                 clip_grad=self.recipe.clip_grad,
             )
+            loss_sum += loss
+            if step % CHECK_EVERY == 0:
+                require_finite(loss.item(), self.epoch * self.steps + step)
             images_seen += len(labels)
             self.listener(StepReport(self.epoch, self.recipe.epochs, step + 1, self.steps))
         train_loss = loss_sum.item() / self.steps
@@ -168,7 +165,7 @@ class _Training:
         append_json(self.run / "metrics.jsonl", {"event": "epoch", **asdict(report)})
         progress = {"epoch": self.epoch, "seconds": self.seconds}
         state = Checkpoint(self.model.state_dict(), self.optimizer.state_dict(), progress)
-        save_checkpoint(self.run / "checkpoints", f"epoch-{self.epoch:05}", state)
+        save_checkpoint(self.run / "checkpoints", f"epoch-{self.epoch:06}", state)
 
     def _restore(self) -> None:
         checkpoint = load_newest(self.run / "checkpoints")

@@ -17,7 +17,7 @@ import torch
 
 from t2tbuild._version import __version__
 from t2tbuild.errors import InputError
-from t2tbuild.spec.load import dump_yaml, load_search_spec, load_spec, write_spec
+from t2tbuild.spec.load import dump_yaml, load_search_spec, load_spec
 from t2tbuild.spec.tree import SearchSpec, Spec
 
 PACKAGES = ("torch", "timm", "optuna", "fvcore", "pydantic", "numpy", "scikit-learn")
@@ -47,24 +47,26 @@ def open_run(folder: Path, spec: Spec | SearchSpec, device: torch.device) -> Ite
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise InputError(f"{folder}: another process is at work in it; choose another --out") from None
-        _agree(folder, spec)
-        (folder / "environment.json").write_text(json.dumps(environment(device), indent=1) + "\n")
+        if _is_new(folder, spec):
+            write_text(folder / "environment.json", json.dumps(environment(device), indent=1) + "\n")
         yield
 
 
-def _agree(folder: Path, spec: Spec | SearchSpec) -> None:
+def _is_new(folder: Path, spec: Spec | SearchSpec) -> bool:
+    """Whether the folder is a fresh one; writes its spec.yaml, or checks that the one there agrees with `spec`."""
     path = folder / "spec.yaml"
-    if path.exists():
+    new = not path.exists()
+    if new and any(child.name not in (".lock", ".spec.yaml.tmp") for child in folder.iterdir()):
+        raise InputError(f"{folder}: holds files but no spec.yaml of a run; choose another --out")
+    if not new:
         stored = load_search_spec(path) if isinstance(spec, SearchSpec) else load_spec(path)
         before, now = _identity(stored), _identity(spec)
         if before != now:
-            changes = difflib.unified_diff(
-                before.splitlines(), now.splitlines(), "the run's", "yours", lineterm="", n=0
-            )
-            raise InputError(f"{folder}: holds a run of another spec; choose another --out\n" + "\n".join(changes))
-    elif any(child.name != ".lock" for child in folder.iterdir()):
-        raise InputError(f"{folder}: holds files but no spec.yaml of a run; choose another --out")
-    write_spec(spec, path)
+            lines = difflib.unified_diff(before.splitlines(), now.splitlines(), "the run's", "yours", lineterm="", n=0)
+            raise InputError(f"{folder}: holds a run of another spec; choose another --out\n" + "\n".join(lines))
+    if new or stored != spec:
+        write_text(path, dump_yaml(spec))
+    return new
 
 
 def _identity(spec: Spec | SearchSpec) -> str:
@@ -89,20 +91,32 @@ def environment(device: torch.device) -> dict[str, Any]:
     }
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a whole file so that a kill leaves either the old one or the new one."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+
+
 def append_json(path: Path, record: dict[str, Any]) -> None:
-    """Add one line of JSON to `path` and push it to disk."""
+    """Add one line of JSON to `path` and push it to disk; a torn last line, left by a kill, is ended first."""
+    text = path.read_bytes() if path.exists() else b""
+    torn = bool(text) and not text.endswith(b"\n")
     with path.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(record) + "\n")
+        stream.write("\n" * torn + json.dumps(record) + "\n")
         stream.flush()
         os.fsync(stream.fileno())
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The records of a JSON-lines file; a torn last line, left by a kill, is passed over."""
+    """The records of a JSON-lines file; torn lines, left by a kill, are passed over."""
     records = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         try:
             records.append(json.loads(line))
         except ValueError:
-            break
+            continue
     return records

@@ -71,12 +71,21 @@ def test_random_features_estimate_softmax_attention() -> None:
     torch.testing.assert_close(torch.stack(estimates).mean(0), wanted, rtol=0.05, atol=0)
 
 
-def test_bfloat16_autocast_keeps_random_features_in_float32(small: ModelSpec) -> None:
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_random_features_stay_in_float32_under_autocast(dtype: torch.dtype) -> None:
     """exp of features overflows half precision; users of the released code met NaN there."""
-    model = build_model(small).eval()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        logits = model(10 * torch.randn(2, 3, 32, 32))
-    assert torch.isfinite(logits).all()
+    performer = TokenPerformer(in_dim=12, dim=8, kernel_ratio=0.5, dropout=0).eval()
+    x = torch.randn(2, 5, 12)
+    with torch.autocast("cpu", dtype=dtype):
+        k, q, v = performer.kqv(performer.norm1(x)).chunk(3, dim=-1)
+        assert k.dtype == dtype
+        attended = performer._attend(k, q, v)
+        features = performer._features(k.float())
+    assert attended.dtype == torch.float32
+    wanted = torch.exp(k.float() @ performer.w.T - k.float().square().sum(-1, keepdim=True) / 2) / 2
+    assert torch.isfinite(attended).all()
+    torch.testing.assert_close(performer._features(k.float()), wanted)
+    assert features.shape == (2, 5, 4)
 
 
 def test_sinusoid_table_at_known_places() -> None:

@@ -2,20 +2,27 @@
 
 import csv
 import json
+import random
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
-from t2tbuild import build_model, load_search_spec, load_spec, measure_cost, search
-from t2tbuild.errors import InputError, SearchError
+from t2tbuild import build_model, load_search_spec, load_spec, measure_cost, search, write_spec
+from t2tbuild.errors import InputError, TrainingError
 from t2tbuild.report.pareto import pareto_front, plot_pareto
-from t2tbuild.search import Record, SearchResult, State
-from t2tbuild.search.ladder import Rung
+from t2tbuild.search import Outcome, Record, SearchResult, State
+from t2tbuild.search.record import Rung, canonical
+from t2tbuild.spec import ModelSpec
+from t2tbuild.spec.search import Proxy
+from t2tbuild.train.data import ImageData
 
 TINY = ["search.trials=4", "search.proxy.rungs=[1, 2]", "search.proxy.keep=2", "search.proxy.data.image_size=16"]
 LIMIT = 5_000_000_000
@@ -25,8 +32,12 @@ def run(out: Path, *overrides: str) -> SearchResult:
     return search(load_search_spec("deep_narrow", [*TINY, *overrides]), out)
 
 
-def shapes(result: SearchResult) -> list[tuple[str, object]]:
-    return [(record.number, record.model) for record in result.records if record.state.trained]
+def story(result: SearchResult) -> list[tuple[object, ...]]:
+    """Everything of a search but its seconds: candidates, states, rungs, in their order."""
+    return [
+        (record.number, record.state, record.model, record.macs, [(rung.accuracy, rung.loss) for rung in record.rungs])
+        for record in result.records
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +46,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> SearchResult:
 
 
 def test_what_a_search_leaves(unbroken: SearchResult) -> None:
-    assert unbroken.complete
+    assert unbroken.outcome is Outcome.COMPLETE
     assert unbroken.count(State.TOP, State.STOPPED, State.FAILED) == 4
     best = load_spec(unbroken.run / "best.yaml")
     assert best == unbroken.best
@@ -57,8 +68,8 @@ def test_no_trained_candidate_is_over_budget_by_fvcores_count_at_full_size(unbro
 
 
 def test_same_seed_same_candidates(unbroken: SearchResult, tmp_path: Path) -> None:
-    assert shapes(run(tmp_path / "same")) == shapes(unbroken)
-    assert shapes(run(tmp_path / "other", "search.seed=1")) != shapes(unbroken)
+    assert story(run(tmp_path / "same")) == story(unbroken)
+    assert story(run(tmp_path / "other", "search.seed=1")) != story(unbroken)
 
 
 def test_a_complete_search_is_only_reported(unbroken: SearchResult) -> None:
@@ -71,18 +82,16 @@ def test_a_complete_search_is_only_reported(unbroken: SearchResult) -> None:
 def test_more_trials_continue_the_study(unbroken: SearchResult, tmp_path: Path) -> None:
     run(tmp_path / "run", "search.trials=2")
     longer = run(tmp_path / "run")
-    assert shapes(longer) == shapes(unbroken)
+    assert story(longer) == story(unbroken)
 
 
-def test_another_space_or_seed_is_refused(unbroken: SearchResult) -> None:
+def test_another_seed_is_refused(unbroken: SearchResult) -> None:
     with pytest.raises(InputError, match=r"(?s)another spec.*\+.*seed: 7"):
         run(unbroken.run, "search.seed=7")
 
 
 def command(out: Path, *more: str) -> list[str]:
     spec = out.parent / "tiny.yaml"
-    from t2tbuild import write_spec
-
     write_spec(load_search_spec("deep_narrow", TINY), spec)
     return [sys.executable, "-m", "t2tbuild", "search", str(spec), "--budget-macs", "5G", "--out", str(out), *more]
 
@@ -119,17 +128,96 @@ def test_a_stopped_search_continues_to_the_same_candidates(
         assert "Traceback" not in err
     continued = subprocess.run(command(tmp_path / "run", "--json"), capture_output=True, text=True, check=True)
     result = json.loads(continued.stdout)
-    assert (result["trained"], result["complete"]) == (4, True)
+    assert (result["trained"], result["outcome"]) == (4, "complete")
     with sqlite3.connect(tmp_path / "run" / "study.db") as database:
         assert database.execute("select count(*) from trials where state = 'RUNNING'").fetchone()[0] == 0
-    kept = {line.split(",", 4)[3] for line in (tmp_path / "run" / "candidates.csv").read_text().splitlines()[1:]}
-    assert kept == {line.split(",", 4)[3] for line in (unbroken.run / "candidates.csv").read_text().splitlines()[1:]}
+    again = run(tmp_path / "again")
+    assert story(again) == story(unbroken)
+    for name in ("candidate", "state", "params", "macs", "accuracy", "loss"):
+        assert column(tmp_path / "run", name) == column(unbroken.run, name)
 
 
-def test_the_timeout_stops_and_the_next_run_goes_on(tmp_path: Path) -> None:
-    with pytest.raises(SearchError, match="continue with the same command"):
-        run(tmp_path / "run", "search.timeout=0.001")
-    assert run(tmp_path / "run").complete
+def column(folder: Path, name: str) -> list[str]:
+    with (folder / "candidates.csv").open() as stream:
+        return [row[name] for row in csv.DictReader(stream)]
+
+
+def pretend(
+    model: ModelSpec,
+    _data: ImageData,
+    proxy: Proxy,
+    *,
+    seed: int,
+    check: Callable[[], None],
+    **_device: torch.device,
+) -> Iterator[Rung]:
+    """A training whose accuracies hang on the shape and on the seed, as real ones do."""
+    for steps in proxy.rungs:
+        check()
+        accuracy = random.Random(f"{seed} {steps} {canonical(model)}").random()
+        yield Rung(steps, accuracy, 1 - accuracy, 0.0)
+
+
+@pytest.mark.parametrize("stops", [(), (3,), (1, 6, 9, 14)])
+def test_interrupts_change_nothing_of_a_long_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stops: tuple[int, ...]
+) -> None:
+    """Twenty candidates, twice as many as TPE starts with at random; interrupts at various trainings, then resumed."""
+    started = 0
+
+    def stopped(*arguments: Any, **options: Any) -> Iterator[Rung]:
+        nonlocal started
+        started += 1
+        if started in stops:
+            raise KeyboardInterrupt
+        yield from pretend(*arguments, **options)
+
+    long = ["search.trials=20", "search.proxy.rungs=[1, 2, 3]"]
+    monkeypatch.setattr("t2tbuild.search.study.climb", pretend)
+    wanted = run(tmp_path / "unbroken", *long)
+    monkeypatch.setattr("t2tbuild.search.study.climb", stopped)
+    for _ in stops:
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "run", *long)
+    assert story(run(tmp_path / "run", *long)) == story(wanted)
+    assert {State.TOP, State.STOPPED} <= {record.state for record in wanted.records}
+
+
+def test_a_training_that_fails_is_told_and_the_search_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    causes = iter([MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: not enough"), TrainingError("nan")])
+
+    def failing(*arguments: Any, **options: Any) -> Iterator[Rung]:
+        for rung in pretend(*arguments, **options):
+            if options["seed"] != 0:  # the base's
+                raise next(causes, KeyError)
+            yield rung
+
+    monkeypatch.setattr("t2tbuild.search.study.climb", failing)
+    result = run(tmp_path / "run", "search.trials=3")
+    reasons = [record.reason for record in result.records if record.state is State.FAILED]
+    assert ["out of memory" in reason for reason in reasons] == [True, True, False]
+    assert result.winner.number == "base"
+
+
+def test_a_base_that_changed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("t2tbuild.search.study.climb", pretend)
+    write_spec(load_spec("t2t_vit_7"), tmp_path / "base.yaml")
+    (tmp_path / "mine.yaml").write_text(
+        "version: 1\nsearch:\n  base: base.yaml\n  budget: {macs: 5G}\n  trials: 1\n"
+        "  space: {backbone.depth: {choices: [1, 2]}}\n  proxy: {rungs: [1], data: {image_size: 16}}\n"
+    )
+    search(load_search_spec(tmp_path / "mine.yaml"), tmp_path / "run")
+    write_spec(load_spec("t2t_vit_7", ["model.backbone.mlp_ratio=3"]), tmp_path / "base.yaml")
+    with pytest.raises(InputError, match="the base t2t_vit_7 has changed"):
+        search(load_search_spec(tmp_path / "mine.yaml"), tmp_path / "run")
+
+
+def test_the_timeout_stops_and_the_next_run_goes_on(unbroken: SearchResult, tmp_path: Path) -> None:
+    """The base is trained whatever the time, so that there is something to tell."""
+    short = run(tmp_path / "run", "search.timeout=0.001")
+    assert short.outcome is Outcome.TIMEOUT
+    assert short.winner.number == "base"
+    assert story(run(tmp_path / "run")) == story(unbroken)
 
 
 def test_a_base_over_budget_is_not_trained(tmp_path: Path) -> None:
@@ -154,8 +242,10 @@ def test_a_small_space_is_exhausted_and_nothing_is_trained_twice(tmp_path: Path)
         "  proxy: {rungs: [1], data: {image_size: 16}}\n"
     )
     result = search(load_search_spec(spec), tmp_path / "run")
+    assert result.outcome is Outcome.EXHAUSTED
     assert result.count(State.TOP) == 4
     assert result.count(State.DUPLICATE) > 0
+    assert len(search(load_search_spec(spec), tmp_path / "run").records) == len(result.records)
     assert all(record.rungs == () for record in result.records if record.state is State.DUPLICATE)
 
 

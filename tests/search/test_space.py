@@ -4,8 +4,9 @@ import pytest
 
 from t2tbuild import load_search_spec, load_spec, predict_cost
 from t2tbuild.errors import InputError
-from t2tbuild.search.budget import deepest, find_smallest, fits, require_feasible
-from t2tbuild.search.proxy import describe, is_twin, stand_in
+from t2tbuild.search.budget import deepest, fits, require_feasible
+from t2tbuild.search.ladder import goes_on
+from t2tbuild.search.proxy import describe, is_twin, settle, stand_in
 from t2tbuild.search.record import canonical
 from t2tbuild.search.space import Space
 from t2tbuild.spec import Budget, ModelSpec, SearchSpec
@@ -72,26 +73,44 @@ def test_no_depth_fits_a_budget_below_one_block() -> None:
     assert deepest(space, {"backbone.embed_dim": 640}, Budget(macs=100_000_000)) is None
 
 
-def test_the_smallest_member_is_the_smallest_of_all() -> None:
-    _, space = default()
-    smallest = find_smallest(space, "macs")
-    costs = [predict_cost(space.model(assignment, 1)).macs for assignment in space.assignments()]
-    assert smallest.cost == min(costs)
-
-
-def test_a_large_space_is_walked_to_the_same_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    _, space = default()
-    all_of_them = find_smallest(space, "macs")
-    monkeypatch.setattr("t2tbuild.search.budget.ENUMERATED", 0)
-    assert find_smallest(space, "macs").cost == all_of_them.cost
-
-
 def test_a_budget_below_the_smallest_names_its_cost() -> None:
     _, space = default()
-    cost = find_smallest(space, "macs").cost
+    cost = min(predict_cost(space.model(assignment, 1)).macs for assignment in space.assignments())
     with pytest.raises(InputError, match=f"{cost:,}"):
         require_feasible(space, Budget(macs=cost - 1))
     require_feasible(space, Budget(macs=cost))
+
+
+def test_limits_that_exclude_each_other_are_told() -> None:
+    _, space = default()
+    costs = [predict_cost(model) for model in space.members()]
+    macs, params = min(cost.macs for cost in costs), min(cost.params for cost in costs)
+    assert not [cost for cost in costs if cost.macs == macs and cost.params == params]
+    with pytest.raises(InputError, match=f"keeps both limits.*{macs:,}.*{params:,}"):
+        require_feasible(space, Budget(macs=macs, params=params))
+
+
+def test_no_verdict_is_given_on_a_space_too_large_to_look_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, space = default()
+    monkeypatch.setattr("t2tbuild.search.budget.ENUMERATED", 10)
+    require_feasible(space, Budget(macs=1))
+
+
+def test_fields_that_are_null_in_the_base_can_be_searched() -> None:
+    space = space_of({"tokenizer.stages.*.padding": {"choices": [0, 1]}, "backbone.head_dim": {"choices": [32, 64]}})
+    assert [path for path in space.dimensions if "padding" in path] == [
+        f"tokenizer.stages.{index}.padding" for index in range(3)
+    ]
+    model = space.model({"tokenizer.stages.1.padding": 0, "backbone.head_dim": 32})
+    assert model.tokenizer.stages[1].pad == 0
+    assert model.backbone.heads == (12,) * 14
+
+
+def test_who_climbs_on_by_hand() -> None:
+    """Each among the best one in three of those that came so far; the first ones when none was better."""
+    accuracies = [0.5, 0.4, 0.45, 0.3, 0.47, 0.48, 0.6]
+    climbs = [goes_on(accuracy, accuracies[:index], keep=3) for index, accuracy in enumerate(accuracies)]
+    assert climbs == [True, False, False, False, False, True, True]
 
 
 def test_a_twin_keeps_depth_heads_and_stages() -> None:
@@ -105,6 +124,8 @@ def test_a_gpu_trains_the_candidate_itself_and_each_output_says_which() -> None:
     assert stand_in(BASE, Proxy(), "cuda").backbone == BASE.backbone
     assert not is_twin(Proxy(), "cuda")
     assert is_twin(Proxy(width="quarter"), "cuda")
+    assert settle(Proxy(), "cpu").width == "quarter"
+    assert settle(Proxy(), "cuda").width == "full"
     assert "quarter-width twins" in describe(Proxy(), "cpu")
     assert "candidates themselves" in describe(Proxy(), "cuda")
 
@@ -118,6 +139,7 @@ def test_a_proxy_too_small_for_the_tokenizer_is_refused() -> None:
 def test_names_and_spellings_do_not_make_another_model() -> None:
     by_heads = BASE.model_copy(update={"name": "other"})
     by_width = space_of({"backbone.embed_dim": {"choices": [384]}}).model({"backbone.embed_dim": 384})
-    assert canonical(BASE) == canonical(by_heads) == canonical(by_width)
+    by_padding = load_spec("t2t_vit_14", ["model.tokenizer.stages.0.padding=2"]).model
+    assert canonical(BASE) == canonical(by_heads) == canonical(by_width) == canonical(by_padding)
     deeper = BASE.model_copy(update={"backbone": BASE.backbone.model_copy(update={"depth": 15})})
     assert canonical(deeper) != canonical(BASE)

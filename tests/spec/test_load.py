@@ -48,7 +48,15 @@ MISTAKES = [
     ("depth: 14", "depth: '14'", 11, 12, "must be a whole number, got '14' (remove the quotes)"),
     ("depth: 14", "depth: 14.0", 11, 12, "must be a whole number, got 14.0 (write 14)"),
     ("depth: 14", "depth: 014", 11, 12, "014 has a leading zero; write 14"),
-    ("depth: 14", "depth: .nan", 11, 12, "must be"),
+    ("depth: 14", "depth: .nan", 11, 12, "model.backbone.depth must be a whole number, got nan"),
+    ("mlp_ratio: 3", "mlp_ratio: .inf", 14, 16, "model.backbone.mlp_ratio must be a finite number, got inf"),
+    ("mlp_ratio: 3", "mlp_ratio: x", 14, 16, "model.backbone.mlp_ratio must be a number, got 'x'"),
+    ("num_heads: 6", "num_heads: x", 13, 16, "model.backbone.num_heads must be a whole number, got 'x'"),
+    ("num_heads: 6", "num_heads: 0", 13, 16, "divisible by num_heads, got 384 and 0"),
+    ("name: mine", "name: mine\n  image_size: true", 4, 15, "model.image_size must be a whole number, got True"),
+    ("depth: 14", f"depth: {'9' * 5000}", 11, 12, "a number of 5000 digits"),
+    ("version: 1", "version: 1.0", 1, 10, "version must be 1, got 1.0"),
+    ("version: 1", "version: true", 1, 10, "version must be 1, got True"),
     ("depth: 14", "depth: 1000000000", 11, 12, "must be at most 1000, got 1000000000"),
     ("depth: 14", "depth: 14\n    depth: 15", 12, 5, "key 'depth' stands twice, first in line 11"),
     ("overlap: 3,", "overlap: 7,", 7, 34, "overlap must be below patch_size, got 7 and 7 (write at most 6)"),
@@ -85,6 +93,7 @@ def test_a_mistake_is_named_at_its_place(
     with pytest.raises(SpecError) as caught:
         load_spec(path)
     told = [diagnostic for diagnostic in caught.value.diagnostics if message in str(diagnostic)]
+    assert len(caught.value.diagnostics) == 1 + ("dpeth" in new), str(caught.value)  # a mistake is told once
     assert told, str(caught.value)
     assert (told[0].file, told[0].line) == (str(path), line)
     assert told[0].column == column
@@ -195,6 +204,7 @@ def test_a_null_that_a_person_wrote_is_kept(tmp_path: Path) -> None:
         ("search.budget.macs=5GB", "write 5G"),
         ("search.proxy.rungs=[40, 20]", "rungs must rise"),
         ("search.trials=0", "at least 1"),
+        ("search.space={backbone.depth: {fill: [0.5]}}", "fill"),
     ],
 )
 def test_mistakes_of_a_search(override: str, message: str) -> None:

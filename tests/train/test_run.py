@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 
 from t2tbuild import load_spec, train
 from t2tbuild.errors import InputError, TrainingError
-from t2tbuild.train.loop import require_finite
 from t2tbuild.train.run import EpochReport, StepReport
+from t2tbuild.train.run_directory import append_json, read_json_lines
 
 TINY = ["model.backbone.depth=1", "train.data.image_size=16", "train.epochs=20", "train.batch_size=256"]
 
@@ -128,9 +128,39 @@ def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
         process.communicate()
 
 
-def test_a_loss_that_is_not_finite_stops() -> None:
-    with pytest.raises(TrainingError, match="loss is nan at step 7"):
-        require_finite(float("nan"), 7)
+def test_a_loss_that_is_not_finite_stops_and_the_last_epoch_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = 0
+
+    def diverge(*_arguments: object, **_options: object) -> torch.Tensor:
+        nonlocal steps
+        steps += 1
+        return torch.tensor(float("nan") if steps > 4 else 1.0)  # four steps an epoch
+
+    monkeypatch.setattr("t2tbuild.train.run.train_step", diverge)
+    with pytest.raises(TrainingError, match="loss is nan at step 4"):
+        train(load_spec("t2t_vit_7", TINY), tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["epoch-000001"]
+
+
+def test_a_full_memory_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_arguments: object, **_options: object) -> torch.Tensor:
+        return torch.empty(1 << 60)  # a real failure of the CPU's allocator
+
+    monkeypatch.setattr("t2tbuild.train.run.train_step", full)
+    with pytest.raises(TrainingError, match="out of memory"):
+        train(load_spec("t2t_vit_7", TINY), tmp_path / "run")
+
+
+def test_a_torn_line_of_the_metrics_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    append_json(path, {"a": 1})
+    with path.open("a") as stream:
+        stream.write('{"b": ')
+    append_json(path, {"c": 3})
+    append_json(path, {"d": 4})
+    assert read_json_lines(path) == [{"a": 1}, {"c": 3}, {"d": 4}]
 
 
 def test_digits_are_learnt(tmp_path: Path) -> None:
