@@ -1,6 +1,7 @@
 """What can go wrong, and how a person is told.
 
-Exit codes of the command line: 0 done, 1 it failed, 2 the input was wrong, 130 or 143 interrupted, with what is finished saved.
+Exit codes of the command line: 0 done, 1 it failed, 2 the input was wrong, 130 or 143 interrupted; what was finished
+is then saved.
 """
 
 from collections.abc import Sequence

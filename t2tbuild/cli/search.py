@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 import time
@@ -174,7 +175,10 @@ class _Progress:
         if record.state is State.CLIMBING and self.before is None:
             self.before = done  # of an earlier process
         new, passed = done - (self.before or 0), time.monotonic() - self.started
-        left = minutes(passed / (new + 1) * (self.what.trials - done)) if self.before is not None and new else "?"
+        left = "?"
+        if self.before is not None and new:
+            ends = max(0.0, (self.what.timeout or math.inf) - passed)
+            left = minutes(min(ends, passed / (new + 1) * (self.what.trials - done)))
         title = f"{self.what.name}: {done} of {self.what.trials} candidates, {minutes(passed)}, ETA {left}"
         if self.live:
             self.live.update(

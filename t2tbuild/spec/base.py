@@ -64,6 +64,13 @@ def _version(value: object) -> object:
     return value
 
 
+def _tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+Listed = BeforeValidator(_tuple)
+"""Lets a list of YAML stand where a field is a tuple, which is frozen as the spec is."""
+
 Version = Annotated[Literal[1], BeforeValidator(_version)]
 """Version of the spec language."""
 

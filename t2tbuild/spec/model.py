@@ -11,13 +11,12 @@ from pydantic import (
     BeforeValidator,
     Field,
     SerializerFunctionWrapHandler,
-    field_validator,
     model_serializer,
     model_validator,
 )
 
 from t2tbuild.parts import Grid
-from t2tbuild.spec.base import Node, rule
+from t2tbuild.spec.base import Listed, Node, rule
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
@@ -118,13 +117,8 @@ class T2TTokenizer(Node):
     """Tokens-to-token: soft splits with token attentions between them (Section 3.1 of the paper)."""
 
     kind: Literal["t2t"] = "t2t"
-    stages: tuple[Stage, ...] = Field(min_length=1, max_length=6)
+    stages: Annotated[tuple[Stage, ...], Listed] = Field(min_length=1, max_length=6)
     """The soft splits, from the image upwards."""
-
-    @field_validator("stages", mode="before")
-    @classmethod
-    def _list_to_tuple(cls, value: object) -> object:
-        return tuple(value) if isinstance(value, list) else value
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -168,11 +162,11 @@ class PlainBackbone(Node):
     """Number of transformer blocks."""
     embed_dim: int = Field(ge=1, le=65536, examples=[384])
     """Channels of every token."""
-    num_heads: int | tuple[int, ...] | None = Field(default=None, examples=[6])
+    num_heads: Annotated[int | tuple[int, ...] | None, Listed] = Field(default=None, examples=[6])
     """Attention heads of every block, or a list with one number per block. Give this or head_dim."""
     head_dim: int | None = Field(default=None, ge=1, examples=[64])
     """Channels of a head; the number of heads then follows embed_dim. Give this or num_heads."""
-    mlp_ratio: int | float | tuple[int | float, ...] = Field(default=4, examples=[3])
+    mlp_ratio: Annotated[int | float | tuple[int | float, ...], Listed] = Field(default=4, examples=[3])
     """Hidden width of a block's MLP over embed_dim, or a list with one ratio per block."""
     qkv_bias: bool = False
     """Whether queries, keys and values have a bias; the T2T-ViTs have none."""
@@ -180,11 +174,6 @@ class PlainBackbone(Node):
     """Position embedding: the fixed sinusoid table of the T2T-ViTs, or a learned one as in ViT."""
     drop_path: int | float = Field(default=0, ge=0, lt=1, examples=[0.1])
     """Stochastic depth in training: the last block's chance of being skipped, rising linearly from 0 at the first."""
-
-    @field_validator("num_heads", "mlp_ratio", mode="before")
-    @classmethod
-    def _list_to_tuple(cls, value: object) -> object:
-        return tuple(value) if isinstance(value, list) else value
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -250,7 +239,7 @@ class ModelSpec(Node):
 
     name: str = Field(pattern=NAME_PATTERN, examples=["t2t_vit_14"])
     """What the model is called in tables and file names: letters, digits, '.', '_' and '-', at most 64."""
-    image_size: int | tuple[int, int] = Field(default=224, examples=[224, [192, 256]])
+    image_size: Annotated[int | tuple[int, int], Listed] = Field(default=224, examples=[224, [192, 256]])
     """Pixels of the square image's side, or [height, width]."""
     in_chans: int = Field(default=3, ge=1, le=1024)
     """Channels of the image."""
@@ -260,11 +249,6 @@ class ModelSpec(Node):
     """How the image becomes tokens."""
     backbone: PlainBackbone
     """What reads the tokens."""
-
-    @field_validator("image_size", mode="before")
-    @classmethod
-    def _list_to_tuple(cls, value: object) -> object:
-        return tuple(value) if isinstance(value, list) else value
 
     @model_validator(mode="after")
     def _check(self) -> Self:

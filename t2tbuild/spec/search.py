@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from t2tbuild.spec.base import Count, Node, Seconds, rule
+from t2tbuild.spec.base import Count, Listed, Node, Seconds, rule
 from t2tbuild.spec.model import NAME_PATTERN
 from t2tbuild.spec.train import DigitsData
 
@@ -15,13 +15,8 @@ Value = bool | int | float | str
 class Choices(Node):
     """One of the listed values."""
 
-    choices: tuple[Value, ...] = Field(min_length=1, examples=[[2, 3, 4]])
+    choices: Annotated[tuple[Value, ...], Listed] = Field(min_length=1, examples=[[2, 3, 4]])
     """The values to choose from."""
-
-    @field_validator("choices", mode="before")
-    @classmethod
-    def _list_to_tuple(cls, value: object) -> object:
-        return tuple(value) if isinstance(value, list) else value
 
     @field_validator("choices")
     @classmethod
@@ -64,17 +59,12 @@ class Fill(Node):
     What is drawn is the fraction, so that every candidate lies within the budget by construction.
     """
 
-    fill: tuple[int | float, int | float] = Field(examples=[[0.7, 1.0]])
+    fill: Annotated[tuple[int | float, int | float], Listed] = Field(examples=[[0.7, 1.0]])
     """Lowest and highest fraction of the deepest."""
     low: int = Field(default=1, ge=1)
     """The shallowest candidate."""
     high: int = Field(default=64, ge=1, le=1000)
     """The deepest candidate, whatever the budget admits."""
-
-    @field_validator("fill", mode="before")
-    @classmethod
-    def _list_to_tuple(cls, value: object) -> object:
-        return tuple(value) if isinstance(value, list) else value
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -128,7 +118,7 @@ class Proxy(Node):
     width: Literal["auto", "full", "quarter"] = "auto"
     """What is trained: the candidate itself (full), its twin at a quarter of embed_dim and token_dim (quarter), or,
     by default, the twin on a CPU and the candidate on a GPU."""
-    rungs: tuple[int, ...] = Field(default=(40, 120, 280), min_length=1, max_length=8)
+    rungs: Annotated[tuple[int, ...], Listed] = Field(default=(40, 120, 280), min_length=1, max_length=8)
     """Training steps at which candidates are judged; the weak stop at a rung, the others go on to the next."""
     keep: int = Field(default=3, ge=2, le=100)
     """One in `keep` climbs from a rung to the next (successive halving's reduction factor)."""
@@ -140,11 +130,6 @@ class Proxy(Node):
     """Length of the linear warm-up, in steps."""
     weight_decay: int | float = Field(default=0.05, ge=0, le=10)
     """Weight decay of matrices."""
-
-    @field_validator("rungs", mode="before")
-    @classmethod
-    def _list_to_tuple(cls, value: object) -> object:
-        return tuple(value) if isinstance(value, list) else value
 
     @model_validator(mode="after")
     def _check(self) -> Self:
