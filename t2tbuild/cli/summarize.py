@@ -22,10 +22,10 @@ def summarize(
 
     loaded = load_spec(spec, overrides or ())
 
-    from t2tbuild.build import build_model
-    from t2tbuild.cost import CONVENTION, measure_cost
+    from t2tbuild.cost import CONVENTION
+    from t2tbuild.cost.counter import count_model
 
-    cost = measure_cost(build_model(loaded.model))
+    cost = count_model(loaded.model)
     if not as_json:
         from t2tbuild.report.cost_table import cost_table
 

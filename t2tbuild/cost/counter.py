@@ -14,10 +14,15 @@ with warnings.catch_warnings():  # fvcore still decorates with torch.jit.script,
     from fvcore.nn import FlopCountAnalysis
 
 
+from t2tbuild.build import build_model
+from t2tbuild.cost.closed_form import predict_cost
 from t2tbuild.cost.model import Cost, PartCost
 from t2tbuild.errors import CostError
 from t2tbuild.modules.vit import T2TViT
 from t2tbuild.parts import Part
+from t2tbuild.spec.model import ModelSpec
+
+LARGE_MACS, LARGE_PARAMS = 20 * 10**9, 200 * 10**6  # beyond, the meta device's five seconds of start-up pay
 
 # Operators of our models that DESIGN's convention counts as nothing: element-wise work, sums, and moving data about.
 FREE = frozenset(
@@ -73,6 +78,14 @@ def measure_cost(model: T2TViT) -> Cost:
     if sum(part.macs for part in parts) != total.macs or sum(part.params for part in parts) != total.params:
         raise CostError("the parts of the model do not add up to the whole: some module belongs to no part")
     return total
+
+
+def count_model(model: ModelSpec) -> Cost:
+    """Build a model and count it; a large one on the meta device, which needs neither its memory nor its time."""
+    predicted = predict_cost(model)
+    large = predicted.macs > LARGE_MACS or predicted.params > LARGE_PARAMS
+    with torch.device("meta" if large else "cpu"):
+        return measure_cost(build_model(model))
 
 
 def _belongs(parameter: str, part: Part) -> bool:

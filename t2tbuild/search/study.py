@@ -9,8 +9,7 @@ import optuna
 import torch
 from pydantic import ValidationError
 
-from t2tbuild.build import build_model
-from t2tbuild.cost import measure_cost
+from t2tbuild.cost.counter import count_model
 from t2tbuild.errors import InputError, TrainingError
 from t2tbuild.search.budget import deepest, fits, overshoot
 from t2tbuild.search.ladder import climb, goes_on
@@ -129,7 +128,7 @@ class Explorer:
     def _judge(self, record: Record) -> Record:
         """Add fvcore's count of the candidate at its full size; one over budget by it is not trained."""
         assert record.model is not None
-        cost = measure_cost(build_model(record.model))
+        cost = count_model(record.model)
         record = replace(record, params=cost.params, macs=cost.macs)
         excess = overshoot(self.search.budget, params=cost.params, macs=cost.macs)
         if any(amount > 0 for amount in excess.values()):

@@ -3,6 +3,7 @@ import torch
 from torch import Tensor, nn
 
 from t2tbuild import build_model, load_spec, measure_cost, predict_cost
+from t2tbuild.cost.counter import count_model
 from t2tbuild.errors import CostError
 from t2tbuild.modules.vit import T2TViT
 from t2tbuild.spec import ModelSpec, catalog
@@ -52,3 +53,12 @@ def test_counting_leaves_the_model_as_it_was(small: ModelSpec) -> None:
     measure_cost(model)
     assert model.training
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_huge_model_is_counted_without_its_memory() -> None:
+    """A hundred billion parameters, and full attention among 2^20 tokens: the meta device holds no data."""
+    overrides = ["model.image_size=4096", "model.backbone.embed_dim=16384", "model.backbone.num_heads=128"]
+    model = load_spec("t2t_vit_t_14", [*overrides, "model.backbone.depth=40"]).model
+    counted = count_model(model)
+    assert counted == predict_cost(model)
+    assert counted.params > 100 * 10**9
