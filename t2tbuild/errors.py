@@ -7,6 +7,8 @@ is then saved.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+SHOWN = 20  # errors of a file that are printed; `diagnostics` has all
+
 
 @dataclass(frozen=True)
 class Diagnostic:
@@ -47,7 +49,7 @@ class SpecError(InputError):
         self.diagnostics = tuple(diagnostics)
         lines = [str(diagnostic) for diagnostic in self.diagnostics]
         if len(lines) > 1:
-            lines.append(f"{len(lines)} errors")
+            lines = [*lines[:SHOWN], f"{len(lines)} errors"]
         super().__init__("\n".join(lines))
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from t2tbuild.cli.console import minutes, print_json, stderr, stdout
+from t2tbuild.cli.folder import require_folder
 from t2tbuild.errors import InputError
 from t2tbuild.spec.units import parse_count, parse_seconds, short_count
 
@@ -43,6 +44,7 @@ def search(
 
     Example: t2tbuild search --budget-macs 5G --timeout 5m --out runs/five-giga
     """
+    require_folder(out)
     overrides = _overrides(budget_macs, budget_params, trials, timeout, seed)
 
     from t2tbuild.spec import load_search_spec
@@ -184,7 +186,7 @@ class _Progress:
             self.live.update(
                 candidates_table([*self.records.values()], title=title, rungs=self.what.proxy.rungs), refresh=True
             )
-        elif record.state is not State.CLIMBING:
+        elif record.rungs or record.state is not State.CLIMBING:
             self.console.print(f"{_line(record)}  [{title}]", soft_wrap=True, markup=False)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from t2tbuild.cli.console import minutes, print_json, stderr, stdout
+from t2tbuild.cli.folder import require_folder
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,6 +33,7 @@ def train(
     """
     from t2tbuild.spec import load_spec
 
+    require_folder(out)
     loaded = load_spec(spec, overrides or ())
 
     from t2tbuild.train.resolve import resolve

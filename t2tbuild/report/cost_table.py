@@ -13,12 +13,11 @@ def cost_table(spec: Spec, cost: Cost) -> RenderableType:
     """One row a part, then totals beside the paper's figures, then the counting convention."""
     table = Table(title=f"{spec.model.name}, image {spec.model.image}", title_justify="left", show_footer=True)
     table.add_column("part", footer="total")
-    table.add_column("grid", justify="right")
-    table.add_column("tokens", justify="right")
-    table.add_column("channels", justify="right")
-    table.add_column("params", justify="right", footer=short_count(cost.params))
-    table.add_column("MACs", justify="right", footer=short_count(cost.macs))
-    table.add_column("share", justify="right", footer="100.0%")
+    for name in ("grid", "tokens", "channels"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("params", justify="right", footer=short_count(cost.params), no_wrap=True)
+    table.add_column("MACs", justify="right", footer=short_count(cost.macs), no_wrap=True)
+    table.add_column("share", justify="right", footer="100.0%", no_wrap=True)
     for part in cost.parts:
         table.add_row(
             part.name,

@@ -93,9 +93,7 @@ def search(spec: SearchSpec, out: str | Path | None = None, *, listener: Listene
         write_csv(records, run / "candidates.csv", trained_as=trained_as)
         winner = best_of(records)
         if winner is None or winner.model is None:
-            raise SearchError(
-                f"{run}: no candidate reached the top rung; continue with the same command and --out {run}"
-            )
+            raise SearchError(_no_winner(run, outcome, records))
         best = Spec(version=1, model=winner.model)
         write_spec(best, run / "best.yaml", note=_provenance(run, spec, winner, trained_as))
     return SearchResult(

@@ -8,6 +8,7 @@ from optuna.distributions import BaseDistribution
 from optuna.pruners import NopPruner
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import URL
 
 from t2tbuild.search.record import Record
 from t2tbuild.spec.search import Search
@@ -61,7 +62,7 @@ def open_study(run: Path, search: Search) -> optuna.Study:
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # it would log an interrupt as a failure
     study = optuna.create_study(
-        storage=f"sqlite:///{(run / 'study.db').resolve()}",
+        storage=URL.create("sqlite", database=str(run / "study.db")).render_as_string(),  # any folder name
         sampler=ReplayableSampler(search.seed),
         pruner=NopPruner(),  # the ladder decides who climbs on
         study_name=STUDY,

@@ -26,6 +26,8 @@ def find(name_or_path: str | Path, kind: Kind, beside: Path | None = None) -> Pa
     Raises InputError that names the nearest shipped specs and files.
     """
     text = str(name_or_path)
+    if not text.strip():
+        raise InputError(f"the name is empty; shipped {kind}: {', '.join(names(kind))}")
     if text in names(kind):
         return _ROOT / kind / f"{text}.yaml"
     path = (beside or Path()) / text

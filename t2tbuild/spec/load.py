@@ -22,6 +22,8 @@ ONE_LINE = 90  # characters of a mapping that is written on one line
 def load_spec(spec: str | Path, overrides: Sequence[str] = ()) -> Spec:
     """Load a spec by shipped name or path, with `key=value` overrides such as `train.epochs=5`.
 
+    The paper's figures are dropped when an override changes the model that they are of.
+
     Raises SpecError with file, line, rule and value of every mistake, or InputError when there is no such file.
 
         >>> load_spec("t2t_vit_14", ["model.image_size=384"]).model.tokens
@@ -33,6 +35,8 @@ def load_spec(spec: str | Path, overrides: Sequence[str] = ()) -> Spec:
     _take_model_of_another(source, beside=path.parent)
     for override in overrides:
         _override(source, override)
+        if override.startswith("model"):
+            source.data.pop("paper", None)
     return _validate(source, Spec)
 
 

@@ -259,7 +259,7 @@ class ModelSpec(Node):
             if not grid.tokens:
                 stage = self.tokenizer.stages[index]
                 raise rule(
-                    ("tokenizer", "stages", index),
+                    "image_size",
                     f"image_size {self.image} leaves no token at stage {index}: a patch of {stage.patch_size} with "
                     f"padding {stage.pad} does not fit {where} of {below}",
                     "a larger image_size or a smaller patch_size",

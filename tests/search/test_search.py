@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from t2tbuild import build_model, load_search_spec, load_spec, measure_cost, search, write_spec
-from t2tbuild.errors import InputError, TrainingError
+from t2tbuild.errors import InputError, SearchError, TrainingError
 from t2tbuild.report.pareto import pareto_front, plot_pareto
 from t2tbuild.search import Outcome, Record, SearchResult, State
 from t2tbuild.search.record import Rung, canonical
@@ -197,6 +197,23 @@ def test_a_training_that_fails_is_told_and_the_search_goes_on(tmp_path: Path, mo
     reasons = [record.reason for record in result.records if record.state is State.FAILED]
     assert ["out of memory" in reason for reason in reasons] == [True, True, False]
     assert result.winner.number == "base"
+
+
+def test_a_folder_of_any_name_holds_its_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("t2tbuild.search.study.climb", pretend)
+    for name in ("a?1", "a?2", "50% #[b/c]"):
+        run(tmp_path / name, "search.trials=1")
+        assert (tmp_path / name / "study.db").is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["50% #[b", "a?1", "a?2"]
+
+
+def test_a_search_without_a_winner_tells_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_arguments: Any, **_options: Any) -> Iterator[Rung]:
+        raise TrainingError("the loss is nan")
+
+    monkeypatch.setattr("t2tbuild.search.study.climb", failing)
+    with pytest.raises(SearchError, match=r"the loss is nan \(5\)"):
+        run(tmp_path / "run")
 
 
 def test_a_base_that_changed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,7 +78,7 @@ MISTAKES = [
     ("mlp_ratio: 3", "mlp_ratio: [3, 3]", 14, 16, "mlp_ratio lists 2 values for 14 blocks"),
     ("version: 1", "version: 2", 1, 10, "version must be 1, got 2"),
     ("  name: mine", "  name: ../../etc/passwd", 3, 9, "letters, digits"),
-    ("  name: mine", "  name: mine\n  image_size: 2", 8, 9, "leaves no token at stage 0"),
+    ("  name: mine", "  name: mine\n  image_size: 2", 4, 15, "leaves no token at stage 0"),
     ("    mlp_ratio: 3", "    mlp_ratio: !!python/object:os.system 3", 14, 16, "tag"),
     ("    mlp_ratio: 3", "\tmlp_ratio: 3", 14, 1, "not YAML"),
 ]
