@@ -1,20 +1,40 @@
 """ModelSpec -> nn.Module: the only place that knows both sides. One function per node of the spec tree."""
 
-from typing import assert_never
+import difflib
+import itertools
+from collections.abc import Iterator
+from typing import Any, assert_never, overload
 
 from torch import nn
 
+from t2tbuild.errors import InputError
+from t2tbuild.modules.attention import Attention
 from t2tbuild.modules.block import Block
+from t2tbuild.modules.dense import DenseBlock, Transition
+from t2tbuild.modules.ghost import GhostAttention, GhostMlp
+from t2tbuild.modules.mlp import Mlp
 from t2tbuild.modules.performer import TokenPerformer
 from t2tbuild.modules.soft_split import SoftSplit
+from t2tbuild.modules.squeeze_excite import SqueezeExcite
 from t2tbuild.modules.token_transformer import TokenTransformer
-from t2tbuild.modules.tokenizers import T2TTokenizer
+from t2tbuild.modules.tokenizers import ConvTokenizer, T2TTokenizer
 from t2tbuild.modules.vit import T2TViT
+from t2tbuild.spec import backbone as spec_backbone
+from t2tbuild.spec import tokenizer as spec_tokenizer
 from t2tbuild.spec.layout import layout
-from t2tbuild.spec.model import ModelSpec, PerformerAttention, PlainBackbone, Stage, TransformerAttention
+from t2tbuild.spec.model import AnyModel, ModelSpec, TimmModel
+from t2tbuild.spec.tokenizer import PerformerAttention, Stage, TransformerAttention
 
 
-def build_model(model: ModelSpec) -> T2TViT:
+@overload
+def build_model(model: ModelSpec) -> T2TViT: ...
+
+
+@overload
+def build_model(model: AnyModel) -> nn.Module: ...
+
+
+def build_model(model: AnyModel) -> nn.Module:
     """Build a model with fresh weights from torch's global random generator.
 
     The module takes images [B, in_chans, height, width] and gives logits [B, num_classes]. Its `parts` are the rows
@@ -25,12 +45,27 @@ def build_model(model: ModelSpec) -> T2TViT:
         >>> model = build_model(load_spec("t2t_vit_7", ["model.image_size=64"]).model)
         >>> model(torch.zeros(2, 3, 64, 64)).shape
         torch.Size([2, 1000])
+
+    A `kind: timm` spec gives timm's own module. Raises InputError when timm has no such model, or it takes no such
+    argument or image.
     """
+    match model:
+        case ModelSpec():
+            return _build_ours(model)
+        case TimmModel():
+            return _build_timm(model)
+        case _:
+            assert_never(model)
+
+
+def _build_ours(model: ModelSpec) -> T2TViT:
+    tokens_to_token = _build_tokenizer(model)
+    blocks, block_dims = _build_blocks(model.backbone)
     built = T2TViT(
-        tokens_to_token=_build_tokenizer(model),
-        blocks=_build_blocks(model.backbone),
+        tokens_to_token=tokens_to_token,
+        blocks=blocks,
+        block_dims=block_dims,
         input_size=(model.in_chans, *model.image),
-        num_tokens=model.tokens,
         embed_dim=model.backbone.embed_dim,
         num_classes=model.num_classes,
         learned_position=model.backbone.position == "learned",
@@ -39,16 +74,31 @@ def build_model(model: ModelSpec) -> T2TViT:
     return built
 
 
-def _build_tokenizer(model: ModelSpec) -> T2TTokenizer:
-    widths = model.tokenizer.widths(model.in_chans)
-    return T2TTokenizer(
-        soft_splits=[
-            SoftSplit(patch_size=stage.patch_size, stride=stage.stride, padding=stage.pad)
-            for stage in model.tokenizer.stages
-        ],
-        attentions=[_build_token_attention(stage, width) for stage, _, width in model.token_attentions],
-        project=nn.Linear(widths[-1], model.backbone.embed_dim),
-    )
+def _build_tokenizer(model: ModelSpec) -> T2TTokenizer | ConvTokenizer:
+    tokenizer, embed_dim = model.tokenizer, model.backbone.embed_dim
+    match tokenizer:
+        case spec_tokenizer.T2TTokenizer():
+            return T2TTokenizer(
+                soft_splits=[
+                    SoftSplit(patch_size=stage.patch_size, stride=stage.stride, padding=stage.pad)
+                    for stage in tokenizer.stages
+                ],
+                attentions=[
+                    _build_token_attention(stage, width)
+                    for stage, _, width in tokenizer.token_attentions(model.image, model.in_chans)
+                ],
+                project=nn.Linear(tokenizer.widths(model.in_chans)[-1], embed_dim),
+            )
+        case spec_tokenizer.ConvTokenizer() | spec_tokenizer.PatchTokenizer():
+            below = tokenizer.channels_below(model.in_chans)
+            return ConvTokenizer(
+                convolutions=[
+                    nn.Conv2d(channels, window.token_dim or embed_dim, window.patch_size, window.stride, window.pad)
+                    for window, channels in zip(tokenizer.windows, below, strict=True)
+                ]
+            )
+        case _:
+            assert_never(tokenizer)
 
 
 def _build_token_attention(stage: Stage, in_dim: int) -> nn.Module:
@@ -62,14 +112,55 @@ def _build_token_attention(stage: Stage, in_dim: int) -> nn.Module:
             assert_never(stage.attention)
 
 
-def _build_blocks(backbone: PlainBackbone) -> list[nn.Module]:
-    return [
-        Block(
-            dim=backbone.embed_dim,
-            num_heads=num_heads,
-            hidden_dim=hidden_dim,
-            qkv_bias=backbone.qkv_bias,
-            drop_path=drop_path,
-        )
-        for num_heads, hidden_dim, drop_path in zip(backbone.heads, backbone.mlp_dims, backbone.drop_paths, strict=True)
-    ]
+def _build_blocks(backbone: spec_backbone.Backbone) -> tuple[list[nn.Module], list[int]]:
+    """The entries of the model's `blocks`, and the channels that each gives out."""
+    branches = _build_branches(backbone)
+    match backbone:
+        case spec_backbone.PlainBackbone():
+            plain = [Block(dim=dim, attn=attn, mlp=mlp, drop_path=rate) for dim, attn, mlp, rate in branches]
+            return list(plain), list(backbone.widths)
+        case spec_backbone.DenseBackbone(groups=groups, growth_rate=growth_rate):
+            built: list[nn.Module] = []
+            out_dims: list[int] = []
+            for group in groups:
+                if built:
+                    built.append(Transition(dim=out_dims[-1]))
+                    out_dims.append(group[0])
+                for dim, attn, mlp, rate in itertools.islice(branches, len(group)):
+                    built.append(DenseBlock(dim=dim, growth_rate=growth_rate, attn=attn, mlp=mlp, drop_path=rate))
+                    out_dims.append(dim + growth_rate)
+            return built, out_dims
+        case _:
+            assert_never(backbone)
+
+
+def _build_branches(backbone: spec_backbone.Options) -> Iterator[tuple[int, nn.Module, nn.Module, float]]:
+    """Width, attention, MLP and drop-path rate of each block."""
+    rows = zip(
+        backbone.widths, backbone.heads, backbone.mlp_ratios, backbone.mlp_dims, backbone.drop_paths, strict=True
+    )
+    ghost, squeeze = backbone.ghost, backbone.squeeze_excite
+    for dim, num_heads, ratio, hidden_dim, rate in rows:
+        squeeze_excite = SqueezeExcite(dim=dim, reduction=squeeze.reduction) if squeeze else None
+        attention = GhostAttention if ghost and ghost.attention else Attention
+        attn = attention(dim=dim, num_heads=num_heads, qkv_bias=backbone.qkv_bias, squeeze_excite=squeeze_excite)
+        ghostly = ghost and ghost.mlp
+        mlp = GhostMlp(dim=dim, ratio=int(ratio)) if ghostly else Mlp(dim=dim, hidden_dim=hidden_dim)
+        yield dim, attn, mlp, rate
+
+
+def _build_timm(model: TimmModel) -> nn.Module:
+    import timm  # seconds
+
+    if not timm.is_model(model.name):
+        near = difflib.get_close_matches(model.name, timm.list_models(), n=3)
+        known = f"did you mean {' or '.join(near)}?" if near else "timm.list_models() lists them"
+        raise InputError(f"timm {timm.__version__} has no model {model.name!r}; {known}")
+    args: dict[str, Any] = dict(model.args)
+    if timm.models.get_pretrained_cfg_value(model.name, "fixed_input_size"):
+        args["img_size"] = tuple(model.image)
+    try:
+        built = timm.create_model(model.name, num_classes=model.num_classes, in_chans=model.in_chans, **args)
+    except (TypeError, ValueError, AssertionError) as error:
+        raise InputError(f"timm cannot build {model.name} with {args}: {error}") from None
+    return built

@@ -22,12 +22,12 @@ class Grid(NamedTuple):
 class Part:
     """One row of a model's table.
 
-    `grid`, `tokens` and `channels` describe what the part gives out; `modules` are the names, in the built module, of
-    the submodules and parameters that belong to it.
+    `grid`, `tokens` and `channels` describe what the part gives out, where it is known; `modules` are the names, in the
+    built module, of the submodules and parameters that belong to it.
     """
 
     name: str
     modules: tuple[str, ...]
     grid: Grid | None
-    tokens: int
-    channels: int
+    tokens: int | None
+    channels: int | None

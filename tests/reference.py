@@ -13,6 +13,7 @@ SHAPES = json.loads((DATA / "official_state_dict_shapes.json").read_text())
 RELEASED = [
     *("t2t_vit_7", "t2t_vit_10", "t2t_vit_12", "t2t_vit_14", "t2t_vit_19", "t2t_vit_24"),
     *("t2t_vit_t_14", "t2t_vit_t_19", "t2t_vit_t_24"),
+    *("t2t_vit_14_resnext", "t2t_vit_14_wide", "t2t_vit_14_se", "t2t_vit_16_ghost", "t2t_vit_dense"),
 ]
 
 

@@ -11,12 +11,12 @@ CONVENTION = (
 
 @dataclass(frozen=True)
 class PartCost:
-    """The cost of one part of a model; `grid`, `tokens` and `channels` are those of what it gives out."""
+    """The cost of one part of a model; `grid`, `tokens` and `channels` are those of what it gives out, where known."""
 
     name: str
     grid: Grid | None
-    tokens: int
-    channels: int
+    tokens: int | None
+    channels: int | None
     params: int
     macs: int
 

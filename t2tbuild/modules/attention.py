@@ -4,20 +4,34 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+def split_heads(x_BNC: Tensor, num_heads: int) -> Tensor:
+    """[B, N, H * D] -> [B, H, N, D]."""
+    return x_BNC.unflatten(2, (num_heads, -1)).transpose(1, 2)  # type: ignore[no-untyped-call, no-any-return]
+
+
+def join_heads(x_BHND: Tensor) -> Tensor:
+    """[B, H, N, D] -> [B, N, H * D]."""
+    return x_BHND.transpose(1, 2).flatten(2)
+
+
 class Attention(nn.Module):
     """softmax(Q K^T / sqrt(D)) V over all tokens, then a projection; D = dim / num_heads.
 
-    Source: Equation 4 of the paper; the scale is 1 / sqrt(D) for the released weights too.
+    Source: Equation 4 of the paper; the scale is 1 / sqrt(D) for the released weights too. `squeeze_excite`, if given,
+    follows the projection.
     """
 
-    def __init__(self, *, dim: int, num_heads: int, qkv_bias: bool) -> None:
+    def __init__(self, *, dim: int, num_heads: int, qkv_bias: bool, squeeze_excite: nn.Module | None = None) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)
+        self.se_layer = squeeze_excite or nn.Identity()
 
     def forward(self, x_BNC: Tensor) -> Tensor:
         """[B, N, dim] -> [B, N, dim]."""
-        qkv_3BHND = self.qkv(x_BNC).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        y_BHND = F.scaled_dot_product_attention(*qkv_3BHND.unbind(0))
-        return self.proj(y_BHND.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+        q_BNC, k_BNC, v_BNC = self.qkv(x_BNC).chunk(3, dim=2)
+        y_BHND = F.scaled_dot_product_attention(
+            split_heads(q_BNC, self.num_heads), split_heads(k_BNC, self.num_heads), split_heads(v_BNC, self.num_heads)
+        )
+        return self.se_layer(self.proj(join_heads(y_BHND)))  # type: ignore[no-any-return]

@@ -2,20 +2,18 @@
 
 from torch import Tensor, nn
 
-from t2tbuild.modules.attention import Attention
 from t2tbuild.modules.drop_path import DropPath
-from t2tbuild.modules.mlp import Mlp
 
 
 class Block(nn.Module):
-    """x + attention(norm1(x)), then x + mlp(norm2(x)): the pre-norm transformer block (Equation 4 of the paper)."""
+    """x + attn(norm1(x)), then x + mlp(norm2(x)): the pre-norm transformer block (Equation 4 of the paper)."""
 
-    def __init__(self, *, dim: int, num_heads: int, hidden_dim: int, qkv_bias: bool, drop_path: float) -> None:
+    def __init__(self, *, dim: int, attn: nn.Module, mlp: nn.Module, drop_path: float) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim)
-        self.attn = Attention(dim=dim, num_heads=num_heads, qkv_bias=qkv_bias)
+        self.attn = attn
         self.norm2 = nn.LayerNorm(dim)
-        self.mlp = Mlp(dim=dim, hidden_dim=hidden_dim)
+        self.mlp = mlp
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x_BNC: Tensor) -> Tensor:

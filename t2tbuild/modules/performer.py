@@ -3,6 +3,7 @@
 import math
 
 import torch
+import torch.fx
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -34,21 +35,28 @@ class TokenPerformer(nn.Module):
     def forward(self, x_BNC: Tensor) -> Tensor:
         """[B, N, in_dim] -> [B, N, dim]."""
         k_BNC, q_BNC, v_BNC = self.kqv(self.norm1(x_BNC)).chunk(3, dim=-1)
-        y_BNC = self._attend(k_BNC, q_BNC, v_BNC).to(v_BNC.dtype)
+        y_BNC = attend(k_BNC, q_BNC, v_BNC, self.w).to(v_BNC.dtype)
         x_BNC = v_BNC + self.dropout(self.proj(y_BNC))
         return x_BNC + self.mlp(self.norm2(x_BNC))  # type: ignore[no-any-return]
 
-    def _attend(self, k_BNC: Tensor, q_BNC: Tensor, v_BNC: Tensor) -> Tensor:
-        with _autocast_off(k_BNC.device.type):
-            k_BNM, q_BNM = self._features(k_BNC.float()), self._features(q_BNC.float())
-            kv_BMC = k_BNM.transpose(1, 2) @ v_BNC.float()
-            total_BN1 = q_BNM @ k_BNM.sum(dim=1).unsqueeze(2)
-            return (q_BNM @ kv_BMC) / (total_BN1 + EPSILON)
 
-    def _features(self, x_BNC: Tensor) -> Tensor:
-        """phi: [B, N, dim] -> [B, N, M], in float32."""
-        half_square_BN1 = x_BNC.square().sum(dim=-1, keepdim=True) / 2
-        return torch.exp(F.linear(x_BNC, self.w.float()) - half_square_BN1) / math.sqrt(self.w.shape[0])
+def attend(k_BNC: Tensor, q_BNC: Tensor, v_BNC: Tensor, w_MC: Tensor) -> Tensor:
+    """phi(q) (phi(k)^T v) / (phi(q) sum_n phi(k_n)): [B, N, dim] each -> [B, N, dim], in float32."""
+    with _autocast_off(k_BNC.device.type):
+        k_BNM, q_BNM = random_features(k_BNC, w_MC), random_features(q_BNC, w_MC)
+        kv_BMC = k_BNM.transpose(1, 2) @ v_BNC.float()
+        total_BN1 = q_BNM @ k_BNM.sum(dim=1).unsqueeze(2)
+        return (q_BNM @ kv_BMC) / (total_BN1 + EPSILON)
+
+
+torch.fx.wrap("attend")  # one node of a symbolic trace, which knows no device to switch autocast off for
+
+
+def random_features(x_BNC: Tensor, w_MC: Tensor) -> Tensor:
+    """phi: [B, N, dim] -> [B, N, M], in float32."""
+    x_BNC = x_BNC.float()
+    half_square_BN1 = x_BNC.square().sum(dim=-1, keepdim=True) / 2
+    return torch.exp(F.linear(x_BNC, w_MC.float()) - half_square_BN1) / math.sqrt(w_MC.shape[0])
 
 
 def _autocast_off(device: str) -> torch.autocast:

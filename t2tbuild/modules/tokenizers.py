@@ -1,5 +1,6 @@
-"""Tokens-to-token: from an image to the tokens that the backbone reads (Section 3.1, Figure 4 of the paper)."""
+"""From an image to the tokens that the backbone reads (Section 3.1, Figure 4 of the paper)."""
 
+import math
 from collections.abc import Sequence
 
 from torch import Tensor, nn
@@ -26,15 +27,61 @@ class T2TTokenizer(nn.Module):
             self.add_module(f"attention{index + 1}", attention)
         self.project = project
 
+    @property
+    def _soft_splits(self) -> list[SoftSplit]:
+        return [module for module in self.children() if isinstance(module, SoftSplit)]
+
+    @property
+    def reduction(self) -> int:
+        """Pixels between neighbouring tokens: the product of all strides."""
+        return math.prod(soft_split.stride for soft_split in self._soft_splits)
+
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns of tokens for an image of the given size."""
+        for soft_split in self._soft_splits:
+            height, width = soft_split.grid(height, width)
+        return height, width
+
     def forward(self, image_BCHW: Tensor) -> Tensor:
         """[B, in_chans, height, width] -> [B, N, embed_dim]."""
         x_BCHW = image_BCHW
-        for index in range(self.stages - 1):
-            soft_split, attention = (
-                self.get_submodule(f"soft_split{index}"),
-                self.get_submodule(f"attention{index + 1}"),
-            )
-            assert isinstance(soft_split, SoftSplit)
-            grid = soft_split.grid(*x_BCHW.shape[2:])
+        *below, last = self._soft_splits
+        for index, soft_split in enumerate(below):
+            grid = soft_split.grid(x_BCHW.shape[2], x_BCHW.shape[3])
+            attention = self.get_submodule(f"attention{index + 1}")
             x_BCHW = attention(soft_split(x_BCHW)).transpose(1, 2).unflatten(2, grid)
-        return self.project(self.get_submodule(f"soft_split{self.stages - 1}")(x_BCHW))  # type: ignore[no-any-return]
+        return self.project(last(x_BCHW))  # type: ignore[no-any-return]
+
+
+class ConvTokenizer(nn.Module):
+    """Convolutions one after another, the last to the backbone's width; one alone is the hard split of the ViT."""
+
+    def __init__(self, *, convolutions: Sequence[nn.Conv2d]) -> None:
+        super().__init__()
+        *below, last = convolutions
+        for index, convolution in enumerate(below):
+            self.add_module(f"soft_split{index}", convolution)
+        self.project = last
+
+    @property
+    def _convolutions(self) -> list[nn.Conv2d]:
+        return [module for module in self.children() if isinstance(module, nn.Conv2d)]
+
+    @property
+    def reduction(self) -> int:
+        """Pixels between neighbouring tokens: the product of all strides."""
+        return math.prod(convolution.stride[0] for convolution in self._convolutions)
+
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns of tokens for an image of the given size."""
+        for convolution in self._convolutions:
+            kernel, stride, padding = convolution.kernel_size[0], convolution.stride[0], int(convolution.padding[0])
+            height, width = ((side + 2 * padding - kernel) // stride + 1 for side in (height, width))
+        return height, width
+
+    def forward(self, image_BCHW: Tensor) -> Tensor:
+        """[B, in_chans, height, width] -> [B, N, embed_dim]."""
+        x_BCHW = image_BCHW
+        for convolution in self._convolutions:
+            x_BCHW = convolution(x_BCHW)
+        return x_BCHW.flatten(2).transpose(1, 2)

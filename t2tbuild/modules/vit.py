@@ -1,22 +1,22 @@
-"""The whole model: tokenizer, class token, position, blocks, norm, head (Figure 4 of the paper)."""
+"""The whole model: the trunk and its head (Figure 4 of the paper), with the methods that timm's models have."""
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
-from t2tbuild.modules.position import sinusoid_table
-from t2tbuild.modules.tokenizers import T2TTokenizer
+from t2tbuild.modules.tokenizers import ConvTokenizer, T2TTokenizer
+from t2tbuild.modules.trunk import Trunk
 from t2tbuild.parts import Part
 
 INIT_STD = 0.02
+POOLS = ("token", "avg", "")
 
 
-class T2TViT(nn.Module):
+class T2TViT(Trunk):
     """Image classifier: the head reads the normed class token.
 
-    `num_tokens` counts the class token. A fixed position table is a frozen parameter, so that it is saved with the
-    weights under the released code's name. `parts` are the rows under which the model's cost is told.
+    With `global_pool="avg"` it reads the mean of the other tokens. `parts` are the rows under which the model's cost is
+    told.
     """
 
     parts: Sequence[Part] = ()
@@ -24,48 +24,73 @@ class T2TViT(nn.Module):
     def __init__(
         self,
         *,
-        tokens_to_token: T2TTokenizer,
+        tokens_to_token: T2TTokenizer | ConvTokenizer,
         blocks: Sequence[nn.Module],
+        block_dims: Sequence[int],
         input_size: tuple[int, int, int],
-        num_tokens: int,
         embed_dim: int,
         num_classes: int,
         learned_position: bool,
     ) -> None:
-        super().__init__()
-        self.input_size = input_size
-        self.tokens_to_token = tokens_to_token
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
-        table = torch.zeros(1, num_tokens, embed_dim) if learned_position else sinusoid_table(num_tokens, embed_dim)
-        self.pos_embed = nn.Parameter(table, requires_grad=learned_position)
-        self.blocks = nn.ModuleList(blocks)
-        self.norm = nn.LayerNorm(embed_dim)
-        self.head = nn.Linear(embed_dim, num_classes)
+        super().__init__(
+            tokens_to_token=tokens_to_token,
+            blocks=blocks,
+            block_dims=block_dims,
+            input_size=input_size,
+            embed_dim=embed_dim,
+            learned_position=learned_position,
+        )
+        self.num_classes, self.global_pool = num_classes, "token"
+        self.head_hidden_size = self.num_features
+        self.head_drop = nn.Dropout(0.0)
+        self.head: nn.Module = nn.Linear(self.num_features, num_classes)
         nn.init.trunc_normal_(self.cls_token, std=INIT_STD)
         if learned_position:
             nn.init.trunc_normal_(self.pos_embed, std=INIT_STD)
         self.apply(_init_linear)
 
+    def forward(self, image_BCHW: Tensor) -> Tensor:
+        """[B, in_chans, height, width] -> logits [B, num_classes]."""
+        return self.forward_head(self.forward_features(image_BCHW))
+
+    def forward_head(self, x_BNC: Tensor, pre_logits: bool = False) -> Tensor:
+        """[B, 1 + N, num_features] -> logits [B, num_classes], or what the head reads with `pre_logits`."""
+        if self.global_pool == "token":
+            x_BNC = x_BNC[:, 0]
+        elif self.global_pool == "avg":
+            x_BNC = x_BNC[:, 1:].mean(dim=1)
+        x_BNC = self.head_drop(x_BNC)
+        return x_BNC if pre_logits else self.head(x_BNC)
+
+    def get_classifier(self) -> nn.Module:
+        """The head."""
+        return self.head
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Give the model a fresh head; none with 0 classes, so that it gives what the head would read.
+
+        `global_pool` is `token`, `avg`, or empty for all tokens. Raises ValueError on any other.
+        """
+        if global_pool is not None and global_pool not in POOLS:
+            raise ValueError(f"global_pool must be one of {', '.join(map(repr, POOLS))}, got {global_pool!r}")
+        self.global_pool = self.global_pool if global_pool is None else global_pool
+        self.num_classes = num_classes
+        beside = self.cls_token
+        self.head = nn.Identity()
+        if num_classes:
+            self.head = nn.Linear(self.num_features, num_classes, device=beside.device, dtype=beside.dtype)
+            _init_linear(self.head)
+
     def no_weight_decay(self) -> set[str]:
         """Names of parameters that timm's optimiser must not decay, beside biases and norms."""
         return {"cls_token", "pos_embed"}
 
-    def forward_features(self, image_BCHW: Tensor) -> Tensor:
-        """[B, in_chans, height, width] -> [B, 1 + N, embed_dim], normed, the class token first.
-
-        Raises ValueError on an image of another size than the model's.
-        """
-        if tuple(image_BCHW.shape[1:]) != self.input_size:
-            raise ValueError(f"the model takes images of {self.input_size}, got {tuple(image_BCHW.shape[1:])}")
-        x_BNC = self.tokens_to_token(image_BCHW)
-        x_BNC = torch.cat((self.cls_token.expand(x_BNC.shape[0], -1, -1), x_BNC), dim=1) + self.pos_embed
-        for block in self.blocks:
-            x_BNC = block(x_BNC)
-        return self.norm(x_BNC)  # type: ignore[no-any-return]
-
-    def forward(self, image_BCHW: Tensor) -> Tensor:
-        """[B, in_chans, height, width] -> logits [B, num_classes]."""
-        return self.head(self.forward_features(image_BCHW)[:, 0])  # type: ignore[no-any-return]
+    def group_matcher(self, coarse: bool = False) -> dict[str, object]:  # noqa: ARG002
+        """Regular expressions that sort parameters into layers, for timm's layer-wise learning rates."""
+        return {
+            "stem": r"^cls_token|^pos_embed|^tokens_to_token",
+            "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))],
+        }
 
 
 def _init_linear(module: nn.Module) -> None:

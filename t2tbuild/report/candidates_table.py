@@ -13,7 +13,7 @@ SHOWN = 15  # rows; the others are in candidates.csv
 def candidates_table(records: Sequence[Record], *, title: str, rungs: Sequence[int]) -> Table:
     """The base first, then the best candidates so far and those under way, the most advanced and accurate first."""
     legend = (
-        "tokens: P performer, T transformer, with token_dim; MACs and params at full size; @ steps of proxy training"
+        "tokens: P performer, T transformer, C convolution, with token_dim; MACs, params at full size; @ training steps"
     )
     table = Table(title=title, title_justify="left", caption=legend, caption_justify="left")
     for column in ("candidate", "depth", "width", "mlp", "tokens", "MACs", "params"):
@@ -46,11 +46,7 @@ def _row(record: Record, rungs: int) -> list[str]:
         str(shape["depth"]),
         str(shape["embed_dim"]),
         str(shape["mlp_ratio"]),
-        " ".join(
-            f"{stage.attention.kind[0].upper()}{stage.token_dim}"
-            for stage in record.model.tokenizer.stages
-            if stage.attention
-        ),
+        record.model.tokenizer.short,
         short_count(record.macs) if record.macs else "",
         short_count(record.params) if record.params else "",
         *accuracies,

@@ -22,8 +22,8 @@ def cost_table(spec: Spec, cost: Cost) -> RenderableType:
         table.add_row(
             part.name,
             str(part.grid or ""),
-            f"{part.tokens:,}",
-            f"{part.channels:,}",
+            _number(part.tokens),
+            _number(part.channels),
             short_count(part.params) if part.params else "-",
             short_count(part.macs) if part.macs else "-",
             f"{part.macs / cost.macs:.1%}",
@@ -31,9 +31,13 @@ def cost_table(spec: Spec, cost: Cost) -> RenderableType:
     return Group(table, _totals(spec, cost), Text(f"{CONVENTION}.", style="dim"))
 
 
+def _number(value: int | None) -> str:
+    return "" if value is None else f"{value:,}"
+
+
 def _totals(spec: Spec, cost: Cost) -> RenderableType:
     totals = Table.grid(padding=(0, 2))
-    printed = spec.paper
+    printed = spec.paper[0] if spec.paper else None
     table = ("released code" if printed.table is None else f"paper, Table {printed.table}") if printed else ""
     totals.add_row("", Text("counted", justify="right"), Text(table, justify="right"))
     rows = [

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from t2tbuild.errors import InputError
 from t2tbuild.search.budget import require_feasible
 from t2tbuild.search.proxy import stand_in
 from t2tbuild.search.space import Space
@@ -25,6 +26,10 @@ def plan(spec: SearchSpec) -> Plan:
     has not, and when no member of the space lies within the budget.
     """
     base = load_spec(spec.search.base).model
+    if not isinstance(base, ModelSpec):
+        raise InputError(
+            f"search.base: {base.name} is a model of timm, which has no fields to search; name one of ours"
+        )
     space = Space(spec.search, base)
     require_feasible(space, spec.search.budget)
     stand_in(base, spec.search.proxy, "cpu")

@@ -1,8 +1,9 @@
 """What stands in for a candidate in the short trainings: itself at the proxy's image size, or its thinner twin."""
 
 import math
-from typing import Any
+from typing import Any, assert_never
 
+from t2tbuild.spec.backbone import Backbone, DenseBackbone, PlainBackbone
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.revise import revise
 from t2tbuild.spec.search import Proxy
@@ -18,8 +19,9 @@ def is_twin(proxy: Proxy, device: str) -> bool:
 def stand_in(model: ModelSpec, proxy: Proxy, device: str) -> ModelSpec:
     """The model that is trained in place of `model`.
 
-    Its image size and classes are the proxy data's. A twin has a quarter of embed_dim and of every token_dim; depth,
-    heads, MLP ratios and stages are kept. embed_dim is rounded so that the heads divide it.
+    Its image size and classes are the proxy data's. A twin has a quarter of embed_dim, of a dense backbone's
+    growth_rate and of every token_dim; depth, heads, MLP ratios and stages are kept. embed_dim is rounded so that the
+    heads divide it; a dense block whose width they do not divide has the next smaller number of heads that does.
 
     Raises InputError when the proxy's images are too small for the model's tokenizer.
     """
@@ -27,14 +29,36 @@ def stand_in(model: ModelSpec, proxy: Proxy, device: str) -> ModelSpec:
     changes: dict[str, Any] = {"image_size": size, "num_classes": proxy.data.num_classes}
     if is_twin(proxy, device):
         changes |= {"name": f"{model.name[:56]}_quarter", "tokenizer": model.tokenizer.model_dump()}
-        for stage in changes["tokenizer"]["stages"]:
+        for stage in changes["tokenizer"].get("stages", ()):
             if "token_dim" in stage:
                 stage["token_dim"] = max(1, stage["token_dim"] // QUARTER)
-        backbone, heads = model.backbone, math.lcm(*model.backbone.heads)
-        width = max(heads, round(backbone.embed_dim / QUARTER / heads) * heads)
-        num_heads = backbone.heads[0] if len(set(backbone.heads)) == 1 else backbone.heads
-        changes["backbone"] = backbone.model_dump() | {"embed_dim": width, "num_heads": num_heads, "head_dim": None}
+        changes["backbone"] = _quarter(model.backbone)
     return revise(model, changes, f"trained at the proxy's {size} pixels")
+
+
+def _quarter(backbone: Backbone) -> dict[str, Any]:
+    """The backbone's fields with a quarter of its width."""
+    changes: dict[str, Any] = {"head_dim": None}
+    even = 2 if backbone.ghost else 1
+    match backbone:
+        case PlainBackbone(heads=heads):
+            every = math.lcm(*heads, even)
+            changes["embed_dim"] = max(every, round(backbone.embed_dim / QUARTER / every) * every)
+            changes["num_heads"] = heads[0] if len(set(heads)) == 1 else heads
+        case DenseBackbone():
+            changes["embed_dim"] = max(4, backbone.embed_dim // QUARTER)
+            changes["growth_rate"] = max(1, backbone.growth_rate // QUARTER)
+            widths = backbone.model_copy(update=changes).widths
+            changes["num_heads"] = tuple(
+                next(heads for heads in range(wanted, 0, -1) if width % heads == 0)
+                for wanted, width in zip(backbone.heads, widths, strict=True)
+            )
+        case _:
+            assert_never(backbone)
+    thin = backbone.model_copy(update=changes)
+    if thin.squeeze_excite:
+        changes["squeeze_excite"] = {"reduction": min(thin.squeeze_excite.reduction, *thin.widths)}
+    return backbone.model_dump() | changes
 
 
 def settle(proxy: Proxy, device: str) -> Proxy:

@@ -9,6 +9,7 @@ from typing import Any
 
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.search import Value
+from t2tbuild.spec.tokenizer import Stage
 
 BASE = "base"
 
@@ -96,8 +97,9 @@ def canonical(model: ModelSpec) -> str:
     """Text that two models share exactly when they are the same but for their names."""
     same_heads = {"num_heads": list(model.backbone.heads), "head_dim": None, "mlp_ratio": list(model.backbone.mlp_dims)}
     backbone = model.backbone.model_dump(mode="json") | same_heads
-    stages = [(stage.model_dump(mode="json", exclude={"padding"}), stage.pad) for stage in model.tokenizer.stages]
-    return repr((model.image, model.in_chans, model.num_classes, stages, sorted(backbone.items())))
+    windows = [(window.model_dump(mode="json", exclude={"padding"}), window.pad) for window in model.tokenizer.windows]
+    tokenizer = (model.tokenizer.kind, windows)
+    return repr((model.image, model.in_chans, model.num_classes, tokenizer, sorted(backbone.items())))
 
 
 def best_of(records: Sequence[Record]) -> Record | None:
@@ -137,12 +139,14 @@ def shape_of(model: ModelSpec) -> dict[str, Value | None]:
     def one_word(values: Sequence[object]) -> str:
         return str(values[0]) if len(set(values)) == 1 else "/".join(map(str, values))
 
-    stages = model.tokenizer.stages[:-1]
+    below = model.tokenizer.windows[:-1]
     return {
         "depth": model.backbone.depth,
         "embed_dim": model.backbone.embed_dim,
         "num_heads": one_word(model.backbone.heads),
         "mlp_ratio": one_word(model.backbone.mlp_ratios),
-        "token_dims": "/".join(str(stage.token_dim) for stage in stages),
-        "attentions": "/".join(stage.attention.kind for stage in stages if stage.attention),
+        "token_dims": "/".join(str(window.token_dim) for window in below),
+        "attentions": "/".join(
+            window.attention.kind for window in below if isinstance(window, Stage) and window.attention
+        ),
     }

@@ -14,6 +14,8 @@ from pydantic_core import PydanticCustomError
 
 from t2tbuild.spec.units import format_count, format_seconds, parse_count, parse_seconds
 
+_EMPTY: tuple[object, ...] = (None, (), [], {})
+
 
 class Node(BaseModel):
     """A node of the spec tree."""
@@ -34,7 +36,9 @@ class Node(BaseModel):
         """Leave out what is absent by default; a null that a person wrote stays."""
         fields = type(self).model_fields
         return {
-            key: value for key, value in handler(self).items() if value is not None or fields[key].default is not None
+            key: value
+            for key, value in handler(self).items()
+            if value not in _EMPTY or fields[key].default not in _EMPTY
         }
 
 
@@ -66,6 +70,15 @@ def _version(value: object) -> object:
 
 def _tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
+
+
+def default_kind(kind: str) -> BeforeValidator:
+    """Lets a mapping of a tagged union leave out `kind`, which then is the given one."""
+
+    def with_kind(value: object) -> object:
+        return {"kind": kind} | value if isinstance(value, dict) else value
+
+    return BeforeValidator(with_kind)
 
 
 Listed = BeforeValidator(_tuple)

@@ -54,13 +54,17 @@ def _explain(error: dict[str, Any], source: Source, root: type[Node]) -> Diagnos
         return place.diagnostic(
             path, f"unknown key {path[-1]!r}{inside}", _nearest_key(str(path[-1]), error["loc"][:-1], root)
         )
+    if kind == "union_tag_invalid":
+        path, value = ((*path, "kind") if isinstance(value, dict) else path), context["tag"]
+        here = dotted(path)
     if kind == "missing":
         missing = error["loc"][-1]
         return source.place(path).diagnostic((*path, missing), f"missing key {missing!r} in {here}")
     known = _MESSAGES.get(kind)
     message = known.format(**context) if known else error["msg"][0].lower() + error["msg"][1:]
-    if kind == "literal_error" and isinstance(value, str):
-        near = difflib.get_close_matches(value, context["expected"].replace("'", "").replace(" or ", ", ").split(", "))
+    choices = context.get("expected", context.get("expected_tags"))
+    if isinstance(choices, str) and isinstance(value, str):
+        near = difflib.get_close_matches(value, choices.replace("'", "").replace(" or ", ", ").split(", "))
         hint = f"did you mean {near[0]!r}?" if near else ""
     else:
         hint = _hint(kind, value)
@@ -82,7 +86,7 @@ _MESSAGES = {
     "less_than": "must be below {lt}",
     "less_than_equal": "must be at most {le}",
     "literal_error": "must be {expected}",
-    "union_tag_invalid": "must have one of the kinds {expected_tags}",
+    "union_tag_invalid": "must be one of {expected_tags}",
     "union_tag_not_found": "must have a kind",
     "string_pattern_mismatch": "must be letters, digits, '.', '_' and '-', at most 64",
     "model_type": "must be a mapping",

@@ -13,6 +13,7 @@ from t2tbuild.spec import catalog
 from t2tbuild.spec.base import Node
 from t2tbuild.spec.explain import explain
 from t2tbuild.spec.tree import SearchSpec, Spec
+from t2tbuild.spec.weights import LOCAL_DIR
 from t2tbuild.spec.yaml_source import Keys, Place, Source, dotted, parse_scalar, read_file, read_text
 
 T = TypeVar("T", bound=Node)
@@ -37,6 +38,8 @@ def load_spec(spec: str | Path, overrides: Sequence[str] = ()) -> Spec:
         _override(source, override)
         if override.startswith("model"):
             source.data.pop("paper", None)
+    named_here = any(override.partition("=")[0].strip() in ("weights", "weights.file") for override in overrides)
+    _find_weights(source, beside=Path() if named_here else path.parent)
     return _validate(source, Spec)
 
 
@@ -128,6 +131,22 @@ def _find_base(source: Source, beside: Path) -> None:
         search["base"] = str(catalog.find(base, "specs", beside).resolve())
     except InputError as error:
         raise SpecError([source.place(("search", "base")).diagnostic(("search", "base"), str(error))]) from None
+
+
+def _find_weights(source: Source, beside: Path) -> None:
+    """Make the path of `weights` absolute, seen from the folder of who named it."""
+    weights = source.data.get("weights")
+    field: Keys = ("weights", "file") if isinstance(weights, dict) else ("weights",)
+    file = weights.get("file") if isinstance(weights, dict) else weights
+    if not isinstance(file, str) or not file:
+        return
+    path = beside / file.removeprefix(LOCAL_DIR)
+    if not path.exists():
+        raise SpecError([source.place(field).diagnostic(field, f"{path}: no such file or folder of weights")])
+    if isinstance(weights, dict):
+        weights["file"] = str(path.resolve())
+    else:
+        source.data["weights"] = str(path.resolve())
 
 
 def _override(source: Source, override: str) -> None:

@@ -1,26 +1,43 @@
 """The roots of the spec language: what a whole file says."""
 
-from pydantic import Field
+from typing import Annotated
 
-from t2tbuild.spec.base import Count, Node, Version
-from t2tbuild.spec.model import ModelSpec
+from pydantic import BeforeValidator, Field
+
+from t2tbuild.spec.base import Count, Listed, Node, Version
+from t2tbuild.spec.model import ModelField
 from t2tbuild.spec.search import Search
 from t2tbuild.spec.train import TrainSpec
+from t2tbuild.spec.weights import WeightsField
+
+Percent = Annotated[int | float, Field(ge=0, le=100)]
 
 
 class PaperRow(Node):
-    """What the paper prints for this model, to be shown beside what we count."""
+    """What a row of a table of the paper prints for this model, to be shown beside what we count."""
 
     table: int | None = Field(default=None, ge=1, le=7)
     """Number of the paper's table; absent where the figures are those of the released code."""
+    row: int | None = Field(default=None, ge=1)
+    """Number of the row in that table, for its order."""
+    variant: str | None = Field(default=None, examples=["distilled"])
+    """What sets the row apart from others of the same model."""
     params: Count | None = Field(default=None, examples=["21.5M"])
     """Parameters as printed."""
     macs: Count | None = Field(default=None, examples=["4.8G"])
     """Multiply-adds as printed."""
-    top1: int | float | None = Field(default=None, ge=0, le=100)
+    top1: Percent | None = None
     """ImageNet top-1 accuracy as printed, in percent."""
+    cifar10: Percent | None = None
+    """Top-1 accuracy after transfer to CIFAR-10, in percent (Table 5)."""
+    cifar100: Percent | None = None
+    """Top-1 accuracy after transfer to CIFAR-100, in percent (Table 5)."""
     note: str | None = None
-    """Where the paper and the released code differ."""
+    """Where the paper and the released code differ, and why our count does."""
+
+
+def _one_row(value: object) -> object:
+    return (value,) if isinstance(value, dict | PaperRow) else value
 
 
 class Spec(Node):
@@ -28,10 +45,12 @@ class Spec(Node):
 
     version: Version
     """Version of the spec language."""
-    model: ModelSpec
+    model: ModelField
     """The model; in a file, also the name or path of another spec, whose model is taken."""
-    paper: PaperRow | None = None
-    """The paper's figures for the model."""
+    weights: WeightsField | None = None
+    """Weights that training and export start from."""
+    paper: Annotated[tuple[PaperRow, ...], Listed, BeforeValidator(_one_row)] = ()
+    """The paper's figures for the model, one row or a list of rows, one for each table that has it."""
     train: TrainSpec | None = None
     """The recipe; left out, one that suits small data."""
 

@@ -1,0 +1,34 @@
+"""The dense backbone: outputs concatenated to inputs (Huang et al., "DenseNet", CVPR 2017; T2T-ViT-Dense, Table 6)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from t2tbuild.modules.block import Block
+
+
+class DenseBlock(Block):
+    """[x, dense_linear(block(x))]: the block's output, reduced to `growth_rate` channels, beside its input.
+
+    What is kept is the input as it came, not as the block updated it (as in the released code).
+    """
+
+    def __init__(self, *, dim: int, growth_rate: int, attn: nn.Module, mlp: nn.Module, drop_path: float) -> None:
+        super().__init__(dim=dim, attn=attn, mlp=mlp, drop_path=drop_path)
+        self.dense_linear = nn.Linear(dim, growth_rate)
+
+    def forward(self, x_BNC: Tensor) -> Tensor:
+        """[B, N, dim] -> [B, N, dim + growth_rate]."""
+        return torch.cat((x_BNC, self.dense_linear(super().forward(x_BNC))), dim=2)
+
+
+class Transition(nn.Module):
+    """GELU(linear(x)), between two groups of dense blocks; halves the channels."""
+
+    def __init__(self, *, dim: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(dim, dim // 2)
+
+    def forward(self, x_BNC: Tensor) -> Tensor:
+        """[B, N, dim] -> [B, N, dim // 2]."""
+        return F.gelu(self.linear(x_BNC))

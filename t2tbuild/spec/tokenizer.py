@@ -1,0 +1,246 @@
+"""Tokenizers: how an image becomes tokens.
+
+`t2t` is the paper's (Section 3.1), `conv` its ablation by convolutions (T2T-ViT_c, Table 7), `patch` the hard split of
+the ViT. All three are windows that slide over the grid below.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+
+from t2tbuild.parts import Grid
+from t2tbuild.spec.base import Listed, Node, default_kind, rule
+
+
+class _NamedAttention(Node):
+    """A token attention that may be written as its bare name when every other field has its default."""
+
+    @model_serializer(mode="wrap")
+    def _leave_out(self, handler: SerializerFunctionWrapHandler) -> Any:
+        fields = handler(self)
+        short = all(fields[key] == info.default for key, info in type(self).model_fields.items() if key in fields)
+        return fields["kind"] if short else fields
+
+
+class TransformerAttention(_NamedAttention):
+    """Softmax attention among all tokens of the stage, one head (the paper's T2T-ViT_t)."""
+
+    kind: Literal["transformer"] = "transformer"
+
+
+class PerformerAttention(_NamedAttention):
+    """Attention through positive random features, linear in the number of tokens (FAVOR+, Choromanski et al. 2021)."""
+
+    kind: Literal["performer"] = "performer"
+    kernel_ratio: int | float = Field(default=0.5, gt=0, le=8)
+    """Random features per channel of token_dim; the paper's models use 0.5, i.e. 32 features for 64 channels."""
+    dropout: int | float = Field(default=0.1, ge=0, lt=1)
+    """Dropout after the projection and after the MLP; the released code fixes it at 0.1."""
+
+
+def _attention_by_name(value: object) -> object:
+    return {"kind": value} if isinstance(value, str) else value
+
+
+TokenAttention = Annotated[
+    PerformerAttention | TransformerAttention,
+    Field(discriminator="kind"),
+    BeforeValidator(_attention_by_name),
+]
+
+
+class Window(Node):
+    """Overlapping square patches of the grid below, one token each (Equation 2 of the paper)."""
+
+    patch_size: int = Field(ge=1, le=256, examples=[7])
+    """Side of a square patch, in pixels for the first stage and in tokens of the stage before for the others."""
+    overlap: int = Field(default=0, ge=0, examples=[3])
+    """By how much neighbouring patches overlap; the stride is patch_size - overlap."""
+    padding: int | None = Field(default=None, ge=0)
+    """Zeros added on each side of the grid; left out, ceil(overlap / 2)."""
+    token_dim: int | None = Field(default=None, ge=1, le=65536, examples=[64])
+    """Channels that the stage gives out; absent in the last stage, which gives the backbone's embed_dim."""
+
+    @property
+    def stride(self) -> int:
+        return self.patch_size - self.overlap
+
+    @property
+    def pad(self) -> int:
+        return (self.overlap + 1) // 2 if self.padding is None else self.padding
+
+    def __str__(self) -> str:
+        return f"{self.patch_size}x{self.patch_size}, overlap {self.overlap}"
+
+    @model_validator(mode="after")
+    def _check_window(self) -> Self:
+        if self.overlap >= self.patch_size:
+            raise rule(
+                "overlap",
+                f"overlap must be below patch_size, got {self.overlap} and {self.patch_size}",
+                f"write at most {self.patch_size - 1}",
+            )
+        if self.pad >= self.patch_size:
+            raise rule(
+                "padding",
+                f"padding must be below patch_size, got {self.pad} and {self.patch_size}",
+                "a patch of nothing but zeros carries no pixel",
+            )
+        return self
+
+    def grid(self, below: Grid) -> Grid:
+        """The grid of tokens that this window makes of the grid below; 0 where the patch does not fit."""
+        return Grid(*(max(0, (side + 2 * self.pad - self.patch_size) // self.stride + 1) for side in below))
+
+
+class Stage(Window):
+    """One soft split: overlapping patches of the grid below are concatenated into tokens (Equation 2 of the paper).
+
+    All stages but the last are followed by a token attention; the last is projected to the backbone's embed_dim.
+    """
+
+    attention: TokenAttention | None = None
+    """The token attention: performer or transformer; absent in the last stage."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if isinstance(self.attention, PerformerAttention) and self.token_dim is not None:
+            features = int(self.token_dim * self.attention.kernel_ratio)
+            if features < 1:
+                raise rule(
+                    ("attention", "kernel_ratio"),
+                    f"token_dim * kernel_ratio leaves no random feature, got {self.token_dim} * "
+                    f"{self.attention.kernel_ratio}",
+                    f"write at least {1 / self.token_dim:g}",
+                )
+        return self
+
+
+class ConvStage(Window):
+    """One convolution with bias: kernel patch_size, stride patch_size - overlap."""
+
+
+class _Tokenizer(Node, ABC):
+    """What every tokenizer has: windows over the image, from the image upwards."""
+
+    @property
+    @abstractmethod
+    def windows(self) -> Sequence[Window]:
+        """The windows, from the image upwards."""
+
+    @property
+    @abstractmethod
+    def short(self) -> str:
+        """The tokenizer in a word, for tables."""
+
+    def grids(self, image: Grid) -> tuple[Grid, ...]:
+        """The token grid after each window, for an image of the given size in pixels."""
+        grids = []
+        for window in self.windows:
+            image = window.grid(image)
+            grids.append(image)
+        return tuple(grids)
+
+    def channels_below(self, in_chans: int) -> tuple[int, ...]:
+        """Channels of the grid below each window."""
+        return (in_chans, *(window.token_dim or 0 for window in self.windows[:-1]))
+
+
+class T2TTokenizer(_Tokenizer):
+    """Tokens-to-token: soft splits with token attentions between them (Section 3.1 of the paper)."""
+
+    kind: Literal["t2t"] = "t2t"
+    stages: Annotated[tuple[Stage, ...], Listed] = Field(min_length=1, max_length=6)
+    """The soft splits, from the image upwards."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _check_last(
+            self.stages,
+            ("token_dim", "attention"),
+            every="every stage but the last is followed by a token attention",
+            write="write token_dim: 64, attention: performer",
+        )
+        return self
+
+    @property
+    def windows(self) -> Sequence[Stage]:
+        return self.stages
+
+    @property
+    def short(self) -> str:
+        attended = [(stage.attention.kind, stage.token_dim) for stage in self.stages if stage.attention]
+        return " ".join(f"{kind[0].upper()}{token_dim}" for kind, token_dim in attended)
+
+    def widths(self, in_chans: int) -> tuple[int, ...]:
+        """Channels of each stage's tokens after the soft split: patch_size^2 times the channels below."""
+        below = self.channels_below(in_chans)
+        return tuple(channels * stage.patch_size**2 for channels, stage in zip(below, self.stages, strict=True))
+
+    def token_attentions(self, image: Grid, in_chans: int) -> Iterator[tuple[Stage, Grid, int]]:
+        """Each stage that has a token attention, with its grid and its tokens' channels after the soft split."""
+        return zip(self.stages[:-1], self.grids(image), self.widths(in_chans), strict=False)
+
+
+class ConvTokenizer(_Tokenizer):
+    """A stack of convolutions (the paper's T2T-ViT_c: kernels 7, 3, 3, strides 4, 2, 2), nothing between them."""
+
+    kind: Literal["conv"] = "conv"
+    stages: Annotated[tuple[ConvStage, ...], Listed] = Field(min_length=1, max_length=6)
+    """The convolutions, from the image upwards."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _check_last(
+            self.stages,
+            ("token_dim",),
+            every="every convolution but the last says its channels",
+            write="write token_dim: 64",
+        )
+        return self
+
+    @property
+    def windows(self) -> Sequence[ConvStage]:
+        return self.stages
+
+    @property
+    def short(self) -> str:
+        return " ".join(f"C{stage.token_dim}" for stage in self.stages if stage.token_dim) or "C"
+
+
+class PatchTokenizer(_Tokenizer):
+    """The hard split of the ViT: patches side by side, each projected to embed_dim."""
+
+    kind: Literal["patch"] = "patch"
+    patch_size: int = Field(ge=1, le=256, examples=[16])
+    """Side of a square patch in pixels."""
+
+    @property
+    def windows(self) -> Sequence[Window]:
+        return (Window(patch_size=self.patch_size),)
+
+    @property
+    def short(self) -> str:
+        return f"patch {self.patch_size}"
+
+
+Tokenizer = T2TTokenizer | ConvTokenizer | PatchTokenizer
+TokenizerField = Annotated[Tokenizer, Field(discriminator="kind"), default_kind("t2t")]
+
+
+def _check_last(stages: Sequence[Window], fields: Sequence[str], *, every: str, write: str) -> None:
+    """Every stage but the last has `fields`, the last has none of them."""
+    last = len(stages) - 1
+    for index, stage in enumerate(stages):
+        for field in fields:
+            given = getattr(stage, field) is not None
+            if index < last and not given:
+                raise rule(("stages", index, field), f"stage {index} has no {field}; {every}", write)
+            if index == last and given:
+                raise rule(
+                    ("stages", index, field),
+                    f"the last stage takes no {field}; it is projected to the backbone's embed_dim",
+                    f"remove {field}",
+                )

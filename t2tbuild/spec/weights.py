@@ -1,0 +1,29 @@
+"""The weights section of a spec: a file of trained weights, and what may be done to make them fit."""
+
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+
+from t2tbuild.spec.base import Listed, Node
+
+LOCAL_DIR = "local-dir:"  # how timm marks a folder
+
+
+class Weights(Node):
+    """Where trained weights lie."""
+
+    file: str = Field(min_length=1, examples=["81.5_T2T_ViT_14.pth.tar"])
+    """A checkpoint of the authors (.pth.tar), a state dict, safetensors, a checkpoint of mmpretrain, or a folder that
+    holds model.safetensors: timm's local-dir, or a checkpoint of a run. A path is seen from the spec's own folder."""
+    reset_head: bool = False
+    """Leave the head fresh instead of loading it, as another number of classes asks for."""
+    grid: Annotated[tuple[int, int], Listed] | None = Field(default=None, examples=[[12, 16]])
+    """Rows and columns of the file's position embedding; needed only where they are not equal and the file does not
+    say."""
+
+
+def _by_file(value: object) -> object:
+    return {"file": value} if isinstance(value, str) else value
+
+
+WeightsField = Annotated[Weights, BeforeValidator(_by_file)]
