@@ -7,6 +7,8 @@ from typing import Never
 
 import typer
 
+from t2tbuild.cli.compare import compare
+from t2tbuild.cli.export import export
 from t2tbuild.cli.search import search
 from t2tbuild.cli.summarize import summarize
 from t2tbuild.cli.train import train
@@ -23,8 +25,10 @@ app = typer.Typer(
     add_completion=True,
 )
 app.command()(summarize)
+app.command()(compare)
 app.command()(train)
 app.command()(search)
+app.command()(export)
 
 
 def _version(wanted: bool) -> None:
