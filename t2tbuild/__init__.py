@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from t2tbuild.search import SearchResult, search
     from t2tbuild.spec import ModelSpec, SearchSpec, Spec, load_search_spec, load_spec, write_spec
     from t2tbuild.train import TrainResult, train
+    from t2tbuild.weights import load_weights
 
 __all__ = [
     "Cost",
@@ -39,6 +40,7 @@ __all__ = [
     "build_model",
     "load_search_spec",
     "load_spec",
+    "load_weights",
     "measure_cost",
     "predict_cost",
     "search",
@@ -58,6 +60,7 @@ _HOME = {
     "build_model": "t2tbuild.build",
     "load_search_spec": "t2tbuild.spec",
     "load_spec": "t2tbuild.spec",
+    "load_weights": "t2tbuild.weights",
     "measure_cost": "t2tbuild.cost",
     "predict_cost": "t2tbuild.cost",
     "search": "t2tbuild.search",

@@ -61,6 +61,10 @@ class TrainingError(T2TBuildError):
     """Training cannot go on: the loss is not finite, the memory is full, a checkpoint cannot be read."""
 
 
+class ExportError(T2TBuildError):
+    """An exported model does not do what the model does."""
+
+
 class SearchError(T2TBuildError):
     """A search ended without a result."""
 

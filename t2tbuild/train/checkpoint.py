@@ -1,11 +1,9 @@
 """Checkpoints that a kill at any instant cannot spoil.
 
 A checkpoint is a directory, written under a temporary name, flushed to disk, then renamed. It holds model.safetensors,
-state.pt (optimiser, read with weights_only), progress.json, and, written last, manifest.json with the SHA-256 of the
-rest: torch and safetensors both read flipped bits without complaint.
+state.pt (optimiser, read with weights_only), progress.json, and, written last, the manifest of their SHA-256 sums.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -17,6 +15,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from t2tbuild import manifest
 from t2tbuild.errors import TrainingError
 
 KEPT = 2
@@ -42,8 +41,7 @@ def save_checkpoint(folder: Path, name: str, checkpoint: Checkpoint) -> Path:
         with (temporary / "state.pt").open("wb") as stream:
             torch.save(checkpoint.optimizer, stream)
         (temporary / "progress.json").write_text(json.dumps(checkpoint.progress))
-        manifest = {name: _sha256(temporary / name) for name in FILES}
-        (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1))
+        manifest.write_manifest(temporary, FILES)
         for path in (*temporary.iterdir(), temporary):
             _flush(path)
         shutil.rmtree(target, ignore_errors=True)
@@ -51,7 +49,7 @@ def save_checkpoint(folder: Path, name: str, checkpoint: Checkpoint) -> Path:
         _flush(folder)
     except (OSError, RuntimeError, SafetensorError) as error:
         raise TrainingError(f"the checkpoint {target} cannot be written: {_reason(error)}") from error
-    for old in _names(folder)[:-KEPT]:
+    for old in manifest.children(folder)[:-KEPT]:
         shutil.rmtree(folder / old, ignore_errors=True)
     return target
 
@@ -70,8 +68,8 @@ def load_newest(folder: Path) -> Checkpoint | None:
     Raises TrainingError when there are checkpoints and none is sound.
     """
     broken = []
-    for name in reversed(_names(folder)):
-        problem = _problem(folder / name)
+    for name in reversed(manifest.children(folder)):
+        problem = manifest.problem(folder / name, FILES)
         if not problem:
             return _read(folder / name)
         broken.append(f"{folder / name}: {problem}")
@@ -80,32 +78,12 @@ def load_newest(folder: Path) -> Checkpoint | None:
     return None
 
 
-def _names(folder: Path) -> list[str]:
-    if not folder.is_dir():
-        return []
-    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def _problem(path: Path) -> str:
-    try:
-        manifest = json.loads((path / "manifest.json").read_text())
-        wrong = [name for name in FILES if _sha256(path / name) != manifest.get(name)]
-    except (OSError, ValueError, AttributeError) as error:
-        return f"unfinished or unreadable ({error})"
-    return f"{', '.join(wrong)} changed since it was written" if wrong else ""
-
-
 def _read(path: Path) -> Checkpoint:
     return Checkpoint(
         model=load_file(path / "model.safetensors"),
         optimizer=torch.load(path / "state.pt", map_location="cpu", weights_only=True),
         progress=json.loads((path / "progress.json").read_text()),
     )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _flush(path: Path) -> None:

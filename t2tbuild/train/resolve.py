@@ -14,4 +14,4 @@ def resolve(spec: Spec) -> Spec:
     size = recipe.data.image_size
     fitted = {"image_size": size, "num_classes": recipe.data.num_classes}
     model = revise(spec.model, fitted, f"trained on {recipe.data.kind} at {size} pixels")
-    return Spec(version=1, model=model, train=recipe)
+    return Spec(version=1, model=model, weights=spec.weights, train=recipe)

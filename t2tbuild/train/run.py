@@ -15,6 +15,7 @@ from t2tbuild.train.loop import CHECK_EVERY, evaluate, memory_errors, pick_devic
 from t2tbuild.train.optim import make_optimizer, make_schedule
 from t2tbuild.train.resolve import resolve
 from t2tbuild.train.run_directory import append_json, default_folder, open_run, read_json_lines
+from t2tbuild.weights import load_weights
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,8 @@ def train(spec: Spec, out: str | Path | None = None, *, listener: Listener | Non
     A run that stopped early is continued from its last epoch; one that is complete is only reported. CUDA with bfloat16
     when there is one, else the CPU. `listener` hears of every step and epoch.
 
-    Raises InputError when `out` holds something else or the data does not suit the model, and TrainingError when the
-    loss is not finite or the memory is full.
+    Raises InputError when `out` holds something else, or the data or the spec's weights do not suit the model, and
+    TrainingError when the loss is not finite or the memory is full.
 
         >>> import tempfile
         >>> from t2tbuild import load_spec
@@ -95,7 +96,10 @@ class _Training:
         self.name, self.recipe, self.run, self.listener = spec.model.name, spec.train, run, listener
         self.data: ImageData = load_data(spec.train.data, in_chans=spec.model.in_chans, device=device)
         torch.manual_seed(self.recipe.seed)
-        self.model = build_model(spec.model).to(device)
+        self.model = build_model(spec.model)
+        if spec.weights:
+            load_weights(self.model, spec.weights.file, reset_head=spec.weights.reset_head, grid=spec.weights.grid)
+        self.model.to(device)
         self.optimizer = make_optimizer(self.model, lr=self.recipe.lr, weight_decay=self.recipe.weight_decay)
         self.steps = batches_in_epoch(self.data, self.recipe.batch_size)
         self.schedule = make_schedule(self.optimizer, self.recipe, self.steps)

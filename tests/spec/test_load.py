@@ -1,5 +1,6 @@
 """Every mistake is named at its place."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -60,13 +61,13 @@ MISTAKES = [
     ("depth: 14", "depth: 1000000000", 11, 12, "must be at most 1000, got 1000000000"),
     ("depth: 14", "depth: 14\n    depth: 15", 12, 5, "key 'depth' stands twice, first in line 11"),
     ("overlap: 3,", "overlap: 7,", 7, 34, "overlap must be below patch_size, got 7 and 7 (write at most 6)"),
-    ("kind: t2t", "kind: t2", 5, 11, "must be 't2t', got 't2' (did you mean 't2t'?)"),
+    ("kind: t2t", "kind: t2", 5, 11, "must be one of 't2t', 'conv', 'patch', got 't2' (did you mean 't2t'?)"),
     (
         "attention: performer}\n      - {patch_size: 3, overlap: 1}",
         "attention: preformer}\n      - {patch_size: 3, overlap: 1}",
         8,
         63,
-        "kinds",
+        "must be one of 'performer', 'transformer', got 'preformer' (did you mean 'performer'?)",
     ),
     (
         "overlap: 1}",
@@ -178,7 +179,8 @@ def test_shipped_specs_round_trip_and_open_as_lab_notes(tmp_path: Path, name: st
     write_spec(spec, tmp_path / "copy.yaml", note="a copy")
     assert load_spec(tmp_path / "copy.yaml") == spec
     first, *rest = catalog.find(name, "specs").read_text().splitlines()
-    assert first.startswith("# T2T-ViT")
+    assert re.fullmatch(r"# .+\. (Tables? .+ of the paper|Released code): .+ ImageNet top-1\.", first)
+    assert rest[0].startswith("# Counted: ")
     assert f"# t2tbuild summarize specs/{name}.yaml" in rest
 
 

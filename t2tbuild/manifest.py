@@ -1,0 +1,39 @@
+"""Folders that know whether they are whole: a manifest of SHA-256 sums, written last.
+
+torch and safetensors both read flipped bits without complaint.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+NAME = "manifest.json"
+
+
+def write_manifest(folder: Path, files: Sequence[str]) -> None:
+    """Write the sums of `files` into the folder's manifest."""
+    sums = {name: _sha256(folder / name) for name in files}
+    (folder / NAME).write_text(json.dumps(sums, indent=1))
+
+
+def problem(folder: Path, files: Sequence[str]) -> str:
+    """What is wrong with the folder by its manifest; empty when all `files` are as they were written."""
+    try:
+        manifest = json.loads((folder / NAME).read_text())
+        wrong = [name for name in files if _sha256(folder / name) != manifest.get(name)]
+    except (OSError, ValueError, AttributeError) as error:
+        return f"unfinished or unreadable ({error})"
+    return f"{', '.join(wrong)} changed since it was written" if wrong else ""
+
+
+def children(folder: Path) -> list[str]:
+    """Names of the folder's visible folders, sorted, which is the order in which checkpoints were written."""
+    if not folder.is_dir():
+        return []
+    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

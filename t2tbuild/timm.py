@@ -1,0 +1,142 @@
+"""Our models as timm's: after `import t2tbuild.timm`, `timm.create_model("t2t_vit_14")` builds them.
+
+Every shipped spec of ours is registered under its name, and `t2t_vit_spec` for any other model of the spec language: it
+takes the fields of a spec's model section as `spec`, which is also how an exported folder says what it holds. Arguments
+are those of timm's vision_transformer: num_classes, in_chans, img_size, drop_rate, drop_path_rate, global_pool, device,
+dtype, features_only, out_indices.
+
+    >>> import timm, t2tbuild.timm
+    >>> timm.create_model("t2t_vit_7", num_classes=10, img_size=64).num_features
+    256
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from torch import Tensor, nn
+
+from t2tbuild.build import build_model
+from t2tbuild.errors import InputError
+from t2tbuild.modules.position import resize_position
+from t2tbuild.modules.vit import T2TViT
+from t2tbuild.spec import ModelSpec, catalog, load_spec
+from t2tbuild.spec.revise import revise
+
+ANY = "t2t_vit_spec"  # takes any model as `spec`; without it, t2t_vit_14
+_SPECS = {name: model for name in catalog.names("specs") if isinstance(model := load_spec(name).model, ModelSpec)}
+_SPECS[ANY] = _SPECS["t2t_vit_14"]
+
+
+def _config(model: ModelSpec) -> dict[str, Any]:
+    """What timm wants to know of a model beside its weights; crop and interpolation are the paper's."""
+    tokenizer = model.tokenizer
+    first = "project"
+    if len(tokenizer.windows) > 1:
+        attention = getattr(tokenizer.windows[0], "attention", None)
+        of_kind = {"performer": "attention1.kqv", "transformer": "attention1.attn.qkv"}
+        first = of_kind[attention.kind] if attention else "soft_split0"
+    return {
+        "num_classes": model.num_classes,
+        "input_size": (model.in_chans, *model.image),
+        "fixed_input_size": True,
+        "pool_size": None,
+        "crop_pct": 0.9,
+        "interpolation": "bicubic",
+        "mean": IMAGENET_DEFAULT_MEAN,
+        "std": IMAGENET_DEFAULT_STD,
+        "first_conv": f"tokens_to_token.{first}",
+        "classifier": "head",
+        "license": "apache-2.0",
+    }
+
+
+default_cfgs = generate_default_cfgs({name: _config(model) for name, model in _SPECS.items()})
+
+
+def _build(
+    spec: ModelSpec,
+    *,
+    num_classes: int = 1000,
+    in_chans: int = 3,
+    img_size: int | tuple[int, int] | None = None,
+    global_pool: str = "token",
+    drop_rate: float = 0.0,
+    drop_path_rate: float | None = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> T2TViT:
+    """The model of a spec with timm's arguments in place of the spec's fields."""
+    changes: dict[str, Any] = {"num_classes": max(1, num_classes), "in_chans": in_chans}
+    if img_size is not None:
+        changes["image_size"] = img_size if isinstance(img_size, int) else tuple(img_size)
+    if drop_path_rate is not None:
+        changes["backbone"] = spec.backbone.model_dump() | {"drop_path": drop_path_rate}
+    with torch.device(device if device is not None else torch.get_default_device()):
+        model = build_model(revise(spec, changes, f"built with {changes}"))
+    if num_classes == 0 or global_pool != "token":
+        model.reset_classifier(num_classes, global_pool)
+    model.head_drop.p = drop_rate
+    for module in model.modules():
+        _tables_to_buffers(module)
+    return model if dtype is None else model.to(dtype)
+
+
+def _tables_to_buffers(module: nn.Module) -> None:
+    """Make frozen parameters buffers of the same name, since timm wants every parameter of a model trained."""
+    for name, parameter in list(module.named_parameters(recurse=False)):
+        if not parameter.requires_grad:
+            delattr(module, name)
+            module.register_buffer(name, parameter.data)
+
+
+def _fit(state: dict[str, Tensor], model: T2TViT) -> dict[str, Tensor]:
+    """Stored weights for a model of another image size: the position embedding is interpolated.
+
+    The stored grid is taken to be square. Raises InputError when it is not, or when a T2T model's first layer, which is
+    no convolution that timm could adapt, has other channels.
+    """
+    table = state["pos_embed"]
+    tokens, side = table.shape[1] - 1, int((table.shape[1] - 1) ** 0.5)
+    if tokens != model.pos_embed.shape[1] - 1:
+        if side * side != tokens:
+            raise InputError(f"a position embedding of {tokens} places is of no square grid; create it at its own size")
+        state = state | {"pos_embed": resize_position(table, (side, side), model.grid)}
+    first = "tokens_to_token.attention1.norm1.weight"
+    own = model.state_dict().get(first)
+    if own is not None and own.shape != state[first].shape:
+        raise InputError("these weights are for images of another number of channels; leave out in_chans")
+    return state
+
+
+def _create(variant: str, pretrained: bool = False, spec: Mapping[str, Any] | None = None, **kwargs: Any) -> nn.Module:
+    """What timm calls for a name of ours."""
+    model_spec = _SPECS[variant] if spec is None else ModelSpec.model_validate(dict(spec))
+    if spec is not None:
+        kwargs.setdefault("pretrained_cfg_overlay", None)
+        own = _config(model_spec)
+        kwargs["pretrained_cfg_overlay"] = own | (kwargs["pretrained_cfg_overlay"] or {})
+    built: nn.Module = build_model_with_cfg(
+        partial(_build, model_spec),
+        variant,
+        pretrained,
+        feature_cfg={"out_indices": 3, "feature_cls": "getter"},
+        pretrained_filter_fn=_fit,
+        **kwargs,
+    )
+    return built
+
+
+def _register() -> None:
+    """Enter every name into timm's registry, which reads a function's name and module."""
+    for name in _SPECS:
+        create = partial(_create, name)
+        create.__name__, create.__module__ = name, __name__  # type: ignore[attr-defined]
+        register_model(create)
+
+
+__all__: list[str] = []  # register_model adds the names
+_register()
