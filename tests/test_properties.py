@@ -14,7 +14,7 @@ from t2tbuild.spec import ModelSpec
 
 
 @st.composite
-def stages(draw: st.DrawFn) -> list[dict[str, Any]]:
+def windows(draw: st.DrawFn, *, attended: bool) -> list[dict[str, Any]]:
     """One to six stages with any legal patch size, overlap and padding; their strides multiply to at most 24."""
     count = draw(st.integers(1, 6))
     made, left = [], 24
@@ -29,6 +29,7 @@ def stages(draw: st.DrawFn) -> list[dict[str, Any]]:
             stage["padding"] = padding
         if index < count - 1:
             stage["token_dim"] = draw(st.integers(2, 12))
+        if index < count - 1 and attended:
             named = st.sampled_from(["performer", "transformer"])
             ratio = st.sampled_from([0.5, 1, 2])
             detailed = ratio.map(lambda ratio: {"kind": "performer", "kernel_ratio": ratio, "dropout": 0})
@@ -38,25 +39,50 @@ def stages(draw: st.DrawFn) -> list[dict[str, Any]]:
 
 
 @st.composite
+def tokenizers(draw: st.DrawFn) -> dict[str, Any]:
+    """Any tokenizer; without a kind it is t2t."""
+    kind = draw(st.sampled_from(["t2t", None, "conv", "patch"]))
+    if kind == "patch":
+        return {"kind": kind, "patch_size": draw(st.integers(1, 9))}
+    named = {"kind": kind} if kind else {}
+    return named | {"stages": draw(windows(attended=kind != "conv"))}
+
+
+@st.composite
+def backbones(draw: st.DrawFn) -> dict[str, Any]:
+    """Any backbone with any options; widths are multiples of the heads, and even, which ghost attention needs."""
+    heads = draw(st.integers(1, 3))
+    groups = draw(st.one_of(st.none(), st.lists(st.integers(1, 2), min_size=1, max_size=2)))
+    depth = draw(st.integers(1, 3)) if groups is None else sum(groups)
+    unit = 2 * heads * (1 if groups is None else 4)  # transitions halve the width
+    shape: dict[str, Any] = {"embed_dim": unit * draw(st.integers(1, 3))}
+    if groups is None:
+        shape |= {"depth": depth}
+    else:
+        shape |= {"kind": "dense", "blocks": groups, "growth_rate": unit * draw(st.integers(1, 2))}
+    ghost = draw(st.one_of(st.none(), st.fixed_dictionaries({"attention": st.just(True), "mlp": st.booleans()})))
+    ratio = st.sampled_from([1, 2, 3] if ghost and ghost["mlp"] else [1, 1.5, 2, 3])
+    squeeze = st.one_of(st.none(), st.integers(1, 2).map(lambda reduction: {"reduction": reduction}))
+    return shape | {
+        "num_heads": draw(st.one_of(st.just(heads), st.just([heads] * depth))),
+        "mlp_ratio": draw(st.one_of(ratio, st.lists(ratio, min_size=depth, max_size=depth))),
+        "qkv_bias": draw(st.booleans()),
+        "position": draw(st.sampled_from(["sinusoid", "learned"])),
+        "squeeze_excite": draw(squeeze),
+        "ghost": ghost,
+    }
+
+
+@st.composite
 def models(draw: st.DrawFn) -> ModelSpec:
-    """Any legal small model, rectangular images included; shrunk images until every stage has at least one token."""
-    depth, heads = draw(st.integers(1, 3)), draw(st.integers(1, 3))
-    ratio = st.sampled_from([1, 1.5, 2, 3])
-    per_block = st.lists(ratio, min_size=depth, max_size=depth)
+    """Any legal small model, rectangular images included; enlarged images until every stage has at least one token."""
     data = {
         "name": "drawn",
         "image_size": [draw(st.integers(1, 28)), draw(st.integers(1, 28))],
         "in_chans": draw(st.integers(1, 3)),
         "num_classes": draw(st.integers(1, 5)),
-        "tokenizer": {"stages": draw(stages())},
-        "backbone": {
-            "depth": depth,
-            "embed_dim": heads * draw(st.integers(1, 8)),
-            "num_heads": heads,
-            "mlp_ratio": draw(st.one_of(ratio, per_block)),
-            "qkv_bias": draw(st.booleans()),
-            "position": draw(st.sampled_from(["sinusoid", "learned"])),
-        },
+        "tokenizer": draw(tokenizers()),
+        "backbone": draw(backbones()),
     }
     while True:
         try:

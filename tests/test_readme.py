@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from t2tbuild.spec import ModelSpec
 from t2tbuild.spec.load import load_search_spec, load_spec
+from t2tbuild.spec.weights import Weights
 from t2tbuild.spec.yaml_source import read_text
 
 ROOT = Path(__file__).parents[1]
@@ -56,9 +58,31 @@ def test_the_mistakes_are_told_as_shown(tmp_path: Path) -> None:
     assert done.stderr.splitlines() == shown
 
 
+def test_the_options_shown_are_options() -> None:
+    backbone = read_text(blocks("yaml")[1], "README.md").data["backbone"]
+    model = load_spec("t2t_vit_dense").model.model_dump() | {"backbone": backbone}
+    assert ModelSpec.model_validate(model).backbone.out_dim == 584
+    weights = read_text(blocks("yaml")[2], "README.md").data["weights"]
+    assert Weights.model_validate(weights).reset_head
+
+
+@pytest.mark.parametrize("table", [1, 6])
+def test_the_papers_tables_are_what_compare_prints(table: int) -> None:
+    command = [sys.executable, "-m", "t2tbuild", "compare", "--table", str(table), "--format", "markdown"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.startswith(f"**Table {table} of the paper**")
+    assert done.stdout.strip() in README
+
+
+def test_what_the_readme_tells_of_timm_holds(capsys: pytest.CaptureFixture[str]) -> None:
+    exec(compile(blocks("python")[0], "README.md", "exec"), {})
+    assert "t2t_vit_14_se" in capsys.readouterr().out
+    assert "[1, 384, 6, 6]" in README
+
+
 def test_the_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
-    exec(compile(blocks("python")[0], "README.md", "exec"), {})
+    exec(compile(blocks("python")[1], "README.md", "exec"), {})
     predicted, measured = capsys.readouterr().out.split()
     assert predicted == measured
     assert load_spec("wide_screen.yaml").model.grids[-1] == (12, 16)

@@ -57,14 +57,15 @@ def compare(
     from t2tbuild.spec import catalog, load_spec
 
     shipped = catalog.names("specs")
-    named = {spec: load_spec(spec) for spec in specs or ()}
+    named: dict[str, Spec] = {}
+    for text in specs or ():
+        spec = load_spec(text)
+        name = text if text in shipped else spec.model.name
+        named[text if name in named else name] = spec  # two runs may each have a best.yaml of the same name
     pairs = comparison.rows_of({name: load_spec(name) for name in shipped}, table) if table else []
-    pairs += comparison.rows_of({name if name in shipped else spec.model.name: spec for name, spec in named.items()})
-    costs = _count([spec for _, spec, _ in pairs])
-    rows = [
-        comparison.Comparison(name, cost.params, cost.macs, row)
-        for (name, _, row), cost in zip(pairs, costs, strict=True)
-    ]
+    pairs += comparison.rows_of(named)
+    costs = _count({name: spec for name, spec, _ in pairs})
+    rows = [comparison.Comparison(name, costs[name].params, costs[name].macs, row) for name, _, row in pairs]
     rows = comparison.ordered(rows, sort.value)
     title = f"Table {table} of the paper" if table and not specs else "beside the paper"
     if as_json:
@@ -77,21 +78,17 @@ def compare(
         stdout().print(comparison.as_table(rows, title=title, pareto=pareto))
 
 
-def _count(specs: list[Spec]) -> list[Cost]:
+def _count(specs: dict[str, Spec]) -> dict[str, Cost]:
     """The cost of each: ours in closed form, timm's by fvcore, which takes a second each."""
     from t2tbuild.cost import predict_cost
     from t2tbuild.spec import ModelSpec
 
-    foreign = sum(not isinstance(spec.model, ModelSpec) for spec in specs)
-    costs, seen = [], 0
-    for spec in specs:
-        if isinstance(spec.model, ModelSpec):
-            costs.append(predict_cost(spec.model))
-            continue
-        seen += 1
-        stderr().print(f"counting {spec.model.name} ({seen} of {foreign} models of timm)")
+    foreign = [name for name, spec in specs.items() if not isinstance(spec.model, ModelSpec)]
+    costs = {name: predict_cost(spec.model) for name, spec in specs.items() if name not in foreign}
+    for number, name in enumerate(foreign, 1):
+        stderr().print(f"counting {name} ({number} of {len(foreign)} models of timm)")
 
         from t2tbuild.cost.counter import count_model
 
-        costs.append(count_model(spec.model))
+        costs[name] = count_model(specs[name].model)
     return costs

@@ -40,6 +40,6 @@ def summarize(
             "macs": cost.macs,
             "convention": CONVENTION,
             "parts": [vars(part) | {"grid": part.grid and list(part.grid)} for part in cost.parts],
-            "paper": [row.model_dump(mode="json") for row in loaded.paper],
+            "paper": [dict(row) for row in loaded.paper],
         }
     )

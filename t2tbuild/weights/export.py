@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 import torch.nn.functional as F
@@ -42,7 +43,6 @@ def export_model(model: AnyModel, built: nn.Module, out: str | Path, kind: Forma
     if path.is_dir() and not (path / "config.json").is_file():
         raise InputError(f"{path}: is a folder that no export wrote; choose another --out")
     built.eval()
-    temporary = path.with_name(f".new-{path.name}")
     write = {
         Format.SAFETENSORS: _save_safetensors,
         Format.TIMM: _save_timm,
@@ -51,16 +51,14 @@ def export_model(model: AnyModel, built: nn.Module, out: str | Path, kind: Forma
     }[kind]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        difference = _difference(model, built, write(built, temporary, model))
-        if path.is_dir():
-            shutil.rmtree(path)
-        temporary.replace(path)
+        with TemporaryDirectory(dir=path.parent, prefix=".export-") as beside:
+            written = Path(beside) / path.name
+            difference = _difference(model, built, write(built, written, model))
+            if path.is_dir():
+                shutil.rmtree(path)
+            written.replace(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
-    finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
-        temporary.unlink(missing_ok=True)
     return difference
 
 

@@ -81,15 +81,22 @@ def _fit_position(
     if table.ndim != own.ndim or table.shape[2] != own.shape[2]:
         return state  # of another model: told as mis-shaped
     tokens = table.shape[1] - 1
-    if grid is None:
-        side = math.isqrt(tokens)
-        grid = model.grid if tokens == math.prod(model.grid) else (side, side)
-    if math.prod(grid) != tokens:
+    grid = grid or _likely_grid(tokens, model.grid)
+    if grid is None or math.prod(grid) != tokens:
         raise InputError(
-            f"{path}: its position embedding has {tokens} places, which {grid[0]} x {grid[1]} is not; say its rows and "
-            "columns with weights: {file: ..., grid: [rows, columns]}"
+            f"{path}: the rows and columns of its position embedding of {tokens} places are "
+            f"{'not known' if grid is None else f'not {grid[0]} and {grid[1]}'}; say them with "
+            "weights: {file: ..., grid: [rows, columns]}"
         )
     return state if grid == model.grid else state | {"pos_embed": resize_position(table, grid, model.grid)}
+
+
+def _likely_grid(tokens: int, own: tuple[int, int]) -> tuple[int, int] | None:
+    """The grid of a table of that many places: the model's own or a square, None where it could be both or neither."""
+    side = math.isqrt(tokens)
+    candidates = {own} if math.prod(own) == tokens else set()
+    candidates |= {(side, side)} if side * side == tokens else set()
+    return candidates.pop() if len(candidates) == 1 else None
 
 
 def _require_fit(

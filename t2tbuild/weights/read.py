@@ -2,8 +2,8 @@
 
 import argparse
 import json
-import pickle
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,17 +85,18 @@ def _read_safetensors(file: Path) -> Stored:
 
 def _read_pickle(file: Path) -> Any:
     try:
-        with torch.serialization.safe_globals(list(HARMLESS)):
+        with torch.serialization.safe_globals(list(HARMLESS)), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of unusual pickle protocols, which then fail or do not
             return torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+    except Exception as error:  # a damaged pickle fails with any of a dozen kinds
         found = _strange_objects(file, str(error))
+        if not found:
+            raise InputError(f"{file}: not readable as a torch checkpoint, damaged or of another kind") from None
         raise InputError(
-            f"{file}: was not loaded, since it holds more than tensors{f': {found}' if found else ''}; loading such "
-            "objects can run any code. Ask its author for safetensors or a bare state dict; if you trust it, save the "
-            "tensors alone in a process of your own and load that file"
+            f"{file}: was not loaded: it holds more than tensors: {found}; loading such objects can run any code. "
+            "Ask its author for safetensors or a bare state dict; if you trust it, save the tensors alone in a process "
+            "of your own and load that file"
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, IndexError) as error:
-        raise InputError(f"{file}: not readable as a torch checkpoint: {str(error).splitlines()[0]}") from None
 
 
 def _strange_objects(file: Path, message: str) -> str:

@@ -50,6 +50,12 @@ MISTAKES = [
         ["train", "t2t_vit_7", "model.tokenizer.stages.0.patch_size=200", "model.tokenizer.stages.0.overlap=0"],
         "t2t_vit_7 cannot be trained on digits at 64 pixels: image_size 64 x 64 leaves no token at stage 0",
     ),
+    (["compare"], "nothing to compare; name specs, or a table of the paper: t2tbuild compare --table 1"),
+    (["compare", "t2t_vit_41"], "no such shipped name"),
+    (["export", "t2t_vit_7", "--format", "onnx", "--out", "model.pt"], "--out model.pt: must end in .onnx"),
+    (["export", "t2t_vit_7", "--weights", "nowhere.pth", "--out", "m.safetensors"], "nowhere.pth: no such file"),
+    (["summarize", "t2t_vit_7", "model.backbone.ghost={}", "model.backbone.mlp_ratio=2.5"], "needs a whole mlp_ratio"),
+    (["summarize", "t2t_vit_7", "model.kind=tim"], "must be one of 'vit', 'timm', got 'tim' (did you mean 'timm'?)"),
     (["search", "--out", "README.md"], "README.md is a file, not a folder"),
     (["train", "t2t_vit_7", "--out", "README.md/run"], "README.md is a file, not a folder"),
     (["summarize", ""], "the name is empty"),
@@ -109,8 +115,8 @@ def test_summarize_json() -> None:
     assert data["name"] == "t2t_vit_14"
     assert data["image_size"] == [192, 256]
     assert data["convention"] == CONVENTION
-    assert data["paper"] is None  # its figures are of another image size
-    assert json.loads(t2tbuild("summarize", "t2t_vit_14", "--json").stdout)["paper"]["macs"] == 4_800_000_000
+    assert data["paper"] == []  # its figures are of another image size
+    assert json.loads(t2tbuild("summarize", "t2t_vit_14", "--json").stdout)["paper"][0]["macs"] == 4_800_000_000
     assert sum(part["macs"] for part in data["parts"]) == data["macs"]
     assert sum(part["params"] for part in data["parts"]) == data["params"]
     assert data["parts"][0] == {
@@ -161,3 +167,59 @@ def test_search_writes_the_winner_and_names_the_next_commands(tmp_path: Path) ->
     assert load_spec(tmp_path / "run" / "best.yaml").model.num_classes == 1000
     assert "base" in done.stderr
     assert "2 of 2 candidates" in done.stderr
+
+
+def test_compare_answers_without_torch_where_no_model_is_timms() -> None:
+    assert heavy_imports("compare", "--table", "1") == (0, "", "")
+    done = t2tbuild("compare", "t2t_vit_14", "specs/t2t_vit_dense.yaml", "--sort", "macs", "--pareto", "--json")
+    rows = json.loads(done.stdout)
+    assert [row["model"] for row in rows] == ["t2t_vit_14", "t2t_vit_dense"]
+    assert rows[0]["pareto"]
+    assert rows[0]["macs"] == 4_800_254_784
+    assert rows[1]["macs_off_percent"] == -3.71
+
+
+def test_compare_counts_models_of_timm_and_names_what_is_lacking() -> None:
+    done = t2tbuild("compare", "--table", "6", "--format", "csv")
+    assert done.returncode == 0
+    assert "counting wide_resnet18" in done.stderr
+    assert "wide_resnet18,,6,25875816," in done.stdout
+    shown = t2tbuild("compare", "--table", "6").stdout
+    assert "not here: ResNet50-Ghost" in shown
+    assert len([line for line in shown.splitlines() if line.startswith("\u2502")]) == 18
+
+
+def test_export_writes_what_was_trained(tmp_path: Path) -> None:
+    tiny = ["train.epochs=1", "train.data.image_size=16", "model.backbone.depth=1", "train.batch_size=512"]
+    assert t2tbuild("train", "t2t_vit_7", *tiny, "--out", "run", cwd=tmp_path).returncode == 0
+    done = t2tbuild("export", "run/spec.yaml", "--weights", "run", "--out", "out/m.safetensors", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("t2t_vit_7: written to out/m.safetensors as safetensors; loaded again, its logits on")
+    fresh = t2tbuild("export", "run/spec.yaml", "--out", "fresh.safetensors", cwd=tmp_path)
+    assert "which have learned nothing" in fresh.stderr
+    wrong = t2tbuild("export", "t2t_vit_7", "--weights", "run", "--out", "wrong.safetensors", cwd=tmp_path)
+    assert wrong.returncode == 2
+    assert "missing (" in wrong.stderr
+    assert not (tmp_path / "wrong.safetensors").exists()
+
+
+def test_models_of_timm_are_summarized_and_trained(tmp_path: Path) -> None:
+    done = t2tbuild("summarize", "resnet50", "model.image_size=64", "--json")
+    told = json.loads(done.stdout)
+    assert told["params"] == 25_557_032
+    assert sum(part["macs"] for part in told["parts"]) == told["macs"]
+    (tmp_path / "mine.yaml").write_text("version: 1\nmodel: {kind: timm, name: resnet10t}\n")
+    tiny = ["train.epochs=1", "train.data.image_size=32"]
+    done = t2tbuild("train", "mine.yaml", *tiny, "--out", "run", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["test_accuracy"] > 0.15
+    (tmp_path / "mine.yaml").write_text("version: 1\nmodel: {kind: timm, name: resnet5O}\n")
+    done = t2tbuild("summarize", "mine.yaml", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "has no model 'resnet5O'; did you mean resnet50" in done.stderr
+    (tmp_path / "search.yaml").write_text(
+        "version: 1\nsearch:\n  base: resnet50\n  budget: {macs: 5G}\n  space: {backbone.depth: {choices: [1, 2]}}\n"
+    )
+    done = t2tbuild("search", "search.yaml", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "resnet50 is a model of timm, which has no fields to search" in done.stderr

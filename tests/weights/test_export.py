@@ -1,0 +1,147 @@
+"""What is exported is loaded by others and does what the model does."""
+
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+import pytest
+import timm
+import torch
+from torch import nn
+
+import t2tbuild.timm
+from t2tbuild import build_model, load_weights
+from t2tbuild.errors import ExportError, InputError
+from t2tbuild.spec import ModelSpec
+from t2tbuild.spec.model import TimmModel
+from t2tbuild.weights import export
+from t2tbuild.weights.export import Format, export_model, photographs
+
+CONV = {"kind": "conv", "stages": [{"patch_size": 7, "overlap": 3, "token_dim": 8}, {"patch_size": 3, "overlap": 1}]}
+OPTIONS = {"squeeze_excite": {"reduction": 4}, "ghost": {}, "mlp_ratio": 3}
+
+
+@pytest.fixture(params=["t2t", "conv, dense", "rectangle, one channel"])
+def spec(request: pytest.FixtureRequest, small: ModelSpec) -> ModelSpec:
+    data = small.model_dump()
+    if request.param == "conv, dense":
+        dense = {"kind": "dense", "blocks": [1, 2], "growth_rate": 16, "embed_dim": 32, "num_heads": 2}
+        data |= {"tokenizer": CONV, "backbone": dense | OPTIONS}
+    if request.param == "rectangle, one channel":
+        data |= {"image_size": [32, 48], "in_chans": 1}
+    return ModelSpec.model_validate(data)
+
+
+@pytest.fixture
+def trained(spec: ModelSpec) -> nn.Module:
+    """Weights far from fresh ones, with which the Performer's denominators fall below its epsilon of 1e-8."""
+    torch.manual_seed(1)
+    model = build_model(spec)
+    for parameter in model.parameters():
+        if parameter.requires_grad and parameter.ndim == 2:
+            parameter.data.normal_(std=0.3)
+    return model.eval()
+
+
+def test_onnx_runs_elsewhere_with_any_batch(spec: ModelSpec, trained: nn.Module, tmp_path: Path) -> None:
+    assert export_model(spec, trained, tmp_path / "model.onnx", Format.ONNX) <= 1e-5
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    for batch in (1, 3, 7):
+        images = photographs(spec, batch)
+        (logits,) = session.run(["logits"], {"images": images.numpy()})
+        with torch.inference_mode():
+            torch.testing.assert_close(torch.from_numpy(logits), trained(images), rtol=1e-4, atol=1e-4)
+
+
+def test_torch_export_is_loaded_without_our_code(spec: ModelSpec, trained: nn.Module, tmp_path: Path) -> None:
+    assert export_model(spec, trained, tmp_path / "model.pt2", Format.TORCH_EXPORT) <= 1e-5
+    loaded = torch.export.load(tmp_path / "model.pt2").module()
+    images = photographs(spec, 3)
+    torch.testing.assert_close(loaded(images), trained(images), rtol=1e-4, atol=1e-4)
+
+
+def test_a_timm_folder_is_created_by_timm(spec: ModelSpec, trained: nn.Module, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    assert export_model(spec, trained, folder, Format.TIMM) == 0
+    again = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    images = photographs(spec, 2)
+    assert torch.equal(again(images), trained(images))
+    assert again.pretrained_cfg["input_size"] == (spec.in_chans, *spec.image)
+
+    features = timm.create_model(f"local-dir:{folder}", pretrained=True, features_only=True, out_indices=[0, -1])
+    assert [map_.shape[1] for map_ in features(images)] == features.feature_info.channels()
+    three = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=3).eval()
+    assert three(images).shape == (2, 3)
+    assert torch.equal(three.forward_features(images), trained.forward_features(images))  # type: ignore[operator]
+
+    back = build_model(spec).eval()
+    load_weights(back, f"local-dir:{folder}")
+    assert torch.equal(back(images), trained(images))
+
+
+def test_a_timm_folder_at_another_image_size(small: ModelSpec, tmp_path: Path) -> None:
+    model = build_model(small).eval()
+    export_model(small, model, tmp_path / "folder", Format.TIMM)
+    larger = timm.create_model(f"local-dir:{tmp_path / 'folder'}", pretrained=True, img_size=64).eval()
+    model.set_input_size(64)
+    images = photographs(small.model_copy(update={"image_size": 64}), 2)
+    assert torch.equal(larger(images), model(images))
+
+
+def test_other_channels_are_refused(small: ModelSpec, tmp_path: Path) -> None:
+    export_model(small, build_model(small), tmp_path / "folder", Format.TIMM)
+    with pytest.raises(InputError, match="another number of channels"):
+        timm.create_model(f"local-dir:{tmp_path / 'folder'}", pretrained=True, in_chans=1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(Format.ONNX, "m.onnx"), (Format.TIMM, "m"), (Format.SAFETENSORS, "m.safetensors")]
+)
+def test_models_of_timm_are_exported_too(kind: Format, name: str, tmp_path: Path) -> None:
+    spec = TimmModel(kind="timm", name="resnet18", image_size=64, num_classes=5)
+    torch.manual_seed(0)
+    assert export_model(spec, build_model(spec), tmp_path / name, kind) <= 1e-5
+
+
+def test_an_export_that_gives_other_logits_leaves_what_was_there(
+    small: ModelSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export_model(small, build_model(small), tmp_path / "model.pt2", Format.TORCH_EXPORT)
+    before = (tmp_path / "model.pt2").read_bytes()
+    load = torch.export.load
+
+    def off(path: Path) -> Any:
+        loaded = load(path)
+        loaded.state_dict["head.bias"].data += 1
+        return loaded
+
+    monkeypatch.setattr(torch.export, "load", off)
+    with pytest.raises(ExportError, match="other logits than torch"):
+        export_model(small, build_model(small), tmp_path / "model.pt2", Format.TORCH_EXPORT)
+    assert (tmp_path / "model.pt2").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["model.pt2"]
+
+
+def test_where_nothing_can_be_written(small: ModelSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build_model(small)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("irreplaceable")
+    with pytest.raises(InputError, match="a folder that no export wrote"):
+        export_model(small, model, tmp_path / "mine", Format.TIMM)
+    with pytest.raises(InputError, match=r"must end in .onnx"):
+        export_model(small, model, tmp_path / "model.pt", Format.ONNX)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        export_model(small, model, tmp_path / "file" / "model.safetensors", Format.SAFETENSORS)
+    monkeypatch.setattr(export.importlib.util, "find_spec", lambda _name: None)
+    with pytest.raises(InputError, match=r"needs onnx, onnxscript, onnxruntime: pip install 't2tbuild\[onnx\]'"):
+        export_model(small, model, tmp_path / "model.onnx", Format.ONNX)
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "irreplaceable"
+
+
+def test_photographs_are_real_and_differ() -> None:
+    images = photographs(TimmModel(kind="timm", name="resnet18", image_size=(64, 96)), 5)
+    assert images.shape == (5, 3, 64, 96)
+    assert images.flatten(1).std(dim=1).min() > 0.5
+    assert len({image.sum().item() for image in images[:2]}) == 2
+    assert t2tbuild.timm.ANY in timm.list_models("t2t*")
