@@ -25,6 +25,14 @@ from t2tbuild.modules.position import resize_position
 from t2tbuild.modules.vit import T2TViT
 from t2tbuild.spec import ModelSpec, catalog, load_spec
 from t2tbuild.spec.revise import revise
+from t2tbuild.spec.tokenizer import (
+    ConvTokenizer,
+    PerformerAttention,
+    Stage,
+    T2TTokenizer,
+    Tokenizer,
+    TransformerAttention,
+)
 
 ANY = "t2t_vit_spec"  # takes any model as `spec`; without it, t2t_vit_14
 _SPECS = {name: model for name in catalog.names("specs") if isinstance(model := load_spec(name).model, ModelSpec)}
@@ -33,12 +41,6 @@ _SPECS[ANY] = _SPECS["t2t_vit_14"]
 
 def _config(model: ModelSpec) -> dict[str, Any]:
     """What timm wants to know of a model beside its weights; crop and interpolation are the paper's."""
-    tokenizer = model.tokenizer
-    first = "project"
-    if len(tokenizer.windows) > 1:
-        attention = getattr(tokenizer.windows[0], "attention", None)
-        of_kind = {"performer": "attention1.kqv", "transformer": "attention1.attn.qkv"}
-        first = of_kind[attention.kind] if attention else "soft_split0"
     return {
         "num_classes": model.num_classes,
         "input_size": (model.in_chans, *model.image),
@@ -48,10 +50,23 @@ def _config(model: ModelSpec) -> dict[str, Any]:
         "interpolation": "bicubic",
         "mean": IMAGENET_DEFAULT_MEAN,
         "std": IMAGENET_DEFAULT_STD,
-        "first_conv": f"tokens_to_token.{first}",
+        "first_conv": f"tokens_to_token.{_first_layer(model.tokenizer)}",
         "classifier": "head",
         "license": "apache-2.0",
     }
+
+
+def _first_layer(tokenizer: Tokenizer) -> str:
+    """The first layer that reads the image's channels."""
+    match tokenizer:
+        case T2TTokenizer(stages=[Stage(attention=PerformerAttention()), *_]):
+            return "attention1.kqv"
+        case T2TTokenizer(stages=[Stage(attention=TransformerAttention()), *_]):
+            return "attention1.attn.qkv"
+        case ConvTokenizer(stages=[_, _, *_]):
+            return "soft_split0"
+        case _:
+            return "project"
 
 
 default_cfgs = generate_default_cfgs({name: _config(model) for name, model in _SPECS.items()})
@@ -115,10 +130,8 @@ def _fit(state: dict[str, Tensor], model: T2TViT) -> dict[str, Tensor]:
 def _create(variant: str, pretrained: bool = False, spec: Mapping[str, Any] | None = None, **kwargs: Any) -> nn.Module:
     """What timm calls for a name of ours."""
     model_spec = _SPECS[variant] if spec is None else ModelSpec.model_validate(dict(spec))
-    if spec is not None:
-        kwargs.setdefault("pretrained_cfg_overlay", None)
-        own = _config(model_spec)
-        kwargs["pretrained_cfg_overlay"] = own | (kwargs["pretrained_cfg_overlay"] or {})
+    if spec is not None and not kwargs.get("pretrained_cfg"):  # a folder brings its own configuration
+        kwargs["pretrained_cfg_overlay"] = _config(model_spec) | (kwargs.get("pretrained_cfg_overlay") or {})
     built: nn.Module = build_model_with_cfg(
         partial(_build, model_spec),
         variant,
