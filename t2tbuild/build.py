@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Iterator
 from typing import Any, assert_never, overload
 
+import torch
 from torch import nn
 
 from t2tbuild.errors import InputError
@@ -14,11 +15,12 @@ from t2tbuild.modules.dense import DenseBlock, Transition
 from t2tbuild.modules.ghost import GhostAttention, GhostMlp
 from t2tbuild.modules.mlp import Mlp
 from t2tbuild.modules.performer import TokenPerformer
+from t2tbuild.modules.position import sinusoid_table
 from t2tbuild.modules.soft_split import SoftSplit
 from t2tbuild.modules.squeeze_excite import SqueezeExcite
 from t2tbuild.modules.token_transformer import TokenTransformer
 from t2tbuild.modules.tokenizers import ConvTokenizer, T2TTokenizer
-from t2tbuild.modules.vit import T2TViT
+from t2tbuild.modules.vit import INIT_STD, T2TViT
 from t2tbuild.spec import backbone as spec_backbone
 from t2tbuild.spec import tokenizer as spec_tokenizer
 from t2tbuild.spec.layout import layout
@@ -66,12 +68,19 @@ def _build_ours(model: ModelSpec) -> T2TViT:
         blocks=blocks,
         block_dims=block_dims,
         input_size=(model.in_chans, *model.image),
-        embed_dim=model.backbone.embed_dim,
+        pos_embed=_build_position(model),
         num_classes=model.num_classes,
-        learned_position=model.backbone.position == "learned",
     )
     built.parts = layout(model)
     return built
+
+
+def _build_position(model: ModelSpec) -> nn.Parameter:
+    """[1, 1 + N, embed_dim]: the table of sinusoids, frozen, or a learned one, which starts small."""
+    tokens, embed_dim = model.tokens, model.backbone.embed_dim
+    if model.backbone.position == "sinusoid":
+        return nn.Parameter(sinusoid_table(tokens, embed_dim), requires_grad=False)
+    return nn.Parameter(nn.init.trunc_normal_(torch.empty(1, tokens, embed_dim), std=INIT_STD))
 
 
 def _build_tokenizer(model: ModelSpec) -> T2TTokenizer | ConvTokenizer:
@@ -134,7 +143,7 @@ def _build_blocks(backbone: spec_backbone.Backbone) -> tuple[list[nn.Module], li
             assert_never(backbone)
 
 
-def _build_branches(backbone: spec_backbone.Options) -> Iterator[tuple[int, nn.Module, nn.Module, float]]:
+def _build_branches(backbone: spec_backbone.BaseBackbone) -> Iterator[tuple[int, nn.Module, nn.Module, float]]:
     """Width, attention, MLP and drop-path rate of each block."""
     rows = zip(
         backbone.widths, backbone.heads, backbone.mlp_ratios, backbone.mlp_dims, backbone.drop_paths, strict=True
@@ -144,8 +153,8 @@ def _build_branches(backbone: spec_backbone.Options) -> Iterator[tuple[int, nn.M
         squeeze_excite = SqueezeExcite(dim=dim, reduction=squeeze.reduction) if squeeze else None
         attention = GhostAttention if ghost and ghost.attention else Attention
         attn = attention(dim=dim, num_heads=num_heads, qkv_bias=backbone.qkv_bias, squeeze_excite=squeeze_excite)
-        ghostly = ghost and ghost.mlp
-        mlp = GhostMlp(dim=dim, ratio=int(ratio)) if ghostly else Mlp(dim=dim, hidden_dim=hidden_dim)
+        ghost_mlp = ghost and ghost.mlp
+        mlp = GhostMlp(dim=dim, ratio=int(ratio)) if ghost_mlp else Mlp(dim=dim, hidden_dim=hidden_dim)
         yield dim, attn, mlp, rate
 
 

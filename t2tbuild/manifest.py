@@ -27,11 +27,22 @@ def problem(folder: Path, files: Sequence[str]) -> str:
     return f"{', '.join(wrong)} changed since it was written" if wrong else ""
 
 
-def children(folder: Path) -> list[str]:
-    """Names of the folder's visible folders, sorted, which is the order in which checkpoints were written."""
+def newest_sound(folder: Path, files: Sequence[str]) -> tuple[Path | None, list[str]]:
+    """The last of a folder's visible folders by name whose `files` are sound, and what is wrong with those after it."""
+    broken: list[str] = []
+    for child in reversed(children(folder)):
+        wrong = problem(child, files)
+        if not wrong:
+            return child, broken
+        broken.append(f"{child}: {wrong}")
+    return None, broken
+
+
+def children(folder: Path) -> list[Path]:
+    """The folder's visible folders by name, which is the order in which checkpoints were written."""
     if not folder.is_dir():
         return []
-    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 def _sha256(path: Path) -> str:

@@ -10,6 +10,7 @@ dtype, features_only, out_indices.
     256
 """
 
+import math
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 
 from t2tbuild.build import build_model
 from t2tbuild.errors import InputError
-from t2tbuild.modules.position import resize_position
+from t2tbuild.modules.position import fit_position
 from t2tbuild.modules.vit import T2TViT
 from t2tbuild.spec import ModelSpec, catalog, load_spec
 from t2tbuild.spec.revise import revise
@@ -111,20 +112,22 @@ def _tables_to_buffers(module: nn.Module) -> None:
 def _fit(state: dict[str, Tensor], model: T2TViT) -> dict[str, Tensor]:
     """Stored weights for a model of another image size: the position embedding is interpolated.
 
-    The stored grid is taken to be square. Raises InputError when it is not, or when a T2T model's first layer, which is
-    no convolution that timm could adapt, has other channels.
+    Raises InputError when the first layer has other channels and is no convolution, which timm would adapt.
     """
-    table = state["pos_embed"]
-    tokens, side = table.shape[1] - 1, int((table.shape[1] - 1) ** 0.5)
-    if tokens != model.pos_embed.shape[1] - 1:
-        if side * side != tokens:
-            raise InputError(f"a position embedding of {tokens} places is of no square grid; create it at its own size")
-        state = state | {"pos_embed": resize_position(table, (side, side), model.grid)}
-    first = "tokens_to_token.attention1.norm1.weight"
-    own = model.state_dict().get(first)
-    if own is not None and own.shape != state[first].shape:
+    config: dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
+    first = f"{config['first_conv']}.weight"
+    own, stored = model.state_dict()[first], state.get(first)
+    if stored is not None and own.ndim == 2 and own.shape != stored.shape:
         raise InputError("these weights are for images of another number of channels; leave out in_chans")
-    return state
+    table = state.get("pos_embed")
+    if table is None:
+        return state
+    grid = model.tokens_to_token.grid(*config["input_size"][1:])  # of the image size that the weights are for
+    says = grid if math.prod(grid) == table.shape[1] - 1 else None
+    try:
+        return state | {"pos_embed": fit_position(table, model.grid, says)}
+    except ValueError as error:
+        raise InputError(f"these weights: {error}") from None
 
 
 def _create(variant: str, pretrained: bool = False, spec: Mapping[str, Any] | None = None, **kwargs: Any) -> nn.Module:

@@ -207,8 +207,8 @@ def test_a_seed_gives_the_same_weights() -> None:
 
 def test_large_models_of_every_tokenizer_are_counted() -> None:
     """T2T on the meta device, where convolutions cannot be traced; patches and convolutions for real."""
-    for name in ("t2t_vit_t_24", "vit_l16"):
-        spec = load_spec(name, ["model.image_size=256"]).model
+    for name in ("t2t_vit_t_24", "vit_l16", "t2t_vit_c_14"):
+        spec = load_spec(name, ["model.image_size=320"]).model
         assert isinstance(spec, ModelSpec)
         assert count_model(spec) == predict_cost(spec)
 

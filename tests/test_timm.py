@@ -16,7 +16,7 @@ from torch.fx import Interpreter
 from torchvision.models.feature_extraction import create_feature_extractor
 
 import t2tbuild.timm
-from t2tbuild import build_model, load_spec
+from t2tbuild import build_model, load_spec, measure_cost
 from t2tbuild.modules.vit import T2TViT
 from t2tbuild.spec import ModelSpec, catalog
 
@@ -150,7 +150,7 @@ def test_the_weights_are_those_of_build_model() -> None:
 
 @pytest.mark.parametrize("name", ["t2t_vit_7", "vit_s16", "t2t_vit_dense"])
 def test_another_input_size(name: str) -> None:
-    """The model takes the new size and refuses the old; back at its own grid the position embedding fits again."""
+    """The model takes the new size and refuses the old, and is measured at it."""
     model = create(name).eval()
     model.set_input_size((96, 128))
     assert model.grid == (6, 8)
@@ -158,8 +158,24 @@ def test_another_input_size(name: str) -> None:
     assert model.pos_embed.shape[1] == 49
     with pytest.raises(AssertionError, match="takes images of"):
         model(images())
+    assert sum(part.params for part in measure_cost(model).parts) == sum(
+        value.numel() for value in model.state_dict().values()
+    )
+    for arguments in ({}, {"img_size": None}):
+        model.set_input_size(**arguments)
+        assert model.grid == (6, 8)
+    with pytest.raises(ValueError, match="patch_size cannot be changed"):
+        model.set_input_size(64, patch_size=8)
+    with pytest.raises(ValueError, match="an image of 0 x 64 leaves no token"):
+        model.set_input_size((0, 64))
     model.set_input_size(64)
     assert model(images()).shape == (2, 1000)
+
+
+def test_a_pruned_dense_model_still_runs() -> None:
+    model = create("t2t_vit_dense").eval()
+    assert model.prune_intermediate_layers([1]) == [1]
+    assert model.forward_features(images()).shape == (2, 17, 256)
 
 
 @pytest.mark.parametrize("name", FEW)

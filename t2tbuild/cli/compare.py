@@ -13,10 +13,11 @@ from t2tbuild.errors import InputError
 
 if TYPE_CHECKING:
     from t2tbuild.cost import Cost
+    from t2tbuild.report.comparison import Comparison
     from t2tbuild.spec import Spec
 
 
-class Format(StrEnum):
+class Output(StrEnum):
     """How the comparison is printed."""
 
     TABLE = "table"
@@ -25,13 +26,27 @@ class Format(StrEnum):
 
 
 class Sort(StrEnum):
-    """By what rows are sorted."""
+    """By what rows are sorted: the cheapest or the most accurate first."""
 
     PAPER = "paper"
     NAME = "name"
     PARAMS = "params"
     MACS = "macs"
     TOP1 = "top1"
+
+    def key(self, row: Comparison) -> str | float:
+        """What a row is sorted by; rows without the figure come last."""
+        match self:
+            case Sort.PAPER:
+                return 0
+            case Sort.NAME:
+                return row.title
+            case Sort.PARAMS:
+                return row.cost.params if row.cost else float("inf")
+            case Sort.MACS:
+                return row.cost.macs if row.cost else float("inf")
+            case Sort.TOP1:
+                return -(row.paper.top1 or 0)
 
 
 def compare(
@@ -43,7 +58,9 @@ def compare(
         Sort.PAPER
     ),
     pareto: Annotated[bool, typer.Option("--pareto", help="Mark models that none beats in MACs and top-1.")] = False,
-    output: Annotated[Format, typer.Option("--format", help="A table for people, Markdown or CSV.")] = Format.TABLE,
+    output: Annotated[
+        Output | None, typer.Option("--format", help="A table for people (the default), Markdown or CSV.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False,
 ) -> None:
     """Compare models' parameters and MACs with what the paper prints, row by row.
@@ -52,43 +69,48 @@ def compare(
     """
     if not specs and table is None:
         raise InputError("nothing to compare; name specs, or a table of the paper: t2tbuild compare --table 1")
+    if as_json and output is not None:
+        raise InputError(f"--json and --format {output} ask for two outputs; keep one of them")
 
     from t2tbuild.report import comparison
     from t2tbuild.spec import catalog, load_spec
+    from t2tbuild.spec.tree import PaperRow
 
     shipped = catalog.names("specs")
-    named: dict[str, Spec] = {}
-    for text in specs or ():
-        spec = load_spec(text)
+    triples = comparison.rows_of_table({name: load_spec(name) for name in shipped}, table) if table else []
+    for text, spec in [(text, load_spec(text)) for text in specs or ()]:
         name = text if text in shipped else spec.model.name
-        named[text if name in named else name] = spec  # two runs may each have a best.yaml of the same name
-    pairs = comparison.rows_of({name: load_spec(name) for name in shipped}, table) if table else []
-    pairs += comparison.rows_of(named)
-    costs = _count({name: spec for name, spec, _ in pairs})
-    rows = [comparison.Comparison(name, costs[name].params, costs[name].macs, row) for name, _, row in pairs]
-    rows = comparison.ordered(rows, sort.value)
+        taken = name in {other for other, _, _ in triples}
+        triples.append((text if taken else name, spec, spec.paper[0] if spec.paper else PaperRow()))
+    costs = _count([(name, spec) for name, spec, _ in triples])
+    rows = [comparison.Comparison(name, cost, row) for (name, _, row), cost in zip(triples, costs, strict=True)]
+    rows = sorted(comparison.mark_front(rows) if pareto else rows, key=sort.key)
     title = f"Table {table} of the paper" if table and not specs else "beside the paper"
     if as_json:
-        print_json(comparison.as_records(rows, pareto=pareto))
-    elif output is Format.CSV:
-        sys.stdout.write(comparison.as_csv(rows, pareto=pareto))
-    elif output is Format.MARKDOWN:
-        sys.stdout.write(comparison.as_markdown(rows, title=title, pareto=pareto))
+        print_json(comparison.as_records(rows))
+    elif output is Output.CSV:
+        sys.stdout.write(comparison.as_csv(rows))
+    elif output is Output.MARKDOWN:
+        sys.stdout.write(comparison.as_markdown(rows, title=title))
     else:
-        stdout().print(comparison.as_table(rows, title=title, pareto=pareto))
+        stdout().print(comparison.as_table(rows, title=title))
 
 
-def _count(specs: dict[str, Spec]) -> dict[str, Cost]:
+def _count(specs: list[tuple[str, Spec | None]]) -> list[Cost | None]:
     """The cost of each: ours in closed form, timm's by fvcore, which takes a second each."""
     from t2tbuild.cost import predict_cost
-    from t2tbuild.spec import ModelSpec
+    from t2tbuild.spec.model import TimmModel
 
-    foreign = [name for name, spec in specs.items() if not isinstance(spec.model, ModelSpec)]
-    costs = {name: predict_cost(spec.model) for name, spec in specs.items() if name not in foreign}
-    for number, name in enumerate(foreign, 1):
-        stderr().print(f"counting {name} ({number} of {len(foreign)} models of timm)")
-
+    foreign = [name for name, spec in specs if spec and isinstance(spec.model, TimmModel)]
+    if foreign:
         from t2tbuild.cost.counter import count_model
-
-        costs[name] = count_model(specs[name].model)
+    costs: list[Cost | None] = []
+    for name, spec in specs:
+        if spec is None:
+            costs.append(None)
+        elif isinstance(spec.model, TimmModel):
+            stderr().print(f"counting {name} ({foreign.index(name) + 1} of {len(foreign)} models of timm)")
+            costs.append(count_model(spec.model))
+        else:
+            costs.append(predict_cost(spec.model))
     return costs

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from t2tbuild.cli.console import stderr, stdout
+from t2tbuild.errors import InputError
 from t2tbuild.weights.formats import Format
 
 
@@ -16,7 +17,8 @@ def export(
         list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Fields to change, e.g. model.image_size=384.")
     ] = None,
     weights: Annotated[
-        Path | None, typer.Option(help="Trained weights: a checkpoint, safetensors, a run; else the spec's own.")
+        str | None,
+        typer.Option(metavar="FILE", help="A checkpoint, safetensors, a run; else the run's or the spec's own."),
     ] = None,
     kind: Annotated[Format, typer.Option("--format", help="What to write.")] = Format.SAFETENSORS,
 ) -> None:
@@ -25,21 +27,31 @@ def export(
     Example: t2tbuild export t2t_vit_14 --weights 81.5_T2T_ViT_14.pth.tar --format onnx --out t2t_vit_14.onnx
     """
     from t2tbuild.spec import load_spec
+    from t2tbuild.spec.weights import LOCAL_DIR, Weights
 
-    kind.require_suffix(out)
-    loaded = load_spec(spec, [*(overrides or ()), *([f"weights.file={weights.resolve()}"] if weights else [])])
+    kind.require(out)
+    loaded = load_spec(spec, overrides or ())
+    source = loaded.weights
+    if weights is not None:
+        source = Weights(file=weights)
+    elif (Path(spec).parent / "checkpoints").is_dir():
+        source = Weights(file=str(Path(spec).parent))  # of a run, what it learned, not what it started from
+    if source is not None and not Path(source.file.removeprefix(LOCAL_DIR)).exists():
+        raise InputError(f"{source.file}: no such file or folder of weights")
 
     import torch
 
     from t2tbuild.build import build_model
-    from t2tbuild.weights import export_model, load_weights
+    from t2tbuild.weights.export import export_model
+    from t2tbuild.weights.load import load_named
 
     torch.manual_seed(0)
     model = build_model(loaded.model)
-    if loaded.weights is None:
+    if source is None:
         stderr().print("no weights given: exporting fresh ones of seed 0, which have learned nothing", soft_wrap=True)
     else:
-        load_weights(model, loaded.weights.file, reset_head=loaded.weights.reset_head, grid=loaded.weights.grid)
+        stderr().print(f"weights of {source.file}", soft_wrap=True)
+        load_named(model, source)
     difference = export_model(loaded.model, model, out, kind)
     stdout().print(
         f"{loaded.model.name}: written to {out} as {kind}; loaded again, its logits on two photographs are within "

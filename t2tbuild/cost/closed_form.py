@@ -11,7 +11,7 @@ from typing import assert_never
 
 from t2tbuild.cost.model import Cost, PartCost
 from t2tbuild.errors import CostError
-from t2tbuild.spec.backbone import Backbone, DenseBackbone, Options, PlainBackbone
+from t2tbuild.spec.backbone import Backbone, BaseBackbone, DenseBackbone, PlainBackbone
 from t2tbuild.spec.layout import layout
 from t2tbuild.spec.model import AnyModel, ModelSpec, TimmModel
 from t2tbuild.spec.tokenizer import (
@@ -130,7 +130,7 @@ def _backbone(backbone: Backbone, tokens: int) -> list[_Count]:
             assert_never(backbone)
 
 
-def _blocks(backbone: Options, tokens: int) -> list[_Count]:
+def _blocks(backbone: BaseBackbone, tokens: int) -> list[_Count]:
     """One count for each block; blocks of one width and hidden width are counted once."""
     known: dict[tuple[int, int], _Count] = {}
     shapes = list(zip(backbone.widths, backbone.mlp_dims, strict=True))
@@ -140,7 +140,7 @@ def _blocks(backbone: Options, tokens: int) -> list[_Count]:
     return [known[shape] for shape in shapes]
 
 
-def _block(backbone: Options, tokens: int, dim: int, hidden: int) -> _Count:
+def _block(backbone: BaseBackbone, tokens: int, dim: int, hidden: int) -> _Count:
     ghost, squeeze = backbone.ghost, backbone.squeeze_excite
     count = _norm(tokens, dim) + _norm(tokens, dim) + _linear(tokens, dim, dim) + _Count(2 * tokens * tokens * dim)
     if ghost and ghost.attention:

@@ -9,9 +9,11 @@ def split_heads(x_BNC: Tensor, num_heads: int) -> Tensor:
     return x_BNC.unflatten(2, (num_heads, -1)).transpose(1, 2)  # type: ignore[no-untyped-call, no-any-return]
 
 
-def join_heads(x_BHND: Tensor) -> Tensor:
-    """[B, H, N, D] -> [B, N, H * D]."""
-    return x_BHND.transpose(1, 2).flatten(2)
+def attend(q_BNC: Tensor, k_BNC: Tensor, v_BNC: Tensor, num_heads: int) -> Tensor:
+    """softmax(Q K^T / sqrt(D)) V, head by head: [B, N, H * D] each -> [B, N, H * D]."""
+    q_BHND, k_BHND, v_BHND = (split_heads(x_BNC, num_heads) for x_BNC in (q_BNC, k_BNC, v_BNC))
+    y_BHND = F.scaled_dot_product_attention(q_BHND, k_BHND, v_BHND)
+    return y_BHND.transpose(1, 2).flatten(2)
 
 
 class Attention(nn.Module):
@@ -31,7 +33,4 @@ class Attention(nn.Module):
     def forward(self, x_BNC: Tensor) -> Tensor:
         """[B, N, dim] -> [B, N, dim]."""
         q_BNC, k_BNC, v_BNC = self.qkv(x_BNC).chunk(3, dim=2)
-        y_BHND = F.scaled_dot_product_attention(
-            split_heads(q_BNC, self.num_heads), split_heads(k_BNC, self.num_heads), split_heads(v_BNC, self.num_heads)
-        )
-        return self.se_layer(self.proj(join_heads(y_BHND)))  # type: ignore[no-any-return]
+        return self.se_layer(self.proj(attend(q_BNC, k_BNC, v_BNC, self.num_heads)))  # type: ignore[no-any-return]

@@ -10,7 +10,8 @@ from t2tbuild.modules.block import Block
 class DenseBlock(Block):
     """[x, dense_linear(block(x))]: the block's output, reduced to `growth_rate` channels, beside its input.
 
-    What is kept is the input as it came, not as the block updated it (as in the released code).
+    What is kept is the input as it came, not as the block updated it (as in the released code). Drop path rises from
+    block to block here; the released code gives all blocks of a group the rate of the group's number.
     """
 
     def __init__(self, *, dim: int, growth_rate: int, attn: nn.Module, mlp: nn.Module, drop_path: float) -> None:

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from t2tbuild.modules.attention import join_heads, split_heads
+from t2tbuild.modules.attention import attend
 
 
 class ChannelScale(nn.Module):
@@ -43,11 +43,10 @@ class GhostAttention(nn.Module):
     def forward(self, x_BNC: Tensor) -> Tensor:
         """[B, N, dim] -> [B, N, dim]."""
         q_BNC, k_BNC, v_BNC = self.q(x_BNC), self.k(x_BNC), self.v(x_BNC)
-        q_BHND = split_heads(torch.cat((q_BNC, self.cheap_operation_q(q_BNC)), dim=2), self.num_heads)
-        k_BHND = split_heads(torch.cat((k_BNC, self.cheap_operation_k(k_BNC)), dim=2), self.num_heads)
-        v_BHND = split_heads(torch.cat((v_BNC, self.cheap_operation_v(v_BNC)), dim=2), self.num_heads)
-        y_BHND = F.scaled_dot_product_attention(q_BHND, k_BHND, v_BHND)
-        return self.se_layer(self.proj(join_heads(y_BHND)))  # type: ignore[no-any-return]
+        q_BNC = torch.cat((q_BNC, self.cheap_operation_q(q_BNC)), dim=2)
+        k_BNC = torch.cat((k_BNC, self.cheap_operation_k(k_BNC)), dim=2)
+        v_BNC = torch.cat((v_BNC, self.cheap_operation_v(v_BNC)), dim=2)
+        return self.se_layer(self.proj(attend(q_BNC, k_BNC, v_BNC, self.num_heads)))  # type: ignore[no-any-return]
 
 
 class GhostMlp(nn.Module):

@@ -53,7 +53,7 @@ torch.fx.wrap("attend")  # one node of a symbolic trace, which knows no device t
 
 
 def random_features(x_BNC: Tensor, w_MC: Tensor) -> Tensor:
-    """phi: [B, N, dim] -> [B, N, M], in float32."""
+    """phi: [B, N, dim] -> [B, N, M], in float32 where autocast is off, as `attend` has it."""
     x_BNC = x_BNC.float()
     half_square_BN1 = x_BNC.square().sum(dim=-1, keepdim=True) / 2
     return torch.exp(F.linear(x_BNC, w_MC.float()) - half_square_BN1) / math.sqrt(w_MC.shape[0])

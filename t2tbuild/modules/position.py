@@ -1,5 +1,7 @@
 """Position embeddings over [class token, raster of tokens]."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -26,3 +28,21 @@ def resize_position(table_1NC: Tensor, old: tuple[int, int], new: tuple[int, int
     map_1CHW = raster_1NC.float().transpose(1, 2).unflatten(2, old)  # type: ignore[no-untyped-call]
     resized_1CHW = F.interpolate(map_1CHW, size=new, mode="bicubic", align_corners=False)
     return torch.cat((token_11C, resized_1CHW.flatten(2).transpose(1, 2).to(table_1NC.dtype)), dim=1)
+
+
+def fit_position(table_1NC: Tensor, own: tuple[int, int], stored: tuple[int, int] | None) -> Tensor:
+    """A stored position table for the grid `own`; `stored` is the grid that it was made for, None where nobody says.
+
+    Unsaid, it is the own grid or a square. Raises ValueError where it could be both or neither, or is not what is said.
+    """
+    places = table_1NC.shape[1] - 1
+    side = math.isqrt(places)
+    likely = {grid for grid in (own, (side, side)) if math.prod(grid) == places}
+    if stored is None and len(likely) != 1:
+        raise ValueError(f"the rows and columns of its position embedding of {places} places are not known")
+    grid = stored or likely.pop()
+    if math.prod(grid) != places:
+        raise ValueError(
+            f"the rows and columns of its position embedding of {places} places are not {grid[0]}, {grid[1]}"
+        )
+    return table_1NC if grid == own else resize_position(table_1NC, grid, own)

@@ -7,40 +7,38 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from t2tbuild.modules.position import resize_position, sinusoid_table
-from t2tbuild.modules.tokenizers import ConvTokenizer, T2TTokenizer
+from t2tbuild.modules.position import resize_position
+from t2tbuild.modules.tokenizers import Tokenizer
 
 
 class Trunk(nn.Module):
     """An image to normed tokens, the class token first.
 
-    `block_dims` are the channels that each entry of `blocks` gives out; they differ in the dense backbone only. A fixed
-    position table is a frozen parameter, so that it is saved with the weights under the released code's name.
+    `block_dims` are the channels that each entry of `blocks` gives out; they differ in the dense backbone only.
+    `pos_embed` is [1, 1 + N, embed_dim], the class token's row first; a fixed table is a frozen parameter, so that it
+    is saved with the weights under the released code's name.
     """
 
     def __init__(
         self,
         *,
-        tokens_to_token: T2TTokenizer | ConvTokenizer,
+        tokens_to_token: Tokenizer,
         blocks: Sequence[nn.Module],
         block_dims: Sequence[int],
         input_size: tuple[int, int, int],
-        embed_dim: int,
-        learned_position: bool,
+        pos_embed: nn.Parameter,
     ) -> None:
         super().__init__()
         self.input_size, self.grid = input_size, tokens_to_token.grid(*input_size[1:])
-        self.embed_dim, self.num_features = embed_dim, block_dims[-1]
+        self.embed_dim, self.num_features = pos_embed.shape[2], block_dims[-1]
         self.grad_checkpointing = False
         self.feature_info = [
             {"module": f"blocks.{index}", "num_chs": channels, "reduction": tokens_to_token.reduction}
             for index, channels in enumerate(block_dims)
         ]
         self.tokens_to_token = tokens_to_token
-        tokens = 1 + self.grid[0] * self.grid[1]
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
-        table = torch.zeros(1, tokens, embed_dim) if learned_position else sinusoid_table(tokens, embed_dim)
-        self.pos_embed = nn.Parameter(table, requires_grad=learned_position)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, self.embed_dim))
+        self.pos_embed = pos_embed
         self.blocks = nn.ModuleList(blocks)
         self.norm: nn.Module = nn.LayerNorm(self.num_features)
 
@@ -98,32 +96,26 @@ class Trunk(nn.Module):
         inside = list(zip(maps, prefixes, strict=True)) if return_prefix_tokens else maps
         return inside if intermediates_only else (self.norm(y_BNC), inside)
 
-    def prune_intermediate_layers(
-        self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
-    ) -> list[int]:
-        """Drop what the given blocks' features do not need; gives the blocks' numbers."""
-        taken = self._taken(indices)
-        self.blocks = self.blocks[: max(taken) + 1]
-        if prune_norm:
-            self.norm = nn.Identity()
-        if prune_head:
-            self.reset_classifier(0, "")
-        return taken
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """A trunk has no head to reset."""
-
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Whether training computes the inside of the tokenizer and of each block again rather than keep it."""
         self.grad_checkpointing = enable
 
-    def set_input_size(self, img_size: int | tuple[int, int]) -> None:
+    def set_input_size(
+        self, img_size: int | tuple[int, int] | None = None, patch_size: int | tuple[int, int] | None = None
+    ) -> None:
         """Let the model take images of another size in pixels: the position embedding is interpolated to the new grid.
 
         Sinusoids too: trained blocks know a place by its old vector, which the table of a new grid gives to another.
+        Raises ValueError when the image leaves no token, and on any `patch_size`, which our tokenizers have several of.
         """
+        if patch_size is not None:
+            raise ValueError("patch_size cannot be changed; the tokenizer's windows are those of its spec")
+        if img_size is None:
+            return
         height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
         grid = self.tokens_to_token.grid(height, width)
+        if min(grid) < 1:
+            raise ValueError(f"an image of {height} x {width} leaves no token")
         if grid != self.grid:
             self.pos_embed.data = resize_position(self.pos_embed.detach(), self.grid, grid)
         self.input_size, self.grid = (self.input_size[0], height, width), grid

@@ -1,10 +1,11 @@
 """The whole model: the trunk and its head (Figure 4 of the paper), with the methods that timm's models have."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from torch import Tensor, nn
 
-from t2tbuild.modules.tokenizers import ConvTokenizer, T2TTokenizer
+from t2tbuild.modules.tokenizers import Tokenizer
 from t2tbuild.modules.trunk import Trunk
 from t2tbuild.parts import Part
 
@@ -24,29 +25,25 @@ class T2TViT(Trunk):
     def __init__(
         self,
         *,
-        tokens_to_token: T2TTokenizer | ConvTokenizer,
+        tokens_to_token: Tokenizer,
         blocks: Sequence[nn.Module],
         block_dims: Sequence[int],
         input_size: tuple[int, int, int],
-        embed_dim: int,
+        pos_embed: nn.Parameter,
         num_classes: int,
-        learned_position: bool,
     ) -> None:
         super().__init__(
             tokens_to_token=tokens_to_token,
             blocks=blocks,
             block_dims=block_dims,
             input_size=input_size,
-            embed_dim=embed_dim,
-            learned_position=learned_position,
+            pos_embed=pos_embed,
         )
         self.num_classes, self.global_pool = num_classes, "token"
         self.head_hidden_size = self.num_features
         self.head_drop = nn.Dropout(0.0)
         self.head: nn.Module = nn.Linear(self.num_features, num_classes)
         nn.init.trunc_normal_(self.cls_token, std=INIT_STD)
-        if learned_position:
-            nn.init.trunc_normal_(self.pos_embed, std=INIT_STD)
         self.apply(_init_linear)
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
@@ -80,6 +77,28 @@ class T2TViT(Trunk):
         if num_classes:
             self.head = nn.Linear(self.num_features, num_classes, device=beside.device, dtype=beside.dtype)
             _init_linear(self.head)
+
+    def prune_intermediate_layers(
+        self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        """Drop what the given blocks' features do not need; gives the blocks' numbers.
+
+        The norm goes, too, where the last block that is left has another width, as in the dense backbone.
+        """
+        taken = self._taken(indices)
+        self.blocks = self.blocks[: max(taken) + 1]
+        if prune_norm or self.feature_info[max(taken)]["num_chs"] != self.num_features:
+            self.norm = nn.Identity()
+        if prune_head:
+            self.reset_classifier(0, "")
+        return taken
+
+    def set_input_size(
+        self, img_size: int | tuple[int, int] | None = None, patch_size: int | tuple[int, int] | None = None
+    ) -> None:
+        """As Trunk's; what the parts give out is then no longer known."""
+        super().set_input_size(img_size, patch_size)
+        self.parts = [replace(part, grid=None, tokens=None) for part in self.parts]
 
     def no_weight_decay(self) -> set[str]:
         """Names of parameters that timm's optimiser must not decay, beside biases and norms."""

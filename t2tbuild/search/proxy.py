@@ -46,8 +46,9 @@ def _quarter(backbone: Backbone) -> dict[str, Any]:
             changes["embed_dim"] = max(every, round(backbone.embed_dim / QUARTER / every) * every)
             changes["num_heads"] = heads[0] if len(set(heads)) == 1 else heads
         case DenseBackbone():
-            changes["embed_dim"] = max(4, backbone.embed_dim // QUARTER)
-            changes["growth_rate"] = max(1, backbone.growth_rate // QUARTER)
+            unit = 2 ** min(4, len(backbone.blocks))  # keeps widths even through the transitions
+            changes["embed_dim"] = max(unit, round(backbone.embed_dim / QUARTER / unit) * unit)
+            changes["growth_rate"] = max(unit, round(backbone.growth_rate / QUARTER / unit) * unit)
             widths = backbone.model_copy(update=changes).widths
             changes["num_heads"] = tuple(
                 next(heads for heads in range(wanted, 0, -1) if width % heads == 0)

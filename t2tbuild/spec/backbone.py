@@ -32,7 +32,7 @@ class Ghost(Node):
         return self
 
 
-class Options(Node, ABC):
+class BaseBackbone(Node, ABC):
     """What every backbone takes, and what follows for each of its blocks."""
 
     num_heads: Annotated[int | tuple[int, ...] | None, Listed] = Field(default=None, examples=[6])
@@ -147,7 +147,7 @@ class _PlainShape(Node):
     """Channels of every token."""
 
 
-class PlainBackbone(Options, _PlainShape):
+class PlainBackbone(BaseBackbone, _PlainShape):
     """A deep-narrow vision transformer: pre-norm blocks of one width (Section 3.2 of the paper)."""
 
     @property
@@ -161,7 +161,7 @@ class PlainBackbone(Options, _PlainShape):
 
 class _DenseShape(Node):
     kind: Literal["dense"] = "dense"
-    blocks: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Listed] = Field(
+    blocks: Annotated[tuple[Annotated[int, Field(ge=1, le=1000)], ...], Listed] = Field(
         min_length=1, max_length=64, examples=[[3, 6, 6, 4]]
     )
     """Transformer blocks of each group; a transition between groups halves the width."""
@@ -171,7 +171,7 @@ class _DenseShape(Node):
     """Channels of the tokens that the first block reads."""
 
 
-class DenseBackbone(Options, _DenseShape):
+class DenseBackbone(BaseBackbone, _DenseShape):
     """Outputs of blocks concatenated to their inputs (DenseNet, Huang et al. 2017; the paper's T2T-ViT-Dense)."""
 
     @model_validator(mode="after")

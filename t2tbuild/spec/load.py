@@ -136,17 +136,14 @@ def _find_base(source: Source, beside: Path) -> None:
 def _find_weights(source: Source, beside: Path) -> None:
     """Make the path of `weights` absolute, seen from the folder of who named it."""
     weights = source.data.get("weights")
-    field: Keys = ("weights", "file") if isinstance(weights, dict) else ("weights",)
     file = weights.get("file") if isinstance(weights, dict) else weights
     if not isinstance(file, str) or not file:
         return
-    path = beside / file.removeprefix(LOCAL_DIR)
-    if not path.exists():
-        raise SpecError([source.place(field).diagnostic(field, f"{path}: no such file or folder of weights")])
+    path = str((beside / file.removeprefix(LOCAL_DIR)).resolve())
     if isinstance(weights, dict):
-        weights["file"] = str(path.resolve())
+        weights["file"] = path
     else:
-        source.data["weights"] = str(path.resolve())
+        source.data["weights"] = path
 
 
 def _override(source: Source, override: str) -> None:

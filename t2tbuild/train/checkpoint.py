@@ -7,7 +7,7 @@ state.pt (optimiser, read with weights_only), progress.json, and, written last, 
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,15 @@ FILES = ("model.safetensors", "progress.json", "state.pt")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What training continues from: tensors of the model, the optimiser's state, and how far it got."""
+    """What training continues from: tensors of the model, the optimiser's state, and how far it got.
+
+    `metadata` is written beside the tensors, for whoever loads these weights elsewhere.
+    """
 
     model: dict[str, torch.Tensor]
     optimizer: dict[str, Any]
     progress: dict[str, Any]
+    metadata: dict[str, str] = field(default_factory=dict)
 
 
 def save_checkpoint(folder: Path, name: str, checkpoint: Checkpoint) -> Path:
@@ -37,7 +41,8 @@ def save_checkpoint(folder: Path, name: str, checkpoint: Checkpoint) -> Path:
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        save_file({key: value.contiguous() for key, value in checkpoint.model.items()}, temporary / "model.safetensors")
+        tensors = {key: value.contiguous() for key, value in checkpoint.model.items()}
+        save_file(tensors, temporary / "model.safetensors", checkpoint.metadata)
         with (temporary / "state.pt").open("wb") as stream:
             torch.save(checkpoint.optimizer, stream)
         (temporary / "progress.json").write_text(json.dumps(checkpoint.progress))
@@ -50,7 +55,7 @@ def save_checkpoint(folder: Path, name: str, checkpoint: Checkpoint) -> Path:
     except (OSError, RuntimeError, SafetensorError) as error:
         raise TrainingError(f"the checkpoint {target} cannot be written: {_reason(error)}") from error
     for old in manifest.children(folder)[:-KEPT]:
-        shutil.rmtree(folder / old, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
     return target
 
 
@@ -67,12 +72,9 @@ def load_newest(folder: Path) -> Checkpoint | None:
 
     Raises TrainingError when there are checkpoints and none is sound.
     """
-    broken = []
-    for name in reversed(manifest.children(folder)):
-        problem = manifest.problem(folder / name, FILES)
-        if not problem:
-            return _read(folder / name)
-        broken.append(f"{folder / name}: {problem}")
+    newest, broken = manifest.newest_sound(folder, FILES)
+    if newest:
+        return _read(newest)
     if broken:
         raise TrainingError("no sound checkpoint is left:\n" + "\n".join(broken))
     return None

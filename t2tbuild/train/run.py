@@ -15,7 +15,8 @@ from t2tbuild.train.loop import CHECK_EVERY, evaluate, memory_errors, pick_devic
 from t2tbuild.train.optim import make_optimizer, make_schedule
 from t2tbuild.train.resolve import resolve
 from t2tbuild.train.run_directory import append_json, default_folder, open_run, read_json_lines
-from t2tbuild.weights import load_weights
+from t2tbuild.weights.load import load_named
+from t2tbuild.weights.read import position_metadata
 
 
 @dataclass(frozen=True)
@@ -80,12 +81,14 @@ def train(spec: Spec, out: str | Path | None = None, *, listener: Listener | Non
     """
     resolved, device = resolve(spec), pick_device()
     run = Path(out) if out is not None else default_folder(spec.model.name)
-    with open_run(run, resolved, device):
-        done = [record for record in read_json_lines(run / "metrics.jsonl") if record["event"] == "result"]
-        if done:
-            return TrainResult(**done[-1]["result"] | {"run": run})
-        with memory_errors():
-            return _Training(resolved, run, device, listener or _ignore).finish()
+    with memory_errors():
+        fresh = not (run / "spec.yaml").exists()
+        training = _Training(resolved, run, device, listener or _ignore) if fresh else None  # its errors leave no run
+        with open_run(run, resolved, device):
+            done = [record for record in read_json_lines(run / "metrics.jsonl") if record["event"] == "result"]
+            if done:
+                return TrainResult(**done[-1]["result"] | {"run": run})
+            return (training or _Training(resolved, run, device, listener or _ignore)).finish()
 
 
 class _Training:
@@ -97,16 +100,18 @@ class _Training:
         self.data: ImageData = load_data(spec.train.data, in_chans=spec.model.in_chans, device=device)
         torch.manual_seed(self.recipe.seed)
         self.model = build_model(spec.model)
-        if spec.weights:
-            load_weights(self.model, spec.weights.file, reset_head=spec.weights.reset_head, grid=spec.weights.grid)
+        checkpoint = load_newest(run / "checkpoints")
+        if spec.weights and checkpoint is None:
+            load_named(self.model, spec.weights)
         self.model.to(device)
         self.optimizer = make_optimizer(self.model, lr=self.recipe.lr, weight_decay=self.recipe.weight_decay)
         self.steps = batches_in_epoch(self.data, self.recipe.batch_size)
         self.schedule = make_schedule(self.optimizer, self.recipe, self.steps)
         self.epoch, self.seconds, self.device = 0, 0.0, device
+        if checkpoint is not None:
+            self._continue(checkpoint)
 
     def finish(self) -> TrainResult:
-        self._restore()
         while self.epoch < self.recipe.epochs:
             started = time.perf_counter()
             report = self._train_epoch()
@@ -168,13 +173,11 @@ class _Training:
         """Metrics first: on a kill between the two, the epoch is trained again to the same bits and told again."""
         append_json(self.run / "metrics.jsonl", {"event": "epoch", **asdict(report)})
         progress = {"epoch": self.epoch, "seconds": self.seconds}
-        state = Checkpoint(self.model.state_dict(), self.optimizer.state_dict(), progress)
+        told = position_metadata(self.model)
+        state = Checkpoint(self.model.state_dict(), self.optimizer.state_dict(), progress, told)
         save_checkpoint(self.run / "checkpoints", f"epoch-{self.epoch:06}", state)
 
-    def _restore(self) -> None:
-        checkpoint = load_newest(self.run / "checkpoints")
-        if checkpoint is None:
-            return
+    def _continue(self, checkpoint: Checkpoint) -> None:
         self.model.load_state_dict(checkpoint.model)
         self.optimizer.load_state_dict(checkpoint.optimizer)
         self.epoch, self.seconds = checkpoint.progress["epoch"], checkpoint.progress["seconds"]

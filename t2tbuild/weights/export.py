@@ -1,11 +1,9 @@
 """A trained model as a file that others read: safetensors, a timm folder, torch.export or ONNX."""
 
-import importlib.util
-import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,12 +12,11 @@ from torch import Tensor, nn
 
 from t2tbuild.build import build_model
 from t2tbuild.errors import ExportError, InputError
-from t2tbuild.modules.vit import T2TViT
 from t2tbuild.spec.model import AnyModel, ModelSpec
 from t2tbuild.spec.weights import LOCAL_DIR
 from t2tbuild.weights.formats import Format
 from t2tbuild.weights.load import load_weights
-from t2tbuild.weights.read import GRID
+from t2tbuild.weights.read import position_metadata
 
 TOLERANCE = 1e-4  # largest difference of logits between torch and the exported model, over the largest logit
 BATCHES = (1, 2, 5)  # that an exported model is checked with
@@ -38,10 +35,8 @@ def export_model(model: AnyModel, built: nn.Module, out: str | Path, kind: Forma
     Raises InputError when `out` cannot be written or a package is missing, and ExportError when the exported model
     gives other logits.
     """
-    path = Path(out)
-    kind.require_suffix(path)
-    if path.is_dir() and not (path / "config.json").is_file():
-        raise InputError(f"{path}: is a folder that no export wrote; choose another --out")
+    path = Path(out).resolve()
+    kind.require(path)
     built.eval()
     write = {
         Format.SAFETENSORS: _save_safetensors,
@@ -55,8 +50,10 @@ def export_model(model: AnyModel, built: nn.Module, out: str | Path, kind: Forma
             written = Path(beside) / path.name
             difference = _difference(model, built, write(built, written, model))
             if path.is_dir():
-                shutil.rmtree(path)
-            written.replace(path)
+                for file in written.iterdir():
+                    file.replace(path / file.name)
+            else:
+                written.replace(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
     return difference
@@ -76,9 +73,7 @@ def photographs(model: AnyModel, batch: int) -> Tensor:
 
 
 def _save_safetensors(built: nn.Module, path: Path, model: AnyModel) -> Run:
-    metadata = {"format": "pt", "model": model.name}
-    if isinstance(built, T2TViT):
-        metadata[GRID] = json.dumps(list(built.grid))
+    metadata = {"format": "pt", "model": model.name} | position_metadata(built)
     save_file({key: value.contiguous() for key, value in built.state_dict().items()}, path, metadata)
     again = build_model(model)
     load_weights(again, path)
@@ -91,12 +86,15 @@ def _save_timm(built: nn.Module, path: Path, model: AnyModel) -> Run:
 
     import t2tbuild.timm
 
+    args: dict[str, Any]
     if isinstance(model, ModelSpec):
-        fields = model.model_dump(mode="json")
-        timms = timm.create_model(t2tbuild.timm.ANY, spec=fields, num_classes=model.num_classes)
+        args = {"spec": model.model_dump(mode="json")}
+        timms = timm.create_model(t2tbuild.timm.ANY, num_classes=model.num_classes, **args)
         timms.load_state_dict(built.state_dict())
         built = timms
-    save_for_hf(built, str(path), safe_serialization=True)
+    else:
+        args = dict(model.args)
+    save_for_hf(built, str(path), model_args=args, safe_serialization=True)
     return timm.create_model(f"{LOCAL_DIR}{path}", pretrained=True).eval()
 
 
@@ -109,9 +107,6 @@ def _save_torch_export(built: nn.Module, path: Path, model: AnyModel) -> Run:
 
 
 def _save_onnx(built: nn.Module, path: Path, model: AnyModel) -> Run:
-    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise InputError(f"--format onnx needs {', '.join(missing)}: pip install 't2tbuild[onnx]'")
     import onnxruntime
 
     batch = torch.export.Dim("batch", min=1)
@@ -139,9 +134,12 @@ def _difference(model: AnyModel, built: nn.Module, exported: Run) -> float:
         for size in BATCHES:
             images = photographs(model, size)
             wanted, got = built(images), exported(images)
-            worst = max(worst, ((got - wanted).abs().max() / wanted.abs().max()).item())
-            if not worst <= TOLERANCE:  # NaN too
+            if got.shape != wanted.shape:
+                raise ExportError(f"the exported {model.name} gives {list(got.shape)}, torch {list(wanted.shape)}")
+            off = ((got - wanted).abs().max() / wanted.abs().max()).item()
+            if not off <= TOLERANCE:  # NaN is not
                 raise ExportError(
-                    f"the exported {model.name} gives other logits than torch, off by {worst:.1e} of the largest"
+                    f"the exported {model.name} gives other logits than torch, off by {off:.1e}, relative"
                 )
+            worst = max(worst, off)
     return worst

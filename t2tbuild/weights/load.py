@@ -1,17 +1,18 @@
 """Weights into a model: names mapped, position embedding fitted, and every key that does not fit told."""
 
-import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor, nn
 
 from t2tbuild.errors import InputError
-from t2tbuild.modules.position import resize_position
+from t2tbuild.modules.position import fit_position
 from t2tbuild.modules.vit import T2TViT
+from t2tbuild.spec.weights import Weights
 from t2tbuild.weights.read import read_weights
 
+Heads = tuple[str, ...]
 SHOWN = 8  # keys of each kind that an error lists
 
 # mmpretrain's T2T_ViT (its configs/t2t_vit) -> the released code's names, applied in this order.
@@ -39,16 +40,21 @@ def load_weights(
     Raises InputError that lists the missing, unexpected and mis-shaped keys; the model is then unchanged.
     """
     stored = read_weights(path)
-    state = _renamed(stored.tensors)
-    expected = dict(model.state_dict())
+    if stored.grid and grid and stored.grid != grid:
+        raise InputError(f"{path}: its position embedding has the grid {stored.grid}, not {grid}; leave out grid")
+    state, expected, heads = _renamed(stored.tensors), dict(model.state_dict()), _heads(model)
     if reset_head:
-        heads = tuple(f"{name}." for name in _heads(model))
         state = {key: value for key, value in state.items() if not key.startswith(heads)}
         expected = {key: value for key, value in expected.items() if not key.startswith(heads)}
     if isinstance(model, T2TViT):
         state = _fit_position(model, state, stored.grid or grid, path)
-    _require_fit(state, expected, path, reset_head=reset_head)
+    _require_fit(state, expected, path, heads)
     model.load_state_dict(state, strict=False)
+
+
+def load_named(model: nn.Module, weights: Weights) -> None:
+    """Load the weights that a spec names. Raises as `load_weights` does."""
+    load_weights(model, weights.file, reset_head=weights.reset_head, grid=weights.grid)
 
 
 def _renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -64,11 +70,12 @@ def _renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def _heads(model: nn.Module) -> Sequence[str]:
+def _heads(model: nn.Module) -> Heads:
+    """How the keys of the classifiers begin."""
     if isinstance(model, T2TViT):
-        return ("head",)
+        return ("head.",)
     classifier = model.pretrained_cfg["classifier"]  # type: ignore[index]
-    return (classifier,) if isinstance(classifier, str) else tuple(classifier)
+    return tuple(f"{name}." for name in ([classifier] if isinstance(classifier, str) else classifier))
 
 
 def _fit_position(
@@ -80,44 +87,31 @@ def _fit_position(
         return state if own.requires_grad else state | {"pos_embed": own}
     if table.ndim != own.ndim or table.shape[2] != own.shape[2]:
         return state  # of another model: told as mis-shaped
-    tokens = table.shape[1] - 1
-    grid = grid or _likely_grid(tokens, model.grid)
-    if grid is None or math.prod(grid) != tokens:
-        raise InputError(
-            f"{path}: the rows and columns of its position embedding of {tokens} places are "
-            f"{'not known' if grid is None else f'not {grid[0]} and {grid[1]}'}; say them with "
-            "weights: {file: ..., grid: [rows, columns]}"
-        )
-    return state if grid == model.grid else state | {"pos_embed": resize_position(table, grid, model.grid)}
+    try:
+        return state | {"pos_embed": fit_position(table, model.grid, grid)}
+    except ValueError as error:
+        raise InputError(f"{path}: {error}; say them with weights: {{file: ..., grid: [rows, columns]}}") from None
 
 
-def _likely_grid(tokens: int, own: tuple[int, int]) -> tuple[int, int] | None:
-    """The grid of a table of that many places: the model's own or a square, None where it could be both or neither."""
-    side = math.isqrt(tokens)
-    candidates = {own} if math.prod(own) == tokens else set()
-    candidates |= {(side, side)} if side * side == tokens else set()
-    return candidates.pop() if len(candidates) == 1 else None
-
-
-def _require_fit(
-    state: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: str | Path, *, reset_head: bool
-) -> None:
+def _require_fit(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: str | Path, heads: Heads) -> None:
+    """Raises InputError that lists every key that does not fit; `heads` are those that may be left fresh."""
     lists = {
         "missing": [key for key in expected if key not in state],
         "unexpected": [key for key in state if key not in expected],
-        "mis-shaped": [
-            f"{key} {list(state[key].shape)}, the model has {list(value.shape)}"
-            for key, value in expected.items()
-            if key in state and state[key].shape != value.shape
-        ],
+        "mis-shaped": [key for key in expected if key in state and state[key].shape != expected[key].shape],
     }
-    if not any(lists.values()):
+    wrong = [key for keys in lists.values() for key in keys]
+    if not wrong:
         return
     told = []
     for kind, keys in lists.items():
-        if keys:
-            more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
-            told.append(f"{kind} ({len(keys)}): {'; '.join(keys[:SHOWN])}{more}")
-    only_head = all(key.startswith("head.") for keys in lists.values() for key in keys) and not reset_head
-    hint = "\nfor another number of classes, leave the head fresh: reset_head: true" if only_head else ""
-    raise InputError(f"{path}: these weights do not fit the model\n" + "\n".join(told) + hint)
+        shown = [_shapes(key, state, expected) if kind == "mis-shaped" else key for key in keys[:SHOWN]]
+        more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
+        told += [f"{kind} ({len(keys)}): {'; '.join(shown)}{more}"] if keys else []
+    if all(key.startswith(heads) for key in wrong):
+        told.append("for another number of classes, leave the head fresh: reset_head: true")
+    raise InputError(f"{path}: these weights do not fit the model\n" + "\n".join(told))
+
+
+def _shapes(key: str, state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
+    return f"{key} {list(state[key].shape)}, the model has {list(expected[key].shape)}"

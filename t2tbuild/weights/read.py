@@ -1,7 +1,6 @@
 """A file or folder of weights -> named tensors. Nothing that is read can run code."""
 
 import argparse
-import json
 import re
 import warnings
 from dataclasses import dataclass
@@ -11,14 +10,15 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from t2tbuild import manifest
 from t2tbuild.errors import InputError
+from t2tbuild.modules.vit import T2TViT
 from t2tbuild.spec.weights import LOCAL_DIR
 
 GRID = "position_grid"  # metadata of our safetensors: rows and columns of the position embedding
-NESTED = ("state_dict_ema", "model_ema", "ema_state_dict", "state_dict", "model")  # the first that is there is taken
+NESTED = ("state_dict_ema", "model_ema", "state_dict", "model")  # the first that is there is taken
 PREFIXES = ("module.", "_orig_mod.")  # of DistributedDataParallel and of torch.compile
 IN_FOLDER = ("model.safetensors", "pytorch_model.bin")
 HARMLESS = (
@@ -52,17 +52,13 @@ def _file(path: Path) -> Path:
         return path
     if not path.exists():
         raise InputError(f"{path}: no such file or folder of weights")
-    broken = []
-    for name in reversed(manifest.children(path / "checkpoints")):
-        checkpoint = path / "checkpoints" / name
-        wrong = manifest.problem(checkpoint, IN_FOLDER[:1])
-        if not wrong:
-            return checkpoint / IN_FOLDER[0]
-        broken.append(f"{checkpoint}: {wrong}")
-    if broken:
-        raise InputError("no sound checkpoint is left:\n" + "\n".join(broken))
     found = [path / name for name in IN_FOLDER if (path / name).is_file()]
     if not found:
+        newest, broken = manifest.newest_sound(path / "checkpoints", IN_FOLDER[:1])
+        if newest:
+            return newest / IN_FOLDER[0]
+        if broken:
+            raise InputError("no sound checkpoint is left:\n" + "\n".join(broken))
         inside = ", ".join(sorted(child.name for child in path.iterdir())[:8]) or "nothing"
         raise InputError(f"{path}: a folder without {' or '.join(IN_FOLDER)}; it holds {inside}")
     if (path / manifest.NAME).is_file():
@@ -79,8 +75,18 @@ def _read_safetensors(file: Path) -> Stored:
         tensors = load_file(file)
     except (SafetensorError, OSError) as error:
         raise InputError(f"{file}: not readable as safetensors: {error}") from None
-    rows, columns = json.loads(metadata[GRID]) if GRID in metadata else (0, 0)
-    return Stored(tensors, (rows, columns) if rows else None)
+    return Stored(tensors, _grid(metadata.get(GRID, "")))
+
+
+def _grid(text: str) -> tuple[int, int] | None:
+    """Rows and columns as `position_metadata` writes them; None where another program wrote something else."""
+    match = re.fullmatch(r"(\d{1,5}) x (\d{1,5})", text)
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def position_metadata(model: nn.Module) -> dict[str, str]:
+    """What is written beside a model's tensors, so that its position embedding fits other grids."""
+    return {GRID: f"{model.grid[0]} x {model.grid[1]}"} if isinstance(model, T2TViT) else {}
 
 
 def _read_pickle(file: Path) -> Any:
@@ -88,6 +94,8 @@ def _read_pickle(file: Path) -> Any:
         with torch.serialization.safe_globals(list(HARMLESS)), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of unusual pickle protocols, which then fail or do not
             return torch.load(file, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read: {error.strerror or error}") from None
     except Exception as error:  # a damaged pickle fails with any of a dozen kinds
         found = _strange_objects(file, str(error))
         if not found:
@@ -110,18 +118,15 @@ def _strange_objects(file: Path, message: str) -> str:
 
 def _tensors(loaded: Any, file: Path) -> dict[str, Tensor]:
     """The weights among what a checkpoint holds, without the prefixes of wrappers."""
-    if isinstance(loaded, dict):
-        nested = [loaded[name] for name in NESTED if isinstance(loaded.get(name), dict)]
-        loaded = nested[0] if nested else loaded
-    found = (
-        {key: value for key, value in loaded.items() if isinstance(value, Tensor)} if isinstance(loaded, dict) else {}
-    )
-    if not found or len(found) < len(loaded):
-        what = (
-            f"the keys {', '.join(map(str, list(loaded)[:8]))}" if isinstance(loaded, dict) else type(loaded).__name__
+    if not isinstance(loaded, dict):
+        raise InputError(f"{file}: not a state dict: it holds {type(loaded).__name__}")
+    nested = [loaded[name] for name in NESTED if isinstance(loaded.get(name), dict) and loaded[name]]
+    state = nested[0] if nested else loaded
+    if not state or not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()):
+        keys = ", ".join(map(str, list(state)[:8])) or "none"
+        raise InputError(
+            f"{file}: not a state dict: it holds the keys {keys}; expected one of {', '.join(NESTED)}, or tensors"
         )
-        raise InputError(f"{file}: not a state dict: it holds {what}; expected one of {', '.join(NESTED)}, or tensors")
-    for prefix in PREFIXES:
-        if all(key.startswith(prefix) for key in found):
-            found = {key.removeprefix(prefix): value for key, value in found.items()}
-    return found
+    while wrapped := [prefix for prefix in PREFIXES if all(key.startswith(prefix) for key in state)]:
+        state = {key.removeprefix(wrapped[0]): value for key, value in state.items()}
+    return state

@@ -1,109 +1,126 @@
-"""Every model beside the paper: within the tolerances, or the spec says why not."""
+"""Every model beside the paper: its rows are the paper's, its figures near them, or the spec says why not."""
 
 import csv
 import io
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from t2tbuild import load_spec
+from t2tbuild.cost import Cost
 from t2tbuild.cost.counter import count_model
 from t2tbuild.report import comparison
 from t2tbuild.report.comparison import Comparison
 from t2tbuild.spec import catalog
-from t2tbuild.spec.tree import PaperRow, Spec
+from t2tbuild.spec.tree import PaperRow
+from t2tbuild.spec.units import short_count
 
 SPECS = {name: load_spec(name) for name in catalog.names("specs")}
 PARAMS_OFF, MACS_OFF = 0.015, 0.03  # fractions beyond which a row must say why
+PAPER = yaml.safe_load((Path(__file__).parents[1] / "data" / "paper_tables.yaml").read_text())
 
-# The paper's rows, from its tables: how many there are of each, and those that no spec can stand for.
-ROWS = {1: 11, 2: 8, 3: 3, 4: 8, 5: 3, 6: 18, 7: 5}
+# How paper_tables.yaml calls rows that are variants of a spec, or whose names hold what a file's should not.
+SPEC_OF = {
+    "mobilenet_v1_1.0": ("mobilenet_v1", None),
+    "mobilenet_v2_1.0": ("mobilenet_v2", None),
+    "mobilenet_v2_1.4": ("mobilenet_v2_140", None),
+    "mobilenet_v3_large": ("mobilenet_v3", None),
+    "t2t_vit_7_distilled": ("t2t_vit_7", "distilled"),
+    "t2t_vit_12_distilled": ("t2t_vit_12", "distilled"),
+    "t2t_vit_14_d768_4": ("t2t_vit_14_wide", "d768-4"),
+    "wide_resnet18x1.5": ("wide_resnet18", None),
+}
 
 
-def compared(name: str, spec: Spec) -> list[Comparison]:
-    cost = count_model(spec.model)
-    return [Comparison(name, cost.params, cost.macs, row) for row in spec.paper]
+def papers_rows() -> Iterator[tuple[int, str, dict[str, Any]]]:
+    for name, rows in PAPER.items():
+        table = re.match(r"table_(\d)_", name)
+        for model, row in rows.items() if table else ():
+            if row.get("note") != "released code only":
+                yield int(table[1]), model, row
+
+
+def test_every_row_of_the_paper_is_there_with_its_figures_in_its_order() -> None:
+    ours = {table: comparison.rows_of_table(SPECS, table) for table in range(1, 8)}
+    seen = dict.fromkeys(ours, 0)
+    for table, model, printed in papers_rows():
+        name, _, row = ours[table][seen[table]]
+        seen[table] += 1
+        assert (name, row.variant) == SPEC_OF.get(model, (model, None))
+        assert row.row == seen[table]
+        assert row.params == (round(printed["params"] * 1e6) if "params" in printed else None)
+        assert row.macs == (round(printed["macs"] * 1e9) if "macs" in printed else None)
+        top1 = printed.get("top1", printed.get("imagenet"))
+        assert row.top1 == (top1[1] if isinstance(top1, list) else top1)  # of two, that with the paper's recipe
+        assert (row.cifar10, row.cifar100) == (printed.get("cifar10"), printed.get("cifar100"))
+    assert seen == {table: len(rows) for table, rows in ours.items()}
+    assert sum(seen.values()) == 57
 
 
 @pytest.mark.parametrize("name", SPECS)
 def test_a_model_is_near_the_papers_figures_or_says_why_not(name: str) -> None:
-    rows = compared(name, SPECS[name])
-    assert rows
-    text = catalog.find(name, "specs").read_text()
-    for row in rows:
+    spec, text = SPECS[name], catalog.find(name, "specs").read_text()
+    cost = count_model(spec.model)
+    assert spec.paper
+    for row in (Comparison(name, cost, row) for row in spec.paper):
         far = abs(row.params_off or 0) > PARAMS_OFF or abs(row.macs_off or 0) > MACS_OFF
         assert not far or row.paper.note, (row.params_off, row.macs_off)
-        assert row.paper.note is None or row.paper.note in text
+    first, second = text.splitlines()[:2]
+    assert second == f"# Counted: {short_count(cost.params)} parameters, {short_count(cost.macs)} MACs."
+    printed = spec.paper[0]
+    assert printed.params is not None
+    assert f"{printed.params / 1e6:.1f}M parameters" in first
+    tables = {row.table for row in spec.paper if row.table}
+    assert {int(number) for number in re.findall(r"\d", first.partition("Table")[2].partition(" of the")[0])} == tables
 
 
-def test_every_row_of_every_table_is_there_once() -> None:
-    for table, count in ROWS.items():
-        rows = comparison.rows_of(SPECS, table)
-        numbers = [row.row for _, _, row in rows]
-        assert len(rows) == count
-        assert numbers == sorted(set(numbers))
+def made(name: str, params: int, macs: int, paper: dict[str, Any]) -> Comparison:
+    return Comparison(name, Cost(params, params, macs, ()), PaperRow.model_validate(paper))
 
 
-def test_what_a_spec_says_of_the_paper_is_said_in_its_first_line() -> None:
-    for name, spec in SPECS.items():
-        first = catalog.find(name, "specs").read_text().splitlines()[0]
-        row = spec.paper[0]
-        assert row.params is not None
-        assert f"{row.params / 1e6:g}M parameters" in first.replace(".0M", "M"), name
-        for other in spec.paper:
-            if other.table:
-                assert str(other.table) in first.partition("of the paper")[0], name
+PRINTED = {"table": 1, "row": 1, "params": "10M", "macs": "1G"}
+ROWS = [
+    made("first", 11_000_000, 990_000_000, PRINTED | {"top1": 70, "note": "a note"}),
+    made("worse", 11_000_000, 1_200_000_000, PRINTED | {"top1": 60}),
+    made("lean", 9_000_000, 500_000_000, PRINTED | {"top1": 60, "variant": "small", "cifar10": 97.5}),
+    made("mine", 1_000, 2_000, {}),
+    Comparison("absent", None, PaperRow.model_validate(PRINTED | {"top1": 99})),
+]
 
 
-ROW = PaperRow(table=1, row=1, params="10M", macs="1G", top1=70, note="a note")  # type: ignore[arg-type]
-
-
-def rows() -> list[Comparison]:
-    other = ROW.model_copy(update={"top1": 60.0, "note": None})
-    return [
-        Comparison("first", 11_000_000, 990_000_000, ROW),
-        Comparison("worse", 11_000_000, 1_200_000_000, other),
-        Comparison("lean", 9_000_000, 500_000_000, other.model_copy(update={"variant": "small"})),
-        Comparison("mine", 1_000, 2_000, PaperRow()),
-    ]
-
-
-def test_differences_orders_and_the_front() -> None:
-    first, worse, lean, mine = rows()
+def test_differences_and_the_front() -> None:
+    first, _, lean, mine, absent = ROWS
     assert first.params_off == pytest.approx(0.1)
     assert first.macs_off == pytest.approx(-0.01)
+    assert lean.title == "lean (small)"
     assert mine.macs_off is None
-    assert [comparison.on_front(row, rows()) for row in rows()] == [True, False, True, False]
-    assert comparison.ordered(rows(), "macs") == [mine, lean, first, worse]
-    assert comparison.ordered(rows(), "top1")[0] == first
-    assert comparison.ordered(rows(), "name")[1].title == "lean (small)"
-    assert comparison.ordered(rows(), "params")[:2] == [mine, lean]
-    assert comparison.ordered(rows(), "paper") == rows()
-
-
-def test_equal_models_share_the_front() -> None:
-    one, same = Comparison("one", 1, 5, ROW), Comparison("same", 1, 5, ROW)
-    assert comparison.on_front(one, [one, same])
-    assert comparison.on_front(same, [one, same])
+    assert absent.params_off is None
+    assert [row.front for row in comparison.mark_front(ROWS)] == [True, False, True, False, False]
+    twins = [made(name, 1, 5, PRINTED | {"top1": 70}) for name in ("one", "same")]
+    assert [row.front for row in comparison.mark_front(twins)] == [True, True]
 
 
 def test_markdown_and_csv_say_the_same() -> None:
-    shown = comparison.as_markdown(rows(), title="a title", pareto=True)
-    assert "| first | 11.0M | 10M | +10.0% | 990.0M | 1G | -1.0% | 70.0 | * | 1 |" in shown.splitlines()
-    assert "1 a note" in shown
-    records = list(csv.DictReader(io.StringIO(comparison.as_csv(rows(), pareto=False))))
-    assert [record["model"] for record in records] == ["first", "worse", "lean", "mine"]
+    shown = comparison.as_markdown(comparison.mark_front(ROWS), title="a title").splitlines()
+    assert shown[2] == "| model | params | paper | off | MACs | paper | off | top-1 | CIFAR-10 | front | note |"
+    assert "| first | 11.0M | 10.0M | +10.0% | 990.0M | 1.0G | -1.0% | 70.0 |  | * | 1 |" in shown
+    assert "| absent |  | 10.0M |  |  | 1.0G |  | 99.0 |  |  |  |" in shown
+    assert shown[-1] == "1 a note"
+    assert {line.count("|") for line in shown if line.startswith("|")} == {12}
+    records = list(csv.DictReader(io.StringIO(comparison.as_csv(ROWS))))
+    assert [record["model"] for record in records] == ["first", "worse", "lean", "mine", "absent"]
     assert records[0]["macs"] == "990000000"
     assert records[0]["params_off_percent"] == "10.0"
-    assert records[3]["paper_macs"] == ""
-    assert "pareto" not in records[0]
+    assert records[3]["paper_macs"] == records[4]["macs"] == ""
+    assert "front" not in records[0]
 
 
 def test_paper_rows_may_be_one_or_many(tmp_path: Path) -> None:
-    text = (Path(__file__).parents[2] / "specs" / "t2t_vit_t_19.yaml").read_text()
-    one = load_spec("t2t_vit_t_19")
-    data = yaml.safe_load(text)
+    data = yaml.safe_load((Path(__file__).parents[2] / "specs" / "t2t_vit_t_19.yaml").read_text())
     assert isinstance(data["paper"], dict)
     (tmp_path / "many.yaml").write_text(yaml.safe_dump(data | {"paper": [data["paper"]]}))
-    assert load_spec(tmp_path / "many.yaml") == one
+    assert load_spec(tmp_path / "many.yaml") == load_spec("t2t_vit_t_19")

@@ -1,6 +1,8 @@
 """What is exported is loaded by others and does what the model does."""
 
+import importlib.util
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import onnxruntime
@@ -9,12 +11,11 @@ import timm
 import torch
 from torch import nn
 
-import t2tbuild.timm
+import t2tbuild.timm  # noqa: F401
 from t2tbuild import build_model, load_weights
 from t2tbuild.errors import ExportError, InputError
 from t2tbuild.spec import ModelSpec
 from t2tbuild.spec.model import TimmModel
-from t2tbuild.weights import export
 from t2tbuild.weights.export import Format, export_model, photographs
 
 CONV = {"kind": "conv", "stages": [{"patch_size": 7, "overlap": 3, "token_dim": 8}, {"patch_size": 3, "overlap": 1}]}
@@ -126,17 +127,44 @@ def test_where_nothing_can_be_written(small: ModelSpec, tmp_path: Path, monkeypa
     model = build_model(small)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("irreplaceable")
-    with pytest.raises(InputError, match="a folder that no export wrote"):
-        export_model(small, model, tmp_path / "mine", Format.TIMM)
+    (tmp_path / "mine" / "config.json").write_text("{}")
+    monkeypatch.chdir(tmp_path / "mine")
+    for out in (tmp_path / "mine", Path()):
+        with pytest.raises(InputError, match=r"holds thesis\.txt; name a new folder or an exported one"):
+            export_model(small, model, out, Format.TIMM)
+    (tmp_path / "m.onnx").mkdir()
+    with pytest.raises(InputError, match="is a folder; --format onnx writes a file"):
+        export_model(small, model, tmp_path / "m.onnx", Format.ONNX)
     with pytest.raises(InputError, match=r"must end in .onnx"):
         export_model(small, model, tmp_path / "model.pt", Format.ONNX)
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         export_model(small, model, tmp_path / "file" / "model.safetensors", Format.SAFETENSORS)
-    monkeypatch.setattr(export.importlib.util, "find_spec", lambda _name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     with pytest.raises(InputError, match=r"needs onnx, onnxscript, onnxruntime: pip install 't2tbuild\[onnx\]'"):
         export_model(small, model, tmp_path / "model.onnx", Format.ONNX)
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "irreplaceable"
+
+
+def test_an_export_that_gives_no_numbers_is_refused(
+    small: ModelSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_path: Path) -> Any:
+        return SimpleNamespace(module=lambda: lambda images: torch.full((len(images), 10), torch.nan))
+
+    monkeypatch.setattr(torch.export, "load", broken)
+    with pytest.raises(ExportError, match="off by nan"):
+        export_model(small, build_model(small), tmp_path / "model.pt2", Format.TORCH_EXPORT)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_exported_folder_may_be_written_again(small: ModelSpec, tmp_path: Path) -> None:
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        model = build_model(small).eval()
+        export_model(small, model, tmp_path / "folder", Format.TIMM)
+    again = timm.create_model(f"local-dir:{tmp_path / 'folder'}", pretrained=True).eval()
+    assert torch.equal(again(photographs(small, 2)), model(photographs(small, 2)))
 
 
 def test_photographs_are_real_and_differ() -> None:
@@ -144,4 +172,3 @@ def test_photographs_are_real_and_differ() -> None:
     assert images.shape == (5, 3, 64, 96)
     assert images.flatten(1).std(dim=1).min() > 0.5
     assert len({image.sum().item() for image in images[:2]}) == 2
-    assert t2tbuild.timm.ANY in timm.list_models("t2t*")

@@ -12,11 +12,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from t2tbuild import build_model, load_spec, load_weights, train
-from t2tbuild.errors import InputError, SpecError
-from t2tbuild.modules.position import sinusoid_table
+from t2tbuild.errors import InputError
+from t2tbuild.modules.position import resize_position, sinusoid_table
 from t2tbuild.modules.vit import T2TViT
 from t2tbuild.spec import ModelSpec
-from t2tbuild.weights.read import read_weights
+from t2tbuild.spec.model import TimmModel
+from t2tbuild.weights.read import position_metadata, read_weights
 
 
 @pytest.fixture
@@ -58,6 +59,11 @@ def test_the_authors_checkpoint_gives_its_averaged_weights(trained: T2TViT, smal
         lambda state: {"model": {f"module.{key}": value for key, value in state.items()}},
         lambda state: {f"_orig_mod.{key}": value for key, value in state.items()},
         lambda state: {"state_dict": {}, "model_ema": state},
+        lambda state: {"state_dict": {f"_orig_mod.module.{key}": value for key, value in state.items()}},
+        lambda state: {
+            "state_dict": state,
+            "ema_state_dict": {"steps": torch.zeros(1)},
+        },  # mmengine: averages swapped in
     ],
 )
 def test_state_dicts_however_they_are_wrapped(trained: T2TViT, small: ModelSpec, tmp_path: Path, wrap: Any) -> None:
@@ -203,9 +209,9 @@ def test_a_grid_that_is_no_square_is_asked_for(small: ModelSpec, tmp_path: Path)
     wide.pos_embed.data.normal_()
     torch.save(wide.state_dict(), tmp_path / "wide.pth")
     square = at(small, 64)
-    with pytest.raises(InputError, match=r"18 places are not known; say them with"):
+    with pytest.raises(InputError, match=r"18 places are not known; say them with weights: \{file"):
         load_weights(square, tmp_path / "wide.pth")
-    with pytest.raises(InputError, match=r"18 places are not 3 and 5"):
+    with pytest.raises(InputError, match=r"18 places are not 3, 5"):
         load_weights(square, tmp_path / "wide.pth", grid=(3, 5))
     load_weights(square, tmp_path / "wide.pth", grid=(3, 6))
     other = at(small, 64)
@@ -245,6 +251,9 @@ def test_damaged_and_foreign_files(trained: T2TViT, tmp_path: Path) -> None:
     torch.save({"epoch": 3, "lr": 0.1}, tmp_path / "numbers.pth")
     with pytest.raises(InputError, match=r"not a state dict: it holds the keys epoch, lr; expected one of"):
         read_weights(tmp_path / "numbers.pth")
+    torch.save({0: torch.zeros(1)}, tmp_path / "numbers.pth")
+    with pytest.raises(InputError, match=r"not a state dict: it holds the keys 0"):
+        read_weights(tmp_path / "numbers.pth")
     torch.save([torch.zeros(1)], tmp_path / "list.pth")
     with pytest.raises(InputError, match=r"not a state dict: it holds list"):
         read_weights(tmp_path / "list.pth")
@@ -256,7 +265,7 @@ def test_damaged_and_foreign_files(trained: T2TViT, tmp_path: Path) -> None:
 
 
 def test_a_spec_starts_its_training_from_weights(tmp_path: Path) -> None:
-    """Another image size and another number of classes; a missing file is told at its line."""
+    """At another image size and with another number of classes; a missing file is told before there is a run."""
     source = build_model(load_spec("t2t_vit_7", ["model.backbone.depth=1", "model.image_size=48"]).model)
     source.state_dict()["norm.bias"].fill_(7)
     torch.save({"state_dict": source.state_dict()}, tmp_path / "start.pth")
@@ -268,5 +277,48 @@ def test_a_spec_starts_its_training_from_weights(tmp_path: Path) -> None:
     torch.testing.assert_close(ended["norm.bias"], torch.full((256,), 7.0))
     assert ended["head.weight"].shape == (10, 256)
     (tmp_path / "mine.yaml").write_text(text.replace("start.pth", "strat.pth"))
-    with pytest.raises(SpecError, match=r"mine.yaml:3:17: .*strat.pth: no such file or folder of weights"):
-        load_spec(tmp_path / "mine.yaml")
+    with pytest.raises(InputError, match=r"strat.pth: no such file or folder of weights"):
+        train(load_spec(tmp_path / "mine.yaml", tiny), tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_run_goes_on_without_the_weights_that_it_started_from(tmp_path: Path) -> None:
+    source = build_model(load_spec("t2t_vit_7", ["model.backbone.depth=1", "model.image_size=48"]).model)
+    torch.save(source.state_dict(), tmp_path / "start.pth")
+    (tmp_path / "mine.yaml").write_text("version: 1\nmodel: t2t_vit_7\nweights: {file: start.pth}\n")
+    tiny = ["train.epochs=1", "train.data.image_size=16", "model.backbone.depth=1"]
+    spec = load_spec(tmp_path / "mine.yaml", tiny)
+    with pytest.raises(InputError, match="leave the head fresh: reset_head: true"):
+        train(spec, tmp_path / "run")
+    spec = load_spec(tmp_path / "mine.yaml", [*tiny, "weights.reset_head=true"])
+    result = train(spec, tmp_path / "run")  # the refusal left nothing in the way
+    (tmp_path / "start.pth").unlink()
+    assert train(spec, tmp_path / "run") == result
+    metrics = (tmp_path / "run/metrics.jsonl").read_text().splitlines()
+    (tmp_path / "run/metrics.jsonl").write_text(metrics[0] + "\n")
+    assert train(spec, tmp_path / "run").test_loss == result.test_loss
+    assert load_spec(tmp_path / "run/spec.yaml").model.num_classes == 10
+
+
+def test_our_own_files_know_their_grid(small: ModelSpec, tmp_path: Path) -> None:
+    """A table of as many places, but other rows and columns, is resized; a grid that contradicts the file is not."""
+    wide = at(small, (64, 96))
+    wide.pos_embed.data.normal_()
+    save_file(wide.state_dict(), tmp_path / "w.safetensors", position_metadata(wide))
+    tall = at(small, (96, 64))
+    load_weights(tall, tmp_path / "w.safetensors")
+    assert not torch.equal(tall.pos_embed, wide.pos_embed)
+    assert torch.equal(tall.pos_embed, resize_position(wide.pos_embed, (4, 6), (6, 4)))
+    with pytest.raises(InputError, match=r"has the grid \(4, 6\), not \(6, 4\)"):
+        load_weights(tall, tmp_path / "w.safetensors", grid=(6, 4))
+    save_file(wide.state_dict(), tmp_path / "w.safetensors", {"position_grid": "someone else's"})
+    load_weights(at(small, (64, 96)), tmp_path / "w.safetensors")
+
+
+def test_a_model_of_timm_hears_of_reset_head_too(tmp_path: Path) -> None:
+    spec = TimmModel(name="resnet10t", num_classes=5)
+    torch.save(build_model(spec).state_dict(), tmp_path / "r.pth")
+    model = build_model(spec.model_copy(update={"num_classes": 3}))
+    with pytest.raises(InputError, match=r"fc.weight \[5, 512\], the model has \[3, 512\][^$]*reset_head: true"):
+        load_weights(model, tmp_path / "r.pth")
+    load_weights(model, tmp_path / "r.pth", reset_head=True)
