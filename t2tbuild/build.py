@@ -170,6 +170,7 @@ def _build_timm(model: TimmModel) -> nn.Module:
         args["img_size"] = tuple(model.image)
     try:
         built = timm.create_model(model.name, num_classes=model.num_classes, in_chans=model.in_chans, **args)
-    except (TypeError, ValueError, AssertionError) as error:
-        raise InputError(f"timm cannot build {model.name} with {args}: {error}") from None
+    except Exception as error:  # timm checks its arguments by using them
+        told = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise InputError(f"timm cannot build {model.name} with {args}: {told}") from None
     return built

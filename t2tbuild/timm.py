@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import Tensor, nn
@@ -132,7 +133,10 @@ def _fit(state: dict[str, Tensor], model: T2TViT) -> dict[str, Tensor]:
 
 def _create(variant: str, pretrained: bool = False, spec: Mapping[str, Any] | None = None, **kwargs: Any) -> nn.Module:
     """What timm calls for a name of ours."""
-    model_spec = _SPECS[variant] if spec is None else ModelSpec.model_validate(dict(spec))
+    try:
+        model_spec = _SPECS[variant] if spec is None else ModelSpec.model_validate(dict(spec))
+    except ValidationError as error:
+        raise InputError(f"spec: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from None
     if spec is not None and not kwargs.get("pretrained_cfg"):  # a folder brings its own configuration
         kwargs["pretrained_cfg_overlay"] = _config(model_spec) | (kwargs.get("pretrained_cfg_overlay") or {})
     built: nn.Module = build_model_with_cfg(

@@ -1,7 +1,4 @@
-"""Our models are timm's: what timm's own model tests ask of a vision transformer, asked of every name of ours.
-
-Run beside these on 2026-11-22: timm's tests/test_models.py for our names.
-"""
+"""Our models are timm's: what timm's own model tests ask of a vision transformer, asked of every name of ours."""
 
 import subprocess
 import sys

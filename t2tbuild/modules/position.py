@@ -41,7 +41,7 @@ def fit_position(table_1NC: Tensor, own: tuple[int, int], stored: tuple[int, int
     if stored is None and len(likely) != 1:
         raise ValueError(f"the rows and columns of its position embedding of {places} places are not known")
     grid = stored or likely.pop()
-    if math.prod(grid) != places:
+    if places < 1 or math.prod(grid) != places:
         raise ValueError(
             f"the rows and columns of its position embedding of {places} places are not {grid[0]}, {grid[1]}"
         )

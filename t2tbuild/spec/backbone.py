@@ -1,5 +1,6 @@
 """Backbones: what reads the tokens, and the options that the paper takes over from CNNs (Section 3.2, Table 6)."""
 
+import math
 from abc import ABC, abstractmethod
 from typing import Annotated, Literal, Self, TypeVar
 
@@ -82,7 +83,7 @@ class BaseBackbone(Node, ABC):
                 raise rule(
                     given,
                     f"{whose} must be divisible by {given}, got {width} and {divisor}",
-                    f"nearest: {_nearest_divisors(width, divisor)}",
+                    f"nearest: {_nearest_divisors(math.gcd(*self.widths), divisor)}",
                 )
         for width, ratio in dict.fromkeys(zip(self.widths, self.mlp_ratios, strict=True)):
             if not 0 < ratio <= 64 or int(width * ratio) < 1:
@@ -102,7 +103,7 @@ class BaseBackbone(Node, ABC):
             raise rule(
                 "ghost",
                 f"ghost attention computes half of the channels, which an odd width has not, got {odd}",
-                "an even embed_dim, or ghost: {attention: false}",
+                "even widths, or ghost: {attention: false}",
             )
         if self.ghost and self.ghost.mlp and any(ratio != int(ratio) for ratio in self.mlp_ratios):
             part = next(ratio for ratio in self.mlp_ratios if ratio != int(ratio))

@@ -79,6 +79,16 @@ class ModelSpec(_Classifier):
 Argument = bool | int | float | str | None
 
 
+_NOT_ARGUMENTS = {
+    "num_classes": "write model.num_classes",
+    "in_chans": "write model.in_chans",
+    "img_size": "write model.image_size",
+    "features_only": "a spec's model is a classifier",
+    "pretrained": "write weights: FILE",
+    "checkpoint_path": "write weights: FILE",
+}
+
+
 class TimmModel(_Classifier):
     """A model of timm by its name there: the CNN and DeiT rows of the paper's tables, and teachers."""
 
@@ -87,6 +97,13 @@ class TimmModel(_Classifier):
         default={}, examples=[{"channels": [96, 192, 384, 768]}]
     )
     """Further arguments of timm.create_model."""
+
+    @model_validator(mode="after")
+    def _check_args(self) -> Self:
+        for name, hint in _NOT_ARGUMENTS.items():
+            if name in self.args:
+                raise rule(("args", name), f"args cannot hold {name}", hint)
+        return self
 
 
 AnyModel = ModelSpec | TimmModel

@@ -5,6 +5,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from t2tbuild.errors import InputError
+from t2tbuild.spec.catalog import MAX_NAME
 
 FOLDER = {"config.json", "model.safetensors"}  # what an exported folder holds
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -28,6 +29,8 @@ class Format(StrEnum):
 
         A folder is written into only if it is empty or holds nothing but an earlier export.
         """
+        if len(out.name.encode()) > MAX_NAME:
+            raise InputError(f"--out {out.name[:40]}...: the name is too long")
         if not out.name.endswith(self.suffix):
             raise InputError(f"--out {out}: must end in {self.suffix} for --format {self}")
         if self is not Format.TIMM and out.is_dir():

@@ -99,6 +99,11 @@ def _require_fit(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], pa
         "missing": [key for key in expected if key not in state],
         "unexpected": [key for key in state if key not in expected],
         "mis-shaped": [key for key in expected if key in state and state[key].shape != expected[key].shape],
+        "not numbers of that kind": [
+            key
+            for key in expected
+            if key in state and state[key].is_floating_point() != expected[key].is_floating_point()
+        ],
     }
     wrong = [key for keys in lists.values() for key in keys]
     if not wrong:

@@ -127,6 +127,9 @@ def _tensors(loaded: Any, file: Path) -> dict[str, Tensor]:
         raise InputError(
             f"{file}: not a state dict: it holds the keys {keys}; expected one of {', '.join(NESTED)}, or tensors"
         )
+    strange = [key for key, value in state.items() if value.layout != torch.strided or value.is_quantized]
+    if strange:
+        raise InputError(f"{file}: {strange[0]} is sparse or quantized; only dense tensors can be loaded")
     while wrapped := [prefix for prefix in PREFIXES if all(key.startswith(prefix) for key in state)]:
         state = {key.removeprefix(wrapped[0]): value for key, value in state.items()}
     return state

@@ -51,6 +51,8 @@ MISTAKES = [
         "t2t_vit_7 cannot be trained on digits at 64 pixels: image_size 64 x 64 leaves no token at stage 0",
     ),
     (["compare"], "nothing to compare; name specs, or a table of the paper: t2tbuild compare --table 1"),
+    (["compare", "t2t_vit_7", "--json", "--format", "csv"], "--json and --format csv ask for two outputs"),
+    (["summarize", "resnet50", "model.args={img_size: 32}"], "args cannot hold img_size (write model.image_size)"),
     (["compare", "t2t_vit_41"], "no such shipped name"),
     (["export", "t2t_vit_7", "--format", "onnx", "--out", "model.pt"], "--out model.pt: must end in .onnx"),
     (["export", "t2t_vit_7", "--weights", "nowhere.pth", "--out", "m.safetensors"], "nowhere.pth: no such file"),
@@ -174,7 +176,7 @@ def test_compare_answers_without_torch_where_no_model_is_timms() -> None:
     done = t2tbuild("compare", "t2t_vit_14", "specs/t2t_vit_dense.yaml", "--sort", "macs", "--pareto", "--json")
     rows = json.loads(done.stdout)
     assert [row["model"] for row in rows] == ["t2t_vit_14", "t2t_vit_dense"]
-    assert rows[0]["pareto"]
+    assert rows[0]["front"]
     assert rows[0]["macs"] == 4_800_254_784
     assert rows[1]["macs_off_percent"] == -3.71
 
@@ -184,18 +186,30 @@ def test_compare_counts_models_of_timm_and_names_what_is_lacking() -> None:
     assert done.returncode == 0
     assert "counting wide_resnet18" in done.stderr
     assert "wide_resnet18,,6,25875816," in done.stdout
-    shown = t2tbuild("compare", "--table", "6").stdout
-    assert "not here: ResNet50-Ghost" in shown
-    assert len([line for line in shown.splitlines() if line.startswith("\u2502")]) == 18
+    assert "resnet50_ghost,,6,,19900000,,,3200000000,,76.2" in done.stdout
+    assert len(done.stdout.splitlines()) == 1 + 19
 
 
 def test_export_writes_what_was_trained(tmp_path: Path) -> None:
     tiny = ["train.epochs=1", "train.data.image_size=16", "model.backbone.depth=1", "train.batch_size=512"]
     assert t2tbuild("train", "t2t_vit_7", *tiny, "--out", "run", cwd=tmp_path).returncode == 0
     done = t2tbuild("export", "run/spec.yaml", "--weights", "run", "--out", "out/m.safetensors", cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, "weights of run\n")
+    own = t2tbuild(
+        "export",
+        "run/spec.yaml",
+        "--weights",
+        "local-dir:run/checkpoints/epoch-000001",
+        "--out",
+        "o.safetensors",
+        cwd=tmp_path,
+    )
+    assert own.returncode == 0, own.stderr
+    unnamed = t2tbuild("export", "run/spec.yaml", "--out", "u.safetensors", cwd=tmp_path)
+    assert (unnamed.returncode, unnamed.stderr) == (0, "weights of run\n")
+    assert (tmp_path / "u.safetensors").read_bytes() == (tmp_path / "o.safetensors").read_bytes()
     assert done.stdout.startswith("t2t_vit_7: written to out/m.safetensors as safetensors; loaded again, its logits on")
-    fresh = t2tbuild("export", "run/spec.yaml", "--out", "fresh.safetensors", cwd=tmp_path)
+    fresh = t2tbuild("export", "t2t_vit_7", "model.image_size=32", "--out", "fresh.safetensors", cwd=tmp_path)
     assert "which have learned nothing" in fresh.stderr
     wrong = t2tbuild("export", "t2t_vit_7", "--weights", "run", "--out", "wrong.safetensors", cwd=tmp_path)
     assert wrong.returncode == 2
