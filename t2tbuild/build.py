@@ -8,7 +8,7 @@ from typing import Any, assert_never, overload
 import torch
 from torch import nn
 
-from t2tbuild.errors import InputError
+from t2tbuild.errors import FieldError
 from t2tbuild.modules.attention import Attention
 from t2tbuild.modules.block import Block
 from t2tbuild.modules.dense import DenseBlock, Transition
@@ -48,7 +48,7 @@ def build_model(model: AnyModel) -> nn.Module:
         >>> model(torch.zeros(2, 3, 64, 64)).shape
         torch.Size([2, 1000])
 
-    A `kind: timm` spec gives timm's own module. Raises InputError when timm has no such model, or it takes no such
+    A `kind: timm` spec gives timm's own module. Raises FieldError when timm has no such model, or it takes no such
     argument or image.
     """
     match model:
@@ -164,7 +164,7 @@ def _build_timm(model: TimmModel) -> nn.Module:
     if not timm.is_model(model.name):
         near = difflib.get_close_matches(model.name, timm.list_models(), n=3)
         known = f"did you mean {' or '.join(near)}?" if near else "timm.list_models() lists them"
-        raise InputError(f"timm {timm.__version__} has no model {model.name!r}; {known}")
+        raise FieldError(("model", "name"), "timm-model", f"timm {timm.__version__} has no model {model.name!r}", known)
     args: dict[str, Any] = dict(model.args)
     if timm.models.get_pretrained_cfg_value(model.name, "fixed_input_size"):
         args["img_size"] = tuple(model.image)
@@ -172,5 +172,6 @@ def _build_timm(model: TimmModel) -> nn.Module:
         built = timm.create_model(model.name, num_classes=model.num_classes, in_chans=model.in_chans, **args)
     except Exception as error:  # timm checks its arguments by using them
         told = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise InputError(f"timm cannot build {model.name} with {args}: {told}") from None
+        said = f"timm cannot build {model.name} with {args}: {told}"
+        raise FieldError(("model", "args"), "timm-args", said, "see timm.create_model") from None
     return built

@@ -6,28 +6,43 @@ is then saved.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-SHOWN = 20  # errors of a file that are printed; `diagnostics` has all
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """One mistake in one place of the input.
+    """One mistake, or one thing that is likely a slip, in one place of the input.
 
     `line` and `column` count from 1; both are 0 where the input has no lines (a command-line override, a whole file).
-    `path` is the dotted field, `hint` says what to write instead.
+    `path` is the dotted field, `rule` the rule's name for machines, `hint` says what to write instead. `text` is the
+    line that is meant, and `length` how many of its characters from `column` on.
     """
 
     file: str
     line: int
     column: int
     path: str
+    rule: str
     message: str
     hint: str = ""
+    severity: Literal["error", "warning"] = "error"
+    text: str = ""
+    length: int = 1
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
-        return f"{place}: {self.message}" + (f" ({self.hint})" if self.hint else "")
+        return f"{place}: {self.severity}: {self.message}" + (f" ({self.hint})" if self.hint else "")
+
+
+def tally(diagnostics: Sequence[Diagnostic]) -> str:
+    """How many there are of each kind, and in what: 2 errors in mine.yaml."""
+    counts = []
+    for severity in ("error", "warning"):
+        number = sum(diagnostic.severity == severity for diagnostic in diagnostics)
+        if number:
+            counts.append(f"{number} {severity}{'s' * (number > 1)}")
+    files = list(dict.fromkeys(diagnostic.file for diagnostic in diagnostics))
+    return f"{' and '.join(counts)} in {files[0] if len(files) == 1 else f'{len(files)} files'}"
 
 
 class T2TBuildError(Exception):
@@ -47,10 +62,18 @@ class SpecError(InputError):
 
     def __init__(self, diagnostics: Sequence[Diagnostic]) -> None:
         self.diagnostics = tuple(diagnostics)
-        lines = [str(diagnostic) for diagnostic in self.diagnostics]
-        if len(lines) > 1:
-            lines = [*lines[:SHOWN], f"{len(lines)} errors"]
-        super().__init__("\n".join(lines))
+        super().__init__("\n".join([*map(str, self.diagnostics), tally(self.diagnostics)]))
+
+
+class FieldError(InputError):
+    """A field of a spec is wrong for what is wanted of it, which only that other part of the house can know.
+
+    `path` is the field seen from the spec's root. Who has read the spec from a file tells the place as well.
+    """
+
+    def __init__(self, path: tuple[str | int, ...], rule: str, message: str, hint: str = "") -> None:
+        self.path, self.rule, self.message, self.hint = path, rule, message, hint
+        super().__init__(f"{'.'.join(map(str, path))}: {message}" + (f" ({hint})" if hint else ""))
 
 
 class CostError(T2TBuildError):

@@ -7,12 +7,18 @@ from typing import Never
 
 import typer
 
+from t2tbuild.cli.catalog import ls, show
 from t2tbuild.cli.compare import compare
+from t2tbuild.cli.console import json_wanted, print_json, stderr
+from t2tbuild.cli.copy import cp
 from t2tbuild.cli.export import export
+from t2tbuild.cli.init import init
+from t2tbuild.cli.schema import schema
 from t2tbuild.cli.search import search
 from t2tbuild.cli.summarize import summarize
 from t2tbuild.cli.train import train
-from t2tbuild.errors import T2TBuildError, Terminated
+from t2tbuild.cli.validate import validate
+from t2tbuild.errors import InputError, SpecError, T2TBuildError, Terminated
 
 app = typer.Typer(
     name="t2tbuild",
@@ -24,11 +30,8 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help takes a third of the time
     add_completion=True,
 )
-app.command()(summarize)
-app.command()(compare)
-app.command()(train)
-app.command()(search)
-app.command()(export)
+for command in (summarize, compare, train, search, export, validate, ls, show, cp, init, schema):
+    app.command()(command)
 
 
 def _version(wanted: bool) -> None:
@@ -53,6 +56,9 @@ def main() -> Never:
     signal.signal(signal.SIGTERM, _terminate)
     try:
         app()
+    except InputError as error:
+        _tell(error)
+        sys.exit(error.exit_code)
     except T2TBuildError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
@@ -60,6 +66,18 @@ def main() -> Never:
         cause = getattr(end.__context__, "__cause__", None)
         sys.exit(cause.exit_code if isinstance(cause, Terminated) else end.code)
     sys.exit(0)
+
+
+def _tell(error: InputError) -> None:
+    """Show what was wrong with the input: on stdout as JSON where that was asked for, else on stderr."""
+    from t2tbuild.cli.diagnostics import as_records, diagnostics_of, print_diagnostics
+
+    if json_wanted():
+        print_json(as_records(diagnostics_of(error)))
+    elif isinstance(error, SpecError):
+        print_diagnostics(stderr(), error.diagnostics)
+    else:
+        print(f"error: {error}", file=sys.stderr)
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from t2tbuild.cli.console import print_json, stderr, stdout
+from t2tbuild.cli.options import Json, complete_name
+from t2tbuild.cli.spec import grouped
 from t2tbuild.errors import InputError
 
 if TYPE_CHECKING:
@@ -51,7 +53,12 @@ class Sort(StrEnum):
 
 def compare(
     specs: Annotated[
-        list[str] | None, typer.Argument(metavar="SPEC...", help="Shipped names such as t2t_vit_14, or paths.")
+        list[str] | None,
+        typer.Argument(
+            metavar="SPEC...",
+            help="Shipped names such as t2t_vit_14, or paths, each with its KEY=VALUE.",
+            autocompletion=complete_name,
+        ),
     ] = None,
     table: Annotated[int | None, typer.Option(min=1, max=7, help="All models of this table of the paper.")] = None,
     sort: Annotated[Sort, typer.Option(help="Order of the rows; paper: as the table or the command names them.")] = (
@@ -61,7 +68,7 @@ def compare(
     output: Annotated[
         Output | None, typer.Option("--format", help="A table for people (the default), Markdown or CSV.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Compare models' parameters and MACs with what the paper prints, row by row.
 
@@ -78,7 +85,7 @@ def compare(
 
     shipped = catalog.names("specs")
     triples = comparison.rows_of_table({name: load_spec(name) for name in shipped}, table) if table else []
-    for text, spec in [(text, load_spec(text)) for text in specs or ()]:
+    for text, spec in [(text, load_spec(text, overrides)) for text, overrides in grouped(specs or ())]:
         name = text if text in shipped else spec.model.name
         taken = name in {other for other, _, _ in triples}
         triples.append((text if taken else name, spec, spec.paper[0] if spec.paper else PaperRow()))

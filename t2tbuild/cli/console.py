@@ -11,6 +11,19 @@ if TYPE_CHECKING:
 
 PLAIN_WIDTH = 110  # columns where no terminal says otherwise
 
+_wanted = {"json": False}
+
+
+def want_json(wanted: bool) -> bool:
+    """Remember that this process was asked for JSON, so that mistakes come as JSON too."""
+    _wanted["json"] = wanted
+    return wanted
+
+
+def json_wanted() -> bool:
+    """Whether this process was asked for JSON."""
+    return _wanted["json"]
+
 
 def stdout() -> Console:
     """The console for results."""
@@ -28,7 +41,7 @@ def stderr() -> Console:
 
 
 def print_json(data: Any) -> None:
-    """One JSON object on stdout."""
+    """One JSON value on stdout."""
     sys.stdout.write(json.dumps(data, indent=2) + "\n")
 
 

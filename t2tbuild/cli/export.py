@@ -6,16 +6,16 @@ from typing import Annotated
 import typer
 
 from t2tbuild.cli.console import stderr, stdout
+from t2tbuild.cli.options import Overrides, SpecArgument
+from t2tbuild.cli.spec import open_spec
 from t2tbuild.errors import InputError
 from t2tbuild.weights.formats import Format
 
 
 def export(
-    spec: Annotated[str, typer.Argument(metavar="SPEC", help="A shipped name such as t2t_vit_14, or a path.")],
+    spec: SpecArgument,
     out: Annotated[Path, typer.Option(help="The file to write; for timm, the folder.")],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Fields to change, e.g. model.image_size=384.")
-    ] = None,
+    overrides: Overrides = None,
     weights: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="A checkpoint, safetensors, a run; else the run's or the spec's own."),
@@ -26,11 +26,11 @@ def export(
 
     Example: t2tbuild export t2t_vit_14 --weights 81.5_T2T_ViT_14.pth.tar --format onnx --out t2t_vit_14.onnx
     """
-    from t2tbuild.spec import load_spec
     from t2tbuild.spec.weights import LOCAL_DIR, Weights
 
     kind.require(out)
-    loaded = load_spec(spec, overrides or ())
+    document = open_spec(spec, overrides)
+    loaded = document.spec
     source = loaded.weights
     if weights is not None:
         source = Weights(file=weights)
@@ -46,7 +46,8 @@ def export(
     from t2tbuild.weights.load import load_named
 
     torch.manual_seed(0)
-    model = build_model(loaded.model)
+    with document.placing():
+        model = build_model(loaded.model)
     if source is None:
         stderr().print("no weights given: exporting fresh ones of seed 0, which have learned nothing", soft_wrap=True)
     else:

@@ -13,6 +13,8 @@ import typer
 
 from t2tbuild.cli.console import minutes, print_json, stderr, stdout
 from t2tbuild.cli.folder import require_folder
+from t2tbuild.cli.options import Json, complete_name
+from t2tbuild.cli.spec import open_search_spec, warn
 from t2tbuild.errors import InputError
 from t2tbuild.spec.units import parse_count, parse_seconds, short_count
 
@@ -26,8 +28,12 @@ if TYPE_CHECKING:
 
 def search(
     spec: Annotated[
-        str, typer.Argument(metavar="SPEC", help="A shipped name or a path of a search spec.")
+        str,
+        typer.Argument(metavar="SPEC", help="A shipped name or a path of a search spec.", autocompletion=complete_name),
     ] = "deep_narrow",
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Fields to change, e.g. search.trials=8.")
+    ] = None,
     budget_macs: Annotated[
         str | None, typer.Option(metavar="COUNT", help="Most multiply-adds of a candidate: 5G, 4.8G, 500M, 5e9.")
     ] = None,
@@ -36,7 +42,7 @@ def search(
     timeout: Annotated[str | None, typer.Option(metavar="TIME", help="Stop after this long: 5m, 90s, 2h.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of candidates, weights and order of samples.")] = None,
     out: Annotated[Path | None, typer.Option(help="The run directory; a study in it is continued.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Search for the best model within a budget; no candidate over it is ever trained.
 
@@ -45,15 +51,16 @@ def search(
     Example: t2tbuild search --budget-macs 5G --timeout 5m --out runs/five-giga
     """
     require_folder(out)
-    overrides = _overrides(budget_macs, budget_params, trials, timeout, seed)
-
-    from t2tbuild.spec import load_search_spec
-
-    loaded = load_search_spec(spec, overrides)
+    options = _overrides(budget_macs, budget_params, trials, timeout, seed)
+    if "=" in spec and not Path(spec).exists():
+        spec, overrides = "deep_narrow", [spec, *(overrides or ())]
+    document = open_search_spec(spec, [*(overrides or ()), *options])
+    loaded = document.spec
 
     from t2tbuild.search.plan import plan
 
-    plan(loaded)  # its errors come before torch
+    with document.placing():  # its errors come before torch
+        warn([document.warning(found) for found in plan(loaded).warnings])
 
     from t2tbuild.report.pareto import plot_pareto
     from t2tbuild.search.run import search as search_spec

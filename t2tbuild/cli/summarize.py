@@ -1,31 +1,23 @@
 """t2tbuild summarize: what a model is made of and what it costs."""
 
-from typing import Annotated
-
-import typer
-
 from t2tbuild.cli.console import print_json, stdout
+from t2tbuild.cli.options import Json, Overrides, SpecArgument
+from t2tbuild.cli.spec import open_spec
 
 
-def summarize(
-    spec: Annotated[str, typer.Argument(metavar="SPEC", help="A shipped name such as t2t_vit_14, or a path.")],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Fields to change, e.g. model.image_size=384.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-) -> None:
+def summarize(spec: SpecArgument, overrides: Overrides = None, as_json: Json = False) -> None:
     """Show a model's parts with their tokens, parameters and MACs, counted by fvcore, beside the paper's figures.
 
     Example: t2tbuild summarize specs/t2t_vit_14.yaml
     """
-    from t2tbuild.spec import load_spec
-
-    loaded = load_spec(spec, overrides or ())
+    document = open_spec(spec, overrides)
+    loaded = document.spec
 
     from t2tbuild.cost import CONVENTION
     from t2tbuild.cost.counter import count_model
 
-    cost = count_model(loaded.model)
+    with document.placing():
+        cost = count_model(loaded.model)
     if not as_json:
         from t2tbuild.report.cost_table import cost_table
 

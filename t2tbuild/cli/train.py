@@ -11,6 +11,8 @@ import typer
 
 from t2tbuild.cli.console import minutes, print_json, stderr, stdout
 from t2tbuild.cli.folder import require_folder
+from t2tbuild.cli.options import Json, Overrides, SpecArgument
+from t2tbuild.cli.spec import open_spec
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,25 +22,23 @@ if TYPE_CHECKING:
 
 
 def train(
-    spec: Annotated[str, typer.Argument(metavar="SPEC", help="A shipped name such as t2t_vit_7, or a path.")],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Fields to change, e.g. train.epochs=5.")
-    ] = None,
+    spec: SpecArgument,
+    overrides: Overrides = None,
     out: Annotated[Path | None, typer.Option(help="The run directory; one that stopped early is continued.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Train a spec's model; without data named, on scikit-learn's handwritten digits at 64 pixels.
 
     Example: t2tbuild train specs/t2t_vit_7.yaml train.epochs=5 --out runs/first
     """
-    from t2tbuild.spec import load_spec
-
     require_folder(out)
-    loaded = load_spec(spec, overrides or ())
+    document = open_spec(spec, overrides)
+    loaded = document.spec
 
     from t2tbuild.train.resolve import resolve
 
-    resolve(loaded)  # its errors come before torch
+    with document.placing():
+        resolve(loaded)  # its errors come before torch
 
     from t2tbuild.report.curves import plot_curves
     from t2tbuild.train.run import train as train_spec
@@ -46,7 +46,7 @@ def train(
 
     run = out or default_folder(loaded.model.name)
     try:
-        with _Progress(stderr()) as progress:
+        with document.placing(), _Progress(stderr()) as progress:
             result = train_spec(loaded, run, listener=progress.hear)
     except KeyboardInterrupt:
         command = shlex.join(["t2tbuild", "train", spec, *(overrides or ()), "--out", str(run)])

@@ -4,7 +4,7 @@ from bisect import bisect_right
 from collections.abc import Mapping
 
 from t2tbuild.cost import Cost, predict_cost
-from t2tbuild.errors import InputError
+from t2tbuild.errors import FieldError
 from t2tbuild.search.space import Space
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.search import Budget, Value
@@ -32,29 +32,43 @@ def deepest(space: Space, assignment: Mapping[str, Value], budget: Budget) -> in
     return depths[fitting - 1] if fitting else None
 
 
-def require_feasible(space: Space, budget: Budget) -> None:
-    """Raises InputError when no member of the space lies within the budget; names the smallest member's cost.
+def require_feasible(space: Space, budget: Budget) -> list[ModelSpec]:
+    """The members within the budget, each at its shallowest where the depth is solved.
 
-    A space of more than ENUMERATED members passes unseen: each of its candidates is looked at when it is drawn.
+    Raises FieldError when there is none; it names the smallest member's cost. A space of more than ENUMERATED members
+    passes unseen, with none given back: each of its candidates is looked at when it is drawn.
     """
     if space.size > ENUMERATED:
-        return
-    costs = [predict_cost(model) for model in space.members()]
+        return []
+    members = list(space.members())
+    costs = [predict_cost(model) for model in members]
     if not costs:
-        raise InputError(f"search.space: no member is a valid model; the base is {space.base.name}")
-    if any(_within(cost, budget) for cost in costs):
-        return
+        told = f"no member is a valid model; the base is {space.base.name}"
+        raise FieldError(("search", "space"), "space", told, "t2tbuild validate the base with a member's values")
+    fitting = [model for model, cost in zip(members, costs, strict=True) if _within(cost, budget)]
+    if not fitting:
+        raise _none_fits(costs, budget)
+    return fitting
+
+
+def _none_fits(costs: list[Cost], budget: Budget) -> FieldError:
+    """What is said when every member is over the budget."""
     for measure, limit in (("macs", budget.macs), ("params", budget.params)):
         smallest = min(getattr(cost, measure) for cost in costs)
         if limit is not None and smallest > limit:
-            raise InputError(
-                f"budget: no candidate has {short_count(limit)} {measure} or fewer; the smallest of the space has "
-                f"{smallest:,}; raise the budget to at least {_rounded_up(smallest)} or widen search.space"
+            return FieldError(
+                ("search", "budget", measure),
+                "budget",
+                f"no candidate has {short_count(limit)} {measure} or fewer; the smallest of the space has {smallest:,}",
+                f"write at least {_rounded_up(smallest)}, or widen search.space",
             )
     macs, params = min(costs, key=lambda cost: cost.macs), min(costs, key=lambda cost: cost.params)
-    raise InputError(
-        f"budget: no candidate keeps both limits; that with the fewest MACs has {macs.macs:,} and {macs.params:,} "
-        f"parameters, that with the fewest parameters has {params.macs:,} and {params.params:,}"
+    return FieldError(
+        ("search", "budget"),
+        "budget",
+        f"no candidate keeps both limits; that with the fewest MACs has {macs.macs:,} and {macs.params:,} parameters, "
+        f"that with the fewest parameters has {params.macs:,} and {params.params:,}",
+        "raise one of them, or widen search.space",
     )
 
 

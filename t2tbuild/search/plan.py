@@ -2,35 +2,82 @@
 
 from dataclasses import dataclass
 
-from t2tbuild.errors import InputError
-from t2tbuild.search.budget import require_feasible
+from pydantic import ValidationError
+
+from t2tbuild.errors import Diagnostic, FieldError
+from t2tbuild.search.budget import fits, require_feasible
 from t2tbuild.search.proxy import stand_in
 from t2tbuild.search.space import Space
+from t2tbuild.spec.explain import explain
 from t2tbuild.spec.load import load_spec
 from t2tbuild.spec.model import ModelSpec
+from t2tbuild.spec.partial import Found
+from t2tbuild.spec.revise import revise
+from t2tbuild.spec.search import Budget, Choices, Fill, Value
 from t2tbuild.spec.tree import SearchSpec
+from t2tbuild.spec.yaml_source import Source
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The base and the space around it."""
+    """The base, the space around it, and what is likely a slip in them."""
 
     base: ModelSpec
     space: Space
+    warnings: tuple[Found, ...] = ()
 
 
 def plan(spec: SearchSpec) -> Plan:
     """Load the base and lay out the space.
 
-    Raises InputError when the base cannot be loaded or trained by the proxy, when the space names a field that the base
-    has not, and when no member of the space lies within the budget.
+    Raises SpecError or FieldError when the base cannot be loaded or trained by the proxy, when the space names a field
+    that the base has not, and when no member of the space lies within the budget.
     """
     base = load_spec(spec.search.base).model
     if not isinstance(base, ModelSpec):
-        raise InputError(
-            f"search.base: {base.name} is a model of timm, which has no fields to search; name one of ours"
-        )
+        told = f"{base.name} is a model of timm, which has no fields to search"
+        raise FieldError(("search", "base"), "base", told, "name one of ours")
     space = Space(spec.search, base)
-    require_feasible(space, spec.search.budget)
+    _refuse_wrong_values(spec, space)
+    fitting = require_feasible(space, spec.search.budget)
     stand_in(base, spec.search.proxy, "cpu")
-    return Plan(base, space)
+    return Plan(base, space, _alone(fitting, space, spec.search.budget))
+
+
+def _refuse_wrong_values(spec: SearchSpec, space: Space) -> None:
+    """Raises FieldError for a value that its field can never have; those that only do not go together are not drawn."""
+    for path, dimension in spec.search.space.items():
+        if isinstance(dimension, Fill):
+            continue
+        ends = dimension.values if isinstance(dimension, Choices) else (dimension.low, dimension.high)
+        for index, value in enumerate(ends):
+            for field in space.fields(path):
+                wrong = _wrong_value(space, field, value)
+                if wrong:
+                    item = ("choices", index) if isinstance(dimension, Choices) else (("low", "high")[index],)
+                    raise FieldError(("search", "space", path, *item), wrong.rule, wrong.message, wrong.hint)
+
+
+def _wrong_value(space: Space, field: str, value: Value) -> Diagnostic | None:
+    """What is wrong with a value of a field whatever the other fields are; None where nothing is."""
+    data = space.data({field: value})
+    try:
+        ModelSpec.model_validate(data)
+    except ValidationError as error:
+        if all(one["type"] == "rule" for one in error.errors()):
+            return None
+        return next(iter(explain(error, Source("", data), ModelSpec)))
+    return None
+
+
+def _alone(fitting: list[ModelSpec], space: Space, budget: Budget) -> tuple[Found, ...]:
+    """A warning where the budget leaves nothing to search: a single candidate lies within it."""
+    if len(fitting) != 1:
+        return ()
+    backbone = fitting[0].backbone
+    if space.fill and space.fill.low < space.fill.high:
+        deeper = revise(fitting[0], {"backbone": backbone.model_dump() | {"depth": backbone.depth + 1}}, "deepened")
+        if fits(deeper, budget):
+            return ()
+    told = f"one candidate alone lies within the budget: depth {backbone.depth}, embed_dim {backbone.embed_dim}"
+    return (Found(("search", "budget"), "one-candidate", told, "raise the budget or widen search.space"),)

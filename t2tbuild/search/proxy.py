@@ -23,7 +23,7 @@ def stand_in(model: ModelSpec, proxy: Proxy, device: str) -> ModelSpec:
     growth_rate and of every token_dim; depth, heads, MLP ratios and stages are kept. embed_dim is rounded so that the
     heads divide it; a dense block whose width they do not divide has the next smaller number of heads that does.
 
-    Raises InputError when the proxy's images are too small for the model's tokenizer.
+    Raises FieldError when the proxy's images are too small for the model's tokenizer.
     """
     size = proxy.data.image_size
     changes: dict[str, Any] = {"image_size": size, "num_classes": proxy.data.num_classes}
@@ -33,7 +33,8 @@ def stand_in(model: ModelSpec, proxy: Proxy, device: str) -> ModelSpec:
             if "token_dim" in stage:
                 stage["token_dim"] = max(1, stage["token_dim"] // QUARTER)
         changes["backbone"] = _quarter(model.backbone)
-    return revise(model, changes, f"trained at the proxy's {size} pixels")
+    blame = ("search", "proxy", "data", "image_size"), "write a larger search.proxy.data.image_size"
+    return revise(model, changes, f"trained at the proxy's {size} pixels", blame)
 
 
 def _quarter(backbone: Backbone) -> dict[str, Any]:

@@ -1,12 +1,14 @@
 """What is known of a candidate, in the study and in candidates.csv."""
 
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from t2tbuild.files import write_whole
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.search import Value
 from t2tbuild.spec.tokenizer import Stage
@@ -112,25 +114,24 @@ def write_csv(records: Sequence[Record], path: Path, *, trained_as: str) -> None
     """One row a candidate. params and macs are fvcore's count of the candidate at its full size."""
     names = ["candidate", "state", "params", "macs", "rung_steps", "accuracy", "loss", "train_seconds"]
     shape = ["depth", "embed_dim", "num_heads", "mlp_ratio", "token_dims", "attentions", "trained_as", "reason"]
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, [*names, *shape])
-        writer.writeheader()
-        for record in records:
-            row: dict[str, Value | None] = {
-                "candidate": record.number,
-                "state": str(record.state),
-                "params": record.params,
-                "macs": record.macs,
-                "rung_steps": record.steps,
-                "accuracy": None if record.accuracy is None else round(record.accuracy, 6),
-                "loss": round(record.rungs[-1].loss, 6) if record.rungs else None,
-                "train_seconds": round(record.seconds, 2),
-                "trained_as": trained_as if record.rungs else "",
-                "reason": record.reason,
-            }
-            writer.writerow(row | (shape_of(record.model) if record.model else {}))
-    temporary.replace(path)
+    table = io.StringIO(newline="")
+    writer = csv.DictWriter(table, [*names, *shape])
+    writer.writeheader()
+    for record in records:
+        row: dict[str, Value | None] = {
+            "candidate": record.number,
+            "state": str(record.state),
+            "params": record.params,
+            "macs": record.macs,
+            "rung_steps": record.steps,
+            "accuracy": None if record.accuracy is None else round(record.accuracy, 6),
+            "loss": round(record.rungs[-1].loss, 6) if record.rungs else None,
+            "train_seconds": round(record.seconds, 2),
+            "trained_as": trained_as if record.rungs else "",
+            "reason": record.reason,
+        }
+        writer.writerow(row | (shape_of(record.model) if record.model else {}))
+    write_whole(path, table.getvalue())
 
 
 def shape_of(model: ModelSpec) -> dict[str, Value | None]:

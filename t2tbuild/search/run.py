@@ -14,10 +14,10 @@ from t2tbuild.search.proxy import describe, settle
 from t2tbuild.search.record import BASE, Record, State, best_of, write_csv
 from t2tbuild.search.storage import open_study, read_records
 from t2tbuild.search.study import Explorer, Listener, Outcome
-from t2tbuild.spec.load import write_spec
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.search import Budget
 from t2tbuild.spec.tree import SearchSpec, Spec
+from t2tbuild.spec.write import write_spec
 from t2tbuild.train.data import load_data
 from t2tbuild.train.loop import pick_device
 from t2tbuild.train.run_directory import default_folder, open_run

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
-from t2tbuild.errors import InputError
+from t2tbuild.errors import FieldError
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.search import Choices, Fill, Range, Search, Value
 
@@ -31,7 +31,7 @@ class Space:
         self.dimensions: dict[str, Choices | Range] = {}
         self._data: dict[str, Any] = _plain(base)
         for path, dimension in search.space.items():
-            for field in self._fields(path):
+            for field in self.fields(path):
                 if isinstance(dimension, Fill):
                     self.fill = dimension
                 else:
@@ -77,12 +77,17 @@ class Space:
 
     def model(self, assignment: Mapping[str, Value], depth: int | None = None, name: str = "candidate") -> ModelSpec:
         """The candidate of an assignment. Raises pydantic's ValidationError when its fields do not go together."""
-        data = _copy(self._data) | {"name": name}
-        for path, value in assignment.items():
-            _set(data, path, value)
+        data = self.data(assignment) | {"name": name}
         if depth is not None:
             _set(data, DEPTH, depth)
         return ModelSpec.model_validate(data)
+
+    def data(self, assignment: Mapping[str, Value]) -> dict[str, Any]:
+        """The fields of the candidate of an assignment, whether they go together or not."""
+        data: dict[str, Any] = _copy(self._data)
+        for path, value in assignment.items():
+            _set(data, path, value)
+        return data
 
     def members(self) -> Iterator[ModelSpec]:
         """Every valid member, each at its shallowest where the depth is solved from the budget."""
@@ -93,14 +98,15 @@ class Space:
             except ValidationError:
                 continue
 
-    def _fields(self, path: str) -> list[str]:
+    def fields(self, path: str) -> list[str]:
         """The fields that a path means: `*` is every stage whose field is set, or every one where none is."""
         leaves = dict(_leaves(self._data))
         found = [field for field in leaves if _matches(field, path)]
         if not found:
             near = difflib.get_close_matches(path, list(leaves), n=3)
-            hint = f"; did you mean {' or '.join(near)}?" if near else ""
-            raise InputError(f"search.space: the base {self.base.name} has no field {path!r}{hint}")
+            hint = f"did you mean {' or '.join(near)}?" if near else "t2tbuild show of the base lists its fields"
+            told = f"the base {self.base.name} has no field {path!r}"
+            raise FieldError(("search", "space", path), "space", told, hint)
         return [field for field in found if leaves[field] is not None] or found
 
 

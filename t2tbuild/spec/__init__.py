@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING
 from t2tbuild._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from t2tbuild.spec.load import load_search_spec, load_spec, write_spec
+    from t2tbuild.spec.load import load_search_spec, load_spec
     from t2tbuild.spec.model import ModelSpec
     from t2tbuild.spec.search import Budget
     from t2tbuild.spec.train import TrainSpec
     from t2tbuild.spec.tree import PaperRow, SearchSpec, Spec
+    from t2tbuild.spec.write import write_spec
 
 __all__ = [
     "Budget",
@@ -34,6 +35,6 @@ __getattr__ = lazy_names(
         "TrainSpec": "t2tbuild.spec.train",
         "load_search_spec": "t2tbuild.spec.load",
         "load_spec": "t2tbuild.spec.load",
-        "write_spec": "t2tbuild.spec.load",
+        "write_spec": "t2tbuild.spec.write",
     },
 )

@@ -2,11 +2,12 @@
 
 import math
 from abc import ABC, abstractmethod
-from typing import Annotated, Literal, Self, TypeVar
+from collections.abc import Iterator
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from t2tbuild.spec.base import Listed, Node, default_kind, rule
+from t2tbuild.spec.base import KIND_WRITTEN, Broken, Listed, Node, advice, default_kind, rule, unit
 
 T = TypeVar("T", int, int | float)
 
@@ -14,7 +15,7 @@ T = TypeVar("T", int, int | float)
 class SqueezeExcite(Node):
     """Channel attention after each block's attention (SENet, Hu et al. 2018; the paper's T2T-ViT-SE)."""
 
-    reduction: int = Field(default=16, ge=1)
+    reduction: int = Field(default=16, ge=1, le=65536, examples=[16])
     """Width of the block over the width of the bottleneck."""
 
 
@@ -26,11 +27,10 @@ class Ghost(Node):
     mlp: bool = True
     """Hidden layer of the MLP: as many channels as the block are computed, the others are scaled copies."""
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
+    @rule
+    def _ghost_somewhere(self) -> Iterator[Broken]:
         if not (self.attention or self.mlp):
-            raise rule("", "ghost is switched off in attention and in mlp", "remove ghost")
-        return self
+            yield Broken("", "ghost is switched off in attention and in mlp", "remove ghost")
 
 
 class BaseBackbone(Node, ABC):
@@ -38,7 +38,7 @@ class BaseBackbone(Node, ABC):
 
     num_heads: Annotated[int | tuple[int, ...] | None, Listed] = Field(default=None, examples=[6])
     """Attention heads of every block, or a list with one number per block. Give this or head_dim."""
-    head_dim: int | None = Field(default=None, ge=1, examples=[64])
+    head_dim: int | None = Field(default=None, ge=1, le=65536, examples=[64], json_schema_extra=unit("channels"))
     """Channels of a head; the number of heads then follows the width. Give this or num_heads."""
     mlp_ratio: Annotated[int | float | tuple[int | float, ...], Listed] = Field(default=4, examples=[3])
     """Hidden width of a block's MLP over the block's width, or a list with one ratio per block."""
@@ -48,9 +48,9 @@ class BaseBackbone(Node, ABC):
     """Position embedding: the fixed sinusoid table of the T2T-ViTs, or a learned one as in ViT."""
     drop_path: int | float = Field(default=0, ge=0, lt=1, examples=[0.1])
     """Stochastic depth in training: the last block's chance of being skipped, rising linearly from 0 at the first."""
-    squeeze_excite: SqueezeExcite | None = None
+    squeeze_excite: SqueezeExcite | None = Field(default=None, examples=[{"reduction": 16}])
     """Squeeze-and-excitation after each attention."""
-    ghost: Ghost | None = None
+    ghost: Ghost | None = Field(default=None, examples=[{}])
     """Ghost operations in attention and MLP."""
 
     @property
@@ -60,60 +60,108 @@ class BaseBackbone(Node, ABC):
 
     @property
     @abstractmethod
+    def every_width(self) -> tuple[int, ...]:
+        """The widths that occur, each once."""
+
+    @property
+    @abstractmethod
+    def blocks_in_all(self) -> int:
+        """Number of transformer blocks."""
+
+    @property
+    @abstractmethod
     def out_dim(self) -> int:
         """Channels of the tokens that the last norm and the head read."""
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
+    @rule
+    def _heads_said_once(self) -> Iterator[Broken]:
         if self.num_heads is not None and self.head_dim is not None:
-            raise rule("head_dim", "num_heads and head_dim say the same thing twice", "keep one of them")
+            yield Broken("head_dim", "num_heads and head_dim say the same thing twice", "keep one of them")
         if self.num_heads is None and self.head_dim is None:
-            raise rule("num_heads", "num_heads is missing", "write num_heads: 6, or head_dim: 64")
-        blocks = len(self.widths)
+            yield Broken("", "num_heads is missing", "write num_heads: 6, or head_dim: 64")
+
+    @rule
+    def _one_per_block(self) -> Iterator[Broken]:
         for field in ("num_heads", "mlp_ratio"):
-            values = getattr(self, field)
+            values, blocks = getattr(self, field), self.blocks_in_all
             if isinstance(values, tuple) and len(values) != blocks:
-                raise rule(field, f"{field} lists {len(values)} values for {blocks} blocks", "one per block")
-        given, value = ("num_heads", self.num_heads) if self.head_dim is None else ("head_dim", self.head_dim)
-        assert value is not None  # one of the two is there
-        wanted = _each(value, blocks)
-        for width, divisor in dict.fromkeys(zip(self.widths, wanted, strict=True)):
+                yield Broken(field, f"{field} lists {len(values)} values for {blocks} blocks", "write one per block")
+
+    @rule
+    def _heads_divide(self) -> Iterator[Broken]:
+        if self.num_heads is not None and self.head_dim is not None:
+            return
+        field = "num_heads" if self.head_dim is None else "head_dim"
+        for index, width, divisor in self._per_width(getattr(self, field)):
             if divisor < 1 or width % divisor:
-                whose = "embed_dim" if self._one_width else f"the width {width} of a block"
-                raise rule(
-                    given,
-                    f"{whose} must be divisible by {given}, got {width} and {divisor}",
-                    f"nearest: {_nearest_divisors(math.gcd(*self.widths), divisor)}",
-                )
-        for width, ratio in dict.fromkeys(zip(self.widths, self.mlp_ratios, strict=True)):
+                whose = "embed_dim" if len(self.every_width) == 1 else f"the width {width} of a block"
+                told = f"{whose} must be divisible by {field}, got {width} and {divisor}"
+                common = width if index is not None else math.gcd(*self.every_width)
+                hint = f"nearest that work: {_nearest_divisors(common, divisor)}"
+                yield Broken(field if index is None else (field, index), told, hint)
+                if index is None:
+                    return
+
+    @rule
+    def _mlp_ratios_in_range(self) -> Iterator[Broken]:
+        for index, width, ratio in self._per_width(self.mlp_ratio):
             if not 0 < ratio <= 64 or int(width * ratio) < 1:
-                raise rule("mlp_ratio", f"mlp_ratio must be above 0 and at most 64, got {ratio}", "write 2, 3 or 4")
-        self._check_options()
-        return self
+                told = f"mlp_ratio must be above 0 and at most 64, got {ratio}"
+                yield Broken("mlp_ratio" if index is None else ("mlp_ratio", index), told, "write 2, 3 or 4")
+                if index is None:
+                    return
 
-    def _check_options(self) -> None:
-        if self.squeeze_excite and self.squeeze_excite.reduction > min(self.widths):
-            raise rule(
-                ("squeeze_excite", "reduction"),
-                f"a width of {min(self.widths)} over a reduction of {self.squeeze_excite.reduction} leaves no channel",
-                f"write at most {min(self.widths)}",
-            )
-        if self.ghost and self.ghost.attention and any(width % 2 for width in self.widths):
-            odd = next(width for width in self.widths if width % 2)
-            raise rule(
-                "ghost",
-                f"ghost attention computes half of the channels, which an odd width has not, got {odd}",
-                "even widths, or ghost: {attention: false}",
-            )
-        if self.ghost and self.ghost.mlp and any(ratio != int(ratio) for ratio in self.mlp_ratios):
-            part = next(ratio for ratio in self.mlp_ratios if ratio != int(ratio))
-            raise rule(
-                "mlp_ratio", f"a ghost MLP needs a whole mlp_ratio, got {part}", "2, 3 or 4, or ghost: {mlp: false}"
-            )
+    @rule
+    def _squeeze_leaves_channels(self) -> Iterator[Broken]:
+        if self.squeeze_excite and self.squeeze_excite.reduction > min(self.every_width):
+            narrow, reduction = min(self.every_width), self.squeeze_excite.reduction
+            told = f"a width of {narrow} over a reduction of {reduction} leaves no channel"
+            yield Broken(("squeeze_excite", "reduction"), told, f"write at most {narrow}")
 
-    @property
-    def _one_width(self) -> bool:
-        return len(set(self.widths)) == 1
+    @rule
+    def _ghost_halves_widths(self) -> Iterator[Broken]:
+        odd = [width for width in self.every_width if width % 2]
+        if self.ghost and self.ghost.attention and odd:
+            told = f"ghost attention computes half of the channels, which an odd width has not, got {odd[0]}"
+            yield Broken("embed_dim", told, "write widths that 2 and the heads divide, or ghost: {attention: false}")
+
+    @rule
+    def _ghost_mlp_ratio_is_whole(self) -> Iterator[Broken]:
+        ratios = self.mlp_ratio if isinstance(self.mlp_ratio, tuple) else (self.mlp_ratio,)
+        for ratio in ratios:
+            if self.ghost and self.ghost.mlp and ratio != int(ratio):
+                told = f"a ghost MLP needs a whole mlp_ratio, got {ratio}"
+                yield Broken("mlp_ratio", told, f"write {max(1, round(ratio))}, or ghost: {{mlp: false}}")
+                return
+
+    @advice
+    def _head_dim(self) -> Iterator[Broken]:
+        field = "num_heads" if self.head_dim is None else "head_dim"
+        for width, heads in sorted(set(zip(self.widths, self.heads, strict=True))):
+            head_dim = width // heads
+            if head_dim < 16:
+                told = f"heads of {head_dim} channels: under 16, attention has little to tell tokens apart by"
+            elif head_dim % 8:
+                told = f"heads of {head_dim} channels: no multiple of 8, which fused attention kernels want"
+            else:
+                continue
+            if len(self.every_width) > 1:
+                yield Broken(field, told, "write widths whose every head has a multiple of 8 channels")
+                return
+            good = [dim for dim in range(16, width + 1, 8) if width % dim == 0]
+            near = min(good, key=lambda dim: abs(dim - max(head_dim, 32)), default=0)
+            write = width // near if near and field == "num_heads" else near
+            yield Broken(field, told, f"write {field}: {write}" if near else "write an embed_dim that 8 divides")
+            return
+
+    def _per_width(self, value: T | tuple[T, ...] | None) -> list[tuple[int | None, int, T]]:
+        """Each value beside the widths it is for, with its index in the list where there is one."""
+        if value is None:
+            return []
+        if not isinstance(value, tuple):
+            return [(None, width, value) for width in self.every_width]
+        widths = self.every_width if len(self.every_width) == 1 else self.widths
+        return [(index, widths[min(index, len(widths) - 1)], one) for index, one in enumerate(value)]
 
     @property
     def heads(self) -> tuple[int, ...]:
@@ -142,9 +190,10 @@ class BaseBackbone(Node, ABC):
 
 class _PlainShape(Node):
     kind: Literal["plain"] = "plain"
-    depth: int = Field(ge=1, le=1000, examples=[14])
+    """Blocks of one width; the kind that is meant where none is written."""
+    depth: int = Field(ge=1, le=1000, examples=[14], json_schema_extra=unit("blocks"))
     """Number of transformer blocks."""
-    embed_dim: int = Field(ge=1, le=65536, examples=[384])
+    embed_dim: int = Field(ge=1, le=65536, examples=[384], json_schema_extra=unit("channels"))
     """Channels of every token."""
 
 
@@ -156,30 +205,40 @@ class PlainBackbone(BaseBackbone, _PlainShape):
         return (self.embed_dim,) * self.depth
 
     @property
+    def every_width(self) -> tuple[int, ...]:
+        return (self.embed_dim,)
+
+    @property
+    def blocks_in_all(self) -> int:
+        return self.depth
+
+    @property
     def out_dim(self) -> int:
         return self.embed_dim
 
 
 class _DenseShape(Node):
+    model_config = KIND_WRITTEN
+
     kind: Literal["dense"] = "dense"
+    """Outputs of blocks concatenated to their inputs."""
     blocks: Annotated[tuple[Annotated[int, Field(ge=1, le=1000)], ...], Listed] = Field(
-        min_length=1, max_length=64, examples=[[3, 6, 6, 4]]
+        min_length=1, max_length=64, examples=[[3, 6, 6, 4]], json_schema_extra=unit("blocks")
     )
     """Transformer blocks of each group; a transition between groups halves the width."""
-    growth_rate: int = Field(ge=1, le=65536, examples=[64])
+    growth_rate: int = Field(ge=1, le=65536, examples=[64], json_schema_extra=unit("channels"))
     """Channels that each block adds to its input."""
-    embed_dim: int = Field(ge=1, le=65536, examples=[128])
+    embed_dim: int = Field(ge=1, le=65536, examples=[128], json_schema_extra=unit("channels"))
     """Channels of the tokens that the first block reads."""
 
 
 class DenseBackbone(BaseBackbone, _DenseShape):
     """Outputs of blocks concatenated to their inputs (DenseNet, Huang et al. 2017; the paper's T2T-ViT-Dense)."""
 
-    @model_validator(mode="after")
-    def _check_depth(self) -> Self:
+    @rule
+    def _at_most_a_thousand_blocks(self) -> Iterator[Broken]:
         if self.depth > 1000:
-            raise rule("blocks", f"at most 1000 blocks, got {self.depth}", "write fewer")
-        return self
+            yield Broken("blocks", f"at most 1000 blocks in all, got {self.depth}", "write fewer")
 
     @property
     def depth(self) -> int:
@@ -200,6 +259,14 @@ class DenseBackbone(BaseBackbone, _DenseShape):
         return tuple(width for group in self.groups for width in group)
 
     @property
+    def every_width(self) -> tuple[int, ...]:
+        return tuple(dict.fromkeys(self.widths))
+
+    @property
+    def blocks_in_all(self) -> int:
+        return self.depth
+
+    @property
     def out_dim(self) -> int:
         return self.widths[-1] + self.growth_rate
 
@@ -214,5 +281,5 @@ def _each(value: T | tuple[T, ...], blocks: int) -> tuple[T, ...]:
 
 
 def _nearest_divisors(number: int, wanted: int) -> str:
-    divisors = [d for d in range(1, number + 1) if number % d == 0]
-    return ", ".join(str(d) for d in sorted(sorted(divisors, key=lambda d: abs(d - wanted))[:2]))
+    divisors = [divisor for divisor in range(1, number + 1) if number % divisor == 0]
+    return ", ".join(str(near) for near in sorted(sorted(divisors, key=lambda divisor: abs(divisor - wanted))[:2]))

@@ -1,150 +1,146 @@
-"""The errors of pydantic, told as a person would: place, field, rule, value, what to write instead."""
+"""Errors of pydantic, told as a person would: place, field, rule, value, what to write instead."""
 
-import difflib
-from typing import Any, get_args
+import copy
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
 from t2tbuild.errors import Diagnostic
-from t2tbuild.spec.base import Node
+from t2tbuild.spec import hints
+from t2tbuild.spec.base import VERSIONS, Node
+from t2tbuild.spec.partial import broken_rules, nearest
 from t2tbuild.spec.yaml_source import Keys, Source, dotted
 
+MOST = 100  # mistakes of a file that are told; who has more has not written a spec
+
 # Of several errors at one place, which pydantic gives for the members of a union, the first of these is told.
-_TELLING = ("rule", "finite_number", "units", "missing", "extra_forbidden", "float_type", "int_type", "int_from_float")
+_TELLING = ("finite_number", "units", "extra_forbidden", "float_type", "int_type", "int_from_float")
+
+
+class _Error(NamedTuple):
+    """One error of pydantic, at a path of the data, with what stands there."""
+
+    path: Keys
+    value: Any
+    kind: str
+    context: dict[str, Any]
+    loc: tuple[str | int, ...]
+    message: str
 
 
 def explain(error: ValidationError, source: Source, root: type[Node]) -> list[Diagnostic]:
-    """What pydantic found wrong in `source`, read as a `root`: each mistake once, at its place, with what to write."""
-    errors = _one_a_place([dict(item) for item in error.errors(include_url=False)], source.data)
-    return [_explain(item, source, root) for item in errors]
+    """What is wrong in `source`, read as a `root`: each mistake once, at its place, with what to write.
+
+    Rules across fields are told together with the fields that are wrong; see `t2tbuild.spec.partial`.
+    """
+    errors = _located_errors(error, source.data)
+    errors += _behind_a_wrong_kind(errors, source.data, root)
+    told = [_explain(item, source, root) for item in _one_a_place(errors)[:MOST]]
+    told += [
+        source.place(found.path).diagnostic(found.path, found.rule, found.message, found.hint)
+        for found in broken_rules(root, source.data)[:MOST]
+    ]
+    return sorted(told, key=lambda diagnostic: (diagnostic.line, diagnostic.column))[:MOST]
 
 
-def _one_a_place(errors: list[dict[str, Any]], data: Any) -> list[dict[str, Any]]:
-    """The errors without echoes: one a place, and none for a list whose items' own errors say it better."""
-    placed = [(_locate(error["loc"], data)[0], error) for error in errors]
+def _located_errors(error: ValidationError, data: Any) -> list[_Error]:
+    """The errors of single fields, each with its path in the data."""
+    return [_located(item, data) for item in error.errors(include_url=False) if item["type"] != "rule"]
 
-    def weight(error: dict[str, Any]) -> int:
-        return _TELLING.index(error["type"]) if error["type"] in _TELLING else len(_TELLING)
 
+def _behind_a_wrong_kind(errors: list[_Error], data: Any, root: type[Node]) -> list[_Error]:
+    """The errors of mappings whose kind is misspelt, read as the kind that is meant; pydantic stops at the kind."""
+    repaired, known = copy.deepcopy(data), {error.path for error in errors}
+    for error in errors:
+        if error.kind == "union_tag_invalid" and isinstance(error.value, dict):
+            kinds = hints.choices(error.context, error.context["tag"])
+            near = nearest(error.context["tag"], kinds)
+            if not near:
+                continue
+            node = repaired
+            for part in error.path:
+                node = node[part]
+            node["kind"] = near
+    if repaired == data:
+        return []
+    try:
+        root.model_validate(repaired)
+    except ValidationError as again:
+        return [error for error in _located_errors(again, data) if error.path not in known]
+    return []
+
+
+def _located(error: Any, data: Any) -> _Error:
+    """An error with the path of its `loc` in the data, without the tags of unions, and the value there."""
+    path: list[str | int] = []
+    value = data
+    for part in error["loc"]:
+        in_list = isinstance(value, list) and isinstance(part, int) and part < len(value)
+        if in_list or (isinstance(value, dict) and part in value):
+            value = value[part]
+            path.append(part)
+    message = error["msg"][:1].lower() + error["msg"][1:]
+    return _Error(tuple(path), value, error["type"], error.get("ctx", {}), error["loc"], message)
+
+
+def _one_a_place(errors: list[_Error]) -> list[_Error]:
+    """The errors without echoes: one a place.
+
+    None for a list whose items' own errors say it better, none for a missing key whose misspelling is told.
+    """
+
+    def weight(error: _Error) -> int:
+        return _TELLING.index(error.kind) if error.kind in _TELLING else len(_TELLING)
+
+    at: dict[Keys, list[_Error]] = {}
+    around: set[Keys] = set()
+    misspelt: dict[Keys, list[str]] = {}
+    for error in errors:
+        if error.kind != "missing":
+            at.setdefault(error.path, []).append(error)
+            around.update(error.path[:end] for end in range(len(error.path)))
+        if error.kind == "extra_forbidden":
+            misspelt.setdefault(error.path[:-1], []).append(str(error.path[-1]))
     told = []
-    for path, error in placed:
-        if error["type"] in ("missing", "rule"):
-            told.append(error)
-            continue
-        here = [other for place, other in placed if place == path and other["type"] not in ("missing", "rule")]
-        inside = any(len(place) > len(path) and place[: len(path)] == path for place, _ in placed)
-        scalar_wanted = isinstance(_locate(error["loc"], data)[1], list)
-        if error is min(here, key=weight) and not (inside and scalar_wanted):
-            told.append(error)
+    for error in errors:
+        if error.kind == "missing":
+            fields = [str(error.loc[-1])]
+            if not any(nearest(key, fields) for key in misspelt.get(error.path, ())[:MOST]):
+                told.append(error)
+        elif error is min(at[error.path], key=weight):
+            items_say_it = error.path in around and isinstance(error.value, list)
+            if not items_say_it:
+                told.append(error)
     return told
 
 
-def _explain(error: dict[str, Any], source: Source, root: type[Node]) -> Diagnostic:
+def _explain(error: _Error, source: Source, root: type[Node]) -> Diagnostic:
     """One error of pydantic as a diagnostic: the place, the field, the rule, the value, what to write."""
-    path, value = _locate(error["loc"], source.data)
-    context = error.get("ctx", {})
-    kind = error["type"]
+    path, value, kind = error.path, error.value, error.kind
     here = dotted(path) or "the spec"
-    if kind == "rule":
-        path = (*path, *context["field"])
-        return source.place(path).diagnostic(path, context["message"], context["hint"])
     if kind == "extra_forbidden":
-        place = source.keys.get(path, source.place(path))
+        place, key = source.keys.get(path, source.place(path)), path[-1]
         inside = f" in {dotted(path[:-1])}" if path[:-1] else ""
-        return place.diagnostic(
-            path, f"unknown key {path[-1]!r}{inside}", _nearest_key(str(path[-1]), error["loc"][:-1], root)
-        )
-    if kind == "union_tag_invalid":
-        path, value = ((*path, "kind") if isinstance(value, dict) else path), context["tag"]
-        here = dotted(path)
+        hint = hints.for_unknown_key(key, value, path[:-1], root, source.data)
+        return place.diagnostic(path, "unknown-key", f"unknown key {key!r:.60}{inside}", hint)
     if kind == "missing":
-        missing = error["loc"][-1]
-        return source.place(path).diagnostic((*path, missing), f"missing key {missing!r} in {here}")
-    known = _MESSAGES.get(kind)
-    message = known.format(**context) if known else error["msg"][0].lower() + error["msg"][1:]
-    choices = context.get("expected", context.get("expected_tags"))
-    if isinstance(choices, str) and isinstance(value, str):
-        near = difflib.get_close_matches(value, choices.replace("'", "").replace(" or ", ", ").split(", "))
-        hint = f"did you mean {near[0]!r}?" if near else ""
-    else:
-        hint = _hint(kind, value)
-    got = "" if kind in ("units", "dimension", "repeats") else f", got {_shown(value)}"
-    return source.place(path).diagnostic(
-        path, f"{here} {message}{got}" if kind != "units" else f"{here}: {message}", hint
-    )
-
-
-_MESSAGES = {
-    "int_type": "must be a whole number",
-    "int_from_float": "must be a whole number",
-    "float_type": "must be a number",
-    "bool_type": "must be true or false",
-    "string_type": "must be text",
-    "finite_number": "must be a finite number",
-    "greater_than": "must be above {gt}",
-    "greater_than_equal": "must be at least {ge}",
-    "less_than": "must be below {lt}",
-    "less_than_equal": "must be at most {le}",
-    "literal_error": "must be {expected}",
-    "union_tag_invalid": "must be one of {expected_tags}",
-    "union_tag_not_found": "must have a kind",
-    "string_pattern_mismatch": "must be letters, digits, '.', '_' and '-', at most 64",
-    "model_type": "must be a mapping",
-    "model_attributes_type": "must be a mapping",
-    "dict_type": "must be a mapping",
-    "tuple_type": "must be a list",
-    "too_short": "must list at least {min_length}",
-    "too_long": "must list at most {max_length}",
-    "units": "{message}",
-}
-
-
-def _hint(kind: str, value: object) -> str:
-    if kind in ("int_type", "float_type", "int_from_float") and isinstance(value, str) and value.strip():
-        try:
-            float(value)
-        except ValueError:
-            return ""
-        return "remove the quotes"
-    if kind in ("int_type", "int_from_float") and isinstance(value, float) and value.is_integer():
-        return f"write {int(value)}"
-    return ""
-
-
-def _shown(value: object) -> str:
-    text = "nothing" if value is None else repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _locate(loc: tuple[str | int, ...], data: Any) -> tuple[Keys, Any]:
-    """The path of pydantic's `loc` in the data, without the tags of unions, and the value there."""
-    path: list[str | int] = []
-    for part in loc:
-        in_list = isinstance(data, list) and isinstance(part, int) and part < len(data)
-        if in_list or (isinstance(data, dict) and part in data):
-            data = data[part]
-            path.append(part)
-    return tuple(path), data
-
-
-def _nearest_key(key: str, loc: tuple[str | int, ...], root: type[Node]) -> str:
-    """The field nearest to a mistyped key, of the nodes that may stand at pydantic's `loc` below `root`."""
-    nodes = [root]
-    for part in loc:
-        below = [node.model_fields[part].annotation for node in nodes if part in node.model_fields]
-        if below:
-            nodes = [node for annotation in below for node in _nodes_in(annotation)]
-        else:  # the tag of a union, the index of a list or the key of a mapping
-            tagged = [
-                node for node in nodes if "kind" in node.model_fields and node.model_fields["kind"].default == part
-            ]
-            nodes = tagged or nodes
-    known = [field for node in nodes for field in node.model_fields]
-    near = difflib.get_close_matches(key, known, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(dict.fromkeys(known))}"
-
-
-def _nodes_in(annotation: Any) -> list[type[Node]]:
-    if isinstance(annotation, type) and issubclass(annotation, Node):
-        return [annotation]
-    return [node for inner in get_args(annotation) for node in _nodes_in(inner)]
+        key = error.loc[-1]
+        place = source.keys.get(path, source.place(path))
+        hint = hints.for_missing_key(str(key), path, root, source.data)
+        return place.diagnostic((*path, key), "missing-key", f"missing key {key!r} in {here}", hint)
+    if kind == "union_tag_invalid":
+        path, value = ((*path, "kind") if isinstance(value, dict) else path), error.context["tag"]
+        here = dotted(path)
+    if kind == "union_tag_not_found" or (kind == "literal_error" and path[-1:] == ("kind",)):
+        kind = "union_tag_invalid"
+    place = source.place(path)
+    if kind == "units":
+        return place.diagnostic(path, "units", f"{here}: {error.context['message']}", error.context["hint"])
+    message = hints.rule_in_words(kind, error.context, value) or error.message
+    got = "" if kind == "dimension" else f", got {hints.shown(value)}"
+    hint = hints.for_value(kind, value, error.context, hints.field_at(path, root, source.data))
+    if kind in ("less_than_equal", "less_than"):
+        hint = hints.for_size(path, value, source.data) or hint
+    if kind == "version":
+        hint = "; ".join(f"{version} is {what}" for version, what in VERSIONS.items())
+    return place.diagnostic(path, hints.RULES.get(kind, kind), f"{here} {message}{got}", hint)

@@ -1,23 +1,23 @@
-"""Spec files in and out: YAML text -> validated spec, with every mistake at its place, and back."""
+"""Spec files in: YAML text -> validated spec, with every mistake at its place."""
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import ValidationError
 
-from t2tbuild.errors import InputError, SpecError
+from t2tbuild.errors import Diagnostic, SpecError
 from t2tbuild.spec import catalog
 from t2tbuild.spec.base import Node
+from t2tbuild.spec.document import Document
 from t2tbuild.spec.explain import explain
+from t2tbuild.spec.scalars import parse_scalar
 from t2tbuild.spec.tree import SearchSpec, Spec
 from t2tbuild.spec.weights import LOCAL_DIR
-from t2tbuild.spec.yaml_source import Keys, Place, Source, dotted, parse_scalar, read_file, read_text
+from t2tbuild.spec.yaml_source import Keys, Place, Source, dotted, read_file, read_text
 
 T = TypeVar("T", bound=Node)
-ONE_LINE = 90  # characters of a mapping that is written on one line
 
 
 def load_spec(spec: str | Path, overrides: Sequence[str] = ()) -> Spec:
@@ -25,22 +25,12 @@ def load_spec(spec: str | Path, overrides: Sequence[str] = ()) -> Spec:
 
     The paper's figures are dropped when an override changes the model that they are of.
 
-    Raises SpecError with file, line, rule and value of every mistake, or InputError when there is no such file.
+    Raises SpecError with file, line, rule and value of every mistake, or of a file that is not there.
 
         >>> load_spec("t2t_vit_14", ["model.image_size=384"]).model.tokens
         577
     """
-    path = catalog.find(spec, "specs")
-    source = read_file(path)
-    _refuse_other_kind(source, wanted="model")
-    _take_model_of_another(source, beside=path.parent)
-    for override in overrides:
-        _override(source, override)
-        if override.startswith("model"):
-            source.data.pop("paper", None)
-    named_here = any(override.partition("=")[0].strip() in ("weights", "weights.file") for override in overrides)
-    _find_weights(source, beside=Path() if named_here else path.parent)
-    return _validate(source, Spec)
+    return read_spec(spec, overrides).spec
 
 
 def load_search_spec(spec: str | Path, overrides: Sequence[str] = ()) -> SearchSpec:
@@ -51,55 +41,65 @@ def load_search_spec(spec: str | Path, overrides: Sequence[str] = ()) -> SearchS
         >>> load_search_spec("deep_narrow").search.base
         't2t_vit_14'
     """
-    path = catalog.find(spec, "search")
-    source = read_file(path)
+    return read_search_spec(spec, overrides).spec
+
+
+def read_spec(spec: str | Path, overrides: Sequence[str] = ()) -> Document[Spec]:
+    """As `load_spec`, with the places of everything that is written, and warnings."""
+    path = catalog.find(spec)
+    return _spec_of(read_file(path), path.parent, overrides)
+
+
+def read_search_spec(spec: str | Path, overrides: Sequence[str] = ()) -> Document[SearchSpec]:
+    """As `load_search_spec`, with the places of everything that is written, and warnings."""
+    path = catalog.find(spec)
+    return _search_of(read_file(path), path.parent, overrides)
+
+
+def read_any(spec: str | Path, overrides: Sequence[str] = ()) -> Document[Spec] | Document[SearchSpec]:
+    """The document of a file, whichever kind of spec it holds."""
+    path = catalog.find(spec)
+    return _document(read_file(path), path.parent, overrides)
+
+
+def check_text(text: str, path: Path) -> None:
+    """Raises SpecError when the text of a file that is to stand at `path` is no sound spec."""
+    _document(read_text(text, str(path)), path.parent, ())
+
+
+def _document(source: Source, folder: Path, overrides: Sequence[str]) -> Document[Spec] | Document[SearchSpec]:
+    if isinstance(source.data, dict) and "search" in source.data:
+        return _search_of(source, folder, overrides)
+    return _spec_of(source, folder, overrides)
+
+
+def _spec_of(source: Source, folder: Path, overrides: Sequence[str]) -> Document[Spec]:
+    _refuse_other_kind(source, wanted="model")
+    _take_model_of_another(source, beside=folder)
+    _apply(overrides, source)
+    if any(override.startswith("model") for override in overrides):
+        source.data.pop("paper", None)
+    named_here = any(override.partition("=")[0].strip() in ("weights", "weights.file") for override in overrides)
+    _find_weights(source, beside=Path() if named_here else folder)
+    return Document(_validate(source, Spec), source)
+
+
+def _search_of(source: Source, folder: Path, overrides: Sequence[str]) -> Document[SearchSpec]:
     _refuse_other_kind(source, wanted="search")
-    for override in overrides:
-        _override(source, override)
-    _find_base(source, beside=path.parent)
-    return _validate(source, SearchSpec)
-
-
-def write_spec(spec: Spec | SearchSpec, path: str | Path, note: str = "") -> None:
-    """Write a spec as YAML that loads to an equal spec; `note` becomes the comment at its top.
-
-    >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp()) / "mine.yaml"
-    >>> write_spec(load_spec("t2t_vit_7"), path)
-    >>> load_spec(path) == load_spec("t2t_vit_7")
-    True
-    """
-    comment = "".join(f"# {line}".rstrip() + "\n" for line in note.splitlines())
-    Path(path).write_text(comment + dump_yaml(spec), encoding="utf-8")
-
-
-def dump_yaml(spec: Node) -> str:
-    """A spec node as YAML text: fields in their order, what is left out left out."""
-    data = spec.model_dump(mode="json")
-    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True)
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes short mappings on one line, long ones on several, and never an alias, which our own reader refuses."""
-
-    def represent_mapping(self, tag: str, mapping: Any, flow_style: bool | None = None) -> yaml.MappingNode:
-        node = super().represent_mapping(tag, mapping, flow_style)
-        if node.flow_style and sum(len(key.value) + len(value.value) + 4 for key, value in node.value) > ONE_LINE:
-            node.flow_style = False
-        return node
-
-    def ignore_aliases(self, _data: Any) -> bool:
-        return True
+    _apply(overrides, source)
+    _find_base(source, beside=folder)
+    return Document(_validate(source, SearchSpec), source)
 
 
 def _refuse_other_kind(source: Source, wanted: str) -> None:
     if not isinstance(source.data, dict):
-        raise SpecError(
-            [source.place(()).diagnostic((), "a spec must be a mapping", f"write {wanted}: and its fields")]
-        )
+        hint = f"write {wanted}: and its fields beneath"
+        raise SpecError([source.place(()).diagnostic((), "type", "a spec must be a mapping", hint)])
     other, command = ("search", "t2tbuild search") if wanted == "model" else ("model", "t2tbuild summarize or train")
     if other in source.data and wanted not in source.data:
-        raise InputError(f"{source.file}: this is a {other} spec; use it with {command}")
+        place = source.keys[(other,)]
+        told = f"this is a {other} spec, and a {wanted} spec is wanted"
+        raise SpecError([place.diagnostic((other,), "spec-kind", told, f"use it with {command}")])
 
 
 def _take_model_of_another(source: Source, beside: Path) -> None:
@@ -107,13 +107,10 @@ def _take_model_of_another(source: Source, beside: Path) -> None:
     name = source.data.get("model")
     if not isinstance(name, str):
         return
-    place = source.place(("model",))
-    try:
-        other = read_file(catalog.find(name, "specs", beside))
-    except InputError as error:
-        raise SpecError([place.diagnostic(("model",), str(error))]) from None
+    other = read_file(_found(source, ("model",), name, beside))
     if not isinstance(other.data, dict) or not isinstance(other.data.get("model"), dict):
-        raise SpecError([place.diagnostic(("model",), f"{other.file} has no model section of its own")])
+        told = f"{other.file} has no model section of its own"
+        raise SpecError([source.place(("model",)).diagnostic(("model",), "base", told, "name a spec that has one")])
     for section in ("model", "paper"):
         if section in other.data and (section == "model" or section not in source.data):
             source.data[section] = other.data[section]
@@ -125,12 +122,18 @@ def _find_base(source: Source, beside: Path) -> None:
     """Make a path in `search.base` absolute, seen from the search spec's own folder; a shipped name stays."""
     search = source.data.get("search")
     base = search.get("base") if isinstance(search, dict) else None
-    if not isinstance(base, str) or base in catalog.names("specs"):
-        return
+    if isinstance(base, str) and not catalog.file_of(base):
+        search["base"] = str(_found(source, ("search", "base"), base, beside).resolve())
+
+
+def _found(source: Source, path: Keys, name: str, beside: Path) -> Path:
+    """The file of a spec that another spec names; what is wrong with the name is told where it is written."""
     try:
-        search["base"] = str(catalog.find(base, "specs", beside).resolve())
-    except InputError as error:
-        raise SpecError([source.place(("search", "base")).diagnostic(("search", "base"), str(error))]) from None
+        return catalog.find(name, beside)
+    except SpecError as error:
+        (wrong,) = error.diagnostics
+        told = f"{dotted(path)} {wrong.file!r}: {wrong.message}"
+        raise SpecError([source.place(path).diagnostic(path, wrong.rule, told, wrong.hint)]) from None
 
 
 def _find_weights(source: Source, beside: Path) -> None:
@@ -146,34 +149,82 @@ def _find_weights(source: Source, beside: Path) -> None:
         source.data["weights"] = path
 
 
+def _apply(overrides: Sequence[str], source: Source) -> None:
+    """Write every `dotted.key=value` into the source's data; what is wrong with several is told together."""
+    wrong: list[Diagnostic] = []
+    for override in overrides:
+        try:
+            _override(source, override)
+        except SpecError as error:
+            wrong += error.diagnostics
+    if wrong:
+        raise SpecError(wrong)
+
+
 def _override(source: Source, override: str) -> None:
-    """Write `dotted.key=value` into the source's data; the value is read as YAML."""
+    """Write one `dotted.key=value` into the source's data; the value is read as YAML."""
     key, equals, text = override.partition("=")
-    shown = Place(f"override {override!r}")
+    file = f"override {override!r:.80}"
+    shown = Place(file, text=override, column=0)
+    value_shown = Place(file, 0, len(key) + 2, override, max(1, len(text)))
     path: Keys = tuple(int(part) if re.fullmatch("[0-9]{1,9}", part) else part for part in key.strip().split("."))
     if not equals or not all(str(part) for part in path):
-        raise SpecError([shown.diagnostic((), "an override is written key=value", "for example train.epochs=5")])
-    try:
-        value = read_text(text, shown.file).data if text.lstrip().startswith(("[", "{")) else parse_scalar(text.strip())
-    except ValueError as error:
-        raise SpecError([shown.diagnostic(path, str(error))]) from None
+        raise SpecError(
+            [shown.diagnostic((), "override", "an override is written key=value", "for example train.epochs=5")]
+        )
+    value = _read_value(text, path, value_shown)
     node = source.data
     for depth, part in enumerate(path):
         last = depth == len(path) - 1
         if isinstance(node, list) and isinstance(part, int) and part < len(node):
             pass
-        elif isinstance(node, dict) and isinstance(part, str):
+        elif isinstance(node, dict) and not isinstance(node, list):
+            part = str(part)
             if not last and not isinstance(node.get(part), dict | list):
                 node[part] = {}
         else:
             where = dotted(path[:depth])
-            raise SpecError([shown.diagnostic(path, f"there is no {part!r} in {where}")])
+            many = f"it has 0 to {len(node) - 1}" if isinstance(node, list) else "it takes no fields"
+            raise SpecError(
+                [
+                    _key_place(file, override, depth).diagnostic(
+                        path, "override", f"there is no {part!r} in {where}", many
+                    )
+                ]
+            )
         if last:
             node[part] = value
         else:
             node = node[part]
     source.values = {old: place for old, place in source.values.items() if old[: len(path)] != path}
-    source.values[path] = source.keys[path] = shown
+    for depth in range(len(path)):
+        here = path[: depth + 1]
+        place = _key_place(file, override, depth)
+        if depth == len(path) - 1:
+            source.values[here], source.keys[here] = value_shown, place
+        else:
+            source.values.setdefault(here, place)
+            source.keys.setdefault(here, place)
+
+
+def _key_place(file: str, override: str, depth: int) -> Place:
+    """The place of one part of an override's dotted key."""
+    parts = override.partition("=")[0].split(".")
+    return Place(file, 0, len(".".join(parts[:depth])) + (2 if depth else 1), override, len(parts[depth].rstrip()))
+
+
+def _read_value(text: str, path: Keys, shown: Place) -> Any:
+    """The value of an override, as YAML reads it."""
+    try:
+        if text.lstrip().startswith(("[", "{", '"', "'")):
+            return read_text(text, shown.file).data
+        return parse_scalar(text.strip())
+    except ValueError as error:
+        message, _, hint = str(error).partition("; ")
+        raise SpecError([shown.diagnostic(path, "number", message, hint)]) from None
+    except SpecError as error:
+        (wrong, *_) = error.diagnostics
+        raise SpecError([shown.diagnostic(path, wrong.rule, wrong.message, wrong.hint)]) from None
 
 
 def _validate(source: Source, root: type[T]) -> T:

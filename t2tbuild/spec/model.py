@@ -4,14 +4,19 @@ Few dials, the rest derived: strides, grids, token counts and head widths are pr
 Source: Yuan et al., "Tokens-to-Token ViT", ICCV 2021, Section 3 and Table 1.
 """
 
-from typing import Annotated, Literal, Self
+from collections.abc import Iterator
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from t2tbuild.parts import Grid
+from t2tbuild.spec import size
 from t2tbuild.spec.backbone import BackboneField
-from t2tbuild.spec.base import Listed, Node, default_kind, rule
-from t2tbuild.spec.tokenizer import TokenizerField
+from t2tbuild.spec.base import KIND_WRITTEN, Broken, Listed, Node, advice, default_kind, rule, unit
+from t2tbuild.spec.tokenizer import T2TTokenizer, TokenizerField, TransformerAttention
+
+MANY_TOKENS = 10_000
+"""Tokens beyond which full attention among them is likely a slip."""
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
@@ -23,18 +28,20 @@ class _Classifier(Node):
     """Whose model it is."""
     name: str = Field(pattern=NAME_PATTERN, examples=["t2t_vit_14"])
     """What the model is called in tables and file names: letters, digits, '.', '_' and '-', at most 64."""
-    image_size: Annotated[int | tuple[int, int], Listed] = Field(default=224, examples=[224, [192, 256]])
+    image_size: Annotated[int | tuple[int, int], Listed] = Field(
+        default=224, examples=[224, [192, 256]], json_schema_extra=unit("pixels")
+    )
     """Pixels of the square image's side, or [height, width]."""
-    in_chans: int = Field(default=3, ge=1, le=1024)
+    in_chans: int = Field(default=3, ge=1, le=1024, examples=[3], json_schema_extra=unit("channels"))
     """Channels of the image."""
-    num_classes: int = Field(default=1000, ge=1, le=1_000_000)
+    num_classes: int = Field(default=1000, ge=1, le=1_000_000, examples=[10], json_schema_extra=unit("classes"))
     """Classes of the head."""
 
-    @model_validator(mode="after")
-    def _check_image(self) -> Self:
+    @rule
+    def _image_in_range(self) -> Iterator[Broken]:
         if not all(1 <= side <= 16384 for side in self.image):
-            raise rule("image_size", f"image_size must be from 1 to 16384 pixels, got {self.image}", "write 224")
-        return self
+            told = f"image_size must be from 1 to 16384 pixels, got {self.image}"
+            yield Broken("image_size", told, "write 224, or [height, width]")
 
     @property
     def image(self) -> Grid:
@@ -46,24 +53,71 @@ class ModelSpec(_Classifier):
     """A model of ours, T2T-ViT or ViT: image in, logits out."""
 
     kind: Literal["vit"] = "vit"
-    tokenizer: TokenizerField
+    """A model of ours; the kind that is meant where none is written."""
+    tokenizer: TokenizerField = Field(examples=[{"kind": "patch", "patch_size": 16}])
     """How the image becomes tokens."""
-    backbone: BackboneField
+    backbone: BackboneField = Field(examples=[{"depth": 14, "embed_dim": 384, "num_heads": 6, "mlp_ratio": 3}])
     """What reads the tokens."""
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
+    @rule
+    def _tokens_are_left(self) -> Iterator[Broken]:
         below, where = self.image, "the image"
         for index, (window, grid) in enumerate(zip(self.tokenizer.windows, self.grids, strict=True)):
             if not grid.tokens:
-                raise rule(
-                    "image_size",
+                told = (
                     f"image_size {self.image} leaves no token at stage {index}: a patch of {window.patch_size} with "
-                    f"padding {window.pad} does not fit {where} of {below}",
-                    "a larger image_size or a smaller patch_size",
+                    f"padding {window.pad} does not fit {where} of {below}"
                 )
+                stage = ("tokenizer", "stages", index, "patch_size")
+                written = "image_size" in self.model_fields_set or "stages" not in type(self.tokenizer).model_fields
+                field = ("image_size",) if written else stage
+                yield Broken(field, told, "write a larger image_size or a smaller patch_size")
+                return
             below, where = grid, "the grid"
-        return self
+
+    @rule
+    def _fits_some_machine(self) -> Iterator[Broken]:
+        embed_dim = self.backbone.embed_dim
+        tokenizer = size.tokenizer_params(self.tokenizer, self.in_chans, embed_dim)
+        backbone = size.backbone_params(self.backbone)
+        table = float(self.tokens) * embed_dim
+        head = float(self.num_classes) * self.backbone.out_dim
+        params, most = tokenizer + backbone + table + head, max(tokenizer, backbone, table, head)
+        if params > size.MOST_PARAMS:
+            where = {tokenizer: "tokenizer", backbone: "backbone", table: "image_size", head: "num_classes"}[most]
+            told = f"the model would have {size.told(params)}"
+            yield Broken(where, told, f"at most {size.told(size.MOST_PARAMS)} are built")
+            return
+        values = size.largest_activation(self.tokenizer, self.image, self.in_chans, self.backbone)
+        if values > size.MOST_VALUES:
+            told = f"one image would make an activation of {size.in_bytes(values)} in float32"
+            yield Broken("tokenizer", told, "write a smaller image_size, larger strides or fewer channels")
+
+    @advice
+    def _pixels_left_out(self) -> Iterator[Broken]:
+        below, what = self.image, "pixels"
+        for index, (window, grid) in enumerate(zip(self.tokenizer.windows, self.grids, strict=True)):
+            rows, columns = window.left_out(below)
+            if rows or columns:
+                sides = [f"{rows} rows at the bottom"] * bool(rows) + [f"{columns} columns at the right"] * bool(
+                    columns
+                )
+                told = f"no patch of {window} reaches {' and '.join(sides)} of the {below} {what}"
+                stages = "stages" in type(self.tokenizer).model_fields
+                field = ("tokenizer", "stages", index) if stages else ("tokenizer",)
+                yield Broken(field, told, f"write a larger padding, or a side that the stride {window.stride} divides")
+            below, what = grid, "tokens"
+
+    @advice
+    def _many_tokens(self) -> Iterator[Broken]:
+        hint = "write attention: performer, larger strides or a smaller image_size"
+        if isinstance(self.tokenizer, T2TTokenizer):
+            for index, (stage, grid) in enumerate(zip(self.tokenizer.stages, self.grids, strict=True)):
+                if isinstance(stage.attention, TransformerAttention) and grid.tokens > MANY_TOKENS:
+                    yield Broken(("tokenizer", "stages", index, "attention"), _squared(grid.tokens, 1), hint)
+        if self.tokens > MANY_TOKENS:
+            told = _squared(self.tokens, max(self.backbone.heads))
+            yield Broken("tokenizer", told, "write larger strides or a smaller image_size")
 
     @property
     def grids(self) -> tuple[Grid, ...]:
@@ -74,6 +128,15 @@ class ModelSpec(_Classifier):
     def tokens(self) -> int:
         """Tokens that the backbone reads: the last grid and the class token."""
         return self.grids[-1].tokens + 1
+
+
+def _squared(tokens: int, heads: int) -> str:
+    """What full attention among many tokens takes, in words."""
+    matrix = size.in_bytes(float(tokens) ** 2 * heads)
+    return (
+        f"full attention among {tokens:,} tokens: its matrix of {heads} head{'s' * (heads > 1)} is {matrix} an image "
+        "in float32 wherever a kernel stores it, and its time grows with the square"
+    )
 
 
 Argument = bool | int | float | str | None
@@ -92,18 +155,20 @@ _NOT_ARGUMENTS = {
 class TimmModel(_Classifier):
     """A model of timm by its name there: the CNN and DeiT rows of the paper's tables, and teachers."""
 
+    model_config = KIND_WRITTEN
+
     kind: Literal["timm"] = "timm"
+    """A model of timm."""
     args: dict[str, Argument | Annotated[tuple[Argument, ...], Listed]] = Field(
         default={}, examples=[{"channels": [96, 192, 384, 768]}]
     )
     """Further arguments of timm.create_model."""
 
-    @model_validator(mode="after")
-    def _check_args(self) -> Self:
+    @rule
+    def _arguments_of_timm(self) -> Iterator[Broken]:
         for name, hint in _NOT_ARGUMENTS.items():
             if name in self.args:
-                raise rule(("args", name), f"args cannot hold {name}", hint)
-        return self
+                yield Broken(("args", name), f"args cannot hold {name}", hint)
 
 
 AnyModel = ModelSpec | TimmModel

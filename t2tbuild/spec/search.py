@@ -1,11 +1,11 @@
 """A search spec: a base, the space over fields of it, a budget and a proxy."""
 
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Discriminator, Field, Tag
 
-from t2tbuild.spec.base import Count, Listed, Node, Seconds, rule
+from t2tbuild.spec.base import Broken, Count, Listed, Node, Seconds, rule, unit
 from t2tbuild.spec.model import NAME_PATTERN
 from t2tbuild.spec.train import DigitsData
 
@@ -18,12 +18,12 @@ class Choices(Node):
     choices: Annotated[tuple[Value, ...], Listed] = Field(min_length=1, examples=[[2, 3, 4]])
     """The values to choose from."""
 
-    @field_validator("choices")
-    @classmethod
-    def _no_repeats(cls, value: tuple[Value, ...]) -> tuple[Value, ...]:
-        if len({(type(choice), choice) for choice in value}) < len(value):
-            raise PydanticCustomError("repeats", "lists a choice twice", {})
-        return value
+    @rule
+    def _no_choice_twice(self) -> Iterator[Broken]:
+        typed = [(type(choice), choice) for choice in self.choices]
+        for index, choice in enumerate(typed):
+            if choice in typed[:index]:
+                yield Broken(("choices", index), f"lists the choice {choice[1]!r} twice", "remove one of the two")
 
     @property
     def values(self) -> tuple[Value, ...]:
@@ -33,20 +33,23 @@ class Choices(Node):
 class Range(Node):
     """A whole number from `low` to `high`, both included, in steps."""
 
-    low: int
-    high: int
-    step: int = Field(default=1, ge=1)
+    low: int = Field(examples=[256])
+    """The smallest value."""
+    high: int = Field(examples=[640])
+    """The largest value: low plus a multiple of step."""
+    step: int = Field(default=1, ge=1, examples=[64])
+    """What lies between two neighbouring values."""
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
+    @rule
+    def _range_rises_in_steps(self) -> Iterator[Broken]:
         if self.high < self.low:
-            raise rule("high", f"high must not be below low, got {self.high} and {self.low}", "swap them")
-        if (self.high - self.low) % self.step:
+            yield Broken("high", f"high must not be below low, got {self.high} and {self.low}", "swap them")
+        elif (self.high - self.low) % self.step:
             last = self.high - (self.high - self.low) % self.step
-            raise rule("high", f"high is not low plus a multiple of step {self.step}, got {self.high}", f"write {last}")
-        if (self.high - self.low) // self.step >= 10_000:
-            raise rule("step", "a range holds at most 10,000 values", "write a larger step")
-        return self
+            told = f"high is not low plus a multiple of step {self.step}, got {self.high}"
+            yield Broken("high", told, f"write {last}")
+        elif (self.high - self.low) // self.step >= 10_000:
+            yield Broken("step", "a range holds at most 10,000 values", "write a larger step")
 
     @property
     def values(self) -> tuple[int, ...]:
@@ -61,21 +64,22 @@ class Fill(Node):
 
     fill: Annotated[tuple[int | float, int | float], Listed] = Field(examples=[[0.7, 1.0]])
     """Lowest and highest fraction of the deepest."""
-    low: int = Field(default=1, ge=1)
+    low: int = Field(default=1, ge=1, examples=[1], json_schema_extra=unit("blocks"))
     """The shallowest candidate."""
-    high: int = Field(default=64, ge=1, le=1000)
+    high: int = Field(default=64, ge=1, le=1000, examples=[64], json_schema_extra=unit("blocks"))
     """The deepest candidate, whatever the budget admits."""
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
+    @rule
+    def _two_fractions(self) -> Iterator[Broken]:
         low, high = self.fill
         if not 0 < low <= high <= 1:
-            raise rule(
-                "fill", f"fill must be two fractions, 0 < low <= high <= 1, got {low} and {high}", "write [0.7, 1.0]"
-            )
+            told = f"fill must be two fractions, 0 < low <= high <= 1, got {low} and {high}"
+            yield Broken("fill", told, "write [0.7, 1.0]")
+
+    @rule
+    def _high_above_low(self) -> Iterator[Broken]:
         if self.high < self.low:
-            raise rule("high", f"high must not be below low, got {self.high} and {self.low}", "swap them")
-        return self
+            yield Broken("high", f"high must not be below low, got {self.high} and {self.low}", "swap them")
 
 
 def _kind_of_dimension(value: Any) -> str | None:
@@ -98,73 +102,71 @@ Dimension = Annotated[
 class Budget(Node):
     """What a candidate may cost at its full size. No candidate over it is ever trained."""
 
-    macs: Count | None = Field(default=None, examples=["5G"])
+    macs: Count | None = Field(default=None, examples=["5G"], json_schema_extra=unit("multiply-adds an image"))
     """Most multiply-adds of one forward pass of one image."""
-    params: Count | None = Field(default=None, examples=["22M"])
+    params: Count | None = Field(default=None, examples=["22M"], json_schema_extra=unit("parameters"))
     """Most parameters, frozen ones included."""
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
+    @rule
+    def _some_limit(self) -> Iterator[Broken]:
         if self.macs is None and self.params is None:
-            raise rule("", "the budget is empty", "write macs: 5G, params: 22M, or both")
-        return self
+            yield Broken("", "the budget is empty", "write macs: 5G, params: 22M, or both")
 
 
 class Proxy(Node):
     """The short training that stands in for the full one: small images, few steps, and on a CPU a thinner twin."""
 
-    data: DigitsData = DigitsData()
+    data: DigitsData = Field(default=DigitsData(), examples=[{"kind": "digits", "image_size": 64}])
     """What candidates are trained on."""
     width: Literal["auto", "full", "quarter"] = "auto"
     """What is trained: the candidate itself (full), its twin at a quarter of embed_dim and token_dim (quarter), or,
     by default, the twin on a CPU and the candidate on a GPU."""
-    rungs: Annotated[tuple[int, ...], Listed] = Field(default=(40, 120, 280), min_length=1, max_length=8)
+    rungs: Annotated[tuple[int, ...], Listed] = Field(
+        default=(40, 120, 280), min_length=1, max_length=8, examples=[[40, 120, 280]], json_schema_extra=unit("steps")
+    )
     """Training steps at which candidates are judged; the weak stop at a rung, the others go on to the next."""
-    keep: int = Field(default=3, ge=2, le=100)
+    keep: int = Field(default=3, ge=2, le=100, examples=[3])
     """One in `keep` climbs from a rung to the next (successive halving's reduction factor)."""
-    batch_size: int = Field(default=64, ge=1, le=65536)
+    batch_size: int = Field(default=64, ge=1, le=65536, examples=[64], json_schema_extra=unit("images"))
     """Images in a training step."""
-    lr: int | float = Field(default=1e-3, gt=0, le=10)
+    lr: int | float = Field(default=1e-3, gt=0, le=10, examples=[1e-3])
     """Learning rate: constant after the warm-up, so that rungs compare."""
-    warmup_steps: int = Field(default=20, ge=0)
+    warmup_steps: int = Field(default=20, ge=0, examples=[20], json_schema_extra=unit("steps"))
     """Length of the linear warm-up, in steps."""
-    weight_decay: int | float = Field(default=0.05, ge=0, le=10)
+    weight_decay: int | float = Field(default=0.05, ge=0, le=10, examples=[0.05])
     """Weight decay of matrices."""
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
+    @rule
+    def _rungs_rise(self) -> Iterator[Broken]:
         if list(self.rungs) != sorted(set(self.rungs)) or self.rungs[0] < 1:
-            raise rule("rungs", f"rungs must rise from at least 1, got {list(self.rungs)}", "write [40, 120, 280]")
-        return self
+            told = f"rungs must rise from at least 1, got {list(self.rungs)}"
+            yield Broken("rungs", told, "write [40, 120, 280]")
 
 
 class Search(Node):
     """What is searched, within what, how, and for how long."""
 
-    name: str = Field(default="search", pattern=NAME_PATTERN)
+    name: str = Field(default="search", pattern=NAME_PATTERN, examples=["deep_narrow"])
     """What the search is called in tables and folder names."""
     base: str = Field(examples=["t2t_vit_14"])
     """Name or path of the model spec that candidates start from; it is also the first candidate, if it fits."""
-    budget: Budget
+    budget: Budget = Field(examples=[{"macs": "5G"}])
     """What a candidate may cost."""
-    space: dict[str, Dimension] = Field(min_length=1)
+    space: dict[str, Dimension] = Field(min_length=1, examples=[{"backbone.depth": {"fill": [0.7, 1.0]}}])
     """Dotted fields of the base's model and what each may be. `*` stands for every stage that has the field, each on
     its own. num_heads follows embed_dim at the base's head_dim unless it is in the space itself."""
-    proxy: Proxy = Proxy()
+    proxy: Proxy = Field(default=Proxy(), examples=[{"rungs": [40, 120, 280]}])
     """The short training that ranks candidates."""
-    trials: int = Field(default=32, ge=1, le=1_000_000)
+    trials: int = Field(default=32, ge=1, le=1_000_000, examples=[12], json_schema_extra=unit("candidates"))
     """Candidates to train."""
-    timeout: Seconds | None = None
+    timeout: Seconds | None = Field(default=None, examples=["5m"], json_schema_extra=unit("seconds"))
     """Stop after this long, with what has been found by then."""
-    seed: int = Field(default=0, ge=0, lt=2**32)
+    seed: int = Field(default=0, ge=0, lt=2**32, examples=[0])
     """Seed of candidates, weights and order of samples."""
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        fills = [path for path, dimension in self.space.items() if isinstance(dimension, Fill)]
-        if any(path != "backbone.depth" for path in fills):
-            wrong = next(path for path in fills if path != "backbone.depth")
-            raise rule(
-                ("space", wrong), f"only backbone.depth can be solved from the budget, not {wrong}", "write choices"
-            )
-        return self
+    @rule
+    def _only_depth_is_solved(self) -> Iterator[Broken]:
+        for path, dimension in self.space.items():
+            if isinstance(dimension, Fill) and path != "backbone.depth":
+                told = f"only backbone.depth can be solved from the budget, not {path}"
+                yield Broken(("space", path), told, "write {choices: [...]}")

@@ -6,20 +6,22 @@ the ViT. All three are windows that slide over the grid below.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import BeforeValidator, Field, SerializationInfo, SerializerFunctionWrapHandler, model_serializer
 
 from t2tbuild.parts import Grid
-from t2tbuild.spec.base import Listed, Node, default_kind, rule
+from t2tbuild.spec.base import FULL, KIND_WRITTEN, Broken, Listed, Node, Short, advice, default_kind, rule, unit
 
 
 class _NamedAttention(Node):
     """A token attention that may be written as its bare name when every other field has its default."""
 
     @model_serializer(mode="wrap")
-    def _leave_out(self, handler: SerializerFunctionWrapHandler) -> Any:
+    def _leave_out(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> Any:
         fields = handler(self)
+        if info.context == FULL:
+            return fields
         short = all(fields[key] == info.default for key, info in type(self).model_fields.items() if key in fields)
         return fields["kind"] if short else fields
 
@@ -27,16 +29,22 @@ class _NamedAttention(Node):
 class TransformerAttention(_NamedAttention):
     """Softmax attention among all tokens of the stage, one head (the paper's T2T-ViT_t)."""
 
+    model_config = KIND_WRITTEN
+
     kind: Literal["transformer"] = "transformer"
+    """Softmax attention; its cost grows with the square of the number of tokens."""
 
 
 class PerformerAttention(_NamedAttention):
     """Attention through positive random features, linear in the number of tokens (FAVOR+, Choromanski et al. 2021)."""
 
+    model_config = KIND_WRITTEN
+
     kind: Literal["performer"] = "performer"
-    kernel_ratio: int | float = Field(default=0.5, gt=0, le=8)
+    """Attention through random features; its cost grows with the number of tokens."""
+    kernel_ratio: int | float = Field(default=0.5, gt=0, le=8, examples=[0.5])
     """Random features per channel of token_dim; the paper's models use 0.5, i.e. 32 features for 64 channels."""
-    dropout: int | float = Field(default=0.1, ge=0, lt=1)
+    dropout: int | float = Field(default=0.1, ge=0, lt=1, examples=[0.1])
     """Dropout after the projection and after the MLP; the released code fixes it at 0.1."""
 
 
@@ -48,19 +56,20 @@ TokenAttention = Annotated[
     PerformerAttention | TransformerAttention,
     Field(discriminator="kind"),
     BeforeValidator(_attention_by_name),
+    Short({"enum": ["performer", "transformer"]}),
 ]
 
 
 class Window(Node):
     """Overlapping square patches of the grid below, one token each (Equation 2 of the paper)."""
 
-    patch_size: int = Field(ge=1, le=256, examples=[7])
+    patch_size: int = Field(ge=1, le=256, examples=[7], json_schema_extra=unit("pixels or tokens"))
     """Side of a square patch, in pixels for the first stage and in tokens of the stage before for the others."""
-    overlap: int = Field(default=0, ge=0, examples=[3])
+    overlap: int = Field(default=0, ge=0, examples=[3], json_schema_extra=unit("pixels or tokens"))
     """By how much neighbouring patches overlap; the stride is patch_size - overlap."""
-    padding: int | None = Field(default=None, ge=0)
+    padding: int | None = Field(default=None, ge=0, examples=[2], json_schema_extra=unit("pixels or tokens"))
     """Zeros added on each side of the grid; left out, ceil(overlap / 2)."""
-    token_dim: int | None = Field(default=None, ge=1, le=65536, examples=[64])
+    token_dim: int | None = Field(default=None, ge=1, le=65536, examples=[64], json_schema_extra=unit("channels"))
     """Channels that the stage gives out; absent in the last stage, which gives the backbone's embed_dim."""
 
     @property
@@ -74,21 +83,21 @@ class Window(Node):
     def __str__(self) -> str:
         return f"{self.patch_size}x{self.patch_size}, overlap {self.overlap}"
 
-    @model_validator(mode="after")
-    def _check_window(self) -> Self:
+    @rule
+    def _overlap_below_patch_size(self) -> Iterator[Broken]:
         if self.overlap >= self.patch_size:
-            raise rule(
-                "overlap",
-                f"overlap must be below patch_size, got {self.overlap} and {self.patch_size}",
-                f"write at most {self.patch_size - 1}",
-            )
-        if self.pad >= self.patch_size:
-            raise rule(
-                "padding",
-                f"padding must be below patch_size, got {self.pad} and {self.patch_size}",
-                "a patch of nothing but zeros carries no pixel",
-            )
-        return self
+            told = f"overlap must be below patch_size, got {self.overlap} and {self.patch_size}"
+            yield Broken("overlap", told, f"write at most {self.patch_size - 1}")
+
+    @rule
+    def _padding_below_patch_size(self) -> Iterator[Broken]:
+        if self.pad >= self.patch_size > self.overlap:
+            told = f"padding must be below patch_size, got {self.pad} and {self.patch_size}"
+            yield Broken("padding", told, f"write at most {self.patch_size - 1}, else a patch is nothing but zeros")
+
+    def left_out(self, below: Grid) -> Grid:
+        """Rows at the bottom and columns at the right of the grid below that no patch reaches."""
+        return Grid(*(max(0, (side + 2 * self.pad - self.patch_size) % self.stride - self.pad) for side in below))
 
     def grid(self, below: Grid) -> Grid:
         """The grid of tokens that this window makes of the grid below; 0 where the patch does not fit."""
@@ -101,21 +110,22 @@ class Stage(Window):
     All stages but the last are followed by a token attention; the last is projected to the backbone's embed_dim.
     """
 
-    attention: TokenAttention | None = None
+    attention: TokenAttention | None = Field(default=None, examples=["performer"])
     """The token attention: performer or transformer; absent in the last stage."""
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
+    @rule
+    def _random_features(self) -> Iterator[Broken]:
         if isinstance(self.attention, PerformerAttention) and self.token_dim is not None:
-            features = int(self.token_dim * self.attention.kernel_ratio)
-            if features < 1:
-                raise rule(
-                    ("attention", "kernel_ratio"),
-                    f"token_dim * kernel_ratio leaves no random feature, got {self.token_dim} * "
-                    f"{self.attention.kernel_ratio}",
-                    f"write at least {1 / self.token_dim:g}",
-                )
-        return self
+            ratio = self.attention.kernel_ratio
+            if int(self.token_dim * ratio) < 1:
+                told = f"token_dim * kernel_ratio leaves no random feature, got {self.token_dim} * {ratio}"
+                yield Broken(("attention", "kernel_ratio"), told, f"write at least {1 / self.token_dim:g}")
+
+    @advice
+    def _hard_split(self) -> Iterator[Broken]:
+        if self.overlap == 0 and self.patch_size > 1:
+            told = f"patches of {self.patch_size} without overlap: no pixel is seen twice, a hard split"
+            yield Broken("overlap", told, f"a soft split overlaps; write overlap: {max(1, self.patch_size // 3)}")
 
 
 class ConvStage(Window):
@@ -148,22 +158,25 @@ class _Tokenizer(Node, ABC):
         return (in_chans, *(window.token_dim or 0 for window in self.windows[:-1]))
 
 
+_EXAMPLE = [
+    {"patch_size": 7, "overlap": 3, "token_dim": 64, "attention": "performer"},
+    {"patch_size": 3, "overlap": 1},
+]
+
+
 class T2TTokenizer(_Tokenizer):
     """Tokens-to-token: soft splits with token attentions between them (Section 3.1 of the paper)."""
 
     kind: Literal["t2t"] = "t2t"
-    stages: Annotated[tuple[Stage, ...], Listed] = Field(min_length=1, max_length=6)
+    """Soft splits with token attentions between them; the kind that is meant where none is written."""
+    stages: Annotated[tuple[Stage, ...], Listed] = Field(min_length=1, max_length=6, examples=[_EXAMPLE])
     """The soft splits, from the image upwards."""
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        _check_last(
-            self.stages,
-            ("token_dim", "attention"),
-            every="every stage but the last is followed by a token attention",
-            write="write token_dim: 64, attention: performer",
-        )
-        return self
+    @rule
+    def _last_stage(self) -> Iterator[Broken]:
+        every = "every stage but the last is followed by a token attention"
+        yield from _last_has_none(self.stages, "token_dim", every, "write token_dim: 64")
+        yield from _last_has_none(self.stages, "attention", every, "write attention: performer")
 
     @property
     def windows(self) -> Sequence[Stage]:
@@ -187,19 +200,21 @@ class T2TTokenizer(_Tokenizer):
 class ConvTokenizer(_Tokenizer):
     """A stack of convolutions (the paper's T2T-ViT_c: kernels 7, 3, 3, strides 4, 2, 2), nothing between them."""
 
+    model_config = KIND_WRITTEN
+
     kind: Literal["conv"] = "conv"
-    stages: Annotated[tuple[ConvStage, ...], Listed] = Field(min_length=1, max_length=6)
+    """A stack of convolutions."""
+    stages: Annotated[tuple[ConvStage, ...], Listed] = Field(
+        min_length=1,
+        max_length=6,
+        examples=[[{"patch_size": 7, "overlap": 3, "token_dim": 64}, {"patch_size": 3, "overlap": 1}]],
+    )
     """The convolutions, from the image upwards."""
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        _check_last(
-            self.stages,
-            ("token_dim",),
-            every="every convolution but the last says its channels",
-            write="write token_dim: 64",
-        )
-        return self
+    @rule
+    def _last_stage(self) -> Iterator[Broken]:
+        every = "every convolution but the last says its channels"
+        yield from _last_has_none(self.stages, "token_dim", every, "write token_dim: 64")
 
     @property
     def windows(self) -> Sequence[ConvStage]:
@@ -213,8 +228,11 @@ class ConvTokenizer(_Tokenizer):
 class PatchTokenizer(_Tokenizer):
     """The hard split of the ViT: patches side by side, each projected to embed_dim."""
 
+    model_config = KIND_WRITTEN
+
     kind: Literal["patch"] = "patch"
-    patch_size: int = Field(ge=1, le=256, examples=[16])
+    """Patches side by side, as in ViT."""
+    patch_size: int = Field(ge=1, le=256, examples=[16], json_schema_extra=unit("pixels"))
     """Side of a square patch in pixels."""
 
     @property
@@ -230,17 +248,12 @@ Tokenizer = T2TTokenizer | ConvTokenizer | PatchTokenizer
 TokenizerField = Annotated[Tokenizer, Field(discriminator="kind"), default_kind("t2t")]
 
 
-def _check_last(stages: Sequence[Window], fields: Sequence[str], *, every: str, write: str) -> None:
-    """Every stage but the last has `fields`, the last has none of them."""
-    last = len(stages) - 1
+def _last_has_none(stages: Sequence[Window], field: str, every: str, write: str) -> Iterator[Broken]:
+    """Every stage but the last has `field`, the last has not."""
     for index, stage in enumerate(stages):
-        for field in fields:
-            given = getattr(stage, field) is not None
-            if index < last and not given:
-                raise rule(("stages", index, field), f"stage {index} has no {field}; {every}", write)
-            if index == last and given:
-                raise rule(
-                    ("stages", index, field),
-                    f"the last stage takes no {field}; it is projected to the backbone's embed_dim",
-                    f"remove {field}",
-                )
+        last, given = index == len(stages) - 1, getattr(stage, field) is not None
+        if last and given:
+            told = f"the last stage takes no {field}; it is projected to the backbone's embed_dim"
+            yield Broken(("stages", index, field), told, f"remove {field}")
+        if not last and not given:
+            yield Broken(("stages", index, field), f"stage {index} has no {field}; {every}", write)

@@ -1,10 +1,11 @@
 """The train section of a spec: the data and the recipe. Every field has a default that suits small data."""
 
-from typing import Literal, Self
+from collections.abc import Iterator
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from t2tbuild.spec.base import Node, rule
+from t2tbuild.spec.base import Broken, Node, rule, unit
 
 
 class DigitsData(Node):
@@ -15,7 +16,8 @@ class DigitsData(Node):
     """
 
     kind: Literal["digits"] = "digits"
-    image_size: int = Field(default=64, ge=8, le=512)
+    """The digits of scikit-learn."""
+    image_size: int = Field(default=64, ge=8, le=512, examples=[64], json_schema_extra=unit("pixels"))
     """Pixels of the square image's side; the trained model takes images of this size."""
     augment: bool = True
     """Shift, turn and scale the training images a little, differently in each epoch."""
@@ -28,40 +30,38 @@ class DigitsData(Node):
 class TrainSpec(Node):
     """The recipe: AdamW, linear warm-up, then a cosine to `min_lr` (Section 4 of the paper; the values suit digits)."""
 
-    data: DigitsData = DigitsData()
+    data: DigitsData = Field(default=DigitsData(), examples=[{"kind": "digits", "image_size": 64}])
     """What is trained on."""
-    epochs: int = Field(default=15, ge=1, le=100_000, examples=[310])
+    epochs: int = Field(default=15, ge=1, le=100_000, examples=[310], json_schema_extra=unit("epochs"))
     """Passes over the training split."""
-    batch_size: int = Field(default=64, ge=1, le=65536)
+    batch_size: int = Field(default=64, ge=1, le=65536, examples=[512], json_schema_extra=unit("images"))
     """Images in a step; the last incomplete batch of an epoch is left out."""
     lr: int | float = Field(default=1e-3, gt=0, le=10, examples=[5e-4])
     """Peak learning rate."""
-    min_lr: int | float = Field(default=1e-5, ge=0, le=10)
+    min_lr: int | float = Field(default=1e-5, ge=0, le=10, examples=[1e-5])
     """Learning rate at the end of the cosine, and at the start of the warm-up."""
-    warmup_epochs: int | float | None = Field(default=None, ge=0, examples=[10])
+    warmup_epochs: int | float | None = Field(default=None, ge=0, examples=[10], json_schema_extra=unit("epochs"))
     """Length of the linear warm-up, in epochs; left out, a tenth of all epochs."""
-    weight_decay: int | float = Field(default=0.05, ge=0, le=10)
+    weight_decay: int | float = Field(default=0.05, ge=0, le=10, examples=[0.05])
     """Weight decay of matrices; biases, norms and the class token have none."""
-    label_smoothing: int | float = Field(default=0.1, ge=0, lt=1)
+    label_smoothing: int | float = Field(default=0.1, ge=0, lt=1, examples=[0.1])
     """Share of the target spread evenly over all classes."""
-    clip_grad: int | float | None = Field(default=1.0, gt=0)
+    clip_grad: int | float | None = Field(default=1.0, gt=0, examples=[1.0])
     """Largest norm of the whole gradient; null leaves it alone."""
-    seed: int = Field(default=0, ge=0, lt=2**32)
+    seed: int = Field(default=0, ge=0, lt=2**32, examples=[0])
     """Seed of the weights, of the order of samples and of their augmentation."""
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
+    @rule
+    def _warmup_below_epochs(self) -> Iterator[Broken]:
         if self.warmup_epochs is not None and self.warmup_epochs >= self.epochs:
-            raise rule(
-                "warmup_epochs",
-                f"warmup_epochs must be below epochs, got {self.warmup_epochs} and {self.epochs}",
-                f"write at most {self.epochs - 1}",
-            )
+            told = f"warmup_epochs must be below epochs, got {self.warmup_epochs} and {self.epochs}"
+            yield Broken("warmup_epochs", told, f"write at most {self.epochs - 1}")
+
+    @rule
+    def _min_lr_below_lr(self) -> Iterator[Broken]:
         if self.min_lr > self.lr:
-            raise rule(
-                "min_lr", f"min_lr must not be above lr, got {self.min_lr} and {self.lr}", f"write {self.lr / 100:g}"
-            )
-        return self
+            told = f"min_lr must not be above lr, got {self.min_lr} and {self.lr}"
+            yield Broken("min_lr", told, f"write {self.lr / 100:g}")
 
     @property
     def warmup(self) -> float:

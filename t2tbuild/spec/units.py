@@ -4,32 +4,49 @@ import math
 import re
 from decimal import Decimal
 
+COUNT_PATTERN = r"^([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?[KMGT]?$"
+"""How a count is written as text, for editors."""
+TIME_PATTERN = r"^([0-9]+\.?[0-9]*|\.[0-9]+)[smh]?$"
+"""How a length of time is written as text, for editors."""
+
 _SCALE = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-_COUNT = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?)([KMGT]?)")
-_NEAR_COUNT = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))\s*([kKmMgGtTbB])\s*([a-zA-Z/]*)")
+_NUMBER = r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?)"
+_COUNT = re.compile(_NUMBER + "([KMGT]?)")
+_NEAR_COUNT = re.compile(_NUMBER + r"\s*([kKmMgGtTbB]?)\s*([a-zA-Z/]*)")
+_FLOPS = re.compile("flops?|flop/s", re.IGNORECASE)
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
-_TIME = re.compile(r"(\d+\.?\d*|\.\d+)([smh]?)")
+_TIME = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)([smh]?)")
+_NEAR_TIME = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)\s*(s|m|h|d)[a-z]*", re.IGNORECASE)
+_EXAMPLE = "write for example 5G, 500M or 5e9"
+
+
+class UnitError(ValueError):
+    """What is wrong with a count or a length of time, and in `hint` what to write instead."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(f"{message}; {hint}")
+        self.message, self.hint = message, hint
 
 
 def parse_count(value: object) -> int:
     """Read a count: 5G, 4.8G, 500M, 21.5M, 5e9, 5000000000.
 
-    Raises ValueError with what to write instead when `value` is no count, not finite, or not above zero.
+    Raises UnitError when `value` is no count, not finite, or not above zero.
     """
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError(f"a count such as 5G, 500M or 5e9 is wanted, got {value!r}")
+        raise UnitError(f"a count is wanted, got {value!r:.60}", _EXAMPLE)
     if isinstance(value, str):
         number = _parse_text(value)
     elif isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"a count must be finite, got {value}; write for example 5G")
+        raise UnitError(f"a count must be finite, got {value}", _EXAMPLE)
     else:
         number = Decimal(str(value))
     if number <= 0:
-        raise ValueError(f"a count must be above zero, got {value}; write for example 5G")
+        raise UnitError(f"a count must be above zero, got {value}", _EXAMPLE)
     if number >= Decimal(10) ** 18:
-        raise ValueError(f"a count must be below 1e18, got {value}; write for example 5G")
+        raise UnitError(f"a count must be below 1e18, got {value!s:.40}", _EXAMPLE)
     if number != int(number):
-        raise ValueError(f"a count must be a whole number, got {value}; did you mean {number:f}G or {number:f}M?")
+        raise UnitError(f"a count must be a whole number, got {value}", f"write {number:f}G or {number:f}M")
     return int(number)
 
 
@@ -37,16 +54,27 @@ def _parse_text(text: str) -> Decimal:
     match = _COUNT.fullmatch(text)
     if match:
         return Decimal(match[1]) * _SCALE[match[2]]
-    near = _NEAR_COUNT.fullmatch(text.strip())
-    if near and near[2] in "bB" and near[3] == "":
-        raise ValueError(f"{text!r} is not a count; write {near[1]}G for {near[1]} billion")
-    if near and near[3].upper() in ("B", "IB"):
-        raise ValueError(
-            f"{text!r} reads as bytes, but MACs and parameters are counted; write {near[1]}{near[2].upper()}"
+    near = _NEAR_COUNT.fullmatch(text.strip()) if len(text) < 60 else None
+    if near is None:
+        raise UnitError(f"{text!r:.60} is not a count", _EXAMPLE)
+    number, scale, word = near.groups()
+    if scale in ("b", "B") and word.lower() in ("", "illion", "n"):
+        raise UnitError(f"{text!r} is not a count", f"write {number}G for {number} billion")
+    if scale in ("b", "B"):
+        raise UnitError(f"{text!r} is not a count", _EXAMPLE)
+    if word.lower() in ("b", "ib"):
+        raise UnitError(
+            f"{text!r} reads as bytes, but MACs and parameters are counted", f"write {number}{scale.upper()}"
         )
-    if near and near[2] not in "bB":
-        raise ValueError(f"{text!r} is not a count; write {near[1]}{near[2].upper()}")
-    raise ValueError(f"{text!r} is not a count; write for example 5G, 4.8G, 500M or 5e9")
+    if _FLOPS.fullmatch(word):
+        half = f"{Decimal(number) / 2:f}{scale.upper()}"
+        raise UnitError(
+            f"{text!r} is not a count of MACs",
+            f"write {number}{scale.upper()}, or {half} where a multiply-add was counted as two FLOPs",
+        )
+    if word and word.lower() not in ("mac", "macs", "params", "parameters", "param"):
+        raise UnitError(f"{text!r} is not a count", _EXAMPLE)
+    raise UnitError(f"{text!r} is not a count", f"write {number}{scale.upper()}")
 
 
 def format_count(number: int) -> int | str:
@@ -78,7 +106,10 @@ def short_count(number: float) -> str:
 
 
 def parse_seconds(value: object) -> float:
-    """Read a length of time: 5m, 90s, 2h, or a number of seconds. Raises ValueError with what to write instead."""
+    """Read a length of time: 5m, 90s, 2h, or a number of seconds.
+
+    Raises UnitError when `value` is none.
+    """
     if isinstance(value, str):
         match = _TIME.fullmatch(value)
         seconds = float(match[1]) * _SECONDS[match[2]] if match else math.nan
@@ -87,8 +118,16 @@ def parse_seconds(value: object) -> float:
     else:
         seconds = math.nan
     if not math.isfinite(seconds) or seconds <= 0:
-        raise ValueError(f"{value!r} is not a length of time; write for example 5m, 90s or 2h")
+        raise UnitError(f"{value!r:.60} is not a length of time", _meant_time(value))
     return seconds
+
+
+def _meant_time(value: object) -> str:
+    near = _NEAR_TIME.fullmatch(value.strip()) if isinstance(value, str) and len(value) < 60 else None
+    if near is None or float(near[1]) == 0:
+        return "write for example 5m, 90s or 2h"
+    number, letter = near[1], near[2].lower()
+    return f"write {float(number) * 24:g}h" if letter == "d" else f"write {number}{letter}"
 
 
 def format_seconds(seconds: float) -> str:

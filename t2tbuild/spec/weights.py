@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
-from t2tbuild.spec.base import Listed, Node
+from t2tbuild.spec.base import Listed, Node, Short
 
 LOCAL_DIR = "local-dir:"  # how timm marks a folder
 
@@ -26,4 +26,4 @@ def _by_file(value: object) -> object:
     return {"file": value} if isinstance(value, str) else value
 
 
-WeightsField = Annotated[Weights, BeforeValidator(_by_file)]
+WeightsField = Annotated[Weights, BeforeValidator(_by_file), Short({"type": "string", "minLength": 1})]

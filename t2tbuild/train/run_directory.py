@@ -17,8 +17,10 @@ import torch
 
 from t2tbuild._version import __version__
 from t2tbuild.errors import InputError
-from t2tbuild.spec.load import dump_yaml, load_search_spec, load_spec
+from t2tbuild.files import write_whole
+from t2tbuild.spec.load import load_search_spec, load_spec
 from t2tbuild.spec.tree import SearchSpec, Spec
+from t2tbuild.spec.write import dump_yaml
 
 PACKAGES = ("torch", "timm", "optuna", "fvcore", "pydantic", "numpy", "scikit-learn")
 
@@ -48,7 +50,7 @@ def open_run(folder: Path, spec: Spec | SearchSpec, device: torch.device) -> Ite
         except OSError:
             raise InputError(f"{folder}: another process is at work in it; choose another --out") from None
         if _is_new(folder, spec):
-            write_text(folder / "environment.json", json.dumps(environment(device), indent=1) + "\n")
+            write_whole(folder / "environment.json", json.dumps(environment(device), indent=1) + "\n")
         yield
 
 
@@ -65,7 +67,7 @@ def _is_new(folder: Path, spec: Spec | SearchSpec) -> bool:
             lines = difflib.unified_diff(before.splitlines(), now.splitlines(), "the run's", "yours", lineterm="", n=0)
             raise InputError(f"{folder}: holds a run of another spec; choose another --out\n" + "\n".join(lines))
     if new or stored != spec:
-        write_text(path, dump_yaml(spec))
+        write_whole(path, dump_yaml(spec))
     return new
 
 
@@ -89,16 +91,6 @@ def environment(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "device": gpu or "cpu",
     }
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a whole file so that a kill leaves either the old one or the new one."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
 
 
 def append_json(path: Path, record: dict[str, Any]) -> None:

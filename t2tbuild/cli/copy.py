@@ -1,0 +1,34 @@
+"""t2tbuild cp: a shipped spec as a file of your own."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from t2tbuild.cli.console import stdout
+from t2tbuild.cli.options import Force, complete_name
+from t2tbuild.cli.write import write_new
+from t2tbuild.spec.modeline import Kind, with_modeline
+
+
+def cp(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A shipped name, or a path.", autocompletion=complete_name)
+    ],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write, or a folder for it.")],
+    force: Force = False,
+) -> None:
+    """Copy a shipped spec, comments included, as a start for your own.
+
+    Example: t2tbuild cp t2t_vit_14 mine.yaml
+    """
+    from t2tbuild.spec import catalog
+    from t2tbuild.spec.load import read_any
+    from t2tbuild.spec.tree import SearchSpec
+
+    found = catalog.find(name)
+    document = read_any(found)  # what is copied is sound
+    kind: Kind = "search" if isinstance(document.spec, SearchSpec) else "spec"
+    target = file / found.name if file.is_dir() else file
+    write_new(target, with_modeline(found.read_text(encoding="utf-8-sig"), kind, target), force=force)
+    stdout().print(f"{name}: copied to {target}; next: t2tbuild validate {target}", soft_wrap=True)

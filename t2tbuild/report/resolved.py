@@ -1,0 +1,112 @@
+"""A spec with every default filled in, and beside each value where it came from."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from t2tbuild.cost import predict_cost
+from t2tbuild.spec.base import FULL, Node
+from t2tbuild.spec.document import Document
+from t2tbuild.spec.model import ModelSpec
+from t2tbuild.spec.tree import Spec
+from t2tbuild.spec.units import short_count
+from t2tbuild.spec.write import one_line
+from t2tbuild.spec.yaml_source import Keys, Place, dotted
+
+COLUMN = 44  # where the origins stand, if the values leave room
+
+
+def resolved_yaml(document: Document[Node]) -> str:
+    """YAML that loads to an equal spec; a comment after each value says whether it was written, and where."""
+    lines = []
+    for text, path in _lines(_data(document), (), ""):
+        origin = "" if path is None else f"# {_origin(document, path)}"
+        lines.append(f"{text:{COLUMN}}  {origin}".rstrip())
+    return "".join(f"{line}\n" for line in [*_derived(document.spec), *lines])
+
+
+def resolved_values(document: Document[Node]) -> list[dict[str, Any]]:
+    """The same for machines: each value with its dotted path and its origin."""
+    return [
+        {"path": dotted(path), "value": value, "origin": _origin(document, path)}
+        for path, value in _leaves(_data(document), ())
+    ]
+
+
+def _data(document: Document[Node]) -> dict[str, Any]:
+    data: dict[str, Any] = document.spec.model_dump(mode="json", context=FULL)
+    return data
+
+
+def _derived(spec: Node) -> Iterator[str]:
+    """What follows from the fields, as comments."""
+    model = spec.model if isinstance(spec, Spec) else None
+    if isinstance(model, ModelSpec):
+        cost, heads = predict_cost(model), dict.fromkeys(model.backbone.heads)
+        grids = " -> ".join(map(str, (model.image, *model.grids)))
+        yield f"# {grids}; {model.tokens} tokens with the class token; {', '.join(map(str, heads))} heads"
+        yield f"# {short_count(cost.params)} parameters, {short_count(cost.macs)} MACs"
+
+
+def _is_flat(value: Any) -> bool:
+    """Whether a value stands on one line: a scalar, a list of scalars, nothing."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return not value or (not isinstance(value, dict) and not any(isinstance(item, dict | list) for item in inner))
+
+
+def _lines(data: dict[str, Any], path: Keys, indent: str) -> Iterator[tuple[str, Keys | None]]:
+    """Lines of block YAML, each with the path of the value that ends on it."""
+    for key, value in data.items():
+        here = (*path, key)
+        if _is_flat(value):
+            yield f"{indent}{one_line(key)}: {one_line(value)}", here
+            continue
+        yield f"{indent}{one_line(key)}:", None
+        if isinstance(value, dict):
+            yield from _lines(value, here, indent + "  ")
+            continue
+        for index, item in enumerate(value):
+            first, *rest = (
+                _lines(item, (*here, index), indent + "    ")
+                if isinstance(item, dict)
+                else [(f"{indent}    {one_line(item)}", (*here, index))]
+            )
+            yield f"{indent}  - {first[0].lstrip()}", first[1]
+            yield from rest
+
+
+def _leaves(data: Any, path: Keys) -> Iterator[tuple[Keys, Any]]:
+    if _is_flat(data):
+        yield path, data
+    else:
+        for key, value in data.items() if isinstance(data, dict) else enumerate(data):
+            yield from _leaves(value, (*path, key))
+
+
+def _origin(document: Document[Node], path: Keys) -> str:
+    """Where a value was written, or that it is a default."""
+    source = document.source
+    if place := source.values.get(path):
+        return _told(place)
+    rows = source.data.get("paper")
+    if path[0] == "paper" and isinstance(rows, dict) and (place := source.values.get(("paper", *path[2:]))):
+        return _told(place)  # one row, written without a list
+    short = source.values.get(path[:-1])  # attention: performer, weights: FILE
+    if short and path[-1] in ("kind", "file") and isinstance(_at(source.data, path[:-1]), str):
+        return _told(short)
+    return "default"
+
+
+def _at(data: Any, path: Keys) -> Any:
+    for part in path:
+        known = (isinstance(data, dict) and part in data) or (isinstance(data, list) and isinstance(part, int))
+        data = data[part] if known else None
+    return data
+
+
+def _told(place: Place) -> str:
+    if not place.line:
+        return place.file  # an override
+    file = os.path.relpath(place.file) if Path(place.file).is_relative_to(Path.cwd()) else place.file
+    return f"{file}:{place.line}"

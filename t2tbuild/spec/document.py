@@ -1,0 +1,40 @@
+"""A spec together with the text that it came from, so that what is found wrong later is still told at its place."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+from t2tbuild.errors import Diagnostic, FieldError, SpecError
+from t2tbuild.spec.base import Node
+from t2tbuild.spec.partial import Found, advised
+from t2tbuild.spec.yaml_source import Source
+
+N = TypeVar("N", bound=Node, covariant=True)
+
+
+@dataclass(frozen=True)
+class Document(Generic[N]):
+    """What a file says, and where it says it."""
+
+    spec: N
+    source: Source
+
+    @property
+    def warnings(self) -> list[Diagnostic]:
+        """What is legal but likely a slip, each at its place."""
+        return [self.warning(found) for found in advised(self.spec)]
+
+    def warning(self, found: Found) -> Diagnostic:
+        """A warning at its place."""
+        place = self.source.place(found.path)
+        return replace(place.diagnostic(found.path, found.rule, found.message, found.hint), severity="warning")
+
+    @contextmanager
+    def placing(self) -> Iterator[None]:
+        """Whatever part of the house finds a field wrong within this context, it is told with the field's place."""
+        try:
+            yield
+        except FieldError as error:
+            place = self.source.place(error.path)
+            raise SpecError([place.diagnostic(error.path, error.rule, error.message, error.hint)]) from None

@@ -1,0 +1,141 @@
+"""The rules of a spec of which some fields are wrong: they are asked of the fields that are right.
+
+pydantic asks a rule across fields only once every field is right, and a person would then be told in two rounds. Here
+the nodes are made again without what is wrong; a rule that reads an absent field says nothing.
+"""
+
+import difflib
+from collections.abc import Iterator
+from functools import cache
+from typing import Annotated, Any, NamedTuple, get_args, get_origin
+
+from pydantic import TypeAdapter, ValidationError
+
+from t2tbuild.spec.base import Check, Node
+from t2tbuild.spec.yaml_source import Keys
+
+MAX_COMPARED = 64  # characters of a word that is compared with others
+
+
+class Found(NamedTuple):
+    """A rule that does not hold, seen from the root."""
+
+    path: Keys
+    rule: str
+    message: str
+    hint: str
+
+
+def broken_rules(root: type[Node], data: Any) -> list[Found]:
+    """Every rule that does not hold in `data` read as a `root`, the fields that are wrong left out."""
+    found: list[Found] = []
+    _partial(root, data, (), found)
+    return found
+
+
+def advised(node: Any, path: Keys = ()) -> Iterator[Found]:
+    """What is legal in a spec but likely a slip, of a node and all below it."""
+    if isinstance(node, Node):
+        yield from _ask(type(node).advices, node, path)
+        for field in type(node).model_fields:
+            yield from advised(getattr(node, field), (*path, field))
+    elif isinstance(node, tuple):
+        for index, item in enumerate(node):
+            yield from advised(item, (*path, index))
+
+
+def nearest(word: object, known: list[str]) -> str:
+    """The known word that a mistyped one most likely means; empty where none is near."""
+    if not isinstance(word, str) or len(word) > MAX_COMPARED:
+        return ""
+    folded = word.strip().lower().replace("-", "_")
+    near = [name for name in known if name.lower() == folded] or difflib.get_close_matches(folded, known, n=1)
+    return near[0] if near else ""
+
+
+def node_for(nodes: list[type[Node]], value: Any) -> type[Node] | None:
+    """The node of several that a mapping is meant as: by its kind, else by its keys."""
+    if not nodes:
+        return None
+    if not isinstance(value, dict):
+        return nodes[0]
+    kinds = {node.model_fields["kind"].default: node for node in nodes if "kind" in node.model_fields}
+    if "kind" in value and kinds:
+        kind = value["kind"]
+        return kinds.get(kind if isinstance(kind, str) and kind in kinds else nearest(kind, [*kinds]))
+    return nodes[0] if kinds else max(nodes, key=lambda node: len(node.model_fields.keys() & value.keys()))
+
+
+def nodes_in(annotation: Any) -> list[type[Node]]:
+    """The nodes that may stand where a field has this annotation."""
+    if isinstance(annotation, type) and issubclass(annotation, Node):
+        return [annotation]
+    return [node for inner in get_args(annotation) for node in nodes_in(inner)]
+
+
+def _ask(checks: dict[str, Check], node: Node, path: Keys) -> Iterator[Found]:
+    """What the checks say of a node, as far as the fields that they read are there."""
+    for name, check in checks.items():
+        try:
+            for broken in check(node):
+                yield Found((*path, *broken.path), name, broken.message, broken.hint)
+        except AttributeError:  # a field that it reads is wrong, and told as such
+            continue
+
+
+_ABSENT = object()
+
+
+def _partial(cls: type[Node], data: Any, path: Keys, found: list[Found]) -> Any:
+    """The node that `data` makes with what is wrong left out; rules that do not hold are added to `found`."""
+    if not isinstance(data, dict):
+        return _ABSENT
+    values: dict[str, Any] = {}
+    for field, info in cls.model_fields.items():
+        key = field if field in data else _meant(field, data, cls)
+        if key is None:
+            continue
+        value = _value(cls, field, info.annotation, data[key], (*path, key), found)
+        values[field] = value
+    node = cls.model_construct(**{field: value for field, value in values.items() if value is not _ABSENT})
+    here = list(_ask(cls.rules, node, path))
+    found += here
+    wrong = {field for field, value in values.items() if value is _ABSENT}
+    wrong |= {one.path[len(path)] for one in here if len(one.path) > len(path)}  # type: ignore[misc]
+    for field in wrong:
+        node.__dict__.pop(field, None)
+    return node
+
+
+def _value(cls: type[Node], field: str, annotation: Any, value: Any, path: Keys, found: list[Found]) -> Any:
+    """A field's value as its node has it: nodes below it are made with what is wrong left out."""
+    below = node_for(nodes_in(annotation), value)
+    if below and isinstance(value, dict):
+        if dict in (get_origin(annotation), *map(get_origin, get_args(annotation))):
+            nodes = {key: _partial(_of(annotation, item), item, (*path, key), found) for key, item in value.items()}
+            return {key: node for key, node in nodes.items() if node is not _ABSENT}
+        return _partial(below, value, path, found)
+    if below and isinstance(value, list):
+        items = [_partial(_of(annotation, item), item, (*path, index), found) for index, item in enumerate(value)]
+        return _ABSENT if _ABSENT in items else tuple(items)
+    try:
+        return _adapter(cls, field).validate_python(value)
+    except ValidationError:
+        return _ABSENT
+
+
+def _of(annotation: Any, value: Any) -> type[Node]:
+    nodes = nodes_in(annotation)
+    return node_for(nodes, value) or nodes[0]
+
+
+@cache
+def _adapter(cls: type[Node], field: str) -> TypeAdapter[Any]:
+    info = cls.model_fields[field]
+    return TypeAdapter(Annotated[info.annotation, info], config=None)  # type: ignore[arg-type]
+
+
+def _meant(field: str, data: dict[str, Any], cls: type[Node]) -> str | None:
+    """The unknown key that most likely means the field, which is missing."""
+    fields = list(cls.model_fields)
+    return next((key for key in data if key not in fields and nearest(key, fields) == field), None)

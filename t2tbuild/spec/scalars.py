@@ -1,0 +1,115 @@
+"""Plain scalars of YAML 1.2, and the look-alikes that a person may have typed instead."""
+
+import math
+import re
+from typing import Any
+
+MAX_DIGITS = 400
+
+_INT = re.compile(r"[-+]?[0-9]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]{1,5})?")
+_LEADING_ZERO = re.compile(r"[-+]?0[0-9]+")
+_INFINITE = re.compile(r"[-+]?\.(inf|Inf|INF)")
+_CONSTANTS: dict[str, Any] = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+}
+
+_ODD = {
+    "\u2212": ("a minus sign of typography", "-"),
+    "\u2010": ("a hyphen of typography", "-"),
+    "\u2011": ("a hyphen of typography", "-"),
+    "\u2012": ("a dash", "-"),
+    "\u2013": ("a dash", "-"),
+    "\u2014": ("a dash", "-"),
+    "\u201c": ("a curly quote", '"'),
+    "\u201d": ("a curly quote", '"'),
+    "\u201e": ("a curly quote", '"'),
+    "\u2018": ("a curly quote", "'"),
+    "\u2019": ("a curly quote", "'"),
+    "\u00a0": ("a no-break space", " "),
+    "\u202f": ("a no-break space", " "),
+    "\u3000": ("a wide space", " "),
+    "\u200b": ("an invisible space", ""),
+    "\ufeff": ("a byte-order mark", ""),
+    "\uff1a": ("a wide colon", ":"),
+    "\uff0c": ("a wide comma", ","),
+}
+_PLAIN = str.maketrans({odd: plain for odd, (_, plain) in _ODD.items()})
+
+
+def parse_scalar(text: str) -> Any:
+    """The value of a plain scalar. Raises ValueError on a number that YAML 1.1 and 1.2 read differently."""
+    if text in _CONSTANTS:
+        return _CONSTANTS[text]
+    if len(text) > MAX_DIGITS and _INT.fullmatch(text):
+        raise ValueError(f"a number of {len(text):,} digits")
+    if _LEADING_ZERO.fullmatch(text):
+        raise ValueError(f"{text} has a leading zero; write {int(text)}")
+    if _INT.fullmatch(text):
+        return int(text)
+    if _FLOAT.fullmatch(text):
+        return float(text)
+    if _INFINITE.fullmatch(text):
+        return math.copysign(math.inf, -1 if text[0] == "-" else 1)
+    return math.nan if text in (".nan", ".NaN", ".NAN") else text
+
+
+def odd_character(text: str) -> str:
+    r"""The first character that looks like one of YAML's and is none, in words; empty where there is none.
+
+    >>> odd_character("\u00a05")
+    '(U+00A0) is a no-break space; write 5'
+    """
+    for character in text:
+        if character in _ODD:
+            shown = f"{character!r} " if character.isprintable() else ""
+            name, _ = _ODD[character]
+            plain = text.translate(_PLAIN).strip()
+            if plain[:1] == plain[-1:] and plain[:1] in ("'", '"'):
+                plain = plain[1:-1] or "it plainly"
+            return f"{shown}(U+{ord(character):04X}) is {name}; write {plain}"
+    return ""
+
+
+def meant_number(text: str) -> str:
+    """What to write for a text that stands where a number is wanted; empty where that cannot be told.
+
+    >>> meant_number("1_000"), meant_number("0x1F"), meant_number("1:30"), meant_number("224px")
+    ('write 1000', 'write 31', '1:30 is text in YAML 1.2; write 90', 'write 224')
+    """
+    text = text.strip()
+    if len(text) > MAX_DIGITS or not text.isascii():
+        return ""
+    if _FLOAT.fullmatch(text):
+        return "remove the quotes"
+    if re.fullmatch(r"[-+]?0[xob][0-9A-Fa-f]+", text):
+        try:
+            return f"write {int(text, 0)}"
+        except ValueError:
+            return ""
+    if re.fullmatch(r"[-+]?[0-9]{1,9}:[0-5]?[0-9]", text):
+        minutes, seconds = text.split(":")
+        return f"{text} is text in YAML 1.2; write {int(minutes) * 60 + int(seconds)}"
+    for pattern, plain in (
+        (r"[-+]?[0-9]+(_[0-9]+)+", text.replace("_", "")),
+        (r"[-+]?[0-9]{1,3}(,[0-9]{3})+", text.replace(",", "")),
+        (r"[-+]?[0-9]+,[0-9]+", text.replace(",", ".")),
+        (r"[-+]?[0-9]+(\.[0-9]+)? *(px|pixels?|epochs?|%)", re.sub(r" *[a-z%]+$", "", text)),
+    ):
+        if re.fullmatch(pattern, text):
+            return f"write {plain}"
+    return ""
+
+
+_BOOLS = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
+
+
+def meant_bool(value: object) -> str:
+    """What to write for a value that stands where true or false is wanted."""
+    if isinstance(value, str) and value.lower() in _BOOLS:
+        return f"{value} is text in YAML 1.2; write {_BOOLS[value.lower()]}"
+    if isinstance(value, str) and value.strip().lower() in ("true", "false"):
+        return "remove the quotes"
+    return f"write {'true' if value else 'false'}" if value in (0, 1) else "write true or false"

@@ -1,0 +1,66 @@
+"""Spec files out: a validated spec as YAML that loads to an equal one."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from t2tbuild.files import write_whole
+from t2tbuild.spec.base import Node
+from t2tbuild.spec.scalars import parse_scalar
+from t2tbuild.spec.tree import SearchSpec, Spec
+
+ONE_LINE = 90  # characters of a mapping that is written on one line
+
+
+def write_spec(spec: Spec | SearchSpec, path: str | Path, note: str = "") -> None:
+    """Write a spec as YAML that loads to an equal spec; `note` becomes the comment at its top.
+
+    >>> import tempfile
+    >>> from t2tbuild import load_spec
+    >>> path = Path(tempfile.mkdtemp()) / "mine.yaml"
+    >>> write_spec(load_spec("t2t_vit_7"), path)
+    >>> load_spec(path) == load_spec("t2t_vit_7")
+    True
+    """
+    comment = "".join(f"# {line}".rstrip() + "\n" for line in note.splitlines())
+    write_whole(Path(path), comment + dump_yaml(spec))
+
+
+def dump_yaml(spec: Node) -> str:
+    """A spec node as YAML text: fields in their order, what is left out left out."""
+    data = spec.model_dump(mode="json")
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True)
+
+
+def one_line(value: Any) -> str:
+    """Plain data as YAML on one line."""
+    text = yaml.dump(value, Dumper=_Dumper, sort_keys=False, default_flow_style=True, width=10**9, allow_unicode=True)
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes short mappings on one line, long ones on several, never an alias, and quotes what YAML 1.2 would count."""
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style="'" if _needs_quotes(data) else None)
+
+    def represent_mapping(self, tag: str, mapping: Any, flow_style: bool | None = None) -> yaml.MappingNode:
+        node = super().represent_mapping(tag, mapping, flow_style)
+        if node.flow_style and sum(len(key.value) + len(value.value) + 4 for key, value in node.value) > ONE_LINE:
+            node.flow_style = False
+        return node
+
+    def ignore_aliases(self, _data: Any) -> bool:
+        return True
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
+
+
+def _needs_quotes(text: str) -> bool:
+    """Whether a text would be read as something else without quotes; PyYAML itself thinks of YAML 1.1 alone."""
+    try:
+        return not isinstance(parse_scalar(text), str)
+    except ValueError:
+        return True
