@@ -12,7 +12,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from t2tbuild.spec import catalog
+
 ROUNDS = 5
+SHELVES: tuple[catalog.Kind, ...] = ("specs", "training", "search")
 BROKEN = "version: 1\nmodel: {name: x, tokenizer: {stages: [{patch_size: 7, overlap: 9}]}, backbone: {dpeth: 3}}\n"
 
 
@@ -27,12 +30,14 @@ def main() -> None:
     spec = Path(tempfile.mkdtemp()) / "broken.yaml"
     spec.write_text(BROKEN)
     cli = ["-m", "t2tbuild"]
+    shipped = [name for shelf in SHELVES for name in catalog.names(shelf)]
     commands = {
         "python -c pass": ["-c", "pass"],
         "import t2tbuild": ["-c", "import t2tbuild"],
         "t2tbuild --help": [*cli, "--help"],
         "t2tbuild search --budget-macs 5GB (error)": [*cli, "search", "--budget-macs", "5GB"],
         "t2tbuild summarize broken.yaml (errors)": [*cli, "summarize", str(spec)],
+        "t2tbuild validate (all shipped specs)": [*cli, "validate", *shipped],
         "import torch": ["-c", "import torch"],
     }
     times: dict[str, list[float]] = {name: [] for name in commands}

@@ -27,6 +27,9 @@ from t2tbuild.spec.layout import layout
 from t2tbuild.spec.model import AnyModel, ModelSpec, TimmModel
 from t2tbuild.spec.tokenizer import PerformerAttention, Stage, TransformerAttention
 
+SMALL_IMAGE = 128
+"""Pixels of a side below which a model of timm is tried on its image when it is built."""
+
 
 @overload
 def build_model(model: ModelSpec) -> T2TViT: ...
@@ -174,4 +177,18 @@ def _build_timm(model: TimmModel) -> nn.Module:
         told = f"{type(error).__name__}: {error}".splitlines()[0]
         said = f"timm cannot build {model.name} with {args}: {told}"
         raise FieldError(("model", "args"), "timm-args", said, "see timm.create_model") from None
+    if min(model.image) < SMALL_IMAGE:
+        _require_fit(built, model)
     return built
+
+
+@torch.no_grad()
+def _require_fit(built: nn.Module, model: TimmModel) -> None:
+    """Raises FieldError when the image is too small for the model, which only a forward pass of timm's can tell."""
+    try:
+        built.eval()(torch.zeros(1, model.in_chans, *model.image))
+    except Exception as error:
+        told = f"{model.name} takes no image of {model.image} pixels: {error}".splitlines()[0]
+        raise FieldError(("model", "image_size"), "timm-image", told, "write a larger image_size") from None
+    finally:
+        built.train()

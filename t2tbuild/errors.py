@@ -41,6 +41,8 @@ def tally(diagnostics: Sequence[Diagnostic]) -> str:
         number = sum(diagnostic.severity == severity for diagnostic in diagnostics)
         if number:
             counts.append(f"{number} {severity}{'s' * (number > 1)}")
+    if all(diagnostic.text and not diagnostic.line for diagnostic in diagnostics):
+        return f"{' and '.join(counts)} on the command line"
     files = list(dict.fromkeys(diagnostic.file for diagnostic in diagnostics))
     return f"{' and '.join(counts)} in {files[0] if len(files) == 1 else f'{len(files)} files'}"
 

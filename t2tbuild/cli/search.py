@@ -92,9 +92,10 @@ def _overrides(
     ):
         if text is not None:
             try:
-                found.append(f"{path}={parse(text)}")
+                parse(text)
             except ValueError as error:
                 raise InputError(f"{option}: {error}") from None
+            found.append(f"{path}={text}")
     found += [f"search.trials={trials}"] if trials is not None else []
     return found + ([f"search.seed={seed}"] if seed is not None else [])
 

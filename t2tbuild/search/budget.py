@@ -33,19 +33,23 @@ def deepest(space: Space, assignment: Mapping[str, Value], budget: Budget) -> in
 
 
 def require_feasible(space: Space, budget: Budget) -> list[ModelSpec]:
-    """The members within the budget, each at its shallowest where the depth is solved.
+    """The first members within the budget, at most two, each at its shallowest where the depth is solved.
 
     Raises FieldError when there is none; it names the smallest member's cost. A space of more than ENUMERATED members
     passes unseen, with none given back: each of its candidates is looked at when it is drawn.
     """
     if space.size > ENUMERATED:
         return []
-    members = list(space.members())
-    costs = [predict_cost(model) for model in members]
+    costs: list[Cost] = []
+    fitting: list[ModelSpec] = []
+    for model in space.members():
+        costs.append(predict_cost(model))
+        fitting += [model] if _within(costs[-1], budget) else []
+        if len(fitting) == 2:
+            return fitting
     if not costs:
         told = f"no member is a valid model; the base is {space.base.name}"
         raise FieldError(("search", "space"), "space", told, "t2tbuild validate the base with a member's values")
-    fitting = [model for model, cost in zip(members, costs, strict=True) if _within(cost, budget)]
     if not fitting:
         raise _none_fits(costs, budget)
     return fitting

@@ -51,6 +51,7 @@ def _located_errors(error: ValidationError, data: Any) -> list[_Error]:
 def _behind_a_wrong_kind(errors: list[_Error], data: Any, root: type[Node]) -> list[_Error]:
     """The errors of mappings whose kind is misspelt, read as the kind that is meant; pydantic stops at the kind."""
     repaired, known = copy.deepcopy(data), {error.path for error in errors}
+    guessed: list[Keys] = []  # a guess whose fields are strange to it is no good one
     for error in errors:
         if error.kind == "union_tag_invalid" and isinstance(error.value, dict):
             kinds = hints.choices(error.context, error.context["tag"])
@@ -61,12 +62,15 @@ def _behind_a_wrong_kind(errors: list[_Error], data: Any, root: type[Node]) -> l
             for part in error.path:
                 node = node[part]
             node["kind"] = near
-    if repaired == data:
+            guessed.append(error.path)
+    if not guessed:
         return []
     try:
         root.model_validate(repaired)
     except ValidationError as again:
-        return [error for error in _located_errors(again, data) if error.path not in known]
+        behind = [error for error in _located_errors(again, data) if error.path not in known]
+        strange = {error.path[:-1] for error in behind if error.kind == "extra_forbidden"} & set(guessed)
+        return [error for error in behind if not any(error.path[: len(path)] == path for path in strange)]
     return []
 
 
@@ -109,8 +113,9 @@ def _one_a_place(errors: list[_Error]) -> list[_Error]:
                 told.append(error)
         elif error is min(at[error.path], key=weight):
             items_say_it = error.path in around and isinstance(error.value, list)
+            any_scalar = {"bool_type", "string_type"} <= {other.kind for other in at[error.path]}
             if not items_say_it:
-                told.append(error)
+                told.append(error._replace(kind="scalar_type") if any_scalar else error)
     return told
 
 

@@ -1,21 +1,20 @@
 """Spec files in: YAML text -> validated spec, with every mistake at its place."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import ValidationError
 
-from t2tbuild.errors import Diagnostic, SpecError
+from t2tbuild.errors import SpecError
 from t2tbuild.spec import catalog
 from t2tbuild.spec.base import Node
 from t2tbuild.spec.document import Document
 from t2tbuild.spec.explain import explain
-from t2tbuild.spec.scalars import parse_scalar
+from t2tbuild.spec.overrides import apply_overrides
 from t2tbuild.spec.tree import SearchSpec, Spec
 from t2tbuild.spec.weights import LOCAL_DIR
-from t2tbuild.spec.yaml_source import Keys, Place, Source, dotted, read_file, read_text
+from t2tbuild.spec.yaml_source import Keys, Source, dotted, read_file, read_text
 
 T = TypeVar("T", bound=Node)
 
@@ -76,7 +75,7 @@ def _document(source: Source, folder: Path, overrides: Sequence[str]) -> Documen
 def _spec_of(source: Source, folder: Path, overrides: Sequence[str]) -> Document[Spec]:
     _refuse_other_kind(source, wanted="model")
     _take_model_of_another(source, beside=folder)
-    _apply(overrides, source)
+    apply_overrides(source, overrides)
     if any(override.startswith("model") for override in overrides):
         source.data.pop("paper", None)
     named_here = any(override.partition("=")[0].strip() in ("weights", "weights.file") for override in overrides)
@@ -86,7 +85,7 @@ def _spec_of(source: Source, folder: Path, overrides: Sequence[str]) -> Document
 
 def _search_of(source: Source, folder: Path, overrides: Sequence[str]) -> Document[SearchSpec]:
     _refuse_other_kind(source, wanted="search")
-    _apply(overrides, source)
+    apply_overrides(source, overrides)
     _find_base(source, beside=folder)
     return Document(_validate(source, SearchSpec), source)
 
@@ -147,84 +146,6 @@ def _find_weights(source: Source, beside: Path) -> None:
         weights["file"] = path
     else:
         source.data["weights"] = path
-
-
-def _apply(overrides: Sequence[str], source: Source) -> None:
-    """Write every `dotted.key=value` into the source's data; what is wrong with several is told together."""
-    wrong: list[Diagnostic] = []
-    for override in overrides:
-        try:
-            _override(source, override)
-        except SpecError as error:
-            wrong += error.diagnostics
-    if wrong:
-        raise SpecError(wrong)
-
-
-def _override(source: Source, override: str) -> None:
-    """Write one `dotted.key=value` into the source's data; the value is read as YAML."""
-    key, equals, text = override.partition("=")
-    file = f"override {override!r:.80}"
-    shown = Place(file, text=override, column=0)
-    value_shown = Place(file, 0, len(key) + 2, override, max(1, len(text)))
-    path: Keys = tuple(int(part) if re.fullmatch("[0-9]{1,9}", part) else part for part in key.strip().split("."))
-    if not equals or not all(str(part) for part in path):
-        raise SpecError(
-            [shown.diagnostic((), "override", "an override is written key=value", "for example train.epochs=5")]
-        )
-    value = _read_value(text, path, value_shown)
-    node = source.data
-    for depth, part in enumerate(path):
-        last = depth == len(path) - 1
-        if isinstance(node, list) and isinstance(part, int) and part < len(node):
-            pass
-        elif isinstance(node, dict) and not isinstance(node, list):
-            part = str(part)
-            if not last and not isinstance(node.get(part), dict | list):
-                node[part] = {}
-        else:
-            where = dotted(path[:depth])
-            many = f"it has 0 to {len(node) - 1}" if isinstance(node, list) else "it takes no fields"
-            raise SpecError(
-                [
-                    _key_place(file, override, depth).diagnostic(
-                        path, "override", f"there is no {part!r} in {where}", many
-                    )
-                ]
-            )
-        if last:
-            node[part] = value
-        else:
-            node = node[part]
-    source.values = {old: place for old, place in source.values.items() if old[: len(path)] != path}
-    for depth in range(len(path)):
-        here = path[: depth + 1]
-        place = _key_place(file, override, depth)
-        if depth == len(path) - 1:
-            source.values[here], source.keys[here] = value_shown, place
-        else:
-            source.values.setdefault(here, place)
-            source.keys.setdefault(here, place)
-
-
-def _key_place(file: str, override: str, depth: int) -> Place:
-    """The place of one part of an override's dotted key."""
-    parts = override.partition("=")[0].split(".")
-    return Place(file, 0, len(".".join(parts[:depth])) + (2 if depth else 1), override, len(parts[depth].rstrip()))
-
-
-def _read_value(text: str, path: Keys, shown: Place) -> Any:
-    """The value of an override, as YAML reads it."""
-    try:
-        if text.lstrip().startswith(("[", "{", '"', "'")):
-            return read_text(text, shown.file).data
-        return parse_scalar(text.strip())
-    except ValueError as error:
-        message, _, hint = str(error).partition("; ")
-        raise SpecError([shown.diagnostic(path, "number", message, hint)]) from None
-    except SpecError as error:
-        (wrong, *_) = error.diagnostics
-        raise SpecError([shown.diagnostic(path, wrong.rule, wrong.message, wrong.hint)]) from None
 
 
 def _validate(source: Source, root: type[T]) -> T:

@@ -99,9 +99,8 @@ class ModelSpec(_Classifier):
         for index, (window, grid) in enumerate(zip(self.tokenizer.windows, self.grids, strict=True)):
             rows, columns = window.left_out(below)
             if rows or columns:
-                sides = [f"{rows} rows at the bottom"] * bool(rows) + [f"{columns} columns at the right"] * bool(
-                    columns
-                )
+                sides = [f"{_many(rows, 'row')} at the bottom"] * bool(rows)
+                sides += [f"{_many(columns, 'column')} at the right"] * bool(columns)
                 told = f"no patch of {window} reaches {' and '.join(sides)} of the {below} {what}"
                 stages = "stages" in type(self.tokenizer).model_fields
                 field = ("tokenizer", "stages", index) if stages else ("tokenizer",)
@@ -130,11 +129,15 @@ class ModelSpec(_Classifier):
         return self.grids[-1].tokens + 1
 
 
+def _many(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number > 1)}"
+
+
 def _squared(tokens: int, heads: int) -> str:
     """What full attention among many tokens takes, in words."""
     matrix = size.in_bytes(float(tokens) ** 2 * heads)
     return (
-        f"full attention among {tokens:,} tokens: its matrix of {heads} head{'s' * (heads > 1)} is {matrix} an image "
+        f"full attention among {tokens:,} tokens: its matrix of {_many(heads, 'head')} is {matrix} an image "
         "in float32 wherever a kernel stores it, and its time grows with the square"
     )
 

@@ -5,7 +5,7 @@ the nodes are made again without what is wrong; a rule that reads an absent fiel
 """
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Annotated, Any, NamedTuple, get_args, get_origin
 
@@ -97,19 +97,25 @@ def _partial(cls: type[Node], data: Any, path: Keys, found: list[Found]) -> Any:
             continue
         value = _value(cls, field, info.annotation, data[key], (*path, key), found)
         values[field] = value
-    node = cls.model_construct(**{field: value for field, value in values.items() if value is not _ABSENT})
+    node = cls.model_construct(**values)
+    _take_out(node, [field for field, value in values.items() if value is _ABSENT])
     here = list(_ask(cls.rules, node, path))
     found += here
-    wrong = {field for field, value in values.items() if value is _ABSENT}
-    wrong |= {one.path[len(path)] for one in here if len(one.path) > len(path)}  # type: ignore[misc]
-    for field in wrong:
-        node.__dict__.pop(field, None)
+    _take_out(node, [one.path[len(path)] for one in here if len(one.path) > len(path)])
     return node
+
+
+def _take_out(node: Node, fields: Iterable[object]) -> None:
+    """Make fields absent, so that a rule that reads one of them says nothing."""
+    for field in fields:
+        node.__dict__.pop(field, None)  # type: ignore[call-overload]
 
 
 def _value(cls: type[Node], field: str, annotation: Any, value: Any, path: Keys, found: list[Found]) -> Any:
     """A field's value as its node has it: nodes below it are made with what is wrong left out."""
     below = node_for(nodes_in(annotation), value)
+    if below and isinstance(value, dict | list) and _is_wrong_itself(_adapter(cls, field), value):
+        return _ABSENT
     if below and isinstance(value, dict):
         if dict in (get_origin(annotation), *map(get_origin, get_args(annotation))):
             nodes = {key: _partial(_of(annotation, item), item, (*path, key), found) for key, item in value.items()}
@@ -122,6 +128,16 @@ def _value(cls: type[Node], field: str, annotation: Any, value: Any, path: Keys,
         return _adapter(cls, field).validate_python(value)
     except ValidationError:
         return _ABSENT
+
+
+def _is_wrong_itself(adapter: TypeAdapter[Any], value: Any) -> bool:
+    """Whether a list or mapping is wrong as such, e.g. too short or not what is wanted, whatever stands in it."""
+    try:
+        adapter.validate_python(value)
+    except ValidationError as error:
+        kinds = ("rule", "union_tag_not_found")  # without its kind a mapping is another node's, see `node_for`
+        return any(one["loc"] == () and one["type"] not in kinds for one in error.errors())
+    return False
 
 
 def _of(annotation: Any, value: Any) -> type[Node]:

@@ -34,7 +34,7 @@ def t2tbuild(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[s
 def heavy_imports(*arguments: str) -> tuple[int, str, str]:
     done = subprocess.run([sys.executable, "-c", PROBE, *arguments], capture_output=True, text=True, cwd=ROOT)
     text, _, heavy = done.stderr.rpartition("HEAVY ")
-    return done.returncode, text, heavy.strip()
+    return done.returncode, done.stdout + text, heavy.strip()
 
 
 MISTAKES = [
@@ -43,9 +43,12 @@ MISTAKES = [
     (["search", "--budget-macs", "0"], "--budget-macs: a count must be above zero"),
     (["search", "--budget-macs", "nan"], "--budget-macs: 'nan' is not a count; write for example 5G"),
     (["search", "--timeout", "soon"], "--timeout: 'soon' is not a length of time; write for example 5m"),
-    (["search", "--budget-macs", "1M"], "budget: no candidate has 1.00M macs or fewer; the smallest of the space has"),
+    (
+        ["search", "--budget-macs", "1M"],
+        "override 'search.budget.macs=1M': error: no candidate has 1.00M macs or fewer; the smallest of the space has",
+    ),
     (["search", "--timeout", "090h90"], "is not a length of time"),
-    (["summarize", "t2t_vit_14", "model.backbone.depth=014"], "014 has a leading zero; write 14"),
+    (["summarize", "t2t_vit_14", "model.backbone.depth=014"], "error: 014 has a leading zero"),
     (["summarize", "t2t_vit_14", "model.²=3"], "unknown key '²' in model"),
     (["summarize", "x" * 5000], "not a file name"),
     (
@@ -54,23 +57,32 @@ MISTAKES = [
     ),
     (["compare"], "nothing to compare; name specs, or a table of the paper: t2tbuild compare --table 1"),
     (["compare", "t2t_vit_7", "--json", "--format", "csv"], "--json and --format csv ask for two outputs"),
-    (["summarize", "resnet50", "model.args={img_size: 32}"], "args cannot hold img_size (write model.image_size)"),
+    (["summarize", "resnet50", "model.args={img_size: 32}"], "args cannot hold img_size"),
     (["compare", "t2t_vit_41"], "no such shipped name"),
     (["export", "t2t_vit_7", "--format", "onnx", "--out", "model.pt"], "--out model.pt: must end in .onnx"),
     (["export", "t2t_vit_7", "--weights", "nowhere.pth", "--out", "m.safetensors"], "nowhere.pth: no such file"),
     (["summarize", "t2t_vit_7", "model.backbone.ghost={}", "model.backbone.mlp_ratio=2.5"], "needs a whole mlp_ratio"),
-    (["summarize", "t2t_vit_7", "model.kind=tim"], "must be one of 'vit', 'timm', got 'tim' (did you mean 'timm'?)"),
+    (["summarize", "t2t_vit_7", "model.kind=tim"], "must be one of 'timm', 'vit', got 'tim'"),
     (["search", "--out", "README.md"], "README.md is a file, not a folder"),
     (["train", "t2t_vit_7", "--out", "README.md/run"], "README.md is a file, not a folder"),
     (["summarize", ""], "the name is empty"),
     (["search", "--trials", "0"], "search.trials must be at least 1, got 0"),
     (["summarize", "t2t_vit_41"], "no such shipped name"),
     (["summarize", "t2t_vit_14", "model.backbone.depth=0"], "model.backbone.depth must be at least 1, got 0"),
-    (["train", "t2t_vit_7", "train.eopchs=1"], "unknown key 'eopchs' in train (did you mean 'epochs'?)"),
-    (["train", "search/deep_narrow.yaml"], "this is a search spec; use it with t2tbuild search"),
-    (["search", "specs/t2t_vit_7.yaml"], "this is a model spec; use it with t2tbuild summarize or train"),
+    (["train", "t2t_vit_7", "train.eopchs=1"], "      |       ^^^^^^ did you mean 'epochs'?"),
+    (["train", "search/deep_narrow.yaml"], "      | ^^^^^^ use it with t2tbuild search"),
+    (["search", "specs/t2t_vit_7.yaml"], "      | ^^^^^ use it with t2tbuild summarize or train"),
     (["sumarize", "t2t_vit_14"], "No such command 'sumarize'"),
     (["train"], "SPEC"),
+    (["search", "search.trials=0"], "search.trials must be at least 1, got 0"),
+    (["show", "t2t_vit_7", "model.depth=3"], "it belongs in model.backbone"),
+    (["cp", "t2t_vit_7", "README.md"], "README.md: is there already; name another, or add --force"),
+    (["init", "README.md"], "README.md: is there already; name another, or add --force"),
+    (["init", "/proc/mine.yaml"], "/proc/mine.yaml: cannot be written"),
+    (
+        ["init", "nowhere.yaml", "--num-heads", "5"],
+        "nowhere.yaml:19:16: error: embed_dim must be divisible by num_heads",
+    ),
 ]
 
 
@@ -174,7 +186,7 @@ def test_search_writes_the_winner_and_names_the_next_commands(tmp_path: Path) ->
 
 
 def test_compare_answers_without_torch_where_no_model_is_timms() -> None:
-    assert heavy_imports("compare", "--table", "1") == (0, "", "")
+    assert heavy_imports("compare", "--table", "1")[0::2] == (0, "")
     done = t2tbuild("compare", "t2t_vit_14", "specs/t2t_vit_dense.yaml", "--sort", "macs", "--pareto", "--json")
     rows = json.loads(done.stdout)
     assert [row["model"] for row in rows] == ["t2t_vit_14", "t2t_vit_dense"]

@@ -43,7 +43,7 @@ def test_heads_follow_the_width() -> None:
 
 
 def test_an_unknown_field_names_the_nearest() -> None:
-    with pytest.raises(InputError, match=r"no field 'backbone.embed_dm'; did you mean backbone.embed_dim"):
+    with pytest.raises(InputError, match=r"no field 'backbone.embed_dm' \(did you mean backbone.embed_dim"):
         space_of({"backbone.embed_dm": {"choices": [192]}})
 
 

@@ -28,7 +28,7 @@ def test_counts(text: object, number: int) -> None:
         ("5 G", "write 5G"),
         ("5g", "write 5G"),
         ("5GMac", "write 5G"),
-        ("5GFLOPs", "write 5G"),
+        ("5GFLOPs", "write 5G, or 2.5G where a multiply-add was counted as two"),
         ("5B", "write 5G"),
         ("-5G", "above zero"),
         ("0", "above zero"),
@@ -59,7 +59,15 @@ def test_times(text: object, seconds: float) -> None:
     assert parse_seconds(format_seconds(seconds)) == seconds
 
 
-@pytest.mark.parametrize("text", ["5 minutes", "-1s", "0", "nan", "", None, True, float("inf")])
-def test_what_is_no_time_says_what_to_write(text: object) -> None:
-    with pytest.raises(ValueError, match="write for example 5m"):
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        *((text, "write for example 5m") for text in ("-1s", "0", "nan", "", None, True, float("inf"), "0 minutes")),
+        ("5 minutes", "write 5m"),
+        ("2 days", "write 48h"),
+        ("1.5H", "write 1.5h"),
+    ],
+)
+def test_what_is_no_time_says_what_to_write(text: object, hint: str) -> None:
+    with pytest.raises(ValueError, match=hint):
         parse_seconds(text)

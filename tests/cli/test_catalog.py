@@ -1,0 +1,215 @@
+"""Help before the mistake: ls, show, cp, init, schema, validate, and what the shell completes."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from t2tbuild import load_spec
+from t2tbuild.cli.diagnostics import _JSON_FIELDS
+from t2tbuild.spec import catalog
+from t2tbuild.spec.load import read_any
+from t2tbuild.spec.modeline import MARK
+
+SHIPPED = [name for shelf in ("specs", "training", "search") for name in catalog.names(shelf)]  # type: ignore[arg-type]
+
+
+def t2tbuild(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "t2tbuild", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=os.environ | {"COLUMNS": "120"} | environment,
+    )
+
+
+def test_ls_names_everything_that_ships(tmp_path: Path) -> None:
+    listed = json.loads(t2tbuild("ls", "--json", cwd=tmp_path).stdout)
+    assert [entry["name"] for shelf in listed.values() for entry in shelf] == SHIPPED
+    found = {entry["name"]: entry for entry in listed["models"]}
+    assert found["t2t_vit_14"] == {
+        "name": "t2t_vit_14",
+        "kind": "t2t performer, plain",
+        "params": 21_545_550,
+        "macs": 4_800_254_784,
+        "counted": True,
+        "paper": "Tables 1, 2, 5, 6, 7: 81.5%",
+    }
+    assert not found["resnet50"]["counted"]
+    table = t2tbuild("ls", "models", cwd=tmp_path).stdout
+    assert "│ t2t_vit_16_ghost     │ t2t performer, plain, ghost │  16.3M │   3.82G │ Table 6: 79.5%" in table
+    assert "~4.30G" in table
+    assert "deep_narrow" not in table
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_show_prints_a_spec_that_loads_to_the_same(tmp_path: Path, name: str) -> None:
+    from t2tbuild.report.resolved import resolved_yaml
+
+    document = read_any(name)
+    (tmp_path / "shown.yaml").write_text(resolved_yaml(document))
+    assert read_any(tmp_path / "shown.yaml").spec == document.spec
+
+
+def test_show_says_where_each_value_came_from(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("version: 1\nmodel: t2t_vit_7\ntrain:\n  epochs: 3\n")
+    lines = t2tbuild("show", "mine.yaml", "model.backbone.depth=5", cwd=tmp_path).stdout.splitlines()
+    told = {line.split("#")[0].strip(): line.rpartition("# ")[2] for line in lines}
+    assert told["epochs: 3"] == "mine.yaml:4"
+    assert told["batch_size: 64"] == "default"
+    assert told["depth: 5"] == "override 'model.backbone.depth=5'"
+    assert told["embed_dim: 256"] == f"{catalog.find('t2t_vit_7')}:20"
+    assert told["kind: performer"] == f"{catalog.find('t2t_vit_7')}:15"
+    assert lines[0] == "# 224 x 224 -> 56 x 56 -> 28 x 28 -> 14 x 14; 197 tokens with the class token; 4 heads"
+    records = json.loads(t2tbuild("show", "mine.yaml", "--json", cwd=tmp_path).stdout)
+    assert {"path": "train.epochs", "value": 3, "origin": "mine.yaml:4"} in records
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_cp_keeps_every_comment_and_finds_the_schema(tmp_path: Path, name: str) -> None:
+    from t2tbuild.cli.copy import cp
+
+    cp(name, tmp_path, force=False)
+    first, *rest = (tmp_path / f"{name}.yaml").read_text().splitlines()
+    assert rest == catalog.find(name).read_text().splitlines()[1:]
+    assert Path(first.removeprefix(MARK)).is_file()
+    assert read_any(tmp_path / f"{name}.yaml").spec == read_any(name).spec
+
+
+def test_cp_replaces_nothing_unasked(tmp_path: Path) -> None:
+    assert t2tbuild("cp", "t2t_vit_7", "deep/mine.yaml", cwd=tmp_path).returncode == 0
+    again = t2tbuild("cp", "t2t_vit_14", "deep/mine.yaml", cwd=tmp_path)
+    assert (again.returncode, again.stderr) == (
+        2,
+        "error: deep/mine.yaml: is there already; name another, or add --force to replace it\n",
+    )
+    assert load_spec(tmp_path / "deep/mine.yaml").model.name == "t2t_vit_7"
+    assert t2tbuild("cp", "t2t_vit_14", "deep/mine.yaml", "--force", cwd=tmp_path).returncode == 0
+    assert load_spec(tmp_path / "deep/mine.yaml").model.name == "t2t_vit_14"
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["mine.yaml"]
+
+
+def test_init_writes_what_its_options_say(tmp_path: Path) -> None:
+    done = t2tbuild("init", "m.yaml", "--image-size", "[64, 96]", "--num-classes", "10", "--depth", "3", cwd=tmp_path)
+    assert done.stdout == "m.yaml: written; next: t2tbuild summarize m.yaml\n"
+    model = load_spec(tmp_path / "m.yaml").model
+    assert (model.image, model.num_classes, model.backbone.depth) == ((64, 96), 10, 3)
+    assert t2tbuild("init", "--kind", "training", "--model", "m.yaml", cwd=tmp_path).stdout.startswith(
+        "training.yaml: "
+    )
+    assert load_spec(tmp_path / "training.yaml").model == model
+    assert t2tbuild("init", "--kind", "search", "--name", "mine", "--budget-macs", "2G", cwd=tmp_path).returncode == 0
+    assert t2tbuild("validate", "m.yaml", "training.yaml", "mine.yaml", "--strict", cwd=tmp_path).returncode == 0
+    wrong = t2tbuild("init", "w.yaml", "--kind", "search", "--budget-macs", "2GB", cwd=tmp_path)
+    assert wrong.returncode == 2
+    assert "reads as bytes" in wrong.stderr
+    assert not (tmp_path / "w.yaml").exists()
+
+
+def test_init_asks_on_a_terminal(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "t2tbuild", "init"]
+    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, cwd=tmp_path, close_fds=True)
+    os.close(theirs)
+    os.write(ours, b"model\ntiny\n32\n10\n2\n64\n4\n")
+    said = b""
+    while True:
+        try:
+            said += os.read(ours, 4096)
+        except OSError:  # the process has closed its end
+            break
+    assert process.wait(30) == 0, said.decode()
+    assert b"Number of classes [1000]: " in said
+    model = load_spec(tmp_path / "tiny.yaml").model
+    assert (model.name, model.image_size, model.num_classes, model.backbone.heads) == ("tiny", 32, 10, (4, 4))
+
+
+def test_validate_tells_of_every_file(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("version: 1\nmodel: t2t_vit_7\ntrain: {eopchs: 3, seed: '1'}\n")
+    (tmp_path / "b.yaml").write_text(
+        "version: 1\nsearch: {base: t2t_vit_7, budget: {macs: 1M}, space: {backbone.depth: {fill: [0.5, 1]}}}\n"
+    )
+    (tmp_path / "c.yaml").write_text("version: 1\nmodel: t2t_vit_14_resnext\n")
+    done = t2tbuild("validate", "a.yaml", "b.yaml", "c.yaml", "t2t_vit_7", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (2, "")
+    assert "a.yaml:3:9: error: unknown key 'eopchs' in train" in done.stdout
+    assert "a.yaml:3:26: error: train.seed must be a whole number, got '1'" in done.stdout
+    assert "b.yaml:2:42: error: no candidate has 1.00M macs or fewer" in done.stdout
+    assert "warning: heads of 12 channels" in done.stdout
+    assert done.stdout.endswith("3 errors and 1 warning in 3 files\n")
+    records = json.loads(t2tbuild("validate", "a.yaml", "--json", cwd=tmp_path).stdout)
+    assert [set(record) for record in records] == [set(_JSON_FIELDS)] * 2
+    assert records[0] | {"message": ""} == {
+        "file": "a.yaml",
+        "line": 3,
+        "column": 9,
+        "path": "train.eopchs",
+        "rule": "unknown-key",
+        "message": "",
+        "hint": "did you mean 'epochs'?",
+        "severity": "error",
+    }
+
+
+def test_validate_takes_warnings_for_errors_when_asked(tmp_path: Path) -> None:
+    assert t2tbuild("validate", "t2t_vit_14_resnext", cwd=tmp_path).returncode == 0
+    assert t2tbuild("validate", "t2t_vit_14_resnext", "--strict", cwd=tmp_path).returncode == 2
+    done = t2tbuild("validate", "t2t_vit_14", "deep_narrow", "--strict", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "all 2 specs are sound\n")
+    done = t2tbuild("validate", "t2t_vit_14", "model.backbone.depth=0", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "model.backbone.depth must be at least 1, got 0" in done.stdout
+
+
+def test_a_budget_that_one_candidate_meets_is_warned_of(tmp_path: Path) -> None:
+    (tmp_path / "one.yaml").write_text(
+        "version: 1\nsearch:\n  base: t2t_vit_7\n  budget: {macs: 1.2G}\n"
+        "  space: {backbone.depth: {choices: [7, 8, 9]}}\n"
+    )
+    done = t2tbuild("validate", "one.yaml", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "one.yaml:4:11: warning: one candidate alone lies within the budget: depth 7, embed_dim 256" in done.stdout
+
+
+def complete(words: str, cwd: Path) -> list[str]:
+    """What bash is offered after these words."""
+    count = len(words.split(" ")) - 1
+    environment = {"_T2TBUILD_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(count)}
+    code = "import sys; sys.argv[0] = 't2tbuild'; from t2tbuild.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=cwd, env=os.environ | environment
+    )
+    return done.stdout.split()
+
+
+def test_the_shell_completes_commands_names_and_files(tmp_path: Path) -> None:
+    (tmp_path / "t2t_mine.yaml").touch()
+    (tmp_path / "t2t_notes.txt").touch()
+    (tmp_path / "t2t_runs").mkdir()
+    assert "validate" in complete("t2tbuild va", tmp_path)
+    offered = complete("t2tbuild summarize t2t_", tmp_path)
+    assert set(offered) >= {"t2t_vit_14", "t2t_vit_7_digits", "t2t_mine.yaml", "t2t_runs/"}
+    assert "t2t_notes.txt" not in offered
+    assert complete("t2tbuild search deep", tmp_path) == ["deep_narrow"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"), [("sumarize", "summarize"), ("valdate", "validate"), ("comapre", "compare"), ("shw", "show")]
+)
+def test_an_unknown_command_suggests_the_nearest(tmp_path: Path, wrong: str, meant: str) -> None:
+    done = t2tbuild(wrong, cwd=tmp_path)
+    assert done.returncode == 2
+    assert f"Did you mean '{meant}'?" in done.stderr
+
+
+def test_mistakes_come_as_json_where_json_was_asked_for(tmp_path: Path) -> None:
+    done = t2tbuild("summarize", "t2t_vit_7", "model.backbone.depth=0", "--json", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (2, "")
+    assert [record["rule"] for record in json.loads(done.stdout)] == ["range"]
+    done = t2tbuild("compare", "--json", cwd=tmp_path)
+    assert json.loads(done.stdout)[0]["rule"] == "input"

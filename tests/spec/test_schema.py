@@ -1,0 +1,125 @@
+"""The schema that ships is the code's, and says of a file what an editor should show."""
+
+import json
+from typing import Any
+
+import jsonschema
+import pytest
+
+from t2tbuild.spec import catalog
+from t2tbuild.spec.modeline import MARK
+from t2tbuild.spec.schema import Kind, json_schema
+from t2tbuild.spec.yaml_source import read_file
+
+SHIPPED = [
+    *(("spec", name) for shelf in ("specs", "training") for name in catalog.names(shelf)),  # type: ignore[arg-type]
+    *(("search", name) for name in catalog.names("search")),
+]
+GOOD: dict[str, Any] = {
+    "version": 1,
+    "model": {
+        "name": "mine",
+        "tokenizer": {"stages": [{"patch_size": 7, "overlap": 3}]},
+        "backbone": {"depth": 2, "embed_dim": 64, "num_heads": 2},
+    },
+}
+
+
+def editor(kind: Kind) -> jsonschema.Draft7Validator:
+    return jsonschema.Draft7Validator(json_schema(kind))
+
+
+@pytest.mark.parametrize("kind", ["spec", "search"])
+def test_the_shipped_schema_is_the_codes(kind: Kind) -> None:
+    schema = json_schema(kind)
+    jsonschema.Draft7Validator.check_schema(schema)
+    assert json.loads(catalog.SCHEMAS[kind].read_text()) == schema, f"renew it: t2tbuild schema {kind}"
+
+
+@pytest.mark.parametrize(("kind", "name"), SHIPPED)
+def test_every_shipped_spec_names_its_schema_and_passes_it(kind: Kind, name: str) -> None:
+    file = catalog.find(name)
+    first = file.read_text().splitlines()[0]
+    assert first.startswith(MARK)
+    assert (file.parent / first.removeprefix(MARK)).resolve() == catalog.SCHEMAS[kind]
+    assert [error.message for error in editor(kind).iter_errors(read_file(file).data)] == []
+
+
+@pytest.mark.parametrize("kind", ["spec", "search"])
+def test_every_field_has_a_description_a_default_and_an_example(kind: Kind) -> None:
+    schema = json_schema(kind)
+    lacking = []
+    for name, node in {kind: schema, **schema["$defs"]}.items():
+        assert node["description"], name
+        for field, about in node["properties"].items():
+            refers = "$ref" in about
+            lacking += [(name, field, "description")] * ("description" not in about)
+            lacking += [(name, field, "examples")] * (not refers and "examples" not in about)
+            lacking += [(name, field, "default")] * ("default" not in about and field not in node.get("required", ()))
+    assert lacking == []
+
+
+@pytest.mark.parametrize(
+    ("field", "unit"),
+    [
+        (("Stage", "patch_size"), "pixels or tokens"),
+        (("PlainBackbone", "depth"), "blocks"),
+        (("PlainBackbone", "embed_dim"), "channels"),
+        (("TrainSpec", "warmup_epochs"), "epochs"),
+        (("PaperRow", "macs"), "multiply-adds an image"),
+    ],
+)
+def test_what_has_a_unit_says_so(field: tuple[str, str], unit: str) -> None:
+    node, name = field
+    assert json_schema("spec")["$defs"][node]["properties"][name]["unit"] == unit
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    made: dict[str, Any] = json.loads(json.dumps(GOOD))
+    *above, last = path.split(".")
+    node = made
+    for part in above:
+        node = node[int(part)] if isinstance(node, list) else node[part]
+    node[last] = value
+    return made
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "passes"),
+    [
+        ("model.tokenizer.kind", "t2t", True),
+        ("model.tokenizer", {"kind": "patch", "patch_size": 16}, True),
+        ("model.tokenizer", {"patch_size": 16}, False),  # without a kind it is t2t
+        ("model.backbone.drop_path", 0, True),
+        ("model.backbone.drop_path", 0.5, True),
+        ("model.backbone.drop_path", 1.0, False),
+        ("model.backbone.num_heads", [2, 2], True),
+        ("model.backbone.num_heads", "2", False),
+        ("model.backbone.dpeth", 3, False),
+        ("model.image_size", [32, 64], True),
+        ("model.image_size", [32], False),
+        ("model", "t2t_vit_14", True),
+        ("model", {"kind": "timm", "name": "resnet50"}, True),
+        ("model", {"kind": "tim", "name": "resnet50"}, False),
+        ("weights", "file.pth", True),
+        ("weights", {"reset_head": True}, False),
+        ("paper", {"params": "21.5M"}, True),
+        ("paper", [{"params": "21.5MB"}], False),
+        ("version", 2, False),
+        ("train", {"epochs": 3}, True),
+        ("train", {"eopchs": 3}, False),
+    ],
+)
+def test_an_editor_takes_and_refuses_what_we_do(path: str, value: Any, passes: bool) -> None:
+    assert editor("spec").is_valid(changed(path, value)) == passes
+
+
+def test_a_stage_takes_its_attention_in_short_or_in_full() -> None:
+    for attention, passes in [
+        ("performer", True),
+        ({"kind": "performer", "kernel_ratio": 1}, True),
+        ("softmax", False),
+    ]:
+        stage = {"patch_size": 7, "overlap": 3, "token_dim": 64, "attention": attention}
+        stages = [stage, {"patch_size": 3, "overlap": 1}]
+        assert editor("spec").is_valid(changed("model.tokenizer.stages", stages)) == passes

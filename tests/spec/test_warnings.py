@@ -1,0 +1,91 @@
+"""What is legal but likely a slip is warned of, at its place; what is no slip is not."""
+
+from pathlib import Path
+
+import pytest
+
+from t2tbuild.spec import catalog
+from t2tbuild.spec.load import read_spec
+
+SHIPPED_WARNINGS = {"t2t_vit_14_resnext": "head-dim", "t2t_vit_dense": "head-dim", "vit_dense": "head-dim"}
+GOOD = """\
+version: 1
+model:
+  name: mine
+  image_size: 224
+  tokenizer:
+    stages:
+      - {patch_size: 7, overlap: 3, token_dim: 64, attention: performer}
+      - {patch_size: 3, overlap: 1, token_dim: 64, attention: performer}
+      - {patch_size: 3, overlap: 1}
+  backbone: {depth: 2, embed_dim: 384, num_heads: 6, mlp_ratio: 3}
+"""
+
+
+def warned(tmp_path: Path, old: str, new: str) -> list[tuple[int, int, str, str]]:
+    assert old in GOOD
+    (tmp_path / "mine.yaml").write_text(GOOD.replace(old, new))
+    told = read_spec(tmp_path / "mine.yaml").warnings
+    assert all(warning.severity == "warning" for warning in told)
+    return [(warning.line, warning.column, warning.rule, f"{warning.message} ({warning.hint})") for warning in told]
+
+
+def test_a_good_spec_is_not_warned_of(tmp_path: Path) -> None:
+    assert warned(tmp_path, "384", "384") == []
+
+
+@pytest.mark.parametrize("name", catalog.names("specs"))
+def test_the_papers_models_are_warned_of_where_they_are_odd(name: str) -> None:
+    found = {warning.rule for warning in read_spec(name).warnings}
+    assert found == ({SHIPPED_WARNINGS[name]} if name in SHIPPED_WARNINGS else set())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "column", "rule", "message"),
+    [
+        ("num_heads: 6", "num_heads: 32", 10, 51, "head-dim", "heads of 12 channels: under 16"),
+        ("num_heads: 6", "head_dim: 12", 10, 50, "head-dim", "(write head_dim: 32)"),
+        ("num_heads: 6", "num_heads: 32", 10, 51, "head-dim", "(write num_heads: 12)"),
+        ("384, num_heads: 6", "400, num_heads: 4", 10, 51, "head-dim", "heads of 100 channels: no multiple of 8"),
+        ("3, overlap: 1}", "4, overlap: 0}", 9, 34, "hard-split", "no pixel is seen twice, a hard split (a soft split"),
+        ("3, overlap: 1}", "4}", 9, 9, "hard-split", "write overlap: 1"),
+        ("224", "[226, 224]", 7, 9, "pixels-left-out", "1 row at the bottom of the 226 x 224 pixels"),
+        (
+            "3, overlap: 1}",
+            "5, overlap: 1, padding: 0}",
+            9,
+            9,
+            "pixels-left-out",
+            "3 columns at the right of the 28 x 28",
+        ),
+        (
+            "performer}\n      - {patch_size: 3",
+            "transformer}\n      - {patch_size: 3",
+            0,
+            0,
+            "",
+            "",
+        ),
+    ],
+)
+def test_a_slip_is_warned_of(
+    tmp_path: Path, old: str, new: str, line: int, column: int, rule: str, message: str
+) -> None:
+    told = warned(tmp_path, old, new)
+    if not rule:
+        assert told == []
+        return
+    assert [one[:3] for one in told] == [(line, column, rule)]
+    assert message in told[0][3]
+
+
+def test_full_attention_among_many_tokens_is_told_with_its_memory(tmp_path: Path) -> None:
+    wide = GOOD.replace("image_size: 224", "image_size: 448").replace(
+        "performer}\n      - {patch_size: 3, overlap: 1, t", "transformer}\n      - {patch_size: 3, overlap: 1, t"
+    )
+    (tmp_path / "mine.yaml").write_text(wide)
+    (warning,) = read_spec(tmp_path / "mine.yaml").warnings
+    assert (warning.line, warning.rule) == (7, "many-tokens")
+    assert "full attention among 12,544 tokens: its matrix of 1 head is 629 MB an image in float32" in warning.message
+    assert 12_544**2 * 4 == 629_407_744
+    assert "attention: performer" in warning.hint
