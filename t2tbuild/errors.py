@@ -78,6 +78,10 @@ class FieldError(InputError):
         super().__init__(f"{'.'.join(map(str, path))}: {message}" + (f" ({hint})" if hint else ""))
 
 
+class UnknownFieldError(FieldError):
+    """A key of a spec names a field that is not there; it is told at the key."""
+
+
 class CostError(T2TBuildError):
     """A model cannot be counted exactly, e.g. it runs an operator that no rule covers."""
 

@@ -88,7 +88,8 @@ def compare(
     for text, spec in [(text, load_spec(text, overrides)) for text, overrides in grouped(specs or ())]:
         name = text if text in shipped else spec.model.name
         taken = name in {other for other, _, _ in triples}
-        triples.append((text if taken else name, spec, spec.paper[0] if spec.paper else PaperRow()))
+        first, *_ = sorted(spec.paper, key=lambda row: row.table != table) or [PaperRow()]  # of the table asked for
+        triples.append((text if taken else name, spec, first))
     costs = _count([(name, spec) for name, spec, _ in triples])
     rows = [comparison.Comparison(name, cost, row) for (name, _, row), cost in zip(triples, costs, strict=True)]
     rows = sorted(comparison.mark_front(rows) if pareto else rows, key=sort.key)

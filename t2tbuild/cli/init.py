@@ -14,6 +14,7 @@ import typer
 from t2tbuild.cli.console import stdout
 from t2tbuild.cli.options import Force, complete_name
 from t2tbuild.cli.write import write_new
+from t2tbuild.errors import InputError, SpecError
 
 
 class Kind(StrEnum):
@@ -38,6 +39,7 @@ DEFAULTS = {
     "epochs": "15",
     "budget": "5G",
 }
+FIELDS = {"model": ("base",), "budget": ("macs",)}  # what an answer is called in the spec, where its name differs
 QUESTIONS = {
     Kind.MODEL: {
         "name": "Name of the model",
@@ -85,21 +87,44 @@ def init(
         "epochs": epochs,
         "budget": budget_macs,
     }
-    asking = sys.stdin.isatty() and sys.stdout.isatty()
-    if kind is None:
-        kind = (
-            Kind(typer.prompt("What is it? model, training or search", default="model", type=Kind))
-            if asking
-            else Kind.MODEL
-        )
     answers = {key: value for key, value in given.items() if value is not None}
-    for key, question in QUESTIONS[kind].items():
-        if asking and key not in answers:
-            answers[key] = typer.prompt(question, default=DEFAULTS[key])
-    stem = answers.get("name", kind.value)
-    target = file or Path(f"{Path(stem).name}.yaml")
-    write_new(target, _sound_text(kind, DEFAULTS | answers, target), force=force)
+    asking = sys.stdin.isatty() and sys.stdout.isatty()
+    if kind is None and asking:
+        kind = Kind(typer.prompt("What is it? model, training or search", default="model", type=Kind))
+    kind = kind or Kind.MODEL
+    _refuse_strange(kind, answers)
+    if asking:
+        for key in [key for key in QUESTIONS[kind] if key not in answers]:
+            answers[key] = _ask(kind, key, answers)
+    target = file or Path(f"{Path(answers.get('name', kind.value)).name}.yaml")
+    write_new(target, _sound_text(kind, answers, target), force=force)
     stdout().print(f"{target}: written; next: t2tbuild {NEXT[kind]} {target}", soft_wrap=True)
+
+
+def _template(kind: Kind) -> Template:
+    return Template((files("t2tbuild.spec") / "templates" / f"{kind}.yaml").read_text(encoding="utf-8"))
+
+
+def _refuse_strange(kind: Kind, answers: dict[str, str]) -> None:
+    """Raises InputError for an option that this kind of file has no place for."""
+    for key in answers:
+        if key not in _template(kind).get_identifiers():
+            option = {"budget": "--budget-macs"}.get(key, f"--{key.replace('_', '-')}")
+            raise InputError(f"{option} has no place in a {kind} spec; leave it out, or choose another --kind")
+
+
+def _ask(kind: Kind, key: str, answers: dict[str, str]) -> str:
+    """Ask a question until its answer is sound, as far as the answers so far can tell."""
+    while True:
+        answer: str = typer.prompt(QUESTIONS[kind][key], default=DEFAULTS[key])
+        try:
+            _sound_text(kind, answers | {key: answer}, Path("spec.yaml"))
+        except SpecError as error:
+            wrong = [one for one in error.diagnostics if one.path.rpartition(".")[2] in (key, *FIELDS.get(key, ()))]
+            if wrong:
+                stdout().print(f"{wrong[0].message}; {wrong[0].hint}", soft_wrap=True)
+                continue
+        return answer
 
 
 def _sound_text(kind: Kind, answers: dict[str, str], target: Path) -> str:
@@ -107,8 +132,7 @@ def _sound_text(kind: Kind, answers: dict[str, str], target: Path) -> str:
     from t2tbuild.spec.load import check_text
     from t2tbuild.spec.modeline import with_modeline
 
-    template = Template((files("t2tbuild.spec") / "templates" / f"{kind}.yaml").read_text(encoding="utf-8"))
-    text = template.substitute(answers | {"file": str(target)})
+    text = _template(kind).substitute(DEFAULTS | answers | {"file": str(target)})
     text = with_modeline(text, "search" if kind is Kind.SEARCH else "spec", target)
     check_text(text, target)
     return text

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
-from t2tbuild.errors import FieldError
+from t2tbuild.errors import UnknownFieldError
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.search import Choices, Fill, Range, Search, Value
 
@@ -27,6 +27,7 @@ class Space:
 
     def __init__(self, search: Search, base: ModelSpec) -> None:
         self.base = base
+        self._named = search.base
         self.fill: Fill | None = None
         self.dimensions: dict[str, Choices | Range] = {}
         self._data: dict[str, Any] = _plain(base)
@@ -104,9 +105,9 @@ class Space:
         found = [field for field in leaves if _matches(field, path)]
         if not found:
             near = difflib.get_close_matches(path, list(leaves), n=3)
-            hint = f"did you mean {' or '.join(near)}?" if near else "t2tbuild show of the base lists its fields"
+            hint = f"did you mean {' or '.join(near)}?" if near else f"t2tbuild show {self._named} lists its fields"
             told = f"the base {self.base.name} has no field {path!r}"
-            raise FieldError(("search", "space", path), "space", told, hint)
+            raise UnknownFieldError(("search", "space", path), "space", told, hint)
         return [field for field in found if leaves[field] is not None] or found
 
 

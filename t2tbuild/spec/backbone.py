@@ -127,12 +127,13 @@ class BaseBackbone(Node, ABC):
 
     @rule
     def _ghost_mlp_ratio_is_whole(self) -> Iterator[Broken]:
-        ratios = self.mlp_ratio if isinstance(self.mlp_ratio, tuple) else (self.mlp_ratio,)
-        for ratio in ratios:
+        for index, _, ratio in self._per_width(self.mlp_ratio):
             if self.ghost and self.ghost.mlp and ratio != int(ratio):
                 told = f"a ghost MLP needs a whole mlp_ratio, got {ratio}"
-                yield Broken("mlp_ratio", told, f"write {max(1, round(ratio))}, or ghost: {{mlp: false}}")
-                return
+                field = "mlp_ratio" if index is None else ("mlp_ratio", index)
+                yield Broken(field, told, f"write {max(1, round(ratio))}, or ghost: {{mlp: false}}")
+                if index is None:
+                    return
 
     @advice
     def _head_dim(self) -> Iterator[Broken]:
@@ -281,5 +282,8 @@ def _each(value: T | tuple[T, ...], blocks: int) -> tuple[T, ...]:
 
 
 def _nearest_divisors(number: int, wanted: int) -> str:
+    """The divisors of a number next below and next above the wanted one."""
     divisors = [divisor for divisor in range(1, number + 1) if number % divisor == 0]
-    return ", ".join(str(near) for near in sorted(sorted(divisors, key=lambda divisor: abs(divisor - wanted))[:2]))
+    below = [divisor for divisor in divisors if divisor < wanted]
+    above = [divisor for divisor in divisors if divisor > wanted]
+    return ", ".join(map(str, (*below[-1:], *above[:1])))

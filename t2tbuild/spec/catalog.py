@@ -63,6 +63,8 @@ def _regular_file(path: Path, text: str) -> Path:
         raise _wrong(text, f"a folder, not a spec; {what}", "name one file")
     if path.exists():
         raise _wrong(text, "not a regular file", "name a YAML file")
+    if path.is_symlink():
+        raise _wrong(text, f"a link to {path.readlink()}, which is not there", "name a YAML file")
     raise _wrong(text, "no such file and no such shipped name", _near(path, Path(text).stem))
 
 
@@ -71,7 +73,8 @@ def _near(path: Path, stem: str) -> str:
     shipped = [name for kind in _FOLDERS for name in names(kind)]
     near = difflib.get_close_matches(stem, shipped, n=3)
     if path.parent.is_dir():
-        files = sorted(child.name for child in path.parent.iterdir() if child.suffix in (".yaml", ".yml"))
+        children = (child for child in path.parent.iterdir() if child.suffix in (".yaml", ".yml"))
+        files = sorted(child.name for child in children if child.is_file())
         near += [str(path.parent / name) for name in difflib.get_close_matches(path.name, files, n=3)]
     return f"did you mean {' or '.join(near)}?" if near else "t2tbuild ls shows the shipped names"
 

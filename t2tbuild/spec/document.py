@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
-from t2tbuild.errors import Diagnostic, FieldError, SpecError
+from t2tbuild.errors import Diagnostic, FieldError, SpecError, UnknownFieldError
 from t2tbuild.spec.base import Node
 from t2tbuild.spec.partial import Found, advised
 from t2tbuild.spec.yaml_source import Source
@@ -27,7 +27,7 @@ class Document(Generic[N]):
 
     def warning(self, found: Found) -> Diagnostic:
         """A warning at its place."""
-        place = self.source.place(found.path)
+        place = self.source.section(found.path)
         return replace(place.diagnostic(found.path, found.rule, found.message, found.hint), severity="warning")
 
     @contextmanager
@@ -36,5 +36,6 @@ class Document(Generic[N]):
         try:
             yield
         except FieldError as error:
-            place = self.source.place(error.path)
+            unknown = isinstance(error, UnknownFieldError)
+            place = self.source.key_place(error.path) if unknown else self.source.section(error.path)
             raise SpecError([place.diagnostic(error.path, error.rule, error.message, error.hint)]) from None

@@ -6,9 +6,10 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from t2tbuild.spec import size
-from t2tbuild.spec.base import Node
-from t2tbuild.spec.partial import MAX_COMPARED, nearest, node_for, nodes_in
-from t2tbuild.spec.scalars import meant_bool, meant_number, odd_character
+from t2tbuild.spec.anatomy import MAX_COMPARED, at, homes, kind_with, nearest, nodes_at, nodes_in
+from t2tbuild.spec.base import VERSIONS, Node, unit
+from t2tbuild.spec.mistakes import choices
+from t2tbuild.spec.scalars import in_yaml, meant_bool, meant_number, odd_character
 from t2tbuild.spec.units import parse_count
 from t2tbuild.spec.yaml_source import Keys, dotted
 from t2tbuild.spec.yaml_syntax import missing_space
@@ -50,7 +51,7 @@ _WORDS = {
     "greater_than_equal": "must be at least {ge}",
     "less_than": "must be below {lt}",
     "less_than_equal": "must be at most {le}",
-    "string_pattern_mismatch": "must be letters, digits, '.', '_' and '-', at most 64",
+    "string_pattern_mismatch": "must be letters, digits, '.', '_' and '-', at most 64, the first a letter or digit",
     "string_too_short": "must not be empty",
     "model_type": "must be a mapping",
     "model_attributes_type": "must be a mapping",
@@ -66,39 +67,39 @@ def rule_in_words(kind: str, context: dict[str, Any], value: object) -> str:
     if kind in ("literal_error", "union_tag_invalid"):
         known = choices(context, value)
         return f"must be {known[0]!r}" if len(known) == 1 else f"must be one of {', '.join(map(repr, known))}"
-    words = _WORDS.get(kind, "")
-    if kind in ("int_type", "float_type") and isinstance(value, float) and not math.isfinite(value):
-        return "must be a finite number"
-    return words.format(**context)
+    return _WORDS.get(kind, "").format(**context)
 
 
-def for_value(kind: str, value: object, context: dict[str, Any], field: FieldInfo | None) -> str:
+def for_value(kind: str, value: object, context: dict[str, Any], field: FieldInfo | None, path: Keys) -> str:
     """What to write instead of `value`."""
-    example = _example(field)
+    example = _example(field, path)
     if isinstance(value, str) and (hint := _for_text(value)):
         return hint
     match kind:
         case "literal_error" | "union_tag_invalid":
-            near = nearest(value, choices(context, value))
-            return f"did you mean {near!r}?" if near else ""
+            at_kind = path[-1:] == ("kind",)
+            looks = value[0] if at_kind and isinstance(value, list) and len(value) == 1 else value
+            near = nearest(looks, choices(context, value))
+            return f"did you mean {near!r}?" if near else "" if at_kind or isinstance(value, str) else example
         case "int_type" | "int_from_float" | "float_type" | "finite_number":
-            return _for_number(value, whole=kind.startswith("int")) or example
+            return _for_number(value, field, whole=kind.startswith("int")) or example
+        case "version":
+            known = "; ".join(f"{version} is {what}" for version, what in VERSIONS.items())
+            return (_for_number(value, field, whole=True) if value in (*VERSIONS, *map(str, VERSIONS)) else "") or known
         case "bool_type":
             return meant_bool(value)
         case "string_type":
-            return (
-                "write a name"
-                if value is None or isinstance(value, dict | list)
-                else f"put it in quotes: '{_yaml(value)}'"
-            )
+            plain = value is not None and not isinstance(value, dict | list)
+            return f"put it in quotes: '{in_yaml(value)}'" if plain else example
         case "model_type" | "model_attributes_type" | "dict_type":
-            return _for_mapping(value, field)
+            return _for_mapping(value, field, example)
         case "tuple_type":
             return "put '- ' before each item" if isinstance(value, dict) else example
         case "greater_than_equal" | "less_than_equal":
-            return (
-                f"write at {'least' if kind.startswith('greater') else 'most'} {context.get('ge', context.get('le'))}"
-            )
+            bound = context.get("ge", context.get("le"))
+            return f"write at {'least' if kind.startswith('greater') else 'most'} {bound}"
+        case "too_long" if field and field.examples and isinstance(field.examples[0], list):
+            return f"write at most {context['max_length']}"
         case _:
             return example
 
@@ -109,64 +110,41 @@ def for_unknown_key(key: object, value: object, inside: Keys, root: type[Node], 
         return f"write {key.split(':')[0]}: and a space"
     if isinstance(key, str) and (odd := odd_character(key[:MAX_COMPARED])):
         return odd
-    known = [field for node in _nodes_at(inside, root, data) for field in node.model_fields]
-    if near := nearest(key, known):
+    known = [field for node in nodes_at(inside, root, data) for field in node.model_fields]
+    written = at(inside, data)
+    if near := nearest(key, [field for field in known if field not in written]):
         return f"did you mean {near!r}?"
-    homes = [home for home in _homes(str(key), root, ()) if home != dotted(inside)]
-    if homes:
-        return f"it belongs in {homes[0]}"
-    kinds = [node.model_fields["kind"].default for node in _kindred(inside, root, data) if key in node.model_fields]
-    if kinds:
-        return f"it is a field of kind: {kinds[0]}"
+    if kind := kind_with(key, inside, root, data):
+        return f"it is a field of kind: {kind}"
+    elsewhere = [home for home in homes(str(key), root) if home != dotted(inside)]
+    if elsewhere:
+        return f"it belongs in {elsewhere[0]}"
     return f"known: {', '.join(dict.fromkeys(known))}"
 
 
 def for_missing_key(key: str, inside: Keys, root: type[Node], data: Any) -> str:
     """What to write for a key that is missing."""
-    for node in _nodes_at(inside, root, data):
+    for node in nodes_at(inside, root, data):
         field = node.model_fields.get(key)
+        if key == "kind" and field:
+            return f"write kind: {field.default}"
         if field and field.examples:
-            return f"write {key}: {_yaml(field.examples[0])}"
+            return f"write {key}: {in_yaml(field.examples[0])}"
         if field and nodes_in(field.annotation):
             return f"write {key}: and its fields beneath; t2tbuild init writes a whole spec"
     return f"write {key}: 1" if key == "version" else ""
 
 
-def for_size(path: Keys, value: object, data: Any) -> str:
+def for_size(path: Keys, value: Any, data: Any) -> str:
     """What a depth or a width beyond its range would come to, beside the other fields as they stand."""
-    above = data
-    for part in path[:-1]:
-        above = above[part]
-    if not isinstance(above, dict) or not isinstance(value, int | float) or path[-1] not in ("depth", "embed_dim"):
+    if path[-1:] not in (("depth",), ("embed_dim",)) or type(value) not in (int, float):
         return ""
-    fields = {"depth": 12, "embed_dim": 384, "mlp_ratio": 4} | {
-        key: given for key, given in above.items() if type(given) in (int, float) and 0 < given < 10**12
-    }
-    fields[str(path[-1])] = min(float(value), 1e30)
+    above = at(path[:-1], data)
+    fields: dict[str, float] = {"depth": 12, "embed_dim": 384, "mlp_ratio": 4}
+    fields |= {key: given for key, given in above.items() if type(given) in (int, float) and 0 < given < 10**12}
+    fields[str(path[-1])] = float(min(value, 10**30))
     params = fields["depth"] * size.block_params(fields["embed_dim"], fields["mlp_ratio"])
     return f"it would have {size.told(params)}" if params > size.MOST_PARAMS else ""
-
-
-def shown(value: object) -> str:
-    """A value as a person wrote it, cut where it is long."""
-    if value is None:
-        return "nothing"
-    if isinstance(value, dict | list):
-        return f"a {'mapping' if isinstance(value, dict) else 'list'}"
-    text = repr(value) if isinstance(value, str) else _yaml(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def field_at(path: Keys, root: type[Node], data: Any) -> FieldInfo | None:
-    """The field of the spec that stands at a path of the data."""
-    while path and isinstance(path[-1], int):
-        path = path[:-1]
-    if not path:
-        return None
-    return next(
-        (node.model_fields[path[-1]] for node in _nodes_at(path[:-1], root, data) if path[-1] in node.model_fields),
-        None,
-    )
 
 
 def _for_text(value: str) -> str:
@@ -182,9 +160,10 @@ def _for_text(value: str) -> str:
     return ""
 
 
-def _for_number(value: object, whole: bool) -> str:
+def _for_number(value: object, field: FieldInfo | None, whole: bool) -> str:
     if isinstance(value, str):
-        if hint := meant_number(value):
+        of_hundred = field is not None and field.json_schema_extra == unit("percent")
+        if hint := meant_number(value.rstrip(" %") + "  " if of_hundred and value.endswith("%") else value):
             return hint
         try:
             return f"write {parse_count(value)}"
@@ -198,95 +177,27 @@ def _for_number(value: object, whole: bool) -> str:
     return ""
 
 
-def _for_mapping(value: object, field: FieldInfo | None) -> str:
+def _for_mapping(value: object, field: FieldInfo | None, example: str) -> str:
     if isinstance(value, list):
         return "write its fields without '- '"
     if value is None:
         return "write its fields beneath, indented"
-    optional = field is not None and not field.is_required()
-    if optional and (value is True or value == "true"):
-        return "write {} for its defaults"
-    if optional and (value is False or value == "false"):
-        return "remove it"
     nodes = nodes_in(field.annotation) if field else []
+    bare = len(nodes) == 1 and not any(below.is_required() for below in nodes[0].model_fields.values())
+    if bare and field and not field.is_required() and isinstance(value, bool):
+        return "write {} for its defaults" if value else "remove it"
     kinds = [str(node.model_fields["kind"].default) for node in nodes if "kind" in node.model_fields]
     if near := nearest(value, kinds):
         return f"write kind: {near} and its other fields beneath"
-    return "write its fields beneath, indented"
+    return example or "write its fields beneath, indented"
 
 
-def choices(context: dict[str, Any], value: object) -> list[str]:
-    """The choices of a field, those that look like the value first."""
-    listed = str(context.get("expected", context.get("expected_tags", "")))
-    known = [choice.strip(" '") for choice in listed.replace(" or ", ", ").split(",")]
-    near = nearest(value, known)
-    return sorted(known, key=lambda choice: choice != near)
-
-
-def _example(field: FieldInfo | None) -> str:
-    if field is None:
+def _example(field: FieldInfo | None, path: Keys) -> str:
+    """An example of the field; of a list's item, its item."""
+    if field is None or (not field.examples and (field.is_required() or field.default is None)):
         return ""
-    if field.examples:
-        return f"write for example {_yaml(field.examples[0])}"
-    default = field.default
-    return (
-        ""
-        if field.is_required() or default is None or isinstance(default, Node)
-        else f"write for example {_yaml(default)}"
-    )
-
-
-def _yaml(value: object) -> str:
-    """A value as YAML writes it, on one line."""
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return str(value).lower()
-        case float() if not math.isfinite(value):
-            return ".nan" if math.isnan(value) else ".inf" if value > 0 else "-.inf"
-        case list() | tuple():
-            return f"[{', '.join(map(_yaml, value))}]"
-        case dict():
-            return f"{{{', '.join(f'{key}: {_yaml(item)}' for key, item in value.items())}}}"
-        case _:
-            return str(value)
-
-
-def _nodes_at(path: Keys, root: type[Node], data: Any) -> list[type[Node]]:
-    """The node that stands at a path of the data; several where its kind is not known."""
-    nodes = [root]
-    below: Any = data
-    for part in path:
-        below = below[part] if isinstance(below, dict | list) else None  # type: ignore[index]
-        fields = [node.model_fields[part] for node in nodes if part in node.model_fields]
-        if fields:  # else the index of a list or the key of a mapping
-            nodes = [node for field in fields for node in nodes_in(field.annotation)]
-        if isinstance(below, dict) and nodes:
-            chosen = node_for(nodes, below)
-            nodes = [chosen] if chosen else nodes
-    return nodes
-
-
-def _kindred(path: Keys, root: type[Node], data: Any) -> list[type[Node]]:
-    """All nodes of other kinds that could stand at a path."""
-    if not path:
-        return []
-    return [
-        node
-        for parent in _nodes_at(path[:-1], root, data)
-        if path[-1] in parent.model_fields
-        for node in nodes_in(parent.model_fields[path[-1]].annotation)
-        if "kind" in node.model_fields
-    ]
-
-
-def _homes(key: str, node: type[Node], path: Keys) -> list[str]:
-    """Where in the tree a field of this name stands, lists left out."""
-    found = [dotted(path)] if key in node.model_fields and path else []
-    for name, field in node.model_fields.items():
-        if "tuple" in str(field.annotation):
-            continue
-        for below in nodes_in(field.annotation):
-            found += _homes(key, below, (*path, name))
-    return list(dict.fromkeys(found))
+    example = field.examples[0] if field.examples else field.default
+    last = path[-1] if path else ""
+    if isinstance(example, list) and isinstance(last, int):
+        example = example[min(last, len(example) - 1)]
+    return "" if isinstance(example, Node) else f"write for example {in_yaml(example)}"

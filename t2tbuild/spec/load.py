@@ -121,18 +121,24 @@ def _find_base(source: Source, beside: Path) -> None:
     """Make a path in `search.base` absolute, seen from the search spec's own folder; a shipped name stays."""
     search = source.data.get("search")
     base = search.get("base") if isinstance(search, dict) else None
-    if isinstance(base, str) and not catalog.file_of(base):
-        search["base"] = str(_found(source, ("search", "base"), base, beside).resolve())
+    if isinstance(base, str):
+        file = _found(source, ("search", "base"), base, beside)
+        search["base"] = base if catalog.file_of(base) else str(file.resolve())
 
 
 def _found(source: Source, path: Keys, name: str, beside: Path) -> Path:
     """The file of a spec that another spec names; what is wrong with the name is told where it is written."""
+    place, named = source.place(path), f"{dotted(path)} {name!r:.60}"
     try:
-        return catalog.find(name, beside)
+        file = catalog.find(name, beside)
     except SpecError as error:
         (wrong,) = error.diagnostics
-        told = f"{dotted(path)} {wrong.file!r}: {wrong.message}"
-        raise SpecError([source.place(path).diagnostic(path, wrong.rule, told, wrong.hint)]) from None
+        raise SpecError([place.diagnostic(path, wrong.rule, f"{named}: {wrong.message}", wrong.hint)]) from None
+    other = read_file(file).data
+    if isinstance(other, dict) and "search" in other and "model" not in other:
+        told = f"{named} is a search spec, and a model spec is wanted"
+        raise SpecError([place.diagnostic(path, "base", told, "name a model spec; t2tbuild ls shows them")])
+    return file
 
 
 def _find_weights(source: Source, beside: Path) -> None:

@@ -68,9 +68,9 @@ class ModelSpec(_Classifier):
                     f"image_size {self.image} leaves no token at stage {index}: a patch of {window.patch_size} with "
                     f"padding {window.pad} does not fit {where} of {below}"
                 )
-                stage = ("tokenizer", "stages", index, "patch_size")
-                written = "image_size" in self.model_fields_set or "stages" not in type(self.tokenizer).model_fields
-                field = ("image_size",) if written else stage
+                stage = ("stages", index) if "stages" in type(self.tokenizer).model_fields else ()
+                written = "image_size" in self.model_fields_set
+                field = ("image_size",) if written else ("tokenizer", *stage, "patch_size")
                 yield Broken(field, told, "write a larger image_size or a smaller patch_size")
                 return
             below, where = grid, "the grid"

@@ -4,17 +4,15 @@ pydantic asks a rule across fields only once every field is right, and a person 
 the nodes are made again without what is wrong; a rule that reads an absent field says nothing.
 """
 
-import difflib
 from collections.abc import Iterable, Iterator
 from functools import cache
-from typing import Annotated, Any, NamedTuple, get_args, get_origin
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from t2tbuild.spec.anatomy import is_dict_of_nodes, nearest, node_for, nodes_in
 from t2tbuild.spec.base import Check, Node
 from t2tbuild.spec.yaml_source import Keys
-
-MAX_COMPARED = 64  # characters of a word that is compared with others
 
 
 class Found(NamedTuple):
@@ -44,35 +42,6 @@ def advised(node: Any, path: Keys = ()) -> Iterator[Found]:
             yield from advised(item, (*path, index))
 
 
-def nearest(word: object, known: list[str]) -> str:
-    """The known word that a mistyped one most likely means; empty where none is near."""
-    if not isinstance(word, str) or len(word) > MAX_COMPARED:
-        return ""
-    folded = word.strip().lower().replace("-", "_")
-    near = [name for name in known if name.lower() == folded] or difflib.get_close_matches(folded, known, n=1)
-    return near[0] if near else ""
-
-
-def node_for(nodes: list[type[Node]], value: Any) -> type[Node] | None:
-    """The node of several that a mapping is meant as: by its kind, else by its keys."""
-    if not nodes:
-        return None
-    if not isinstance(value, dict):
-        return nodes[0]
-    kinds = {node.model_fields["kind"].default: node for node in nodes if "kind" in node.model_fields}
-    if "kind" in value and kinds:
-        kind = value["kind"]
-        return kinds.get(kind if isinstance(kind, str) and kind in kinds else nearest(kind, [*kinds]))
-    return nodes[0] if kinds else max(nodes, key=lambda node: len(node.model_fields.keys() & value.keys()))
-
-
-def nodes_in(annotation: Any) -> list[type[Node]]:
-    """The nodes that may stand where a field has this annotation."""
-    if isinstance(annotation, type) and issubclass(annotation, Node):
-        return [annotation]
-    return [node for inner in get_args(annotation) for node in nodes_in(inner)]
-
-
 def _ask(checks: dict[str, Check], node: Node, path: Keys) -> Iterator[Found]:
     """What the checks say of a node, as far as the fields that they read are there."""
     for name, check in checks.items():
@@ -99,9 +68,10 @@ def _partial(cls: type[Node], data: Any, path: Keys, found: list[Found]) -> Any:
         values[field] = value
     node = cls.model_construct(**values)
     _take_out(node, [field for field, value in values.items() if value is _ABSENT])
-    here = list(_ask(cls.rules, node, path))
-    found += here
-    _take_out(node, [one.path[len(path)] for one in here if len(one.path) > len(path)])
+    for name, check in cls.rules.items():  # a field that one rule finds wrong is absent for the next
+        here = list(_ask({name: check}, node, path))
+        found += here
+        _take_out(node, [one.path[len(path)] for one in here if len(one.path) > len(path)])
     return node
 
 
@@ -117,7 +87,7 @@ def _value(cls: type[Node], field: str, annotation: Any, value: Any, path: Keys,
     if below and isinstance(value, dict | list) and _is_wrong_itself(_adapter(cls, field), value):
         return _ABSENT
     if below and isinstance(value, dict):
-        if dict in (get_origin(annotation), *map(get_origin, get_args(annotation))):
+        if is_dict_of_nodes(annotation):
             nodes = {key: _partial(_of(annotation, item), item, (*path, key), found) for key, item in value.items()}
             return {key: node for key, node in nodes.items() if node is not _ABSENT}
         return _partial(below, value, path, found)
@@ -148,7 +118,8 @@ def _of(annotation: Any, value: Any) -> type[Node]:
 @cache
 def _adapter(cls: type[Node], field: str) -> TypeAdapter[Any]:
     info = cls.model_fields[field]
-    return TypeAdapter(Annotated[info.annotation, info], config=None)  # type: ignore[arg-type]
+    config = None if nodes_in(info.annotation) else ConfigDict(allow_inf_nan=False)
+    return TypeAdapter(Annotated[info.annotation, info], config=config)  # type: ignore[arg-type]
 
 
 def _meant(field: str, data: dict[str, Any], cls: type[Node]) -> str | None:

@@ -79,11 +79,11 @@ def meant_number(text: str) -> str:
     >>> meant_number("1_000"), meant_number("0x1F"), meant_number("1:30"), meant_number("224px")
     ('write 1000', 'write 31', '1:30 is text in YAML 1.2; write 90', 'write 224')
     """
-    text = text.strip()
+    written, text = text, text.strip()
     if len(text) > MAX_DIGITS or not text.isascii():
         return ""
     if _FLOAT.fullmatch(text):
-        return "remove the quotes"
+        return "remove the quotes" if written == text else f"write {text}"
     if re.fullmatch(r"[-+]?0[xob][0-9A-Fa-f]+", text):
         try:
             return f"write {int(text, 0)}"
@@ -92,11 +92,13 @@ def meant_number(text: str) -> str:
     if re.fullmatch(r"[-+]?[0-9]{1,9}:[0-5]?[0-9]", text):
         minutes, seconds = text.split(":")
         return f"{text} is text in YAML 1.2; write {int(minutes) * 60 + int(seconds)}"
+    if re.fullmatch(r"[-+]?[0-9]+(\.[0-9]+)? *%", text):
+        return f"write {float(text.rstrip(' %')) / 100:g}"
     for pattern, plain in (
         (r"[-+]?[0-9]+(_[0-9]+)+", text.replace("_", "")),
         (r"[-+]?[0-9]{1,3}(,[0-9]{3})+", text.replace(",", "")),
         (r"[-+]?[0-9]+,[0-9]+", text.replace(",", ".")),
-        (r"[-+]?[0-9]+(\.[0-9]+)? *(px|pixels?|epochs?|%)", re.sub(r" *[a-z%]+$", "", text)),
+        (r"[-+]?[0-9]+(\.[0-9]+)? *(px|pixels?|epochs?|blocks?|[,;])", re.sub(r" *[a-z,;]+$", "", text)),
     ):
         if re.fullmatch(pattern, text):
             return f"write {plain}"
@@ -113,3 +115,30 @@ def meant_bool(value: object) -> str:
     if isinstance(value, str) and value.strip().lower() in ("true", "false"):
         return "remove the quotes"
     return f"write {'true' if value else 'false'}" if value in (0, 1) else "write true or false"
+
+
+def shown(value: object) -> str:
+    """A value as a person wrote it, cut where it is long."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, dict | list):
+        return f"a {'mapping' if isinstance(value, dict) else 'list'}"
+    text = repr(value) if isinstance(value, str) else in_yaml(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def in_yaml(value: object) -> str:
+    """A value as YAML writes it, on one line."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+        case float() if not math.isfinite(value):
+            return ".nan" if math.isnan(value) else ".inf" if value > 0 else "-.inf"
+        case list() | tuple():
+            return f"[{', '.join(map(in_yaml, value))}]"
+        case dict():
+            return f"{{{', '.join(f'{key}: {in_yaml(item)}' for key, item in value.items())}}}"
+        case _:
+            return str(value)

@@ -85,12 +85,12 @@ class Fill(Node):
 def _kind_of_dimension(value: Any) -> str | None:
     for key, kind in (("choices", Choices), ("fill", Fill), ("low", Range)):
         if isinstance(value, kind) or (isinstance(value, dict) and key in value):
-            return key
+            return kind.__name__
     return None
 
 
 Dimension = Annotated[
-    Annotated[Choices, Tag("choices")] | Annotated[Fill, Tag("fill")] | Annotated[Range, Tag("low")],
+    Annotated[Choices, Tag("Choices")] | Annotated[Range, Tag("Range")] | Annotated[Fill, Tag("Fill")],
     Discriminator(
         _kind_of_dimension,
         custom_error_type="dimension",

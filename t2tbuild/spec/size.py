@@ -28,9 +28,9 @@ def in_bytes(values: float) -> str:
     return f"{size:.0f} {_UNITS[index]}" if size >= 100 else f"{size:.1f} {_UNITS[index]}"
 
 
-def block_params(width: int, mlp_ratio: float) -> float:
+def block_params(width: float, mlp_ratio: float) -> float:
     """Parameters of one block's matrices: 4 C^2 of the attention, 2 r C^2 of the MLP."""
-    return (4 + 2 * mlp_ratio) * float(width) ** 2
+    return (4 + 2 * mlp_ratio) * width * width
 
 
 def backbone_params(backbone: Backbone) -> float:
@@ -61,4 +61,4 @@ def largest_activation(tokenizer: Tokenizer, image: Grid, in_chans: int, backbon
 
 def told(params: float) -> str:
     """A number of parameters with its memory, in words: 1.5T parameters, 6.0 TB in float32."""
-    return f"{short_count(params)} parameters, {in_bytes(params)} in float32"
+    return f"{short_count(params) if params < 1e15 else f'{params:.1e}'} parameters, {in_bytes(params)} in float32"

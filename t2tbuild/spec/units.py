@@ -4,6 +4,8 @@ import math
 import re
 from decimal import Decimal
 
+from t2tbuild.spec.scalars import shown
+
 COUNT_PATTERN = r"^([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?[KMGT]?$"
 """How a count is written as text, for editors."""
 TIME_PATTERN = r"^([0-9]+\.?[0-9]*|\.[0-9]+)[smh]?$"
@@ -34,7 +36,7 @@ def parse_count(value: object) -> int:
     Raises UnitError when `value` is no count, not finite, or not above zero.
     """
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise UnitError(f"a count is wanted, got {value!r:.60}", _EXAMPLE)
+        raise UnitError(f"a count is wanted, got {shown(value)}", _EXAMPLE)
     if isinstance(value, str):
         number = _parse_text(value)
     elif isinstance(value, float) and not math.isfinite(value):
@@ -118,7 +120,7 @@ def parse_seconds(value: object) -> float:
     else:
         seconds = math.nan
     if not math.isfinite(seconds) or seconds <= 0:
-        raise UnitError(f"{value!r:.60} is not a length of time", _meant_time(value))
+        raise UnitError(f"{shown(value)} is not a length of time", _meant_time(value))
     return seconds
 
 

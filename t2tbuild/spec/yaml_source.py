@@ -13,7 +13,7 @@ import yaml
 
 from t2tbuild.errors import Diagnostic, SpecError
 from t2tbuild.spec.scalars import parse_scalar
-from t2tbuild.spec.yaml_syntax import Span, explain_syntax, refuse_encoding
+from t2tbuild.spec.yaml_syntax import Span, explain_syntax, lines_of, refuse_encoding
 
 MAX_BYTES = 1 << 20
 MAX_LEVELS = 32
@@ -49,6 +49,20 @@ class Source:
     data: Any = None
     keys: dict[Keys, Place] = field(default_factory=dict)
     values: dict[Keys, Place] = field(default_factory=dict)
+
+    def key_place(self, path: Keys) -> Place:
+        """The place of the key at `path`."""
+        return self.keys.get(path) or self.place(path)
+
+    def section(self, path: Keys) -> Place:
+        """Where a rule about the whole of what is at `path` is told: at a block mapping's key, else as `place`."""
+        value = self.data
+        for part in path:
+            known = part in value if isinstance(value, dict) else isinstance(value, list) and isinstance(part, int)
+            value = value[part] if known else None
+        place = self.place(path)
+        braces = place.text[place.column - 1 : place.column] == "{"
+        return self.keys[path] if isinstance(value, dict) and path in self.keys and not braces else place
 
     def place(self, path: Keys) -> Place:
         """The place of the value at `path`; of the nearest key around it where there is none."""
@@ -95,7 +109,7 @@ class _Reader:
 
     def __init__(self, file: str, text: str) -> None:
         self.source = Source(file)
-        self.lines = text.splitlines()
+        self.lines = lines_of(text)
         self.problems: list[Diagnostic] = []
         self.values = 0
 
@@ -104,10 +118,9 @@ class _Reader:
             self._check_events(text)
             node = yaml.compose(text, Loader=_Loader)
         except yaml.YAMLError as error:
-            raise SpecError(
-                [self._place(span).diagnostic((), *told) for span, *told in explain_syntax(error, text)]
-            ) from None
-        if node is None:
+            span, *told = explain_syntax(error, text)
+            raise SpecError([self._place(span).diagnostic((), *told)]) from None
+        if node is None or (isinstance(node, yaml.ScalarNode) and not node.value):
             place = Place(self.source.file)
             raise SpecError([place.diagnostic((), "empty", "spec is empty", "t2tbuild init writes one")])
         self.source.data = self._convert(node, (), ())

@@ -108,6 +108,8 @@ def test_init_writes_what_its_options_say(tmp_path: Path) -> None:
     wrong = t2tbuild("init", "w.yaml", "--kind", "search", "--budget-macs", "2GB", cwd=tmp_path)
     assert wrong.returncode == 2
     assert "reads as bytes" in wrong.stderr
+    strange = t2tbuild("init", "w.yaml", "--kind", "search", "--depth", "3", cwd=tmp_path)
+    assert (strange.returncode, strange.stderr.partition(";")[0]) == (2, "error: --depth has no place in a search spec")
     assert not (tmp_path / "w.yaml").exists()
 
 
@@ -116,7 +118,7 @@ def test_init_asks_on_a_terminal(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "t2tbuild", "init"]
     process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, cwd=tmp_path, close_fds=True)
     os.close(theirs)
-    os.write(ours, b"model\ntiny\n32\n10\n2\n64\n4\n")
+    os.write(ours, b"model\ntiny\nbig\n32\n10\n2\n64\n5\n4\n")  # two of the answers are asked for again
     said = b""
     while True:
         try:
@@ -125,6 +127,8 @@ def test_init_asks_on_a_terminal(tmp_path: Path) -> None:
             break
     assert process.wait(30) == 0, said.decode()
     assert b"Number of classes [1000]: " in said
+    assert b"model.image_size must be a whole number, got 'big'; write for example 224" in said
+    assert b"embed_dim must be divisible by num_heads, got 64 and 5; nearest that work: 4, 8" in said
     model = load_spec(tmp_path / "tiny.yaml").model
     assert (model.name, model.image_size, model.num_classes, model.backbone.heads) == ("tiny", 32, 10, (4, 4))
 

@@ -1,0 +1,384 @@
+"""Writes docs/spec.md, the reference of the spec language, and docs/grid.svg: .venv/bin/python docs/generate.py.
+
+What the models know is taken from them: fields, types, units, defaults, examples, meanings, rules. What a rule says is
+what it says of a spec that breaks it, below in `SLIPS`.
+"""
+
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from importlib.resources import files
+from itertools import product
+from pathlib import Path
+from string import Template
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+
+from t2tbuild import errors
+from t2tbuild.cli.catalog import ls, show
+from t2tbuild.cli.copy import cp
+from t2tbuild.cli.init import DEFAULTS, Kind, init
+from t2tbuild.cli.schema import schema
+from t2tbuild.cli.validate import validate
+from t2tbuild.errors import Diagnostic, SpecError
+from t2tbuild.parts import Grid
+from t2tbuild.report.figure import BLUE, GREEN, GREY, ORANGE, new_figure
+from t2tbuild.spec import yaml_source
+from t2tbuild.spec.base import VERSIONS, Check, Node
+from t2tbuild.spec.load import read_any
+from t2tbuild.spec.modeline import MARK
+from t2tbuild.spec.partial import nodes_in
+from t2tbuild.spec.schema import json_schema
+from t2tbuild.spec.tokenizer import ConvStage, Stage, Window
+from t2tbuild.spec.tree import SearchSpec, Spec
+from t2tbuild.spec.units import COUNT_PATTERN, TIME_PATTERN, parse_count, parse_seconds
+from t2tbuild.spec.write import one_line
+
+HERE = Path(__file__).parent
+ROOTS: dict[type[Node], str] = {Spec: "Model and training specs", SearchSpec: "Search specs"}
+SCHEMAS: dict[str, Any] = {"Spec": json_schema("spec"), "SearchSpec": json_schema("search")}
+SCHEMAS |= SCHEMAS["SearchSpec"]["$defs"] | SCHEMAS["Spec"]["$defs"]
+UNITS = {COUNT_PATTERN: "[count](#counts-and-times)", TIME_PATTERN: "[time](#counts-and-times)"}
+PLAIN = [{"type": "boolean"}, {"type": "number"}, {"type": "string"}]
+STAGES = {Stage: "t2t", ConvStage: "conv"}  # two tokenizers have stages
+PICTURED, SIDE = Window(patch_size=3, overlap=1), 8  # what grid.svg shows
+
+SLIPS = {  # overrides of a shipped spec by which a rule is broken, or advice applies
+    "_Classifier._image_in_range": ["model.image_size=20000"],
+    "ModelSpec._tokens_are_left": ["model.image_size=2"],
+    "ModelSpec._fits_some_machine": ["model.backbone={depth: 1000, embed_dim: 65536, head_dim: 64}"],
+    "Window._overlap_below_patch_size": ["model.tokenizer.stages.0.overlap=7"],
+    "Window._padding_below_patch_size": ["model.tokenizer.stages.0.padding=7"],
+    "Stage._random_features": ["model.tokenizer.stages.0.attention={kind: performer, kernel_ratio: 0.01}"],
+    "T2TTokenizer._last_stage": ["model.tokenizer.stages.2.token_dim=64"],
+    "ConvTokenizer._last_stage": ["model.tokenizer={kind: conv, stages: [{patch_size: 4}, {patch_size: 4}]}"],
+    "BaseBackbone._heads_said_once": ["model.backbone.head_dim=64"],
+    "BaseBackbone._one_per_block": ["model.backbone.mlp_ratio=[3, 4]"],
+    "BaseBackbone._heads_divide": ["model.backbone.num_heads=5"],
+    "BaseBackbone._mlp_ratios_in_range": ["model.backbone.mlp_ratio=65"],
+    "BaseBackbone._squeeze_leaves_channels": ["model.backbone.squeeze_excite.reduction=385"],
+    "BaseBackbone._ghost_halves_widths": ["model.backbone={depth: 14, embed_dim: 189, num_heads: 7, ghost: {}}"],
+    "BaseBackbone._ghost_mlp_ratio_is_whole": ["model.backbone.ghost={}", "model.backbone.mlp_ratio=2.5"],
+    "Ghost._ghost_somewhere": ["model.backbone.ghost={attention: false, mlp: false}"],
+    "DenseBackbone._at_most_a_thousand_blocks": [
+        "model.backbone={kind: dense, blocks: [600, 600], growth_rate: 2, embed_dim: 64, num_heads: 2}"
+    ],
+    "TimmModel._arguments_of_timm": ["model={kind: timm, name: resnet50, args: {num_classes: 10}}"],
+    "TrainSpec._warmup_below_epochs": ["train.warmup_epochs=15"],
+    "TrainSpec._min_lr_below_lr": ["train.min_lr=0.1"],
+    "Search._only_depth_is_solved": ["search.space={backbone.embed_dim: {fill: [0.7, 1.0]}}"],
+    "Budget._some_limit": ["search.budget={}"],
+    "Choices._no_choice_twice": ["search.space={backbone.mlp_ratio: {choices: [2, 2]}}"],
+    "Range._range_rises_in_steps": ["search.space={backbone.embed_dim: {low: 192, high: 600, step: 64}}"],
+    "Fill._two_fractions": ["search.space={backbone.depth: {fill: [0.7, 1.2]}}"],
+    "Fill._high_above_low": ["search.space={backbone.depth: {fill: [0.7, 1.0], low: 8, high: 4}}"],
+    "Proxy._rungs_rise": ["search.proxy.rungs=[120, 40]"],
+    "Stage._hard_split": ["model.tokenizer.stages.0.overlap=0"],
+    "BaseBackbone._head_dim": ["model.backbone.num_heads=32"],
+    "ModelSpec._pixels_left_out": ["model.image_size=230"],
+    "ModelSpec._many_tokens": ["model.image_size=512", "model.tokenizer.stages.0.attention=transformer"],
+}
+
+PAGE = """\
+<!-- Written by docs/generate.py from the models in t2tbuild/spec; change those. -->
+
+# The spec language
+
+A spec is a YAML file that says what a model is, how it is trained, or what is searched. It says in which version of
+the language it is written: $versions. What is left out has the default that stands below. An unknown key is a
+mistake, and every mistake is told with its line and what to write instead.
+
+| command | what it does |
+| --- | --- |
+$commands
+
+Any field can be changed on the command line by its dotted path, the items of a list by their number from 0:
+`t2tbuild show t2t_vit_14 'model.image_size=[192, 256]' model.tokenizer.stages.0.token_dim=32`.
+The value is read as YAML and goes through the same checks.
+
+An editor with a YAML language server completes and checks a file whose first line names the schema. `t2tbuild init`
+and `t2tbuild cp` write that line. For a file of your own, save the schema beside it and write the line yourself:
+
+```yaml
+${mark}spec.schema.json
+```
+
+`t2tbuild schema > spec.schema.json` is for models and trainings, `t2tbuild schema search` for searches. Rules across
+fields are beyond a schema; `t2tbuild validate` has them.
+
+## An example of each kind
+
+`t2tbuild init --kind model`, `training` or `search` writes these, below the line for editors.
+
+$examples
+
+## How patches make a grid
+
+![$image pixels, patches of $window, and the $grid tokens that they make](grid.svg)
+
+A patch of `patch_size` pixels slides over the image in steps of the stride, patch_size - overlap, so neighbours share
+`overlap` rows or columns. `padding` zeros are added on each side; where it is left out, ceil(overlap / 2). This makes
+floor((side + 2 padding - patch_size) / stride) + 1 tokens a side: here $sum. The tokens are the grid that the next
+stage slides over. Where the stride does not divide, the floor leaves out what is last. Here that is padding alone,
+but patches of $hard, leave out $left rows and $left columns of the same image, of which `validate` warns.
+
+$nodes
+## Counts and times
+
+A count is a whole number above 0, with a suffix if you like: $counts. A time is in seconds, with a suffix if you
+like: $times. No space stands before a suffix. MACs are multiply-adds, as fvcore counts them; halve the FLOPs of a
+source that counts a multiply-add as two.
+
+## The YAML that is read
+
+Scalars are those of YAML 1.2: `1e-3` is a number, `yes` and `1:30` are text, `true` and `false` alone are truth
+values. Quoted scalars are text. A plain value is a number, text or a truth value. Refused, each at its place:
+
+- a number with a leading zero, such as `010`, which YAML 1.1 and 1.2 read differently;
+- a key that stands twice, a merge key `<<`, a tag such as `!!str`, an alias of what it stands in;
+- several documents in one file, and text that is not UTF-8;
+- a file larger than $mebibytes MiB or nested deeper than $levels levels; more than $values values or $aliases aliases.
+
+## Warnings
+
+What is legal but likely a slip is told as a warning, and the work goes on. With `t2tbuild validate --strict` a
+warning counts as a mistake.
+
+$warnings
+
+For a search, `validate` also says where a single candidate lies within the budget.
+
+## Exit codes
+
+$exits
+`t2tbuild validate` gives 2 where it finds a mistake, and with `--strict` where it finds a warning.
+"""
+
+
+class Section(NamedTuple):
+    """A node of the language and the dotted fields where it stands."""
+
+    node: type[Node]
+    paths: list[str]
+    title: str
+
+    @property
+    def link(self) -> str:
+        """Where the section stands in the page, as GitHub names headings."""
+        return "#" + re.sub(r"[^\w\- ]", "", self.title.lower()).replace(" ", "-")
+
+
+def sections() -> dict[str, Section]:
+    """Every node that can be reached from the roots, by its class's name, in the order of the fields."""
+    found: dict[str, Section] = {}
+
+    def visit(node: type[Node], path: str, title: str) -> None:
+        if node.__name__ in found:
+            found[node.__name__].paths.append(path)
+            return
+        found[node.__name__] = Section(node, [path], title)
+        for name, info in node.model_fields.items():
+            here, below = f"{path}.{name}".lstrip("."), nodes_in(info.annotation)
+            for child in below:
+                visit(child, here, f"{here}: {_kind(child)}" if len(below) > 1 or child in STAGES else here)
+
+    for root, title in ROOTS.items():
+        visit(root, "", title)
+    return found
+
+
+def _kind(node: type[Node]) -> str:
+    """What tells a node from others of the same field: its kind, else its class."""
+    if node in STAGES:
+        return STAGES[node]
+    return node.model_fields["kind"].default if "kind" in node.model_fields else node.__name__.lower()
+
+
+def spec_reference() -> str:
+    """The text of docs/spec.md."""
+    nodes, window, image = sections(), PICTURED, Grid(SIDE, SIDE)
+    hard, grid = Window(patch_size=window.patch_size), window.grid(image)
+    return Template(PAGE).substitute(
+        versions=", ".join(f"`version: {version}`, {what}" for version, what in VERSIONS.items()),
+        commands="\n".join(_command(command) for command in (validate, show, init, cp, ls, schema)),
+        mark=MARK,
+        examples="\n\n".join(f"### A {kind}\n\n```yaml\n{_example(kind)}```" for kind in Kind),
+        image=image,
+        window=window,
+        grid=grid,
+        sum=f"floor(({SIDE} + 2 * {window.pad} - {window.patch_size}) / {window.stride}) + 1 = {grid.height}",
+        hard=hard,
+        left=hard.left_out(image).height,
+        nodes="\n".join(line for section in nodes.values() for line in _node(section, nodes)),
+        counts=", ".join(f"`{text}` is {parse_count(text):,}" for text in ("5G", "21.5M", "300K", "1T", "5e9")),
+        times=", ".join(f"`{text}` is {parse_seconds(text):g}" for text in ("90s", "5m", "2h", "90")),
+        mebibytes=yaml_source.MAX_BYTES // 2**20,
+        levels=yaml_source.MAX_LEVELS,
+        values=f"{yaml_source.MAX_VALUES:,}",
+        aliases=yaml_source.MAX_ALIASES,
+        warnings="\n".join(_warned(nodes)),
+        exits=inspect.cleandoc(errors.__doc__ or "").split("\n\n")[1].partition(": ")[2].replace("\n", " "),
+    )
+
+
+def _command(command: Callable[..., None]) -> str:
+    told, *_, example = inspect.cleandoc(command.__doc__ or "").split("\n\n")
+    return _row(f"`{example.removeprefix('Example: ')}`", told)
+
+
+def _example(kind: Kind) -> str:
+    text = (files("t2tbuild.spec") / "templates" / f"{kind}.yaml").read_text(encoding="utf-8")
+    return Template(text).substitute(DEFAULTS | {"file": f"{kind}.yaml"})
+
+
+def _node(section: Section, nodes: dict[str, Section]) -> Iterator[str]:
+    node, schema = section.node, SCHEMAS[section.node.__name__]
+    yield f"{'##' if node in ROOTS else '###'} {section.title}\n"
+    yield inspect.cleandoc(node.__doc__ or "") + "\n"
+    if more := set(section.paths[1:]) - {section.paths[0]}:
+        yield f"Also at {', '.join(f'`{path}`' for path in sorted(more))}.\n"
+    yield "| field | type | unit | default | example | meaning |\n| --- | --- | --- | --- | --- | --- |"
+    for name, info in node.model_fields.items():
+        field = schema["properties"][name]
+        examples = " or ".join(_code(example) for example in info.examples or field.get("examples", ()))
+        default = "required" if name in schema.get("required", ()) else _default(info.default, field)
+        yield _row(f"`{name}`", _words(field, nodes), field.get("unit", ""), default, examples, field["description"])
+    yield ""
+    if node.rules:
+        base = _base(section.paths[0])
+        yield f"Rules across the fields, each with an override of `{base}` that breaks it and what is then said:\n"
+        yield from (f"- {_slip(name, check)}" for name, check in node.rules.items())
+        yield ""
+
+
+def _words(schema: dict[str, Any], nodes: dict[str, Section]) -> str:
+    """What may stand in a field, in words."""
+    choices = schema.get("anyOf", schema.get("oneOf", [schema]))
+    if any(choice.get("pattern") in UNITS for choice in choices):
+        return next(UNITS[choice["pattern"]] for choice in choices if choice.get("pattern") in UNITS)
+    if "oneOf" in schema:
+        links = [nodes[choice["$ref"].rpartition("/")[2]] for choice in choices]
+        return "mapping: " + _or([f"[{_kind(link.node)}]({link.link})" for link in links])
+    if "anyOf" in schema:
+        null = " or null" if {"type": "null"} in choices and schema.get("default", 0) is not None else ""
+        plain = [choice for choice in choices if choice in PLAIN]
+        if len(plain) > 1:
+            others = [_words(choice, nodes) for choice in choices if choice not in [*PLAIN, {"type": "null"}]]
+            return ", or ".join([f"plain value{null}", *others])
+        return ", or ".join(_words(choice, nodes) for choice in choices if choice != {"type": "null"}) + null
+    if "$ref" in schema:
+        return f"[mapping]({nodes[schema['$ref'].rpartition('/')[2]].link})"
+    if "enum" in schema or "const" in schema:
+        return _or([_code(value) for value in schema.get("enum", [schema.get("const")])])
+    match schema["type"]:
+        case "array":
+            items = schema["items"][0] if isinstance(schema["items"], list) else schema["items"]
+            least, most = schema.get("minItems", 0), schema.get("maxItems")
+            many = "" if most is None else f"{most} " if least == most else f"{least} to {most} "
+            return f"list of {many}" + re.sub("(number|mapping|value|null)", r"\1s", _words(items, nodes))
+        case "object":
+            return f"mapping of names to {_words(schema['additionalProperties'], nodes)}"
+        case "string":
+            return f"text like `{schema['pattern']}`" if "pattern" in schema else "text"
+        case "boolean":
+            return "`true` or `false`"
+        case kind:
+            return ("whole number" if kind == "integer" else "number") + _bounds(schema)
+
+
+def _or(words: list[str]) -> str:
+    return " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def _bounds(schema: dict[str, Any]) -> str:
+    """The bounds of a number, in words."""
+    if {"minimum", "maximum"} <= schema.keys():
+        return f" {schema['minimum']:,} to {schema['maximum']:,}"
+    words = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
+    told = [f"{word} {schema[key]:,}" for key, word in words.items() if key in schema]
+    return f" {' and '.join(told)}" if told else ""
+
+
+def _default(value: Any, field: dict[str, Any]) -> str:
+    plain = field["default"]
+    return "all defaults" if isinstance(value, Node) else "none" if plain in (None, [], {}) else _code(plain)
+
+
+def _code(value: Any) -> str:
+    return f"`{value:g}`" if isinstance(value, float) else f"`{one_line(value)}`"
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(' '.join(cell.split()).replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _base(path: str) -> str:
+    return "deep_narrow" if path.startswith("search") else "t2t_vit_14"
+
+
+def _slip(name: str, check: Check) -> str:
+    """A rule or advice by its name, what breaks it, and what is then said."""
+    overrides = SLIPS[check.__qualname__]
+    said = next(one for one in _diagnostics(overrides) if one.rule == name)
+    shown = " ".join(f"`{override}`" for override in overrides)
+    return f"**{name.replace('-', ' ')}**: {shown}: {said.message} ({said.hint})"
+
+
+def _diagnostics(overrides: list[str]) -> list[Diagnostic]:
+    """What is said of a shipped spec with the overrides."""
+    try:
+        return read_any(_base(overrides[0]), overrides).warnings
+    except SpecError as error:
+        return list(error.diagnostics)
+
+
+def _warned(sections: dict[str, Section]) -> Iterator[str]:
+    advices = dict.fromkeys(item for section in sections.values() for item in section.node.advices.items())
+    yield from (f"- {_slip(name, check)}" for name, check in advices)
+
+
+def draw_grid(file: Path) -> None:
+    """Draw three patches of the grid that docs/spec.md explains, and beside it the tokens that they become."""
+    window, image = PICTURED, Grid(SIDE, SIDE)
+    tokens, start, stride = window.grid(image), -window.pad, window.stride
+    colours = {(0, 0): BLUE, (0, 1): ORANGE, (1, 0): GREEN}
+    beside, end = SIDE + window.pad + 3, SIDE + window.pad
+    figure = new_figure(8.6, 5)
+    axes = figure.subplots()
+    for row, column in product(range(start, end), repeat=2):
+        inside = 0 <= row < SIDE and 0 <= column < SIDE
+        _square(axes, row, column, 1, ec=GREY, lw=0.6, fc="white", hatch="" if inside else "////")
+    for index, ((row, column), colour) in enumerate(colours.items()):
+        top, left, inset = row * stride + start, column * stride + start, 0.05 * index
+        _square(axes, top, left, window.patch_size, fc=(colour, 0.3), ec="none")
+        _square(axes, top + inset, left + inset, window.patch_size - 2 * inset, fc="none", ec=colour, lw=2.5)
+    for row, column in product(range(tokens.height), range(tokens.width)):
+        colour = colours.get((row, column))
+        look = {"fc": (colour, 0.3), "ec": colour, "lw": 2.5, "zorder": 3} if colour else {"fc": "white", "ec": GREY}
+        _square(axes, row * stride, beside + column * stride, stride, **look)
+    measures = {"overlap": (start + stride, window.overlap), "stride": (start, stride)}
+    measures["patch_size"] = (start, window.patch_size)
+    for above, (name, (left, length)) in enumerate(reversed(measures.items())):
+        y = start - 0.7 - 0.9 * above
+        axes.errorbar(left + length / 2, y, xerr=length / 2, color="black", capsize=4, lw=1)
+        axes.text(start + window.patch_size + 0.4, y, f"{name} {length}", va="center")
+    axes.annotate("", (beside - 0.5, SIDE / 2), (end + 0.5, SIDE / 2), arrowprops={"arrowstyle": "->", "lw": 1.5})
+    below = {"ha": "center", "va": "top"}
+    axes.text(SIDE / 2, end + 0.4, f"{image} pixels; hatched: padding {window.pad}, zeros", **below)
+    axes.text(beside + tokens.width * stride / 2, end + 0.4, f"{tokens} tokens", **below)
+    axes.set(xlim=(start - 0.2, beside + tokens.width * stride + 0.2), ylim=(end + 1.2, start - 3), aspect="equal")
+    axes.set_axis_off()
+    with mpl.rc_context({"svg.hashsalt": "t2tbuild", "svg.fonttype": "none", "hatch.linewidth": 0.5}):
+        figure.savefig(file, facecolor="white", metadata={"Date": None} if file.suffix == ".svg" else None)
+
+
+def _square(axes: Axes, row: float, column: float, side: float, **look: Any) -> None:
+    axes.add_patch(Rectangle((column, row), side, side, **look))
+
+
+if __name__ == "__main__":
+    (HERE / "spec.md").write_text(spec_reference(), encoding="utf-8")
+    draw_grid(HERE / "grid.svg")

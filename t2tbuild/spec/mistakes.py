@@ -1,0 +1,127 @@
+"""pydantic's errors as mistakes of a person: each once, at a path of the data, without the echoes of unions."""
+
+import copy
+import math
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from t2tbuild.spec.anatomy import nearest
+from t2tbuild.spec.base import Node
+from t2tbuild.spec.yaml_source import Keys
+
+MOST = 100
+"""Mistakes of a file that are told; who has more has not written a spec."""
+
+# Of several errors at one place, which pydantic gives for the members of a union, the first of these is told.
+_TELLING = (
+    *("too_short", "too_long", "finite_number", "units", "extra_forbidden"),
+    *("float_type", "int_type", "int_from_float"),
+)
+
+
+class Mistake(NamedTuple):
+    """One mistake: where, what stands there, pydantic's kind and context of it, and the key that is missing, if any."""
+
+    path: Keys
+    value: Any
+    kind: str
+    context: dict[str, Any]
+    message: str
+    key: str = ""
+
+
+def mistakes_of(error: ValidationError, data: Any, root: type[Node]) -> list[Mistake]:
+    """What is wrong with single fields of `data`, read as a `root`; rules across fields are left to others."""
+    found = _all(error, data)
+    return _one_a_place([*found, *_behind_a_wrong_kind(found, data, root)])[:MOST]
+
+
+def choices(context: dict[str, Any], value: object) -> list[str]:
+    """The choices of a field, that which looks like the value first."""
+    listed = str(context.get("expected", context.get("expected_tags", "")))
+    known = [choice.strip(" '") for choice in listed.replace(" or ", ", ").split(",")]
+    near = nearest(value, known)
+    return sorted(known, key=lambda choice: choice != near)
+
+
+def _all(error: ValidationError, data: Any) -> list[Mistake]:
+    return [_mistake(item, data) for item in error.errors(include_url=False) if item["type"] != "rule"]
+
+
+def _mistake(error: Any, data: Any) -> Mistake:
+    """One error with the path of its `loc` in the data, without the tags of unions, and the value there."""
+    path: list[str | int] = []
+    value, kind, context = data, error["type"], error.get("ctx", {})
+    for part in error["loc"]:
+        in_list = isinstance(value, list) and isinstance(part, int) and part < len(value)
+        if in_list or (isinstance(value, dict) and part in value):
+            value = value[part]
+            path.append(part)
+    key = str(error["loc"][-1]) if kind == "missing" else ""
+    if kind == "missing" and isinstance(value, list):  # an item of a list of fixed length
+        kind, context = "too_short", {"min_length": error["loc"][-1] + 1}
+    if kind == "union_tag_not_found" and isinstance(value, dict):
+        kind, key = "missing", "kind"
+    if kind == "union_tag_invalid" and isinstance(value, dict):
+        value = value["kind"]
+        path.append("kind")
+    if kind in ("int_type", "float_type") and isinstance(value, float) and not math.isfinite(value):
+        kind = "finite_number"
+    return Mistake(tuple(path), value, kind, context, error["msg"][:1].lower() + error["msg"][1:], key)
+
+
+def _behind_a_wrong_kind(found: list[Mistake], data: Any, root: type[Node]) -> list[Mistake]:
+    """The mistakes in mappings whose kind is misspelt, read as the kind that is meant; pydantic stops at the kind."""
+    repaired, known = copy.deepcopy(data), {mistake.path for mistake in found}
+    guessed: list[Keys] = []  # a guess whose fields are strange to it is no good one
+    for mistake in found:
+        near = nearest(mistake.value, choices(mistake.context, mistake.value))
+        if mistake.kind == "union_tag_invalid" and near:
+            node = repaired
+            for part in mistake.path[:-1]:
+                node = node[part]
+            if isinstance(node, dict) and "kind" in node:
+                node["kind"] = near
+                guessed.append(mistake.path[:-1])
+    if not guessed:
+        return []
+    try:
+        root.model_validate(repaired)
+    except ValidationError as again:
+        behind = [mistake for mistake in _all(again, data) if mistake.path not in known]
+        strange = {mistake.path[:-1] for mistake in behind if mistake.kind == "extra_forbidden"} & set(guessed)
+        return [mistake for mistake in behind if not any(mistake.path[: len(path)] == path for path in strange)]
+    return []
+
+
+def _one_a_place(found: list[Mistake]) -> list[Mistake]:
+    """One mistake a place.
+
+    None for a list whose items' own mistakes say it better, none for a missing key whose misspelling is told.
+    """
+
+    def weight(mistake: Mistake) -> tuple[int, int]:
+        telling = _TELLING.index(mistake.kind) if mistake.kind in _TELLING else len(_TELLING)
+        return telling, -mistake.context.get("min_length", 0)
+
+    at: dict[Keys, list[Mistake]] = {}
+    around: set[Keys] = set()
+    misspelt: dict[Keys, list[str]] = {}
+    for mistake in found:
+        if mistake.kind != "missing":
+            at.setdefault(mistake.path, []).append(mistake)
+            around.update(mistake.path[:end] for end in range(len(mistake.path)))
+        if mistake.kind == "extra_forbidden":
+            misspelt.setdefault(mistake.path[:-1], []).append(str(mistake.path[-1]))
+    told = []
+    for mistake in found:
+        if mistake.kind == "missing":
+            if not any(nearest(key, [mistake.key]) for key in misspelt.get(mistake.path, ())[:MOST]):
+                told.append(mistake)
+        elif mistake is min(at[mistake.path], key=weight):
+            items_say_it = mistake.path in around and isinstance(mistake.value, list)
+            any_scalar = {"bool_type", "string_type"} <= {other.kind for other in at[mistake.path]}
+            if not items_say_it:
+                told.append(mistake._replace(kind="scalar_type") if any_scalar else mistake)
+    return told
