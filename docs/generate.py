@@ -47,7 +47,6 @@ STAGES = {Stage: "t2t", ConvStage: "conv"}  # two tokenizers have stages
 PICTURED, SIDE = Window(patch_size=3, overlap=1), 8  # what grid.svg shows
 
 SLIPS = {  # overrides of a shipped spec by which a rule is broken, or advice applies
-    "_Classifier._image_in_range": ["model.image_size=20000"],
     "ModelSpec._tokens_are_left": ["model.image_size=2"],
     "ModelSpec._fits_some_machine": ["model.backbone={depth: 1000, embed_dim: 65536, head_dim: 64}"],
     "Window._overlap_below_patch_size": ["model.tokenizer.stages.0.overlap=7"],
@@ -58,7 +57,7 @@ SLIPS = {  # overrides of a shipped spec by which a rule is broken, or advice ap
     "BaseBackbone._heads_said_once": ["model.backbone.head_dim=64"],
     "BaseBackbone._one_per_block": ["model.backbone.mlp_ratio=[3, 4]"],
     "BaseBackbone._heads_divide": ["model.backbone.num_heads=5"],
-    "BaseBackbone._mlp_ratios_in_range": ["model.backbone.mlp_ratio=65"],
+    "BaseBackbone._mlp_has_channels": ["model.backbone.mlp_ratio=0.001"],
     "BaseBackbone._squeeze_leaves_channels": ["model.backbone.squeeze_excite.reduction=385"],
     "BaseBackbone._ghost_halves_widths": ["model.backbone={depth: 14, embed_dim: 189, num_heads: 7, ghost: {}}"],
     "BaseBackbone._ghost_mlp_ratio_is_whole": ["model.backbone.ghost={}", "model.backbone.mlp_ratio=2.5"],
@@ -73,7 +72,7 @@ SLIPS = {  # overrides of a shipped spec by which a rule is broken, or advice ap
     "Budget._some_limit": ["search.budget={}"],
     "Choices._no_choice_twice": ["search.space={backbone.mlp_ratio: {choices: [2, 2]}}"],
     "Range._range_rises_in_steps": ["search.space={backbone.embed_dim: {low: 192, high: 600, step: 64}}"],
-    "Fill._two_fractions": ["search.space={backbone.depth: {fill: [0.7, 1.2]}}"],
+    "Fill._fractions_rise": ["search.space={backbone.depth: {fill: [0.9, 0.7]}}"],
     "Fill._high_above_low": ["search.space={backbone.depth: {fill: [0.7, 1.0], low: 8, high: 4}}"],
     "Proxy._rungs_rise": ["search.proxy.rungs=[120, 40]"],
     "Stage._hard_split": ["model.tokenizer.stages.0.overlap=0"],

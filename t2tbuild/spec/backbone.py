@@ -12,11 +12,15 @@ from t2tbuild.spec.base import KIND_WRITTEN, Broken, Listed, Node, advice, defau
 T = TypeVar("T", int, int | float)
 
 
+Heads = Annotated[int, Field(ge=1)]
+Ratio = Annotated[int, Field(gt=0, le=64)] | Annotated[float, Field(gt=0, le=64)]
+
+
 class SqueezeExcite(Node):
     """Channel attention after each block's attention (SENet, Hu et al. 2018; the paper's T2T-ViT-SE)."""
 
     reduction: int = Field(default=16, ge=1, le=65536, examples=[16])
-    """Width of the block over the width of the bottleneck."""
+    """By how much the bottleneck is narrower than the block."""
 
 
 class Ghost(Node):
@@ -25,7 +29,7 @@ class Ghost(Node):
     attention: bool = True
     """Queries, keys and values: half of their channels are computed, the others are scaled copies."""
     mlp: bool = True
-    """Hidden layer of the MLP: as many channels as the block are computed, the others are scaled copies."""
+    """Hidden layer of the MLP: as many channels as the block has are computed, the others are scaled copies."""
 
     @rule
     def _ghost_somewhere(self) -> Iterator[Broken]:
@@ -36,11 +40,13 @@ class Ghost(Node):
 class BaseBackbone(Node, ABC):
     """What every backbone takes, and what follows for each of its blocks."""
 
-    num_heads: Annotated[int | tuple[int, ...] | None, Listed] = Field(default=None, examples=[6])
+    num_heads: Annotated[Heads | tuple[Heads, ...] | None, Listed] = Field(
+        default=None, examples=[6], json_schema_extra=unit("heads")
+    )
     """Attention heads of every block, or a list with one number per block. Give this or head_dim."""
     head_dim: int | None = Field(default=None, ge=1, le=65536, examples=[64], json_schema_extra=unit("channels"))
     """Channels of a head; the number of heads then follows the width. Give this or num_heads."""
-    mlp_ratio: Annotated[int | float | tuple[int | float, ...], Listed] = Field(default=4, examples=[3])
+    mlp_ratio: Annotated[Ratio | tuple[Ratio, ...], Listed] = Field(default=4, examples=[3])
     """Hidden width of a block's MLP over the block's width, or a list with one ratio per block."""
     qkv_bias: bool = False
     """Whether queries, keys and values have a bias; the T2T-ViTs have none."""
@@ -103,10 +109,10 @@ class BaseBackbone(Node, ABC):
                     return
 
     @rule
-    def _mlp_ratios_in_range(self) -> Iterator[Broken]:
+    def _mlp_has_channels(self) -> Iterator[Broken]:
         for index, width, ratio in self._per_width(self.mlp_ratio):
-            if not 0 < ratio <= 64 or int(width * ratio) < 1:
-                told = f"mlp_ratio must be above 0 and at most 64, got {ratio}"
+            if int(width * ratio) < 1:
+                told = f"mlp_ratio leaves the MLP no channel, got {ratio} of {width}"
                 yield Broken("mlp_ratio" if index is None else ("mlp_ratio", index), told, "write 2, 3 or 4")
                 if index is None:
                     return

@@ -34,7 +34,7 @@ _EMPTY: tuple[object, ...] = (None, (), [], {})
 FULL = "full"
 """Context of a dump that leaves nothing out, defaults and nulls included."""
 
-VERSIONS = {1: "the first version of the spec language"}
+VERSIONS = {1: "the first of the language"}
 """The versions that are read, and what changed in each."""
 
 

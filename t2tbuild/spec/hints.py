@@ -84,8 +84,9 @@ def for_value(kind: str, value: object, context: dict[str, Any], field: FieldInf
         case "int_type" | "int_from_float" | "float_type" | "finite_number":
             return _for_number(value, field, whole=kind.startswith("int")) or example
         case "version":
-            known = "; ".join(f"{version} is {what}" for version, what in VERSIONS.items())
-            return (_for_number(value, field, whole=True) if value in (*VERSIONS, *map(str, VERSIONS)) else "") or known
+            known = "; ".join(f"version {version} is {what}" for version, what in VERSIONS.items())
+            meant = _for_number(value, field, whole=True) if value in (*VERSIONS, *map(str, VERSIONS)) else ""
+            return meant or f"{known}, and a later one needs a later t2tbuild"
         case "bool_type":
             return meant_bool(value)
         case "string_type":

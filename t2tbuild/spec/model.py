@@ -21,6 +21,9 @@ MANY_TOKENS = 10_000
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 
+Side = Annotated[int, Field(ge=1, le=16384)]
+
+
 class _Classifier(Node):
     """What every model has: a name, an image, classes."""
 
@@ -28,7 +31,7 @@ class _Classifier(Node):
     """Whose model it is."""
     name: str = Field(pattern=NAME_PATTERN, examples=["t2t_vit_14"])
     """What the model is called in tables and file names: letters, digits, '.', '_' and '-', at most 64."""
-    image_size: Annotated[int | tuple[int, int], Listed] = Field(
+    image_size: Annotated[Side | tuple[Side, Side], Listed] = Field(
         default=224, examples=[224, [192, 256]], json_schema_extra=unit("pixels")
     )
     """Pixels of the square image's side, or [height, width]."""
@@ -36,12 +39,6 @@ class _Classifier(Node):
     """Channels of the image."""
     num_classes: int = Field(default=1000, ge=1, le=1_000_000, examples=[10], json_schema_extra=unit("classes"))
     """Classes of the head."""
-
-    @rule
-    def _image_in_range(self) -> Iterator[Broken]:
-        if not all(1 <= side <= 16384 for side in self.image):
-            told = f"image_size must be from 1 to 16384 pixels, got {self.image}"
-            yield Broken("image_size", told, "write 224, or [height, width]")
 
     @property
     def image(self) -> Grid:
@@ -162,6 +159,8 @@ class TimmModel(_Classifier):
 
     kind: Literal["timm"] = "timm"
     """A model of timm."""
+    name: str = Field(pattern=NAME_PATTERN, examples=["resnet50"])
+    """What timm calls the model, for instance resnet50."""
     args: dict[str, Argument | Annotated[tuple[Argument, ...], Listed]] = Field(
         default={}, examples=[{"channels": [96, 192, 384, 768]}]
     )

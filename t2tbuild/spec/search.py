@@ -12,6 +12,10 @@ from t2tbuild.spec.train import DigitsData
 Value = bool | int | float | str
 
 
+Fraction = Annotated[int, Field(gt=0, le=1)] | Annotated[float, Field(gt=0, le=1)]
+Steps = Annotated[int, Field(ge=1)]
+
+
 class Choices(Node):
     """One of the listed values."""
 
@@ -38,7 +42,7 @@ class Range(Node):
     high: int = Field(examples=[640])
     """The largest value: low plus a multiple of step."""
     step: int = Field(default=1, ge=1, examples=[64])
-    """What lies between two neighbouring values."""
+    """The difference between neighbouring values."""
 
     @rule
     def _range_rises_in_steps(self) -> Iterator[Broken]:
@@ -62,19 +66,18 @@ class Fill(Node):
     What is drawn is the fraction, so that every candidate lies within the budget by construction.
     """
 
-    fill: Annotated[tuple[int | float, int | float], Listed] = Field(examples=[[0.7, 1.0]])
+    fill: Annotated[tuple[Fraction, Fraction], Listed] = Field(examples=[[0.7, 1.0]])
     """Lowest and highest fraction of the deepest."""
     low: int = Field(default=1, ge=1, examples=[1], json_schema_extra=unit("blocks"))
-    """The shallowest candidate."""
+    """Depth of the shallowest candidate."""
     high: int = Field(default=64, ge=1, le=1000, examples=[64], json_schema_extra=unit("blocks"))
-    """The deepest candidate, whatever the budget admits."""
+    """Depth of the deepest candidate, whatever the budget admits."""
 
     @rule
-    def _two_fractions(self) -> Iterator[Broken]:
+    def _fractions_rise(self) -> Iterator[Broken]:
         low, high = self.fill
-        if not 0 < low <= high <= 1:
-            told = f"fill must be two fractions, 0 < low <= high <= 1, got {low} and {high}"
-            yield Broken("fill", told, "write [0.7, 1.0]")
+        if high < low:
+            yield Broken("fill", f"fill must rise, got {low} and {high}", f"write [{high}, {low}]")
 
     @rule
     def _high_above_low(self) -> Iterator[Broken]:
@@ -103,9 +106,9 @@ class Budget(Node):
     """What a candidate may cost at its full size. No candidate over it is ever trained."""
 
     macs: Count | None = Field(default=None, examples=["5G"], json_schema_extra=unit("multiply-adds an image"))
-    """Most multiply-adds of one forward pass of one image."""
+    """Most multiply-adds of one forward pass of one image. Give this, params or both."""
     params: Count | None = Field(default=None, examples=["22M"], json_schema_extra=unit("parameters"))
-    """Most parameters, frozen ones included."""
+    """Most parameters, frozen ones included. Give this, macs or both."""
 
     @rule
     def _some_limit(self) -> Iterator[Broken]:
@@ -121,7 +124,7 @@ class Proxy(Node):
     width: Literal["auto", "full", "quarter"] = "auto"
     """What is trained: the candidate itself (full), its twin at a quarter of embed_dim and token_dim (quarter), or,
     by default, the twin on a CPU and the candidate on a GPU."""
-    rungs: Annotated[tuple[int, ...], Listed] = Field(
+    rungs: Annotated[tuple[Steps, ...], Listed] = Field(
         default=(40, 120, 280), min_length=1, max_length=8, examples=[[40, 120, 280]], json_schema_extra=unit("steps")
     )
     """Training steps at which candidates are judged; the weak stop at a rung, the others go on to the next."""
@@ -138,8 +141,8 @@ class Proxy(Node):
 
     @rule
     def _rungs_rise(self) -> Iterator[Broken]:
-        if list(self.rungs) != sorted(set(self.rungs)) or self.rungs[0] < 1:
-            told = f"rungs must rise from at least 1, got {list(self.rungs)}"
+        if list(self.rungs) != sorted(set(self.rungs)):
+            told = f"rungs must rise, got {list(self.rungs)}"
             yield Broken("rungs", told, "write [40, 120, 280]")
 
 
@@ -147,7 +150,7 @@ class Search(Node):
     """What is searched, within what, how, and for how long."""
 
     name: str = Field(default="search", pattern=NAME_PATTERN, examples=["deep_narrow"])
-    """What the search is called in tables and folder names."""
+    """What the search is called in tables and folder names: letters, digits, '.', '_' and '-', at most 64."""
     base: str = Field(examples=["t2t_vit_14"])
     """Name or path of the model spec that candidates start from; it is also the first candidate, if it fits."""
     budget: Budget = Field(examples=[{"macs": "5G"}])
@@ -160,7 +163,7 @@ class Search(Node):
     trials: int = Field(default=32, ge=1, le=1_000_000, examples=[12], json_schema_extra=unit("candidates"))
     """Candidates to train."""
     timeout: Seconds | None = Field(default=None, examples=["5m"], json_schema_extra=unit("seconds"))
-    """Stop after this long, with what has been found by then."""
+    """Stop after this long, with what has been found by then; left out, only trials ends the search."""
     seed: int = Field(default=0, ge=0, lt=2**32, examples=[0])
     """Seed of candidates, weights and order of samples."""
 

@@ -70,7 +70,7 @@ class Window(Node):
     padding: int | None = Field(default=None, ge=0, examples=[2], json_schema_extra=unit("pixels or tokens"))
     """Zeros added on each side of the grid; left out, ceil(overlap / 2)."""
     token_dim: int | None = Field(default=None, ge=1, le=65536, examples=[64], json_schema_extra=unit("channels"))
-    """Channels that the stage gives out; absent in the last stage, which gives the backbone's embed_dim."""
+    """Channels that the stage gives out; every stage has them but the last, which gives the backbone's embed_dim."""
 
     @property
     def stride(self) -> int:
@@ -111,7 +111,7 @@ class Stage(Window):
     """
 
     attention: TokenAttention | None = Field(default=None, examples=["performer"])
-    """The token attention: performer or transformer; absent in the last stage."""
+    """The token attention, performer or transformer; every stage has one but the last."""
 
     @rule
     def _random_features(self) -> Iterator[Broken]:

@@ -32,15 +32,15 @@ class TrainSpec(Node):
 
     data: DigitsData = Field(default=DigitsData(), examples=[{"kind": "digits", "image_size": 64}])
     """What is trained on."""
-    epochs: int = Field(default=15, ge=1, le=100_000, examples=[310], json_schema_extra=unit("epochs"))
+    epochs: int = Field(default=15, ge=1, le=100_000, examples=[15], json_schema_extra=unit("epochs"))
     """Passes over the training split."""
-    batch_size: int = Field(default=64, ge=1, le=65536, examples=[512], json_schema_extra=unit("images"))
+    batch_size: int = Field(default=64, ge=1, le=65536, examples=[64], json_schema_extra=unit("images"))
     """Images in a step; the last incomplete batch of an epoch is left out."""
-    lr: int | float = Field(default=1e-3, gt=0, le=10, examples=[5e-4])
+    lr: int | float = Field(default=1e-3, gt=0, le=10, examples=[1e-3])
     """Peak learning rate."""
     min_lr: int | float = Field(default=1e-5, ge=0, le=10, examples=[1e-5])
     """Learning rate at the end of the cosine, and at the start of the warm-up."""
-    warmup_epochs: int | float | None = Field(default=None, ge=0, examples=[10], json_schema_extra=unit("epochs"))
+    warmup_epochs: int | float | None = Field(default=None, ge=0, examples=[1.5], json_schema_extra=unit("epochs"))
     """Length of the linear warm-up, in epochs; left out, a tenth of all epochs."""
     weight_decay: int | float = Field(default=0.05, ge=0, le=10, examples=[0.05])
     """Weight decay of matrices; biases, norms and the class token have none."""

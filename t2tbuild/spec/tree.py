@@ -23,9 +23,9 @@ class PaperRow(Node):
     variant: str | None = Field(default=None, examples=["distilled"])
     """What sets the row apart from others of the same model."""
     params: Count | None = Field(default=None, examples=["21.5M"], json_schema_extra=unit("parameters"))
-    """Parameters as printed."""
+    """Parameters, as the paper prints them."""
     macs: Count | None = Field(default=None, examples=["4.8G"], json_schema_extra=unit("multiply-adds an image"))
-    """Multiply-adds as printed."""
+    """Multiply-adds, as the paper prints them."""
     top1: Percent | None = Field(default=None, examples=[81.5], json_schema_extra=unit("percent"))
     """ImageNet top-1 accuracy as printed, in percent."""
     cifar10: Percent | None = Field(default=None, examples=[97.5], json_schema_extra=unit("percent"))
@@ -33,7 +33,7 @@ class PaperRow(Node):
     cifar100: Percent | None = Field(default=None, examples=[88.4], json_schema_extra=unit("percent"))
     """Top-1 accuracy after transfer to CIFAR-100, in percent (Table 5)."""
     note: str | None = Field(default=None, examples=["the released code has depth 7"])
-    """Where the paper and the released code differ, and why our count does."""
+    """Where the paper and the released code differ, and why our count is another."""
 
 
 def _one_row(value: object) -> object:
@@ -60,9 +60,11 @@ class Spec(Node):
 
 
 class SearchSpec(Node):
-    """A search file."""
+    """A search file: what is searched, within what budget, and by what proxy."""
 
     version: Version
     """Version of the spec language."""
-    search: Search
+    search: Search = Field(
+        examples=[{"base": "t2t_vit_14", "budget": {"macs": "5G"}, "space": {"backbone.depth": {"fill": [0.7, 1.0]}}}]
+    )
     """What is searched."""

@@ -9,6 +9,9 @@ from t2tbuild.spec.base import Listed, Node, Short
 LOCAL_DIR = "local-dir:"  # how timm marks a folder
 
 
+Rows = Annotated[int, Field(ge=1)]
+
+
 class Weights(Node):
     """Where trained weights lie."""
 
@@ -17,7 +20,7 @@ class Weights(Node):
     holds model.safetensors: timm's local-dir, or a checkpoint of a run. A path is seen from the spec's own folder."""
     reset_head: bool = False
     """Leave the head fresh instead of loading it, as another number of classes asks for."""
-    grid: Annotated[tuple[int, int], Listed] | None = Field(default=None, examples=[[12, 16]])
+    grid: Annotated[tuple[Rows, Rows], Listed] | None = Field(default=None, examples=[[12, 16]])
     """Rows and columns of the file's position embedding; needed only where they are not equal and the file does not
     say."""
 

@@ -69,7 +69,7 @@ def test_overrides_pass_the_same_validator() -> None:
     assert (spec.train.epochs, spec.model.image) == (5, (192, 256))
     assert spec.model.tokenizer.stages[0].token_dim == 32
     for override, message in [
-        ("train.epochs=ten", "train.epochs must be a whole number, got 'ten' (write for example 310)"),
+        ("train.epochs=ten", "train.epochs must be a whole number, got 'ten' (write for example 15)"),
         ("train.eopchs=10", "unknown key 'eopchs' in train (did you mean 'epochs'?)"),
         ("train.epochs", "written key=value"),
         ("train.epochs=010", "010 has a leading zero (write 10)"),
