@@ -74,20 +74,30 @@ def _document(source: Source, folder: Path, overrides: Sequence[str]) -> Documen
 
 def _spec_of(source: Source, folder: Path, overrides: Sequence[str]) -> Document[Spec]:
     _refuse_other_kind(source, wanted="model")
-    _take_model_of_another(source, beside=folder)
-    apply_overrides(source, overrides)
-    if any(override.startswith("model") for override in overrides):
-        source.data.pop("paper", None)
-    named_here = any(override.partition("=")[0].strip() in ("weights", "weights.file") for override in overrides)
-    _find_weights(source, beside=Path() if named_here else folder)
+    whole = [override for override in overrides if override.partition("=")[0].strip() == "model"]
+    parts = [override for override in overrides if override not in whole]
+    if not whole:
+        _take_model_of_another(source, beside=folder)
+    for changes in (whole, parts):  # `model=NAME` comes first, whatever else is changed in that model
+        if any(override.startswith("model") for override in changes):
+            source.data.pop("paper", None)
+            source.forget(("paper",))
+        apply_overrides(source, changes)
+        _take_model_of_another(source, beside=Path())
+    _find_weights(source, beside=_seen_from(folder, overrides, ("weights", "weights.file")))
     return Document(_validate(source, Spec), source)
 
 
 def _search_of(source: Source, folder: Path, overrides: Sequence[str]) -> Document[SearchSpec]:
     _refuse_other_kind(source, wanted="search")
     apply_overrides(source, overrides)
-    _find_base(source, beside=folder)
+    _find_base(source, beside=_seen_from(folder, overrides, ("search", "search.base")))
     return Document(_validate(source, SearchSpec), source)
+
+
+def _seen_from(folder: Path, overrides: Sequence[str], fields: Sequence[str]) -> Path:
+    """The folder from which a path is meant: of the file that names it, or here, where the command line does."""
+    return Path() if any(override.partition("=")[0].strip() in fields for override in overrides) else folder
 
 
 def _refuse_other_kind(source: Source, wanted: str) -> None:
@@ -112,6 +122,7 @@ def _take_model_of_another(source: Source, beside: Path) -> None:
         raise SpecError([source.place(("model",)).diagnostic(("model",), "base", told, "name a spec that has one")])
     for section in ("model", "paper"):
         if section in other.data and (section == "model" or section not in source.data):
+            source.forget((section,))
             source.data[section] = other.data[section]
             source.values.update({path: place for path, place in other.values.items() if path[:1] == (section,)})
             source.keys.update({path: place for path, place in other.keys.items() if path[:1] == (section,)})

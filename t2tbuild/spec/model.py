@@ -65,9 +65,8 @@ class ModelSpec(_Classifier):
                     f"image_size {self.image} leaves no token at stage {index}: a patch of {window.patch_size} with "
                     f"padding {window.pad} does not fit {where} of {below}"
                 )
-                stage = ("stages", index) if "stages" in type(self.tokenizer).model_fields else ()
-                written = "image_size" in self.model_fields_set
-                field = ("image_size",) if written else ("tokenizer", *stage, "patch_size")
+                patch_size = ("tokenizer", *self.tokenizer.place_of(index), "patch_size")
+                field = "image_size" if "image_size" in self.model_fields_set else patch_size
                 yield Broken(field, told, "write a larger image_size or a smaller patch_size")
                 return
             below, where = grid, "the grid"
@@ -75,15 +74,16 @@ class ModelSpec(_Classifier):
     @rule
     def _fits_some_machine(self) -> Iterator[Broken]:
         embed_dim = self.backbone.embed_dim
-        tokenizer = size.tokenizer_params(self.tokenizer, self.in_chans, embed_dim)
-        backbone = size.backbone_params(self.backbone)
-        table = float(self.tokens) * embed_dim
-        head = float(self.num_classes) * self.backbone.out_dim
-        params, most = tokenizer + backbone + table + head, max(tokenizer, backbone, table, head)
-        if params > size.MOST_PARAMS:
-            where = {tokenizer: "tokenizer", backbone: "backbone", table: "image_size", head: "num_classes"}[most]
-            told = f"the model would have {size.told(params)}"
-            yield Broken(where, told, f"at most {size.told(size.MOST_PARAMS)} are built")
+        params = {
+            "tokenizer": size.tokenizer_params(self.tokenizer, self.in_chans, embed_dim),
+            "backbone": size.backbone_params(self.backbone),
+            "image_size": float(self.tokens) * embed_dim,  # the position table
+            "num_classes": float(self.num_classes) * self.backbone.out_dim,
+        }
+        if sum(params.values()) > size.MOST_PARAMS:
+            told = f"the model would have {size.told(sum(params.values()))}"
+            hint = f"at most {size.told(size.MOST_PARAMS)} are built"
+            yield Broken(max(params, key=lambda field: params[field]), told, hint)
             return
         values = size.largest_activation(self.tokenizer, self.image, self.in_chans, self.backbone)
         if values > size.MOST_VALUES:
@@ -99,8 +99,7 @@ class ModelSpec(_Classifier):
                 sides = [f"{_many(rows, 'row')} at the bottom"] * bool(rows)
                 sides += [f"{_many(columns, 'column')} at the right"] * bool(columns)
                 told = f"no patch of {window} reaches {' and '.join(sides)} of the {below} {what}"
-                stages = "stages" in type(self.tokenizer).model_fields
-                field = ("tokenizer", "stages", index) if stages else ("tokenizer",)
+                field = ("tokenizer", *self.tokenizer.place_of(index))
                 yield Broken(field, told, f"write a larger padding, or a side that the stride {window.stride} divides")
             below, what = grid, "tokens"
 

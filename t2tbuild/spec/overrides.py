@@ -56,8 +56,7 @@ class _Override:
             source.values.setdefault(path, place)
             source.keys.setdefault(path, place)
         node[key] = self._read_value(path)
-        source.values = {old: at for old, at in source.values.items() if old[: len(path)] != path}
-        source.keys = {old: at for old, at in source.keys.items() if old[: len(path)] != path}
+        source.forget(path)
         source.values[path], source.keys[path] = self._value_place(), place
 
     def _end_of_key(self, node: Any, start: int) -> int:

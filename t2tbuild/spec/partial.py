@@ -34,7 +34,8 @@ def broken_rules(root: type[Node], data: Any) -> list[Found]:
 def advised(node: Any, path: Keys = ()) -> Iterator[Found]:
     """What is legal in a spec but likely a slip, of a node and all below it."""
     if isinstance(node, Node):
-        yield from _ask(type(node).advices, node, path)
+        for name, check in type(node).advices.items():
+            yield from (Found((*path, *broken.path), name, broken.message, broken.hint) for broken in check(node))
         for field in type(node).model_fields:
             yield from advised(getattr(node, field), (*path, field))
     elif isinstance(node, tuple):
@@ -42,14 +43,13 @@ def advised(node: Any, path: Keys = ()) -> Iterator[Found]:
             yield from advised(item, (*path, index))
 
 
-def _ask(checks: dict[str, Check], node: Node, path: Keys) -> Iterator[Found]:
-    """What the checks say of a node, as far as the fields that they read are there."""
-    for name, check in checks.items():
-        try:
-            for broken in check(node):
-                yield Found((*path, *broken.path), name, broken.message, broken.hint)
-        except AttributeError:  # a field that it reads is wrong, and told as such
-            continue
+def _ask(name: str, check: Check, node: Node, path: Keys) -> Iterator[Found]:
+    """What a rule says of a node, as far as the fields that it reads are there."""
+    try:
+        for broken in check(node):
+            yield Found((*path, *broken.path), name, broken.message, broken.hint)
+    except AttributeError:  # a field that it reads is wrong, and told as such; whole nodes are asked in `Node` itself
+        return
 
 
 _ABSENT = object()
@@ -69,7 +69,7 @@ def _partial(cls: type[Node], data: Any, path: Keys, found: list[Found]) -> Any:
     node = cls.model_construct(**values)
     _take_out(node, [field for field, value in values.items() if value is _ABSENT])
     for name, check in cls.rules.items():  # a field that one rule finds wrong is absent for the next
-        here = list(_ask({name: check}, node, path))
+        here = list(_ask(name, check, node, path))
         found += here
         _take_out(node, [one.path[len(path)] for one in here if len(one.path) > len(path)])
     return node

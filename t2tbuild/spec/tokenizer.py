@@ -145,6 +145,10 @@ class _Tokenizer(Node, ABC):
     def short(self) -> str:
         """The tokenizer in a word, for tables."""
 
+    def place_of(self, _window: int) -> tuple[str | int, ...]:
+        """Where a window is written, seen from the tokenizer."""
+        return ()
+
     def grids(self, image: Grid) -> tuple[Grid, ...]:
         """The token grid after each window, for an image of the given size in pixels."""
         grids = []
@@ -181,6 +185,9 @@ class T2TTokenizer(_Tokenizer):
     @property
     def windows(self) -> Sequence[Stage]:
         return self.stages
+
+    def place_of(self, window: int) -> tuple[str | int, ...]:
+        return ("stages", window)
 
     @property
     def short(self) -> str:
@@ -219,6 +226,9 @@ class ConvTokenizer(_Tokenizer):
     @property
     def windows(self) -> Sequence[ConvStage]:
         return self.stages
+
+    def place_of(self, window: int) -> tuple[str | int, ...]:
+        return ("stages", window)
 
     @property
     def short(self) -> str:

@@ -50,6 +50,11 @@ class Source:
     keys: dict[Keys, Place] = field(default_factory=dict)
     values: dict[Keys, Place] = field(default_factory=dict)
 
+    def forget(self, path: Keys) -> None:
+        """Drop the places of `path` and of all below it."""
+        self.values = {other: place for other, place in self.values.items() if other[: len(path)] != path}
+        self.keys = {other: place for other, place in self.keys.items() if other[: len(path)] != path}
+
     def key_place(self, path: Keys) -> Place:
         """The place of the key at `path`."""
         return self.keys.get(path) or self.place(path)

@@ -154,3 +154,16 @@ def test_a_space_says_what_it_takes(tmp_path: Path) -> None:
     assert "mine.yaml:6:21" in str(caught.value)
     assert "must be {choices: [...]}" in str(caught.value)
     assert "write 94" in str(caught.value)
+
+
+def test_a_model_or_base_named_on_the_command_line_is_seen_from_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, GOOD)
+    spec = load_spec("t2t_vit_7_digits", ["model.backbone.depth=3", "model=mine.yaml"])
+    assert (spec.model.name, spec.model.backbone.depth, spec.paper) == ("mine", 3, ())
+    assert load_spec("t2t_vit_7_digits", ["model=t2t_vit_14"]).paper == load_spec("t2t_vit_14").paper
+    assert load_search_spec("deep_narrow", ["search.base=mine.yaml"]).search.base == str(tmp_path / "mine.yaml")
+    with pytest.raises(SpecError, match="override 'model=nowhere': error: model 'nowhere': no such file"):
+        load_spec("t2t_vit_7_digits", ["model=nowhere"])
