@@ -18,10 +18,11 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from t2tbuild import errors
-from t2tbuild.cli.catalog import ls, show
-from t2tbuild.cli.copy import cp
+from t2tbuild.cli.cp import cp
 from t2tbuild.cli.init import DEFAULTS, Kind, init
+from t2tbuild.cli.ls import ls
 from t2tbuild.cli.schema import schema
+from t2tbuild.cli.show import show
 from t2tbuild.cli.validate import validate
 from t2tbuild.errors import Diagnostic, SpecError
 from t2tbuild.parts import Grid

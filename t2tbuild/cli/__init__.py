@@ -7,14 +7,15 @@ from typing import Never
 
 import typer
 
-from t2tbuild.cli.catalog import ls, show
 from t2tbuild.cli.compare import compare
 from t2tbuild.cli.console import json_wanted, print_json, stderr
-from t2tbuild.cli.copy import cp
+from t2tbuild.cli.cp import cp
 from t2tbuild.cli.export import export
 from t2tbuild.cli.init import init
+from t2tbuild.cli.ls import ls
 from t2tbuild.cli.schema import schema
 from t2tbuild.cli.search import search
+from t2tbuild.cli.show import show
 from t2tbuild.cli.summarize import summarize
 from t2tbuild.cli.train import train
 from t2tbuild.cli.validate import validate

@@ -72,7 +72,7 @@ def test_show_says_where_each_value_came_from(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_cp_keeps_every_comment_and_finds_the_schema(tmp_path: Path, name: str) -> None:
-    from t2tbuild.cli.copy import cp
+    from t2tbuild.cli.cp import cp
 
     cp(name, tmp_path, force=False)
     first, *rest = (tmp_path / f"{name}.yaml").read_text().splitlines()

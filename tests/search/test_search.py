@@ -251,13 +251,17 @@ def test_a_budget_below_the_smallest_fails_before_anything_is_written(tmp_path: 
     assert not (tmp_path / "run").exists()
 
 
-def test_a_small_space_is_exhausted_and_nothing_is_trained_twice(tmp_path: Path) -> None:
-    spec = tmp_path / "small.yaml"
-    spec.write_text(
-        "version: 1\nsearch:\n  base: t2t_vit_7\n  budget: {macs: 5G}\n  trials: 50\n"
-        "  space: {backbone.mlp_ratio: {choices: [1, 3]}, backbone.depth: {choices: [1, 2]}}\n"
-        "  proxy: {rungs: [1], data: {image_size: 16}}\n"
+def small_search(folder: Path, budget: str, trials: int, space: str) -> Path:
+    """A search around T2T-ViT-7 that takes a second or two."""
+    (folder / "small.yaml").write_text(
+        f"version: 1\nsearch:\n  base: t2t_vit_7\n  budget: {{macs: {budget}}}\n  trials: {trials}\n"
+        f"  space: {{{space}}}\n  proxy: {{rungs: [1], data: {{image_size: 16}}}}\n"
     )
+    return folder / "small.yaml"
+
+
+def test_a_small_space_is_exhausted_and_nothing_is_trained_twice(tmp_path: Path) -> None:
+    spec = small_search(tmp_path, "5G", 50, "backbone.mlp_ratio: {choices: [1, 3]}, backbone.depth: {choices: [1, 2]}")
     result = search(load_search_spec(spec), tmp_path / "run")
     assert result.outcome is Outcome.EXHAUSTED
     assert result.count(State.TOP) == 4
@@ -267,13 +271,8 @@ def test_a_small_space_is_exhausted_and_nothing_is_trained_twice(tmp_path: Path)
 
 
 def test_candidates_that_cannot_be_are_told_and_not_trained(tmp_path: Path) -> None:
-    spec = tmp_path / "odd.yaml"
-    spec.write_text(
-        "version: 1\nsearch:\n  base: t2t_vit_7\n  budget: {macs: 1200M}\n  trials: 4\n"
-        "  space: {backbone.embed_dim: {choices: [100, 128, 192]}, backbone.depth: {choices: [1, 2, 40]}}\n"
-        "  proxy: {rungs: [1], data: {image_size: 16}}\n"
-    )
-    result = search(load_search_spec(spec), tmp_path / "run")
+    space = "backbone.embed_dim: {choices: [100, 128, 192]}, backbone.depth: {choices: [1, 2, 40]}"
+    result = search(load_search_spec(small_search(tmp_path, "1200M", 4, space)), tmp_path / "run")
     infeasible = [record for record in result.records if record.state is State.INFEASIBLE]
     assert {record.reason.split(",")[0] for record in infeasible} <= {
         "over budget",

@@ -4,27 +4,11 @@ import re
 from pathlib import Path
 
 import pytest
+from bad_inputs import GOOD
 
 from t2tbuild import load_search_spec, load_spec, write_spec
 from t2tbuild.errors import SpecError
 from t2tbuild.spec import catalog
-
-GOOD = """\
-version: 1
-model:
-  name: mine
-  tokenizer:
-    kind: t2t
-    stages:
-      - {patch_size: 7, overlap: 3, token_dim: 64, attention: performer}
-      - {patch_size: 3, overlap: 1, token_dim: 64, attention: performer}
-      - {patch_size: 3, overlap: 1}
-  backbone:
-    depth: 14
-    embed_dim: 384
-    num_heads: 6
-    mlp_ratio: 3
-"""
 
 
 def write(tmp_path: Path, text: str) -> Path:

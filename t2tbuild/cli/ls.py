@@ -1,15 +1,14 @@
-"""t2tbuild ls and show: what ships, and what a spec comes to with its defaults filled in."""
+"""t2tbuild ls: what ships."""
 
 from __future__ import annotations
 
-import sys
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from t2tbuild.cli.console import print_json, stdout
-from t2tbuild.cli.options import Json, Overrides, SpecArgument
+from t2tbuild.cli.options import Json
 
 
 class Shelf(StrEnum):
@@ -41,20 +40,3 @@ def ls(
         stdout().print(shelves.as_table(name, entries))
     if Shelf.MODELS in wanted:
         stdout().print(shelves.LEGEND, soft_wrap=True)
-
-
-def show(spec: SpecArgument, overrides: Overrides = None, as_json: Json = False) -> None:
-    """Print a spec with all its defaults filled in, and where each value came from.
-
-    Add train={} to see the recipe of a spec that has none of its own.
-
-    Example: t2tbuild show t2t_vit_14 model.image_size=384
-    """
-    from t2tbuild.report.resolved import resolved_values, resolved_yaml
-    from t2tbuild.spec.load import read_any
-
-    document = read_any(spec, overrides or ())
-    if as_json:
-        print_json(resolved_values(document))
-    else:
-        sys.stdout.write(resolved_yaml(document))

@@ -1,0 +1,23 @@
+"""t2tbuild show: what a spec comes to with its defaults filled in."""
+
+import sys
+
+from t2tbuild.cli.console import print_json
+from t2tbuild.cli.options import Json, Overrides, SpecArgument
+
+
+def show(spec: SpecArgument, overrides: Overrides = None, as_json: Json = False) -> None:
+    """Print a spec with all its defaults filled in, and where each value came from.
+
+    Add train={} to see the recipe of a spec that has none of its own.
+
+    Example: t2tbuild show t2t_vit_14 model.image_size=384
+    """
+    from t2tbuild.report.resolved import resolved_values, resolved_yaml
+    from t2tbuild.spec.load import read_any
+
+    document = read_any(spec, overrides or ())
+    if as_json:
+        print_json(resolved_values(document))
+    else:
+        sys.stdout.write(resolved_yaml(document))
