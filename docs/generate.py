@@ -28,10 +28,10 @@ from t2tbuild.errors import Diagnostic, SpecError
 from t2tbuild.parts import Grid
 from t2tbuild.report.figure import BLUE, GREEN, GREY, ORANGE, new_figure
 from t2tbuild.spec import yaml_source
+from t2tbuild.spec.anatomy import nodes_in
 from t2tbuild.spec.base import VERSIONS, Check, Node
 from t2tbuild.spec.load import read_any
 from t2tbuild.spec.modeline import MARK
-from t2tbuild.spec.partial import nodes_in
 from t2tbuild.spec.schema import json_schema
 from t2tbuild.spec.tokenizer import ConvStage, Stage, Window
 from t2tbuild.spec.tree import SearchSpec, Spec

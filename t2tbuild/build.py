@@ -187,7 +187,7 @@ def _require_fit(built: nn.Module, model: TimmModel) -> None:
     """Raises FieldError when the image is too small for the model, which only a forward pass of timm's can tell."""
     try:
         built.eval()(torch.zeros(1, model.in_chans, *model.image))
-    except Exception as error:
+    except (RuntimeError, AssertionError, ValueError) as error:
         told = f"{model.name} takes no image of {model.image} pixels: {error}".splitlines()[0]
         raise FieldError(("model", "image_size"), "timm-image", told, "write a larger image_size") from None
     finally:

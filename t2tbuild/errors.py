@@ -82,6 +82,14 @@ class UnknownFieldError(FieldError):
     """A key of a spec names a field that is not there; it is told at the key."""
 
 
+class SeveralFieldsError(InputError):
+    """Several fields are wrong; see FieldError."""
+
+    def __init__(self, errors: Sequence[FieldError]) -> None:
+        self.errors = tuple(errors)
+        super().__init__("\n".join(map(str, self.errors)))
+
+
 class CostError(T2TBuildError):
     """A model cannot be counted exactly, e.g. it runs an operator that no rule covers."""
 

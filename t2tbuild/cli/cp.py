@@ -7,7 +7,7 @@ import typer
 
 from t2tbuild.cli.console import stdout
 from t2tbuild.cli.options import Force, complete_name
-from t2tbuild.cli.write import write_new
+from t2tbuild.cli.write import target_file, write_new
 from t2tbuild.spec.modeline import Kind, with_modeline
 
 
@@ -23,12 +23,14 @@ def cp(
     Example: t2tbuild cp t2t_vit_14 mine.yaml
     """
     from t2tbuild.spec import catalog
-    from t2tbuild.spec.load import read_any
+    from t2tbuild.spec.load import check_text, read_any
     from t2tbuild.spec.tree import SearchSpec
 
     found = catalog.find(name)
-    document = read_any(found)  # what is copied is sound
+    document = read_any(found)
     kind: Kind = "search" if isinstance(document.spec, SearchSpec) else "spec"
-    target = file / found.name if file.is_dir() else file
-    write_new(target, with_modeline(found.read_text(encoding="utf-8-sig"), kind, target), force=force)
+    target = target_file(file, found.name)
+    text = with_modeline(found.read_text(encoding="utf-8-sig"), kind, target)
+    check_text(text, target)  # it may name files that are seen from where it stands
+    write_new(target, text, force=force)
     stdout().print(f"{name}: copied to {target}; next: t2tbuild validate {target}", soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from enum import StrEnum
 from importlib.resources import files
@@ -13,7 +14,7 @@ import typer
 
 from t2tbuild.cli.console import stdout
 from t2tbuild.cli.options import Force, complete_name
-from t2tbuild.cli.write import write_new
+from t2tbuild.cli.write import target_file, write_new
 from t2tbuild.errors import InputError, SpecError
 
 
@@ -96,7 +97,8 @@ def init(
     if asking:
         for key in [key for key in QUESTIONS[kind] if key not in answers]:
             answers[key] = _ask(kind, key, answers)
-    target = file or Path(f"{Path(answers.get('name', kind.value)).name}.yaml")
+    default = f"{Path(answers.get('name', kind.value)).name}.yaml"
+    target = target_file(file or Path(default), default)
     write_new(target, _sound_text(kind, answers, target), force=force)
     stdout().print(f"{target}: written; next: t2tbuild {NEXT[kind]} {target}", soft_wrap=True)
 
@@ -132,7 +134,7 @@ def _sound_text(kind: Kind, answers: dict[str, str], target: Path) -> str:
     from t2tbuild.spec.load import check_text
     from t2tbuild.spec.modeline import with_modeline
 
-    text = _template(kind).substitute(DEFAULTS | answers | {"file": str(target)})
+    text = _template(kind).substitute(DEFAULTS | answers | {"file": shlex.quote(str(target)).replace("\n", " ")})
     text = with_modeline(text, "search" if kind is Kind.SEARCH else "spec", target)
     check_text(text, target)
     return text

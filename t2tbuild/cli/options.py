@@ -12,20 +12,14 @@ def complete_name(incomplete: str) -> list[str]:
     """Shipped names and YAML files that begin as what has been typed, for the shell."""
     from t2tbuild.spec import catalog
 
-    shipped = [name for kind in ("specs", "training", "search") for name in catalog.names(kind)]
-    typed = Path(incomplete)
-    folder = typed if incomplete.endswith("/") else typed.parent
-    found = sorted(folder.iterdir()) if folder.is_dir() else []
-    files = [f"{path}/" if path.is_dir() else str(path) for path in found if path.is_dir() or path.suffix == ".yaml"]
-    return [name for name in [*shipped, *files] if name.startswith(incomplete)]
-
-
-def complete_shipped(incomplete: str) -> list[str]:
-    """Shipped names that begin as what has been typed, for the shell."""
-    from t2tbuild.spec import catalog
-
-    shipped = [name for kind in ("specs", "training", "search") for name in catalog.names(kind)]
-    return [name for name in shipped if name.startswith(incomplete)]
+    folder, slash, _ = incomplete.rpartition("/")
+    try:
+        found = sorted(Path(f"{folder}{slash}" or ".").iterdir())
+    except OSError:
+        found = []
+    inside = [f"{path.name}/" if path.is_dir() else path.name for path in found]
+    files = [f"{folder}{slash}{name}" for name in inside if name.endswith(("/", ".yaml", ".yml"))]
+    return [name for name in [*catalog.all_names(), *files] if name.startswith(incomplete)]
 
 
 SpecArgument = Annotated[

@@ -14,7 +14,7 @@ import typer
 from t2tbuild.cli.console import minutes, print_json, stderr, stdout
 from t2tbuild.cli.folder import require_folder
 from t2tbuild.cli.options import Json, complete_name
-from t2tbuild.cli.spec import open_search_spec, warn
+from t2tbuild.cli.spec import is_override, open_search_spec, warn
 from t2tbuild.errors import InputError
 from t2tbuild.spec.units import parse_count, parse_seconds, short_count
 
@@ -52,7 +52,7 @@ def search(
     """
     require_folder(out)
     options = _overrides(budget_macs, budget_params, trials, timeout, seed)
-    if "=" in spec and not Path(spec).exists():
+    if is_override(spec):
         spec, overrides = "deep_narrow", [spec, *(overrides or ())]
     document = open_search_spec(spec, [*(overrides or ()), *options])
     loaded = document.spec

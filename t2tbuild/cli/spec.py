@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from t2tbuild.cli.console import stderr
 from t2tbuild.errors import Diagnostic
+from t2tbuild.files import exists
 
 if TYPE_CHECKING:
     from t2tbuild.spec import SearchSpec, Spec
@@ -32,11 +33,16 @@ def open_search_spec(spec: str, overrides: Sequence[str] | None = None) -> Docum
     return document
 
 
+def is_override(argument: str) -> bool:
+    """Whether an argument that may be a spec is a key=value instead."""
+    return "=" in argument and not exists(Path(argument))
+
+
 def grouped(arguments: Sequence[str]) -> list[tuple[str, list[str]]]:
     """Several specs, each with the key=value overrides that stand after it."""
     groups: list[tuple[str, list[str]]] = []
     for argument in arguments:
-        if "=" in argument and groups and not Path(argument).exists():
+        if groups and is_override(argument):
             groups[-1][1].append(argument)
         else:
             groups.append((argument, []))

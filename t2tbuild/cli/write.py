@@ -1,16 +1,26 @@
 """Files that a command writes where a person says, never over what is there unasked."""
 
-import os
 from pathlib import Path
 
 from t2tbuild.errors import InputError
 from t2tbuild.files import write_whole
 
 
+def target_file(target: Path, name: str) -> Path:
+    """The file that is meant: a folder stands for the file of that name in it. Raises InputError for no file name."""
+    try:
+        file = target / name if target.is_dir() else target
+        if file.is_symlink() and not file.exists():
+            raise InputError(f"{file}: a link to {file.readlink()}, which is not there; name another")
+        if file.exists() and not file.is_file():
+            raise InputError(f"{file}: not a regular file; name another")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{str(target)!r:.60}: not a file name ({error.args[-1]}); name another") from None
+    return file
+
+
 def write_new(file: Path, text: str, *, force: bool) -> None:
     """Write a file, and the folders above it. Raises InputError when it is there already or cannot be written."""
-    if file.is_dir() or (os.path.lexists(file) and not file.is_file()):
-        raise InputError(f"{file}: not a regular file; name another")
     if file.exists() and not force:
         raise InputError(f"{file}: is there already; name another, or add --force to replace it")
     try:

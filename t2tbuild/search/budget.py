@@ -10,7 +10,7 @@ from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.search import Budget, Value
 from t2tbuild.spec.units import short_count
 
-ENUMERATED = 5_000  # members that are looked at before a search; of a larger space no verdict is given beforehand
+ENUMERATED = 2_000  # members that are looked at before a search; of a larger space no verdict is given beforehand
 
 
 def overshoot(budget: Budget, *, params: int, macs: int) -> dict[str, int]:

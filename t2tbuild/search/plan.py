@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from t2tbuild.errors import Diagnostic, FieldError
+from t2tbuild.errors import Diagnostic, FieldError, SeveralFieldsError
 from t2tbuild.search.budget import fits, require_feasible
 from t2tbuild.search.proxy import stand_in
 from t2tbuild.search.space import Space
@@ -45,17 +45,19 @@ def plan(spec: SearchSpec) -> Plan:
 
 
 def _refuse_wrong_values(spec: SearchSpec, space: Space) -> None:
-    """Raises FieldError for a value that its field can never have; those that only do not go together are not drawn."""
+    """Raises SeveralFieldsError for values that their fields can never have, whatever the others are."""
+    errors: list[FieldError] = []
     for path, dimension in spec.search.space.items():
         if isinstance(dimension, Fill):
             continue
         ends = dimension.values if isinstance(dimension, Choices) else (dimension.low, dimension.high)
         for index, value in enumerate(ends):
-            for field in space.fields(path):
-                wrong = _wrong_value(space, field, value)
-                if wrong:
-                    item = ("choices", index) if isinstance(dimension, Choices) else (("low", "high")[index],)
-                    raise FieldError(("search", "space", path, *item), wrong.rule, wrong.message, wrong.hint)
+            wrong = next((found for field in space.fields(path) if (found := _wrong_value(space, field, value))), None)
+            if wrong:
+                item = ("choices", index) if isinstance(dimension, Choices) else (("low", "high")[index],)
+                errors.append(FieldError(("search", "space", path, *item), wrong.rule, wrong.message, wrong.hint))
+    if errors:
+        raise SeveralFieldsError(errors)
 
 
 def _wrong_value(space: Space, field: str, value: Value) -> Diagnostic | None:
@@ -76,7 +78,10 @@ def _alone(fitting: list[ModelSpec], space: Space, budget: Budget) -> tuple[Foun
         return ()
     backbone = fitting[0].backbone
     if space.fill and space.fill.low < space.fill.high:
-        deeper = revise(fitting[0], {"backbone": backbone.model_dump() | {"depth": backbone.depth + 1}}, "deepened")
+        try:
+            deeper = revise(fitting[0], {"backbone": backbone.model_dump() | {"depth": backbone.depth + 1}}, "deepened")
+        except FieldError:  # e.g. a list with one value a block
+            return ()
         if fits(deeper, budget):
             return ()
     told = f"one candidate alone lies within the budget: depth {backbone.depth}, embed_dim {backbone.embed_dim}"

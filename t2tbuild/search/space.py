@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
-from t2tbuild.errors import UnknownFieldError
+from t2tbuild.errors import SeveralFieldsError, UnknownFieldError
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.search import Choices, Fill, Range, Search, Value
 
@@ -31,6 +31,9 @@ class Space:
         self.fill: Fill | None = None
         self.dimensions: dict[str, Choices | Range] = {}
         self._data: dict[str, Any] = _plain(base)
+        unknown = [error for path in search.space if (error := self._unknown(path))]
+        if unknown:
+            raise SeveralFieldsError(unknown)
         for path, dimension in search.space.items():
             for field in self.fields(path):
                 if isinstance(dimension, Fill):
@@ -103,12 +106,17 @@ class Space:
         """The fields that a path means: `*` is every stage whose field is set, or every one where none is."""
         leaves = dict(_leaves(self._data))
         found = [field for field in leaves if _matches(field, path)]
-        if not found:
-            near = difflib.get_close_matches(path, list(leaves), n=3)
-            hint = f"did you mean {' or '.join(near)}?" if near else f"t2tbuild show {self._named} lists its fields"
-            told = f"the base {self.base.name} has no field {path!r}"
-            raise UnknownFieldError(("search", "space", path), "space", told, hint)
         return [field for field in found if leaves[field] is not None] or found
+
+    def _unknown(self, path: str) -> UnknownFieldError | None:
+        """What is wrong with a path that means no field of the base."""
+        leaves = dict(_leaves(self._data))
+        if any(_matches(field, path) for field in leaves):
+            return None
+        near = difflib.get_close_matches(path, list(leaves), n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"t2tbuild show {self._named} lists its fields"
+        told = f"the base {self.base.name} has no field {path!r:.60}"
+        return UnknownFieldError(("search", "space", path), "space", told, hint)
 
 
 def _plain(node: Any) -> Any:

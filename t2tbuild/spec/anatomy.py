@@ -12,6 +12,10 @@ MAX_COMPARED = 64
 """Characters of a word that is compared with others."""
 
 
+MOST = 100
+"""Mistakes of a file that are told; who has more has not written a spec."""
+
+
 def at(path: Keys, data: Any) -> Any:
     """What stands at a path of plain data."""
     for part in path:
@@ -28,6 +32,11 @@ def nearest(word: object, known: list[str]) -> str:
     return near[0] if near else ""
 
 
+def kind_of(node: type[Node]) -> str:
+    """The kind by which a node is told from others in its place; empty where there is none."""
+    return str(node.model_fields["kind"].default) if "kind" in node.model_fields else ""
+
+
 def nodes_in(annotation: Any) -> list[type[Node]]:
     """The nodes that may stand where a field has this annotation."""
     if isinstance(annotation, type) and issubclass(annotation, Node):
@@ -41,7 +50,7 @@ def node_for(nodes: list[type[Node]], value: Any) -> type[Node] | None:
         return None
     if not isinstance(value, dict):
         return nodes[0]
-    kinds = {node.model_fields["kind"].default: node for node in nodes if "kind" in node.model_fields}
+    kinds = {kind_of(node): node for node in nodes if kind_of(node)}
     if "kind" in value and kinds:
         kind = value["kind"]
         return kinds.get(kind if isinstance(kind, str) and kind in kinds else nearest(kind, [*kinds]))
@@ -69,12 +78,19 @@ def nodes_at(path: Keys, root: type[Node], data: Any) -> list[type[Node]]:
         fields = [node.model_fields[part] for node in nodes if part in node.model_fields]
         if fields:  # else the index of a list or the key of a mapping
             nodes = [node for field in fields for node in nodes_in(field.annotation)]
-        if any(is_dict_of_nodes(field.annotation) for field in fields):
+        if any(is_dict(field.annotation) for field in fields):
             continue
         if isinstance(below, dict) and nodes:
             chosen = node_for(nodes, below)
             nodes = [chosen] if chosen else nodes
     return nodes
+
+
+def kindred(path: Keys, root: type[Node], data: Any) -> list[type[Node]]:
+    """All the nodes that may stand at a path, of whatever kind."""
+    parents = nodes_at(path[:-1], root, data) if path else []
+    fields = [parent.model_fields[str(path[-1])] for parent in parents if path[-1] in parent.model_fields]
+    return [node for field in fields for node in nodes_in(field.annotation)]
 
 
 def kind_with(key: object, path: Keys, root: type[Node], data: Any) -> str:
@@ -84,8 +100,8 @@ def kind_with(key: object, path: Keys, root: type[Node], data: Any) -> str:
             field = parent.model_fields.get(str(path[end - 1]))
             for node in nodes_in(field.annotation) if field else ():
                 below = _follow(node, path[end:])
-                if "kind" in node.model_fields and any(key in one.model_fields for one in below):
-                    return str(node.model_fields["kind"].default)
+                if kind_of(node) and any(key in one.model_fields for one in below):
+                    return kind_of(node)
     return ""
 
 
@@ -101,14 +117,12 @@ def _follow(node: type[Node], path: Keys) -> list[type[Node]]:
 
 def kinds_of(field: FieldInfo) -> list[str]:
     """The kinds that may stand at a field by their bare names, such as performer."""
-    kinds = [
-        str(node.model_fields["kind"].default) for node in nodes_in(field.annotation) if "kind" in node.model_fields
-    ]
+    kinds = [kind_of(node) for node in nodes_in(field.annotation) if kind_of(node)]
     return kinds if field.examples and field.examples[0] in kinds else []
 
 
-def is_dict_of_nodes(annotation: Any) -> bool:
-    """Whether a field holds nodes under names of a person's choice, as search.space does."""
+def is_dict(annotation: Any) -> bool:
+    """Whether a field is a mapping with keys of a person's choice, as search.space and the arguments of timm are."""
     return dict in (get_origin(annotation), *map(get_origin, get_args(annotation)))
 
 

@@ -12,6 +12,7 @@ from t2tbuild.spec.base import KIND_WRITTEN, Broken, Listed, Node, advice, defau
 T = TypeVar("T", int, int | float)
 
 
+ONE_A_BLOCK = Field(max_length=1000)
 Heads = Annotated[int, Field(ge=1)]
 Ratio = Annotated[int, Field(gt=0, le=64)] | Annotated[float, Field(gt=0, le=64)]
 
@@ -40,13 +41,13 @@ class Ghost(Node):
 class BaseBackbone(Node, ABC):
     """What every backbone takes, and what follows for each of its blocks."""
 
-    num_heads: Annotated[Heads | tuple[Heads, ...] | None, Listed] = Field(
+    num_heads: Annotated[Heads | Annotated[tuple[Heads, ...], ONE_A_BLOCK] | None, Listed] = Field(
         default=None, examples=[6], json_schema_extra=unit("heads")
     )
     """Attention heads of every block, or a list with one number per block. Give this or head_dim."""
     head_dim: int | None = Field(default=None, ge=1, le=65536, examples=[64], json_schema_extra=unit("channels"))
     """Channels of a head; the number of heads then follows the width. Give this or num_heads."""
-    mlp_ratio: Annotated[Ratio | tuple[Ratio, ...], Listed] = Field(default=4, examples=[3])
+    mlp_ratio: Annotated[Ratio | Annotated[tuple[Ratio, ...], ONE_A_BLOCK], Listed] = Field(default=4, examples=[3])
     """Hidden width of a block's MLP over the block's width, or a list with one ratio per block."""
     qkv_bias: bool = False
     """Whether queries, keys and values have a bias; the T2T-ViTs have none."""
@@ -99,7 +100,7 @@ class BaseBackbone(Node, ABC):
             return
         field = "num_heads" if self.head_dim is None else "head_dim"
         for index, width, divisor in self._per_width(getattr(self, field)):
-            if divisor < 1 or width % divisor:
+            if width % divisor:
                 whose = "embed_dim" if len(self.every_width) == 1 else f"the width {width} of a block"
                 told = f"{whose} must be divisible by {field}, got {width} and {divisor}"
                 common = width if index is not None else math.gcd(*self.every_width)
@@ -289,7 +290,8 @@ def _each(value: T | tuple[T, ...], blocks: int) -> tuple[T, ...]:
 
 def _nearest_divisors(number: int, wanted: int) -> str:
     """The divisors of a number next below and next above the wanted one."""
-    divisors = [divisor for divisor in range(1, number + 1) if number % divisor == 0]
+    small = [divisor for divisor in range(1, math.isqrt(number) + 1) if number % divisor == 0]
+    divisors = [*small, *(number // divisor for divisor in reversed(small))]
     below = [divisor for divisor in divisors if divisor < wanted]
     above = [divisor for divisor in divisors if divisor > wanted]
     return ", ".join(map(str, (*below[-1:], *above[:1])))

@@ -201,7 +201,12 @@ Count = Annotated[
     BeforeValidator(_count),
     PlainSerializer(format_count),
     WithJsonSchema(
-        {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string", "pattern": COUNT_PATTERN}]}
+        {
+            "anyOf": [
+                {"type": "number", "exclusiveMinimum": 0, "multipleOf": 1},
+                {"type": "string", "pattern": COUNT_PATTERN},
+            ]
+        }
     ),
 ]
 """A number of things, written 5G, 21.5M, 5e9 or 5000000."""

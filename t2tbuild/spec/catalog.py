@@ -27,6 +27,11 @@ def names(kind: Kind) -> list[str]:
     return sorted(path.stem for path in _FOLDERS[kind].glob("*.yaml"))
 
 
+def all_names() -> list[str]:
+    """Names of all shipped specs, models first."""
+    return [name for kind in _FOLDERS for name in names(kind)]
+
+
 def file_of(name: str) -> Path | None:
     """The file of a shipped name of whatever kind; None where there is none of that name."""
     if not name or set(name) & set("/\\\0") or len(name) > MAX_NAME:
@@ -70,8 +75,7 @@ def _regular_file(path: Path, text: str) -> Path:
 
 def _near(path: Path, stem: str) -> str:
     """The nearest names, of the catalog and in the folder that was meant."""
-    shipped = [name for kind in _FOLDERS for name in names(kind)]
-    near = difflib.get_close_matches(stem, shipped, n=3)
+    near = difflib.get_close_matches(stem, all_names(), n=3)
     if path.parent.is_dir():
         children = (child for child in path.parent.iterdir() if child.suffix in (".yaml", ".yml"))
         files = sorted(child.name for child in children if child.is_file())

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
-from t2tbuild.errors import Diagnostic, FieldError, SpecError, UnknownFieldError
+from t2tbuild.errors import Diagnostic, FieldError, SeveralFieldsError, SpecError, UnknownFieldError
 from t2tbuild.spec.base import Node
 from t2tbuild.spec.partial import Found, advised
 from t2tbuild.spec.yaml_source import Source
@@ -36,6 +36,11 @@ class Document(Generic[N]):
         try:
             yield
         except FieldError as error:
-            unknown = isinstance(error, UnknownFieldError)
-            place = self.source.key_place(error.path) if unknown else self.source.section(error.path)
-            raise SpecError([place.diagnostic(error.path, error.rule, error.message, error.hint)]) from None
+            raise SpecError([self._placed(error)]) from None
+        except SeveralFieldsError as error:
+            raise SpecError([self._placed(one) for one in error.errors]) from None
+
+    def _placed(self, error: FieldError) -> Diagnostic:
+        unknown = isinstance(error, UnknownFieldError)
+        place = self.source.key_place(error.path) if unknown else self.source.section(error.path)
+        return place.diagnostic(error.path, error.rule, error.message, error.hint)

@@ -4,12 +4,12 @@ from pydantic import ValidationError
 
 from t2tbuild.errors import Diagnostic
 from t2tbuild.spec import hints
-from t2tbuild.spec.anatomy import field_at, kinds_of
+from t2tbuild.spec.anatomy import MOST, field_at, kinds_of
 from t2tbuild.spec.base import Node
-from t2tbuild.spec.mistakes import MOST, Mistake, mistakes_of
+from t2tbuild.spec.mistakes import Mistake, mistakes_of
 from t2tbuild.spec.partial import broken_rules
 from t2tbuild.spec.scalars import shown
-from t2tbuild.spec.yaml_source import Source, dotted
+from t2tbuild.spec.yaml_source import Place, Source, dotted
 
 
 def explain(error: ValidationError, source: Source, root: type[Node]) -> list[Diagnostic]:
@@ -22,7 +22,15 @@ def explain(error: ValidationError, source: Source, root: type[Node]) -> list[Di
         source.section(found.path).diagnostic(found.path, found.rule, found.message, found.hint)
         for found in broken_rules(root, source.data)[:MOST]
     ]
+    if not told:  # never seen, but nobody is to be refused without a word
+        told = [source.place(()).diagnostic((), "rule", one["msg"]) for one in error.errors()]
     return sorted(told, key=lambda diagnostic: (diagnostic.line, diagnostic.column))[:MOST]
+
+
+def _written(value: object, place: Place) -> str:
+    """A value as a person wrote it: 1e9 rather than 1000000000.0."""
+    text = place.text[place.column - 1 : place.column - 1 + place.length]
+    return text if isinstance(value, float) and text and len(text) <= 60 else shown(value)
 
 
 def _explain(mistake: Mistake, source: Source, root: type[Node]) -> Diagnostic:
@@ -44,8 +52,10 @@ def _explain(mistake: Mistake, source: Source, root: type[Node]) -> Diagnostic:
     if kind.startswith("model_") and field and (kinds := kinds_of(field)):  # a kind may stand here by its bare name
         kind, context = "literal_error", {"expected": ", ".join(kinds)}
     message = hints.rule_in_words(kind, context, value) or mistake.message
-    got = "" if kind == "dimension" else f", got {len(value) if kind.startswith('too_') else shown(value)}"
-    hint = hints.for_size(path, value, source.data) or hints.for_value(kind, value, context, field, path)
+    got = "" if kind == "dimension" else f", got {len(value) if kind.startswith('too_') else _written(value, place)}"
+    hint = hints.for_value(kind, value, context, field, path)
+    if kind.startswith("less_than"):
+        hint = hints.for_size(path, value, source.data) or hint
     of_kind = kind == "literal_error" and (context is not mistake.context or path[-1:] == ("kind",))
     rule = "kind" if of_kind else hints.RULES.get(kind, kind)
     return place.diagnostic(path, rule, f"{here} {message}{got}", hint)

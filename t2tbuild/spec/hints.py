@@ -6,7 +6,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from t2tbuild.spec import size
-from t2tbuild.spec.anatomy import MAX_COMPARED, at, homes, kind_with, nearest, nodes_at, nodes_in
+from t2tbuild.spec.anatomy import MAX_COMPARED, at, homes, kind_of, kind_with, kindred, nearest, nodes_at, nodes_in
 from t2tbuild.spec.base import VERSIONS, Node, unit
 from t2tbuild.spec.mistakes import choices
 from t2tbuild.spec.scalars import in_yaml, meant_bool, meant_number, odd_character
@@ -115,6 +115,8 @@ def for_unknown_key(key: object, value: object, inside: Keys, root: type[Node], 
     written = at(inside, data)
     if near := nearest(key, [field for field in known if field not in written]):
         return f"did you mean {near!r}?"
+    if key in [kind_of(node) for node in kindred(inside, root, data) if kind_of(node)]:
+        return f"write kind: {key} and its fields beside it"
     if kind := kind_with(key, inside, root, data):
         return f"it is a field of kind: {kind}"
     elsewhere = [home for home in homes(str(key), root) if home != dotted(inside)]
@@ -187,7 +189,7 @@ def _for_mapping(value: object, field: FieldInfo | None, example: str) -> str:
     bare = len(nodes) == 1 and not any(below.is_required() for below in nodes[0].model_fields.values())
     if bare and field and not field.is_required() and isinstance(value, bool):
         return "write {} for its defaults" if value else "remove it"
-    kinds = [str(node.model_fields["kind"].default) for node in nodes if "kind" in node.model_fields]
+    kinds = [kind_of(node) for node in nodes if kind_of(node)]
     if near := nearest(value, kinds):
         return f"write kind: {near} and its other fields beneath"
     return example or "write its fields beneath, indented"

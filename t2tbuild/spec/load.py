@@ -6,12 +6,13 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from t2tbuild.errors import SpecError
+from t2tbuild.errors import Diagnostic, SpecError
 from t2tbuild.spec import catalog
 from t2tbuild.spec.base import Node
 from t2tbuild.spec.document import Document
 from t2tbuild.spec.explain import explain
-from t2tbuild.spec.overrides import apply_overrides
+from t2tbuild.spec.overrides import Override
+from t2tbuild.spec.scalars import shown
 from t2tbuild.spec.tree import SearchSpec, Spec
 from t2tbuild.spec.weights import LOCAL_DIR
 from t2tbuild.spec.yaml_source import Keys, Source, dotted, read_file, read_text
@@ -74,36 +75,39 @@ def _document(source: Source, folder: Path, overrides: Sequence[str]) -> Documen
 
 def _spec_of(source: Source, folder: Path, overrides: Sequence[str]) -> Document[Spec]:
     _refuse_other_kind(source, wanted="model")
-    whole = [override for override in overrides if override.partition("=")[0].strip() == "model"]
-    parts = [override for override in overrides if override not in whole]
+    changes = [Override(override) for override in overrides]
+    whole = [change for change in changes if change.key == "model"]
     if not whole:
         _take_model_of_another(source, beside=folder)
-    for changes in (whole, parts):  # `model=NAME` comes first, whatever else is changed in that model
-        if any(override.startswith("model") for override in changes):
+    for change in (*whole, *(change for change in changes if change not in whole)):  # parts of it come after the model
+        if change.parts[0] == "model":
             source.data.pop("paper", None)
             source.forget(("paper",))
-        apply_overrides(source, changes)
-        _take_model_of_another(source, beside=Path())
-    _find_weights(source, beside=_seen_from(folder, overrides, ("weights", "weights.file")))
+        change.apply_to(source)
+        if change in whole:
+            _take_model_of_another(source, beside=Path())
+    _find_weights(source, beside=_seen_from(folder, changes, ("weights", "weights.file")))
     return Document(_validate(source, Spec), source)
 
 
 def _search_of(source: Source, folder: Path, overrides: Sequence[str]) -> Document[SearchSpec]:
     _refuse_other_kind(source, wanted="search")
-    apply_overrides(source, overrides)
-    _find_base(source, beside=_seen_from(folder, overrides, ("search", "search.base")))
+    changes = [Override(override) for override in overrides]
+    for change in changes:
+        change.apply_to(source)
+    _find_base(source, beside=_seen_from(folder, changes, ("search", "search.base")))
     return Document(_validate(source, SearchSpec), source)
 
 
-def _seen_from(folder: Path, overrides: Sequence[str], fields: Sequence[str]) -> Path:
+def _seen_from(folder: Path, changes: Sequence[Override], fields: Sequence[str]) -> Path:
     """The folder from which a path is meant: of the file that names it, or here, where the command line does."""
-    return Path() if any(override.partition("=")[0].strip() in fields for override in overrides) else folder
+    return Path() if any(change.key in fields for change in changes) else folder
 
 
 def _refuse_other_kind(source: Source, wanted: str) -> None:
     if not isinstance(source.data, dict):
         hint = f"write {wanted}: and its fields beneath"
-        raise SpecError([source.place(()).diagnostic((), "type", "a spec must be a mapping", hint)])
+        raise SpecError(source.problems or [source.place(()).diagnostic((), "type", "a spec must be a mapping", hint)])
     other, command = ("search", "t2tbuild search") if wanted == "model" else ("model", "t2tbuild summarize or train")
     if other in source.data and wanted not in source.data:
         place = source.keys[(other,)]
@@ -116,10 +120,16 @@ def _take_model_of_another(source: Source, beside: Path) -> None:
     name = source.data.get("model")
     if not isinstance(name, str):
         return
-    other = read_file(_found(source, ("model",), name, beside))
+    other = _other(source, ("model",), name, beside)
+    if other is None:
+        return
     if not isinstance(other.data, dict) or not isinstance(other.data.get("model"), dict):
         told = f"{other.file} has no model section of its own"
-        raise SpecError([source.place(("model",)).diagnostic(("model",), "base", told, "name a spec that has one")])
+        source.problems.append(
+            source.place(("model",)).diagnostic(("model",), "base", told, "name a spec that has one")
+        )
+        return
+    _validate(other, Spec)
     for section in ("model", "paper"):
         if section in other.data and (section == "model" or section not in source.data):
             source.forget((section,))
@@ -133,40 +143,63 @@ def _find_base(source: Source, beside: Path) -> None:
     search = source.data.get("search")
     base = search.get("base") if isinstance(search, dict) else None
     if isinstance(base, str):
-        file = _found(source, ("search", "base"), base, beside)
-        search["base"] = base if catalog.file_of(base) else str(file.resolve())
+        other = _other(source, ("search", "base"), base, beside)
+        if other and not catalog.file_of(base):
+            search["base"] = str(Path(other.file).resolve())
 
 
-def _found(source: Source, path: Keys, name: str, beside: Path) -> Path:
-    """The file of a spec that another spec names; what is wrong with the name is told where it is written."""
+def _other(source: Source, path: Keys, name: str, beside: Path) -> Source | None:
+    """The spec that another spec names at a path; where there is none, the problem is told where it is named."""
     place, named = source.place(path), f"{dotted(path)} {name!r:.60}"
     try:
         file = catalog.find(name, beside)
     except SpecError as error:
         (wrong,) = error.diagnostics
-        raise SpecError([place.diagnostic(path, wrong.rule, f"{named}: {wrong.message}", wrong.hint)]) from None
-    other = read_file(file).data
-    if isinstance(other, dict) and "search" in other and "model" not in other:
+        source.problems.append(place.diagnostic(path, wrong.rule, f"{named}: {wrong.message}", wrong.hint))
+        return None
+    other = read_file(file)
+    if isinstance(other.data, dict) and "search" in other.data and "model" not in other.data:
         told = f"{named} is a search spec, and a model spec is wanted"
-        raise SpecError([place.diagnostic(path, "base", told, "name a model spec; t2tbuild ls shows them")])
-    return file
+        source.problems.append(place.diagnostic(path, "base", told, "name a model spec; t2tbuild ls shows them"))
+        return None
+    return other
 
 
 def _find_weights(source: Source, beside: Path) -> None:
     """Make the path of `weights` absolute, seen from the folder of who named it."""
     weights = source.data.get("weights")
+    in_short = isinstance(weights, str)
     file = weights.get("file") if isinstance(weights, dict) else weights
     if not isinstance(file, str) or not file:
         return
-    path = str((beside / file.removeprefix(LOCAL_DIR)).resolve())
-    if isinstance(weights, dict):
-        weights["file"] = path
-    else:
+    try:
+        path = str((beside / file.removeprefix(LOCAL_DIR)).resolve())
+    except (OSError, ValueError, RuntimeError):  # too long, a NUL byte, a loop of links
+        keys: Keys = ("weights",) if in_short else ("weights", "file")
+        told = f"{shown(file)} is not a file name"
+        source.problems.append(source.place(keys).diagnostic(keys, "file", told, "name a file of weights"))
+        return
+    if in_short:
         source.data["weights"] = path
+    else:
+        weights["file"] = path
+
+
+def _echoes(mistake: Diagnostic, problem: Diagnostic) -> bool:
+    """Whether a mistake is there only because of a problem: at the same place, or in a mapping that lost a key."""
+    same_place = (mistake.file, mistake.line, mistake.column) == (problem.file, problem.line, problem.column)
+    return same_place or (problem.rule == "key" and mistake.path.startswith(problem.path))
 
 
 def _validate(source: Source, root: type[T]) -> T:
+    """The spec that the source's data makes. Raises SpecError with all that is wrong with it, from top to bottom."""
+    problems = source.problems
     try:
-        return root.model_validate(source.data)
+        spec = root.model_validate(source.data)
     except ValidationError as error:
-        raise SpecError(explain(error, source, root)) from None
+        told = [one for one in explain(error, source, root) if not any(_echoes(one, problem) for problem in problems)]
+        both = sorted([*problems, *told], key=lambda diagnostic: (diagnostic.line, diagnostic.column))
+        raise SpecError(both) from None
+    if problems:
+        raise SpecError(problems)
+    return spec

@@ -6,12 +6,9 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from t2tbuild.spec.anatomy import nearest
+from t2tbuild.spec.anatomy import MOST, at, is_dict, kind_of, nearest, nodes_in
 from t2tbuild.spec.base import Node
 from t2tbuild.spec.yaml_source import Keys
-
-MOST = 100
-"""Mistakes of a file that are told; who has more has not written a spec."""
 
 # Of several errors at one place, which pydantic gives for the members of a union, the first of these is told.
 _TELLING = (
@@ -33,7 +30,7 @@ class Mistake(NamedTuple):
 
 def mistakes_of(error: ValidationError, data: Any, root: type[Node]) -> list[Mistake]:
     """What is wrong with single fields of `data`, read as a `root`; rules across fields are left to others."""
-    found = _all(error, data)
+    found = _all(error, data, root)
     return _one_a_place([*found, *_behind_a_wrong_kind(found, data, root)])[:MOST]
 
 
@@ -45,30 +42,47 @@ def choices(context: dict[str, Any], value: object) -> list[str]:
     return sorted(known, key=lambda choice: choice != near)
 
 
-def _all(error: ValidationError, data: Any) -> list[Mistake]:
-    return [_mistake(item, data) for item in error.errors(include_url=False) if item["type"] != "rule"]
+def _all(error: ValidationError, data: Any, root: type[Node]) -> list[Mistake]:
+    found = [item for item in error.errors(include_url=False) if item["type"] != "rule"]
+    return [_mistake(item, data, root) for item in found[: 10 * MOST]]  # unions tell a mistake several times
 
 
-def _mistake(error: Any, data: Any) -> Mistake:
-    """One error with the path of its `loc` in the data, without the tags of unions, and the value there."""
-    path: list[str | int] = []
-    value, kind, context = data, error["type"], error.get("ctx", {})
-    for part in error["loc"]:
-        in_list = isinstance(value, list) and isinstance(part, int) and part < len(value)
-        if in_list or (isinstance(value, dict) and part in value):
-            value = value[part]
-            path.append(part)
-    key = str(error["loc"][-1]) if kind == "missing" else ""
-    if kind == "missing" and isinstance(value, list):  # an item of a list of fixed length
-        kind, context = "too_short", {"min_length": error["loc"][-1] + 1}
+def _mistake(error: Any, data: Any, root: type[Node]) -> Mistake:
+    """One error at its path in the data, with the value there."""
+    kind, context, loc = error["type"], error.get("ctx", {}), error["loc"]
+    path = _path(loc[:-1] if kind == "missing" else loc, data, root)
+    value, key = at(path, data), ""
+    if kind == "missing" and isinstance(loc[-1], int):  # an item of a list of fixed length
+        kind, context = "too_short", {"min_length": loc[-1] + 1}
+    elif kind == "missing":
+        key = loc[-1]
     if kind == "union_tag_not_found" and isinstance(value, dict):
         kind, key = "missing", "kind"
     if kind == "union_tag_invalid" and isinstance(value, dict):
-        value = value["kind"]
-        path.append("kind")
+        value, path = value["kind"], (*path, "kind")
     if kind in ("int_type", "float_type") and isinstance(value, float) and not math.isfinite(value):
         kind = "finite_number"
-    return Mistake(tuple(path), value, kind, context, error["msg"][:1].lower() + error["msg"][1:], key)
+    return Mistake(path, value, kind, context, error["msg"][:1].lower() + error["msg"][1:], key)
+
+
+def _path(loc: tuple[str | int, ...], data: Any, root: type[Node]) -> Keys:
+    """The path in the data of pydantic's `loc`, which also holds the kinds and types of the members of unions."""
+    path: list[str | int] = []
+    nodes, free = [root], False  # the nodes that may stand here; whether a mapping here has keys of a person's choice
+    for part in loc:
+        tags = {tag for node in nodes for tag in (node.__name__, kind_of(node))} if len(nodes) > 1 else set()
+        if part in tags and not free:
+            nodes = [node for node in nodes if part in (node.__name__, kind_of(node))]
+        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
+            data = data[part]
+            path.append(part)
+        elif isinstance(data, dict) and part in data and (nodes or free):
+            data = data[part]
+            path.append(part)
+            fields = [] if free else [node.model_fields[str(part)] for node in nodes if part in node.model_fields]
+            nodes = nodes if free else [below for field in fields for below in nodes_in(field.annotation)]
+            free = any(is_dict(field.annotation) for field in fields)
+    return tuple(path)
 
 
 def _behind_a_wrong_kind(found: list[Mistake], data: Any, root: type[Node]) -> list[Mistake]:
@@ -78,9 +92,7 @@ def _behind_a_wrong_kind(found: list[Mistake], data: Any, root: type[Node]) -> l
     for mistake in found:
         near = nearest(mistake.value, choices(mistake.context, mistake.value))
         if mistake.kind == "union_tag_invalid" and near:
-            node = repaired
-            for part in mistake.path[:-1]:
-                node = node[part]
+            node = at(mistake.path[:-1], repaired)
             if isinstance(node, dict) and "kind" in node:
                 node["kind"] = near
                 guessed.append(mistake.path[:-1])
@@ -89,7 +101,7 @@ def _behind_a_wrong_kind(found: list[Mistake], data: Any, root: type[Node]) -> l
     try:
         root.model_validate(repaired)
     except ValidationError as again:
-        behind = [mistake for mistake in _all(again, data) if mistake.path not in known]
+        behind = [mistake for mistake in _all(again, data, root) if mistake.path not in known]
         strange = {mistake.path[:-1] for mistake in behind if mistake.kind == "extra_forbidden"} & set(guessed)
         return [mistake for mistake in behind if not any(mistake.path[: len(path)] == path for path in strange)]
     return []

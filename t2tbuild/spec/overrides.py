@@ -5,35 +5,30 @@ from collections.abc import Sequence
 from typing import Any
 
 from t2tbuild.errors import Diagnostic, SpecError
-from t2tbuild.spec.scalars import parse_scalar
+from t2tbuild.spec.scalars import ScalarError, parse_scalar
 from t2tbuild.spec.yaml_source import Keys, Place, Source, dotted, read_text
 
 _SHORT = {"attention": "kind", "weights": "file"}  # fields that a bare word may stand for
 
 
-def apply_overrides(source: Source, overrides: Sequence[str]) -> None:
-    """Write every override into the source's data. Raises SpecError that tells what is wrong with any of them."""
-    wrong: list[Diagnostic] = []
-    for override in overrides:
-        try:
-            _Override(override).apply(source)
-        except SpecError as error:
-            wrong += error.diagnostics
-    if wrong:
-        raise SpecError(wrong)
-
-
-class _Override:
+class Override:
     """One `dotted.key=value`; the value is read as YAML."""
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.key, self.equals, self.value = text.partition("=")
+        self._written, self.equals, self.value = text.partition("=")
+        self.key = self._written.strip()
+        self.parts = self.key.split(".")
         self.file = f"override {text!r:.80}"
-        self.parts = self.key.strip().split(".")
 
-    def apply(self, source: Source) -> None:
-        """Change the source's data, and note where the change came from."""
+    def apply_to(self, source: Source) -> None:
+        """Change the source's data and note where the change came from; what is wrong joins the source's problems."""
+        try:
+            self._apply(source)
+        except SpecError as error:
+            source.problems += error.diagnostics
+
+    def _apply(self, source: Source) -> None:
         if not self.equals or not all(self.parts):
             told = "an override is written key=value"
             raise self._wrong(Place(self.file, text=self.text), (), told, "for example train.epochs=5")
@@ -50,6 +45,7 @@ class _Override:
             below = node.get(key) if isinstance(node, dict) else node[key]
             if isinstance(below, str) and key in _SHORT:
                 below = {_SHORT[key]: below}
+                source.values[(*path, _SHORT[key])] = source.place(path)
             below = {} if below is None else below
             node[key] = below
             node = below
@@ -79,19 +75,24 @@ class _Override:
         raise self._wrong(place, (*path, part), f"there is no {part!r} in {dotted(path)}", hint)
 
     def _value_place(self) -> Place:
-        return Place(self.file, 0, len(self.key) + 2, self.text, max(1, len(self.value)))
+        return Place(self.file, 0, len(self._written) + 2, self.text, max(1, len(self.value)))
 
     def _read_value(self, path: Keys) -> Any:
+        place = self._value_place()
+        if not self.value.lstrip().startswith(("[", "{", '"', "'")):
+            try:
+                return parse_scalar(self.value.strip())
+            except ScalarError as error:
+                raise self._wrong(place, path, error.message, error.hint, "number") from None
         try:
-            if self.value.lstrip().startswith(("[", "{", '"', "'")):
-                return read_text(self.value, self.file).data
-            return parse_scalar(self.value.strip())
-        except ValueError as error:
-            message, _, hint = str(error).partition("; ")
-            raise self._wrong(self._value_place(), path, message, hint, "number") from None
+            read = read_text(self.value, self.file)
         except SpecError as error:
-            (wrong, *_) = error.diagnostics
-            raise self._wrong(self._value_place(), path, wrong.message, wrong.hint, wrong.rule) from None
+            wrong: Sequence[Diagnostic] = error.diagnostics
+        else:
+            wrong = read.problems
+        if wrong:
+            raise self._wrong(place, path, wrong[0].message, wrong[0].hint, wrong[0].rule)
+        return read.data
 
     @staticmethod
     def _wrong(place: Place, path: Keys, message: str, hint: str, rule: str = "override") -> SpecError:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from t2tbuild.spec.anatomy import is_dict_of_nodes, nearest, node_for, nodes_in
+from t2tbuild.spec.anatomy import MOST, is_dict, nearest, node_for, nodes_in
 from t2tbuild.spec.base import Check, Node
 from t2tbuild.spec.yaml_source import Keys
 
@@ -48,8 +48,9 @@ def _ask(name: str, check: Check, node: Node, path: Keys) -> Iterator[Found]:
     try:
         for broken in check(node):
             yield Found((*path, *broken.path), name, broken.message, broken.hint)
-    except AttributeError:  # a field that it reads is wrong, and told as such; whole nodes are asked in `Node` itself
-        return
+    except AttributeError as error:
+        if not isinstance(error.obj, Node) or error.name not in type(error.obj).model_fields:
+            raise  # else a field that it reads is wrong, and told as such
 
 
 _ABSENT = object()
@@ -87,7 +88,7 @@ def _value(cls: type[Node], field: str, annotation: Any, value: Any, path: Keys,
     if below and isinstance(value, dict | list) and _is_wrong_itself(_adapter(cls, field), value):
         return _ABSENT
     if below and isinstance(value, dict):
-        if is_dict_of_nodes(annotation):
+        if is_dict(annotation):
             nodes = {key: _partial(_of(annotation, item), item, (*path, key), found) for key, item in value.items()}
             return {key: node for key, node in nodes.items() if node is not _ABSENT}
         return _partial(below, value, path, found)
@@ -125,4 +126,5 @@ def _adapter(cls: type[Node], field: str) -> TypeAdapter[Any]:
 def _meant(field: str, data: dict[str, Any], cls: type[Node]) -> str | None:
     """The unknown key that most likely means the field, which is missing."""
     fields = list(cls.model_fields)
-    return next((key for key in data if key not in fields and nearest(key, fields) == field), None)
+    strange = [key for key in data if key not in fields][:MOST]
+    return next((key for key in strange if nearest(key, fields) == field), None)

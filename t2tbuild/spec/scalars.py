@@ -39,14 +39,22 @@ _ODD = {
 _PLAIN = str.maketrans({odd: plain for odd, (_, plain) in _ODD.items()})
 
 
+class ScalarError(ValueError):
+    """What is wrong with a scalar, and in `hint` what to write instead."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(f"{message}; {hint}")
+        self.message, self.hint = message, hint
+
+
 def parse_scalar(text: str) -> Any:
-    """The value of a plain scalar. Raises ValueError on a number that YAML 1.1 and 1.2 read differently."""
+    """The value of a plain scalar. Raises ScalarError on a number that YAML 1.1 and 1.2 read differently."""
     if text in _CONSTANTS:
         return _CONSTANTS[text]
     if len(text) > MAX_DIGITS and _INT.fullmatch(text):
-        raise ValueError(f"a number of {len(text):,} digits")
+        raise ScalarError(f"a number of {len(text):,} digits", "write fewer")
     if _LEADING_ZERO.fullmatch(text):
-        raise ValueError(f"{text} has a leading zero; write {int(text)}")
+        raise ScalarError(f"{text:.60} has a leading zero", f"write {int(text[:MAX_DIGITS])}")
     if _INT.fullmatch(text):
         return int(text)
     if _FLOAT.fullmatch(text):
@@ -69,7 +77,7 @@ def odd_character(text: str) -> str:
             plain = text.translate(_PLAIN).strip()
             if plain[:1] == plain[-1:] and plain[:1] in ("'", '"'):
                 plain = plain[1:-1] or "it plainly"
-            return f"{shown}(U+{ord(character):04X}) is {name}; write {plain}"
+            return f"{shown}(U+{ord(character):04X}) is {name}; write {plain:.60}"
     return ""
 
 

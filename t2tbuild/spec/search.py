@@ -1,5 +1,6 @@
 """A search spec: a base, the space over fields of it, a budget and a proxy."""
 
+import difflib
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
@@ -9,6 +10,7 @@ from t2tbuild.spec.base import Broken, Count, Listed, Node, Seconds, rule, unit
 from t2tbuild.spec.model import NAME_PATTERN
 from t2tbuild.spec.train import DigitsData
 
+MAX_PATH = 100  # characters of a path that are compared with others
 Value = bool | int | float | str
 
 
@@ -19,15 +21,16 @@ Steps = Annotated[int, Field(ge=1)]
 class Choices(Node):
     """One of the listed values."""
 
-    choices: Annotated[tuple[Value, ...], Listed] = Field(min_length=1, examples=[[2, 3, 4]])
+    choices: Annotated[tuple[Value, ...], Listed] = Field(min_length=1, max_length=1000, examples=[[2, 3, 4]])
     """The values to choose from."""
 
     @rule
     def _no_choice_twice(self) -> Iterator[Broken]:
-        typed = [(type(choice), choice) for choice in self.choices]
-        for index, choice in enumerate(typed):
-            if choice in typed[:index]:
-                yield Broken(("choices", index), f"lists the choice {choice[1]!r} twice", "remove one of the two")
+        seen: set[tuple[type, Value]] = set()
+        for index, choice in enumerate(self.choices):
+            if (type(choice), choice) in seen:
+                yield Broken(("choices", index), f"lists the choice {choice!r:.60} twice", "remove one of the two")
+            seen.add((type(choice), choice))
 
     @property
     def values(self) -> tuple[Value, ...]:
@@ -171,5 +174,7 @@ class Search(Node):
     def _only_depth_is_solved(self) -> Iterator[Broken]:
         for path, dimension in self.space.items():
             if isinstance(dimension, Fill) and path != "backbone.depth":
-                told = f"only backbone.depth can be solved from the budget, not {path}"
-                yield Broken(("space", path), told, "write {choices: [...]}")
+                told = f"only backbone.depth can be solved from the budget, not {path:.60}"
+                meant = difflib.get_close_matches(path[:MAX_PATH], ["backbone.depth"], cutoff=0.85)
+                hint = "did you mean 'backbone.depth'?" if meant else "write {choices: [...]}"
+                yield Broken(("space", path), told, hint)

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from t2tbuild.spec.scalars import shown
 
-COUNT_PATTERN = r"^([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?[KMGT]?$"
+COUNT_PATTERN = r"^\+?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?[KMGT]?$"
 """How a count is written as text, for editors."""
 TIME_PATTERN = r"^([0-9]+\.?[0-9]*|\.[0-9]+)[smh]?$"
 """How a length of time is written as text, for editors."""
@@ -44,19 +44,22 @@ def parse_count(value: object) -> int:
     else:
         number = Decimal(str(value))
     if number <= 0:
-        raise UnitError(f"a count must be above zero, got {value}", _EXAMPLE)
+        raise UnitError(f"a count must be above zero, got {value!s:.40}", _EXAMPLE)
     if number >= Decimal(10) ** 18:
         raise UnitError(f"a count must be below 1e18, got {value!s:.40}", _EXAMPLE)
     if number != int(number):
-        raise UnitError(f"a count must be a whole number, got {value}", f"write {number:f}G or {number:f}M")
+        hint = f"write {number:f}G or {number:f}M" if number > Decimal("0.001") else _EXAMPLE
+        raise UnitError(f"a count must be a whole number, got {value!s:.40}", hint)
     return int(number)
 
 
 def _parse_text(text: str) -> Decimal:
+    if len(text) > 60:
+        raise UnitError(f"{shown(text)} is not a count", _EXAMPLE)
     match = _COUNT.fullmatch(text)
     if match:
         return Decimal(match[1]) * _SCALE[match[2]]
-    near = _NEAR_COUNT.fullmatch(text.strip()) if len(text) < 60 else None
+    near = _NEAR_COUNT.fullmatch(text.strip())
     if near is None:
         raise UnitError(f"{text!r:.60} is not a count", _EXAMPLE)
     number, scale, word = near.groups()

@@ -10,6 +10,7 @@ from t2tbuild.spec.base import Node
 from t2tbuild.spec.scalars import parse_scalar
 from t2tbuild.spec.tree import SearchSpec, Spec
 
+_BREAKS = set("\x85\u2028\u2029")  # line breaks of YAML 1.1 that PyYAML folds
 ONE_LINE = 90  # characters of a mapping that is written on one line
 
 
@@ -43,7 +44,8 @@ class _Dumper(yaml.SafeDumper):
     """Writes short mappings on one line, long ones on several, never an alias, and quotes what YAML 1.2 would count."""
 
     def represent_str(self, data: str) -> yaml.ScalarNode:
-        return self.represent_scalar("tag:yaml.org,2002:str", data, style="'" if _needs_quotes(data) else None)
+        style = '"' if set(data) & _BREAKS else "'" if _needs_quotes(data) else None
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
 
     def represent_mapping(self, tag: str, mapping: Any, flow_style: bool | None = None) -> yaml.MappingNode:
         node = super().represent_mapping(tag, mapping, flow_style)

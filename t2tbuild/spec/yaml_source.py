@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from t2tbuild.errors import Diagnostic, SpecError
-from t2tbuild.spec.scalars import parse_scalar
+from t2tbuild.spec.scalars import ScalarError, parse_scalar
 from t2tbuild.spec.yaml_syntax import Span, explain_syntax, lines_of, refuse_encoding
 
 MAX_BYTES = 1 << 20
@@ -43,12 +43,24 @@ class Place:
 
 @dataclass
 class Source:
-    """Plain data and where it came from: `keys` has the place of each mapping key, `values` that of each value."""
+    """Plain data and where it came from: `keys` has the place of each mapping key, `values` that of each value.
+
+    `problems` are the mistakes that leave the rest readable: they are told together with what validation finds.
+    """
 
     file: str
     data: Any = None
     keys: dict[Keys, Place] = field(default_factory=dict)
     values: dict[Keys, Place] = field(default_factory=dict)
+    problems: list[Diagnostic] = field(default_factory=list)
+
+    def at(self, path: Keys) -> Any:
+        """What stands at a path of the data; None where nothing does."""
+        value = self.data
+        for part in path:
+            inside = isinstance(value, list) and isinstance(part, int) and part < len(value)
+            value = value[part] if inside or (isinstance(value, dict) and part in value) else None
+        return value
 
     def forget(self, path: Keys) -> None:
         """Drop the places of `path` and of all below it."""
@@ -61,11 +73,7 @@ class Source:
 
     def section(self, path: Keys) -> Place:
         """Where a rule about the whole of what is at `path` is told: at a block mapping's key, else as `place`."""
-        value = self.data
-        for part in path:
-            known = part in value if isinstance(value, dict) else isinstance(value, list) and isinstance(part, int)
-            value = value[part] if known else None
-        place = self.place(path)
+        value, place = self.at(path), self.place(path)
         braces = place.text[place.column - 1 : place.column] == "{"
         return self.keys[path] if isinstance(value, dict) and path in self.keys and not braces else place
 
@@ -104,9 +112,8 @@ def read_file(path: Path) -> Source:
 
 
 def read_text(text: str, file: str) -> Source:
-    """Read YAML text; `file` is the name shown in messages."""
-    reader = _Reader(file, text)
-    return reader.read(text)
+    """Read YAML text; `file` is the name shown in messages. Raises SpecError when it is not plain YAML at all."""
+    return _Reader(file, text).read(text)
 
 
 class _Reader:
@@ -115,7 +122,6 @@ class _Reader:
     def __init__(self, file: str, text: str) -> None:
         self.source = Source(file)
         self.lines = lines_of(text)
-        self.problems: list[Diagnostic] = []
         self.values = 0
 
     def read(self, text: str) -> Source:
@@ -125,12 +131,10 @@ class _Reader:
         except yaml.YAMLError as error:
             span, *told = explain_syntax(error, text)
             raise SpecError([self._place(span).diagnostic((), *told)]) from None
-        if node is None or (isinstance(node, yaml.ScalarNode) and not node.value):
+        if node is None or (isinstance(node, yaml.ScalarNode) and not node.value and not node.style):
             place = Place(self.source.file)
             raise SpecError([place.diagnostic((), "empty", "spec is empty", "t2tbuild init writes one")])
         self.source.data = self._convert(node, (), ())
-        if self.problems:
-            raise SpecError(self.problems)
         return self.source
 
     def _place(self, span: Span) -> Place:
@@ -186,9 +190,8 @@ class _Reader:
             return node.value
         try:
             return parse_scalar(node.value)
-        except ValueError as error:
-            message, _, hint = str(error).partition("; ")
-            self.problems.append(place.diagnostic(path, "number", message, hint))
+        except ScalarError as error:
+            self.source.problems.append(place.diagnostic(path, "number", error.message, error.hint))
             return node.value
 
     def _convert_mapping(self, node: yaml.MappingNode, path: Keys, above: tuple[yaml.Node, ...]) -> dict[str, Any]:
@@ -196,18 +199,18 @@ class _Reader:
         for key_node, value_node in node.value:
             place = self._place_of(key_node)
             if not isinstance(key_node, yaml.ScalarNode):
-                self.problems.append(place.diagnostic(path, "key", "a key must be a word", "write key: value"))
+                self.source.problems.append(place.diagnostic(path, "key", "a key must be a word", "write key: value"))
                 continue
             key = key_node.value
             here = (*path, key)
             if key in data:
                 first = self.source.keys[here]
                 told = f"key {key!r:.60} stands twice, in line {first.line} ({first.text.strip():.60}) and here"
-                self.problems.append(place.diagnostic(here, "duplicate-key", told, "remove one of the two"))
+                self.source.problems.append(place.diagnostic(here, "duplicate-key", told, "remove one of the two"))
                 continue
             if key == "<<":
                 hint = "YAML 1.2 has no merge keys; write the fields out"
-                self.problems.append(place.diagnostic(here, "merge-key", "a merge key", hint))
+                self.source.problems.append(place.diagnostic(here, "merge-key", "a merge key", hint))
                 continue
             self.source.keys[here] = place
             data[key] = self._convert(value_node, here, above)

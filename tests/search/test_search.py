@@ -122,7 +122,7 @@ def test_a_stopped_search_continues_to_the_same_candidates(
     process = start(tmp_path / "run")
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}[number]
+    assert process.returncode == {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}[number], err
     if number is not signal.SIGKILL:
         assert f"--out {tmp_path / 'run'}" in err
         assert "Traceback" not in err

@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 import time
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +21,6 @@ from t2tbuild.spec.tree import SearchSpec
 KEYS = ["file", "line", "column", "path", "rule", "message", "hint", "severity"]
 MOST_SECONDS = 1.0  # of a CPU
 MOST_BYTES = 200e6
-EACH_RULE = 3  # inputs that are run as a process, of each kind of spec
 FOREVER = 20  # seconds after which a process is taken to hang
 
 
@@ -139,31 +137,45 @@ def test_a_mistake_is_told_at_its_place(bad: Bad, tmp_path: Path) -> None:
         assert one.column <= len(one.text) + 1
 
 
-def a_few_of_each_rule() -> list[Bad]:
-    """The first inputs of each rule; the others go the same way, and a process takes 0.3 seconds."""
-    met: Counter[tuple[str, str]] = Counter()
-    few = []
-    for bad in BAD_INPUTS:
-        met[bad.kind, bad.rule] += 1
-        if met[bad.kind, bad.rule] <= EACH_RULE:
-            few.append(bad)
-    return few
-
-
 def test_no_bad_input_takes_long_or_much_or_ends_in_a_traceback(tmp_path: Path) -> None:
     def run(index: int, bad: Bad) -> tuple[Bad, Ended]:
         file = tmp_path / f"bad_{index}.yaml"
         file.write_bytes(bad.raw)
         return bad, validate(file, "--json")
 
-    inputs = a_few_of_each_rule()
-    assert len(inputs) >= 100
+    inputs = list(BAD_INPUTS)
+    assert len(inputs) >= 80
     with ThreadPoolExecutor(2) as pool:
         ended = list(pool.map(run, range(len(inputs)), inputs))
     most, largest = max(end.seconds for _, end in ended), max(end.bytes for _, end in ended)
     print(f"{len(ended)} inputs, at most {most:.2f} seconds of CPU and {largest / 1e6:.0f} MB")
     failed = [f"{bad}: {', '.join(told)}" for bad, end in ended if (told := complaints(end))]
     assert not failed, "\n".join(failed)
+
+
+LARGE = {
+    "9,900 unknown keys": GOOD + "".join(f"    key_{number}: 1\n" for number in range(9900)),
+    "19,000 choices": edit(GOOD_SEARCH, "[2, 3, 4]", f"[{', '.join(map(str, range(19_000)))}]"),
+    "forty wide dense blocks with seven heads": edit(
+        GOOD,
+        "    depth: 14\n    embed_dim: 384\n    num_heads: 6\n",
+        f"    kind: dense\n    blocks: [40]\n    growth_rate: 65536\n    embed_dim: 64\n    num_heads: {[7] * 40}\n",
+    ),
+    "a number of a megabyte": edit(GOOD, "depth: 14", f"depth: '{'9' * 1_000_000}'"),
+    "a line of a megabyte": edit(GOOD, "name: mine", f"name: {'m' * 1_000_000}"),
+    "a curly quote in a long line": edit(GOOD, "name: mine", f"\u201cname\u201d: {'m' * 300_000}: 1"),
+    "20,001 values": edit(GOOD, "mlp_ratio: 3", f"mlp_ratio: {[3] * 20_001}"),
+    "19,000 ratios": edit(GOOD, "mlp_ratio: 3", f"mlp_ratio: {[-3] * 19_000}"),
+    "brackets": "[" * 1_000_000,
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_a_large_file_takes_no_longer_and_is_told_in_a_few_words(name: str, tmp_path: Path) -> None:
+    (tmp_path / "large.yaml").write_text(LARGE[name])
+    ended = validate(tmp_path / "large.yaml", "--json")
+    assert complaints(ended) == []
+    assert len(ended.out) < 100_000
 
 
 def _write(name: str, data: bytes, folder: Path) -> None:
