@@ -15,7 +15,6 @@ from pathlib import Path
 from t2tbuild.spec import catalog
 
 ROUNDS = 5
-SHELVES: tuple[catalog.Kind, ...] = ("specs", "training", "search")
 BROKEN = "version: 1\nmodel: {name: x, tokenizer: {stages: [{patch_size: 7, overlap: 9}]}, backbone: {dpeth: 3}}\n"
 
 
@@ -30,7 +29,7 @@ def main() -> None:
     spec = Path(tempfile.mkdtemp()) / "broken.yaml"
     spec.write_text(BROKEN)
     cli = ["-m", "t2tbuild"]
-    shipped = [name for shelf in SHELVES for name in catalog.names(shelf)]
+    shipped = catalog.all_names()
     commands = {
         "python -c pass": ["-c", "pass"],
         "import t2tbuild": ["-c", "import t2tbuild"],

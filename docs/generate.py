@@ -76,6 +76,7 @@ SLIPS = {  # overrides of a shipped spec by which a rule is broken, or advice ap
     "Fill._fractions_rise": ["search.space={backbone.depth: {fill: [0.9, 0.7]}}"],
     "Fill._high_above_low": ["search.space={backbone.depth: {fill: [0.7, 1.0], low: 8, high: 4}}"],
     "Proxy._rungs_rise": ["search.proxy.rungs=[120, 40]"],
+    "Proxy._warm_up_ends": ["search.proxy.warmup_steps=280"],
     "Stage._hard_split": ["model.tokenizer.stages.0.overlap=0"],
     "BaseBackbone._head_dim": ["model.backbone.num_heads=32"],
     "ModelSpec._pixels_left_out": ["model.image_size=230"],

@@ -1,7 +1,9 @@
 """The command line. Each command is a file that reads like its job; torch is imported only when a command needs it."""
 
+import os
 import signal
 import sys
+from pathlib import Path
 from types import FrameType
 from typing import Never
 
@@ -55,14 +57,24 @@ def _options(
 def main() -> Never:
     """Run the command line and exit: 0 done, 1 failed, 2 the input was wrong, 130 or 143 interrupted."""
     signal.signal(signal.SIGTERM, _terminate)
+    with Path(os.devnull).open("w") as nowhere:  # for a stream that was closed by who called us
+        sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
+        _run()
+
+
+def _run() -> Never:
     try:
         app()
+        sys.stdout.flush()
     except InputError as error:
         _tell(error)
         sys.exit(error.exit_code)
     except T2TBuildError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:  # e.g. the disk that stdout goes to is full
+        print(f"error: {error.strerror or error}", file=sys.stderr)
+        sys.exit(T2TBuildError.exit_code)
     except SystemExit as end:  # typer ends every KeyboardInterrupt with 130
         cause = getattr(end.__context__, "__cause__", None)
         sys.exit(cause.exit_code if isinstance(cause, Terminated) else end.code)

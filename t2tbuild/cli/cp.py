@@ -1,5 +1,7 @@
 """t2tbuild cp: a shipped spec as a file of your own."""
 
+import re
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +10,7 @@ import typer
 from t2tbuild.cli.console import stdout
 from t2tbuild.cli.options import Force, complete_name
 from t2tbuild.cli.write import target_file, write_new
+from t2tbuild.errors import InputError
 from t2tbuild.spec.modeline import Kind, with_modeline
 
 
@@ -29,8 +32,10 @@ def cp(
     found = catalog.find(name)
     document = read_any(found)
     kind: Kind = "search" if isinstance(document.spec, SearchSpec) else "spec"
-    target = target_file(file, found.name)
+    if re.match(r"[a-z_.0-9]+=", file.name):
+        raise InputError(f"{file}: cp copies a spec as it is; change fields in the copy, or on the command line later")
+    target = target_file(file, found.name, force=force)
     text = with_modeline(found.read_text(encoding="utf-8-sig"), kind, target)
     check_text(text, target)  # it may name files that are seen from where it stands
-    write_new(target, text, force=force)
-    stdout().print(f"{name}: copied to {target}; next: t2tbuild validate {target}", soft_wrap=True)
+    write_new(target, text)
+    stdout().print(f"{name}: copied to {target}; next: t2tbuild validate {shlex.quote(str(target))}", soft_wrap=True)

@@ -8,14 +8,17 @@ from enum import StrEnum
 from importlib.resources import files
 from pathlib import Path
 from string import Template
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from t2tbuild.cli.console import stdout
-from t2tbuild.cli.options import Force, complete_name
+from t2tbuild.cli.options import Force, complete_name, one_of
 from t2tbuild.cli.write import target_file, write_new
 from t2tbuild.errors import InputError, SpecError
+
+if TYPE_CHECKING:
+    from t2tbuild.spec.document import Document
 
 
 class Kind(StrEnum):
@@ -57,14 +60,16 @@ QUESTIONS = {
 
 def init(
     file: Annotated[Path | None, typer.Argument(metavar="FILE", help="The file to write; else NAME.yaml.")] = None,
-    kind: Annotated[Kind | None, typer.Option(help="What to write; model when left out.")] = None,
+    kind: Annotated[
+        str | None, typer.Option(metavar="KIND", help="model, training or search; model when left out.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the model or the search.")] = None,
     image_size: Annotated[str | None, typer.Option(help="Pixels of a side, or [height, width].")] = None,
     num_classes: Annotated[str | None, typer.Option(help="Classes of the head.")] = None,
     depth: Annotated[str | None, typer.Option(help="Blocks of the backbone.")] = None,
     embed_dim: Annotated[str | None, typer.Option(help="Channels of a token.")] = None,
     num_heads: Annotated[str | None, typer.Option(help="Attention heads.")] = None,
-    mlp_ratio: Annotated[str | None, typer.Option(help="Hidden width of the MLP over the width.")] = None,
+    mlp_ratio: Annotated[str | None, typer.Option(help="Channels inside the MLP over channels of a token.")] = None,
     model: Annotated[
         str | None, typer.Option(help="Spec to train, or base of the search.", autocompletion=complete_name)
     ] = None,
@@ -90,17 +95,39 @@ def init(
     }
     answers = {key: value for key, value in given.items() if value is not None}
     asking = sys.stdin.isatty() and sys.stdout.isatty()
+    if file is not None:
+        target_file(file, "spec.yaml", force=force)  # before any question
     if kind is None and asking:
-        kind = Kind(typer.prompt("What is it? model, training or search", default="model", type=Kind))
-    kind = kind or Kind.MODEL
-    _refuse_strange(kind, answers)
+        kind = _prompt("What is it: model, training or search?", "model")
+    chosen = one_of(Kind, kind or "model", "--kind")
+    _refuse_strange(chosen, answers)
     if asking:
-        for key in [key for key in QUESTIONS[kind] if key not in answers]:
-            answers[key] = _ask(kind, key, answers)
-    default = f"{Path(answers.get('name', kind.value)).name}.yaml"
-    target = target_file(file or Path(default), default)
-    write_new(target, _sound_text(kind, answers, target), force=force)
-    stdout().print(f"{target}: written; next: t2tbuild {NEXT[kind]} {target}", soft_wrap=True)
+        for key in [key for key in QUESTIONS[chosen] if key not in answers]:
+            answers[key] = _ask(chosen, key, answers)
+    _derive(answers)
+    default = f"{Path(answers.get('name', chosen.value)).name}.yaml"
+    target = target_file(file or Path(default), default, force=force)
+    write_new(target, _sound_text(chosen, answers, target))
+    command = shlex.join(["t2tbuild", NEXT[chosen], str(target)])
+    stdout().print(f"{target}: written; next: {command}", soft_wrap=True)
+
+
+def _prompt(question: str, default: str) -> str:
+    try:
+        answer: str = typer.prompt(question, default=default)
+    except typer.Abort:  # Ctrl-C or Ctrl-D
+        raise KeyboardInterrupt from None
+    return answer
+
+
+def _derive(answers: dict[str, str]) -> None:
+    """Heads of 64 channels, or nearly, where a width was given and no heads."""
+    width = answers.get("embed_dim", "")
+    if "num_heads" not in answers and width.isdecimal() and 0 < int(width) <= 65536:
+        heads = range(1, int(width) + 1)
+        answers["num_heads"] = str(
+            min((h for h in heads if int(width) % h == 0), key=lambda h: abs(int(width) / h - 64))
+        )
 
 
 def _template(kind: Kind) -> Template:
@@ -117,8 +144,11 @@ def _refuse_strange(kind: Kind, answers: dict[str, str]) -> None:
 
 def _ask(kind: Kind, key: str, answers: dict[str, str]) -> str:
     """Ask a question until its answer is sound, as far as the answers so far can tell."""
+    so_far = dict(answers)
+    _derive(so_far)
+    default = (DEFAULTS | so_far)[key]
     while True:
-        answer: str = typer.prompt(QUESTIONS[kind][key], default=DEFAULTS[key])
+        answer = _prompt(QUESTIONS[kind][key], default)
         try:
             _sound_text(kind, answers | {key: answer}, Path("spec.yaml"))
         except SpecError as error:
@@ -131,10 +161,21 @@ def _ask(kind: Kind, key: str, answers: dict[str, str]) -> str:
 
 def _sound_text(kind: Kind, answers: dict[str, str], target: Path) -> str:
     """The text of the spec. Raises SpecError when it would not be sound."""
-    from t2tbuild.spec.load import check_text
+    from t2tbuild.cli.validate import diagnose_search
+    from t2tbuild.spec.load import check_text, load_spec
+    from t2tbuild.spec.model import ModelSpec
     from t2tbuild.spec.modeline import with_modeline
+    from t2tbuild.spec.tokenizer import T2TTokenizer
+    from t2tbuild.spec.tree import SearchSpec
 
-    text = _template(kind).substitute(DEFAULTS | answers | {"file": shlex.quote(str(target)).replace("\n", " ")})
+    answers = DEFAULTS | answers | {"file": shlex.quote(str(target)).replace("\n", " ")}
+    text = _template(kind).substitute(answers)
     text = with_modeline(text, "search" if kind is Kind.SEARCH else "spec", target)
-    check_text(text, target)
+    document = check_text(text, target)
+    if kind is Kind.SEARCH and isinstance(document.spec, SearchSpec):
+        base = load_spec(document.spec.search.base).model
+        if isinstance(base, ModelSpec) and not isinstance(base.tokenizer, T2TTokenizer):  # it has no token attention
+            text = "".join(line for line in text.splitlines(keepends=True) if "tokenizer.stages" not in line)
+            document = check_text(text, target)
+        list(diagnose_search(cast("Document[SearchSpec]", document)))
     return text

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from t2tbuild.cli.console import print_json, stdout
-from t2tbuild.cli.options import Json
+from t2tbuild.cli.options import Json, one_of
 
 
 class Shelf(StrEnum):
@@ -21,7 +21,7 @@ class Shelf(StrEnum):
 
 def ls(
     shelf: Annotated[
-        Shelf | None, typer.Argument(help="models, training or search; all of them when left out.")
+        str | None, typer.Argument(metavar="SHELF", help="models, training or search; all of them when left out.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -31,7 +31,7 @@ def ls(
     """
     from t2tbuild.report import shelves
 
-    wanted = [shelf] if shelf else list(Shelf)
+    wanted = [one_of(Shelf, shelf, "SHELF")] if shelf else list(Shelf)
     listed = {str(one): shelves.entries(one.value) for one in wanted}
     if as_json:
         print_json(listed)

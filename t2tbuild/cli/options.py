@@ -1,11 +1,25 @@
 """The arguments and options that commands share."""
 
+import difflib
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
 from t2tbuild.cli import console
+from t2tbuild.errors import InputError
+
+E = TypeVar("E", bound=StrEnum)
+
+
+def one_of(choices: type[E], text: str, option: str) -> E:
+    """The choice that a text names. Raises InputError that lists the choices, the nearest named."""
+    if text in set(choices):
+        return choices(text)
+    near = difflib.get_close_matches(text, list(choices), n=1)
+    meant = f"; did you mean {near[0]}?" if near else ""
+    raise InputError(f"{option}: must be one of {', '.join(choices)}, got {text!r:.60}{meant}")
 
 
 def complete_name(incomplete: str) -> list[str]:
@@ -29,7 +43,5 @@ SpecArgument = Annotated[
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Fields to change, e.g. model.image_size=384.")
 ]
-Json = Annotated[
-    bool, typer.Option("--json", callback=console.want_json, help="Print one JSON object; mistakes as a JSON list.")
-]
+Json = Annotated[bool, typer.Option("--json", callback=console.want_json, help="Print JSON; mistakes too, as a list.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")]

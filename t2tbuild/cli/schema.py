@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from t2tbuild.cli.console import print_json
+from t2tbuild.cli.options import one_of
 
 
 class Language(StrEnum):
@@ -16,7 +17,7 @@ class Language(StrEnum):
 
 
 def schema(
-    kind: Annotated[Language, typer.Argument(help="spec: models and trainings. search: searches.")] = Language.SPEC,
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="spec: models and trainings. search: searches.")] = "spec",
 ) -> None:
     """Print the JSON Schema of spec files, from which editors complete and check them.
 
@@ -24,4 +25,5 @@ def schema(
     """
     from t2tbuild.spec.schema import json_schema
 
-    print_json(json_schema("search" if kind is Language.SEARCH else "spec"))
+    language = one_of(Language, {"model": "spec", "training": "spec"}.get(kind, kind), "KIND")
+    print_json(json_schema("search" if language is Language.SEARCH else "spec"))

@@ -35,7 +35,7 @@ def validate(
     from t2tbuild.cli.diagnostics import as_records, print_diagnostics
 
     told = [list(_diagnose(spec, overrides)) for spec, overrides in grouped(specs)]
-    found = [diagnostic for diagnostics in told for diagnostic in diagnostics]
+    found = list(dict.fromkeys(diagnostic for diagnostics in told for diagnostic in diagnostics))
     if as_json:
         print_json(as_records(found))
     elif found:
@@ -48,18 +48,22 @@ def validate(
 def _diagnose(spec: str, overrides: list[str]) -> Iterator[Diagnostic]:
     """Everything there is to say of one file."""
     from t2tbuild.spec.load import read_any
-    from t2tbuild.spec.tree import SearchSpec
+    from t2tbuild.spec.tree import SearchSpec, Spec
+    from t2tbuild.train.resolve import resolve
 
     try:
         document = read_any(spec, overrides)
         yield from document.warnings
+        if isinstance(document.spec, Spec) and document.spec.train:
+            with document.placing():
+                resolve(document.spec)
         if isinstance(document.spec, SearchSpec):
-            yield from _diagnose_search(document)
+            yield from diagnose_search(document)
     except SpecError as error:
         yield from error.diagnostics
 
 
-def _diagnose_search(document: Document[SearchSpec]) -> Iterator[Diagnostic]:
+def diagnose_search(document: Document[SearchSpec]) -> Iterator[Diagnostic]:
     """What only the base and the closed form can tell of a search: unknown fields, a budget that nothing meets."""
     from t2tbuild.search.plan import plan
 

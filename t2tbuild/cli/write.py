@@ -4,25 +4,32 @@ from pathlib import Path
 
 from t2tbuild.errors import InputError
 from t2tbuild.files import write_whole
+from t2tbuild.spec.catalog import MAX_NAME
 
 
-def target_file(target: Path, name: str) -> Path:
-    """The file that is meant: a folder stands for the file of that name in it. Raises InputError for no file name."""
+def target_file(target: Path, name: str, *, force: bool) -> Path:
+    """The file that is meant: a folder stands for the file of that name in it.
+
+    Raises InputError for no file name, and for a file that is there already unless it may be replaced.
+    """
     try:
         file = target / name if target.is_dir() else target
+        if len(file.name.encode()) > MAX_NAME:
+            raise OSError("too long")
         if file.is_symlink() and not file.exists():
             raise InputError(f"{file}: a link to {file.readlink()}, which is not there; name another")
-        if file.exists() and not file.is_file():
+        there = file.exists()
+        if there and not file.is_file():
             raise InputError(f"{file}: not a regular file; name another")
     except (OSError, ValueError) as error:
         raise InputError(f"{str(target)!r:.60}: not a file name ({error.args[-1]}); name another") from None
+    if there and not force:
+        raise InputError(f"{file}: is there already; name another, or add --force to replace it")
     return file
 
 
-def write_new(file: Path, text: str, *, force: bool) -> None:
-    """Write a file, and the folders above it. Raises InputError when it is there already or cannot be written."""
-    if file.exists() and not force:
-        raise InputError(f"{file}: is there already; name another, or add --force to replace it")
+def write_new(file: Path, text: str) -> None:
+    """Write a file, and the folders above it. Raises InputError when it cannot be written."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         write_whole(file, text)

@@ -41,11 +41,14 @@ def _data(document: Document[Node]) -> dict[str, Any]:
 
 def _derived(spec: Node) -> Iterator[str]:
     """What follows from the fields, as comments."""
-    model = spec.model if isinstance(spec, Spec) else None
-    if isinstance(model, ModelSpec):
+    if isinstance(spec, Spec) and isinstance(spec.model, ModelSpec):
+        model = spec.model
         cost, heads = predict_cost(model), dict.fromkeys(model.backbone.heads)
         grids = " -> ".join(map(str, (model.image, *model.grids)))
         yield f"# {grids}; {model.tokens} tokens with the class token; {', '.join(map(str, heads))} heads"
+        if spec.train:
+            data = spec.train.data
+            yield f"# trained at {data.image_size} x {data.image_size} with {data.num_classes} classes"
         yield f"# {short_count(cost.params)} parameters, {short_count(cost.macs)} MACs"
 
 

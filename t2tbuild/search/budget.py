@@ -48,8 +48,8 @@ def require_feasible(space: Space, budget: Budget) -> list[ModelSpec]:
         if len(fitting) == 2:
             return fitting
     if not costs:
-        told = f"no member is a valid model; the base is {space.base.name}"
-        raise FieldError(("search", "space"), "space", told, "t2tbuild validate the base with a member's values")
+        told = f"no member is a valid model; of the first, {space.first_mistake()}"
+        raise FieldError(("search", "space"), "space", told, "change its values, or add the field that they need")
     if not fitting:
         raise _none_fits(costs, budget)
     return fitting

@@ -102,6 +102,14 @@ class Space:
             except ValidationError:
                 continue
 
+    def first_mistake(self) -> str:
+        """What is wrong with the first member."""
+        try:
+            self.model(next(self.assignments()), self.fill.low if self.fill else None)
+        except ValidationError as error:
+            return error.errors()[0]["msg"]
+        return ""
+
     def fields(self, path: str) -> list[str]:
         """The fields that a path means: `*` is every stage whose field is set, or every one where none is."""
         leaves = dict(_leaves(self._data))

@@ -6,7 +6,7 @@ from typing import Any, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from t2tbuild.spec.base import Node
-from t2tbuild.spec.yaml_source import Keys, dotted
+from t2tbuild.spec.yaml_source import Keys
 
 MAX_COMPARED = 64
 """Characters of a word that is compared with others."""
@@ -23,12 +23,14 @@ def at(path: Keys, data: Any) -> Any:
     return data
 
 
-def nearest(word: object, known: list[str]) -> str:
+def nearest(word: object, known: list[str], cutoff: float = 0.6) -> str:
     """The known word that a mistyped one most likely means; empty where none is near."""
     if not isinstance(word, str) or len(word) > MAX_COMPARED:
         return ""
     folded = word.strip().lower().replace("-", "_")
-    near = [name for name in known if name.lower() == folded] or difflib.get_close_matches(folded, known, n=1)
+    near = [name for name in known if name.lower() == folded] or difflib.get_close_matches(
+        folded, known, n=1, cutoff=cutoff
+    )
     return near[0] if near else ""
 
 
@@ -74,7 +76,8 @@ def nodes_at(path: Keys, root: type[Node], data: Any) -> list[type[Node]]:
     nodes = [root]
     below: Any = data
     for part in path:
-        below = below[part] if isinstance(below, dict | list) else None  # type: ignore[index]
+        known = part in below if isinstance(below, dict) else isinstance(below, list) and isinstance(part, int)
+        below = below[part] if known else None
         fields = [node.model_fields[part] for node in nodes if part in node.model_fields]
         if fields:  # else the index of a list or the key of a mapping
             nodes = [node for field in fields for node in nodes_in(field.annotation)]
@@ -126,11 +129,11 @@ def is_dict(annotation: Any) -> bool:
     return dict in (get_origin(annotation), *map(get_origin, get_args(annotation)))
 
 
-def homes(key: str, node: type[Node], path: Keys = ()) -> list[str]:
-    """Where in the tree a field of this name stands, lists left out."""
-    found = [dotted(path)] if key in node.model_fields and path else []
+def homes(key: str, node: type[Node], path: Keys = ()) -> list[Keys]:
+    """Where in the tree a field of this name stands, lists and mappings of a person's own keys left out."""
+    found = [path] if key in node.model_fields and path else []
     for name, field in node.model_fields.items():
-        if "tuple" in str(field.annotation):
+        if "tuple" in str(field.annotation) or is_dict(field.annotation):
             continue
         for below in nodes_in(field.annotation):
             found += homes(key, below, (*path, name))

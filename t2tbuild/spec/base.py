@@ -48,6 +48,9 @@ class Broken(NamedTuple):
     message: str
     hint: str = ""
 
+    def __str__(self) -> str:
+        return self.message + (f" ({self.hint})" if self.hint else "")
+
     @property
     def path(self) -> tuple[str | int, ...]:
         return tuple(self.field) if isinstance(self.field, tuple) else (self.field,) if self.field else ()
@@ -99,7 +102,9 @@ class Node(BaseModel):
     def _keep_rules(self) -> Self:
         errors = [
             InitErrorDetails(
-                type=PydanticCustomError("rule", "{message}", {"message": f"{broken.message} ({broken.hint})"}),
+                type=PydanticCustomError(
+                    "rule", "{message}", {"message": broken.message + (f" ({broken.hint})" if broken.hint else "")}
+                ),
                 loc=broken.path,
                 input=None,
             )
@@ -132,18 +137,16 @@ def unit(name: str) -> dict[str, Any]:
     return {"unit": name}
 
 
-def _count(value: object) -> int:
-    try:
-        return parse_count(value)
-    except UnitError as error:
-        raise PydanticCustomError("units", "{message}", {"message": error.message, "hint": error.hint}) from None
+def _units(parse: Callable[[object], int | float]) -> BeforeValidator:
+    """Reads a number with a unit; what is wrong with it becomes an error of the field."""
 
+    def read(value: object) -> int | float:
+        try:
+            return parse(value)
+        except UnitError as error:
+            raise PydanticCustomError("units", "{message}", {"message": error.message, "hint": error.hint}) from None
 
-def _seconds(value: object) -> float:
-    try:
-        return parse_seconds(value)
-    except UnitError as error:
-        raise PydanticCustomError("units", "{message}", {"message": error.message, "hint": error.hint}) from None
+    return BeforeValidator(read)
 
 
 def _version(value: object) -> object:
@@ -198,7 +201,7 @@ Version = Annotated[Literal[1], BeforeValidator(_version)]
 
 Count = Annotated[
     int,
-    BeforeValidator(_count),
+    _units(parse_count),
     PlainSerializer(format_count),
     WithJsonSchema(
         {
@@ -213,7 +216,7 @@ Count = Annotated[
 
 Seconds = Annotated[
     float,
-    BeforeValidator(_seconds),
+    _units(parse_seconds),
     PlainSerializer(format_seconds),
     WithJsonSchema({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string", "pattern": TIME_PATTERN}]}),
 ]

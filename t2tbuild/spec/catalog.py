@@ -70,16 +70,16 @@ def _regular_file(path: Path, text: str) -> Path:
         raise _wrong(text, "not a regular file", "name a YAML file")
     if path.is_symlink():
         raise _wrong(text, f"a link to {path.readlink()}, which is not there", "name a YAML file")
-    raise _wrong(text, "no such file and no such shipped name", _near(path, Path(text).stem))
+    raise _wrong(text, "no such file and no such shipped name", _near(path, Path(text)))
 
 
-def _near(path: Path, stem: str) -> str:
-    """The nearest names, of the catalog and in the folder that was meant."""
-    near = difflib.get_close_matches(stem, all_names(), n=3)
+def _near(path: Path, named: Path) -> str:
+    """The nearest names, of the catalog and in the folder that was meant, as a person would write them there."""
+    near = difflib.get_close_matches(named.stem, all_names(), n=3)
     if path.parent.is_dir():
         children = (child for child in path.parent.iterdir() if child.suffix in (".yaml", ".yml"))
         files = sorted(child.name for child in children if child.is_file())
-        near += [str(path.parent / name) for name in difflib.get_close_matches(path.name, files, n=3)]
+        near += [str(named.parent / name) for name in difflib.get_close_matches(path.name, files, n=3)]
     return f"did you mean {' or '.join(near)}?" if near else "t2tbuild ls shows the shipped names"
 
 

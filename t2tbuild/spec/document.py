@@ -19,11 +19,15 @@ class Document(Generic[N]):
 
     spec: N
     source: Source
+    before: N | None = None
+    """The spec as it was before the command line changed it, if it did."""
 
     @property
     def warnings(self) -> list[Diagnostic]:
         """What is legal but likely a slip, each at its place."""
-        return [self.warning(found) for found in advised(self.spec)]
+        old = [(found.path, found.rule) for found in advised(self.before)]
+        warnings = [(found, self.warning(found)) for found in advised(self.spec)]
+        return [told if (found.path, found.rule) in old else self.source.blame(told) for found, told in warnings]
 
     def warning(self, found: Found) -> Diagnostic:
         """A warning at its place."""

@@ -17,14 +17,22 @@ def explain(error: ValidationError, source: Source, root: type[Node]) -> list[Di
 
     Rules across fields are told together with the fields that are wrong; see `t2tbuild.spec.partial`.
     """
-    told = [_explain(mistake, source, root) for mistake in mistakes_of(error, source.data, root)]
+    mistakes = sorted(mistakes_of(error, source.data, root), key=lambda one: _position(source.key_place(one.path)))
+    told = [_explain(mistake, source, root) for mistake in mistakes[:MOST]]
     told += [
         source.section(found.path).diagnostic(found.path, found.rule, found.message, found.hint)
-        for found in broken_rules(root, source.data)[:MOST]
+        for found in broken_rules(root, source.data)
     ]
     if not told:  # never seen, but nobody is to be refused without a word
         told = [source.place(()).diagnostic((), "rule", one["msg"]) for one in error.errors()]
-    return sorted(told, key=lambda diagnostic: (diagnostic.line, diagnostic.column))[:MOST]
+    told = sorted(told, key=_position)
+    more = len(told[MOST:]) + len(mistakes[MOST:])
+    last = [Diagnostic(source.file, 0, 0, "", "more", f"{more} more mistakes", "mend these first")] if more else []
+    return [*told[:MOST], *last]
+
+
+def _position(where: Place | Diagnostic) -> tuple[int, int]:
+    return where.line, where.column
 
 
 def _written(value: object, place: Place) -> str:

@@ -1,6 +1,7 @@
 """What to write instead: the rule in words and a hint for each kind of error and the value that was met."""
 
 import math
+import re
 from typing import Any
 
 from pydantic.fields import FieldInfo
@@ -115,13 +116,15 @@ def for_unknown_key(key: object, value: object, inside: Keys, root: type[Node], 
     written = at(inside, data)
     if near := nearest(key, [field for field in known if field not in written]):
         return f"did you mean {near!r}?"
+    if near := nearest(key, known, cutoff=0.75):
+        return f"did you mean {near!r}, which is there already?"
     if key in [kind_of(node) for node in kindred(inside, root, data) if kind_of(node)]:
         return f"write kind: {key} and its fields beside it"
     if kind := kind_with(key, inside, root, data):
         return f"it is a field of kind: {kind}"
-    elsewhere = [home for home in homes(str(key), root) if home != dotted(inside)]
-    if elsewhere:
-        return f"it belongs in {elsewhere[0]}"
+    for home in homes(str(key), root):
+        if home != inside and any(key in node.model_fields for node in nodes_at(home, root, data)):
+            return f"it belongs in {dotted(home)}"
     return f"known: {', '.join(dict.fromkeys(known))}"
 
 
@@ -166,6 +169,9 @@ def _for_text(value: str) -> str:
 def _for_number(value: object, field: FieldInfo | None, whole: bool) -> str:
     if isinstance(value, str):
         of_hundred = field is not None and field.json_schema_extra == unit("percent")
+        takes_pairs = field is not None and any(isinstance(example, list) for example in field.examples or ())
+        if takes_pairs and (pair := re.fullmatch(r"[\[(]?([0-9]+) *[,x ] *([0-9]+)[\])]?", value)):
+            return f"write [{pair[1]}, {pair[2]}]"
         if hint := meant_number(value.rstrip(" %") + "  " if of_hundred and value.endswith("%") else value):
             return hint
         try:
@@ -181,7 +187,7 @@ def _for_number(value: object, field: FieldInfo | None, whole: bool) -> str:
 
 
 def _for_mapping(value: object, field: FieldInfo | None, example: str) -> str:
-    if isinstance(value, list):
+    if isinstance(value, list) and value and isinstance(value[0], dict):
         return "write its fields without '- '"
     if value is None:
         return "write its fields beneath, indented"
@@ -203,4 +209,6 @@ def _example(field: FieldInfo | None, path: Keys) -> str:
     last = path[-1] if path else ""
     if isinstance(example, list) and isinstance(last, int):
         example = example[min(last, len(example) - 1)]
+    elif field.examples and any(isinstance(other, list) for other in field.examples[1:]):
+        return f"write for example {' or '.join(map(in_yaml, field.examples))}"
     return "" if isinstance(example, Node) else f"write for example {in_yaml(example)}"

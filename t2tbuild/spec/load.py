@@ -1,8 +1,9 @@
 """Spec files in: YAML text -> validated spec, with every mistake at its place."""
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -47,13 +48,13 @@ def load_search_spec(spec: str | Path, overrides: Sequence[str] = ()) -> SearchS
 def read_spec(spec: str | Path, overrides: Sequence[str] = ()) -> Document[Spec]:
     """As `load_spec`, with the places of everything that is written, and warnings."""
     path = catalog.find(spec)
-    return _spec_of(read_file(path), path.parent, overrides)
+    return _spec_of(read_file(path), path.parent, _listed(overrides))
 
 
 def read_search_spec(spec: str | Path, overrides: Sequence[str] = ()) -> Document[SearchSpec]:
     """As `load_search_spec`, with the places of everything that is written, and warnings."""
     path = catalog.find(spec)
-    return _search_of(read_file(path), path.parent, overrides)
+    return _search_of(read_file(path), path.parent, _listed(overrides))
 
 
 def read_any(spec: str | Path, overrides: Sequence[str] = ()) -> Document[Spec] | Document[SearchSpec]:
@@ -62,9 +63,13 @@ def read_any(spec: str | Path, overrides: Sequence[str] = ()) -> Document[Spec] 
     return _document(read_file(path), path.parent, overrides)
 
 
-def check_text(text: str, path: Path) -> None:
-    """Raises SpecError when the text of a file that is to stand at `path` is no sound spec."""
-    _document(read_text(text, str(path)), path.parent, ())
+def _listed(overrides: Sequence[str]) -> Sequence[str]:
+    return [overrides] if isinstance(overrides, str) else overrides
+
+
+def check_text(text: str, path: Path) -> Document[Spec] | Document[SearchSpec]:
+    """The document of a file that is to stand at `path`. Raises SpecError when its text is no sound spec."""
+    return _document(read_text(text, str(path)), path.parent, ())
 
 
 def _document(source: Source, folder: Path, overrides: Sequence[str]) -> Document[Spec] | Document[SearchSpec]:
@@ -79,6 +84,7 @@ def _spec_of(source: Source, folder: Path, overrides: Sequence[str]) -> Document
     whole = [change for change in changes if change.key == "model"]
     if not whole:
         _take_model_of_another(source, beside=folder)
+    pristine = copy.deepcopy(source.data)
     for change in (*whole, *(change for change in changes if change not in whole)):  # parts of it come after the model
         if change.parts[0] == "model":
             source.data.pop("paper", None)
@@ -87,16 +93,17 @@ def _spec_of(source: Source, folder: Path, overrides: Sequence[str]) -> Document
         if change in whole:
             _take_model_of_another(source, beside=Path())
     _find_weights(source, beside=_seen_from(folder, changes, ("weights", "weights.file")))
-    return Document(_validate(source, Spec), source)
+    return _validated(source, Spec, pristine)
 
 
 def _search_of(source: Source, folder: Path, overrides: Sequence[str]) -> Document[SearchSpec]:
     _refuse_other_kind(source, wanted="search")
     changes = [Override(override) for override in overrides]
+    pristine = copy.deepcopy(source.data)
     for change in changes:
         change.apply_to(source)
     _find_base(source, beside=_seen_from(folder, changes, ("search", "search.base")))
-    return Document(_validate(source, SearchSpec), source)
+    return _validated(source, SearchSpec, pristine)
 
 
 def _seen_from(folder: Path, changes: Sequence[Override], fields: Sequence[str]) -> Path:
@@ -129,7 +136,11 @@ def _take_model_of_another(source: Source, beside: Path) -> None:
             source.place(("model",)).diagnostic(("model",), "base", told, "name a spec that has one")
         )
         return
-    _validate(other, Spec)
+    try:
+        _validate(other, Spec)
+    except SpecError as error:
+        _mend_first(source, ("model",), name, error)
+        return
     for section in ("model", "paper"):
         if section in other.data and (section == "model" or section not in source.data):
             source.forget((section,))
@@ -146,6 +157,17 @@ def _find_base(source: Source, beside: Path) -> None:
         other = _other(source, ("search", "base"), base, beside)
         if other and not catalog.file_of(base):
             search["base"] = str(Path(other.file).resolve())
+            try:
+                read_spec(other.file)
+            except SpecError as error:
+                _mend_first(source, ("search", "base"), base, error)
+
+
+def _mend_first(source: Source, path: Keys, name: str, error: SpecError) -> None:
+    """Another spec that is named at a path has mistakes of its own, which are told beside it."""
+    place = source.place(path)
+    source.problems.append(place.diagnostic(path, "base", f"{name!r:.60} has mistakes of its own", "mend them first"))
+    source.problems += error.diagnostics
 
 
 def _other(source: Source, path: Keys, name: str, beside: Path) -> Source | None:
@@ -185,6 +207,25 @@ def _find_weights(source: Source, beside: Path) -> None:
         weights["file"] = path
 
 
+def _validated(source: Source, root: type[T], pristine: Any) -> Document[T]:
+    """The document of a source; `pristine` is its data before the command line changed it."""
+    try:
+        before = root.model_validate(pristine) if source.changes else None
+    except ValidationError:
+        before = None  # what is wrong may be the file's own fault
+    try:
+        return Document(_validate(source, root), source, before)
+    except SpecError as error:
+        if before is None:
+            raise
+        raise SpecError([source.blame(diagnostic) for diagnostic in error.diagnostics]) from None
+
+
+def _order(source: Source) -> Callable[[Diagnostic], tuple[bool, str, bool, int, int]]:
+    """From top to bottom: the source's own first, and last in each file what has no line."""
+    return lambda one: (one.file != source.file, one.file, not one.line, one.line, one.column)
+
+
 def _echoes(mistake: Diagnostic, problem: Diagnostic) -> bool:
     """Whether a mistake is there only because of a problem: at the same place, or in a mapping that lost a key."""
     same_place = (mistake.file, mistake.line, mistake.column) == (problem.file, problem.line, problem.column)
@@ -198,7 +239,7 @@ def _validate(source: Source, root: type[T]) -> T:
         spec = root.model_validate(source.data)
     except ValidationError as error:
         told = [one for one in explain(error, source, root) if not any(_echoes(one, problem) for problem in problems)]
-        both = sorted([*problems, *told], key=lambda diagnostic: (diagnostic.line, diagnostic.column))
+        both = sorted([*problems, *told], key=_order(source))
         raise SpecError(both) from None
     if problems:
         raise SpecError(problems)

@@ -13,6 +13,7 @@ from t2tbuild.spec.yaml_source import Keys
 # Of several errors at one place, which pydantic gives for the members of a union, the first of these is told.
 _TELLING = (
     *("too_short", "too_long", "finite_number", "units", "extra_forbidden"),
+    *("less_than", "less_than_equal", "greater_than", "greater_than_equal"),
     *("float_type", "int_type", "int_from_float"),
 )
 
@@ -31,7 +32,7 @@ class Mistake(NamedTuple):
 def mistakes_of(error: ValidationError, data: Any, root: type[Node]) -> list[Mistake]:
     """What is wrong with single fields of `data`, read as a `root`; rules across fields are left to others."""
     found = _all(error, data, root)
-    return _one_a_place([*found, *_behind_a_wrong_kind(found, data, root)])[:MOST]
+    return _one_a_place([*found, *_behind_a_wrong_kind(found, data, root)])
 
 
 def choices(context: dict[str, Any], value: object) -> list[str]:

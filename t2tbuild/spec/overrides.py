@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from t2tbuild.errors import Diagnostic, SpecError
-from t2tbuild.spec.scalars import ScalarError, parse_scalar
+from t2tbuild.spec.scalars import ScalarError, parse_scalar, shown
 from t2tbuild.spec.yaml_source import Keys, Place, Source, dotted, read_text
 
 _SHORT = {"attention": "kind", "weights": "file"}  # fields that a bare word may stand for
@@ -19,7 +19,7 @@ class Override:
         self._written, self.equals, self.value = text.partition("=")
         self.key = self._written.strip()
         self.parts = self.key.split(".")
-        self.file = f"override {text!r:.80}"
+        self.file = f"override {shown(text)}"
 
     def apply_to(self, source: Source) -> None:
         """Change the source's data and note where the change came from; what is wrong joins the source's problems."""
@@ -54,6 +54,7 @@ class Override:
         node[key] = self._read_value(path)
         source.forget(path)
         source.values[path], source.keys[path] = self._value_place(), place
+        source.changes[path] = self._value_place()
 
     def _end_of_key(self, node: Any, start: int) -> int:
         """Where the key that begins at a part ends: a key of search.space holds dots itself."""

@@ -61,18 +61,23 @@ def _partial(cls: type[Node], data: Any, path: Keys, found: list[Found]) -> Any:
     if not isinstance(data, dict):
         return _ABSENT
     values: dict[str, Any] = {}
+    keys: dict[object, str] = {}  # of each field the key under which it stands, which may be misspelt
     for field, info in cls.model_fields.items():
         key = field if field in data else _meant(field, data, cls)
         if key is None:
             continue
-        value = _value(cls, field, info.annotation, data[key], (*path, key), found)
-        values[field] = value
+        keys[field] = key
+        values[field] = _value(cls, field, info.annotation, data[key], (*path, key), found)
+    strange = data.keys() - keys.values() - cls.model_fields.keys()
     node = cls.model_construct(**values)
     _take_out(node, [field for field, value in values.items() if value is _ABSENT])
     for name, check in cls.rules.items():  # a field that one rule finds wrong is absent for the next
-        here = list(_ask(name, check, node, path))
-        found += here
-        _take_out(node, [one.path[len(path)] for one in here if len(one.path) > len(path)])
+        for one in list(_ask(name, check, node, path)):
+            inside = one.path[len(path) :]
+            if not inside and strange:  # what is lacking may be what a strange key was to be
+                continue
+            found.append(one._replace(path=(*path, *(keys.get(inside[0], inside[0]), *inside[1:])) if inside else path))
+            _take_out(node, inside[:1])
     return node
 
 
@@ -96,7 +101,7 @@ def _value(cls: type[Node], field: str, annotation: Any, value: Any, path: Keys,
         items = [_partial(_of(annotation, item), item, (*path, index), found) for index, item in enumerate(value)]
         return _ABSENT if _ABSENT in items else tuple(items)
     try:
-        return _adapter(cls, field).validate_python(value)
+        return _adapter(cls, field).validate_python(value, strict=isinstance(value, str | bool))
     except ValidationError:
         return _ABSENT
 

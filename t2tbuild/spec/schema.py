@@ -36,8 +36,9 @@ def _tidy(node: Any) -> Any:
     }
     if "prefixItems" in made:
         made["items"] = made.pop("prefixItems")
-    if {"type": "integer"} in made.get("anyOf", ()) and {"type": "number"} in made["anyOf"]:
-        made["anyOf"] = [choice for choice in made["anyOf"] if choice != {"type": "integer"}]
+    if "anyOf" in made:
+        numbers = [choice | {"type": "integer"} for choice in made["anyOf"] if choice.get("type") == "number"]
+        made["anyOf"] = [choice for choice in made["anyOf"] if choice not in numbers]
     if "description" in made and "examples" not in made and (example := _example(made)) is not None:
         made["examples"] = [example]
     if len(made.get("anyOf", ())) == 1:

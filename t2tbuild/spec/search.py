@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from t2tbuild.spec.base import Broken, Count, Listed, Node, Seconds, rule, unit
+from t2tbuild.spec.base import Broken, Count, Listed, Node, Seconds, advice, rule, unit
 from t2tbuild.spec.model import NAME_PATTERN
 from t2tbuild.spec.train import DigitsData
 
@@ -148,6 +148,12 @@ class Proxy(Node):
             told = f"rungs must rise, got {list(self.rungs)}"
             yield Broken("rungs", told, "write [40, 120, 280]")
 
+    @advice
+    def _warm_up_ends(self) -> Iterator[Broken]:
+        if self.warmup_steps >= self.rungs[-1]:
+            told = f"the warm-up of {self.warmup_steps} steps never ends: the last rung is {self.rungs[-1]}"
+            yield Broken("warmup_steps", told, f"write at most {self.rungs[-1] // 10}")
+
 
 class Search(Node):
     """What is searched, within what, how, and for how long."""
@@ -155,7 +161,8 @@ class Search(Node):
     name: str = Field(default="search", pattern=NAME_PATTERN, examples=["deep_narrow"])
     """What the search is called in tables and folder names: letters, digits, '.', '_' and '-', at most 64."""
     base: str = Field(examples=["t2t_vit_14"])
-    """Name or path of the model spec that candidates start from; it is also the first candidate, if it fits."""
+    """Name of the model spec that candidates start from, or its path seen from this file; the first candidate, if it
+    fits."""
     budget: Budget = Field(examples=[{"macs": "5G"}])
     """What a candidate may cost."""
     space: dict[str, Dimension] = Field(min_length=1, examples=[{"backbone.depth": {"fill": [0.7, 1.0]}}])
@@ -175,6 +182,7 @@ class Search(Node):
         for path, dimension in self.space.items():
             if isinstance(dimension, Fill) and path != "backbone.depth":
                 told = f"only backbone.depth can be solved from the budget, not {path:.60}"
-                meant = difflib.get_close_matches(path[:MAX_PATH], ["backbone.depth"], cutoff=0.85)
+                near = difflib.get_close_matches(path[:MAX_PATH], ["backbone.depth"], cutoff=0.85)
+                meant = near or path.endswith("depth")
                 hint = "did you mean 'backbone.depth'?" if meant else "write {choices: [...]}"
                 yield Broken(("space", path), told, hint)

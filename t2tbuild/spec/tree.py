@@ -48,7 +48,7 @@ class Spec(Node):
     model: Annotated[ModelField, Short({"type": "string", "description": "The name or path of a spec."})] = Field(
         examples=["t2t_vit_14"]
     )
-    """The model; in a file, also the name or path of another spec, whose model is taken."""
+    """The model; in a file, also the name of another spec, or its path seen from this one, whose model is taken."""
     weights: WeightsField | None = Field(default=None, examples=["81.5_T2T_ViT_14.pth.tar"])
     """Weights that training and export start from."""
     paper: Annotated[tuple[PaperRow, ...], Listed, BeforeValidator(_one_row), OneOrMany()] = Field(

@@ -5,7 +5,8 @@ recursion, many aliases, several documents, duplicate keys, numbers with a leadi
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ class Source:
     """Plain data and where it came from: `keys` has the place of each mapping key, `values` that of each value.
 
     `problems` are the mistakes that leave the rest readable: they are told together with what validation finds.
+    `changes` are the places of what the command line changed, by path.
     """
 
     file: str
@@ -53,6 +55,7 @@ class Source:
     keys: dict[Keys, Place] = field(default_factory=dict)
     values: dict[Keys, Place] = field(default_factory=dict)
     problems: list[Diagnostic] = field(default_factory=list)
+    changes: dict[Keys, Place] = field(default_factory=dict)
 
     def at(self, path: Keys) -> Any:
         """What stands at a path of the data; None where nothing does."""
@@ -61,6 +64,18 @@ class Source:
             inside = isinstance(value, list) and isinstance(part, int) and part < len(value)
             value = value[part] if inside or (isinstance(value, dict) and part in value) else None
         return value
+
+    def blame(self, diagnostic: Diagnostic) -> Diagnostic:
+        """The diagnostic at the change of the command line that lies nearest; a file that was sound is not to blame."""
+        if not self.changes or not diagnostic.line:
+            return diagnostic
+        parts = diagnostic.path.split(".")
+
+        def shared(path: Keys) -> int:
+            return sum(1 for _ in takewhile(lambda pair: pair[0] == str(pair[1]), zip(parts, path, strict=False)))
+
+        place = self.changes[max(self.changes, key=shared)]
+        return replace(diagnostic, file=place.file, line=0, column=place.column, text=place.text, length=place.length)
 
     def forget(self, path: Keys) -> None:
         """Drop the places of `path` and of all below it."""

@@ -10,6 +10,8 @@ from t2tbuild.errors import Diagnostic
 from t2tbuild.spec.scalars import odd_character
 
 _NO_SPACE = re.compile(r"\s*(?:- +)*[{\[]?([A-Za-z_]\w*:)(?=[^\s:/])")
+_NO_SPACE_AFTER_DASH = re.compile(r"\s*(-)([A-Za-z_]\w*:.*)")
+_NO_BRACES = re.compile(r"\s*(?:- +)?(?:[A-Za-z_]\w*: +)?([A-Za-z_]\w*: *[^{}:,]+(?:, *[A-Za-z_]\w*: *[^{}:,]+)+)$")
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 _BOMS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
@@ -110,6 +112,13 @@ def _no_space(complaint: _Complaint) -> Told | None:
     return None
 
 
+def _dash(complaint: _Complaint) -> Told | None:
+    for number, line in complaint.suspects():
+        if found := _NO_SPACE_AFTER_DASH.match(line):
+            return Told(Span(number, found.start(1)), "space", "no space after '-'", f"write - {found[2]:.60}")
+    return None
+
+
 def _odd(complaint: _Complaint) -> Told | None:
     for number, line in complaint.suspects():
         if odd := odd_character(line):
@@ -179,6 +188,9 @@ def _colon(complaint: _Complaint) -> Told | None:
             return Told(Span(above, start, len(swallowed_by.strip())), "yaml", _NEITHER, "write key: value")
         if indent > start:
             return Told(Span(complaint.at.line, indent), "indent", _STRAY, _INDENT)
+    if found := _NO_BRACES.match(line):
+        told = "several fields in one line want braces"
+        return Told(Span(complaint.at.line, found.start(1)), "bracket", told, f"write {{{found[1]:.60}}}")
     return Told(complaint.at, "yaml", "a second ':' in one line", "put the text in quotes, or start a new line")
 
 
@@ -188,7 +200,7 @@ def _indent(complaint: _Complaint) -> Told | None:
     return None
 
 
-_LOOKS = (_tab, _no_space, _odd, _quote, _bracket, _anchor, _start, _colon, _indent)
+_LOOKS = (_tab, _no_space, _dash, _odd, _quote, _bracket, _anchor, _start, _colon, _indent)
 _EXAMPLES = "docs/spec.md has an example of each kind"
 _NEITHER = "a line that is neither 'key: value' nor '- item'"
 _STRAY = "this does not go on with what stands above it"

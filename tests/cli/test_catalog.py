@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import select
 import subprocess
 import sys
 from pathlib import Path
@@ -10,12 +11,11 @@ from pathlib import Path
 import pytest
 
 from t2tbuild import load_spec
-from t2tbuild.cli.diagnostics import _JSON_FIELDS
 from t2tbuild.spec import catalog
 from t2tbuild.spec.load import read_any
 from t2tbuild.spec.modeline import MARK
 
-SHIPPED = [name for shelf in ("specs", "training", "search") for name in catalog.names(shelf)]  # type: ignore[arg-type]
+SHIPPED = catalog.all_names()
 
 
 def t2tbuild(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -94,6 +94,28 @@ def test_cp_replaces_nothing_unasked(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["mine.yaml"]
 
 
+def test_cp_does_not_write_what_would_not_be_sound_there(tmp_path: Path) -> None:
+    t2tbuild("init", "mine.yaml", cwd=tmp_path)
+    (tmp_path / "t.yaml").write_text("version: 1\nmodel: mine.yaml\n")
+    assert t2tbuild("cp", "t.yaml", "u.yaml", cwd=tmp_path).returncode == 0
+    moved = t2tbuild("cp", "t.yaml", "deep/u.yaml", cwd=tmp_path)
+    assert moved.returncode == 2
+    assert "deep/u.yaml:3:8: error: model 'mine.yaml': no such file" in moved.stderr
+    assert not (tmp_path / "deep").exists()
+
+
+@pytest.mark.parametrize("target", ["x" * 300, "a\nb/" + "y" * 300, "README.md/x.yaml", "link.yaml"])
+def test_what_is_no_place_for_a_file_is_refused(tmp_path: Path, target: str) -> None:
+    (tmp_path / "README.md").touch()
+    (tmp_path / "link.yaml").symlink_to("nowhere.yaml")
+    for arguments in (["cp", "t2t_vit_7", target], ["init", target]):
+        done = t2tbuild(*arguments, cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith("error: ")
+        assert "Traceback" not in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", "link.yaml"]
+
+
 def test_init_writes_what_its_options_say(tmp_path: Path) -> None:
     done = t2tbuild("init", "m.yaml", "--image-size", "[64, 96]", "--num-classes", "10", "--depth", "3", cwd=tmp_path)
     assert done.stdout == "m.yaml: written; next: t2tbuild summarize m.yaml\n"
@@ -113,6 +135,28 @@ def test_init_writes_what_its_options_say(tmp_path: Path) -> None:
     assert not (tmp_path / "w.yaml").exists()
 
 
+def test_what_init_writes_is_checked_as_its_next_command_would(tmp_path: Path) -> None:
+    done = t2tbuild("init", "a b.yaml", "--kind", "search", "--model", "vit_s16", "--budget-macs", "8G", cwd=tmp_path)
+    assert done.stdout == "a b.yaml: written; next: t2tbuild search 'a b.yaml'\n"
+    assert t2tbuild("validate", "a b.yaml", cwd=tmp_path).returncode == 0
+    done = t2tbuild("init", "small.yaml", "--kind", "search", "--budget-macs", "5M", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "small.yaml:7:18: error: no candidate has 5.00M macs or fewer" in done.stderr
+    assert t2tbuild("init", "wide.yaml", "--embed-dim", "512", cwd=tmp_path).returncode == 0
+    assert load_spec(tmp_path / "wide.yaml").model.backbone.heads[0] == 8
+    done = t2tbuild("init", "x.yaml", "--kind", "modle", cwd=tmp_path)
+    assert (done.returncode, done.stderr.rpartition("; ")[2]) == (2, "did you mean model?\n")
+
+
+@pytest.mark.parametrize("command", ["schema", "show t2t_vit_7", "ls search", "validate t2t_vit_7"])
+def test_a_stream_that_is_closed_or_full_ends_without_a_traceback(tmp_path: Path, command: str) -> None:
+    line = f"{sys.executable} -m t2tbuild {command}"
+    for into, code in ((">&-", 0), (">/dev/full", 1)):
+        done = subprocess.run(f"{line} {into}", shell=True, capture_output=True, text=True, cwd=tmp_path)
+        assert done.returncode == code, done.stderr
+        assert "Traceback" not in done.stderr
+
+
 def test_init_asks_on_a_terminal(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "t2tbuild", "init"]
@@ -120,11 +164,12 @@ def test_init_asks_on_a_terminal(tmp_path: Path) -> None:
     os.close(theirs)
     os.write(ours, b"model\ntiny\nbig\n32\n10\n2\n64\n5\n4\n")  # two of the answers are asked for again
     said = b""
-    while True:
+    while select.select([ours], [], [], 30)[0]:
         try:
             said += os.read(ours, 4096)
         except OSError:  # the process has closed its end
             break
+    os.close(ours)
     assert process.wait(30) == 0, said.decode()
     assert b"Number of classes [1000]: " in said
     assert b"model.image_size must be a whole number, got 'big'; write for example 224" in said
@@ -147,7 +192,8 @@ def test_validate_tells_of_every_file(tmp_path: Path) -> None:
     assert "warning: heads of 12 channels" in done.stdout
     assert done.stdout.endswith("3 errors and 1 warning in 3 files\n")
     records = json.loads(t2tbuild("validate", "a.yaml", "--json", cwd=tmp_path).stdout)
-    assert [set(record) for record in records] == [set(_JSON_FIELDS)] * 2
+    fields = ["file", "line", "column", "path", "rule", "message", "hint", "severity"]
+    assert [list(record) for record in records] == [fields] * 2
     assert records[0] | {"message": ""} == {
         "file": "a.yaml",
         "line": 3,
@@ -200,6 +246,8 @@ def test_the_shell_completes_commands_names_and_files(tmp_path: Path) -> None:
     assert set(offered) >= {"t2t_vit_14", "t2t_vit_7_digits", "t2t_mine.yaml", "t2t_runs/"}
     assert "t2t_notes.txt" not in offered
     assert complete("t2tbuild search deep", tmp_path) == ["deep_narrow"]
+    assert complete("t2tbuild summarize ./t2t_m", tmp_path) == ["./t2t_mine.yaml"]
+    assert complete("t2tbuild summarize nowhere/", tmp_path) == []
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ The runs here are short. `T2TBUILD_FUZZ=5000 pytest tests/spec/test_fuzz.py` run
 
 import copy
 import io
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from t2tbuild.errors import SpecError
 from t2tbuild.search.plan import plan
 from t2tbuild.spec import ModelSpec, catalog
 from t2tbuild.spec.load import check_text, read_any
-from t2tbuild.spec.tree import SearchSpec
+from t2tbuild.spec.tree import SearchSpec, Spec
 from t2tbuild.spec.yaml_source import read_text
 
 EXAMPLES = int(os.environ.get("T2TBUILD_FUZZ", "0"))
@@ -116,8 +117,43 @@ numbers = st.one_of(
 scalars = st.one_of(
     numbers, st.none(), st.booleans(), st.text(max_size=8), st.sampled_from(["performer", "transformer", "dense", "5G"])
 )
-values = st.one_of(
-    numbers, scalars, st.lists(numbers, max_size=4), st.dictionaries(st.sampled_from(WORDS), scalars, max_size=2)
+FIELDS = [
+    *WORDS[:18],
+    *(
+        "head_dim",
+        "ghost",
+        "squeeze_excite",
+        "padding",
+        "token_dim",
+        "args",
+        "blocks",
+        "choices",
+        "fill",
+        "low",
+        "high",
+    ),
+    *(
+        "vit",
+        "timm",
+        "t2t",
+        "conv",
+        "patch",
+        "plain",
+        "dense",
+        "performer",
+        "Choices",
+        "Range",
+        "Fill",
+        "digits",
+        "int",
+    ),
+]
+values = st.recursive(
+    st.one_of(numbers, scalars),
+    lambda below: st.one_of(
+        st.lists(below, max_size=4), st.dictionaries(st.sampled_from([*WORDS, *FIELDS]), below, max_size=2)
+    ),
+    max_leaves=5,
 )
 
 
@@ -139,17 +175,15 @@ def mutated(draw: st.DrawFn, names: list[str]) -> dict[str, Any]:
     what = draw(st.sampled_from(["change", "change", "change", "remove", "add"]))
     if what == "remove":
         del node[last]
-    elif what == "add" and isinstance(node, dict):
-        node[draw(st.sampled_from([*WORDS[:18], "head_dim", "ghost", "squeeze_excite", "padding", "token_dim"]))] = (
-            draw(values)
-        )
+    elif what == "add" and isinstance(node, dict):  # kinds too: pydantic names them in its places
+        node[draw(st.sampled_from(FIELDS))] = draw(values)
     else:
         node[last] = draw(values)
     return data
 
 
 @examples(150)
-@given(mutated(OURS))
+@given(mutated([*OURS, *catalog.names("training")]))
 def test_a_mutated_spec_is_refused_or_builds_and_runs(tmp_path: Path, data: dict[str, Any]) -> None:
     path = tmp_path / "mutated.yaml"
     path.write_text(as_yaml(data))
@@ -166,6 +200,38 @@ def test_a_mutated_spec_is_refused_or_builds_and_runs(tmp_path: Path, data: dict
     assert logits.shape == (1, model.num_classes)
     write_spec(spec, tmp_path / "again.yaml")
     assert load_spec(tmp_path / "again.yaml") == spec
+
+
+TIMM = [name for name in catalog.names("specs") if name not in OURS]
+
+
+@examples(12)
+@given(mutated(TIMM))
+def test_a_mutated_spec_of_timm_is_refused_or_builds_and_runs(tmp_path: Path, data: dict[str, Any]) -> None:
+    path = tmp_path / "mutated.yaml"
+    path.write_text(as_yaml(data))
+    with told():
+        document = read_any(path)
+        model = document.spec.model
+        device = torch.device("cpu" if model.image.tokens <= 300**2 else "meta")
+        with document.placing(), torch.no_grad(), device:
+            logits = build_model(model).eval()(torch.zeros(1, model.in_chans, *model.image))
+        assert logits.shape == (1, model.num_classes)
+
+
+odd_text = st.one_of(
+    st.text(max_size=20), st.sampled_from(["1e5", "010", "0x1f", "yes", "~", "", " a", "a: b", "\x85y"])
+)
+
+
+@examples(200)
+@given(odd_text, odd_text, st.dictionaries(odd_text, st.one_of(odd_text, numbers.filter(math.isfinite)), max_size=3))
+def test_any_text_survives_being_written(tmp_path: Path, note: str, file: str, args: dict[str, Any]) -> None:
+    model = {"kind": "timm", "name": "1e5", "args": args}
+    data = {"version": 1, "model": model, "paper": [{"note": note, "variant": file}]}
+    spec = Spec.model_validate(data)
+    write_spec(spec, tmp_path / "written.yaml")
+    assert load_spec(tmp_path / "written.yaml") == spec
 
 
 @examples(100)

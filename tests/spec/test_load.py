@@ -9,6 +9,7 @@ from bad_inputs import GOOD
 from t2tbuild import load_search_spec, load_spec, write_spec
 from t2tbuild.errors import SpecError
 from t2tbuild.spec import catalog
+from t2tbuild.spec.load import read_spec
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -151,3 +152,42 @@ def test_a_model_or_base_named_on_the_command_line_is_seen_from_here(
     assert load_search_spec("deep_narrow", ["search.base=mine.yaml"]).search.base == str(tmp_path / "mine.yaml")
     with pytest.raises(SpecError, match="override 'model=nowhere': error: model 'nowhere': no such file"):
         load_spec("t2t_vit_7_digits", ["model=nowhere"])
+
+
+def test_what_an_override_breaks_is_told_at_the_override() -> None:
+    with pytest.raises(SpecError) as caught:
+        load_spec("t2t_vit_14", ["train.epochs=3", "model.backbone.embed_dim=512"])
+    (told,) = caught.value.diagnostics
+    assert (told.file, told.column, told.rule) == ("override 'model.backbone.embed_dim=512'", 26, "heads-divide")
+    (warning,) = read_spec("t2t_vit_14", ["model.image_size=230"]).warnings
+    assert (warning.file, warning.rule) == ("override 'model.image_size=230'", "pixels-left-out")
+    (old,) = read_spec("t2t_vit_14_resnext", ["model.image_size=192"]).warnings
+    assert (Path(old.file).name, old.line) == ("t2t_vit_14_resnext.yaml", 21)
+
+
+def test_a_spec_that_another_names_is_told_beside_it(tmp_path: Path) -> None:
+    write(tmp_path, GOOD.replace("depth: 14", "dpeth: 14"))
+    (tmp_path / "other.yaml").write_text("version: 1\nmodel: mine.yaml\ntrain: {epochs: ten}\n")
+    with pytest.raises(SpecError) as caught:
+        load_spec(tmp_path / "other.yaml")
+    assert [(Path(one.file).name, one.line, one.rule) for one in caught.value.diagnostics] == [
+        ("other.yaml", 2, "base"),
+        ("other.yaml", 3, "type"),
+        ("mine.yaml", 11, "unknown-key"),
+    ]
+    search = "version: 1\nsearch: {base: mine.yaml, budget: {macs: 5G}, space: {backbone.depth: {choices: [1, 2]}}}\n"
+    (tmp_path / "search.yaml").write_text(search)
+    with pytest.raises(SpecError, match=r"'mine\.yaml' has mistakes of its own"):
+        load_search_spec(tmp_path / "search.yaml")
+
+
+def test_of_many_mistakes_the_first_are_told_and_the_others_counted(tmp_path: Path) -> None:
+    many = "".join(f"    key_{number}: 1\n" for number in range(300))
+    with pytest.raises(SpecError) as caught:
+        load_spec(
+            write(tmp_path, GOOD.replace("name: mine", "nmae: mine").replace("  backbone:\n", f"  backbone:\n{many}"))
+        )
+    told = caught.value.diagnostics
+    assert (told[0].line, told[0].rule) == (3, "unknown-key")
+    assert len(told) == 101
+    assert told[-1].message == "201 more mistakes"

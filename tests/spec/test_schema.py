@@ -12,7 +12,7 @@ from t2tbuild.spec.schema import Kind, json_schema
 from t2tbuild.spec.yaml_source import read_file
 
 SHIPPED = [
-    *(("spec", name) for shelf in ("specs", "training") for name in catalog.names(shelf)),  # type: ignore[arg-type]
+    *(("spec", name) for name in (*catalog.names("specs"), *catalog.names("training"))),
     *(("search", name) for name in catalog.names("search")),
 ]
 GOOD: dict[str, Any] = {

@@ -31,7 +31,10 @@ def warned(tmp_path: Path, old: str, new: str) -> list[tuple[int, int, str, str]
 
 
 def test_a_good_spec_is_not_warned_of(tmp_path: Path) -> None:
-    assert warned(tmp_path, "384", "384") == []
+    (tmp_path / "mine.yaml").write_text(GOOD)
+    assert read_spec(tmp_path / "mine.yaml").warnings == []
+    (tmp_path / "mine.yaml").write_text(GOOD.replace("performer", "transformer"))  # 3,136 tokens are not many
+    assert read_spec(tmp_path / "mine.yaml").warnings == []
 
 
 @pytest.mark.parametrize("name", catalog.names("specs"))
@@ -58,23 +61,12 @@ def test_the_papers_models_are_warned_of_where_they_are_odd(name: str) -> None:
             "pixels-left-out",
             "3 columns at the right of the 28 x 28",
         ),
-        (
-            "performer}\n      - {patch_size: 3",
-            "transformer}\n      - {patch_size: 3",
-            0,
-            0,
-            "",
-            "",
-        ),
     ],
 )
 def test_a_slip_is_warned_of(
     tmp_path: Path, old: str, new: str, line: int, column: int, rule: str, message: str
 ) -> None:
     told = warned(tmp_path, old, new)
-    if not rule:
-        assert told == []
-        return
     assert [one[:3] for one in told] == [(line, column, rule)]
     assert message in told[0][3]
 
