@@ -78,7 +78,8 @@ SLIPS = {  # overrides of a shipped spec by which a rule is broken, or advice ap
     "Proxy._rungs_rise": ["search.proxy.rungs=[120, 40]"],
     "Proxy._warm_up_ends": ["search.proxy.warmup_steps=280"],
     "Stage._hard_split": ["model.tokenizer.stages.0.overlap=0"],
-    "BaseBackbone._head_dim": ["model.backbone.num_heads=32"],
+    "BaseBackbone._narrow_heads": ["model.backbone.num_heads=32"],
+    "BaseBackbone._uneven_heads": ["model.backbone.embed_dim=396", "model.backbone.num_heads=9"],
     "ModelSpec._pixels_left_out": ["model.image_size=230"],
     "ModelSpec._many_tokens": ["model.image_size=512", "model.tokenizer.stages.0.attention=transformer"],
 }
@@ -135,12 +136,13 @@ source that counts a multiply-add as two.
 
 ## The YAML that is read
 
-Scalars are those of YAML 1.2: `1e-3` is a number, `yes` and `1:30` are text, `true` and `false` alone are truth
-values. Quoted scalars are text. A plain value is a number, text or a truth value. Refused, each at its place:
+Scalars are those of YAML 1.2, decimal numbers only: `1e-3` is a number, `yes`, `1:30` and `0x1F` are text, `true` and
+`false` alone are truth values. Quoted scalars are text. A plain value is a number, text or a truth value. Refused, each at its place:
 
 - a number with a leading zero, such as `010`, which YAML 1.1 and 1.2 read differently;
 - a key that stands twice, a merge key `<<`, a tag such as `!!str`, an alias of what it stands in;
-- several documents in one file, and text that is not UTF-8;
+- several documents in one file, text that is not UTF-8, tabs that indent, NUL and other control characters;
+- what is no regular file: a folder, a device, a FIFO;
 - a file larger than $mebibytes MiB or nested deeper than $levels levels; more than $values values or $aliases aliases.
 
 ## Warnings
@@ -150,7 +152,8 @@ warning counts as a mistake.
 
 $warnings
 
-For a search, `validate` also says where a single candidate lies within the budget.
+For a search, `validate` also says where a single candidate lies within the budget. What timm knows of a model of its
+own, its name and its arguments, is checked where the model is built.
 
 ## Exit codes
 

@@ -143,24 +143,36 @@ class BaseBackbone(Node, ABC):
                     return
 
     @advice
-    def _head_dim(self) -> Iterator[Broken]:
-        field = "num_heads" if self.head_dim is None else "head_dim"
-        for width, heads in sorted(set(zip(self.widths, self.heads, strict=True))):
-            head_dim = width // heads
+    def _narrow_heads(self) -> Iterator[Broken]:
+        for width, head_dim in self._head_dims():
             if head_dim < 16:
                 told = f"heads of {head_dim} channels: under 16, attention has little to tell tokens apart by"
-            elif head_dim % 8:
-                told = f"heads of {head_dim} channels: no multiple of 8, which fused attention kernels want"
-            else:
-                continue
-            if len(self.every_width) > 1:
-                yield Broken(field, told, "write widths whose every head has a multiple of 8 channels")
+                yield self._with_better_heads(told, width, head_dim)
                 return
-            good = [dim for dim in range(16, width + 1, 8) if width % dim == 0]
-            near = min(good, key=lambda dim: abs(dim - max(head_dim, 32)), default=0)
-            write = width // near if near and field == "num_heads" else near
-            yield Broken(field, told, f"write {field}: {write}" if near else "write an embed_dim that 8 divides")
-            return
+
+    @advice
+    def _uneven_heads(self) -> Iterator[Broken]:
+        for width, head_dim in self._head_dims():
+            if head_dim >= 16 and head_dim % 8:
+                told = f"heads of {head_dim} channels: no multiple of 8, which fused attention kernels want"
+                yield self._with_better_heads(told, width, head_dim)
+                return
+
+    def _head_dims(self) -> list[tuple[int, int]]:
+        """Each pair of a width and a head's channels that occurs."""
+        pairs = sorted(set(zip(self.widths, self.heads, strict=True)))
+        return [(width, width // heads) for width, heads in pairs]
+
+    def _with_better_heads(self, told: str, width: int, head_dim: int) -> Broken:
+        """A warning about heads, with the nearest that would be good."""
+        field = "num_heads" if self.head_dim is None else "head_dim"
+        if len(self.every_width) > 1:
+            return Broken(field, told, "write widths whose every head has a multiple of 8 channels")
+        good = [dim for dim in range(16, width + 1, 8) if width % dim == 0]
+        if not good:
+            return Broken(field, told, "write an embed_dim that 8 divides")
+        near = min(good, key=lambda dim: abs(dim - max(head_dim, 32)))
+        return Broken(field, told, f"write {field}: {width // near if field == 'num_heads' else near}")
 
     def _per_width(self, value: T | tuple[T, ...] | None) -> list[tuple[int | None, int, T]]:
         """Each value beside the widths it is for, with its index in the list where there is one."""

@@ -7,7 +7,7 @@ import pytest
 from t2tbuild.spec import catalog
 from t2tbuild.spec.load import read_spec
 
-SHIPPED_WARNINGS = {"t2t_vit_14_resnext": "head-dim", "t2t_vit_dense": "head-dim", "vit_dense": "head-dim"}
+SHIPPED_WARNINGS = {"t2t_vit_14_resnext": "narrow-heads", "t2t_vit_dense": "uneven-heads", "vit_dense": "uneven-heads"}
 GOOD = """\
 version: 1
 model:
@@ -46,10 +46,10 @@ def test_the_papers_models_are_warned_of_where_they_are_odd(name: str) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "line", "column", "rule", "message"),
     [
-        ("num_heads: 6", "num_heads: 32", 10, 51, "head-dim", "heads of 12 channels: under 16"),
-        ("num_heads: 6", "head_dim: 12", 10, 50, "head-dim", "(write head_dim: 32)"),
-        ("num_heads: 6", "num_heads: 32", 10, 51, "head-dim", "(write num_heads: 12)"),
-        ("384, num_heads: 6", "400, num_heads: 4", 10, 51, "head-dim", "heads of 100 channels: no multiple of 8"),
+        ("num_heads: 6", "num_heads: 32", 10, 51, "narrow-heads", "heads of 12 channels: under 16"),
+        ("num_heads: 6", "head_dim: 12", 10, 50, "narrow-heads", "(write head_dim: 32)"),
+        ("num_heads: 6", "num_heads: 32", 10, 51, "narrow-heads", "(write num_heads: 12)"),
+        ("384, num_heads: 6", "400, num_heads: 4", 10, 51, "uneven-heads", "heads of 100 channels: no multiple of 8"),
         ("3, overlap: 1}", "4, overlap: 0}", 9, 34, "hard-split", "no pixel is seen twice, a hard split (a soft split"),
         ("3, overlap: 1}", "4}", 9, 9, "hard-split", "write overlap: 1"),
         ("224", "[226, 224]", 7, 9, "pixels-left-out", "1 row at the bottom of the 226 x 224 pixels"),
