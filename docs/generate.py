@@ -137,7 +137,8 @@ source that counts a multiply-add as two.
 ## The YAML that is read
 
 Scalars are those of YAML 1.2, decimal numbers only: `1e-3` is a number, `yes`, `1:30` and `0x1F` are text, `true` and
-`false` alone are truth values. Quoted scalars are text. A plain value is a number, text or a truth value. Refused, each at its place:
+`false` alone are truth values. Quoted scalars are text. A plain value is a number, text or a truth value. Refused, each
+at its place:
 
 - a number with a leading zero, such as `010`, which YAML 1.1 and 1.2 read differently;
 - a key that stands twice, a merge key `<<`, a tag such as `!!str`, an alias of what it stands in;
