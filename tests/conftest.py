@@ -1,11 +1,16 @@
 """What every test shares: two threads at most, and small specs."""
 
+import signal
+
 import pytest
 import torch
 
 from t2tbuild.spec import ModelSpec
 
 torch.set_num_threads(2)
+signal.signal(
+    signal.SIGINT, signal.default_int_handler
+)  # a run in the background ignores it, and its children would too
 
 
 @pytest.fixture
