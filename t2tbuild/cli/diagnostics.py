@@ -53,7 +53,7 @@ def _render(diagnostic: Diagnostic) -> Text:
     blank = " " * Text(before).cell_len
     caret = "^" * max(1, Text(meant).cell_len) if diagnostic.column else ""
     text.append(f"\n{' ' * len(number)} | ", style="dim").append(blank).append(caret, style=colour)
-    return text.append(f" {hint}" if caret else hint, style="cyan").append("\n")
+    return text.append(f"{' ' if caret and hint else ''}{hint}", style="cyan").append("\n")
 
 
 def _cut(line: str, start: int, length: int) -> tuple[str, str, str]:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from t2tbuild.spec.anatomy import MOST, at, is_dict, kind_of, nearest, nodes_in
+from t2tbuild.spec.anatomy import MOST, at, is_dict, kind_of, nearest, nodes_at, nodes_in
 from t2tbuild.spec.base import Node
 from t2tbuild.spec.yaml_source import Keys
 
@@ -87,23 +87,30 @@ def _path(loc: tuple[str | int, ...], data: Any, root: type[Node]) -> Keys:
 
 
 def _behind_a_wrong_kind(found: list[Mistake], data: Any, root: type[Node]) -> list[Mistake]:
-    """The mistakes in mappings whose kind is misspelt, read as the kind that is meant; pydantic stops at the kind."""
+    """The mistakes in mappings whose kind is none, read as the kind that is meant; pydantic stops at the kind."""
     repaired, known = copy.deepcopy(data), {mistake.path for mistake in found}
-    guessed: list[Keys] = []  # a guess whose fields are strange to it is no good one
+    guessed: dict[Keys, type[Node]] = {}
     for mistake in found:
-        near = nearest(mistake.value, choices(mistake.context, mistake.value))
-        if mistake.kind == "union_tag_invalid" and near:
-            node = at(mistake.path[:-1], repaired)
-            if isinstance(node, dict) and "kind" in node:
-                node["kind"] = near
-                guessed.append(mistake.path[:-1])
+        here = mistake.path[:-1]
+        node = at(here, repaired)
+        if mistake.kind == "union_tag_invalid" and isinstance(node, dict) and "kind" in node:
+            near = nearest(mistake.value, choices(mistake.context, mistake.value))
+            nodes = [one for one in nodes_at(here, root, data) if near in ("", kind_of(one))]
+            guessed[here] = max(nodes, key=lambda one: len(one.model_fields.keys() & node.keys()))
+            node["kind"] = kind_of(guessed[here])
     if not guessed:
         return []
     try:
         root.model_validate(repaired)
     except ValidationError as again:
         behind = [mistake for mistake in _all(again, data, root) if mistake.path not in known]
-        strange = {mistake.path[:-1] for mistake in behind if mistake.kind == "extra_forbidden"} & set(guessed)
+        strange = {
+            mistake.path[:-1]
+            for mistake in behind
+            if mistake.kind == "extra_forbidden"
+            and (guess := guessed.get(mistake.path[:-1]))
+            and not nearest(mistake.path[-1], list(guess.model_fields))
+        }  # a guess whose fields are strange to it is no good one
         return [mistake for mistake in behind if not any(mistake.path[: len(path)] == path for path in strange)]
     return []
 

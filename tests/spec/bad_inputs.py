@@ -869,6 +869,13 @@ BAD_INPUTS = (
         Told(7, 34, "type", "model.tokenizer.stages.0.overlap must be a whole number, got 'three'",
         "write for example 3"),
         )),
+    Bad("no such kind, and fields behind it",
+        edit(GOOD, "    depth: 14", "    kind: swin\n    dpeth: 14", "num_heads: 6", "num_heads: x"),
+        11, 11, "kind",
+        "model.backbone.kind must be one of 'plain', 'dense', got 'swin'", "", more=(
+        Told(12, 5, "unknown-key", "unknown key 'dpeth' in model.backbone", "did you mean 'depth'?"),
+        Told(14, 16, "type", "model.backbone.num_heads must be a whole number, got 'x'", "write for example 6"),
+        )),
     Bad("model and train",
         GOOD.replace("depth: 14", "depth: 0") + "train: {epochs: 5, warmup_epochs: 5, lr: 1e-3, min_lr: 1}\n",
         11, 12, "range",
