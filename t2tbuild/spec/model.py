@@ -88,7 +88,8 @@ class ModelSpec(_Classifier):
         values = size.largest_activation(self.tokenizer, self.image, self.in_chans, self.backbone)
         if values > size.MOST_VALUES:
             told = f"one image would make an activation of {size.in_bytes(values)} in float32"
-            yield Broken("tokenizer", told, "write a smaller image_size, larger strides or fewer channels")
+            field = "image_size" if "image_size" in self.model_fields_set else "tokenizer"
+            yield Broken(field, told, "write a smaller image_size, larger strides or fewer channels")
 
     @advice
     def _pixels_left_out(self) -> Iterator[Broken]:

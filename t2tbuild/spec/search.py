@@ -152,7 +152,7 @@ class Proxy(Node):
     def _warm_up_ends(self) -> Iterator[Broken]:
         if self.warmup_steps >= self.rungs[-1]:
             told = f"the warm-up of {self.warmup_steps} steps never ends: the last rung is {self.rungs[-1]}"
-            yield Broken("warmup_steps", told, f"write at most {self.rungs[-1] // 10}")
+            yield Broken("warmup_steps", told, f"write less than {self.rungs[-1]}")
 
 
 class Search(Node):

@@ -8,8 +8,8 @@ from t2tbuild.spec.backbone import Backbone
 from t2tbuild.spec.tokenizer import T2TTokenizer, Tokenizer
 from t2tbuild.spec.units import short_count
 
-MOST_PARAMS = 10**11
-"""Parameters beyond which a model is refused: 400 GB in float32, a thousand times the paper's largest."""
+MOST_PARAMS = 10**12
+"""Parameters beyond which a model is refused: 4 TB in float32, thousands of times the paper's largest."""
 MOST_VALUES = 10**11
 """Values of one activation of one image beyond which a model is refused: 400 GB in float32."""
 

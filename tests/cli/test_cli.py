@@ -246,7 +246,9 @@ def test_models_of_timm_are_summarized_and_trained(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("version: 1\nmodel: {kind: timm, name: resnet5O}\n")
     done = t2tbuild("summarize", "mine.yaml", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "has no model 'resnet5O'; did you mean resnet50" in done.stderr
+    assert "mine.yaml:2:27: error: timm" in done.stderr
+    assert "has no model 'resnet5O'" in done.stderr
+    assert "      |                           ^^^^^^^^ did you mean resnet50" in done.stderr
     (tmp_path / "search.yaml").write_text(
         "version: 1\nsearch:\n  base: resnet50\n  budget: {macs: 5G}\n  space: {backbone.depth: {choices: [1, 2]}}\n"
     )
