@@ -30,6 +30,9 @@ from t2tbuild.spec.tokenizer import PerformerAttention, Stage, TransformerAttent
 SMALL_IMAGE = 128
 """Pixels of a side below which a model of timm is tried on its image when it is built."""
 
+TRIED_PIXELS = 512 * 512
+"""Pixels up to which one with arguments of its own is tried."""
+
 
 @overload
 def build_model(model: ModelSpec) -> T2TViT: ...
@@ -177,18 +180,22 @@ def _build_timm(model: TimmModel) -> nn.Module:
         told = f"{type(error).__name__}: {error}".splitlines()[0]
         said = f"timm cannot build {model.name} with {args}: {told}"
         raise FieldError(("model", "args"), "timm-args", said, "see timm.create_model") from None
-    if min(model.image) < SMALL_IMAGE:
+    if min(model.image) < SMALL_IMAGE or (model.args and model.image.tokens <= TRIED_PIXELS):
         _require_fit(built, model)
     return built
 
 
 @torch.no_grad()
 def _require_fit(built: nn.Module, model: TimmModel) -> None:
-    """Raises FieldError when the image is too small for the model, which only a forward pass of timm's can tell."""
+    """Raises FieldError when the model cannot take its image, which only a forward pass of timm's can tell."""
     try:
         built.eval()(torch.zeros(1, model.in_chans, *model.image))
-    except (RuntimeError, AssertionError, ValueError) as error:
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # whatever timm's modules run into
         told = f"{model.name} takes no image of {model.image} pixels: {error}".splitlines()[0]
+        if model.args:
+            raise FieldError(("model", "args"), "timm-args", told, "see timm.create_model") from None
         raise FieldError(("model", "image_size"), "timm-image", told, "write a larger image_size") from None
     finally:
         built.train()
