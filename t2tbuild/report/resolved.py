@@ -96,16 +96,9 @@ def _origin(document: Document[Node], path: Keys) -> str:
     if path[0] == "paper" and isinstance(rows, dict) and (place := source.values.get(("paper", *path[2:]))):
         return _told(place)  # one row, written without a list
     short = source.values.get(path[:-1])  # attention: performer, weights: FILE
-    if short and path[-1] in ("kind", "file") and isinstance(_at(source.data, path[:-1]), str):
+    if short and path[-1] in ("kind", "file") and isinstance(source.at(path[:-1]), str):
         return _told(short)
     return "default"
-
-
-def _at(data: Any, path: Keys) -> Any:
-    for part in path:
-        known = (isinstance(data, dict) and part in data) or (isinstance(data, list) and isinstance(part, int))
-        data = data[part] if known else None
-    return data
 
 
 def _told(place: Place) -> str:
