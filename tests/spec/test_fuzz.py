@@ -225,7 +225,11 @@ odd_text = st.one_of(
 
 
 @examples(200)
-@given(odd_text, odd_text, st.dictionaries(odd_text, st.one_of(odd_text, numbers.filter(math.isfinite)), max_size=3))
+@given(
+    odd_text,
+    odd_text,
+    st.dictionaries(odd_text.map("x".__add__), st.one_of(odd_text, numbers.filter(math.isfinite)), max_size=3),
+)
 def test_any_text_survives_being_written(tmp_path: Path, note: str, file: str, args: dict[str, Any]) -> None:
     model = {"kind": "timm", "name": "1e5", "args": args}
     data = {"version": 1, "model": model, "paper": [{"note": note, "variant": file}]}
