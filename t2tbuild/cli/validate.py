@@ -34,7 +34,7 @@ def validate(
     """
     from t2tbuild.cli.diagnostics import as_records, print_diagnostics
 
-    told = [list(_diagnose(spec, overrides)) for spec, overrides in grouped(specs)]
+    told = [list(diagnose(spec, overrides)) for spec, overrides in grouped(specs)]
     found = list(dict.fromkeys(diagnostic for diagnostics in told for diagnostic in diagnostics))
     if as_json:
         print_json(as_records(found))
@@ -45,8 +45,8 @@ def validate(
     raise typer.Exit(2 if any(diagnostic.severity == "error" or strict for diagnostic in found) else 0)
 
 
-def _diagnose(spec: str, overrides: list[str]) -> Iterator[Diagnostic]:
-    """Everything there is to say of one file."""
+def diagnose(spec: str, overrides: list[str]) -> Iterator[Diagnostic]:
+    """Everything there is to say of one spec: its warnings, then what is wrong with it."""
     from t2tbuild.spec.load import read_any
     from t2tbuild.spec.tree import SearchSpec, Spec
     from t2tbuild.train.resolve import resolve

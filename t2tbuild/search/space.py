@@ -118,10 +118,9 @@ class Space:
 
     def _unknown(self, path: str) -> UnknownFieldError | None:
         """What is wrong with a path that means no field of the base."""
-        leaves = dict(_leaves(self._data))
-        if any(_matches(field, path) for field in leaves):
+        if self.fields(path):
             return None
-        near = difflib.get_close_matches(path, list(leaves), n=3)
+        near = difflib.get_close_matches(path, [field for field, _ in _leaves(self._data)], n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else f"t2tbuild show {self._named} lists its fields"
         told = f"the base {self.base.name} has no field {path!r:.60}"
         return UnknownFieldError(("search", "space", path), "space", told, hint)

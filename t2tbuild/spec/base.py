@@ -102,11 +102,7 @@ class Node(BaseModel):
     def _keep_rules(self) -> Self:
         errors = [
             InitErrorDetails(
-                type=PydanticCustomError(
-                    "rule", "{message}", {"message": broken.message + (f" ({broken.hint})" if broken.hint else "")}
-                ),
-                loc=broken.path,
-                input=None,
+                type=PydanticCustomError("rule", "{message}", {"message": str(broken)}), loc=broken.path, input=None
             )
             for check in type(self).rules.values()
             for broken in check(self)

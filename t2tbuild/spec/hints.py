@@ -111,7 +111,7 @@ def for_unknown_key(key: object, value: object, inside: Keys, root: type[Node], 
     if isinstance(key, str) and value is None and missing_space(key):
         return f"write {key.split(':')[0]}: and a space"
     if isinstance(key, str) and (odd := odd_character(key[:MAX_COMPARED])):
-        return odd
+        return "; ".join(odd)
     known = [field for node in nodes_at(inside, root, data) for field in node.model_fields]
     written = at(inside, data)
     if near := nearest(key, [field for field in known if field not in written]):
@@ -158,7 +158,7 @@ def _for_text(value: str) -> str:
     if len(value) > 2 * MAX_COMPARED:
         return ""
     if odd := odd_character(value):
-        return odd
+        return "; ".join(odd)
     if "${" in value or value.startswith("$"):
         return "nothing is filled in here; write the value itself, or give it on the command line as key=value"
     if found := missing_space(value):

@@ -84,7 +84,7 @@ def _spec_of(source: Source, folder: Path, overrides: Sequence[str]) -> Document
     whole = [change for change in changes if change.key == "model"]
     if not whole:
         _take_model_of_another(source, beside=folder)
-    pristine = copy.deepcopy(source.data)
+    pristine = copy.deepcopy(source.data) if changes else None
     for change in (*whole, *(change for change in changes if change not in whole)):  # parts of it come after the model
         if change.parts[0] == "model":
             source.data.pop("paper", None)
@@ -99,7 +99,7 @@ def _spec_of(source: Source, folder: Path, overrides: Sequence[str]) -> Document
 def _search_of(source: Source, folder: Path, overrides: Sequence[str]) -> Document[SearchSpec]:
     _refuse_other_kind(source, wanted="search")
     changes = [Override(override) for override in overrides]
-    pristine = copy.deepcopy(source.data)
+    pristine = copy.deepcopy(source.data) if changes else None
     for change in changes:
         change.apply_to(source)
     _find_base(source, beside=_seen_from(folder, changes, ("search", "search.base")))
@@ -158,7 +158,7 @@ def _find_base(source: Source, beside: Path) -> None:
         if other and not catalog.file_of(base):
             search["base"] = str(Path(other.file).resolve())
             try:
-                read_spec(other.file)
+                _spec_of(other, Path(other.file).parent, ())
             except SpecError as error:
                 _mend_first(source, ("search", "base"), base, error)
 

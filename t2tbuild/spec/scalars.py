@@ -64,11 +64,11 @@ def parse_scalar(text: str) -> Any:
     return math.nan if text in (".nan", ".NaN", ".NAN") else text
 
 
-def odd_character(text: str) -> str:
-    r"""The first character that looks like one of YAML's and is none, in words; empty where there is none.
+def odd_character(text: str) -> tuple[str, str] | None:
+    r"""The first character that looks like one of YAML's and is none, in words, and what to write instead.
 
     >>> odd_character("\u00a05")
-    '(U+00A0) is a no-break space; write 5'
+    ('(U+00A0) is a no-break space', 'write 5')
     """
     for character in text:
         if character in _ODD:
@@ -77,8 +77,8 @@ def odd_character(text: str) -> str:
             plain = text.translate(_PLAIN).strip()
             if plain[:1] == plain[-1:] and plain[:1] in ("'", '"'):
                 plain = plain[1:-1] or "it plainly"
-            return f"{shown}(U+{ord(character):04X}) is {name}; write {plain:.60}"
-    return ""
+            return f"{shown}(U+{ord(character):04X}) is {name}", f"write {plain:.60}"
+    return None
 
 
 def meant_number(text: str) -> str:

@@ -5,11 +5,10 @@ short is in the schema too: `attention: performer`, `model: t2t_vit_14`, `weight
 Rules across fields are beyond JSON Schema; `t2tbuild validate` has them.
 """
 
-from typing import Any, Literal
+from typing import Any
 
+from t2tbuild.spec.modeline import Kind
 from t2tbuild.spec.tree import SearchSpec, Spec
-
-Kind = Literal["spec", "search"]
 
 _DIALECT = "http://json-schema.org/draft-07/schema#"  # the newest that every YAML language server reads
 _ROOTS: dict[Kind, type[Spec] | type[SearchSpec]] = {"spec": Spec, "search": SearchSpec}

@@ -4,7 +4,7 @@ import math
 import re
 from decimal import Decimal
 
-from t2tbuild.spec.scalars import shown
+from t2tbuild.spec.scalars import ScalarError, shown
 
 COUNT_PATTERN = r"^\+?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?[KMGT]?$"
 """How a count is written as text, for editors."""
@@ -22,12 +22,8 @@ _NEAR_TIME = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)\s*(s|m|h|d)[a-z]*", re.IGNO
 _EXAMPLE = "write for example 5G, 500M or 5e9"
 
 
-class UnitError(ValueError):
+class UnitError(ScalarError):
     """What is wrong with a count or a length of time, and in `hint` what to write instead."""
-
-    def __init__(self, message: str, hint: str) -> None:
-        super().__init__(f"{message}; {hint}")
-        self.message, self.hint = message, hint
 
 
 def parse_count(value: object) -> int:

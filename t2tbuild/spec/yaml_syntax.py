@@ -14,7 +14,7 @@ _NO_SPACE_AFTER_DASH = re.compile(r"\s*(-)([A-Za-z_]\w*:.*)")
 _NO_BRACES = re.compile(r"\s*(?:- +)?(?:[A-Za-z_]\w*: +)?([A-Za-z_]\w*: *[^{}:,]+(?:, *[A-Za-z_]\w*: *[^{}:,]+)+)$")
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
-_BOMS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # its byte-order marks
 
 
 class Span(NamedTuple):
@@ -39,9 +39,10 @@ def refuse_encoding(raw: bytes, error: UnicodeDecodeError, file: str) -> Diagnos
     line = raw.count(b"\n", 0, error.start) + 1
     start = raw.rfind(b"\n", 0, error.start) + 1
     column = len(raw[start : error.start].decode("utf-8-sig", "replace")) + 1
-    kind = _BOMS.get(raw[:2], "not UTF-8")
-    text = raw[start:].split(b"\n", 1)[0].decode("utf-8", "replace") if kind == "not UTF-8" else ""
-    message = f"{kind} text" if kind == "UTF-16" else f"not UTF-8 text: byte 0x{raw[error.start]:02x}"
+    message, text = "UTF-16 text", ""
+    if raw[:2] not in _UTF_16:
+        message = f"not UTF-8 text: byte 0x{raw[error.start]:02x}"
+        text = raw[start:].split(b"\n", 1)[0].decode("utf-8", "replace")
     return Diagnostic(file, line, column, "", "encoding", message, "save the file as UTF-8", text=text)
 
 
@@ -123,8 +124,7 @@ def _odd(complaint: _Complaint) -> Told | None:
     for number, line in complaint.suspects():
         if odd := odd_character(line):
             column = next(index for index, character in enumerate(line) if odd_character(character))
-            message, _, hint = odd.partition("; ")
-            return Told(Span(number, column), "character", message, hint)
+            return Told(Span(number, column), "character", *odd)
     return None
 
 
@@ -149,7 +149,7 @@ def _bracket(complaint: _Complaint) -> Told | None:
         return Told(
             complaint.opened, "bracket", told, f"close it with {bracket}, and put commas between what stands inside"
         )
-    if complaint.character in ("]", "}") and complaint.character:
+    if complaint.character in ("]", "}"):
         return Told(complaint.at, "bracket", f"{complaint.character!r} closes nothing that is open", "remove it")
     return None
 
