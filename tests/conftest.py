@@ -1,5 +1,6 @@
-"""What every test shares: two threads at most, and small specs."""
+"""What every test shares: two threads at most, kept bytecode, and small specs."""
 
+import os
 import signal
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from t2tbuild.spec import ModelSpec
 
 torch.set_num_threads(2)
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each process of a test compiles every library anew
 signal.signal(
     signal.SIGINT, signal.default_int_handler
 )  # a run in the background ignores it, and its children would too
