@@ -13,6 +13,7 @@ from t2tbuild.cli.compare import compare
 from t2tbuild.cli.console import json_wanted, print_json, stderr
 from t2tbuild.cli.cp import cp
 from t2tbuild.cli.export import export
+from t2tbuild.cli.fit import fit
 from t2tbuild.cli.init import init
 from t2tbuild.cli.ls import ls
 from t2tbuild.cli.schema import schema
@@ -33,7 +34,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help takes a third of the time
     add_completion=True,
 )
-for command in (summarize, compare, train, search, export, validate, ls, show, cp, init, schema):
+for command in (summarize, compare, fit, train, search, export, validate, ls, show, cp, init, schema):
     app.command()(command)
 
 

@@ -9,6 +9,7 @@ import typer
 
 from t2tbuild.cli import console
 from t2tbuild.errors import InputError
+from t2tbuild.spec.units import parse_count
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -20,6 +21,14 @@ def one_of(choices: type[E], text: str, option: str) -> E:
     near = difflib.get_close_matches(text, list(choices), n=1)
     meant = f"; did you mean {near[0]}?" if near else ""
     raise InputError(f"{option}: must be one of {', '.join(choices)}, got {text!r:.60}{meant}")
+
+
+def count_option(option: str, text: str | None) -> int | None:
+    """The count that an option gives, such as 5G. Raises InputError that names the option."""
+    try:
+        return None if text is None else parse_count(text)
+    except ValueError as error:
+        raise InputError(f"{option}: {error}") from None
 
 
 def complete_name(incomplete: str) -> list[str]:
@@ -43,5 +52,9 @@ SpecArgument = Annotated[
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Fields to change, e.g. model.image_size=384.")
 ]
+BudgetMacs = Annotated[
+    str | None, typer.Option(metavar="COUNT", help="Most multiply-adds of a model: 5G, 4.8G, 500M, 5e9.")
+]
+BudgetParams = Annotated[str | None, typer.Option(metavar="COUNT", help="Most parameters: 22M, 5e6.")]
 Json = Annotated[bool, typer.Option("--json", callback=console.want_json, help="Print JSON; mistakes too, as a list.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")]

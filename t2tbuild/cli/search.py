@@ -13,10 +13,10 @@ import typer
 
 from t2tbuild.cli.console import minutes, print_json, stderr, stdout
 from t2tbuild.cli.folder import require_folder
-from t2tbuild.cli.options import Json, complete_name
+from t2tbuild.cli.options import BudgetMacs, BudgetParams, Json, complete_name, count_option
 from t2tbuild.cli.spec import is_override, open_search_spec, warn
 from t2tbuild.errors import InputError
-from t2tbuild.spec.units import parse_count, parse_seconds, short_count
+from t2tbuild.spec.units import parse_seconds, short_count
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,10 +34,8 @@ def search(
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Fields to change, e.g. search.trials=8.")
     ] = None,
-    budget_macs: Annotated[
-        str | None, typer.Option(metavar="COUNT", help="Most multiply-adds of a candidate: 5G, 4.8G, 500M, 5e9.")
-    ] = None,
-    budget_params: Annotated[str | None, typer.Option(metavar="COUNT", help="Most parameters: 22M, 5e6.")] = None,
+    budget_macs: BudgetMacs = None,
+    budget_params: BudgetParams = None,
     trials: Annotated[int | None, typer.Option(help="Candidates to train.")] = None,
     timeout: Annotated[str | None, typer.Option(metavar="TIME", help="Stop after this long: 5m, 90s, 2h.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of candidates, weights and order of samples.")] = None,
@@ -84,18 +82,14 @@ def _overrides(
     macs: str | None, params: str | None, trials: int | None, timeout: str | None, seed: int | None
 ) -> list[str]:
     """The options as overrides of the search spec, each checked so that a mistake names its option."""
-    found = []
-    for option, path, text, parse in (
-        ("--budget-macs", "search.budget.macs", macs, parse_count),
-        ("--budget-params", "search.budget.params", params, parse_count),
-        ("--timeout", "search.timeout", timeout, parse_seconds),
-    ):
-        if text is not None:
-            try:
-                parse(text)
-            except ValueError as error:
-                raise InputError(f"{option}: {error}") from None
-            found.append(f"{path}={text}")
+    count_option("--budget-macs", macs)
+    count_option("--budget-params", params)
+    try:
+        parse_seconds("1s" if timeout is None else timeout)
+    except ValueError as error:
+        raise InputError(f"--timeout: {error}") from None
+    given = {"search.budget.macs": macs, "search.budget.params": params, "search.timeout": timeout}
+    found = [f"{path}={text}" for path, text in given.items() if text is not None]
     found += [f"search.trials={trials}"] if trials is not None else []
     return found + ([f"search.seed={seed}"] if seed is not None else [])
 

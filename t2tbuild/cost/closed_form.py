@@ -4,13 +4,16 @@ N tokens, C channels, D of a linear map's output. Linear: N C D MACs, C D + D pa
 rate), 2 C parameters. Convolution with a kernel of k: N k^2 C D MACs. Softmax attention: Q K^T and A V are N N C each.
 Performer with M features: phi(q), phi(k), phi(k)^T v and phi(q) (phi(k)^T v) are N C M each, the denominator N M. A
 scale of channels (ghost) is element-wise work and costs no MAC.
+
+Each function gives the leaves of one module in the order in which the module holds them, so that the counter finds the
+same rows.
 """
 
-from dataclasses import dataclass
 from typing import assert_never
 
-from t2tbuild.cost.model import Cost, PartCost
+from t2tbuild.cost.model import PRODUCTS, Cost, Counted, Leaf, total_cost
 from t2tbuild.errors import CostError
+from t2tbuild.parts import Grid
 from t2tbuild.spec.backbone import Backbone, BaseBackbone, DenseBackbone, PlainBackbone
 from t2tbuild.spec.layout import layout
 from t2tbuild.spec.model import AnyModel, ModelSpec, TimmModel
@@ -23,21 +26,14 @@ from t2tbuild.spec.tokenizer import (
     TransformerAttention,
 )
 
-
-@dataclass(frozen=True)
-class _Count:
-    macs: int = 0
-    trained: int = 0
-    frozen: int = 0
-
-    def __add__(self, other: "_Count") -> "_Count":
-        return _Count(self.macs + other.macs, self.trained + other.trained, self.frozen + other.frozen)
+NOTHING = Counted.of()
 
 
-def predict_cost(model: AnyModel) -> Cost:
-    """The cost of `model`, equal to the integer to what `measure_cost` counts on the built module.
+def predict_cost(model: AnyModel, depth: int = 1) -> Cost:
+    """The cost of `model`, equal to the integer to what `measure_cost` counts on the built module, row by row.
 
-    Raises CostError for a model of timm, which only `measure_cost` can count.
+    `depth` is how many levels of rows are given: 1 the parts, 2 their modules, and so on. Raises CostError for a model
+    of timm, which only `measure_cost` can count.
 
     >>> from t2tbuild import load_spec
     >>> predict_cost(load_spec("t2t_vit_14").model).params
@@ -45,94 +41,101 @@ def predict_cost(model: AnyModel) -> Cost:
     """
     if isinstance(model, TimmModel):
         raise CostError(f"{model.name} is a model of timm, which no formula covers; measure_cost counts it")
-    counts = _counts(model)
-    rows = zip(layout(model), counts, strict=True)
-    parts = tuple(
-        PartCost(part.name, part.grid, part.tokens, part.channels, count.trained + count.frozen, count.macs)
-        for part, count in rows
-    )
-    total = sum(counts, _Count())
-    return Cost(total.trained + total.frozen, total.trained, total.macs, parts)
+    return total_cost(layout(model), _counts(model), depth)
 
 
-def _counts(model: ModelSpec) -> list[_Count]:
-    """One count for each part of `layout(model)`."""
-    backbone, tokens = model.backbone, model.tokens
-    table = tokens * backbone.embed_dim
+def _counts(model: ModelSpec) -> list[list[Counted]]:
+    """For each part of `layout(model)`, one count a module."""
+    backbone, grids = model.backbone, model.grids
+    tokens, embed_dim = grids[-1].tokens + 1, backbone.embed_dim
     learned = backbone.position == "learned"
+    table = Leaf("", 0, tokens * embed_dim * learned, tokens * embed_dim * (not learned))
     return [
-        *_tokenizer(model),
-        _Count(trained=backbone.embed_dim + table * learned, frozen=table * (not learned)),
+        *_tokenizer(model, grids),
+        [Counted.of(Leaf("", 0, embed_dim)), Counted.of(table)],
         *_backbone(backbone, tokens),
-        _norm(tokens, backbone.out_dim),
-        _linear(1, backbone.out_dim, model.num_classes),
+        [Counted.of(_norm("", tokens, backbone.out_dim))],
+        [Counted.of(_linear("", 1, backbone.out_dim, model.num_classes))],
     ]
 
 
-def _linear(tokens: int, in_dim: int, out_dim: int, bias: bool = True) -> _Count:
-    return _Count(tokens * in_dim * out_dim, in_dim * out_dim + out_dim * bias)
+def _linear(name: str, tokens: int, in_dim: int, out_dim: int, bias: bool = True) -> Leaf:
+    return Leaf(name, tokens * in_dim * out_dim, in_dim * out_dim + out_dim * bias)
 
 
-def _norm(tokens: int, dim: int) -> _Count:
-    return _Count(5 * tokens * dim, 2 * dim)
+def _norm(name: str, tokens: int, dim: int) -> Leaf:
+    return Leaf(name, 5 * tokens * dim, 2 * dim)
 
 
-def _tokenizer(model: ModelSpec) -> list[_Count]:
+def _tokenizer(model: ModelSpec, grids: tuple[Grid, ...]) -> list[list[Counted]]:
     tokenizer, embed_dim = model.tokenizer, model.backbone.embed_dim
     match tokenizer:
         case T2TTokenizer():
-            counts = []
-            for stage, grid, width in tokenizer.token_attentions(model.image, model.in_chans):
-                counts += [_Count(), _token_attention(stage, grid.tokens, width)]
-            return [*counts, _Count(), _linear(model.tokens - 1, tokenizer.widths(model.in_chans)[-1], embed_dim)]
+            counts, widths = [], tokenizer.widths(model.in_chans)
+            for stage, grid, width in zip(tokenizer.stages[:-1], grids, widths, strict=False):
+                counts += [[NOTHING], [_token_attention(stage, grid.tokens, width)]]
+            return [*counts, [NOTHING], [Counted.of(_linear("", grids[-1].tokens, widths[-1], embed_dim))]]
         case ConvTokenizer() | PatchTokenizer():
-            rows = zip(tokenizer.windows, model.grids, tokenizer.channels_below(model.in_chans), strict=True)
+            rows = zip(tokenizer.windows, grids, tokenizer.channels_below(model.in_chans), strict=True)
             return [
-                _linear(grid.tokens, channels * window.patch_size**2, window.token_dim or embed_dim)
+                [Counted.of(_linear("", grid.tokens, channels * window.patch_size**2, window.token_dim or embed_dim))]
                 for window, grid, channels in rows
             ]
         case _:
             assert_never(tokenizer)
 
 
-def _token_attention(stage: Stage, tokens: int, in_dim: int) -> _Count:
+def _token_attention(stage: Stage, tokens: int, in_dim: int) -> Counted:
     assert stage.token_dim is not None and stage.attention is not None
     dim = stage.token_dim
-    around = _norm(tokens, in_dim) + _linear(tokens, dim, dim) + _norm(tokens, dim)
-    mlp = _linear(tokens, dim, dim) + _linear(tokens, dim, dim)
     match stage.attention:
         case TransformerAttention():
-            attend = _linear(tokens, in_dim, 3 * dim, bias=False) + _Count(2 * tokens * tokens * dim)
+            return Counted.of(
+                _norm("norm1", tokens, in_dim),
+                _linear("attn.qkv", tokens, in_dim, 3 * dim, bias=False),
+                _linear("attn.proj", tokens, dim, dim),
+                Leaf(f"attn.{PRODUCTS}", 2 * tokens * tokens * dim, 0),
+                _norm("norm2", tokens, dim),
+                _linear("mlp.fc1", tokens, dim, dim),
+                _linear("mlp.fc2", tokens, dim, dim),
+            )
         case PerformerAttention(kernel_ratio=kernel_ratio):
             features = int(dim * kernel_ratio)
-            attend = _linear(tokens, in_dim, 3 * dim)
-            attend += _Count(4 * tokens * dim * features + tokens * features, frozen=features * dim)
+            return Counted.of(
+                _norm("norm1", tokens, in_dim),
+                _linear("kqv", tokens, in_dim, 3 * dim),
+                _linear("proj", tokens, dim, dim),
+                _norm("norm2", tokens, dim),
+                _linear("mlp.0", tokens, dim, dim),
+                _linear("mlp.2", tokens, dim, dim),
+                Leaf("w", 0, 0, features * dim),
+                Leaf(PRODUCTS, 4 * tokens * dim * features + tokens * features, 0),
+            )
         case _:
             assert_never(stage.attention)
-    return around + attend + mlp
 
 
-def _backbone(backbone: Backbone, tokens: int) -> list[_Count]:
-    block_counts = _blocks(backbone, tokens)
+def _backbone(backbone: Backbone, tokens: int) -> list[list[Counted]]:
     match backbone:
         case PlainBackbone():
-            return [sum(block_counts, _Count())]
+            return [_blocks(backbone, tokens)]
         case DenseBackbone(groups=groups, growth_rate=growth_rate):
-            counts, left = [], iter(block_counts)
-            for index, group in enumerate(groups):
-                added = [next(left) + _linear(tokens, width, growth_rate) for width in group]
-                counts.append(sum(added, _Count()))
-                if index < len(groups) - 1:
-                    width = group[-1] + growth_rate
-                    counts.append(_linear(tokens, width, width // 2))
+            counts: list[list[Counted]] = []
+            left, out_dim = iter(_blocks(backbone, tokens)), 0
+            for group in groups:
+                if counts:
+                    counts.append([Counted.of(_linear("linear", tokens, out_dim, out_dim // 2))])
+                linears = [_linear("dense_linear", tokens, width, growth_rate) for width in group]
+                counts.append([Counted.of(*next(left).leaves, linear) for linear in linears])
+                out_dim = group[-1] + growth_rate
             return counts
         case _:
             assert_never(backbone)
 
 
-def _blocks(backbone: BaseBackbone, tokens: int) -> list[_Count]:
+def _blocks(backbone: BaseBackbone, tokens: int) -> list[Counted]:
     """One count for each block; blocks of one width and hidden width are counted once."""
-    known: dict[tuple[int, int], _Count] = {}
+    known: dict[tuple[int, int], Counted] = {}
     shapes = list(zip(backbone.widths, backbone.mlp_dims, strict=True))
     for width, hidden in shapes:
         if (width, hidden) not in known:
@@ -140,19 +143,33 @@ def _blocks(backbone: BaseBackbone, tokens: int) -> list[_Count]:
     return [known[shape] for shape in shapes]
 
 
-def _block(backbone: BaseBackbone, tokens: int, dim: int, hidden: int) -> _Count:
-    ghost, squeeze = backbone.ghost, backbone.squeeze_excite
-    count = _norm(tokens, dim) + _norm(tokens, dim) + _linear(tokens, dim, dim) + _Count(2 * tokens * tokens * dim)
+def _block(backbone: BaseBackbone, tokens: int, dim: int, hidden: int) -> Counted:
+    return Counted.of(
+        _norm("norm1", tokens, dim),
+        *_attention(backbone, tokens, dim),
+        _norm("norm2", tokens, dim),
+        *_mlp(backbone, tokens, dim, hidden),
+    )
+
+
+def _attention(backbone: BaseBackbone, tokens: int, dim: int) -> list[Leaf]:
+    ghost, squeeze, bias = backbone.ghost, backbone.squeeze_excite, backbone.qkv_bias
     if ghost and ghost.attention:
-        half = dim // 2
-        count += _linear(tokens, dim, 3 * half, backbone.qkv_bias) + _Count(trained=3 * half)
+        leaves = [_linear(f"attn.{name}", tokens, dim, dim // 2, bias) for name in "qkv"]
+        leaves += [Leaf(f"attn.cheap_operation_{name}", 0, dim // 2) for name in "qkv"]
     else:
-        count += _linear(tokens, dim, 3 * dim, backbone.qkv_bias)
+        leaves = [_linear("attn.qkv", tokens, dim, 3 * dim, bias)]
+    leaves.append(_linear("attn.proj", tokens, dim, dim))
     if squeeze:
         bottleneck = dim // squeeze.reduction
-        count += _linear(1, dim, bottleneck, bias=False) + _linear(1, bottleneck, dim, bias=False)
-    if ghost and ghost.mlp:
-        count += _linear(tokens, dim, dim) + _Count(trained=hidden - dim)
-    else:
-        count += _linear(tokens, dim, hidden)
-    return count + _linear(tokens, hidden, dim)
+        leaves.append(_linear("attn.se_layer.fc.0", 1, dim, bottleneck, bias=False))
+        leaves.append(_linear("attn.se_layer.fc.2", 1, bottleneck, dim, bias=False))
+    leaves.append(Leaf(f"attn.{PRODUCTS}", 2 * tokens * tokens * dim, 0))
+    return leaves
+
+
+def _mlp(backbone: BaseBackbone, tokens: int, dim: int, hidden: int) -> list[Leaf]:
+    if not (backbone.ghost and backbone.ghost.mlp):
+        return [_linear("mlp.fc1", tokens, dim, hidden), _linear("mlp.fc2", tokens, hidden, dim)]
+    copies = [Leaf(f"mlp.cheap_operation{copy}", 0, dim) for copy in range(2, hidden // dim + 1)]
+    return [_linear("mlp.fc1", tokens, dim, dim), *copies, _linear("mlp.fc2", tokens, hidden, dim)]

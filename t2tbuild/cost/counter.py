@@ -3,12 +3,12 @@
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 with warnings.catch_warnings():  # fvcore still decorates with torch.jit.script, which is deprecated
     warnings.simplefilter("ignore", FutureWarning)
@@ -17,7 +17,7 @@ with warnings.catch_warnings():  # fvcore still decorates with torch.jit.script,
 
 from t2tbuild.build import build_model
 from t2tbuild.cost.closed_form import predict_cost
-from t2tbuild.cost.model import Cost, PartCost
+from t2tbuild.cost.model import PRODUCTS, Cost, Counted, Leaf, total_cost
 from t2tbuild.errors import CostError
 from t2tbuild.modules.vit import T2TViT
 from t2tbuild.parts import Part
@@ -52,46 +52,31 @@ FREE = frozenset(
 )
 
 
-def measure_cost(model: nn.Module, input_size: tuple[int, int, int] | None = None) -> Cost:
+def measure_cost(model: nn.Module, input_size: tuple[int, int, int] | None = None, depth: int = 1) -> Cost:
     """Count a model that `build_model` made, in eval mode, on one image, with fvcore.
 
-    Parts are `model.parts`, of a timm model its children. `input_size` is the image's (channels, height, width); left
-    out, the model's own. Raises CostError on an operator that is neither counted nor known to be free, and when the
-    parts do not add up to the whole.
+    Parts are `model.parts`, of a timm model its children; their rows are unfolded `depth` levels deep. `input_size` is
+    the image's (channels, height, width); left out, the model's own. Raises CostError on an operator that is neither
+    counted nor known to be free, and when the parts do not add up to the whole.
 
         >>> from t2tbuild import build_model, load_spec
         >>> measure_cost(build_model(load_spec("t2t_vit_7", ["model.image_size=64"]).model)).trainable_params
         4255694
     """
     analysis = _analyse(model, input_size or _own_input_size(model))
-    strange = {name: count for name, count in analysis.unsupported_ops().items() if name not in FREE}
-    if strange:
-        raise CostError(f"fvcore cannot count {', '.join(sorted(strange))}; the total would be too low")
+    _refuse_unknown_operators(model, analysis)
     by_module: Counter[str] = analysis.by_module()
-    params = _params(model)
-    parts = tuple(
-        PartCost(
-            name=row.name,
-            grid=row.grid,
-            tokens=row.tokens,
-            channels=row.channels,
-            params=sum(count for name, count in params.items() if _belongs(name, row)),
-            macs=sum(by_module[module] for module in row.modules),
-        )
-        for row in (model.parts if isinstance(model, T2TViT) else _children(model))
-    )
-    total = Cost(
-        params=sum(params.values()),
-        trainable_params=sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
-        macs=by_module[""],
-        parts=parts,
-    )
-    if sum(part.macs for part in parts) != total.macs or sum(part.params for part in parts) != total.params:
+    tensors = _parameters(model)
+    leaves = _leaves(model, "", by_module, tensors)
+    parts = model.parts if isinstance(model, T2TViT) else _children(model)
+    counts = [[Counted.of(*_below(leaves, module)) for module in part.modules] for part in parts]
+    cost = total_cost(parts, counts, depth)
+    if cost.macs != by_module[""] or cost.params != sum(tensor.numel() for tensor in tensors.values()):
         raise CostError("the parts of the model do not add up to the whole: some module belongs to no part")
-    return total
+    return cost
 
 
-def count_model(model: AnyModel) -> Cost:
+def count_model(model: AnyModel, depth: int = 1) -> Cost:
     """Build a model and count it; a large one on the meta device, which needs neither its memory nor its time.
 
     Convolutions cannot be traced there, so that only models with a t2t tokenizer can.
@@ -101,7 +86,7 @@ def count_model(model: AnyModel) -> Cost:
         predicted = predict_cost(model)
         large = predicted.macs > LARGE_MACS or predicted.params > LARGE_PARAMS
     with torch.device("meta" if large else "cpu"):
-        return measure_cost(build_model(model), (model.in_chans, *model.image))
+        return measure_cost(build_model(model), (model.in_chans, *model.image), depth)
 
 
 def _own_input_size(model: nn.Module) -> tuple[int, int, int]:
@@ -111,10 +96,63 @@ def _own_input_size(model: nn.Module) -> tuple[int, int, int]:
     return size
 
 
-def _params(model: nn.Module) -> dict[str, int]:
-    """Sizes of all parameters. Our frozen tables count wherever they live: timm wants them as buffers."""
+def _refuse_unknown_operators(model: nn.Module, analysis: FlopCountAnalysis) -> None:
+    """Raises CostError on operators that are neither counted nor free, with the innermost modules that run them."""
+    strange = sorted(set(analysis.unsupported_ops()) - FREE)
+    if not strange:
+        return
+    runs = {name: set(analysis.unsupported_ops(name)) for name, _ in model.named_modules()}
+    told = []
+    for operator in strange:
+        places = [name for name, operators in runs.items() if operator in operators]
+        inner = [name for name in places if not any(other != name and _inside(other, name) for other in places)]
+        told.append(
+            f"{operator} in {', '.join(name or 'the model itself' for name in inner[:3])}" + ", ..." * (len(inner) > 3)
+        )
+    raise CostError(f"fvcore cannot count {', '.join(told)}; the total would be too low")
+
+
+def _inside(module: str, other: str) -> bool:
+    return not other or module.startswith(f"{other}.")
+
+
+def _leaves(module: nn.Module, path: str, by_module: Counter[str], tensors: Mapping[str, Tensor]) -> list[Leaf]:
+    """What a module at a path holds and does: its submodules' leaves, its own parameters, then its own products.
+
+    `tensors` are all that count as parameters, by their whole names. What costs nothing is left out.
+    """
+    inside, leaves, products = f"{path}." if path else "", [], by_module[path]
+    for name, child in module.named_children():
+        below = _leaves(child, inside + name, by_module, tensors)
+        leaves += [leaf._replace(name=f"{name}.{leaf.name}" if leaf.name else name) for leaf in below]
+        products -= by_module[inside + name]
+    held = [name for name, _ in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))]
+    own = [_parameter(name, tensors[inside + name]) for name in held if inside + name in tensors]
+    if next(module.children(), None) is None:
+        own = [Leaf("", products, sum(one.trained for one in own), sum(one.frozen for one in own))]
+    elif products:
+        own.append(Leaf(PRODUCTS, products, 0))
+    return [*leaves, *(leaf for leaf in own if any(leaf[1:]))]
+
+
+def _parameter(name: str, tensor: Tensor) -> Leaf:
+    size = tensor.numel()
+    return Leaf(name, 0, size, 0) if tensor.requires_grad else Leaf(name, 0, 0, size)
+
+
+def _parameters(model: nn.Module) -> dict[str, Tensor]:
+    """All that counts as a parameter. Our frozen tables do wherever they live: timm wants them as buffers."""
     tables = model.named_buffers() if isinstance(model, T2TViT) else ()
-    return {name: tensor.numel() for name, tensor in (*model.named_parameters(), *tables)}
+    return {**dict(model.named_parameters()), **dict(tables)}
+
+
+def _below(leaves: Iterable[Leaf], module: str) -> Iterator[Leaf]:
+    """The leaves of a module or parameter, named as seen from it."""
+    for leaf in leaves:
+        if leaf.name == module:
+            yield leaf._replace(name="")
+        elif leaf.name.startswith(f"{module}."):
+            yield leaf._replace(name=leaf.name.removeprefix(f"{module}."))
 
 
 def _children(model: nn.Module) -> list[Part]:
@@ -122,10 +160,6 @@ def _children(model: nn.Module) -> list[Part]:
     own = tuple(name for name, _ in model.named_parameters(recurse=False))
     named = [Part(name, (name,), None, None, None) for name, _ in model.named_children()]
     return [*([Part(", ".join(own), own, None, None, None)] if own else []), *named]
-
-
-def _belongs(parameter: str, part: Part) -> bool:
-    return any(parameter == module or parameter.startswith(f"{module}.") for module in part.modules)
 
 
 def _analyse(model: nn.Module, input_size: tuple[int, int, int]) -> FlopCountAnalysis:

@@ -1,9 +1,9 @@
 """What fits: candidates lie within the budget by construction, since their depth is solved from it."""
 
-from bisect import bisect_right
 from collections.abc import Mapping
 
 from t2tbuild.cost import Cost, predict_cost
+from t2tbuild.cost.fit import fits, is_within, largest
 from t2tbuild.errors import FieldError
 from t2tbuild.search.space import Space
 from t2tbuild.spec.model import ModelSpec
@@ -13,23 +13,11 @@ from t2tbuild.spec.units import short_count
 ENUMERATED = 2_000  # members that are looked at before a search; of a larger space no verdict is given beforehand
 
 
-def overshoot(budget: Budget, *, params: int, macs: int) -> dict[str, int]:
-    """By how much a cost exceeds each limit of the budget; zero or less is within it."""
-    limits = {"macs": (macs, budget.macs), "params": (params, budget.params)}
-    return {name: spent - limit for name, (spent, limit) in limits.items() if limit is not None}
-
-
-def fits(model: ModelSpec, budget: Budget) -> bool:
-    """Whether a model lies within every limit, by the closed form."""
-    return _within(predict_cost(model), budget)
-
-
 def deepest(space: Space, assignment: Mapping[str, Value], budget: Budget) -> int | None:
     """The deepest candidate of an assignment within the budget; None when not even the shallowest fits."""
     assert space.fill is not None
     depths = range(space.fill.low, space.fill.high + 1)
-    fitting = bisect_right(depths, False, key=lambda depth: not fits(space.model(assignment, depth), budget))
-    return depths[fitting - 1] if fitting else None
+    return largest(depths, lambda depth: fits(space.model(assignment, depth), budget))
 
 
 def require_feasible(space: Space, budget: Budget) -> list[ModelSpec]:
@@ -44,7 +32,7 @@ def require_feasible(space: Space, budget: Budget) -> list[ModelSpec]:
     fitting: list[ModelSpec] = []
     for model in space.members():
         costs.append(predict_cost(model))
-        fitting += [model] if _within(costs[-1], budget) else []
+        fitting += [model] if is_within(costs[-1], budget) else []
         if len(fitting) == 2:
             return fitting
     if not costs:
@@ -74,10 +62,6 @@ def _none_fits(costs: list[Cost], budget: Budget) -> FieldError:
         f"that with the fewest parameters has {params.macs:,} and {params.params:,}",
         "raise one of them, or widen search.space",
     )
-
-
-def _within(cost: Cost, budget: Budget) -> bool:
-    return all(excess <= 0 for excess in overshoot(budget, params=cost.params, macs=cost.macs).values())
 
 
 def _rounded_up(number: int) -> str:

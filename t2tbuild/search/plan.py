@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
+from t2tbuild.cost.fit import fits
 from t2tbuild.errors import Diagnostic, FieldError, SeveralFieldsError
-from t2tbuild.search.budget import fits, require_feasible
+from t2tbuild.search.budget import require_feasible
 from t2tbuild.search.proxy import stand_in
 from t2tbuild.search.space import Space
 from t2tbuild.spec.explain import explain

@@ -10,8 +10,9 @@ import torch
 from pydantic import ValidationError
 
 from t2tbuild.cost.counter import count_model
+from t2tbuild.cost.fit import fits, overshoot
 from t2tbuild.errors import InputError, TrainingError
-from t2tbuild.search.budget import deepest, fits, overshoot
+from t2tbuild.search.budget import deepest
 from t2tbuild.search.ladder import climb, goes_on
 from t2tbuild.search.proxy import stand_in
 from t2tbuild.search.record import BASE, Record, Rung, State, canonical

@@ -5,7 +5,7 @@ The closed form and the counter both follow this list, so that their tables have
 
 from typing import assert_never
 
-from t2tbuild.parts import Part
+from t2tbuild.parts import Grid, Part
 from t2tbuild.spec.backbone import Backbone, DenseBackbone, PlainBackbone
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.tokenizer import ConvTokenizer, PatchTokenizer, T2TTokenizer
@@ -13,9 +13,10 @@ from t2tbuild.spec.tokenizer import ConvTokenizer, PatchTokenizer, T2TTokenizer
 
 def layout(model: ModelSpec) -> tuple[Part, ...]:
     """The parts of `model` in the order in which an image passes them."""
-    tokens, backbone = model.tokens, model.backbone
+    grids, backbone = model.grids, model.backbone
+    tokens = grids[-1].tokens + 1
     return (
-        *_tokenizer_parts(model),
+        *_tokenizer_parts(model, grids),
         Part("class token, position", ("cls_token", "pos_embed"), None, tokens, backbone.embed_dim),
         *_backbone_parts(backbone, tokens),
         Part("norm", ("norm",), None, tokens, backbone.out_dim),
@@ -23,8 +24,8 @@ def layout(model: ModelSpec) -> tuple[Part, ...]:
     )
 
 
-def _tokenizer_parts(model: ModelSpec) -> list[Part]:
-    tokenizer, grids = model.tokenizer, model.grids
+def _tokenizer_parts(model: ModelSpec, grids: tuple[Grid, ...]) -> list[Part]:
+    tokenizer = model.tokenizer
     parts: list[Part] = []
     name = "projection"
     match tokenizer:

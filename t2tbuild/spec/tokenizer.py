@@ -101,7 +101,8 @@ class Window(Node):
 
     def grid(self, below: Grid) -> Grid:
         """The grid of tokens that this window makes of the grid below; 0 where the patch does not fit."""
-        return Grid(*(max(0, (side + 2 * self.pad - self.patch_size) // self.stride + 1) for side in below))
+        reach, stride = 2 * self.pad - self.patch_size, self.stride
+        return Grid(max(0, (below.height + reach) // stride + 1), max(0, (below.width + reach) // stride + 1))
 
 
 class Stage(Window):

@@ -3,8 +3,9 @@ from typing import Any
 import pytest
 
 from t2tbuild import load_search_spec, load_spec, predict_cost
+from t2tbuild.cost.fit import fits
 from t2tbuild.errors import InputError
-from t2tbuild.search.budget import deepest, fits, require_feasible
+from t2tbuild.search.budget import deepest, require_feasible
 from t2tbuild.search.ladder import goes_on
 from t2tbuild.search.proxy import describe, is_twin, settle, stand_in
 from t2tbuild.search.record import canonical

@@ -1,0 +1,221 @@
+"""The largest model within a budget along one dial: solved from the closed form, since every dial only adds cost."""
+
+import math
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, TypeVar, assert_never
+
+from t2tbuild.cost.closed_form import predict_cost
+from t2tbuild.cost.model import Cost
+from t2tbuild.errors import FieldError
+from t2tbuild.spec.backbone import DenseBackbone
+from t2tbuild.spec.model import ModelSpec
+from t2tbuild.spec.revise import revise
+from t2tbuild.spec.search import Budget
+from t2tbuild.spec.units import short_count
+
+T = TypeVar("T")
+MOST = {"depth": 1000, "width": 65536, "ratio": 64, "side": 16384}
+"""The largest values that the spec language admits."""
+
+
+class Dial(StrEnum):
+    """A field that can be turned until the budget is full; what else follows from it."""
+
+    DEPTH = "depth"
+    EMBED_DIM = "embed_dim"
+    MLP_RATIO = "mlp_ratio"
+    GROWTH_RATE = "growth_rate"
+    TOKEN_DIM = "token_dim"  # noqa: S105
+    IMAGE_SIZE = "image_size"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A dial's value, the model that it makes, and what that costs."""
+
+    value: int | float
+    model: ModelSpec
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The largest setting of a dial within a budget, and the next larger one, which is over; None beyond the last."""
+
+    best: Setting
+    over: Setting | None
+
+
+def largest(values: Sequence[T], fits: Callable[[T], bool]) -> T | None:
+    """The last of rising values that fits, by bisection; None when not even the first does.
+
+    Once a value does not fit, no later one may.
+
+    >>> largest(range(1, 65), lambda depth: depth * 340 <= 5000)
+    14
+    """
+    fitting = bisect_right(values, False, key=lambda value: not fits(value))
+    return values[fitting - 1] if fitting else None
+
+
+def overshoot(budget: Budget, *, params: int, macs: int) -> dict[str, int]:
+    """By how much a cost exceeds each limit of the budget; zero or less is within it."""
+    limits = {"macs": (macs, budget.macs), "params": (params, budget.params)}
+    return {name: spent - limit for name, (spent, limit) in limits.items() if limit is not None}
+
+
+def is_within(cost: Cost, budget: Budget) -> bool:
+    """Whether a cost keeps every limit of the budget."""
+    return all(excess <= 0 for excess in overshoot(budget, params=cost.params, macs=cost.macs).values())
+
+
+def fits(model: ModelSpec, budget: Budget) -> bool:
+    """Whether a model lies within every limit, by the closed form."""
+    return is_within(predict_cost(model), budget)
+
+
+def fit(model: ModelSpec, budget: Budget, dial: Dial) -> Fit:
+    """The largest model within `budget` that differs from `model` in one dial.
+
+    With embed_dim the heads follow: their channels stay, where all blocks have the same. token_dim is set for every
+    stage that has one; image_size keeps the image's shape and whole patches. Raises FieldError when the model has no
+    such dial, and when its smallest setting is over the budget.
+
+        >>> from t2tbuild import load_spec
+        >>> fit(load_spec("t2t_vit_14").model, Budget(macs=10**9), Dial.EMBED_DIM).best.value
+        128
+    """
+    values = _values(model, dial)
+
+    def within(value: int | float) -> bool:
+        try:
+            return is_within(_set(model, dial, value).cost, budget)
+        except FieldError:  # larger than the language admits
+            return False
+
+    smallest = _set(model, dial, values[0])
+    best = largest(values, within)
+    if best is None:
+        raise _nothing_fits(smallest, dial, budget)
+    rest = values[values.index(best) + 1 :][:1]
+    return Fit(_set(model, dial, best), _over(model, dial, rest))
+
+
+def _over(model: ModelSpec, dial: Dial, values: Iterable[int | float]) -> Setting | None:
+    for value in values:
+        try:
+            return _set(model, dial, value)
+        except FieldError:
+            break
+    return None
+
+
+def _set(model: ModelSpec, dial: Dial, value: int | float) -> Setting:
+    """The model with its dial set. Raises FieldError where the rest of the model does not allow that."""
+    path = ("model", *_path(dial))
+    purpose = f"fitted with {dial} {value:g}"
+    turned = revise(model, _changes(model, dial, value), purpose, (path, "set that field, or free another dial"))
+    return Setting(value, turned, predict_cost(turned))
+
+
+def _path(dial: Dial) -> tuple[str, ...]:
+    match dial:
+        case Dial.IMAGE_SIZE:
+            return (dial.value,)
+        case Dial.TOKEN_DIM:
+            return ("tokenizer", "stages")
+        case _:
+            return ("backbone", dial.value)
+
+
+def _values(model: ModelSpec, dial: Dial) -> Sequence[int | float]:
+    """What a dial can be set to, rising. Raises FieldError where the model has no such dial."""
+    backbone = model.backbone
+    dense = isinstance(backbone, DenseBackbone)
+    match dial:
+        case Dial.DEPTH if not dense:
+            return range(1, MOST["depth"] + 1)
+        case Dial.GROWTH_RATE if dense:
+            return _multiples(_width_step(model), MOST["width"])
+        case Dial.EMBED_DIM:
+            return _multiples(_width_step(model), MOST["width"])
+        case Dial.MLP_RATIO:
+            whole = backbone.ghost is not None and backbone.ghost.mlp
+            return range(1, MOST["ratio"] + 1) if whole else [_plain(n / 4) for n in range(1, 4 * MOST["ratio"] + 1)]
+        case Dial.TOKEN_DIM if model.tokenizer.windows[0].token_dim is not None:
+            return _multiples(8, MOST["width"])
+        case Dial.IMAGE_SIZE:
+            return _multiples(_side_step(model), MOST["side"] * model.image.height // max(model.image))
+        case Dial.DEPTH | Dial.GROWTH_RATE | Dial.TOKEN_DIM:
+            kinds = f"its backbone is {backbone.kind}, its tokenizer {model.tokenizer.kind}"
+            told = f"{model.name} has no {dial} to set: {kinds}"
+            raise FieldError(("model",), "dial", told, "free another dial, for example embed_dim")
+        case _:
+            assert_never(dial)
+
+
+def _changes(model: ModelSpec, dial: Dial, value: int | float) -> dict[str, Any]:
+    """The model's top-level fields that setting a dial replaces."""
+    backbone, tokenizer = model.backbone.model_dump(), model.tokenizer.model_dump()
+    match dial:
+        case Dial.EMBED_DIM:
+            head_dim = _head_dim(model)
+            heads = {"num_heads": None, "head_dim": head_dim} if head_dim else {}
+            return {"backbone": backbone | heads | {"embed_dim": value}}
+        case Dial.DEPTH | Dial.MLP_RATIO | Dial.GROWTH_RATE:
+            return {"backbone": backbone | {dial.value: value}}
+        case Dial.TOKEN_DIM:
+            *below, last = tokenizer["stages"]
+            return {"tokenizer": tokenizer | {"stages": [*(stage | {"token_dim": value} for stage in below), last]}}
+        case Dial.IMAGE_SIZE:
+            height, width = model.image
+            square = isinstance(model.image_size, int)
+            return {"image_size": value if square else (value, int(value) * width // height)}
+        case _:
+            assert_never(dial)
+
+
+def _head_dim(model: ModelSpec) -> int | None:
+    """Channels of a head, where every block of a plain backbone has the same."""
+    backbone = model.backbone
+    if isinstance(backbone, DenseBackbone) or len(set(backbone.heads)) > 1:
+        return None
+    return backbone.embed_dim // backbone.heads[0]
+
+
+def _width_step(model: ModelSpec) -> int:
+    """By what a width grows so that heads still divide it, and halves where ghost attention or transitions halve it."""
+    backbone = model.backbone
+    step = _head_dim(model) or backbone.head_dim or math.lcm(*set(backbone.heads))
+    halvings = len(backbone.blocks) - 1 if isinstance(backbone, DenseBackbone) else 0
+    if halvings or (backbone.ghost and backbone.ghost.attention):
+        step = math.lcm(step * 2**halvings, 2)
+    return step
+
+
+def _side_step(model: ModelSpec) -> int:
+    """By what an image's height grows so that its shape stays and both sides remain whole patches."""
+    stride = math.prod(window.stride for window in model.tokenizer.windows)
+    height, width = model.image
+    common = math.gcd(height, width)
+    return height // common * stride
+
+
+def _multiples(step: int, most: int) -> Sequence[int]:
+    return range(step, most + 1, step)
+
+
+def _plain(number: float) -> int | float:
+    return int(number) if number == int(number) else number
+
+
+def _nothing_fits(smallest: Setting, dial: Dial, budget: Budget) -> FieldError:
+    """What is said when the smallest setting of a dial is over the budget."""
+    spent = {"macs": smallest.cost.macs, "params": smallest.cost.params}
+    over = [name for name, excess in overshoot(budget, **spent).items() if excess > 0]
+    told = " and ".join(f"{spent[name]:,} {name}, over {short_count(getattr(budget, name))}" for name in over)
+    hint = "raise the budget, or free another dial"
+    return FieldError(("model", *_path(dial)), "budget", f"the smallest {dial}, {smallest.value:g}, has {told}", hint)
