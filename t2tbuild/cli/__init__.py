@@ -9,6 +9,7 @@ from typing import Never
 
 import typer
 
+from t2tbuild.cli.bench import bench
 from t2tbuild.cli.compare import compare
 from t2tbuild.cli.console import json_wanted, print_json, stderr
 from t2tbuild.cli.cp import cp
@@ -34,7 +35,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help takes a third of the time
     add_completion=True,
 )
-for command in (summarize, compare, fit, train, search, export, validate, ls, show, cp, init, schema):
+for command in (summarize, compare, fit, bench, train, search, export, validate, ls, show, cp, init, schema):
     app.command()(command)
 
 

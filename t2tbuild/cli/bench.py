@@ -1,0 +1,266 @@
+"""t2tbuild bench: how fast models are on this machine, and how much of it they use."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from t2tbuild.cli.console import minutes, print_json, stderr, stdout
+from t2tbuild.cli.options import Json, complete_name
+from t2tbuild.cli.spec import grouped, open_spec
+from t2tbuild.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+    from rich.console import Console
+
+    from t2tbuild.cost.bench import Bench, Subject
+    from t2tbuild.cost.timing import Rounds
+    from t2tbuild.spec import Spec
+    from t2tbuild.spec.document import Document
+
+PICTURES = (".png", ".svg", ".pdf")
+SECONDS_EACH = 10.0
+
+
+class Precision(StrEnum):
+    """Of the arithmetic; below float32 by autocast."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+
+    @property
+    def dtype(self) -> torch.dtype:
+        import torch
+
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[self]
+
+
+def bench(
+    specs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SPEC...",
+            help="Shipped names such as t2t_vit_14, or paths, each with its KEY=VALUE; ratios are to the first.",
+            autocompletion=complete_name,
+        ),
+    ],
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1; else CUDA where there is one.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, max=2**20, help="Images of a step.")] = 8,
+    precision: Annotated[Precision, typer.Option(help="Below float32 by autocast.")] = Precision.FLOAT32,
+    compiled: Annotated[bool, typer.Option("--compile", help="Compile the models with torch.compile.")] = False,
+    training: Annotated[
+        bool, typer.Option("--train", help="Time whole training steps with AdamW instead of inference.")
+    ] = False,
+    seconds: Annotated[
+        float | None, typer.Option(min=0, max=86400, help=f"Go on this long; else {SECONDS_EACH:g} for each spec.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds to do at least, whatever they take.")] = 10,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of torch on the CPU.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Also draw latency against MACs; a .png, .svg or .pdf file.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure latency, images/s, peak memory and the share of the device's matmul peak, several models in turn.
+
+    Each round runs every model once, so that a slow moment of the machine falls on all of them.
+
+    Example: t2tbuild bench t2t_vit_14 resnet50 --batch-size 32 --plot latency.png
+    """
+    _require_device(device)
+    _require_picture(plot)
+    if training and precision is Precision.FLOAT16:
+        raise InputError("--train --precision float16: needs scaled gradients, which t2tbuild lacks; use bfloat16")
+    groups = grouped(specs)
+    documents = [open_spec(text, overrides) for text, overrides in groups]
+    names = _names(groups, [document.spec for document in documents])
+
+    from t2tbuild.cost.bench import Setup, measure_models
+    from t2tbuild.cost.hardware import find_device, require_dtype, use_threads
+
+    found = find_device(device)
+    require_dtype(found, precision.dtype)
+    if threads is not None:
+        use_threads(threads)
+    setup = Setup(found, batch_size, precision.dtype, compiled=compiled, training=training)
+    limit = SECONDS_EACH * len(documents) if seconds is None else seconds
+    with _Progress(stderr()) as progress:
+        subjects = []
+        for name, document in zip(names, documents, strict=True):
+            progress.hear(f"{name}: building")
+            subjects.append(_build(name, document))
+        result = measure_models(subjects, setup, seconds=limit, rounds=rounds, listener=progress.hear)
+    title = _title(result, precision)
+    if plot:
+        from t2tbuild.report.latency import plot_latency
+
+        plot_latency(result, plot, title=title)
+    if as_json:
+        print_json(_as_json(result, precision))
+        return
+
+    from t2tbuild.report.bench_table import bench_table
+
+    stdout().print(bench_table(result, title=title))
+    if plot:
+        stdout().print(f"written: {plot}", soft_wrap=True)
+
+
+def _require_device(name: str | None) -> None:
+    """Raises InputError for what no device is called; whether it is there only torch can tell, later."""
+    kind, colon, index = (name or "cpu").partition(":")
+    if kind not in ("cpu", "cuda") or (colon and not (kind == "cuda" and index.isascii() and index.isdigit())):
+        raise InputError(f"--device: must be cpu, cuda or cuda:NUMBER, got {name!r:.60}")
+
+
+def _require_picture(path: Path | None) -> None:
+    """Raises InputError when no picture can be written there."""
+    if path is None:
+        return
+    if path.suffix.lower() not in PICTURES:
+        raise InputError(f"--plot {path}: must end in {', '.join(PICTURES)}")
+    if path.is_dir():
+        raise InputError(f"--plot {path}: is a folder; name a file")
+    if not path.parent.is_dir():
+        raise InputError(f"--plot {path}: there is no folder {path.parent}")
+
+
+def _names(groups: Sequence[tuple[str, list[str]]], specs: Sequence[Spec]) -> list[str]:
+    """The models' names; where several have the same one, with what was typed for each, and numbered if need be."""
+    plain = [spec.model.name for spec in specs]
+    typed = [
+        name if plain.count(name) == 1 else " ".join([text, *overrides])
+        for name, (text, overrides) in zip(plain, groups, strict=True)
+    ]
+    seen: Counter[str] = Counter()
+    names = []
+    for name in typed:
+        seen[name] += 1
+        names.append(name if typed.count(name) == 1 else f"{name} #{seen[name]}")
+    return names
+
+
+def _build(name: str, document: Document[Spec]) -> Subject:
+    import torch
+
+    from t2tbuild.build import build_model
+    from t2tbuild.cost import predict_cost
+    from t2tbuild.cost.bench import Subject
+    from t2tbuild.spec.model import TimmModel
+
+    torch.manual_seed(0)
+    model = document.spec.model
+    input_size = (model.in_chans, *model.image)
+    with document.placing():
+        module = build_model(model)
+    if isinstance(model, TimmModel):
+        from t2tbuild.cost.counter import measure_cost
+
+        cost = measure_cost(module, input_size)
+    else:
+        cost = predict_cost(model)
+    return Subject(name, module, input_size, model.num_classes, cost.params, cost.macs)
+
+
+def _title(result: Bench, precision: Precision) -> str:
+    from t2tbuild.cost.hardware import device_name
+
+    setup = result.setup
+    job = f"{'training' if setup.training else 'inference'}{', compiled' * setup.compiled}"
+    return f"{job}, batch {setup.batch_size}, {precision}, on {device_name(setup.device)}{_threads(result)}"
+
+
+def _threads(result: Bench) -> str:
+    import torch
+
+    count = torch.get_num_threads()
+    return f", {count} thread{'s' * (count > 1)}" if result.setup.device.type == "cpu" else ""
+
+
+def _as_json(result: Bench, precision: Precision) -> dict[str, Any]:
+    import torch
+
+    from t2tbuild.cost.hardware import device_name
+
+    setup = result.setup
+    return {
+        "device": str(setup.device),
+        "device_name": device_name(setup.device),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        "precision": str(precision),
+        "batch_size": setup.batch_size,
+        "compiled": setup.compiled,
+        "training": setup.training,
+        "matmul_peak_flops_per_second": result.matmul_peak,
+        "models": [
+            {
+                "name": one.name,
+                "params": one.params,
+                "macs": one.macs,
+                "median_seconds": one.speed.median,
+                "p5_seconds": one.speed.p5,
+                "p95_seconds": one.speed.p95,
+                "rounds": one.speed.rounds,
+                "images_per_second": one.images_per_second,
+                "ratio": result.ratio(one),
+                "peak_memory_bytes": one.memory,
+                "share_of_peak": one.share_of_peak,
+            }
+            for one in result.measurements
+        ],
+    }
+
+
+class _Progress:
+    """A bar with ETA on a terminal, elsewhere a line for what is begun and one every ten seconds of rounds."""
+
+    def __init__(self, console: Console) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self.console, self.told = console, time.monotonic()
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self.task = self.bar.add_task("building", total=None, left="")
+
+    def __enter__(self) -> _Progress:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.bar.stop()
+
+    def hear(self, news: str | Rounds) -> None:
+        if isinstance(news, str):
+            self.bar.update(self.task, description=news)
+            line = news
+        else:
+            line = f"round {news.done}  ETA {minutes(news.left)}"
+            whole = news.seconds + news.left
+            self.bar.update(
+                self.task,
+                description=f"round {news.done}",
+                total=whole,
+                completed=news.seconds,
+                left=f"ETA {minutes(news.left)}",
+            )
+            if time.monotonic() - self.told < 10 and news.left:
+                return
+        self.told = time.monotonic()
+        if not self.console.is_terminal:
+            self.console.print(line, soft_wrap=True)
