@@ -91,7 +91,7 @@ class SeveralFieldsError(InputError):
 
 
 class CostError(T2TBuildError):
-    """A model cannot be counted exactly, e.g. it runs an operator that no rule covers."""
+    """A model cannot be counted exactly, or measured: it runs an operator that no rule covers, or the memory is full."""
 
 
 class TrainingError(T2TBuildError):

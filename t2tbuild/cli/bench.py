@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,10 +13,11 @@ import typer
 from t2tbuild.cli.console import minutes, print_json, stderr, stdout
 from t2tbuild.cli.options import Json, complete_name
 from t2tbuild.cli.spec import grouped, open_spec
+from t2tbuild.cli.write import require_picture
 from t2tbuild.errors import InputError
+from t2tbuild.precision import Precision
 
 if TYPE_CHECKING:
-    import torch
     from rich.console import Console
 
     from t2tbuild.cost.bench import Bench, Subject
@@ -25,22 +25,7 @@ if TYPE_CHECKING:
     from t2tbuild.spec import Spec
     from t2tbuild.spec.document import Document
 
-PICTURES = (".png", ".svg", ".pdf")
 SECONDS_EACH = 10.0
-
-
-class Precision(StrEnum):
-    """Of the arithmetic; below float32 by autocast."""
-
-    FLOAT32 = "float32"
-    BFLOAT16 = "bfloat16"
-    FLOAT16 = "float16"
-
-    @property
-    def dtype(self) -> torch.dtype:
-        import torch
-
-        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[self]
 
 
 def bench(
@@ -76,21 +61,24 @@ def bench(
     Example: t2tbuild bench t2t_vit_14 resnet50 --batch-size 32 --plot latency.png
     """
     _require_device(device)
-    _require_picture(plot)
+    require_picture("--plot", plot)
     if training and precision is Precision.FLOAT16:
         raise InputError("--train --precision float16: needs scaled gradients, which t2tbuild lacks; use bfloat16")
     groups = grouped(specs)
     documents = [open_spec(text, overrides) for text, overrides in groups]
     names = _names(groups, [document.spec for document in documents])
 
+    import torch
+
     from t2tbuild.cost.bench import Setup, measure_models
     from t2tbuild.cost.hardware import find_device, require_dtype, use_threads
 
     found = find_device(device)
-    require_dtype(found, precision.dtype)
+    dtype: torch.dtype = getattr(torch, precision)
+    require_dtype(found, dtype)
     if threads is not None:
         use_threads(threads)
-    setup = Setup(found, batch_size, precision.dtype, compiled=compiled, training=training)
+    setup = Setup(found, batch_size, dtype, compiled=compiled, training=training)
     limit = SECONDS_EACH * len(documents) if seconds is None else seconds
     with _Progress(stderr()) as progress:
         subjects = []
@@ -119,18 +107,6 @@ def _require_device(name: str | None) -> None:
     kind, colon, index = (name or "cpu").partition(":")
     if kind not in ("cpu", "cuda") or (colon and not (kind == "cuda" and index.isascii() and index.isdigit())):
         raise InputError(f"--device: must be cpu, cuda or cuda:NUMBER, got {name!r:.60}")
-
-
-def _require_picture(path: Path | None) -> None:
-    """Raises InputError when no picture can be written there."""
-    if path is None:
-        return
-    if path.suffix.lower() not in PICTURES:
-        raise InputError(f"--plot {path}: must end in {', '.join(PICTURES)}")
-    if path.is_dir():
-        raise InputError(f"--plot {path}: is a folder; name a file")
-    if not path.parent.is_dir():
-        raise InputError(f"--plot {path}: there is no folder {path.parent}")
 
 
 def _names(groups: Sequence[tuple[str, list[str]]], specs: Sequence[Spec]) -> list[str]:

@@ -1,37 +1,188 @@
 """t2tbuild summarize: what a model is made of and what it costs."""
 
-from t2tbuild.cli.console import print_json, stdout
-from t2tbuild.cli.options import Json, Overrides, SpecArgument
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from t2tbuild.cli.console import json_wanted, print_json, stderr, stdout
+from t2tbuild.cli.options import Json, Overrides, SpecArgument, count_option
 from t2tbuild.cli.spec import open_spec
+from t2tbuild.cli.write import require_picture
+from t2tbuild.errors import CostError, InputError
+from t2tbuild.precision import Precision
+
+if TYPE_CHECKING:
+    from t2tbuild.cost import Cost, PartCost
+    from t2tbuild.cost.model import Difference
+    from t2tbuild.report.cost_table import Load
+    from t2tbuild.spec import ModelSpec, Spec
+    from t2tbuild.spec.document import Document
 
 
-def summarize(spec: SpecArgument, overrides: Overrides = None, as_json: Json = False) -> None:
-    """Show a model's parts with their tokens, parameters and MACs, counted by fvcore, beside the paper's figures.
+def summarize(
+    spec: SpecArgument,
+    overrides: Overrides = None,
+    fast: Annotated[bool, typer.Option("--fast", help="Stop after the table; fvcore does not check it.")] = False,
+    depth: Annotated[int, typer.Option(min=1, max=99, help="Levels of rows: 1 the parts, 2 their modules, ...")] = 1,
+    image_size: Annotated[
+        str | None, typer.Option(metavar="SIDE", help="Another image: 384, or 192x256 (height x width).")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, max=2**20, help="Images for MACs, memory and roofline.")] = 1,
+    precision: Annotated[Precision, typer.Option(help="For memory and roofline.")] = Precision.FLOAT32,
+    device_memory: Annotated[
+        str | None, typer.Option(metavar="BYTES", help="Also tell the largest batches that a device of 24G holds.")
+    ] = None,
+    peak_flops: Annotated[
+        str | None, typer.Option(metavar="FLOPS", help="With --bandwidth: the device's peak FLOP/s, e.g. 312T.")
+    ] = None,
+    bandwidth: Annotated[
+        str | None, typer.Option(metavar="BYTES", help="With --peak-flops: its memory's bytes/s, e.g. 1.5T.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also draw where MACs and parameters sit: .png, .svg or .pdf.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show a model's parts with their tokens, parameters and MACs at once, then let fvcore check them.
 
-    Example: t2tbuild summarize specs/t2t_vit_14.yaml
+    Example: t2tbuild summarize t2t_vit_14 --depth 2 --batch-size 64 --device-memory 24G
     """
-    document = open_spec(spec, overrides)
+    require_picture("--plot", plot)
+    memory = count_option("--device-memory", device_memory)
+    flops, bytes_a_second = count_option("--peak-flops", peak_flops), count_option("--bandwidth", bandwidth)
+    if (flops is None) != (bytes_a_second is None):
+        raise InputError("--peak-flops and --bandwidth describe a device together; write both")
+    sized = [f"model.image_size={_sides(image_size)}"] if image_size else []
+    document = open_spec(spec, [*(overrides or ()), *sized])
     loaded = document.spec
 
-    from t2tbuild.cost import CONVENTION
+    from t2tbuild.cost.closed_form import predict_cost
+    from t2tbuild.spec.model import ModelSpec
+
+    model = loaded.model
+    if not isinstance(model, ModelSpec):
+        _summarize_timm(document, fast=fast, depth=depth, batch_size=batch_size, plot=plot)
+        return
+    from t2tbuild.report.cost_table import cost_table, load_table
+
+    cost = predict_cost(model, depth)
+    load = _load(model, batch_size, precision, memory, flops, bytes_a_second)
+    if not as_json:
+        console = stdout()
+        console.print(cost_table(loaded, cost, batch_size))
+        console.print(load_table(load))
+    differing = None if fast else _verify(document, model)
+    _draw(cost, plot, loaded)
+    if as_json:
+        print_json(_as_json(loaded, cost, load, differing))
+    elif not fast and not differing:
+        stdout().print("verified by fvcore: parameters and MACs of every module are those of the built model")
+    if differing:
+        told = "; ".join(map(str, differing[:3])) + (f"; and {len(differing) - 3} more" if len(differing) > 3 else "")
+        raise CostError(f"fvcore counts otherwise: {told}; this is a fault of t2tbuild, please report it")
+
+
+def _sides(text: str) -> str:
+    """The sides of an image as YAML: 192x256 is [192, 256]."""
+    match = re.fullmatch(r"([0-9]+)[x,]([0-9]+)", text)
+    return f"[{match[1]}, {match[2]}]" if match else text
+
+
+def _load(
+    model: ModelSpec,
+    batch_size: int,
+    precision: Precision,
+    memory: int | None,
+    flops: int | None,
+    bandwidth: int | None,
+) -> Load:
+    from t2tbuild.cost.memory import largest_batch, predict_memory
+    from t2tbuild.cost.roofline import Device, predict_roofline
+    from t2tbuild.report.cost_table import Load
+
+    largest = roofline = None
+    if memory:
+        counts = (largest_batch(model, memory, precision, training=training) for training in (False, True))
+        largest = (memory, *counts)
+    if flops and bandwidth:
+        roofline = predict_roofline(model, Device(flops, bandwidth), batch_size, precision)
+    return Load(batch_size, precision, predict_memory(model, batch_size, precision), largest, roofline)  # type: ignore[arg-type]
+
+
+def _verify(document: Document[Spec], model: ModelSpec) -> list[Difference]:
+    """Where fvcore's count of the built model is not the closed form's, down to the last module."""
+    stderr().print("building the model; fvcore counts it", style="dim")
+
+    from t2tbuild.cost.closed_form import predict_cost
+    from t2tbuild.cost.counter import count_model
+    from t2tbuild.cost.model import EVERY_LEVEL, differences
+
+    with document.placing():
+        counted = count_model(model, EVERY_LEVEL)
+    return differences(predict_cost(model, EVERY_LEVEL), counted)
+
+
+def _summarize_timm(document: Document[Spec], *, fast: bool, depth: int, batch_size: int, plot: Path | None) -> None:
+    """A model of timm has no closed form: fvcore alone counts it."""
+    loaded = document.spec
+    if fast:
+        raise InputError(f"--fast: {loaded.model.name} is a model of timm, which only fvcore can count; leave it out")
+
     from t2tbuild.cost.counter import count_model
 
     with document.placing():
-        cost = count_model(loaded.model)
-    if not as_json:
-        from t2tbuild.report.cost_table import cost_table
-
-        stdout().print(cost_table(loaded, cost))
+        cost = count_model(loaded.model, depth)
+    _draw(cost, plot, loaded)
+    if json_wanted():
+        print_json(_as_json(loaded, cost, None, []))
         return
-    print_json(
-        {
-            "name": loaded.model.name,
-            "image_size": list(loaded.model.image),
-            "params": cost.params,
-            "trainable_params": cost.trainable_params,
-            "macs": cost.macs,
-            "convention": CONVENTION,
-            "parts": [vars(part) | {"grid": part.grid and list(part.grid)} for part in cost.parts],
-            "paper": [dict(row) for row in loaded.paper],
-        }
-    )
+
+    from t2tbuild.report.cost_table import cost_table
+
+    stdout().print(cost_table(loaded, cost, batch_size))
+    stdout().print("counted by fvcore; no formula covers a model of timm")
+
+
+def _draw(cost: Cost, plot: Path | None, spec: Spec) -> None:
+    if plot:
+        from t2tbuild.report.cost_plot import plot_cost
+
+        plot_cost(cost, plot, title=f"{spec.model.name}, image {spec.model.image}")
+        stderr().print(f"written: {plot}", soft_wrap=True)
+
+
+def _as_json(spec: Spec, cost: Cost, load: Load | None, differing: list[Difference] | None) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from t2tbuild.cost.model import CONVENTION
+
+    record: dict[str, Any] = {
+        "name": spec.model.name,
+        "image_size": list(spec.model.image),
+        "params": cost.params,
+        "trainable_params": cost.trainable_params,
+        "macs": cost.macs,
+        "verified": None if differing is None else not differing,
+        "differences": [asdict(one) for one in differing or ()],
+        "convention": CONVENTION,
+        "parts": [_part(part) for part in cost.parts],
+        "paper": [dict(row) for row in spec.paper],
+    }
+    if load:
+        record |= {"batch_size": load.batch_size, "precision": load.precision, "memory_bytes": asdict(load.memory)}
+        if load.largest:
+            record["largest_batch"] = dict(zip(("device_memory", "inference", "training"), load.largest, strict=True))
+        if load.roofline:
+            record["roofline"] = asdict(load.roofline) | {"intensity": load.roofline.intensity}
+    return record
+
+
+def _part(part: PartCost) -> dict[str, Any]:
+    fields = {
+        name: getattr(part, name) for name in ("name", "tokens", "channels", "params", "trainable_params", "macs")
+    }
+    return fields | {"grid": part.grid and list(part.grid), "parts": [_part(inner) for inner in part.parts]}

@@ -35,3 +35,18 @@ def write_new(file: Path, text: str) -> None:
         write_whole(file, text)
     except OSError as error:
         raise InputError(f"{file}: cannot be written: {error.strerror}; name another") from None
+
+
+PICTURES = (".png", ".svg", ".pdf")
+
+
+def require_picture(option: str, path: Path | None) -> None:
+    """Raises InputError when no picture can be written where the option says."""
+    if path is None:
+        return
+    if path.suffix.lower() not in PICTURES:
+        raise InputError(f"{option} {path}: must end in {', '.join(PICTURES)}")
+    if path.is_dir():
+        raise InputError(f"{option} {path}: is a folder; name a file")
+    if not path.parent.is_dir():
+        raise InputError(f"{option} {path}: there is no folder {path.parent}")

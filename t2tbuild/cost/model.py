@@ -10,6 +10,9 @@ CONVENTION = (
     "MACs as fvcore: multiply-adds of linear, conv, matmul, QK^T, AV; LayerNorm 5 an element; softmax, GELU, exp 0"
 )
 
+EVERY_LEVEL = 99
+"""Levels of rows that no model has."""
+
 PRODUCTS = "products"
 """The row of the matrix products that a module does itself, beside those of its submodules: Q K^T and A V."""
 
@@ -111,3 +114,40 @@ def _row(name: str, leaves: Sequence[Leaf], depth: int) -> PartCost:
     _, macs, trained, frozen = Counted.of(*leaves)
     inner = _unfold(leaves, depth - 1) if depth > 1 else ()
     return PartCost(name, None, None, None, trained + frozen, trained, macs, inner)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A row that two counts do not agree on; `path` names the rows that it is in. One may have no such row: None."""
+
+    path: str
+    predicted: tuple[int, int, int] | None
+    counted: tuple[int, int, int] | None
+
+    def __str__(self) -> str:
+        told = [
+            "no such row" if one is None else f"{one[0]:,} MACs, {one[1]:,} parameters, {one[2]:,} of them trained"
+            for one in (self.predicted, self.counted)
+        ]
+        return f"{self.path}: the formula gives {told[0]}; fvcore counts {told[1]}"
+
+
+def differences(predicted: Cost, counted: Cost) -> list[Difference]:
+    """The innermost rows that a prediction and a count do not agree on; empty where they are equal everywhere."""
+    return _differences("", predicted.parts, counted.parts)
+
+
+def _differences(above: str, predicted: Sequence[PartCost], counted: Sequence[PartCost]) -> list[Difference]:
+    found: list[Difference] = []
+    ours, theirs = ({row.name: row for row in rows} for rows in (predicted, counted))
+    for name in dict.fromkeys([*ours, *theirs]):
+        path, row, other = f"{above} > {name}".removeprefix(" > "), ours.get(name), theirs.get(name)
+        inner = _differences(path, row.parts, other.parts) if row and other else []
+        found += inner
+        if not inner and _figures(row) != _figures(other):
+            found.append(Difference(path, _figures(row), _figures(other)))
+    return found
+
+
+def _figures(row: PartCost | None) -> tuple[int, int, int] | None:
+    return row and (row.macs, row.params, row.trainable_params)

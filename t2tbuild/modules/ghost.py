@@ -18,7 +18,7 @@ class ChannelScale(nn.Module):
         self.weight = nn.Parameter(torch.empty(dim, 1, 1).uniform_(-1, 1))
 
     def forward(self, x_BNC: Tensor) -> Tensor:
-        return x_BNC * self.weight.flatten()
+        return x_BNC * self.weight.flatten().to(x_BNC.dtype)  # under autocast as a convolution would: in its type
 
 
 class GhostAttention(nn.Module):

@@ -1,34 +1,101 @@
-"""The table of a model's cost."""
+"""The tables of a model's cost: its parts, and what a batch takes of memory and of a device."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from t2tbuild.cost import CONVENTION, Cost
+from t2tbuild.cost.memory import Memory
+from t2tbuild.cost.model import CONVENTION, Cost, PartCost
+from t2tbuild.cost.roofline import Roofline
+from t2tbuild.precision import Precision
 from t2tbuild.spec.tree import Spec
 from t2tbuild.spec.units import short_count
 
 
-def cost_table(spec: Spec, cost: Cost) -> RenderableType:
-    """One row a part, then totals beside the paper's figures, then the counting convention."""
-    table = Table(title=f"{spec.model.name}, image {spec.model.image}", title_justify="left", show_footer=True)
+@dataclass(frozen=True)
+class Load:
+    """What a batch takes: its memory by formula, and where they were asked for, the largest batches and the roofline.
+
+    `largest` is the device's memory in bytes with the most images of an inference and of a training step, None where
+    not one fits.
+    """
+
+    batch_size: int
+    precision: Precision
+    memory: Memory
+    largest: tuple[int, int | None, int | None] | None = None
+    roofline: Roofline | None = None
+
+
+def cost_table(spec: Spec, cost: Cost, batch_size: int = 1) -> RenderableType:
+    """One row a part, those that it consists of beneath it; then totals beside the paper's figures, and the convention.
+
+    MACs are of the whole batch, but for the totals beside the paper's, which are of one image.
+    """
+    title = f"{spec.model.name}, image {spec.model.image}" + (f", batch of {batch_size}" if batch_size > 1 else "")
+    table = Table(title=title, title_justify="left", show_footer=True)
     table.add_column("part", footer="total")
     for name in ("grid", "tokens", "channels"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("params", justify="right", footer=short_count(cost.params), no_wrap=True)
-    table.add_column("MACs", justify="right", footer=short_count(cost.macs), no_wrap=True)
+    table.add_column("MACs", justify="right", footer=short_count(cost.macs * batch_size), no_wrap=True)
     table.add_column("share", justify="right", footer="100.0%", no_wrap=True)
-    for part in cost.parts:
+    for level, part in _rows(cost.parts):
         table.add_row(
-            part.name,
+            "  " * level + part.name,
             str(part.grid or ""),
             _number(part.tokens),
             _number(part.channels),
             short_count(part.params) if part.params else "-",
-            short_count(part.macs) if part.macs else "-",
+            short_count(part.macs * batch_size) if part.macs else "-",
             f"{part.macs / cost.macs:.1%}",
+            style="dim" if level else None,
         )
     return Group(table, _totals(spec, cost), Text(f"{CONVENTION}.", style="dim"))
+
+
+def load_table(load: Load) -> RenderableType:
+    """What a batch takes of memory, and where a device was described, what that device can do at best."""
+    rows, memory = Table.grid(padding=(0, 2)), load.memory
+    of = f"batch of {load.batch_size}" if load.batch_size > 1 else "one image"
+    weights = f"{in_bytes(memory.parameters)} parameters"
+    rows.add_row(f"memory, {of}", "inference", _right(in_bytes(memory.inference)), f"of these {weights}")
+    state = f"{in_bytes(memory.gradients + memory.optimizer)} gradients and AdamW"
+    kept = f"{in_bytes(memory.activations)} kept activations"
+    rows.add_row(load.precision, "training", _right(in_bytes(memory.training)), f"with {state}, {kept}")
+    if load.largest:
+        size, *counts = load.largest
+        for what, count in zip(("inference", "training"), counts, strict=True):
+            told = "not one image" if count is None else f"{count:,} images"
+            rows.add_row(f"largest batch in {in_bytes(size)}", what, _right(told), "")
+    if load.roofline:
+        line = load.roofline
+        rate = f"{line.intensity:.0f} FLOPs a byte, {line.memory_bound:.0%} of the time waiting for memory"
+        rows.add_row("roofline", "inference", _right(f"{line.seconds * 1000:.3g} ms"), rate)
+    return rows
+
+
+def in_bytes(size: int) -> str:
+    """Bytes in words, in units of 1000.
+
+    >>> in_bytes(86_182_200), in_bytes(5_517_286_216), in_bytes(512)
+    ('86.2 MB', '5.52 GB', '512 B')
+    """
+    text = short_count(size)
+    return f"{text[:-1]} {text[-1].replace('K', 'k')}B" if text[-1].isalpha() else f"{text} B"
+
+
+def _rows(parts: Sequence[PartCost], level: int = 0) -> Iterator[tuple[int, PartCost]]:
+    for part in parts:
+        yield level, part
+        yield from _rows(part.parts, level + 1)
+
+
+def _right(text: str) -> Text:
+    return Text(text, justify="right")
 
 
 def _number(value: int | None) -> str:
@@ -39,15 +106,14 @@ def _totals(spec: Spec, cost: Cost) -> RenderableType:
     totals = Table.grid(padding=(0, 2))
     printed = spec.paper[0] if spec.paper else None
     table = ("released code" if printed.table is None else f"paper, Table {printed.table}") if printed else ""
-    totals.add_row("", Text("counted", justify="right"), Text(table, justify="right"))
+    totals.add_row("", _right("counted"), _right(table))
     rows = [
         ("parameters", cost.params, printed.params if printed else None),
         ("trainable", cost.trainable_params, None),
-        ("MACs", cost.macs, printed.macs if printed else None),
+        ("MACs an image", cost.macs, printed.macs if printed else None),
     ]
     for name, counted, paper in rows:
-        beside = Text(short_count(paper) if paper else "", justify="right")
-        totals.add_row(name, Text(f"{counted:,}", justify="right"), beside)
+        totals.add_row(name, _right(f"{counted:,}"), _right(short_count(paper) if paper else ""))
     if printed and printed.top1 is not None:
-        totals.add_row("ImageNet top-1", "", Text(f"{printed.top1}%", justify="right"))
+        totals.add_row("ImageNet top-1", "", _right(f"{printed.top1}%"))
     return totals

@@ -1,0 +1,75 @@
+"""What a model takes of a device's memory, by formula: weights, gradients, the optimiser's state, activations."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from t2tbuild.cost.closed_form import predict_cost
+from t2tbuild.cost.fit import largest
+from t2tbuild.cost.model import EVERY_LEVEL, PartCost
+from t2tbuild.cost.program import inference_peak, kept_bytes, training_peak
+from t2tbuild.cost.recorder import FULL
+from t2tbuild.cost.trace import trace
+from t2tbuild.precision import Precision
+from t2tbuild.spec.model import ModelSpec
+
+MOST_IMAGES = 2**20
+"""The largest batch that is looked for."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes that a batch takes.
+
+    `parameters` are all, 4 bytes each; `gradients` 4 of each trained one; `optimizer` AdamW's two moments, 8 of each
+    trained one. `activations` is what the forward pass keeps for the backward pass. `inference` and `training` are the
+    peaks of a step in all: weights, the batch's images, and for training the optimiser's state included.
+    """
+
+    parameters: int
+    gradients: int
+    optimizer: int
+    activations: int
+    inference: int
+    training: int
+
+
+def predict_memory(model: ModelSpec, batch_size: int = 1, precision: Precision = Precision.FLOAT32) -> Memory:
+    """The memory of a step, from the program of its operations; torch's workspaces and fragmentation are not in it.
+
+    inference = parameters + images + the most values alive at once. training = parameters + moments + images + the
+    larger of two moments: the peak of forward and backward, where activations are freed as gradients grow; and the
+    optimiser's update, with all gradients and two temporaries of the largest parameter.
+
+        >>> from t2tbuild import load_spec
+        >>> predict_memory(load_spec("t2t_vit_14").model, 64).training // 10**6
+        5517
+    """
+    cost = predict_cost(model, EVERY_LEVEL)
+    images = batch_size * model.in_chans * model.image.tokens * FULL
+    held = cost.params * FULL + images
+    gradients = cost.trainable_params * FULL
+    kept = trace(model, batch_size, precision.width, training=True)
+    backward, _ = training_peak(kept)
+    return Memory(
+        parameters=cost.params * FULL,
+        gradients=gradients,
+        optimizer=2 * gradients,
+        activations=kept_bytes(kept),
+        inference=held + inference_peak(trace(model, batch_size, precision.width, training=False)),
+        training=held + 2 * gradients + max(backward, gradients + 2 * _largest(cost.parts) * FULL),
+    )
+
+
+def _largest(parts: Sequence[PartCost]) -> int:
+    """Trained parameters of the largest layer."""
+    return max((_largest(part.parts) if part.parts else part.trainable_params for part in parts), default=0)
+
+
+def largest_batch(model: ModelSpec, memory: int, precision: Precision, *, training: bool) -> int | None:
+    """The most images of a step whose peak is at most `memory` bytes; None when not even one fits."""
+
+    def fits(batch_size: int) -> bool:
+        predicted = predict_memory(model, batch_size, precision)
+        return (predicted.training if training else predicted.inference) <= memory
+
+    return largest(range(1, MOST_IMAGES + 1), fits)

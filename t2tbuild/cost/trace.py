@@ -1,0 +1,260 @@
+"""ModelSpec -> Program: what each module's forward pass does to memory, operation by operation.
+
+B images, N tokens, C channels, r the MLP's ratio. What a plain block keeps for backward is N C (8 + 2 r) numbers an
+image: its input, both norms' outputs, q, k and v, the attention's output, the sum after it, and the MLP's hidden layer
+before and after GELU; with two statistics a norm and token, and the logarithm of the softmax's sum a head and token.
+In inference it holds at most N C (3 + 2 r) numbers: input, sum, second norm and both hidden layers. The N x N matrix of
+attention is never stored.
+"""
+
+import itertools
+from typing import assert_never
+
+from t2tbuild.cost.program import Operation, Program, Value
+from t2tbuild.cost.recorder import FULL, Recorder
+from t2tbuild.spec.backbone import BaseBackbone, DenseBackbone
+from t2tbuild.spec.model import ModelSpec
+from t2tbuild.spec.tokenizer import (
+    ConvTokenizer,
+    PatchTokenizer,
+    PerformerAttention,
+    Stage,
+    T2TTokenizer,
+    TransformerAttention,
+)
+
+
+def trace(model: ModelSpec, batch_size: int, width: int = FULL, *, training: bool) -> Program:
+    """The program of a forward pass of `batch_size` images, in training up to the loss.
+
+    `width` is the bytes of a number in matrix products: FULL for float32, HALF for bfloat16 or float16 by autocast,
+    which leaves weights, norms' parameters and the residual stream in float32.
+    """
+    record = Recorder(batch_size, width, training)
+    backbone = model.backbone
+    image = Value(batch_size * model.in_chans * model.image.tokens * FULL, needs_grad=False)
+    x = _blocks(record, backbone, _embed(record, model, image), model.tokens)
+    y = record.replace(x, record.norm(x, model.tokens, backbone.out_dim))
+    first = record.view(y, batch_size * backbone.out_dim * y.width)
+    logits = record.linear(first, 1, backbone.out_dim, model.num_classes)
+    record.let_go(y, *record.casts)
+    if training:
+        loss = record.new(model.num_classes, FULL)
+        record.run([logits], loss, [loss])
+    return record.program
+
+
+def _embed(record: Recorder, model: ModelSpec, image: Value) -> Value:
+    dim, tokens = model.backbone.embed_dim, model.tokens
+    match model.tokenizer:
+        case T2TTokenizer() as tokenizer:
+            x = _tokens_to_token(record, tokenizer, model, image)
+        case ConvTokenizer() | PatchTokenizer() as tokenizer:
+            x = _convolutions(record, tokenizer, model, image)
+        case _:
+            assert_never(model.tokenizer)
+    whole = record.run([x], record.new(tokens * dim, x.width), params=dim * FULL)
+    learned = model.backbone.position == "learned"
+    out = record.run([whole], record.new(tokens * dim, FULL), params=tokens * dim * FULL * learned)
+    record.let_go(whole, x)
+    return out
+
+
+def _tokens_to_token(record: Recorder, tokenizer: T2TTokenizer, model: ModelSpec, image: Value) -> Value:
+    x, grids, widths = image, model.grids, tokenizer.widths(model.in_chans)
+    for stage, grid, width in zip(tokenizer.stages, grids, widths, strict=True):
+        scratch = x.size * (x is not image)  # im2col copies a transposed map
+        split = record.program.run(Operation([x], [record.new(grid.tokens * width, x.width)], scratch=scratch))
+        if x is not image:
+            record.let_go(x)
+        match stage.attention:
+            case None:
+                x = _project(record, split, grid.tokens, width, model.backbone.embed_dim)
+            case TransformerAttention():
+                x = _token_transformer(record, stage, split, grid.tokens, width)
+            case PerformerAttention():
+                x = _token_performer(record, stage, split, grid.tokens, width)
+            case _:
+                assert_never(stage.attention)
+        record.let_go(split)
+    return x
+
+
+def _project(record: Recorder, split: Value, tokens: int, width: int, dim: int) -> Value:
+    """A linear map of transposed tokens, which are copied first."""
+    copy = record.like(split, [])
+    out = record.linear(copy, tokens, width, dim)
+    record.let_go(copy)
+    return out
+
+
+def _convolutions(record: Recorder, tokenizer: ConvTokenizer | PatchTokenizer, model: ModelSpec, image: Value) -> Value:
+    x, rows = image, zip(tokenizer.windows, model.grids, tokenizer.channels_below(model.in_chans), strict=True)
+    for window, grid, channels in rows:
+        out_dim = window.token_dim or model.backbone.embed_dim
+        new = record.linear(x, grid.tokens, channels * window.patch_size**2, out_dim)
+        if x is not image:
+            record.let_go(x)
+        x = new
+    return x
+
+
+def _token_transformer(record: Recorder, stage: Stage, x: Value, tokens: int, in_dim: int) -> Value:
+    dim = stage.token_dim or 0
+    n1 = record.norm(x, tokens, in_dim, scratch=x.size)
+    qkv = record.linear(n1, tokens, in_dim, 3 * dim, bias=False)
+    q, k, v = record.split(qkv, 3)
+    y = record.attend(q, k, v, tokens, dim, 1)
+    attended = record.linear(y, tokens, dim, dim)
+    x1 = record.add(v, attended)
+    record.let_go(y, attended, qkv, n1)
+    n2 = record.norm(x1, tokens, dim)
+    out = _mlp(record, n2, tokens, dim, dim)
+    x2 = record.add(x1, out)
+    record.let_go(n2, out, x1)
+    return x2
+
+
+def _token_performer(record: Recorder, stage: Stage, x: Value, tokens: int, in_dim: int) -> Value:
+    assert isinstance(stage.attention, PerformerAttention)
+    dim, rate = stage.token_dim or 0, stage.attention.dropout
+    features = int(dim * stage.attention.kernel_ratio)
+    n1 = record.norm(x, tokens, in_dim, scratch=x.size)
+    kqv = record.linear(n1, tokens, in_dim, 3 * dim)
+    record.let_go(n1)
+    k, q, v = record.split(kqv, 3)
+    y = _performer(record, k, q, v, tokens, dim, features)
+    attended = record.dropout(record.linear(y, tokens, dim, dim), rate)
+    x1 = record.add(v, attended)
+    record.let_go(attended)
+    n2 = record.norm(x1, tokens, dim)
+    out = record.dropout(_mlp(record, n2, tokens, dim, dim), rate)
+    record.let_go(n2)
+    x2 = record.add(x1, out)
+    record.let_go(out, x1, y, kqv)
+    return x2
+
+
+def _performer(record: Recorder, k: Value, q: Value, v: Value, tokens: int, dim: int, features: int) -> Value:
+    """phi(q) (phi(k)^T v) / (phi(q) sum_n phi(k_n)), in float32."""
+    phi_k, phi_q = (_random_features(record, x, tokens, features) for x in (k, q))
+    wide_v = record.cast(v, FULL)
+    flops = 2 * record.batch * tokens * dim * features
+    kv = record.run([phi_k, wide_v], record.new(dim * features, FULL), [phi_k, wide_v], flops=flops)
+    record.let_go_copy(wide_v, v)
+    sums = record.run([phi_q, phi_k], record.new(tokens, FULL), [phi_q], flops=2 * record.batch * tokens * features)
+    above = record.run([phi_q, kv], record.new(tokens * dim, FULL), [phi_q, kv], flops=flops)
+    below = record.like(sums, [])
+    y = record.run([above, below], record.new(tokens * dim, FULL), [above, below])
+    record.let_go(above, below, sums, kv, phi_k, phi_q)
+    narrow = record.cast(y, v.width)
+    if narrow is not y:
+        record.let_go(y)
+    return narrow
+
+
+def _random_features(record: Recorder, x: Value, tokens: int, features: int) -> Value:
+    """exp(w x - |x|^2 / 2) / sqrt(M), in float32."""
+    wide = record.cast(x, FULL)
+    square = record.like(wide, [wide])
+    norm = record.run([square], record.new(tokens, FULL))
+    half = record.replace(norm, record.like(norm, []))
+    record.let_go(square)
+    flops = 2 * wide.size // FULL * features
+    projected = record.run([wide], record.new(tokens * features, FULL), flops=flops)
+    shifted = record.replace(projected, record.run([projected, half], Value(projected.size)))
+    exponential = Value(shifted.size)
+    record.run([shifted], exponential, [exponential])
+    record.let_go(shifted)
+    scaled = record.replace(exponential, record.like(exponential, []))
+    record.let_go(half)
+    record.let_go_copy(wide, x)
+    return scaled
+
+
+def _blocks(record: Recorder, backbone: BaseBackbone, x: Value, tokens: int) -> Value:
+    """All blocks; of the dense backbone with what each puts beside its input, and transitions between groups."""
+    shapes = list(zip(backbone.widths, backbone.heads, backbone.mlp_dims, backbone.drop_paths, strict=True))
+    if not isinstance(backbone, DenseBackbone):
+        for dim, heads, hidden, drop_path in shapes:
+            x = record.replace(x, _block(record, backbone, x, tokens, dim, heads, hidden, drop_path))
+        return x
+    growth_rate, out_dim = backbone.growth_rate, backbone.embed_dim
+    starts = set(itertools.accumulate(backbone.blocks[:-1]))
+    for index, (dim, heads, hidden, drop_path) in enumerate(shapes):
+        if index in starts:
+            h = record.linear(x, tokens, out_dim, dim)
+            x = record.replace(x, record.replace(h, record.like(h, [h])))
+        out = _block(record, backbone, x, tokens, dim, heads, hidden, drop_path)
+        grown = record.linear(out, tokens, dim, growth_rate)
+        x = record.replace(x, record.cat(x, record.cast(grown, x.width)))
+        record.let_go(out, grown)
+        out_dim = dim + growth_rate
+    return x
+
+
+def _block(
+    record: Recorder,
+    backbone: BaseBackbone,
+    x: Value,
+    tokens: int,
+    dim: int,
+    heads: int,
+    hidden: int,
+    drop_path: float,
+) -> Value:
+    n1 = record.norm(x, tokens, dim)
+    attended = record.drop_path(_attention(record, backbone, n1, tokens, dim, heads), drop_path)
+    record.let_go(n1)
+    x1 = record.add(x, attended)
+    record.let_go(attended)
+    n2 = record.norm(x1, tokens, dim)
+    ghost = backbone.ghost and backbone.ghost.mlp
+    out = _ghost_mlp(record, n2, tokens, dim, hidden) if ghost else _mlp(record, n2, tokens, dim, hidden)
+    out = record.drop_path(out, drop_path)
+    record.let_go(n2)
+    x2 = record.add(x1, out)
+    record.let_go(out, x1)
+    return x2
+
+
+def _attention(record: Recorder, backbone: BaseBackbone, n1: Value, tokens: int, dim: int, heads: int) -> Value:
+    held: list[Value]
+    if backbone.ghost and backbone.ghost.attention:
+        halves = [record.linear(n1, tokens, dim, dim // 2, bias=backbone.qkv_bias) for _ in "qkv"]
+        held = []
+        for half in halves:
+            copy = record.like(half, [half], params=dim // 2 * FULL)
+            held.append(record.cat(half, copy))
+            record.let_go(copy, half)
+        q, k, v = held
+    else:
+        held = [record.linear(n1, tokens, dim, 3 * dim, bias=backbone.qkv_bias)]
+        q, k, v = record.split(held[0], 3)
+    y = record.attend(q, k, v, tokens, dim, heads)
+    attended = record.linear(y, tokens, dim, dim)
+    record.let_go(y)
+    if backbone.squeeze_excite:
+        params = 2 * dim * (dim // backbone.squeeze_excite.reduction) * FULL
+        attended = record.replace(attended, record.like(attended, [attended], params))
+    record.let_go(*held)
+    return attended
+
+
+def _mlp(record: Recorder, n2: Value, tokens: int, dim: int, hidden: int) -> Value:
+    h = record.linear(n2, tokens, dim, hidden)
+    g = record.replace(h, record.like(h, [h]))
+    return record.replace(g, record.linear(g, tokens, hidden, dim))
+
+
+def _ghost_mlp(record: Recorder, n2: Value, tokens: int, dim: int, hidden: int) -> Value:
+    computed = record.linear(n2, tokens, dim, dim)
+    h = record.replace(computed, record.like(computed, [computed]))
+    parts = [h]
+    for _ in range(hidden // dim - 1):
+        scaled = record.like(h, [h], params=dim * FULL)
+        parts.append(record.replace(scaled, record.like(scaled, [scaled])))
+    whole = record.cat(*parts)
+    out = record.replace(whole, record.linear(whole, tokens, hidden, dim))
+    record.let_go(*parts)
+    return out
