@@ -47,6 +47,15 @@ def tally(diagnostics: Sequence[Diagnostic]) -> str:
     return f"{' and '.join(counts)} in {files[0] if len(files) == 1 else f'{len(files)} files'}"
 
 
+FULL_MEMORY = ("out of memory", "DefaultCPUAllocator", "CUBLAS_STATUS_ALLOC_FAILED")
+"""What torch calls a full memory; on the CPU it is a plain RuntimeError."""
+
+
+def is_memory_full(error: Exception) -> bool:
+    """Whether an error of torch or Python tells that the memory is full."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in FULL_MEMORY)
+
+
 class T2TBuildError(Exception):
     """Any failure that t2tbuild foresees; the command line prints its text without a traceback."""
 
@@ -91,7 +100,7 @@ class SeveralFieldsError(InputError):
 
 
 class CostError(T2TBuildError):
-    """A model cannot be counted exactly, or measured: it runs an operator that no rule covers, or the memory is full."""
+    """A model cannot be counted exactly, or measured: an operator that no rule covers, a full memory."""
 
 
 class TrainingError(T2TBuildError):

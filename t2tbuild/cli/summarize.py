@@ -12,7 +12,7 @@ from t2tbuild.cli.console import json_wanted, print_json, stderr, stdout
 from t2tbuild.cli.options import Json, Overrides, SpecArgument, count_option
 from t2tbuild.cli.spec import open_spec
 from t2tbuild.cli.write import require_picture
-from t2tbuild.errors import CostError, InputError
+from t2tbuild.errors import CostError, InputError, is_memory_full
 from t2tbuild.precision import Precision
 
 if TYPE_CHECKING:
@@ -65,7 +65,10 @@ def summarize(
 
     model = loaded.model
     if not isinstance(model, ModelSpec):
-        _summarize_timm(document, fast=fast, depth=depth, batch_size=batch_size, plot=plot)
+        if fast or memory or flops:
+            option = "--fast" if fast else "--device-memory" if memory else "--peak-flops"
+            raise InputError(f"{option}: {model.name} is a model of timm, which no formula covers; leave it out")
+        _summarize_timm(document, depth=depth, batch_size=batch_size, plot=plot)
         return
     from t2tbuild.report.cost_table import cost_table, load_table
 
@@ -106,11 +109,11 @@ def _load(
 
     largest = roofline = None
     if memory:
-        counts = (largest_batch(model, memory, precision, training=training) for training in (False, True))
-        largest = (memory, *counts)
+        inference, training = (largest_batch(model, memory, precision, training=training) for training in (False, True))
+        largest = (memory, inference, training)
     if flops and bandwidth:
         roofline = predict_roofline(model, Device(flops, bandwidth), batch_size, precision)
-    return Load(batch_size, precision, predict_memory(model, batch_size, precision), largest, roofline)  # type: ignore[arg-type]
+    return Load(batch_size, precision, predict_memory(model, batch_size, precision), largest, roofline)
 
 
 def _verify(document: Document[Spec], model: ModelSpec) -> list[Difference]:
@@ -121,19 +124,22 @@ def _verify(document: Document[Spec], model: ModelSpec) -> list[Difference]:
     from t2tbuild.cost.counter import count_model
     from t2tbuild.cost.model import EVERY_LEVEL, differences
 
-    with document.placing():
-        counted = count_model(model, EVERY_LEVEL)
+    try:
+        with document.placing():
+            counted = count_model(model, EVERY_LEVEL)
+    except (MemoryError, RuntimeError) as error:
+        if is_memory_full(error):
+            told = f"{model.name}: out of memory, so fvcore could not check it; --fast gives the table alone"
+            raise CostError(told) from error
+        raise
     return differences(predict_cost(model, EVERY_LEVEL), counted)
 
 
-def _summarize_timm(document: Document[Spec], *, fast: bool, depth: int, batch_size: int, plot: Path | None) -> None:
+def _summarize_timm(document: Document[Spec], *, depth: int, batch_size: int, plot: Path | None) -> None:
     """A model of timm has no closed form: fvcore alone counts it."""
-    loaded = document.spec
-    if fast:
-        raise InputError(f"--fast: {loaded.model.name} is a model of timm, which only fvcore can count; leave it out")
-
     from t2tbuild.cost.counter import count_model
 
+    loaded = document.spec
     with document.placing():
         cost = count_model(loaded.model, depth)
     _draw(cost, plot, loaded)
@@ -182,7 +188,13 @@ def _as_json(spec: Spec, cost: Cost, load: Load | None, differing: list[Differen
 
 
 def _part(part: PartCost) -> dict[str, Any]:
-    fields = {
-        name: getattr(part, name) for name in ("name", "tokens", "channels", "params", "trainable_params", "macs")
+    return {
+        "name": part.name,
+        "grid": part.grid and list(part.grid),
+        "tokens": part.tokens,
+        "channels": part.channels,
+        "params": part.params,
+        "trainable_params": part.trainable_params,
+        "macs": part.macs,
+        "parts": [_part(inner) for inner in part.parts],
     }
-    return fields | {"grid": part.grid and list(part.grid), "parts": [_part(inner) for inner in part.parts]}

@@ -11,9 +11,8 @@ from t2tbuild.cost.device import peak_memory, storage_bytes
 from t2tbuild.cost.matmul import matmul_peak, matmul_steps
 from t2tbuild.cost.steps import inference_step, training_step
 from t2tbuild.cost.timing import Rounds, Speed, Step, measure_speed
-from t2tbuild.errors import CostError
+from t2tbuild.errors import CostError, is_memory_full
 
-FULL = ("out of memory", "DefaultCPUAllocator", "CUBLAS_STATUS_ALLOC_FAILED")  # what torch calls a full memory
 RECOMPILES = 1000  # of one class: torch would run the ninth model of a class uncompiled and say so in a log only
 
 
@@ -163,7 +162,7 @@ def _told(name: str, setup: Setup) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError, ValueError) as error:
-        if isinstance(error, MemoryError) or any(words in str(error) for words in FULL):
+        if is_memory_full(error):
             lower = f"a --batch-size below {setup.batch_size}, a smaller image_size or fewer specs at once may fit"
             raise CostError(f"{name}: out of memory on {setup.device}; {lower}") from error
         said = next(iter(str(error).splitlines()), type(error).__name__)

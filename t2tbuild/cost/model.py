@@ -150,4 +150,4 @@ def _differences(above: str, predicted: Sequence[PartCost], counted: Sequence[Pa
 
 
 def _figures(row: PartCost | None) -> tuple[int, int, int] | None:
-    return row and (row.macs, row.params, row.trainable_params)
+    return (row.macs, row.params, row.trainable_params) if row else None

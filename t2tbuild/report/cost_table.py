@@ -62,10 +62,10 @@ def load_table(load: Load) -> RenderableType:
     rows, memory = Table.grid(padding=(0, 2)), load.memory
     of = f"batch of {load.batch_size}" if load.batch_size > 1 else "one image"
     weights = f"{in_bytes(memory.parameters)} parameters"
-    rows.add_row(f"memory, {of}", "inference", _right(in_bytes(memory.inference)), f"of these {weights}")
-    state = f"{in_bytes(memory.gradients + memory.optimizer)} gradients and AdamW"
-    kept = f"{in_bytes(memory.activations)} kept activations"
-    rows.add_row(load.precision, "training", _right(in_bytes(memory.training)), f"with {state}, {kept}")
+    rows.add_row(f"memory, {of}", "inference", _right(in_bytes(memory.inference)), f"at the peak; {weights}")
+    state = f"{in_bytes(memory.gradients + memory.optimizer)} gradients and AdamW's moments"
+    kept = f"{in_bytes(memory.activations)} activations for backward"
+    rows.add_row(load.precision, "training", _right(in_bytes(memory.training)), f"at the peak; {state}, {kept}")
     if load.largest:
         size, *counts = load.largest
         for what, count in zip(("inference", "training"), counts, strict=True):

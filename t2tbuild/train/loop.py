@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from t2tbuild.errors import TrainingError
+from t2tbuild.errors import TrainingError, is_memory_full
 from t2tbuild.train.data import Split
 
 EVALUATION_BATCH = 256
@@ -30,7 +30,7 @@ def memory_errors() -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
+        if is_memory_full(error):
             raise TrainingError("out of memory; a smaller batch_size or image_size may fit") from error
         raise
 
