@@ -1,99 +1,23 @@
-"""Any legal spec builds, counts, runs forward and backward, and survives YAML."""
+"""Any legal spec builds, counts, runs forward and backward, and survives YAML.
 
-import math
+The runs here are short, and always of the same specs. `T2TBUILD_FUZZ=2000 pytest tests/test_properties.py` runs as many
+of each, always the same too.
+"""
+
+import os
 from pathlib import Path
-from typing import Any
 
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from random_specs import models
 
 from t2tbuild import Spec, build_model, load_spec, measure_cost, predict_cost, write_spec
+from t2tbuild.cost.model import EVERY_LEVEL, differences
 from t2tbuild.spec import ModelSpec
 
-
-@st.composite
-def windows(draw: st.DrawFn, *, attended: bool) -> list[dict[str, Any]]:
-    """One to six stages with any legal patch size, overlap and padding; their strides multiply to at most 24."""
-    count = draw(st.integers(1, 6))
-    made, left = [], 24
-    for index in range(count):
-        patch = draw(st.integers(1, 7))
-        stride = draw(st.integers(1, min(patch, left)))
-        left //= stride
-        stage: dict[str, Any] = {"patch_size": patch, "overlap": patch - stride}
-        default = math.ceil(stage["overlap"] / 2)
-        padding = draw(st.one_of(st.none() if default < patch else st.nothing(), st.integers(0, patch - 1)))
-        if padding is not None:
-            stage["padding"] = padding
-        if index < count - 1:
-            stage["token_dim"] = draw(st.integers(2, 12))
-        if index < count - 1 and attended:
-            named = st.sampled_from(["performer", "transformer"])
-            ratio = st.sampled_from([0.5, 1, 2])
-            detailed = ratio.map(lambda ratio: {"kind": "performer", "kernel_ratio": ratio, "dropout": 0})
-            stage["attention"] = draw(st.one_of(named, detailed))
-        made.append(stage)
-    return made
-
-
-@st.composite
-def tokenizers(draw: st.DrawFn) -> dict[str, Any]:
-    """Any tokenizer; without a kind it is t2t."""
-    kind = draw(st.sampled_from(["t2t", None, "conv", "patch"]))
-    if kind == "patch":
-        return {"kind": kind, "patch_size": draw(st.integers(1, 9))}
-    named = {"kind": kind} if kind else {}
-    return named | {"stages": draw(windows(attended=kind != "conv"))}
-
-
-@st.composite
-def backbones(draw: st.DrawFn) -> dict[str, Any]:
-    """Any backbone with any options; widths are multiples of the heads, and even, which ghost attention needs."""
-    heads = draw(st.integers(1, 3))
-    groups = draw(st.one_of(st.none(), st.lists(st.integers(1, 2), min_size=1, max_size=2)))
-    depth = draw(st.integers(1, 3)) if groups is None else sum(groups)
-    unit = 2 * heads * (1 if groups is None else 4)  # transitions halve the width
-    shape: dict[str, Any] = {"embed_dim": unit * draw(st.integers(1, 3))}
-    if groups is None:
-        shape |= {"depth": depth}
-    else:
-        shape |= {"kind": "dense", "blocks": groups, "growth_rate": unit * draw(st.integers(1, 2))}
-    ghost = draw(st.one_of(st.none(), st.fixed_dictionaries({"attention": st.just(True), "mlp": st.booleans()})))
-    ratio = st.sampled_from([1, 2, 3] if ghost and ghost["mlp"] else [1, 1.5, 2, 3])
-    squeeze = st.one_of(st.none(), st.integers(1, 2).map(lambda reduction: {"reduction": reduction}))
-    return shape | {
-        "num_heads": draw(st.one_of(st.just(heads), st.just([heads] * depth))),
-        "mlp_ratio": draw(st.one_of(ratio, st.lists(ratio, min_size=depth, max_size=depth))),
-        "qkv_bias": draw(st.booleans()),
-        "position": draw(st.sampled_from(["sinusoid", "learned"])),
-        "squeeze_excite": draw(squeeze),
-        "ghost": ghost,
-    }
-
-
-@st.composite
-def models(draw: st.DrawFn) -> ModelSpec:
-    """Any legal small model, rectangular images included; enlarged images until every stage has at least one token."""
-    data = {
-        "name": "drawn",
-        "image_size": [draw(st.integers(1, 28)), draw(st.integers(1, 28))],
-        "in_chans": draw(st.integers(1, 3)),
-        "num_classes": draw(st.integers(1, 5)),
-        "tokenizer": draw(tokenizers()),
-        "backbone": draw(backbones()),
-    }
-    while True:
-        try:
-            return ModelSpec.model_validate(data)
-        except ValidationError as error:
-            if "leaves no token" not in str(error):
-                raise
-            data["image_size"] = [side * 2 for side in data["image_size"]]
-
-
-slow = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+EXAMPLES = int(os.environ.get("T2TBUILD_FUZZ", "100"))
+slow = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 
 
 @slow
@@ -113,8 +37,10 @@ def test_builds_runs_and_every_trainable_parameter_gets_a_gradient(spec: ModelSp
 
 @slow
 @given(models())
-def test_closed_form_equals_fvcore_part_by_part(spec: ModelSpec) -> None:
-    assert predict_cost(spec) == measure_cost(build_model(spec))
+def test_closed_form_equals_fvcore_down_to_the_last_module(spec: ModelSpec) -> None:
+    counted = measure_cost(build_model(spec), depth=EVERY_LEVEL)
+    assert predict_cost(spec, EVERY_LEVEL) == counted
+    assert differences(predict_cost(spec, EVERY_LEVEL), counted) == []
 
 
 @settings(slow, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])

@@ -1,6 +1,7 @@
 """The arguments and options that commands share."""
 
 import difflib
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -11,6 +12,9 @@ from t2tbuild.cli import console
 from t2tbuild.errors import InputError
 from t2tbuild.spec.units import parse_count
 
+_AMOUNT = re.compile(
+    r"([0-9]+(?:\.[0-9]*)?(?:e[0-9]{1,2})?) ?([KMGTPE]?)(i?)(?:B|B/s|FLOPS|FLOP/s)?", re.ASCII | re.IGNORECASE
+)
 E = TypeVar("E", bound=StrEnum)
 
 
@@ -29,6 +33,22 @@ def count_option(option: str, text: str | None) -> int | None:
         return None if text is None else parse_count(text)
     except ValueError as error:
         raise InputError(f"{option}: {error}") from None
+
+
+def amount_option(option: str, text: str | None, example: str) -> int | None:
+    """The bytes, bytes a second or FLOP/s that an option gives: 24G, 24GB, 24GiB, 312T, 312TFLOPS, 1.5TB/s.
+
+    Raises InputError that names the option and shows the example.
+    """
+    if text is None:
+        return None
+    match = _AMOUNT.fullmatch(text.strip())
+    amount = (
+        float(match[1]) * (1024 if match[3] else 1000) ** " KMGTPE".index(match[2].upper() or " ") if match else 0.0
+    )
+    if not 0 < amount < 1e21:
+        raise InputError(f"{option}: {text!r:.60} is no amount above zero; write for example {example}")
+    return int(amount)
 
 
 def complete_name(incomplete: str) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from t2tbuild.cli.console import json_wanted, print_json, stderr, stdout
-from t2tbuild.cli.options import Json, Overrides, SpecArgument, count_option
+from t2tbuild.cli.options import Json, Overrides, SpecArgument, amount_option
 from t2tbuild.cli.spec import open_spec
 from t2tbuild.cli.write import require_picture
 from t2tbuild.errors import CostError, InputError, is_memory_full
@@ -52,8 +52,9 @@ def summarize(
     Example: t2tbuild summarize t2t_vit_14 --depth 2 --batch-size 64 --device-memory 24G
     """
     require_picture("--plot", plot)
-    memory = count_option("--device-memory", device_memory)
-    flops, bytes_a_second = count_option("--peak-flops", peak_flops), count_option("--bandwidth", bandwidth)
+    memory = amount_option("--device-memory", device_memory, "24G")
+    flops = amount_option("--peak-flops", peak_flops, "312T")
+    bytes_a_second = amount_option("--bandwidth", bandwidth, "1.5T")
     if (flops is None) != (bytes_a_second is None):
         raise InputError("--peak-flops and --bandwidth describe a device together; write both")
     sized = [f"model.image_size={_sides(image_size)}"] if image_size else []
@@ -118,7 +119,8 @@ def _load(
 
 def _verify(document: Document[Spec], model: ModelSpec) -> list[Difference]:
     """Where fvcore's count of the built model is not the closed form's, down to the last module."""
-    stderr().print("building the model; fvcore counts it", style="dim")
+    if stderr().is_terminal:
+        stderr().print("building the model; fvcore counts it", style="dim")
 
     from t2tbuild.cost.closed_form import predict_cost
     from t2tbuild.cost.counter import count_model

@@ -88,9 +88,10 @@ def inference_peak(program: Program) -> int:
 
 
 def kept_bytes(program: Program) -> int:
-    """Bytes of the activations that the forward pass keeps for the backward pass; what several share counts once."""
+    """Bytes of what operations made and the backward pass needs; what several keep counts once."""
+    made = {id(value) for one in program.operations for value in one.outputs}
     kept = {id(value.storage): value.storage.size for one in program.operations for value in one.keeps}
-    return sum(kept.values())
+    return sum(size for storage, size in kept.items() if storage in made)
 
 
 def training_peak(program: Program) -> tuple[int, int]:

@@ -1,0 +1,118 @@
+"""The largest model within a budget along one dial."""
+
+import contextlib
+
+import pytest
+
+from t2tbuild import load_search_spec, load_spec, predict_cost
+from t2tbuild.cost.fit import Dial, Fit, fit, fits, largest
+from t2tbuild.errors import FieldError
+from t2tbuild.search.budget import deepest
+from t2tbuild.search.space import Space
+from t2tbuild.spec import ModelSpec, catalog
+from t2tbuild.spec.search import Budget
+
+OURS = {name: spec for name in catalog.names("specs") if isinstance(spec := load_spec(name).model, ModelSpec)}
+PATHS = {Dial.TOKEN_DIM: "tokenizer", Dial.IMAGE_SIZE: "image_size"}
+
+
+def ours(name: str, *overrides: str) -> ModelSpec:
+    model = load_spec(name, overrides).model
+    assert isinstance(model, ModelSpec)
+    return model
+
+
+@pytest.mark.parametrize("limit", range(9))
+def test_largest_is_the_last_that_fits(limit: int) -> None:
+    asked: list[int] = []
+
+    def within(value: int) -> bool:
+        asked.append(value)
+        return value <= limit
+
+    assert largest(range(1, 8), within) == (min(limit, 7) or None)
+    assert len(asked) <= 3  # of seven
+
+
+def settings_of(model: ModelSpec, budget: Budget) -> dict[Dial, Fit]:
+    """What each dial of a model fits to; dials that it has not are left out."""
+    found = {}
+    for dial in Dial:
+        with contextlib.suppress(FieldError):
+            found[dial] = fit(model, budget, dial)
+    return found
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_the_best_is_within_the_next_is_over_and_nothing_else_changes(name: str) -> None:
+    model = OURS[name]
+    budget = Budget(macs=round(predict_cost(model).macs * 1.3))
+    found = settings_of(model, budget)
+    assert len(found) >= 3
+    for dial, one in found.items():
+        assert fits(one.best.model, budget)
+        assert one.best.cost == predict_cost(one.best.model)
+        assert one.over is None or not fits(one.over.model, budget)
+        before, after = model.model_dump(), one.best.model.model_dump()
+        changed = {field for field in before if before[field] != after[field]}
+        assert changed <= {PATHS.get(dial, "backbone")}
+
+
+def test_which_dials_models_have() -> None:
+    plenty = Budget(macs=10**12)
+    both = {Dial.DEPTH, Dial.EMBED_DIM, Dial.MLP_RATIO, Dial.IMAGE_SIZE}
+    assert set(settings_of(OURS["t2t_vit_14"], plenty)) == both | {Dial.TOKEN_DIM}
+    assert set(settings_of(OURS["vit_b16"], plenty)) == both
+    assert set(settings_of(OURS["t2t_vit_dense"], plenty)) == both - {Dial.DEPTH} | {Dial.GROWTH_RATE, Dial.TOKEN_DIM}
+    assert fit(OURS["t2t_vit_16_ghost"], plenty, Dial.MLP_RATIO).best.value == 64
+
+
+def test_the_heads_follow_the_width() -> None:
+    best = fit(ours("t2t_vit_14"), Budget(macs=3 * 10**9), Dial.EMBED_DIM).best.model.backbone
+    assert (best.out_dim, best.heads[0], best.head_dim) == (256, 4, 64)
+
+
+def test_a_rectangle_keeps_its_shape_and_whole_patches() -> None:
+    found = fit(ours("t2t_vit_14", "model.image_size=[192, 256]"), Budget(macs=9 * 10**9), Dial.IMAGE_SIZE)
+    assert found.best.model.image == (240, 320)
+    assert found.over is not None
+    assert found.over.model.image == (288, 384)
+
+
+def test_both_limits_are_kept() -> None:
+    model = ours("t2t_vit_14")
+    loose = fit(model, Budget(macs=10 * 10**9), Dial.DEPTH).best
+    tight = fit(model, Budget(macs=10 * 10**9, params=21_545_550), Dial.DEPTH).best
+    assert loose.value > tight.value == 14
+    assert tight.cost == predict_cost(model)
+
+
+def test_the_search_solves_the_depth_as_fit_does() -> None:
+    search = load_search_spec("deep_narrow").search
+    space = Space(search, ours("t2t_vit_14"))
+    assert space.fill is not None
+    for assignment in list(space.assignments())[::5]:
+        shallow = space.model(assignment, 1)
+        found = deepest(space, assignment, search.budget)
+        if found is None:
+            assert not fits(shallow, search.budget)
+        else:
+            assert found == min(fit(shallow, search.budget, Dial.DEPTH).best.value, space.fill.high)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "dial", "told"),
+    [
+        (["model.backbone.depth=2", "model.backbone.mlp_ratio=[3, 3]"], Dial.DEPTH, "mlp_ratio lists 2 values for 1"),
+        ([], Dial.GROWTH_RATE, "t2t_vit_14 has no growth_rate to set: its backbone is plain, its tokenizer t2t"),
+    ],
+)
+def test_what_cannot_be_set_is_told(overrides: list[str], dial: Dial, told: str) -> None:
+    with pytest.raises(FieldError) as caught:
+        fit(ours("t2t_vit_14", *overrides), Budget(macs=10**9), dial)
+    assert told in caught.value.message
+
+
+def test_a_budget_that_nothing_meets_names_the_smallest() -> None:
+    with pytest.raises(FieldError, match=r"the smallest depth, 1, has 626,603,328 macs, over 1\.00M"):
+        fit(ours("t2t_vit_14"), Budget(macs=10**6), Dial.DEPTH)
