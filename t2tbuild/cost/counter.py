@@ -1,6 +1,7 @@
 """The judge: fvcore counts the built module."""
 
 import logging
+import math
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 with warnings.catch_warnings():  # fvcore still decorates with torch.jit.script, which is deprecated
     warnings.simplefilter("ignore", FutureWarning)
     from fvcore.nn import FlopCountAnalysis
-
+    from fvcore.nn.jit_handles import conv_flop_count, einsum_flop_jit
 
 from t2tbuild.build import build_model
 from t2tbuild.cost.closed_form import predict_cost
@@ -26,28 +27,68 @@ from t2tbuild.spec.tokenizer import T2TTokenizer
 
 LARGE_MACS, LARGE_PARAMS = 20 * 10**9, 200 * 10**6  # beyond, the meta device's five seconds of start-up pay
 
-# Operators that DESIGN's convention counts as nothing: element-wise work, sums, pooling, and moving data about.
+# Operators that DESIGN's convention counts as nothing, beside those that fvcore passes over by itself.
 FREE = frozenset(
     {
+        # element-wise
         "aten::add",
         "aten::add_",
-        "aten::avg_pool2d",
+        "aten::addcmul",
+        "aten::ceil",
+        "aten::clamp_min",
+        "aten::cos",
         "aten::div",
+        "aten::div_",
         "aten::dropout",
+        "aten::dropout_",
         "aten::exp",
+        "aten::feature_dropout",
         "aten::gelu",
         "aten::hardsigmoid",
+        "aten::hardswish",
         "aten::hardswish_",
+        "aten::hardtanh",
         "aten::hardtanh_",
-        "aten::im2col",
-        "aten::max_pool2d",
-        "aten::mean",
+        "aten::leaky_relu",
+        "aten::leaky_relu_",
         "aten::mul",
+        "aten::mul_",
+        "aten::neg",
+        "aten::pow",
+        "aten::rsqrt",
+        "aten::rsub",
         "aten::sigmoid",
+        "aten::silu",
+        "aten::silu_",
+        "aten::sin",
+        "aten::softmax",
+        "aten::sqrt",
         "aten::square",
         "aten::sub",
+        "aten::tanh",
+        # sums and maxima
+        "aten::amax",
+        "aten::col2im",
+        "aten::cumsum",
+        "aten::mean",
         "aten::sum",
+        # pooling
+        "aten::adaptive_max_pool2d",
+        "aten::avg_pool1d",
+        "aten::avg_pool2d",
+        "aten::max_pool2d",
+        # moving
+        "aten::expand_as",
+        "aten::eye",
+        "aten::im2col",
+        "aten::meshgrid",
+        "aten::pad",
+        "aten::repeat",
+        "aten::repeat_interleave",
+        "aten::reshape_as",
+        "aten::tile",
         "aten::unflatten",
+        "aten::unfold",
     }
 )
 
@@ -169,6 +210,8 @@ def _analyse(model: nn.Module, input_size: tuple[int, int, int]) -> FlopCountAna
         with _quiet(), torch.no_grad():
             analysis = FlopCountAnalysis(model.eval(), image)
             analysis.set_op_handle("aten::scaled_dot_product_attention", _count_attention)
+            analysis.set_op_handle("aten::_convolution_mode", _count_same_convolution)
+            analysis.set_op_handle("aten::einsum", _count_einsum)
             analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).total()
     finally:
         model.train(was_training)
@@ -182,6 +225,29 @@ def _count_attention(inputs: list[Any], _outputs: list[Any]) -> Counter[str]:
     for size in query[:-2]:
         heads *= size
     return Counter({"scaled_dot_product_attention": heads * query[-2] * key[-2] * (query[-1] + value[-1])})
+
+
+def _count_same_convolution(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+    """A convolution whose padding is told in words, "same" or "valid", is an operator of its own; never transposed."""
+    image, weight, out = (tensor.type().sizes() for tensor in (*inputs[:2], outputs[0]))
+    return Counter({"conv": conv_flop_count(image, weight, out)})
+
+
+def _count_einsum(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+    """Of two operands with a sum: the sizes of all letters multiplied; others are left to fvcore.
+
+    fvcore reads the count that numpy prints, which has four digits.
+    """
+    equation = inputs[0].toIValue().replace(" ", "")
+    terms, _, out = equation.partition("->")
+    letters, operands = terms.split(","), list(inputs[1].node().inputs())
+    if len(operands) != 2 or "." in equation or "->" not in equation or set("".join(letters)) <= set(out):
+        return Counter({"einsum": int(einsum_flop_jit(inputs, outputs))})
+    sizes: dict[str, int] = {}
+    for term, operand in zip(letters, operands, strict=True):
+        for letter, size in zip(term, operand.type().sizes(), strict=True):
+            sizes[letter] = max(size, sizes.get(letter, 1))
+    return Counter({"einsum": math.prod(sizes.values())})
 
 
 @contextmanager

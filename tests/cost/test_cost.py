@@ -1,4 +1,7 @@
+import re
+
 import pytest
+import timm
 import torch
 from torch import Tensor, nn
 
@@ -7,6 +10,7 @@ from t2tbuild.cost.counter import count_model
 from t2tbuild.errors import CostError
 from t2tbuild.modules.vit import T2TViT
 from t2tbuild.spec import ModelSpec, catalog
+from tests.second_opinion import fvcore_products, torch_products
 
 OURS = [name for name in catalog.names("specs") if isinstance(load_spec(name).model, ModelSpec)]
 
@@ -39,16 +43,45 @@ def test_attention_counts_both_matrix_products(small: ModelSpec) -> None:
     assert predict_cost(deeper).macs - predict_cost(small).macs == linears + 2 * 5 * tokens * dim + 2 * tokens**2 * dim
 
 
-class _Cumulative(nn.Module):
+TIMM = {  # name: parameters, the image's side, what was in the way
+    "cait_xxs24_224": (11_956_264, 224, "softmax of its own attention"),
+    "convit_tiny": (5_710_512, 224, "repeat_interleave, rsub, softmax"),
+    "convmixer_768_32": (21_110_248, 64, "a convolution with padding 'same'"),
+    "efficientnet_b0": (5_288_548, 64, "silu_"),
+    "eva02_tiny_patch14_224": (5_502_144, 224, "neg of rotary positions, silu"),
+    "levit_128s": (7_777_058, 224, "hardswish, reshape_as, softmax"),
+    "mvitv2_tiny": (24_173_320, 224, "softmax, and einsum was rounded"),
+    "nf_regnet_b0": (8_764_288, 64, "reshape_as of standardised weights, silu"),
+}
+
+
+@pytest.mark.parametrize("name", TIMM)
+def test_families_of_timm_count_in_full(name: str) -> None:
+    """Products as FlopCounterMode sees them."""
+    params, side, _ = TIMM[name]
+    model = timm.create_model(name)
+    cost = measure_cost(model, (3, side, side))
+    assert cost.params == sum(parameter.numel() for parameter in model.parameters()) == params
+    assert isinstance(cost.macs, int)
+    assert fvcore_products(model, (3, side, side)) == torch_products(model, (3, side, side))
+
+
+class _Spectrum(nn.Module):
     def forward(self, x_BNC: Tensor) -> Tensor:
-        return x_BNC.cumsum(dim=1)
+        return torch.fft.fft(x_BNC, dim=1).real
 
 
 def test_an_operator_that_nobody_listed_fails_the_count(small: ModelSpec) -> None:
     model = build_model(small)
-    model.blocks.append(_Cumulative())
-    with pytest.raises(CostError, match="aten::cumsum"):
+    model.blocks.append(_Spectrum())
+    told = "fvcore cannot count aten::fft_fft in blocks.2, aten::real in blocks.2; the total would be too low"
+    with pytest.raises(CostError, match=f"^{re.escape(told)}$"):
         measure_cost(model)
+
+
+def test_a_model_of_timm_with_an_unknown_operator_is_refused() -> None:
+    with pytest.raises(CostError, match=r"aten::lstm in stages\.0\.blocks\.0\.rnn_tokens\.rnn_v, "):
+        measure_cost(timm.create_model("sequencer2d_s"), (3, 224, 224))
 
 
 def test_a_module_outside_every_part_fails_the_count(small: ModelSpec) -> None:
