@@ -70,6 +70,7 @@ FREE = frozenset(
         "aten::amax",
         "aten::col2im",
         "aten::cumsum",
+        "aten::linalg_vector_norm",
         "aten::mean",
         "aten::sum",
         # pooling

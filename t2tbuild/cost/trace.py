@@ -235,10 +235,22 @@ def _attention(record: Recorder, backbone: BaseBackbone, n1: Value, tokens: int,
     attended = record.linear(y, tokens, dim, dim)
     record.let_go(y)
     if backbone.squeeze_excite:
-        params = 2 * dim * (dim // backbone.squeeze_excite.reduction) * FULL
-        attended = record.replace(attended, record.like(attended, [attended], params))
+        bottleneck = dim // backbone.squeeze_excite.reduction
+        attended = record.replace(attended, _squeeze_excite(record, attended, dim, bottleneck))
     record.let_go(*held)
     return attended
+
+
+def _squeeze_excite(record: Recorder, x: Value, dim: int, bottleneck: int) -> Value:
+    mean = record.run([x], record.new(dim, x.width))
+    narrow = record.linear(mean, 1, dim, bottleneck, bias=False)
+    rectified = Value(narrow.size, narrow.width)
+    record.run([narrow], rectified, [rectified])
+    wide = record.linear(rectified, 1, bottleneck, dim, bias=False)
+    weights = Value(wide.size, wide.width)
+    record.run([wide], weights, [weights])
+    record.let_go(mean, narrow, rectified, wide)
+    return record.replace(weights, record.run([x, weights], Value(x.size, x.width), [x, weights]))
 
 
 def _mlp(record: Recorder, n2: Value, tokens: int, dim: int, hidden: int) -> Value:

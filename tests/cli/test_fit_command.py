@@ -1,0 +1,80 @@
+"""t2tbuild fit: the largest spec within a budget, as YAML on stdout or in a file."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from t2tbuild import load_spec, predict_cost
+from t2tbuild.cli import app
+from t2tbuild.errors import FieldError, InputError, SpecError
+from t2tbuild.spec import ModelSpec
+
+
+def fit(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["fit", *arguments])
+
+
+def model_of(file: Path) -> ModelSpec:
+    model = load_spec(file).model
+    assert isinstance(model, ModelSpec)
+    return model
+
+
+def test_what_it_prints_is_a_spec_within_the_budget(tmp_path: Path) -> None:
+    done = fit("t2t_vit_14", "--budget-macs", "3G")
+    assert done.exit_code == 0
+    (tmp_path / "fitted.yaml").write_text(done.stdout)
+    model = model_of(tmp_path / "fitted.yaml")
+    assert model.backbone.blocks_in_all == 8
+    assert model.name == "t2t_vit_14_depth_8"
+    assert "depth 8: 2,873,954,112 MACs, 95.8% of 3.00G" in done.stderr
+    assert "depth 9 would be over: 3,195,004,224 MACs, 106.5% of 3.00G" in done.stderr
+
+
+def test_a_file_is_written_once_unless_forced(tmp_path: Path) -> None:
+    command = ["specs/train/t2t_vit_7_digits.yaml", "--budget-params", "5M", "--free", "backbone.embed_dim"]
+    command += ["--out", str(tmp_path / "narrow.yaml")]
+    done = fit(*command)
+    assert (done.exit_code, done.stdout) == (0, "")
+    written = load_spec(tmp_path / "narrow.yaml")
+    assert predict_cost(written.model).params <= 5_000_000
+    assert written.train == load_spec("specs/train/t2t_vit_7_digits.yaml").train
+    again = fit(*command)
+    assert isinstance(again.exception, InputError)
+    assert "is there already" in str(again.exception)
+    assert fit(*command, "--force").exit_code == 0
+
+
+def test_json_holds_the_spec_and_the_next_larger() -> None:
+    done = fit("t2t_vit_14", "model.image_size=192", "--budget-macs", "5G", "--free", "mlp_ratio", "--json")
+    record = json.loads(done.stdout)
+    model = ModelSpec.model_validate(record["best"]["spec"]["model"])
+    cost = predict_cost(model)
+    assert (record["best"]["macs"], record["best"]["params"]) == (cost.macs, cost.params)
+    assert cost.macs <= 5 * 10**9 < record["over"]["macs"]
+    assert record["over"]["value"] - record["best"]["value"] == 0.25
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "message"),
+    [
+        (["t2t_vit_14"], InputError, "no budget; write --budget-macs 5G, --budget-params 22M, or both"),
+        (["t2t_vit_14", "--budget-macs", "5GB"], InputError, "--budget-macs: '5GB' reads as bytes"),
+        (
+            ["t2t_vit_14", "--budget-macs", "5G", "--free", "wdith"],
+            InputError,
+            "--free: must be one of depth",
+        ),
+        (["resnet50", "--budget-macs", "5G"], InputError, "resnet50 is a model of timm"),
+        (["t2t_vit_14", "--budget-macs", "5M"], SpecError, "the smallest depth, 1, has 626,603,328 macs, over 5.00M"),
+        (["t2t_vit_dense", "--budget-macs", "5G"], SpecError, "t2t_vit_dense has no depth to set"),
+    ],
+)
+def test_mistakes_are_told(arguments: list[str], kind: type[InputError], message: str) -> None:
+    done = fit(*arguments)
+    assert isinstance(done.exception, kind), done.exception
+    assert not isinstance(done.exception, FieldError)  # its place in the file is told
+    assert message in str(done.exception)
+    assert done.stdout == ""

@@ -1,0 +1,171 @@
+"""t2tbuild summarize: the table at once, then fvcore's verdict."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from t2tbuild import load_spec, predict_cost
+from t2tbuild.cli import app
+from t2tbuild.cost import counter
+from t2tbuild.cost.memory import predict_memory
+from t2tbuild.cost.model import Cost
+from t2tbuild.errors import CostError, InputError
+from t2tbuild.spec.model import AnyModel, ModelSpec
+
+VERIFIED = "verified by fvcore: parameters and MACs of every module are those of the built model"
+HEAVY = """
+import atexit, sys
+heavy = ("torch", "timm", "fvcore", "matplotlib")
+atexit.register(lambda: sys.stderr.write(",".join(name for name in heavy if name in sys.modules)))
+sys.argv[0] = "t2tbuild"
+from t2tbuild.cli import main
+main()
+"""
+
+
+def summarize(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["summarize", *arguments])
+
+
+def told(*arguments: str) -> dict[str, Any]:
+    done = summarize(*arguments, "--json")
+    assert done.exit_code == 0, done.exception
+    record: dict[str, Any] = json.loads(done.stdout)
+    return record
+
+
+def test_the_table_needs_no_torch_and_is_followed_by_the_verdict() -> None:
+    fast = subprocess.run(
+        [sys.executable, "-c", HEAVY, "summarize", "t2t_vit_7", "--fast"], capture_output=True, text=True
+    )
+    assert (fast.returncode, fast.stderr) == (0, "")
+    whole = summarize("t2t_vit_7")
+    assert whole.exit_code == 0
+    assert whole.stdout == f"{fast.stdout}{VERIFIED}\n"
+
+
+def test_json_says_whether_it_was_verified() -> None:
+    assert told("t2t_vit_7", "--fast")["verified"] is None
+    whole = told("t2t_vit_7")
+    assert (whole["verified"], whole["differences"]) == (True, [])
+
+
+@pytest.fixture
+def miscounted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """fvcore finds a multiply-add more in one layer than there are."""
+    count = counter.count_model
+
+    def with_one_more(model: AnyModel, depth: int = 1) -> Cost:
+        cost = count(model, depth)
+        blocks = next(part for part in cost.parts if part.name.startswith("backbone"))
+        block = blocks.parts[3]
+        mlp = block.parts[-1]
+        fc1 = dataclasses.replace(mlp.parts[0], macs=mlp.parts[0].macs + 1)
+        mlp = dataclasses.replace(mlp, parts=(fc1, *mlp.parts[1:]))
+        block = dataclasses.replace(block, parts=(*block.parts[:-1], mlp))
+        changed = dataclasses.replace(blocks, parts=(*blocks.parts[:3], block, *blocks.parts[4:]))
+        return dataclasses.replace(cost, parts=tuple(changed if part is blocks else part for part in cost.parts))
+
+    monkeypatch.setattr(counter, "count_model", with_one_more)
+
+
+@pytest.mark.usefixtures("miscounted")
+def test_a_difference_names_the_innermost_part_and_fails() -> None:
+    done = summarize("t2t_vit_7")
+    assert VERIFIED not in done.stdout
+    assert isinstance(done.exception, CostError)
+    assert done.exception.exit_code == 1
+    assert "backbone blocks x 7 > blocks.3 > mlp > fc1: the formula gives 25," in str(done.exception)
+    done = summarize("t2t_vit_7", "--json")
+    assert isinstance(done.exception, CostError)
+    record = json.loads(done.stdout)
+    assert record["verified"] is False
+    assert [one["path"] for one in record["differences"]] == ["backbone blocks x 7 > blocks.3 > mlp > fc1"]
+
+
+def test_depth_unfolds_the_tree_whose_rows_add_up() -> None:
+    record = told("t2t_vit_14_se", "--fast", "--depth", "4")
+    blocks = next(part for part in record["parts"] if part["name"] == "backbone blocks x 14")
+    attention = blocks["parts"][0]["parts"][1]
+    assert [row["name"] for row in attention["parts"]] == ["qkv", "proj", "se_layer", "products"]
+    for row in (blocks, blocks["parts"][0], attention):
+        for field in ("params", "trainable_params", "macs"):
+            assert sum(inner[field] for inner in row["parts"]) == row[field]
+    shown = summarize("t2t_vit_14_se", "--fast", "--depth", "3").stdout
+    assert "│     attn " in shown
+    assert "qkv" not in shown
+
+
+def test_image_and_batch_are_counted_anew() -> None:
+    record = told("t2t_vit_7", "--fast", "--image-size", "96x128", "--batch-size", "8", "--precision", "bfloat16")
+    assert record["image_size"] == [96, 128]
+    assert record["macs"] == predict_cost(load_spec("t2t_vit_7", ["model.image_size=[96, 128]"]).model).macs
+    assert (record["batch_size"], record["precision"]) == (8, "bfloat16")
+    shown = summarize("t2t_vit_7", "--fast", "--image-size", "64", "--batch-size", "1000").stdout
+    one = predict_cost(load_spec("t2t_vit_7", ["model.image_size=64"]).model).macs
+    assert f"{one / 1e6:.1f}G │ 100.0%" in shown
+    assert f"{one:,}" in shown
+
+
+def test_memory_and_a_device_are_told() -> None:
+    device = ["--device-memory", "8GB", "--peak-flops", "100T", "--bandwidth", "1TB/s"]
+    record = told("t2t_vit_7", "--fast", "--batch-size", "4", *device)
+    model = load_spec("t2t_vit_7").model
+    assert isinstance(model, ModelSpec)
+    assert record["memory_bytes"] == dataclasses.asdict(predict_memory(model, 4))
+    most = record["largest_batch"]
+    assert most["device_memory"] == 8 * 10**9
+    assert predict_memory(model, most["training"]).training <= 8 * 10**9
+    assert predict_memory(model, most["inference"]).inference <= 8 * 10**9
+    line = record["roofline"]
+    assert line["seconds"] * 1.001 >= max(line["flops"] / 1e14, line["moved"] / 1e12)
+    shown = summarize("t2t_vit_7", "--fast", *device).stdout
+    assert f"{most['training']:,} images" in shown
+    assert "FLOPs a byte" in shown
+
+
+def test_the_picture_has_a_bar_a_part(tmp_path: Path) -> None:
+    assert summarize("t2t_vit_7", "--fast", "--plot", str(tmp_path / "cost.svg")).exit_code == 0
+    assert "backbone blocks x 7" in (tmp_path / "cost.svg").read_text()
+    assert summarize("t2t_vit_7", "--fast", "--plot", str(tmp_path / "cost.png")).exit_code == 0
+    with Image.open(tmp_path / "cost.png") as picture:
+        assert min(picture.size) > 300
+
+
+def test_a_model_of_timm_is_counted_by_fvcore_alone(tmp_path: Path) -> None:
+    done = summarize("mobilenet_v2", "--image-size", "64", "--depth", "2", "--plot", str(tmp_path / "cost.svg"))
+    assert done.exit_code == 0
+    assert "counted by fvcore; no formula covers a model of timm" in done.stdout
+    assert "conv_stem" in done.stdout
+    assert told("mobilenet_v2", "--image-size", "64")["verified"] is True
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["resnet50", "--fast"], "--fast: resnet50 is a model of timm, which no formula covers; leave it out"),
+        (["resnet50", "--device-memory", "8G"], "--device-memory: resnet50 is a model of timm"),
+        (
+            ["t2t_vit_7", "--device-memory", "much"],
+            "--device-memory: 'much' is no amount above zero; write for example 24G",
+        ),
+        (["t2t_vit_7", "--peak-flops", "0"], "--peak-flops: '0' is no amount above zero; write for example 312T"),
+        (["t2t_vit_7", "--peak-flops", "1T"], "--peak-flops and --bandwidth describe a device together; write both"),
+        (["t2t_vit_7", "--plot", "cost.doc"], "--plot cost.doc: must end in .png, .svg, .pdf"),
+        (["t2t_vit_7", "--plot", "/nowhere/cost.png"], "--plot /nowhere/cost.png: there is no folder /nowhere"),
+        (["t2t_vit_7", "--image-size", "0"], "model.image_size"),
+        (["t2t_vit_7", "--image-size", "wide"], "write for example 224 or [192, 256]"),
+    ],
+)
+def test_mistakes_are_told(arguments: list[str], message: str) -> None:
+    done = summarize(*arguments)
+    assert isinstance(done.exception, InputError)
+    assert message in str(done.exception)
+    assert done.stdout == ""
