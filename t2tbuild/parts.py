@@ -1,6 +1,5 @@
 """The parts of a model: what the spec names, the module is made of, and the cost is told for."""
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 
@@ -18,8 +17,7 @@ class Grid(NamedTuple):
         return f"{self.height} x {self.width}"
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """One row of a model's table.
 
     `grid`, `tokens` and `channels` describe what the part gives out, where it is known; `modules` are the names, in the

@@ -9,24 +9,26 @@ Each function gives the leaves of one module in the order in which the module ho
 same rows.
 """
 
+import functools
 from typing import assert_never
 
 from t2tbuild.cost.model import PRODUCTS, Cost, Counted, Leaf, total_cost
 from t2tbuild.errors import CostError
 from t2tbuild.parts import Grid
-from t2tbuild.spec.backbone import Backbone, BaseBackbone, DenseBackbone, PlainBackbone
+from t2tbuild.spec.backbone import Backbone, BaseBackbone, DenseBackbone, Ghost, PlainBackbone, SqueezeExcite
 from t2tbuild.spec.layout import layout
 from t2tbuild.spec.model import AnyModel, ModelSpec, TimmModel
 from t2tbuild.spec.tokenizer import (
     ConvTokenizer,
     PatchTokenizer,
     PerformerAttention,
-    Stage,
     T2TTokenizer,
+    TokenAttention,
     TransformerAttention,
 )
 
 NOTHING = Counted.of()
+same_again = functools.lru_cache(maxsize=2**14)  # the candidates of a search share most of their shapes
 
 
 def predict_cost(model: AnyModel, depth: int = 1) -> Cost:
@@ -41,12 +43,13 @@ def predict_cost(model: AnyModel, depth: int = 1) -> Cost:
     """
     if isinstance(model, TimmModel):
         raise CostError(f"{model.name} is a model of timm, which no formula covers; measure_cost counts it")
-    return total_cost(layout(model), _counts(model), depth)
+    grids = model.grids
+    return total_cost(layout(model, grids), _counts(model, grids), depth)
 
 
-def _counts(model: ModelSpec) -> list[list[Counted]]:
+def _counts(model: ModelSpec, grids: tuple[Grid, ...]) -> list[list[Counted]]:
     """For each part of `layout(model)`, one count a module."""
-    backbone, grids = model.backbone, model.grids
+    backbone = model.backbone
     tokens, embed_dim = grids[-1].tokens + 1, backbone.embed_dim
     learned = backbone.position == "learned"
     table = Leaf("", 0, tokens * embed_dim * learned, tokens * embed_dim * (not learned))
@@ -73,7 +76,9 @@ def _tokenizer(model: ModelSpec, grids: tuple[Grid, ...]) -> list[list[Counted]]
         case T2TTokenizer():
             counts, widths = [], tokenizer.widths(model.in_chans)
             for stage, grid, width in zip(tokenizer.stages[:-1], grids, widths, strict=False):
-                counts += [[NOTHING], [_token_attention(stage, grid.tokens, width)]]
+                dim = stage.token_dim or 0
+                attention = _token_attention(grid.tokens, width, dim, _features(stage.attention, dim))
+                counts += [[NOTHING], [attention]]
             return [*counts, [NOTHING], [Counted.of(_linear("", grids[-1].tokens, widths[-1], embed_dim))]]
         case ConvTokenizer() | PatchTokenizer():
             rows = zip(tokenizer.windows, grids, tokenizer.channels_below(model.in_chans), strict=True)
@@ -85,34 +90,39 @@ def _tokenizer(model: ModelSpec, grids: tuple[Grid, ...]) -> list[list[Counted]]
             assert_never(tokenizer)
 
 
-def _token_attention(stage: Stage, tokens: int, in_dim: int) -> Counted:
-    assert stage.token_dim is not None and stage.attention is not None
-    dim = stage.token_dim
-    match stage.attention:
-        case TransformerAttention():
-            return Counted.of(
-                _norm("norm1", tokens, in_dim),
-                _linear("attn.qkv", tokens, in_dim, 3 * dim, bias=False),
-                _linear("attn.proj", tokens, dim, dim),
-                Leaf(f"attn.{PRODUCTS}", 2 * tokens * tokens * dim, 0),
-                _norm("norm2", tokens, dim),
-                _linear("mlp.fc1", tokens, dim, dim),
-                _linear("mlp.fc2", tokens, dim, dim),
-            )
+def _features(attention: TokenAttention | None, dim: int) -> int | None:
+    """Random features of a Performer; None of a transformer."""
+    match attention:
         case PerformerAttention(kernel_ratio=kernel_ratio):
-            features = int(dim * kernel_ratio)
-            return Counted.of(
-                _norm("norm1", tokens, in_dim),
-                _linear("kqv", tokens, in_dim, 3 * dim),
-                _linear("proj", tokens, dim, dim),
-                _norm("norm2", tokens, dim),
-                _linear("mlp.0", tokens, dim, dim),
-                _linear("mlp.2", tokens, dim, dim),
-                Leaf("w", 0, 0, features * dim),
-                Leaf(PRODUCTS, 4 * tokens * dim * features + tokens * features, 0),
-            )
+            return int(dim * kernel_ratio)
+        case TransformerAttention():
+            return None
         case _:
-            assert_never(stage.attention)
+            raise AssertionError(attention)
+
+
+@same_again
+def _token_attention(tokens: int, in_dim: int, dim: int, features: int | None) -> Counted:
+    if features is None:
+        return Counted.of(
+            _norm("norm1", tokens, in_dim),
+            _linear("attn.qkv", tokens, in_dim, 3 * dim, bias=False),
+            _linear("attn.proj", tokens, dim, dim),
+            Leaf(f"attn.{PRODUCTS}", 2 * tokens * tokens * dim, 0),
+            _norm("norm2", tokens, dim),
+            _linear("mlp.fc1", tokens, dim, dim),
+            _linear("mlp.fc2", tokens, dim, dim),
+        )
+    return Counted.of(
+        _norm("norm1", tokens, in_dim),
+        _linear("kqv", tokens, in_dim, 3 * dim),
+        _linear("proj", tokens, dim, dim),
+        _norm("norm2", tokens, dim),
+        _linear("mlp.0", tokens, dim, dim),
+        _linear("mlp.2", tokens, dim, dim),
+        Leaf("w", 0, 0, features * dim),
+        Leaf(PRODUCTS, 4 * tokens * dim * features + tokens * features, 0),
+    )
 
 
 def _backbone(backbone: Backbone, tokens: int) -> list[list[Counted]]:
@@ -134,26 +144,26 @@ def _backbone(backbone: Backbone, tokens: int) -> list[list[Counted]]:
 
 
 def _blocks(backbone: BaseBackbone, tokens: int) -> list[Counted]:
-    """One count for each block; blocks of one width and hidden width are counted once."""
-    known: dict[tuple[int, int], Counted] = {}
+    """One count for each block."""
+    options = (backbone.qkv_bias, backbone.ghost, backbone.squeeze_excite)
     shapes = list(zip(backbone.widths, backbone.mlp_dims, strict=True))
-    for width, hidden in shapes:
-        if (width, hidden) not in known:
-            known[width, hidden] = _block(backbone, tokens, width, hidden)
+    known = {shape: _block(tokens, *shape, *options) for shape in set(shapes)}
     return [known[shape] for shape in shapes]
 
 
-def _block(backbone: BaseBackbone, tokens: int, dim: int, hidden: int) -> Counted:
+@same_again
+def _block(
+    tokens: int, dim: int, hidden: int, bias: bool, ghost: Ghost | None, squeeze: SqueezeExcite | None
+) -> Counted:
     return Counted.of(
         _norm("norm1", tokens, dim),
-        *_attention(backbone, tokens, dim),
+        *_attention(tokens, dim, bias, ghost, squeeze),
         _norm("norm2", tokens, dim),
-        *_mlp(backbone, tokens, dim, hidden),
+        *_mlp(tokens, dim, hidden, ghost),
     )
 
 
-def _attention(backbone: BaseBackbone, tokens: int, dim: int) -> list[Leaf]:
-    ghost, squeeze, bias = backbone.ghost, backbone.squeeze_excite, backbone.qkv_bias
+def _attention(tokens: int, dim: int, bias: bool, ghost: Ghost | None, squeeze: SqueezeExcite | None) -> list[Leaf]:
     if ghost and ghost.attention:
         leaves = [_linear(f"attn.{name}", tokens, dim, dim // 2, bias) for name in "qkv"]
         leaves += [Leaf(f"attn.cheap_operation_{name}", 0, dim // 2) for name in "qkv"]
@@ -168,8 +178,8 @@ def _attention(backbone: BaseBackbone, tokens: int, dim: int) -> list[Leaf]:
     return leaves
 
 
-def _mlp(backbone: BaseBackbone, tokens: int, dim: int, hidden: int) -> list[Leaf]:
-    if not (backbone.ghost and backbone.ghost.mlp):
+def _mlp(tokens: int, dim: int, hidden: int, ghost: Ghost | None) -> list[Leaf]:
+    if not (ghost and ghost.mlp):
         return [_linear("mlp.fc1", tokens, dim, hidden), _linear("mlp.fc2", tokens, hidden, dim)]
     copies = [Leaf(f"mlp.cheap_operation{copy}", 0, dim) for copy in range(2, hidden // dim + 1)]
     return [_linear("mlp.fc1", tokens, dim, dim), *copies, _linear("mlp.fc2", tokens, hidden, dim)]

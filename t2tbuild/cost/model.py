@@ -17,8 +17,7 @@ PRODUCTS = "products"
 """The row of the matrix products that a module does itself, beside those of its submodules: Q K^T and A V."""
 
 
-@dataclass(frozen=True, slots=True)
-class PartCost:
+class PartCost(NamedTuple):
     """The cost of one part of a model; `grid`, `tokens` and `channels` are those of what it gives out, where known.
 
     `parts` are what it consists of, as deep as was asked for: submodules by their names, parameters of its own, and

@@ -1,7 +1,6 @@
 """The whole model: the trunk and its head (Figure 4 of the paper), with the methods that timm's models have."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from torch import Tensor, nn
 
@@ -98,7 +97,7 @@ class T2TViT(Trunk):
     ) -> None:
         """As Trunk's; what the parts give out is then no longer known."""
         super().set_input_size(img_size, patch_size)
-        self.parts = [replace(part, grid=None, tokens=None) for part in self.parts]
+        self.parts = [part._replace(grid=None, tokens=None) for part in self.parts]
 
     def no_weight_decay(self) -> set[str]:
         """Names of parameters that timm's optimiser must not decay, beside biases and norms."""

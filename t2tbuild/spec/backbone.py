@@ -199,6 +199,8 @@ class BaseBackbone(Node, ABC):
     @property
     def mlp_dims(self) -> tuple[int, ...]:
         """Hidden width of the MLP, one per block."""
+        if not isinstance(self.mlp_ratio, tuple) and len(self.every_width) == 1:
+            return (int(self.every_width[0] * self.mlp_ratio),) * self.blocks_in_all
         return tuple(int(width * ratio) for width, ratio in zip(self.widths, self.mlp_ratios, strict=True))
 
     @property

@@ -3,6 +3,7 @@
 The closed form and the counter both follow this list, so that their tables have the same rows.
 """
 
+import functools
 from typing import assert_never
 
 from t2tbuild.parts import Grid, Part
@@ -11,9 +12,9 @@ from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.tokenizer import ConvTokenizer, PatchTokenizer, T2TTokenizer
 
 
-def layout(model: ModelSpec) -> tuple[Part, ...]:
-    """The parts of `model` in the order in which an image passes them."""
-    grids, backbone = model.grids, model.backbone
+def layout(model: ModelSpec, grids: tuple[Grid, ...] | None = None) -> tuple[Part, ...]:
+    """The parts of `model` in the order in which an image passes them; `grids` are its own, where they are at hand."""
+    grids, backbone = grids or model.grids, model.backbone
     tokens = grids[-1].tokens + 1
     return (
         *_tokenizer_parts(model, grids),
@@ -52,15 +53,19 @@ def _tokenizer_parts(model: ModelSpec, grids: tuple[Grid, ...]) -> list[Part]:
     return [*parts, last]
 
 
+@functools.cache  # a search asks for the same few thousands of times
+def _block_names(first: int, end: int) -> tuple[str, ...]:
+    return tuple(f"blocks.{index}" for index in range(first, end))
+
+
 def _backbone_parts(backbone: Backbone, tokens: int) -> list[Part]:
     match backbone:
         case PlainBackbone(depth=depth, embed_dim=embed_dim):
-            blocks = tuple(f"blocks.{index}" for index in range(depth))
-            return [Part(f"backbone blocks x {depth}", blocks, None, tokens, embed_dim)]
+            return [Part(f"backbone blocks x {depth}", _block_names(0, depth), None, tokens, embed_dim)]
         case DenseBackbone():
             parts, entry = [], 0
             for index, group in enumerate(backbone.groups):
-                blocks = tuple(f"blocks.{entry + block}" for block in range(len(group)))
+                blocks = _block_names(entry, entry + len(group))
                 width, entry = group[-1] + backbone.growth_rate, entry + len(group)
                 parts.append(Part(f"dense group {index + 1} x {len(group)}", blocks, None, tokens, width))
                 if index < len(backbone.groups) - 1:

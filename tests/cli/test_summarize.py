@@ -67,10 +67,10 @@ def miscounted(monkeypatch: pytest.MonkeyPatch) -> None:
         blocks = next(part for part in cost.parts if part.name.startswith("backbone"))
         block = blocks.parts[3]
         mlp = block.parts[-1]
-        fc1 = dataclasses.replace(mlp.parts[0], macs=mlp.parts[0].macs + 1)
-        mlp = dataclasses.replace(mlp, parts=(fc1, *mlp.parts[1:]))
-        block = dataclasses.replace(block, parts=(*block.parts[:-1], mlp))
-        changed = dataclasses.replace(blocks, parts=(*blocks.parts[:3], block, *blocks.parts[4:]))
+        fc1 = mlp.parts[0]._replace(macs=mlp.parts[0].macs + 1)
+        mlp = mlp._replace(parts=(fc1, *mlp.parts[1:]))
+        block = block._replace(parts=(*block.parts[:-1], mlp))
+        changed = blocks._replace(parts=(*blocks.parts[:3], block, *blocks.parts[4:]))
         return dataclasses.replace(cost, parts=tuple(changed if part is blocks else part for part in cost.parts))
 
     monkeypatch.setattr(counter, "count_model", with_one_more)

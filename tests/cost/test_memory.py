@@ -81,7 +81,10 @@ def test_activations_are_what_autograd_keeps(name: str) -> None:
 @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(models())
 def test_activations_of_any_spec_are_what_autograd_keeps(model: ModelSpec) -> None:
-    assert predict_memory(model, 4).activations == pytest.approx(kept(model, 4), rel=0.03, abs=4000)
+    """Within the batch itself: of patches that do not overlap torch may keep a copy of what they were cut from."""
+    channels = max(model.tokenizer.channels_below(model.in_chans))
+    slack = 4 * 4 * channels * model.image.tokens + 1000
+    assert predict_memory(model, 4).activations == pytest.approx(kept(model, 4), rel=0.01, abs=slack)
 
 
 def test_a_block_by_hand() -> None:

@@ -1,0 +1,64 @@
+"""Predicted peak memory beside what torch allocates: five specs, three batch sizes, forward and training.
+
+    python benchmarks/memory.py [--device cuda]
+
+Whole models at 224 pixels. On the CPU the peak is that of torch's own allocations, weights and AdamW's state included.
+Measured on TODAY.
+"""
+
+import argparse
+
+import torch
+
+from t2tbuild import build_model, load_spec
+from t2tbuild.cost.device import peak_memory, storage_bytes
+from t2tbuild.cost.memory import predict_memory
+from t2tbuild.cost.steps import inference_step, training_step
+from t2tbuild.precision import Precision
+from t2tbuild.spec import ModelSpec
+
+SPECS = ["t2t_vit_7", "t2t_vit_14", "t2t_vit_t_14", "t2t_vit_16_ghost", "t2t_vit_dense"]
+BATCHES = [1, 4, 16]
+
+
+def measured(model: ModelSpec, batch_size: int, precision: Precision, device: torch.device) -> tuple[int, int]:
+    """Bytes at the peak of an inference and of a training step, all that is alive included."""
+    dtype: torch.dtype = getattr(torch, precision)
+    built = build_model(model).to(device)
+    images = torch.randn(batch_size, model.in_chans, *model.image, device=device)
+    labels = torch.randint(model.num_classes, (batch_size,), device=device)
+    learned = [parameter for parameter in built.parameters() if parameter.requires_grad]
+    held = storage_bytes([*built.parameters(), images])
+    inference = peak_memory(inference_step(built, images, dtype), device)
+    training = peak_memory(training_step(built, images, labels, torch.optim.AdamW(learned), dtype), device)
+    return held + inference, held + training
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--device", default="cpu")
+    device = torch.device(parser.parse_args().device)
+    worst: dict[str, float] = {}
+    print("spec               precision batch   forward MB predicted   training MB predicted")
+    for name in SPECS:
+        model = load_spec(name).model
+        assert isinstance(model, ModelSpec)
+        for precision in (Precision.FLOAT32, Precision.BFLOAT16):
+            for batch_size in BATCHES if precision is Precision.FLOAT32 else BATCHES[1:2]:
+                found = measured(model, batch_size, precision, device)
+                predicted = predict_memory(model, batch_size, precision)
+                ratios = [
+                    guess / truth for guess, truth in zip((predicted.inference, predicted.training), found, strict=True)
+                ]
+                for what, ratio in zip(("forward", "training"), ratios, strict=True):
+                    worst[what] = max(worst.get(what, 0.0), abs(ratio - 1))
+                print(
+                    f"{name:18} {precision:9} {batch_size:5}   {found[0] / 1e6:10,.1f} {ratios[0]:9.1%}   "
+                    f"{found[1] / 1e6:11,.1f} {ratios[1]:9.1%}",
+                    flush=True,
+                )
+    print("largest error: " + ", ".join(f"{what} {error:.1%}" for what, error in worst.items()))
+
+
+if __name__ == "__main__":
+    main()
