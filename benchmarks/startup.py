@@ -40,6 +40,8 @@ def main() -> None:
         "t2tbuild search --budget-macs 5GB (error)": [*cli, "search", "--budget-macs", "5GB"],
         "t2tbuild summarize broken.yaml (errors)": [*cli, "summarize", str(spec)],
         "t2tbuild validate (all shipped specs)": [*cli, "validate", *shipped],
+        "t2tbuild summarize t2t_vit_14 --fast": [*cli, "summarize", "t2t_vit_14", "--fast"],
+        "t2tbuild summarize t2t_vit_14 (verified)": [*cli, "summarize", "t2t_vit_14"],
         "import torch": ["-c", "import torch"],
     }
     times: dict[str, list[float]] = {name: [] for name in commands}

@@ -1,5 +1,6 @@
 """The command line. Each command is a file that reads like its job; torch is imported only when a command needs it."""
 
+import gc
 import os
 import signal
 import sys
@@ -58,6 +59,7 @@ def _options(
 
 def main() -> Never:
     """Run the command line and exit: 0 done, 1 failed, 2 the input was wrong, 130 or 143 interrupted."""
+    gc.set_threshold(50_000)  # else Python looks for garbage some hundreds of times while the spec's classes are made
     signal.signal(signal.SIGTERM, _terminate)
     with Path(os.devnull).open("w") as nowhere:  # for a stream that was closed by who called us
         sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeVar
 
 from pydantic import (
@@ -80,7 +81,6 @@ class Node(BaseModel):
         strict=True,
         extra="forbid",
         allow_inf_nan=False,
-        use_attribute_docstrings=True,
         hide_input_in_errors=True,
         protected_namespaces=(),
         defer_build=True,  # a command pays only for the nodes that it reads
@@ -93,7 +93,8 @@ class Node(BaseModel):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
-        methods = {name: value for base in reversed(cls.__mro__) for name, value in vars(base).items()}
+        members = (item for base in reversed(cls.__mro__) for item in vars(base).items())
+        methods = {name: value for name, value in members if isinstance(value, FunctionType)}
         checks = {name: getattr(value, "spec_rule", "") for name, value in methods.items()}
         cls.rules = {_named(name): methods[name] for name, kind in checks.items() if kind == "error"}
         cls.advices = {_named(name): methods[name] for name, kind in checks.items() if kind == "warning"}

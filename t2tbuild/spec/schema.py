@@ -7,6 +7,7 @@ Rules across fields are beyond JSON Schema; `t2tbuild validate` has them.
 
 from typing import Any
 
+from t2tbuild.spec.described import descriptions, every_node
 from t2tbuild.spec.modeline import Kind
 from t2tbuild.spec.tree import SearchSpec, Spec
 
@@ -17,7 +18,12 @@ _BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "ex
 
 def json_schema(kind: Kind) -> dict[str, Any]:
     """The JSON Schema of model and training specs, or of search specs."""
-    return {"$schema": _DIALECT, **_tidy(_ROOTS[kind].model_json_schema())}
+    root = _ROOTS[kind]
+    whole, nodes = root.model_json_schema(), {node.__name__: node for node in every_node()}
+    for name, node in {root.__name__: whole, **whole["$defs"]}.items():
+        for field, text in descriptions(nodes[name]).items() if name in nodes else ():
+            node["properties"][field]["description"] = text
+    return {"$schema": _DIALECT, **_tidy(whole)}
 
 
 def _tidy(node: Any) -> Any:
