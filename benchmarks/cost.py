@@ -5,7 +5,9 @@
 Specs as the search draws them: random assignments of search/deep_narrow.yaml, each at a random depth within 5G MACs.
 In each round the closed form counts all of them and fvcore one, so that a slow moment falls on both; one thread each.
 The closed form remembers the shapes of blocks, which candidates share: the first round shows it without that.
-Every count of fvcore is held against the closed form's. Measured on TODAY.
+Every count of fvcore is held against the closed form's. Measured on 2026-11-23, medians of
+25 rounds (spread): closed form 20,001 specs/s (13,127 to 24,344), 13,317 the first time that shapes are met; building
+and fvcore 2.36 (1.25 to 4.11); ratio 8,187 (4,554 to 13,414).
 """
 
 import itertools
