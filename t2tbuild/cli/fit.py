@@ -21,6 +21,16 @@ if TYPE_CHECKING:
     from t2tbuild.spec.search import Budget
 
 
+FIELDS = {
+    "backbone.depth": "depth",
+    "backbone.embed_dim": "embed_dim",
+    "backbone.mlp_ratio": "mlp_ratio",
+    "backbone.growth_rate": "growth_rate",
+    "tokenizer.stages.*.token_dim": "token_dim",
+}
+"""What may be freed by its path, as a search spec names it."""
+
+
 def fit(
     spec: SpecArgument,
     overrides: Overrides = None,
@@ -30,14 +40,16 @@ def fit(
         str,
         typer.Option(
             metavar="FIELD",
-            help="What is enlarged: depth, embed_dim, mlp_ratio, growth_rate, token_dim or image_size.",
+            help="What is set: depth, embed_dim, mlp_ratio, growth_rate, token_dim or image_size.",
         ),
     ] = "depth",
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the spec here, not to stdout.")] = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Write the largest spec within a budget that differs in one field, solved from the exact cost; nothing is trained.
+    """Write the largest spec within a budget along one field, solved from the exact cost; nothing is trained.
+
+    Fields are set in steps that keep a model sound: widths by whole heads, images by whole patches, ratios by quarters.
 
     Example: t2tbuild fit t2t_vit_14 --budget-macs 3G --free embed_dim --out narrow.yaml
     """
@@ -46,7 +58,7 @@ def fit(
     from t2tbuild.spec.model import ModelSpec
     from t2tbuild.spec.search import Budget
 
-    dial = one_of(Dial, free.rpartition(".")[2], "--free")
+    dial = one_of(Dial, FIELDS.get(free, free), "--free")
     limits = {
         "macs": count_option("--budget-macs", budget_macs),
         "params": count_option("--budget-params", budget_params),
@@ -58,7 +70,7 @@ def fit(
     model = document.spec.model
     if not isinstance(model, ModelSpec):
         raise InputError(f"{model.name} is a model of timm, which no formula covers; name one of ours")
-    target = target_file(out, f"{model.name}.yaml", force=force) if out else None
+    target_file(out, "fitted.yaml", force=force) if out and not out.is_dir() else None
     with document.placing():
         fitted = fit_model(model, budget, dial)
 
@@ -68,6 +80,7 @@ def fit(
 
     name = f"{model.name}_{dial}_{fitted.best.value:g}"
     named = fitted.best.model.model_copy(update={"name": name if len(name) <= 64 else model.name})
+    target = target_file(out, f"{named.name}.yaml", force=force) if out else None
     written = Spec(version=1, model=named, train=document.spec.train)
     told = _told(fitted, dial, budget)
     text = f"# {told[0]}\n{dump_yaml(written)}"
@@ -95,7 +108,7 @@ def _told(fitted: Fit, dial: str, budget: Budget) -> list[str]:
     """In words: what was found, and what the next larger would cost."""
     best = f"{dial} {fitted.best.value:g}: {_beside(fitted.best, budget)}"
     if fitted.over is None:
-        return [f"{best}; the language admits none larger"]
+        return [f"{best}; no larger one is valid"]
     return [best, f"{dial} {fitted.over.value:g} would be over: {_beside(fitted.over, budget)}"]
 
 

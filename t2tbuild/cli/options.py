@@ -46,8 +46,8 @@ def amount_option(option: str, text: str | None, example: str) -> int | None:
     amount = (
         float(match[1]) * (1024 if match[3] else 1000) ** " KMGTPE".index(match[2].upper() or " ") if match else 0.0
     )
-    if not 0 < amount < 1e21:
-        raise InputError(f"{option}: {text!r:.60} is no amount above zero; write for example {example}")
+    if not 1 <= amount < 1e21:
+        raise InputError(f"{option}: {text!r:.60} is no amount from 1 to 1e21; write for example {example}")
     return int(amount)
 
 

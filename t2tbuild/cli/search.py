@@ -84,10 +84,11 @@ def _overrides(
     """The options as overrides of the search spec, each checked so that a mistake names its option."""
     count_option("--budget-macs", macs)
     count_option("--budget-params", params)
-    try:
-        parse_seconds("1s" if timeout is None else timeout)
-    except ValueError as error:
-        raise InputError(f"--timeout: {error}") from None
+    if timeout is not None:
+        try:
+            parse_seconds(timeout)
+        except ValueError as error:
+            raise InputError(f"--timeout: {error}") from None
     given = {"search.budget.macs": macs, "search.budget.params": params, "search.timeout": timeout}
     found = [f"{path}={text}" for path, text in given.items() if text is not None]
     found += [f"search.trials={trials}"] if trials is not None else []

@@ -11,7 +11,7 @@ import typer
 from t2tbuild.cli.console import json_wanted, print_json, stderr, stdout
 from t2tbuild.cli.options import Json, Overrides, SpecArgument, amount_option
 from t2tbuild.cli.spec import open_spec
-from t2tbuild.cli.write import require_picture
+from t2tbuild.cli.write import require_picture, writing
 from t2tbuild.errors import CostError, InputError, is_memory_full
 from t2tbuild.precision import Precision
 
@@ -57,7 +57,7 @@ def summarize(
     bytes_a_second = amount_option("--bandwidth", bandwidth, "1.5T")
     if (flops is None) != (bytes_a_second is None):
         raise InputError("--peak-flops and --bandwidth describe a device together; write both")
-    sized = [f"model.image_size={_sides(image_size)}"] if image_size else []
+    sized = [f"model.image_size={_sides(image_size)}"] if image_size is not None else []
     document = open_spec(spec, [*(overrides or ()), *sized])
     loaded = document.spec
 
@@ -73,27 +73,29 @@ def summarize(
         return
     from t2tbuild.report.cost_table import cost_table, load_table
 
-    cost = predict_cost(model, depth)
+    cost, console = predict_cost(model, depth), stdout()
+    if not as_json:
+        console.print(cost_table(loaded, cost, batch_size))
     load = _load(model, batch_size, precision, memory, flops, bytes_a_second)
     if not as_json:
-        console = stdout()
-        console.print(cost_table(loaded, cost, batch_size))
         console.print(load_table(load))
     differing = None if fast else _verify(document, model)
-    _draw(cost, plot, loaded)
     if as_json:
         print_json(_as_json(loaded, cost, load, differing))
     elif not fast and not differing:
-        stdout().print("verified by fvcore: parameters and MACs of every module are those of the built model")
+        console.print("verified by fvcore: parameters and MACs of every module are those of the built model")
+    _draw(cost, plot, loaded)
     if differing:
         told = "; ".join(map(str, differing[:3])) + (f"; and {len(differing) - 3} more" if len(differing) > 3 else "")
         raise CostError(f"fvcore counts otherwise: {told}; this is a fault of t2tbuild, please report it")
 
 
 def _sides(text: str) -> str:
-    """The sides of an image as YAML: 192x256 is [192, 256]."""
-    match = re.fullmatch(r"([0-9]+)[x,]([0-9]+)", text)
-    return f"[{match[1]}, {match[2]}]" if match else text
+    """The sides of an image as YAML: 192x256 is [192, 256]. Raises InputError for what is neither one nor two sides."""
+    match = re.fullmatch(r"([0-9]+)(?: ?[xX×] ?([0-9]+))?", text.strip(), re.ASCII)  # noqa: RUF001
+    if match is None:
+        raise InputError(f"--image-size: {text!r:.60} is no image's size; write for example 384, or 192x256")
+    return f"[{match[1]}, {match[2]}]" if match[2] else match[1]
 
 
 def _load(
@@ -126,6 +128,7 @@ def _verify(document: Document[Spec], model: ModelSpec) -> list[Difference]:
     from t2tbuild.cost.counter import count_model
     from t2tbuild.cost.model import EVERY_LEVEL, differences
 
+    _require_memory(model)
     try:
         with document.placing():
             counted = count_model(model, EVERY_LEVEL)
@@ -137,6 +140,28 @@ def _verify(document: Document[Spec], model: ModelSpec) -> list[Difference]:
     return differences(predict_cost(model, EVERY_LEVEL), counted)
 
 
+def _require_memory(model: ModelSpec) -> None:
+    """Raises CostError where the weights of a model that is built for real would not fit into what is free."""
+    from t2tbuild.cost.closed_form import predict_cost
+    from t2tbuild.cost.counter import is_built_for_real
+    from t2tbuild.report.cost_table import in_bytes
+
+    needed, free = 4 * predict_cost(model).params, _free_memory()
+    if free is not None and needed > free and is_built_for_real(model):
+        told = f"its weights take {in_bytes(needed)}, and {in_bytes(free)} are free"
+        raise CostError(f"{model.name}: fvcore cannot check it, {told}; --fast gives the table alone")
+
+
+def _free_memory() -> int | None:
+    """Bytes that this machine could give, where it says so as Linux does."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    found = (line.split() for line in lines if line.startswith("MemAvailable:"))
+    return next((int(words[1]) * 1024 for words in found), None)
+
+
 def _summarize_timm(document: Document[Spec], *, depth: int, batch_size: int, plot: Path | None) -> None:
     """A model of timm has no closed form: fvcore alone counts it."""
     from t2tbuild.cost.counter import count_model
@@ -144,22 +169,24 @@ def _summarize_timm(document: Document[Spec], *, depth: int, batch_size: int, pl
     loaded = document.spec
     with document.placing():
         cost = count_model(loaded.model, depth)
-    _draw(cost, plot, loaded)
     if json_wanted():
-        print_json(_as_json(loaded, cost, None, []))
+        print_json(_as_json(loaded, cost, None, None))
+        _draw(cost, plot, loaded)
         return
 
     from t2tbuild.report.cost_table import cost_table
 
     stdout().print(cost_table(loaded, cost, batch_size))
     stdout().print("counted by fvcore; no formula covers a model of timm")
+    _draw(cost, plot, loaded)
 
 
 def _draw(cost: Cost, plot: Path | None, spec: Spec) -> None:
     if plot:
         from t2tbuild.report.cost_plot import plot_cost
 
-        plot_cost(cost, plot, title=f"{spec.model.name}, image {spec.model.image}")
+        with writing("--plot", plot):
+            plot_cost(cost, plot, title=f"{spec.model.name}, image {spec.model.image}")
         stderr().print(f"written: {plot}", soft_wrap=True)
 
 

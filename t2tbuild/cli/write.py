@@ -1,5 +1,8 @@
 """Files that a command writes where a person says, never over what is there unasked."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from t2tbuild.errors import InputError
@@ -50,3 +53,14 @@ def require_picture(option: str, path: Path | None) -> None:
         raise InputError(f"{option} {path}: is a folder; name a file")
     if not path.parent.is_dir():
         raise InputError(f"{option} {path}: there is no folder {path.parent}")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise InputError(f"{option} {path}: cannot be written; name another")
+
+
+@contextmanager
+def writing(option: str, path: Path) -> Iterator[None]:
+    """Turn what goes wrong with a file that an option names into an InputError that names both."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{option} {path}: cannot be written: {error.strerror or error}; name another") from None

@@ -123,12 +123,16 @@ def count_model(model: AnyModel, depth: int = 1) -> Cost:
 
     Convolutions cannot be traced there, so that only models with a t2t tokenizer can.
     """
-    large = False
-    if isinstance(model, ModelSpec) and isinstance(model.tokenizer, T2TTokenizer):
-        predicted = predict_cost(model)
-        large = predicted.macs > LARGE_MACS or predicted.params > LARGE_PARAMS
-    with torch.device("meta" if large else "cpu"):
+    with torch.device("cpu" if is_built_for_real(model) else "meta"):
         return measure_cost(build_model(model), (model.in_chans, *model.image), depth)
+
+
+def is_built_for_real(model: AnyModel) -> bool:
+    """Whether `count_model` builds a model in memory, not on the meta device."""
+    if not (isinstance(model, ModelSpec) and isinstance(model.tokenizer, T2TTokenizer)):
+        return True
+    predicted = predict_cost(model)
+    return predicted.macs <= LARGE_MACS and predicted.params <= LARGE_PARAMS
 
 
 def _own_input_size(model: nn.Module) -> tuple[int, int, int]:
@@ -220,7 +224,11 @@ def _analyse(model: nn.Module, input_size: tuple[int, int, int]) -> FlopCountAna
 
 
 def _count_attention(inputs: list[Any], _outputs: list[Any]) -> Counter[str]:
-    """Q K^T and A V of [..., N, D] queries, [..., K, D] keys and [..., K, V] values: N K D + N K V a head."""
+    """What a fused kernel computes, though it never writes the N x K matrix: softmax is free, as DESIGN has it.
+
+    fvcore has no handle of its own for it. Q K^T and A V of [..., N, D] queries, [..., K, D] keys and [..., K, V]
+    values are N K D + N K V a head.
+    """
     query, key, value = (tensor.type().sizes() for tensor in inputs[:3])
     heads = 1
     for size in query[:-2]:

@@ -2,7 +2,7 @@
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeVar, assert_never
@@ -19,6 +19,8 @@ from t2tbuild.spec.units import short_count
 T = TypeVar("T")
 MOST = {"depth": 1000, "width": 65536, "ratio": 64, "side": 16384}
 """The largest values that the spec language admits."""
+SMALLEST = 64
+"""Values of a dial, from the smallest, among which one that is valid is looked for."""
 
 
 class Dial(StrEnum):
@@ -80,9 +82,11 @@ def fits(model: ModelSpec, budget: Budget) -> bool:
 def fit(model: ModelSpec, budget: Budget, dial: Dial) -> Fit:
     """The largest model within `budget` that differs from `model` in one dial.
 
-    With embed_dim the heads follow: their channels stay, where all blocks have the same. token_dim is set for every
-    stage that has one; image_size keeps the image's shape and whole patches. Raises FieldError when the model has no
-    such dial, and when its smallest setting is over the budget.
+    A dial is turned in steps: depth of 1; mlp_ratio of 0.25, of 1 where it is ghosted; token_dim, of every stage that
+    has one, of 8; image_size by whole patches that keep the image's shape; embed_dim and growth_rate by what keeps the
+    heads even. With embed_dim the number of heads follows, and their channels stay, where all blocks have the same.
+
+    Raises FieldError when the model has no such dial, no value of it is valid, or its smallest is over the budget.
 
         >>> from t2tbuild import load_spec
         >>> fit(load_spec("t2t_vit_14").model, Budget(macs=10**9), Dial.EMBED_DIM).best.value
@@ -90,18 +94,44 @@ def fit(model: ModelSpec, budget: Budget, dial: Dial) -> Fit:
     """
     values = _values(model, dial)
 
+    def valid(value: int | float) -> bool:
+        try:
+            _set(model, dial, value)
+        except FieldError:
+            return False
+        return True
+
     def within(value: int | float) -> bool:
         try:
             return is_within(_set(model, dial, value).cost, budget)
         except FieldError:  # larger than the language admits
             return False
 
-    smallest = _set(model, dial, values[0])
+    if isinstance(model.backbone, DenseBackbone) and dial in (Dial.EMBED_DIM, Dial.GROWTH_RATE):
+        values = list(_sound(model, dial, values, budget))  # which widths halve evenly at every transition is irregular
+    # Too small a value breaks a rule as too large a one does: a patch does not fit, no random feature is left.
+    first = next((index for index, value in enumerate(values[:SMALLEST]) if valid(value)), None)
+    if first is None:
+        told = f"{model.name} cannot be fitted: no other {dial} is valid beside its other fields"
+        raise FieldError(("model", *_path(dial)), "dial", told, f"free another: {', '.join(_dials_of(model))}")
+    values = values[first:]
     best = largest(values, within)
     if best is None:
-        raise _nothing_fits(smallest, dial, budget)
+        raise _nothing_fits(_set(model, dial, values[0]), dial, budget)
     rest = values[values.index(best) + 1 :][:1]
     return Fit(_set(model, dial, best), _over(model, dial, rest))
+
+
+def _sound(model: ModelSpec, dial: Dial, values: Iterable[int | float], budget: Budget) -> Iterator[int | float]:
+    """The valid ones of rising values, up to the first that is over the budget."""
+    for value in values:
+        try:
+            setting = _set(model, dial, value)
+        except FieldError:
+            continue
+        yield value
+        if not is_within(setting.cost, budget):
+            return
 
 
 def _over(model: ModelSpec, dial: Dial, values: Iterable[int | float]) -> Setting | None:
@@ -117,7 +147,7 @@ def _set(model: ModelSpec, dial: Dial, value: int | float) -> Setting:
     """The model with its dial set. Raises FieldError where the rest of the model does not allow that."""
     path = ("model", *_path(dial))
     purpose = f"fitted with {dial} {value:g}"
-    turned = revise(model, _changes(model, dial, value), purpose, (path, "set that field, or free another dial"))
+    turned = revise(model, _changes(model, dial, value), purpose, (path, "set that field, or free another"))
     return Setting(value, turned, predict_cost(turned))
 
 
@@ -137,24 +167,37 @@ def _values(model: ModelSpec, dial: Dial) -> Sequence[int | float]:
     dense = isinstance(backbone, DenseBackbone)
     match dial:
         case Dial.DEPTH if not dense:
+            for field in ("num_heads", "mlp_ratio"):
+                if isinstance(getattr(backbone, field), tuple):
+                    told = f"{model.name} cannot be fitted with another depth: {field} lists one value a block"
+                    raise FieldError(("model", "backbone", field), "dial", told, "write one value for all blocks")
             return range(1, MOST["depth"] + 1)
-        case Dial.GROWTH_RATE if dense:
-            return _multiples(_width_step(model), MOST["width"])
+        case Dial.GROWTH_RATE if isinstance(backbone, DenseBackbone):
+            return _steps(backbone.growth_rate, _width_step(model), MOST["width"])
         case Dial.EMBED_DIM:
-            return _multiples(_width_step(model), MOST["width"])
+            return _steps(backbone.embed_dim, _width_step(model), MOST["width"])
         case Dial.MLP_RATIO:
             whole = backbone.ghost is not None and backbone.ghost.mlp
             return range(1, MOST["ratio"] + 1) if whole else [_plain(n / 4) for n in range(1, 4 * MOST["ratio"] + 1)]
         case Dial.TOKEN_DIM if model.tokenizer.windows[0].token_dim is not None:
-            return _multiples(8, MOST["width"])
+            return _steps(model.tokenizer.windows[0].token_dim, 8, MOST["width"])
         case Dial.IMAGE_SIZE:
-            return _multiples(_side_step(model), MOST["side"] * model.image.height // max(model.image))
+            step = _side_step(model)
+            return range(step, MOST["side"] * model.image.height // max(model.image) + 1, step)
         case Dial.DEPTH | Dial.GROWTH_RATE | Dial.TOKEN_DIM:
             kinds = f"its backbone is {backbone.kind}, its tokenizer {model.tokenizer.kind}"
             told = f"{model.name} has no {dial} to set: {kinds}"
-            raise FieldError(("model",), "dial", told, "free another dial, for example embed_dim")
+            raise FieldError(("model",), "dial", told, f"free another: {', '.join(_dials_of(model))}")
         case _:
             assert_never(dial)
+
+
+def _dials_of(model: ModelSpec) -> list[Dial]:
+    """The dials that a model has."""
+    dense, staged = isinstance(model.backbone, DenseBackbone), model.tokenizer.windows[0].token_dim is not None
+    own = [Dial.EMBED_DIM, Dial.MLP_RATIO, Dial.IMAGE_SIZE]
+    own += [Dial.GROWTH_RATE] * dense + [Dial.DEPTH] * (not dense) + [Dial.TOKEN_DIM] * staged
+    return own
 
 
 def _changes(model: ModelSpec, dial: Dial, value: int | float) -> dict[str, Any]:
@@ -187,13 +230,12 @@ def _head_dim(model: ModelSpec) -> int | None:
 
 
 def _width_step(model: ModelSpec) -> int:
-    """By what a width grows so that heads still divide it, and halves where ghost attention or transitions halve it."""
+    """By what a plain backbone's width grows so that heads divide it, and ghost attention can halve it."""
     backbone = model.backbone
-    step = _head_dim(model) or backbone.head_dim or math.lcm(*set(backbone.heads))
-    halvings = len(backbone.blocks) - 1 if isinstance(backbone, DenseBackbone) else 0
-    if halvings or (backbone.ghost and backbone.ghost.attention):
-        step = math.lcm(step * 2**halvings, 2)
-    return step
+    if isinstance(backbone, DenseBackbone):
+        return 1
+    step = _head_dim(model) or math.lcm(*set(backbone.heads))
+    return math.lcm(step, 2) if backbone.ghost and backbone.ghost.attention else step
 
 
 def _side_step(model: ModelSpec) -> int:
@@ -204,8 +246,9 @@ def _side_step(model: ModelSpec) -> int:
     return height // common * stride
 
 
-def _multiples(step: int, most: int) -> Sequence[int]:
-    return range(step, most + 1, step)
+def _steps(own: int | None, step: int, most: int) -> Sequence[int]:
+    """Values a step apart, the model's own among them."""
+    return range((own or step) % step or step, most + 1, step)
 
 
 def _plain(number: float) -> int | float:
@@ -217,5 +260,5 @@ def _nothing_fits(smallest: Setting, dial: Dial, budget: Budget) -> FieldError:
     spent = {"macs": smallest.cost.macs, "params": smallest.cost.params}
     over = [name for name, excess in overshoot(budget, **spent).items() if excess > 0]
     told = " and ".join(f"{spent[name]:,} {name}, over {short_count(getattr(budget, name))}" for name in over)
-    hint = "raise the budget, or free another dial"
+    hint = "raise the budget, or free another field"
     return FieldError(("model", *_path(dial)), "budget", f"the smallest {dial}, {smallest.value:g}, has {told}", hint)

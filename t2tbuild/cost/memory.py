@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from t2tbuild.cost.closed_form import predict_cost
 from t2tbuild.cost.fit import largest
-from t2tbuild.cost.model import EVERY_LEVEL, PartCost
+from t2tbuild.cost.model import EVERY_LEVEL, Cost, PartCost
 from t2tbuild.cost.program import inference_peak, kept_bytes, training_peak
 from t2tbuild.cost.recorder import FULL
 from t2tbuild.cost.trace import trace
@@ -36,6 +36,10 @@ class Memory:
 def predict_memory(model: ModelSpec, batch_size: int = 1, precision: Precision = Precision.FLOAT32) -> Memory:
     """The memory of a step, from the program of its operations; torch's workspaces and fragmentation are not in it.
 
+    Types, dropout masks and AdamW's loop over parameters are those of torch on a CPU. On CUDA autocast computes norms
+    in float32, masks take a byte a number, and AdamW works on all parameters at once, which takes up to 4 bytes of each
+    more while it does.
+
     inference = parameters + images + the most values alive at once. training = parameters + moments + images + the
     larger of two moments: the peak of forward and backward, where activations are freed as gradients grow; and the
     optimiser's update, with all gradients and two temporaries of the largest parameter.
@@ -45,19 +49,31 @@ def predict_memory(model: ModelSpec, batch_size: int = 1, precision: Precision =
         5517
     """
     cost = predict_cost(model, EVERY_LEVEL)
-    images = batch_size * model.in_chans * model.image.tokens * FULL
-    held = cost.params * FULL + images
     gradients = cost.trainable_params * FULL
-    kept = trace(model, batch_size, precision.width, training=True)
-    backward, _ = training_peak(kept)
     return Memory(
         parameters=cost.params * FULL,
         gradients=gradients,
         optimizer=2 * gradients,
-        activations=kept_bytes(kept),
-        inference=held + inference_peak(trace(model, batch_size, precision.width, training=False)),
-        training=held + 2 * gradients + max(backward, gradients + 2 * _largest(cost.parts) * FULL),
+        activations=kept_bytes(trace(model, batch_size, precision.width, training=True)),
+        inference=_inference(model, cost, batch_size, precision),
+        training=_training(model, cost, batch_size, precision),
     )
+
+
+def _inference(model: ModelSpec, cost: Cost, batch_size: int, precision: Precision) -> int:
+    program = trace(model, batch_size, precision.width, training=False)
+    return cost.params * FULL + _images(model, batch_size) + inference_peak(program)
+
+
+def _training(model: ModelSpec, cost: Cost, batch_size: int, precision: Precision) -> int:
+    gradients = cost.trainable_params * FULL
+    backward = training_peak(trace(model, batch_size, precision.width, training=True))
+    held = cost.params * FULL + 2 * gradients + _images(model, batch_size)
+    return held + max(backward, gradients + 2 * _largest(cost.parts) * FULL)
+
+
+def _images(model: ModelSpec, batch_size: int) -> int:
+    return batch_size * model.in_chans * model.image.tokens * FULL
 
 
 def _largest(parts: Sequence[PartCost]) -> int:
@@ -66,10 +82,11 @@ def _largest(parts: Sequence[PartCost]) -> int:
 
 
 def largest_batch(model: ModelSpec, memory: int, precision: Precision, *, training: bool) -> int | None:
-    """The most images of a step whose peak is at most `memory` bytes; None when not even one fits."""
+    """The most images of a step whose peak is at most `memory` bytes, up to MOST_IMAGES; None when not one fits."""
+    cost, peak = predict_cost(model, EVERY_LEVEL), _training if training else _inference
 
     def fits(batch_size: int) -> bool:
-        predicted = predict_memory(model, batch_size, precision)
-        return (predicted.training if training else predicted.inference) <= memory
+        return peak(model, cost, batch_size, precision) <= memory
 
-    return largest(range(1, MOST_IMAGES + 1), fits)
+    over = next((2**power for power in range(21) if not fits(2**power)), MOST_IMAGES + 1)
+    return largest(range(1, over), fits)

@@ -94,8 +94,8 @@ def kept_bytes(program: Program) -> int:
     return sum(size for storage, size in kept.items() if storage in made)
 
 
-def training_peak(program: Program) -> tuple[int, int]:
-    """The most bytes alive in a forward and backward pass, gradients of parameters included; and what is left then.
+def training_peak(program: Program) -> int:
+    """The most bytes alive in a forward and backward pass, gradients of parameters included.
 
     Backward runs the operations from the last to the first: each reads the gradient of its outputs, makes those of its
     inputs and parameters, and frees what it kept.
@@ -119,7 +119,7 @@ def training_peak(program: Program) -> tuple[int, int]:
             keepers[id(value.storage)] -= 1
             if not keepers[id(value.storage)] and id(value.storage) in gone:
                 memory.add(-value.storage.size)
-    return memory.peak, memory.alive
+    return memory.peak
 
 
 def _backward(step: Operation, gradients: dict[int, int], memory: _Memory) -> None:

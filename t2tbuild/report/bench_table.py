@@ -9,10 +9,10 @@ from t2tbuild.spec.units import short_count
 def bench_table(bench: Bench, *, title: str) -> Table:
     """One row a model, in the order they were named in; what the shares are of stands beneath."""
     setup = bench.setup
-    images = "image" if setup.batch_size == 1 else f"{setup.batch_size} images"
+    images = "one image" if setup.batch_size == 1 else f"{setup.batch_size} images"
     rounds = min(one.speed.rounds for one in bench.measurements)
     notes = (
-        f"ms for a batch of {images}: median of {rounds} interleaved rounds (p5 to p95). ratio: images/s by those of "
+        f"ms for {images}: median of {rounds} interleaved rounds (p5 to p95). ratio: images/s by those of "
         f"the first. memory: the peak, weights included. share: {6 if setup.training else 2} FLOPs a MAC "
         f"of the best matrix product of the same minutes, {short_count(bench.matmul_peak)}FLOP/s."
     )

@@ -41,7 +41,8 @@ def cost_table(spec: Spec, cost: Cost, batch_size: int = 1) -> RenderableType:
     for name in ("grid", "tokens", "channels"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("params", justify="right", footer=short_count(cost.params), no_wrap=True)
-    table.add_column("MACs", justify="right", footer=short_count(cost.macs * batch_size), no_wrap=True)
+    macs = f"MACs of {batch_size}" if batch_size > 1 else "MACs"
+    table.add_column(macs, justify="right", footer=short_count(cost.macs * batch_size), no_wrap=True)
     table.add_column("share", justify="right", footer="100.0%", no_wrap=True)
     for level, part in _rows(cost.parts):
         table.add_row(
@@ -65,7 +66,9 @@ def load_table(load: Load) -> RenderableType:
     rows.add_row(f"memory, {of}", "inference", _right(in_bytes(memory.inference)), f"at the peak; {weights}")
     state = f"{in_bytes(memory.gradients + memory.optimizer)} gradients and AdamW's moments"
     kept = f"{in_bytes(memory.activations)} activations for backward"
-    rows.add_row(load.precision, "training", _right(in_bytes(memory.training)), f"at the peak; {state}, {kept}")
+    rows.add_row(
+        load.precision, "training", _right(in_bytes(memory.training)), f"at the peak; {state}, {kept}, not all at once"
+    )
     if load.largest:
         size, *counts = load.largest
         for what, count in zip(("inference", "training"), counts, strict=True):

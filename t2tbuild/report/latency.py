@@ -10,9 +10,10 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
 from t2tbuild.cost.bench import Bench, Measurement
-from t2tbuild.report.figure import BLUE, GREEN, new_figure
+from t2tbuild.report.figure import BLUE, GREEN, GREY, new_figure
 
 WIDE = 4  # largest by smallest value beyond which an axis is logarithmic
+LEADER = {"arrowstyle": "-", "linewidth": 0.5, "color": GREY, "shrinkA": 0, "shrinkB": 3}
 PLACES = [(7, 5), (7, -13), (-7, 5), (-7, -13), (0, 14), (0, -22), (14, 18), (14, -26), (-14, 18), (-14, -26)]  # points
 
 
@@ -84,3 +85,5 @@ def _label(figure: Figure, axes: Axes, names: Sequence[str], points: Sequence[tu
             if last or (inside and not box.count_overlaps(taken)):
                 break
         taken.append(text.get_window_extent())
+        line = axes.annotate("", point, text.get_position(), textcoords="offset points", arrowprops=LEADER)
+        line.set_in_layout(False)

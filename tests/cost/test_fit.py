@@ -103,7 +103,11 @@ def test_the_search_solves_the_depth_as_fit_does() -> None:
 @pytest.mark.parametrize(
     ("overrides", "dial", "told"),
     [
-        (["model.backbone.depth=2", "model.backbone.mlp_ratio=[3, 3]"], Dial.DEPTH, "mlp_ratio lists 2 values for 1"),
+        (
+            ["model.backbone.depth=2", "model.backbone.mlp_ratio=[3, 3]"],
+            Dial.DEPTH,
+            "mlp_ratio lists one value a block",
+        ),
         ([], Dial.GROWTH_RATE, "t2t_vit_14 has no growth_rate to set: its backbone is plain, its tokenizer t2t"),
     ],
 )
@@ -116,3 +120,21 @@ def test_what_cannot_be_set_is_told(overrides: list[str], dial: Dial, told: str)
 def test_a_budget_that_nothing_meets_names_the_smallest() -> None:
     with pytest.raises(FieldError, match=r"the smallest depth, 1, has 626,603,328 macs, over 1\.00M"):
         fit(ours("t2t_vit_14"), Budget(macs=10**6), Dial.DEPTH)
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "dial", "best"),
+    [
+        ("t2t_vit_14", ["model.backbone.squeeze_excite.reduction=128"], Dial.EMBED_DIM, 384),  # 64 leaves no channel
+        ("vit_dense", [], Dial.GROWTH_RATE, 32),  # transitions halve the widths that other rates make unevenly
+    ],
+)
+def test_values_that_break_a_rule_are_passed_over(name: str, overrides: list[str], dial: Dial, best: int) -> None:
+    found = fit(ours(name, *overrides), Budget(macs=5 * 10**9), dial)
+    assert found.best.value == best
+    assert fits(found.best.model, Budget(macs=5 * 10**9))
+
+
+def test_no_other_image_of_an_odd_shape() -> None:
+    with pytest.raises(FieldError, match="no other image_size is valid beside its other fields"):
+        fit(ours("t2t_vit_14", "model.image_size=[2039, 2053]"), Budget(macs=5 * 10**9), Dial.IMAGE_SIZE)
