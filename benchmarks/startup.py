@@ -31,6 +31,9 @@ def seconds(arguments: list[str]) -> float:
 def main() -> None:
     spec = Path(tempfile.mkdtemp()) / "broken.yaml"
     spec.write_text(BROKEN)
+    long = spec.with_name("long.yaml")  # of the bad inputs in tests/spec, the one that takes longest
+    shown = catalog.find("t2t_vit_14").read_text().replace("mlp_ratio: 3", f"mlp_ratio: {[-3] * 19_000}")
+    long.write_text(shown)
     cli = ["-m", "t2tbuild"]
     shipped = catalog.all_names()
     commands = {
@@ -40,6 +43,7 @@ def main() -> None:
         "t2tbuild search --budget-macs 5GB (error)": [*cli, "search", "--budget-macs", "5GB"],
         "t2tbuild summarize broken.yaml (errors)": [*cli, "summarize", str(spec)],
         "t2tbuild validate (all shipped specs)": [*cli, "validate", *shipped],
+        "t2tbuild validate (19,000 wrong ratios)": [*cli, "validate", str(long)],
         "t2tbuild summarize t2t_vit_14 --fast": [*cli, "summarize", "t2t_vit_14", "--fast"],
         "t2tbuild summarize t2t_vit_14 (verified)": [*cli, "summarize", "t2t_vit_14"],
         "import torch": ["-c", "import torch"],

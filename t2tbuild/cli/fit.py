@@ -1,4 +1,4 @@
-"""t2tbuild fit: a budget and one dial in, the largest spec within it out."""
+"""t2tbuild fit: a budget and one field in, the largest spec within it out."""
 
 from __future__ import annotations
 
@@ -70,7 +70,8 @@ def fit(
     model = document.spec.model
     if not isinstance(model, ModelSpec):
         raise InputError(f"{model.name} is a model of timm, which no formula covers; name one of ours")
-    target_file(out, "fitted.yaml", force=force) if out and not out.is_dir() else None
+    if out and not out.is_dir():
+        target_file(out, "", force=force)  # what cannot be written is told before the work
     with document.placing():
         fitted = fit_model(model, budget, dial)
 
