@@ -141,7 +141,9 @@ def test_summarize_json() -> None:
         "tokens": 48 * 64,
         "channels": 147,
         "params": 0,
+        "trainable_params": 0,
         "macs": 0,
+        "parts": [],
     }
 
 
