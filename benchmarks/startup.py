@@ -3,9 +3,10 @@
     python benchmarks/startup.py
 
 All commands are run in turn, five rounds, so that a slow moment of the machine falls on all of them; medians are told.
-Measured on 2026-11-23, two CPU cores, compiled bytecode there, as ratios to `python -c pass` (0.014 s): --help 7.5, an
-error of an option 16, the errors of a spec 24, validate of all 41 shipped specs 34, of the slowest bad input 83 (1.2 s),
-the table of summarize 27 (0.37 s, spread 0.33 to 0.46), the same verified by fvcore 195 (2.7 s), import torch 141 (2.0 s).
+Measured on 2026-11-23, two CPU cores, compiled bytecode there, as ratios to `python -c pass` (0.014 s): --help 7.5,
+an error of an option 16, the errors of a spec 24, validate of all 41 shipped specs 34, of the slowest bad input 83
+(1.2 s), the table of summarize 27 (0.37 s, spread 0.33 to 0.46), the same verified by fvcore 195 (2.7 s), import torch
+141 (2.0 s).
 """
 
 import statistics
