@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from t2tbuild.cost.closed_form import predict_cost
 from t2tbuild.cost.fit import largest
 from t2tbuild.cost.model import EVERY_LEVEL, Cost, PartCost
-from t2tbuild.cost.program import inference_peak, kept_bytes, training_peak
+from t2tbuild.cost.program import Program, inference_peak, kept_bytes, training_peak
 from t2tbuild.cost.recorder import FULL
 from t2tbuild.cost.trace import trace
 from t2tbuild.precision import Precision
@@ -50,26 +50,25 @@ def predict_memory(model: ModelSpec, batch_size: int = 1, precision: Precision =
     """
     cost = predict_cost(model, EVERY_LEVEL)
     gradients = cost.trainable_params * FULL
+    inference, training = (trace(model, batch_size, precision.width, training=mode) for mode in (False, True))
     return Memory(
         parameters=cost.params * FULL,
         gradients=gradients,
         optimizer=2 * gradients,
-        activations=kept_bytes(trace(model, batch_size, precision.width, training=True)),
-        inference=_inference(model, cost, batch_size, precision),
-        training=_training(model, cost, batch_size, precision),
+        activations=kept_bytes(training),
+        inference=_inference(model, cost, batch_size, inference),
+        training=_training(model, cost, batch_size, training),
     )
 
 
-def _inference(model: ModelSpec, cost: Cost, batch_size: int, precision: Precision) -> int:
-    program = trace(model, batch_size, precision.width, training=False)
+def _inference(model: ModelSpec, cost: Cost, batch_size: int, program: Program) -> int:
     return cost.params * FULL + _images(model, batch_size) + inference_peak(program)
 
 
-def _training(model: ModelSpec, cost: Cost, batch_size: int, precision: Precision) -> int:
+def _training(model: ModelSpec, cost: Cost, batch_size: int, program: Program) -> int:
     gradients = cost.trainable_params * FULL
-    backward = training_peak(trace(model, batch_size, precision.width, training=True))
     held = cost.params * FULL + 2 * gradients + _images(model, batch_size)
-    return held + max(backward, gradients + 2 * _largest(cost.parts) * FULL)
+    return held + max(training_peak(program), gradients + 2 * _largest(cost.parts) * FULL)
 
 
 def _images(model: ModelSpec, batch_size: int) -> int:
@@ -86,7 +85,8 @@ def largest_batch(model: ModelSpec, memory: int, precision: Precision, *, traini
     cost, peak = predict_cost(model, EVERY_LEVEL), _training if training else _inference
 
     def fits(batch_size: int) -> bool:
-        return peak(model, cost, batch_size, precision) <= memory
+        program = trace(model, batch_size, precision.width, training=training)
+        return peak(model, cost, batch_size, program) <= memory
 
     over = next((2**power for power in range(21) if not fits(2**power)), MOST_IMAGES + 1)
     return largest(range(1, over), fits)
