@@ -13,7 +13,7 @@ import torch
 
 from t2tbuild import build_model, load_spec, load_weights, train
 from t2tbuild.modules.position import sinusoid_table
-from t2tbuild.spec.train import DigitsData
+from t2tbuild.spec.data import DigitsData
 from t2tbuild.train.data import load_data
 from t2tbuild.train.loop import evaluate
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from t2tbuild.cost import predict_cost
 from t2tbuild.spec.base import FULL, Node
+from t2tbuild.spec.data import FolderData
 from t2tbuild.spec.document import Document
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.tree import Spec
@@ -48,7 +49,9 @@ def _derived(spec: Node) -> Iterator[str]:
         yield f"# {grids}; {model.tokens} tokens with the class token; {', '.join(map(str, heads))} heads"
         if spec.train:
             data = spec.train.data
-            yield f"# trained at {data.image_size} x {data.image_size} with {data.num_classes} classes"
+            image = model.model_copy(update={"image_size": data.image_size or model.image_size}).image
+            classes = "those of its folder" if isinstance(data, FolderData) else data.num_classes
+            yield f"# trained on {data.kind}; images: {image}; classes: {classes}"
         yield f"# {short_count(cost.params)} parameters, {short_count(cost.macs)} MACs"
 
 

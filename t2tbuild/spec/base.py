@@ -125,6 +125,19 @@ class Node(BaseModel):
         }
 
 
+class Named(Node):
+    """A node of a tagged union that may be written as its kind alone when every other field has its default."""
+
+    @model_serializer(mode="wrap")
+    def _leave_out(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> Any:
+        fields = handler(self)
+        if info.context == FULL:
+            return fields
+        defaults = {key: info.default for key, info in type(self).model_fields.items()}
+        short = all(_tuple(value) == defaults[key] for key, value in fields.items())
+        return fields["kind"] if short else fields
+
+
 def _named(method: str) -> str:
     return method.strip("_").replace("_", "-")
 
@@ -163,6 +176,14 @@ def default_kind(kind: str) -> BeforeValidator:
         return {"kind": kind} | value if isinstance(value, dict) else value
 
     return BeforeValidator(with_kind)
+
+
+def _by_kind(value: object) -> object:
+    return {"kind": value} if isinstance(value, str) else value
+
+
+by_kind = BeforeValidator(_by_kind)
+"""Lets a kind's name stand for a mapping of that kind; `Short` tells editors."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag
 
 from t2tbuild.spec.base import Broken, Count, Listed, Node, Seconds, advice, rule, unit
+from t2tbuild.spec.data import DigitsData
 from t2tbuild.spec.model import NAME_PATTERN
-from t2tbuild.spec.train import DigitsData
 
 MAX_PATH = 100  # characters of a path that are compared with others
 Value = bool | int | float | str

@@ -6,27 +6,27 @@ the ViT. All three are windows that slide over the grid below.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, SerializationInfo, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field
 
 from t2tbuild.parts import Grid
-from t2tbuild.spec.base import FULL, KIND_WRITTEN, Broken, Listed, Node, Short, advice, default_kind, rule, unit
+from t2tbuild.spec.base import (
+    KIND_WRITTEN,
+    Broken,
+    Listed,
+    Named,
+    Node,
+    Short,
+    advice,
+    by_kind,
+    default_kind,
+    rule,
+    unit,
+)
 
 
-class _NamedAttention(Node):
-    """A token attention that may be written as its bare name when every other field has its default."""
-
-    @model_serializer(mode="wrap")
-    def _leave_out(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> Any:
-        fields = handler(self)
-        if info.context == FULL:
-            return fields
-        short = all(fields[key] == info.default for key, info in type(self).model_fields.items() if key in fields)
-        return fields["kind"] if short else fields
-
-
-class TransformerAttention(_NamedAttention):
+class TransformerAttention(Named):
     """Softmax attention among all tokens of the stage, one head (the paper's T2T-ViT_t)."""
 
     model_config = KIND_WRITTEN
@@ -35,7 +35,7 @@ class TransformerAttention(_NamedAttention):
     """Softmax attention; its cost grows with the square of the number of tokens."""
 
 
-class PerformerAttention(_NamedAttention):
+class PerformerAttention(Named):
     """Attention through positive random features, linear in the number of tokens (FAVOR+, Choromanski et al. 2021)."""
 
     model_config = KIND_WRITTEN
@@ -48,14 +48,10 @@ class PerformerAttention(_NamedAttention):
     """Dropout after the projection and after the MLP; the released code fixes it at 0.1."""
 
 
-def _attention_by_name(value: object) -> object:
-    return {"kind": value} if isinstance(value, str) else value
-
-
 TokenAttention = Annotated[
     PerformerAttention | TransformerAttention,
     Field(discriminator="kind"),
-    BeforeValidator(_attention_by_name),
+    by_kind,
     Short({"enum": ["performer", "transformer"]}),
 ]
 

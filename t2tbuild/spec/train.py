@@ -1,53 +1,90 @@
 """The train section of a spec: the data and the recipe. Every field has a default that suits small data."""
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from t2tbuild.spec.base import Broken, Node, rule, unit
+from t2tbuild.spec.base import Broken, Listed, Node, Seconds, advice, rule, unit
+from t2tbuild.spec.data import DataField, DigitsData, Share
+from t2tbuild.spec.distill import Distillation
+from t2tbuild.spec.optimizer import AdamW, LrScale, ModelPart, OptimizerField
 
 
-class DigitsData(Node):
-    """scikit-learn's handwritten digits: 1,797 real images of 10 classes, which come with the library.
+class Mixup(Node):
+    """Mixup (Zhang et al., ICLR 2018) and CutMix (Yun et al., ICCV 2019): images of a batch are mixed in pairs."""
 
-    A fixed stratified split gives 1,257 for training, 270 for validation and 270 for test. The 8 x 8 images are
-    enlarged to `image_size` and repeated over the model's input channels.
-    """
+    mixup: int | float = Field(default=0.8, ge=0, le=100, examples=[0.8])
+    """Alpha of mixup's Beta distribution; 0 leaves mixup out."""
+    cutmix: int | float = Field(default=1.0, ge=0, le=100, examples=[1.0])
+    """Alpha of CutMix's Beta distribution; 0 leaves CutMix out."""
+    prob: Share = Field(default=1.0, examples=[1.0])
+    """Probability that a batch is mixed at all."""
+    switch_prob: Share = Field(default=0.5, examples=[0.5])
+    """Probability that it is CutMix where both are on."""
 
-    kind: Literal["digits"] = "digits"
-    """The digits of scikit-learn."""
-    image_size: int = Field(default=64, ge=8, le=512, examples=[64], json_schema_extra=unit("pixels"))
-    """Pixels of the square image's side; the trained model takes images of this size."""
-    augment: bool = True
-    """Shift, turn and scale the training images a little, differently in each epoch."""
-
-    @property
-    def num_classes(self) -> int:
-        return 10
+    @rule
+    def _mixes_something(self) -> Iterator[Broken]:
+        if not self.mixup and not self.cutmix:
+            yield Broken("mixup", "mixup and cutmix are both 0", "write mixup: 0.8, or leave the section out")
 
 
 class TrainSpec(Node):
-    """The recipe: AdamW, linear warm-up, then a cosine to `min_lr` (Section 4 of the paper; the values suit digits)."""
+    """The recipe: warm-up, then a cosine to `min_lr` (Section 4 of the paper; the defaults suit digits)."""
 
-    data: DigitsData = Field(default=DigitsData(), examples=[{"kind": "digits", "image_size": 64}])
+    data: DataField = Field(default=DigitsData(), examples=[{"kind": "digits", "image_size": 64}])
     """What is trained on."""
-    epochs: int = Field(default=15, ge=1, le=100_000, examples=[15], json_schema_extra=unit("epochs"))
-    """Passes over the training split."""
-    batch_size: int = Field(default=64, ge=1, le=65536, examples=[64], json_schema_extra=unit("images"))
-    """Images in a step; the last incomplete batch of an epoch is left out."""
-    lr: int | float = Field(default=1e-3, gt=0, le=10, examples=[1e-3])
-    """Peak learning rate."""
+    epochs: int = Field(default=15, ge=1, le=100_000, examples=[300], json_schema_extra=unit("epochs"))
+    """Passes over the training split until the cosine ends."""
+    cooldown_epochs: int = Field(default=0, ge=0, le=100_000, examples=[10], json_schema_extra=unit("epochs"))
+    """Further passes at min_lr."""
+    batch_size: int = Field(default=64, ge=1, le=1_048_576, examples=[512], json_schema_extra=unit("images"))
+    """Images of one update, over all devices; the last incomplete batch of an epoch is left out."""
+    accumulate: int = Field(default=1, ge=1, le=65536, examples=[4], json_schema_extra=unit("passes"))
+    """Passes in which a device goes through its share of a batch, for less memory."""
+    optimizer: OptimizerField = Field(default=AdamW(), examples=["adamw"])
+    """What updates the weights."""
+    lr: int | float = Field(default=1e-3, gt=0, le=10, examples=[5e-4])
+    """Peak learning rate, for this batch_size."""
     min_lr: int | float = Field(default=1e-5, ge=0, le=10, examples=[1e-5])
-    """Learning rate at the end of the cosine, and at the start of the warm-up."""
-    warmup_epochs: int | float | None = Field(default=None, ge=0, examples=[1.5], json_schema_extra=unit("epochs"))
-    """Length of the linear warm-up, in epochs; left out, a tenth of all epochs."""
+    """Learning rate at the end of the cosine."""
+    warmup_lr: int | float | None = Field(default=None, ge=0, le=10, examples=[1e-6])
+    """Learning rate at the start of the warm-up; left out, min_lr."""
+    warmup_epochs: int | float | None = Field(default=None, ge=0, examples=[10], json_schema_extra=unit("epochs"))
+    """Length of the linear warm-up, in epochs; left out, a tenth of epochs."""
     weight_decay: int | float = Field(default=0.05, ge=0, le=10, examples=[0.05])
     """Weight decay of matrices; biases, norms and the class token have none."""
+    lr_scale: LrScale | None = Field(default=None, examples=[{"tokenizer": 0.01, "backbone": 0.01, "head": 1}])
+    """Learning rates of the model's parts in relation to lr, for a transfer."""
+    layer_decay: int | float | None = Field(default=None, gt=0, lt=1, examples=[0.75])
+    """By what the learning rate falls from a block to the one below it, for a transfer; the tokenizer has the least."""
+    freeze: Annotated[tuple[ModelPart, ...], Listed] = Field(default=(), examples=[["tokenizer"]])
+    """Parts that are not trained."""
     label_smoothing: int | float = Field(default=0.1, ge=0, lt=1, examples=[0.1])
     """Share of the target spread evenly over all classes."""
+    mixup: Mixup | None = Field(default=None, examples=[{"mixup": 0.8, "cutmix": 1.0}])
+    """Mixing of images in pairs; left out, none."""
+    drop_path: Share | None = Field(default=None, lt=1, examples=[0.1])
+    """Probability that a branch of the last block is dropped, rising to it from 0; left out, the model's own."""
     clip_grad: int | float | None = Field(default=1.0, gt=0, examples=[1.0])
-    """Largest norm of the whole gradient; null leaves it alone."""
+    """Largest norm of the whole gradient; null leaves it alone, as the paper does."""
+    ema: int | float | None = Field(default=None, gt=0, lt=1, examples=[0.99996])
+    """Decay of a running average of the weights, which is then what is evaluated and kept; left out, none."""
+    distill: Distillation | None = Field(default=None, examples=[{"teacher": "timm:regnety_160", "loss": "hard"}])
+    """A teacher; left out, none."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Of matrix products, by autocast; weights stay float32. float16 scales the loss. auto is bfloat16 on a GPU that
+    has it, else float32."""
+    tf32: bool = False
+    """Whether a GPU may round float32 matrix products to TF32."""
+    channels_last: bool = False
+    """Whether images and convolutions keep their channels together, which helps convolutional models on a GPU."""
+    compile: bool = False
+    """Whether torch.compile makes the model faster, after a minute or more."""
+    checkpoint_gradients: bool = False
+    """Whether the inside of blocks is computed again in the backward pass, for less memory."""
+    save_every: Seconds = Field(default=600.0, examples=["10m"], json_schema_extra=unit("seconds"))
+    """Longest time between two checkpoints; the end of an epoch has one always."""
     seed: int = Field(default=0, ge=0, lt=2**32, examples=[0])
     """Seed of the weights, of the order of samples and of their augmentation."""
 
@@ -63,7 +100,48 @@ class TrainSpec(Node):
             told = f"min_lr must not be above lr, got {self.min_lr} and {self.lr}"
             yield Broken("min_lr", told, f"write {self.lr / 100:g}")
 
+    @rule
+    def _warmup_rises(self) -> Iterator[Broken]:
+        if self.warmup_lr is not None and self.warmup_lr > self.lr:
+            told = f"warmup_lr must not be above lr, got {self.warmup_lr} and {self.lr}"
+            yield Broken("warmup_lr", told, f"write {self.lr / 100:g}")
+
+    @rule
+    def _accumulate_divides_batch(self) -> Iterator[Broken]:
+        if self.batch_size % self.accumulate:
+            told = f"batch_size must be divisible by accumulate, got {self.batch_size} and {self.accumulate}"
+            yield Broken("accumulate", told, "write a divisor of batch_size")
+
+    @rule
+    def _mixup_needs_pairs(self) -> Iterator[Broken]:
+        if self.mixup is not None and self.batch_size % 2:
+            told = f"mixup pairs the images of a batch, and batch_size {self.batch_size} is odd"
+            yield Broken("batch_size", told, f"write {self.batch_size + 1}")
+
+    @rule
+    def _rates_said_once(self) -> Iterator[Broken]:
+        if self.lr_scale is not None and self.layer_decay is not None:
+            yield Broken("layer_decay", "lr_scale and layer_decay both set learning rates", "leave one of them out")
+
+    @rule
+    def _something_is_trained(self) -> Iterator[Broken]:
+        if len(set(self.freeze)) == 3:
+            yield Broken("freeze", "every part is frozen: nothing would be trained", "leave the head out")
+
+    @advice
+    def _short_average(self) -> Iterator[Broken]:
+        if self.ema is not None and isinstance(self.data, DigitsData):
+            steps = self.all_epochs * max(1, 1257 // self.batch_size)
+            if 1 / (1 - self.ema) > steps:
+                told = f"ema {self.ema} averages over {1 / (1 - self.ema):,.0f} steps and there are {steps:,}"
+                yield Broken("ema", told, f"write {1 - 10 / steps:.3g}, or leave it out")
+
     @property
     def warmup(self) -> float:
         """Epochs of warm-up."""
         return self.epochs / 10 if self.warmup_epochs is None else self.warmup_epochs
+
+    @property
+    def all_epochs(self) -> int:
+        """Passes over the training split in all."""
+        return self.epochs + self.cooldown_epochs

@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
-from t2tbuild.spec.train import DigitsData
+from t2tbuild.spec.data import DigitsData
 
 SPLIT_SEED = 0  # fixed: the splits are part of the data set, not of a run
 HELD_OUT = 270  # images of validation, and of test

@@ -1,6 +1,6 @@
 import torch
 
-from t2tbuild.spec.train import DigitsData
+from t2tbuild.spec.data import DigitsData
 from t2tbuild.train.data import batches, batches_in_epoch, load_data, mix
 
 CPU = torch.device("cpu")

@@ -1,0 +1,32 @@
+"""Distillation: a trained teacher whose answers a student learns beside the labels."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from t2tbuild.spec.base import Node
+from t2tbuild.spec.weights import WeightsField
+
+TIMM_TEACHER = "timm:"
+"""How a teacher of timm is marked."""
+
+Weight = Annotated[int, Field(ge=0, le=1)] | Annotated[float, Field(ge=0, le=1)]
+Above = Annotated[int, Field(gt=0, le=1000)] | Annotated[float, Field(gt=0, le=1000)]
+
+
+class Distillation(Node):
+    """Learning from a teacher (Touvron et al., "DeiT", ICML 2021, equations 2 and 3; Table 4 of the paper)."""
+
+    teacher: str = Field(min_length=1, examples=["timm:regnety_160"])
+    """A run directory, whose newest weights teach; a spec by name or path, seen from this file; or timm: and the name
+    of a model of timm."""
+    weights: WeightsField | None = Field(default=None, examples=["regnety_160.pth"])
+    """The teacher's weights; left out, those of the run or the spec, and timm's pretrained ones, which it downloads."""
+    loss: Literal["hard", "soft"] = "hard"
+    """Whether the student learns the class that the teacher finds likeliest, or its whole distribution."""
+    token: Literal["class", "distillation"] = "distillation"  # noqa: S105
+    """Which token learns it: the class token, beside the labels, or a second token with a head of its own."""
+    weight: Weight = Field(default=0.5, examples=[0.5])
+    """Share of the teacher in the loss; the labels have the rest."""
+    temperature: Above = Field(default=3, examples=[3])
+    """What logits are divided by before the softmax of a soft loss."""
