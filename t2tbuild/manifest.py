@@ -18,11 +18,13 @@ def write_manifest(folder: Path, files: Sequence[str]) -> None:
 
 
 def problem(folder: Path, files: Sequence[str]) -> str:
-    """What is wrong with the folder by its manifest; empty when all `files` are as they were written."""
+    """What is wrong with the folder by its manifest; empty when `files` and all else in it are as they were written."""
     try:
         manifest = json.loads((folder / NAME).read_text())
-        wrong = [name for name in files if _sha256(folder / name) != manifest.get(name)]
-    except (OSError, ValueError, AttributeError) as error:
+        if any(Path(name).name != name for name in manifest):
+            return "its manifest names files elsewhere"
+        wrong = [name for name in {**dict.fromkeys(files), **manifest} if _sha256(folder / name) != manifest.get(name)]
+    except (OSError, ValueError, AttributeError, TypeError) as error:
         return f"unfinished or unreadable ({error})"
     return f"{', '.join(wrong)} changed since it was written" if wrong else ""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
-import time
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,50 +14,85 @@ from t2tbuild.cli.console import minutes, print_json, stderr, stdout
 from t2tbuild.cli.folder import require_folder
 from t2tbuild.cli.options import Json, Overrides, SpecArgument
 from t2tbuild.cli.spec import open_spec
+from t2tbuild.errors import InputError, TrainingError
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from t2tbuild.train import TrainResult
 
-    from t2tbuild.train import EpochReport, TrainResult
-    from t2tbuild.train.run import StepReport
+
+class Resume(StrEnum):
+    """What is done with a run that is there already."""
+
+    AUTO = "auto"
+    NEVER = "never"
 
 
 def train(
     spec: SpecArgument,
     overrides: Overrides = None,
-    out: Annotated[Path | None, typer.Option(help="The run directory; one that stopped early is continued.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run directory; by default a new one below runs/.")] = None,
+    resume: Annotated[
+        Resume,
+        typer.Option(help="auto: start, continue a run that stopped early, or say that it is complete. never: start."),
+    ] = Resume.AUTO,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Build, read a batch of each split, step once, save once, and report.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Train a spec's model; without data named, on scikit-learn's handwritten digits at 64 pixels.
 
     Example: t2tbuild train specs/t2t_vit_7.yaml train.epochs=5 --out runs/first
+
+    Several devices: torchrun --nproc-per-node 8 -m t2tbuild train SPEC --out RUN
     """
     require_folder(out)
+    if resume is Resume.NEVER and out is not None and (out / "spec.yaml").exists():
+        raise InputError(f"--out {out}: holds a run already, and --resume never is for a new one")
     document = open_spec(spec, overrides)
     loaded = document.spec
 
-    from t2tbuild.train.resolve import resolve
+    from t2tbuild.train.resolve import locate, resolve
 
     with document.placing():
-        resolve(loaded)  # its errors come before torch
+        resolved = locate(resolve(loaded))  # its errors come before torch
 
+    if dry_run:
+        from t2tbuild.report.rehearsal import print_rehearsal
+        from t2tbuild.train.rehearsal import rehearse
+
+        with document.placing():
+            rehearsal = rehearse(loaded)
+        if as_json:
+            print_json(vars(rehearsal))
+        else:
+            print_rehearsal(stdout(), rehearsal)
+        return
+
+    from t2tbuild.cli.progress import TrainingProgress
     from t2tbuild.report.curves import plot_curves
     from t2tbuild.train.run import train as train_spec
     from t2tbuild.train.run_directory import default_folder
 
+    first = int(os.environ.get("RANK", "0")) == 0
     run = out or default_folder(loaded.model.name)
     try:
-        with document.placing(), _Progress(stderr()) as progress:
+        with document.placing(), TrainingProgress(stderr(), resolved, speaks=first) as progress:
             result = train_spec(loaded, run, listener=progress.hear)
     except KeyboardInterrupt:
-        command = shlex.join(["t2tbuild", "train", spec, *(overrides or ()), "--out", str(run)])
-        stderr().print(f"interrupted; finished epochs are saved in {run}; continue with:\n{command}", soft_wrap=True)
+        if first:
+            command = shlex.join(["t2tbuild", "train", spec, *(overrides or ()), "--out", str(run)])
+            stderr().print(f"interrupted; {run} has what was finished; continue with:\n{command}", soft_wrap=True)
         raise
+    if not first:
+        return
     plot_curves(run)
     if as_json:
         print_json(vars(result) | {"run": str(result.run)})
     else:
         _print(result)
+    if result.unsaved:
+        raise TrainingError(f"trained, but the last state is not on disk: {result.unsaved}")
 
 
 def _print(result: TrainResult) -> None:
@@ -66,47 +102,6 @@ def _print(result: TrainResult) -> None:
         f"{result.epochs} epochs in {minutes(result.seconds)} on {result.device}; run in {result.run}",
         soft_wrap=True,
     )
+    if result.skipped:
+        console.print(f"{len(result.skipped)} training images could not be read: {result.skipped[0]} ...")
     console.print(f"next: t2tbuild summarize {shlex.quote(str(result.run / 'spec.yaml'))}", soft_wrap=True)
-
-
-class _Progress:
-    """A bar with ETA on a terminal, a line an epoch elsewhere."""
-
-    def __init__(self, console: Console) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-        self.console, self.started, self.first = console, time.monotonic(), 0
-        self.bar = Progress(
-            TextColumn("epoch {task.fields[epoch]}"),
-            BarColumn(),
-            TimeElapsedColumn(),
-            TextColumn("ETA"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self.task = self.bar.add_task("train", total=None, epoch="1")
-
-    def __enter__(self) -> _Progress:
-        self.bar.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.bar.stop()
-
-    def hear(self, report: StepReport | EpochReport) -> None:
-        from t2tbuild.train.run import EpochReport
-
-        if not isinstance(report, EpochReport):
-            total = report.epochs * report.steps
-            self.bar.update(self.task, total=total, completed=report.epoch * report.steps + report.step)
-            self.bar.update(self.task, epoch=f"{report.epoch + 1}/{report.epochs}")
-            return
-        self.first = self.first or report.epoch
-        passed = time.monotonic() - self.started
-        left = passed / (report.epoch - self.first + 1) * (report.epochs - report.epoch)
-        self.bar.console.print(
-            f"epoch {report.epoch}/{report.epochs}  loss {report.train_loss:.3f}  validation loss "
-            f"{report.validation_loss:.3f}  accuracy {report.validation_accuracy:.1%}  "
-            f"{report.images_per_second:.0f} images/s  ETA {minutes(left)}"
-        )

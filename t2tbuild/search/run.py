@@ -9,6 +9,7 @@ from pathlib import Path
 import optuna
 
 from t2tbuild.errors import InputError, SearchError
+from t2tbuild.parts import Grid
 from t2tbuild.search.plan import plan
 from t2tbuild.search.proxy import describe, settle
 from t2tbuild.search.record import BASE, Record, State, best_of, write_csv
@@ -19,7 +20,7 @@ from t2tbuild.spec.search import Budget
 from t2tbuild.spec.tree import SearchSpec, Spec
 from t2tbuild.spec.write import write_spec
 from t2tbuild.train.data import load_data
-from t2tbuild.train.loop import pick_device
+from t2tbuild.train.precision import pick_device
 from t2tbuild.train.run_directory import default_folder, open_run
 
 
@@ -77,7 +78,8 @@ def search(spec: SearchSpec, out: str | Path | None = None, *, listener: Listene
     with open_run(run, spec, device):
         study = open_study(run, what)
         _require_same_base(study, planned.base, run)
-        data = load_data(what.proxy.data, in_chans=planned.base.in_chans, device=device)
+        side = what.proxy.data.image_size
+        data = load_data(what.proxy.data, image=Grid(side, side), in_chans=planned.base.in_chans, device=device)
 
         def tell(record: Record) -> None:
             if record.state is not State.CLIMBING:

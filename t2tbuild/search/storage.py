@@ -12,7 +12,7 @@ from sqlalchemy import URL
 
 from t2tbuild.search.record import Record
 from t2tbuild.spec.search import Search
-from t2tbuild.train.data import mix
+from t2tbuild.train.order import mix
 
 RECORD = "record"
 STUDY = "t2tbuild"

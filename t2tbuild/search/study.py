@@ -20,9 +20,11 @@ from t2tbuild.search.space import Space
 from t2tbuild.search.storage import RECORD, ordinal, read_records
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.search import Search
-from t2tbuild.train.data import ImageData, mix
+from t2tbuild.train.data import Data
 from t2tbuild.train.loop import memory_errors
+from t2tbuild.train.order import mix
 
+SMALLER = "a smaller batch_size or image_size may fit"
 FRUITLESS = 100  # asks in a row without a new candidate, after which the space counts as exhausted
 EXHAUSTED = "exhausted"
 
@@ -49,7 +51,7 @@ class Explorer:
         study: optuna.Study,
         search: Search,
         space: Space,
-        data: ImageData,
+        data: Data,
         device: torch.device,
         listener: Listener,
     ) -> None:
@@ -143,7 +145,7 @@ class Explorer:
         self.listener(record)
         assert record.model is not None
         try:
-            with memory_errors():
+            with memory_errors(lambda: SMALLER):
                 for rung in self._rungs(record.model, seed, check):
                     record = replace(record, rungs=(*record.rungs, rung))
                     if rung.steps == self.search.proxy.rungs[-1]:

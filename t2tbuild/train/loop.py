@@ -1,8 +1,8 @@
 """The inner loop: a training step, an evaluation."""
 
 import math
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -10,59 +10,86 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from t2tbuild.errors import TrainingError, is_memory_full
-from t2tbuild.train.data import Split
+from t2tbuild.train.data import Data, SplitName
+from t2tbuild.train.ranks import Ranks
 
-EVALUATION_BATCH = 256
 CHECK_EVERY = 10  # steps between looks at the loss, each of which waits for the device
+TOP = 5
+
+Objective = Callable[[Tensor, Tensor], Tensor]
+"""Images [B, C, height, width] and targets, [B] or [B, classes], to the mean loss."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Mean cross-entropy (nats) and top-1 accuracy (0 to 1) over a split."""
+    """Mean cross-entropy (nats) and accuracies (0 to 1) over a split.
+
+    `top5` counts an image as right when its class is among the five likeliest; `per_class` has the accuracy of each
+    class, and None for a class without images.
+    """
 
     loss: float
     accuracy: float
+    top5: float
+    per_class: tuple[float | None, ...]
 
 
 @contextmanager
-def memory_errors() -> Iterator[None]:
-    """Turn a full memory, which torch reports in three ways, into a TrainingError."""
+def memory_errors(hint: Callable[[], str]) -> Iterator[None]:
+    """Turn a full memory, which torch reports in three ways, into a TrainingError with a hint."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         if is_memory_full(error):
-            raise TrainingError("out of memory; a smaller batch_size or image_size may fit") from error
+            raise TrainingError(f"out of memory; {hint()}") from None
         raise
 
 
-def pick_device() -> torch.device:
-    """CUDA when there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def autocast(device: torch.device) -> AbstractContextManager[object]:
-    """bfloat16 autocast on CUDA, float32 elsewhere."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")
-
-
 def train_step(
+    objective: Objective,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     images: Tensor,
-    labels: Tensor,
+    targets: Tensor,
     *,
-    label_smoothing: float = 0.0,
+    dtype: torch.dtype,
+    scaler: torch.amp.GradScaler | None = None,
+    accumulate: int = 1,
     clip_grad: float | None = None,
 ) -> Tensor:
-    """One forward, backward and update. Returns the loss as a tensor, so that the device need not be waited for."""
-    with autocast(images.device):
-        loss = F.cross_entropy(model(images), labels, label_smoothing=label_smoothing)
-    loss.backward()  # type: ignore[no-untyped-call]
+    """Forward, backward and update, in `accumulate` passes over the batch. `model` is what the objective trains.
+
+    Returns the mean loss as a tensor, so that the device need not be waited for.
+    """
+    total = torch.zeros((), device=images.device)
+    parts = list(zip(images.chunk(accumulate), targets.chunk(accumulate), strict=True))
+    for index, (some, wanted) in enumerate(parts):
+        with _silent(model) if index + 1 < len(parts) else nullcontext():
+            with torch.autocast(images.device.type, dtype=dtype, enabled=dtype is not torch.float32):
+                loss = objective(some, wanted) * (len(some) / len(images))
+            (loss if scaler is None else scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
+        total += loss.detach()
+    if scaler is not None:
+        scaler.unscale_(optimizer)
     if clip_grad is not None:
         nn.utils.clip_grad_norm_(model.parameters(), clip_grad)
-    optimizer.step()
+    if scaler is None:
+        optimizer.step()
+    else:
+        scaler.step(optimizer)
+        scaler.update()
     optimizer.zero_grad()
-    return loss.detach()
+    return total
+
+
+@contextmanager
+def _silent(model: nn.Module) -> Iterator[None]:
+    """Passes after which ranks do not average gradients yet."""
+    if isinstance(model, nn.parallel.DistributedDataParallel):
+        with model.no_sync():
+            yield
+    else:
+        yield
 
 
 def require_finite(loss: float, step: int) -> None:
@@ -72,16 +99,27 @@ def require_finite(loss: float, step: int) -> None:
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, split: Split) -> Evaluation:
-    """Evaluate in eval mode; the model is left in the mode it was in."""
+def evaluate(model: nn.Module, data: Data, split: SplitName, ranks: Ranks, dtype: torch.dtype) -> Evaluation:
+    """Evaluate in eval mode, each rank on its share; the model is left in the mode it was in."""
     was_training = model.training
     model.eval()
-    loss, correct = 0.0, 0
-    for start in range(0, len(split), EVALUATION_BATCH):
-        images, labels = (whole[start : start + EVALUATION_BATCH] for whole in (split.images, split.labels))
-        with autocast(images.device):
+    loss, top5 = torch.zeros(2, dtype=torch.float64, device=ranks.device)
+    right, seen = torch.zeros(2, data.num_classes, dtype=torch.float64, device=ranks.device)
+    for images, labels in data.evaluation(split, rank=ranks.rank, ranks=ranks.count):
+        with torch.autocast(images.device.type, dtype=dtype, enabled=dtype is not torch.float32):
             logits = model(images).float()
-        loss += F.cross_entropy(logits, labels, reduction="sum").item()
-        correct += int((logits.argmax(dim=1) == labels).sum().item())
+        loss += F.cross_entropy(logits, labels, reduction="sum")
+        likeliest = logits.topk(min(TOP, logits.shape[1])).indices
+        top5 += (likeliest == labels[:, None]).sum()
+        seen.index_add_(0, labels, torch.ones_like(labels, dtype=torch.float64))
+        right.index_add_(0, labels, (likeliest[:, 0] == labels).double())
     model.train(was_training)
-    return Evaluation(loss / len(split), correct / len(split))
+    summed = ranks.sum([loss.item(), top5.item(), *right.tolist(), *seen.tolist()])
+    classes, images_seen = data.num_classes, sum(summed[2 + data.num_classes :])
+    rights, counts = summed[2 : 2 + classes], summed[2 + classes :]
+    return Evaluation(
+        loss=summed[0] / images_seen,
+        accuracy=sum(rights) / images_seen,
+        top5=summed[1] / images_seen,
+        per_class=tuple(got / count if count else None for got, count in zip(rights, counts, strict=True)),
+    )

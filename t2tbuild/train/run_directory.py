@@ -93,14 +93,33 @@ def environment(device: torch.device) -> dict[str, Any]:
     }
 
 
-def append_json(path: Path, record: dict[str, Any]) -> None:
-    """Add one line of JSON to `path` and push it to disk; a torn last line, left by a kill, is ended first."""
-    text = path.read_bytes() if path.exists() else b""
-    torn = bool(text) and not text.endswith(b"\n")
-    with path.open("a", encoding="utf-8") as stream:
-        stream.write("\n" * torn + json.dumps(record) + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
+class Metrics:
+    """metrics.jsonl: a line of JSON for each epoch and for the result.
+
+    What a full disk does not take is kept for the next line.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.pending: list[str] = []
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Add a line and push it to disk. Raises OSError; the line then comes with the next one."""
+        self.pending.append(json.dumps(record) + "\n")
+        text = self.path.read_bytes() if self.path.exists() else b""
+        torn = bool(text) and not text.endswith(b"\n")  # by a kill
+        with self.path.open("a", encoding="utf-8") as stream:
+            stream.write("\n" * torn + "".join(self.pending))
+            stream.flush()
+            os.fsync(stream.fileno())
+        self.pending.clear()
+
+    def forget_after(self, epoch: int) -> None:
+        """Drop the lines of epochs that are to be trained again, and torn ones."""
+        records = read_json_lines(self.path)
+        kept = [record for record in records if record["event"] == "epoch" and record["epoch"] <= epoch]
+        if kept != records:
+            write_whole(self.path, "".join(json.dumps(record) + "\n" for record in kept))
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:

@@ -80,6 +80,24 @@ def _save_safetensors(built: nn.Module, path: Path, model: AnyModel) -> Run:
     return again.eval()
 
 
+def timm_config(model: AnyModel, built: nn.Module) -> str:
+    """What timm's local-dir wants to know of a built model beside its weights, as the text of config.json."""
+    from timm.models._hub import save_config_for_hf
+
+    args: dict[str, Any] = {}
+    if isinstance(model, ModelSpec):
+        import timm
+
+        import t2tbuild.timm
+
+        args = {"spec": model.model_dump(mode="json")}
+        built = timm.create_model(t2tbuild.timm.ANY, num_classes=model.num_classes, device="meta", **args)
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "config.json"
+        save_config_for_hf(built, str(file), model_args=args)
+        return file.read_text()
+
+
 def _save_timm(built: nn.Module, path: Path, model: AnyModel) -> Run:
     import timm
     from timm.models._hub import save_for_hf

@@ -42,7 +42,7 @@ def load_weights(
     stored = read_weights(path)
     if stored.grid and grid and stored.grid != grid:
         raise InputError(f"{path}: its position embedding has the grid {stored.grid}, not {grid}; leave out grid")
-    state, expected, heads = _renamed(stored.tensors), dict(model.state_dict()), _heads(model)
+    state, expected, heads = _renamed(stored.tensors), dict(model.state_dict()), classifier_keys(model)
     if reset_head:
         state = {key: value for key, value in state.items() if not key.startswith(heads)}
         expected = {key: value for key, value in expected.items() if not key.startswith(heads)}
@@ -54,7 +54,14 @@ def load_weights(
 
 def load_named(model: nn.Module, weights: Weights) -> None:
     """Load the weights that a spec names. Raises as `load_weights` does."""
-    load_weights(model, weights.file, reset_head=weights.reset_head, grid=weights.grid)
+    load_weights(model, weights.file, reset_head=bool(weights.reset_head), grid=weights.grid)
+
+
+def other_heads(model: nn.Module, path: str | Path) -> str:
+    """The model's classifiers that have another shape in a file of weights, in words; empty when none has."""
+    stored, own = _renamed(read_weights(path).tensors), model.state_dict()
+    keys = [key for key in own if key.startswith(classifier_keys(model)) and key in stored]
+    return "; ".join(_shapes(key, stored, own) for key in keys if stored[key].shape != own[key].shape)
 
 
 def _renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -70,7 +77,7 @@ def _renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def _heads(model: nn.Module) -> Heads:
+def classifier_keys(model: nn.Module) -> Heads:
     """How the keys of the classifiers begin."""
     if isinstance(model, T2TViT):
         return ("head.",)

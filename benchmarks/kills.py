@@ -1,0 +1,184 @@
+"""A training killed at random instants ends with the bits of an unbroken one: python benchmarks/kills.py --points 6.
+
+For 0 and 2 workers and for 1 and 2 ranks, with mixup and an average of the weights: a whole training first, then for each
+point a fresh one that is killed by SIGKILL, every other one while it writes a checkpoint, and continued by
+`train(..., the same folder)`, killed again in a third of the cases. Weights, average, optimiser and metrics must be the
+same to the bit. Of two ranks one is killed; the other must end by itself.
+
+Processes are forked from one that has imported torch, so that a start takes no seconds; each trains with one thread.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.progress import track
+from safetensors.torch import load_file
+
+import t2tbuild.timm  # noqa: F401
+from t2tbuild import Spec, load_spec
+from t2tbuild.train.run import train
+
+CLOCKS = ("images_per_second", "memory", "seconds", "run")
+PATIENCE = 120.0
+CLASSES, IMAGES, SIDE = 4, 24, 40
+
+
+def make_images(root: Path) -> None:
+    """A folder of small photographs of noise, a colour a class."""
+    noise = np.random.default_rng(0)
+    for split, count in (("train", IMAGES), ("val", 6)):
+        for label in range(CLASSES):
+            folder = root / split / f"class{label}"
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = noise.integers(0, 128, (SIDE, SIDE, 3)) + 40 * label
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number}.png")
+
+
+def spec_for(root: Path, workers: int) -> Spec:
+    data = f"{{kind: folder, root: {root}, image_size: 32, workers: {workers}}}"
+    changes = [f"train.data={data}", "train.epochs=4", "train.batch_size=16", "train.mixup={}", "train.ema=0.9"]
+    changes += ["train.save_every=0.1", "train.drop_path=0.1", "train.accumulate=2", "model.backbone.depth=2"]
+    return load_spec("t2t_vit_7", changes)
+
+
+def start(spec: Spec, run: Path, ranks: int) -> list[int]:
+    """Fork the processes of a training; gives their numbers."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes = []
+    for rank in range(ranks):
+        process = os.fork()
+        if process == 0:
+            os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks)}
+            os.environ |= {"LOCAL_WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+            torch.set_num_threads(1)
+            silence = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(silence, 2)
+            code = 1
+            try:
+                train(spec, run)
+                code = 0
+            finally:
+                os._exit(code)
+        processes.append(process)
+    return processes
+
+
+def end(processes: list[int]) -> list[int]:
+    """Wait for them; gives their exit codes. One that hangs fails the whole measurement."""
+    deadline, codes = time.monotonic() + PATIENCE, []
+    for process in processes:
+        while True:
+            done, status = os.waitpid(process, os.WNOHANG)
+            if done:
+                codes.append(os.waitstatus_to_exitcode(status))
+                break
+            if time.monotonic() > deadline:
+                sys.exit(f"process {process} hangs")
+            time.sleep(0.01)
+    return codes
+
+
+def kill(processes: list[int], run: Path, after: float, *, saving: bool) -> str:
+    """Kill one of the processes after some seconds, and then, if wanted, as soon as a checkpoint is being written."""
+    deadline = time.monotonic() + after
+    while time.monotonic() < deadline:
+        time.sleep(0.001)
+    while saving and time.monotonic() < deadline + PATIENCE / 4:
+        if list((run / "checkpoints").glob(".step-*.tmp")) or (run / "metrics.jsonl").read_text().count("result"):
+            break
+    victim = random.choice(processes)
+    os.kill(victim, signal.SIGKILL)
+    left = sorted(path.name for path in (run / "checkpoints").glob("*")) if (run / "checkpoints").exists() else []
+    return ", ".join(left) or "before the first checkpoint"
+
+
+def outcome(run: Path) -> dict[str, Any]:
+    """Everything that must be the same: tensors and metrics, without clocks."""
+    newest = sorted((run / "checkpoints").glob("step-*"))[-1]
+    state = torch.load(newest / "state.pt", weights_only=True)["optimizer"]["state"]
+    moments = {f"{key}.{name}": value for key, entry in state.items() for name, value in entry.items()}
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    records = [line.get("result", line) for line in lines]
+    for record in records:
+        for clock in CLOCKS:
+            record.pop(clock, None)
+    return {
+        "weights": load_file(newest / "trained.safetensors"),
+        "average": load_file(newest / "model.safetensors"),
+        "optimiser": moments,
+        "metrics": records,
+        "checkpoint": newest.name,
+    }
+
+
+def differences(wanted: dict[str, Any], found: dict[str, Any]) -> list[str]:
+    wrong = [name for name in ("metrics", "checkpoint") if wanted[name] != found[name]]
+    for name in ("weights", "average", "optimiser"):
+        same = wanted[name].keys() == found[name].keys()
+        if not same or not all(torch.equal(value, found[name][key]) for key, value in wanted[name].items()):
+            wrong.append(name)
+    return wrong
+
+
+def measure(root: Path, workers: int, ranks: int, points: int, console: Console) -> int:
+    """Kill at `points` instants; gives how many runs ended otherwise than the unbroken one."""
+    spec, unbroken = spec_for(root / "images", workers), root / f"unbroken-{workers}-{ranks}"
+    started = time.monotonic()
+    codes = end(start(spec, unbroken, ranks))
+    assert codes == [0] * ranks, codes
+    length, wanted, failed = time.monotonic() - started, outcome(unbroken), 0
+    for point in track(range(points), f"{workers} workers, {ranks} ranks", console=console):
+        run = root / "killed"
+        shutil.rmtree(run, ignore_errors=True)
+        where = []
+        for _ in range(1 + (point % 3 == 2)):
+            processes = start(spec, run, ranks)
+            (run / "checkpoints").exists()
+            where.append(kill(processes, run, random.uniform(0.1, 0.8) * length, saving=point % 2 == 1))
+            end(processes)
+        codes = end(start(spec, run, ranks))
+        wrong = differences(wanted, outcome(run)) if codes == [0] * ranks else [f"exit codes {codes}"]
+        failed += bool(wrong)
+        console.print(f"point {point}: killed at [{'; '.join(where)}]: {', '.join(wrong) or 'the same bits'}")
+    return failed
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--points", type=int, default=6, help="kills for each number of workers and ranks")
+    options.add_argument("--workers", type=int, nargs="+", default=[0, 2])
+    options.add_argument("--ranks", type=int, nargs="+", default=[1, 2])
+    options.add_argument("--seed", type=int, default=0)
+    chosen, console = options.parse_args(), Console(width=160, highlight=False, markup=False)
+    random.seed(chosen.seed)
+    failed = 0
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        make_images(root / "images")
+        for workers in chosen.workers:
+            for ranks in chosen.ranks:
+                failed += measure(root, workers, ranks, chosen.points, console)
+    count = chosen.points * len(chosen.workers) * len(chosen.ranks)
+    console.print(f"{count - failed} of {count} killed runs ended with the bits of the unbroken one")
+    sys.exit(bool(failed))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""Data that lie on the device as a whole, and are made ready and varied there in batches."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from t2tbuild.train.data import Batch, SplitName
+from t2tbuild.train.order import Order, numbers
+
+EVALUATION_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images [N, C, height, width], as they are stored, and their class numbers [N]."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def as_they_are(images_BCHW: Tensor) -> Tensor:
+    """What makes images ready that are so already."""
+    return images_BCHW
+
+
+@dataclass(frozen=True)
+class HeldData:
+    """A data set in three splits on one device.
+
+    `prepare` makes a batch of stored images ready for the model; `vary` changes a batch by its images' own numbers from
+    0 to 1, of which each image has `numbers_each`; with none, training images are as they are.
+    """
+
+    splits: Mapping[SplitName, Split]
+    num_classes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    prepare: Callable[[Tensor], Tensor] = as_they_are
+    vary: Callable[[Tensor, Tensor], Tensor] | None = None
+    numbers_each: int = 0
+    corrupt: Sequence[str] = ()
+
+    def size(self, split: SplitName) -> int:
+        return len(self.splits[split])
+
+    def training(self, order: Order, *, epoch: int, step: int, epochs: int) -> Iterator[Batch]:
+        split = self.splits["train"]
+        device = split.labels.device
+        for now in range(epoch, epochs):
+            for place in range(step if now == epoch else 0, order.steps):
+                chosen = torch.tensor(order.indices(now, place))
+                images, labels = (whole[chosen.to(device)] for whole in (split.images, split.labels))
+                images = self.prepare(images)
+                if self.vary is not None:
+                    own = numbers(order.samples, order.seed, now, self.numbers_each)[chosen]
+                    images = self.vary(images, own.to(device))
+                yield images, labels
+
+    def evaluation(self, split: SplitName, *, rank: int, ranks: int) -> Iterator[Batch]:
+        images, labels = (whole[rank::ranks] for whole in (self.splits[split].images, self.splits[split].labels))
+        for start in range(0, len(labels), EVALUATION_BATCH):
+            yield self.prepare(images[start : start + EVALUATION_BATCH]), labels[start : start + EVALUATION_BATCH]

@@ -1,0 +1,76 @@
+"""A training's dry run: everything once, in a folder that is thrown away."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from t2tbuild.spec.tree import Spec
+from t2tbuild.train.loop import evaluate
+from t2tbuild.train.precision import pick_device
+from t2tbuild.train.ranks import Ranks
+from t2tbuild.train.reports import ignore
+from t2tbuild.train.resolve import locate, resolve
+from t2tbuild.train.room import peak_memory_so_far
+from t2tbuild.train.run import out_of_memory
+from t2tbuild.train.training import Training
+
+STEPS = 3  # the first is slow, and the last is the one that is timed
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What a dry run found.
+
+    Numbers of images in each split, the classes, the loss of the first step (nats), seconds of a step and of a save,
+    bytes of a checkpoint and of memory at the peak so far, and hours of training by this step, evaluations not counted.
+    """
+
+    name: str
+    device: str
+    precision: str
+    train_images: int
+    validation_images: int
+    test_images: int
+    classes: int
+    loss: float
+    step_seconds: float
+    save_seconds: float
+    checkpoint_bytes: int
+    memory: int
+    hours: float
+
+
+def rehearse(spec: Spec) -> Rehearsal:
+    """Build, read a batch of each split, take a few steps, save once; nothing of it is kept.
+
+    Raises what training would raise.
+    """
+    resolved = locate(resolve(spec))
+    ranks = Ranks(pick_device())
+    with TemporaryDirectory() as folder, out_of_memory(resolved, ranks):
+        training = Training(resolved, Path(folder), ranks, ignore, None)
+        seconds = training.try_steps(STEPS)
+        for split in ("validation", "test"):
+            next(iter(training.data.evaluation(split, rank=0, ranks=1)))
+        evaluate(training.kept, training.data, "validation", ranks, training.dtype)
+        started = time.perf_counter()
+        training.save()
+        saving = time.perf_counter() - started
+        written = [path for path in Path(folder).rglob("*") if path.is_file()]
+        steps = training.order.steps * training.recipe.all_epochs
+        return Rehearsal(
+            name=resolved.model.name,
+            device=ranks.device.type,
+            precision=str(training.dtype).removeprefix("torch."),
+            train_images=training.data.size("train"),
+            validation_images=training.data.size("validation"),
+            test_images=training.data.size("test"),
+            classes=training.data.num_classes,
+            loss=training.loss_sum.item() / len(seconds),
+            step_seconds=seconds[-1],
+            save_seconds=saving,
+            checkpoint_bytes=sum(path.stat().st_size for path in written),
+            memory=peak_memory_so_far(ranks.device),
+            hours=seconds[-1] * steps / 3600,
+        )

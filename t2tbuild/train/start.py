@@ -1,0 +1,49 @@
+"""Where training starts from: the built model with the weights of the spec, and what the recipe makes of it."""
+
+import torch
+from torch import nn
+
+from t2tbuild.build import build_model
+from t2tbuild.errors import FieldError
+from t2tbuild.spec.tree import Spec
+from t2tbuild.spec.weights import Weights
+from t2tbuild.train.optim import freeze
+from t2tbuild.train.reports import Listener, Remark
+from t2tbuild.weights.load import load_named, other_heads
+
+
+def build_for_training(spec: Spec, listener: Listener) -> nn.Module:
+    """The model of a resolved spec with fresh weights by its seed, those of `weights` loaded, parts frozen.
+
+    The head stays fresh where the file's has another number of classes, and the listener is told.
+    """
+    recipe = spec.train
+    assert recipe is not None
+    torch.manual_seed(recipe.seed)
+    model: nn.Module = build_model(spec.model)
+    if spec.weights is not None:
+        _load(model, spec.weights, listener)
+    freeze(model, recipe.freeze)
+    if recipe.checkpoint_gradients:
+        _switch(model, "set_grad_checkpointing", ("train", "checkpoint_gradients"))
+    if recipe.distill is not None and recipe.distill.token == "distillation":  # noqa: S105
+        _switch(model, "set_distilled_training", ("train", "distill", "token"))
+    return model
+
+
+def _load(model: nn.Module, weights: Weights, listener: Listener) -> None:
+    if weights.reset_head is None:
+        other = other_heads(model, weights.file)
+        if other:
+            listener(Remark(f"{weights.file} is for other classes: the head starts fresh ({other})"))
+        weights = weights.model_copy(update={"reset_head": bool(other)})
+    load_named(model, weights)
+
+
+def _switch(model: nn.Module, method: str, field: tuple[str, ...]) -> None:
+    """Turn on what some models of timm cannot do. Raises FieldError when this one cannot."""
+    try:
+        getattr(model, method)(True)
+    except (AttributeError, AssertionError):
+        told = f"{type(model).__name__} of timm cannot do it"
+        raise FieldError(field, "timm-model", told, "leave it out, or name another model") from None

@@ -1,0 +1,80 @@
+"""The teacher of a distillation: a run, a spec with weights, or a model of timm."""
+
+from pathlib import Path
+
+from torch import nn
+
+from t2tbuild.build import build_model
+from t2tbuild.errors import FieldError
+from t2tbuild.spec.distill import TIMM_TEACHER, Distillation
+from t2tbuild.spec.load import load_spec
+from t2tbuild.spec.model import AnyModel, TimmModel
+from t2tbuild.spec.tree import Spec
+from t2tbuild.spec.weights import Weights
+from t2tbuild.train.data import Data
+from t2tbuild.weights.load import load_named
+
+_TEACHER = ("train", "distill", "teacher")
+
+
+def load_teacher(spec: Distillation, student: AnyModel, data: Data) -> nn.Module:
+    """The trained teacher, in eval mode. Its `pretrained_cfg` says by which mean and std its images are normalised.
+
+    Raises FieldError when there is no such teacher, or its images or classes are not the student's.
+    """
+    if spec.teacher.startswith(TIMM_TEACHER):
+        return _of_timm(spec, student)
+    run = Path(spec.teacher)
+    if (run / "spec.yaml").is_file():
+        named = load_spec(run / "spec.yaml")
+        weights = spec.weights or Weights(file=str(run))
+    else:
+        named = load_spec(spec.teacher)
+        weights = spec.weights or _own_weights(named, spec.teacher)
+    _require_same(named.model, student)
+    teacher = build_model(named.model)
+    load_named(teacher, weights)
+    teacher.pretrained_cfg = {"mean": data.mean, "std": data.std}  # type: ignore[assignment]  # trained on the same
+    return teacher.eval()
+
+
+def _own_weights(named: Spec, teacher: str) -> Weights:
+    if named.weights is None:
+        told = f"the spec {teacher} names no weights, so its model has learned nothing"
+        raise FieldError(_TEACHER, "teacher", told, "write distill.weights: FILE, or name a run")
+    return named.weights
+
+
+def _of_timm(spec: Distillation, student: AnyModel) -> nn.Module:
+    """A model of timm with its pretrained weights, or with those that the spec names."""
+    import timm
+
+    name = spec.teacher.removeprefix(TIMM_TEACHER)
+    model = TimmModel(
+        name=name, image_size=student.image_size, in_chans=student.in_chans, num_classes=student.num_classes
+    )
+    if spec.weights is not None:
+        teacher = build_model(model)
+        load_named(teacher, spec.weights)
+        return teacher.eval()
+    try:
+        downloaded: nn.Module = timm.create_model(
+            name, pretrained=True, num_classes=student.num_classes, in_chans=student.in_chans
+        )
+    except Exception as error:  # no such name, no weights, no network: a dozen kinds
+        build_model(model)  # tells a wrong name with the nearest ones
+        told = f"timm's weights of {name} cannot be had: {type(error).__name__}: {error}".splitlines()[0]
+        raise FieldError(_TEACHER, "teacher", told, "write distill.weights: FILE") from None
+    learned = timm.models.get_pretrained_cfg_value(name, "num_classes")
+    if learned != student.num_classes:
+        told = f"{name} was trained on {learned} classes, the student learns {student.num_classes}"
+        raise FieldError(_TEACHER, "teacher", told, "write distill.weights: FILE")
+    return downloaded.eval()
+
+
+def _require_same(teacher: AnyModel, student: AnyModel) -> None:
+    for field in ("image", "in_chans", "num_classes"):
+        theirs, ours = getattr(teacher, field), getattr(student, field)
+        if theirs != ours:
+            told = f"the teacher {teacher.name} has {field} {theirs}, the student {ours}"
+            raise FieldError(_TEACHER, "teacher", told, "train one of them anew")
