@@ -1,7 +1,7 @@
 """A training killed at random instants ends with the bits of an unbroken one: python benchmarks/kills.py --points 6.
 
-For 0 and 2 workers and for 1 and 2 ranks, with mixup and an average of the weights: a whole training first, then for each
-point a fresh one that is killed by SIGKILL, every other one while it writes a checkpoint, and continued by
+For 0 and 2 workers and for 1 and 2 ranks, with mixup and an average of the weights: a whole training first, then for
+each point a fresh one that is killed by SIGKILL, every other one while it writes a checkpoint, and continued by
 `train(..., the same folder)`, killed again in a third of the cases. Weights, average, optimiser and metrics must be the
 same to the bit. Of two ranks one is killed; the other must end by itself.
 

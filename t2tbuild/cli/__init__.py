@@ -14,6 +14,7 @@ from t2tbuild.cli.bench import bench
 from t2tbuild.cli.compare import compare
 from t2tbuild.cli.console import json_wanted, print_json, stderr
 from t2tbuild.cli.cp import cp
+from t2tbuild.cli.evaluate import evaluate
 from t2tbuild.cli.export import export
 from t2tbuild.cli.fit import fit
 from t2tbuild.cli.init import init
@@ -36,7 +37,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help takes a third of the time
     add_completion=True,
 )
-for command in (summarize, compare, fit, bench, train, search, export, validate, ls, show, cp, init, schema):
+for command in (summarize, compare, fit, bench, train, evaluate, search, export, validate, ls, show, cp, init, schema):
     app.command()(command)
 
 

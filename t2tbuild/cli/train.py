@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,12 +13,15 @@ import typer
 
 from t2tbuild.cli.console import minutes, print_json, stderr, stdout
 from t2tbuild.cli.folder import require_folder
+from t2tbuild.cli.loggers import Log, open_logger
 from t2tbuild.cli.options import Json, Overrides, SpecArgument
 from t2tbuild.cli.spec import open_spec
 from t2tbuild.errors import InputError, TrainingError
 
 if TYPE_CHECKING:
+    from t2tbuild.cli.loggers import Logger
     from t2tbuild.train import TrainResult
+    from t2tbuild.train.reports import Listener, Report
 
 
 class Resume(StrEnum):
@@ -38,6 +42,10 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Build, read a batch of each split, step once, save once, and report.")
     ] = False,
+    log: Annotated[
+        list[Log] | None,
+        typer.Option(help="Show epochs there, too; metrics.jsonl has them always."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Train a spec's model; without data named, on scikit-learn's handwritten digits at 64 pixels.
@@ -47,6 +55,8 @@ def train(
     Several devices: torchrun --nproc-per-node 8 -m t2tbuild train SPEC --out RUN
     """
     require_folder(out)
+    for one in log or ():
+        one.require()
     if resume is Resume.NEVER and out is not None and (out / "spec.yaml").exists():
         raise InputError(f"--out {out}: holds a run already, and --resume never is for a new one")
     document = open_spec(spec, overrides)
@@ -77,8 +87,13 @@ def train(
     first = int(os.environ.get("RANK", "0")) == 0
     run = out or default_folder(loaded.model.name)
     try:
-        with document.placing(), TrainingProgress(stderr(), resolved, speaks=first) as progress:
-            result = train_spec(loaded, run, listener=progress.hear)
+        with ExitStack() as stack:
+            stack.enter_context(document.placing())
+            progress = stack.enter_context(TrainingProgress(stderr(), resolved, speaks=first))
+            loggers = [open_logger(one, run, resolved) for one in log or () if first]
+            for logger in loggers:
+                stack.callback(logger.close)
+            result = train_spec(loaded, run, listener=_all(progress.hear, loggers))
     except KeyboardInterrupt:
         if first:
             command = shlex.join(["t2tbuild", "train", spec, *(overrides or ()), "--out", str(run)])
@@ -93,6 +108,20 @@ def train(
         _print(result)
     if result.unsaved:
         raise TrainingError(f"trained, but the last state is not on disk: {result.unsaved}")
+
+
+def _all(show: Listener, loggers: list[Logger]) -> Listener:
+    """One who tells every report to the progress bar, and epochs to the loggers."""
+
+    def hear(report: Report) -> None:
+        from t2tbuild.train.reports import EpochReport
+
+        show(report)
+        if isinstance(report, EpochReport):
+            for logger in loggers:
+                logger.hear(report)
+
+    return hear
 
 
 def _print(result: TrainResult) -> None:

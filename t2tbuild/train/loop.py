@@ -99,9 +99,19 @@ def require_finite(loss: float, step: int) -> None:
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, data: Data, split: SplitName, ranks: Ranks, dtype: torch.dtype) -> Evaluation:
-    """Evaluate in eval mode, each rank on its share; the model is left in the mode it was in."""
-    was_training = model.training
+def evaluate(
+    model: nn.Module,
+    data: Data,
+    split: SplitName,
+    ranks: Ranks,
+    dtype: torch.dtype,
+    heard: Callable[[int], None] | None = None,
+) -> Evaluation:
+    """Evaluate in eval mode, each rank on its share; the model is left in the mode it was in.
+
+    `heard` is told after each batch how many images this rank has done.
+    """
+    was_training, done = model.training, 0
     model.eval()
     loss, top5 = torch.zeros(2, dtype=torch.float64, device=ranks.device)
     right, seen = torch.zeros(2, data.num_classes, dtype=torch.float64, device=ranks.device)
@@ -113,6 +123,9 @@ def evaluate(model: nn.Module, data: Data, split: SplitName, ranks: Ranks, dtype
         top5 += (likeliest == labels[:, None]).sum()
         seen.index_add_(0, labels, torch.ones_like(labels, dtype=torch.float64))
         right.index_add_(0, labels, (likeliest[:, 0] == labels).double())
+        done += len(labels)
+        if heard is not None:
+            heard(done)
     model.train(was_training)
     summed = ranks.sum([loss.item(), top5.item(), *right.tolist(), *seen.tolist()])
     classes, images_seen = data.num_classes, sum(summed[2 + data.num_classes :])

@@ -1,0 +1,108 @@
+"""t2tbuild evaluate: how good trained weights are."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from t2tbuild.cli.console import print_json, stderr, stdout
+from t2tbuild.cli.options import Json, Overrides, SpecArgument
+from t2tbuild.cli.spec import open_spec
+from t2tbuild.errors import InputError
+
+if TYPE_CHECKING:
+    from t2tbuild.spec import Spec
+    from t2tbuild.spec.weights import Weights
+
+
+class Split(StrEnum):
+    """Which images are looked at."""
+
+    TRAIN = "train"
+    VALIDATION = "validation"
+    TEST = "test"
+
+
+def evaluate(
+    spec: SpecArgument,
+    overrides: Overrides = None,
+    weights: Annotated[
+        str | None, typer.Option(metavar="FILE", help="A checkpoint, safetensors, a run; else the run's or the spec's.")
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="DATA", help="digits, cifar10, cifar100, or a folder of val/CLASS/*.jpg or CLASS/*.jpg."),
+    ] = None,
+    split: Annotated[Split, typer.Option(help="The images to look at.")] = Split.TEST,
+    trained: Annotated[
+        bool, typer.Option("--trained", help="Of a run that averages weights, those as they were trained.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Top-1, top-5, loss and the accuracy of every class of a run, or of a spec with weights.
+
+    Example: t2tbuild evaluate t2t_vit_14 --weights 81.5_T2T_ViT_14.pth.tar --data /data/imagenet
+    """
+    run = Path(spec) if (Path(spec) / "spec.yaml").is_file() else None
+    document = open_spec(str(run / "spec.yaml") if run else spec, [*(overrides or ()), *_of_data(data)])
+    source = _source(document.spec, run or Path(spec).parent, weights, trained=trained)
+
+    from t2tbuild.train.resolve import locate, resolve
+
+    with document.placing():
+        locate(resolve(document.spec))  # its errors come before torch
+
+    from rich.progress import Progress
+
+    from t2tbuild.report.score_table import score_table
+    from t2tbuild.train.score import score
+
+    console = stderr()
+    with document.placing(), Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task("images")
+        found = score(document.spec, source, split.value, lambda done, of: bar.update(task, completed=done, total=of))
+    if as_json:
+        print_json(vars(found) | {"classes": {one.name: one.accuracy for one in found.classes}})
+    else:
+        stdout().print(score_table(found))
+
+
+def _of_data(data: str | None) -> list[str]:
+    """The override that an option --data stands for."""
+    if data is None:
+        return []
+    if data in ("digits", "cifar10", "cifar100"):
+        return [f"train.data={{kind: {data}}}"]
+    import json
+
+    root, splits = Path(data), ""
+    if not (root / "train").is_dir():  # an evaluation needs no training images
+        splits = ", train: val" if (root / "val").is_dir() else ", train: ., validation: ."
+    return [f"train.data={{kind: folder, root: {json.dumps(data)}{splits}}}"]
+
+
+def _source(spec: Spec, run: Path, named: str | None, *, trained: bool) -> Weights:
+    """The weights that are meant: those named, a run's newest, or the spec's own."""
+    from t2tbuild.spec.weights import Weights
+
+    if trained:
+        return Weights(file=str(_newest(run) / "trained.safetensors"))
+    if named is not None:
+        return Weights(file=named)
+    if (run / "checkpoints").is_dir():
+        return Weights(file=str(run))
+    if spec.weights is None:
+        raise InputError("there is nothing to evaluate: name a run, or add --weights FILE")
+    return spec.weights
+
+
+def _newest(run: Path) -> Path:
+    from t2tbuild import manifest
+
+    newest, _ = manifest.newest_sound(run / "checkpoints", ("model.safetensors",))
+    if newest is None or not (newest / "trained.safetensors").exists():
+        raise InputError(f"--trained: {run} is no run that averages weights; leave the option out")
+    return newest
