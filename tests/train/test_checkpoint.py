@@ -1,14 +1,19 @@
 """Checkpoints that are cut, changed or half-written are found out, and the one before is used."""
 
+import json
+import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from t2tbuild import manifest
 from t2tbuild.errors import TrainingError
-from t2tbuild.train.checkpoint import KEPT, Checkpoint, load_newest, save_checkpoint
+from t2tbuild.train.checkpoint import KEPT, Checkpoint, find_newest, read_checkpoint, save_checkpoint
 
 
 def make(number: int) -> Checkpoint:
@@ -16,8 +21,9 @@ def make(number: int) -> Checkpoint:
 
 
 def epoch_of(folder: Path) -> int:
-    checkpoint = load_newest(folder)
-    assert checkpoint is not None
+    newest, _ = find_newest(folder)
+    assert newest is not None
+    checkpoint = read_checkpoint(newest)
     assert checkpoint.model["w"].eq(checkpoint.progress["epoch"]).all()
     return int(checkpoint.progress["epoch"])
 
@@ -63,7 +69,7 @@ def test_no_sound_checkpoint_is_said(folder: Path) -> None:
     for name in ("epoch-2", "epoch-3"):
         flip(folder / name / "model.safetensors")
     with pytest.raises(TrainingError, match=r"epoch-3: model.safetensors changed"):
-        load_newest(folder)
+        find_newest(folder)
 
 
 def test_a_half_written_one_is_no_checkpoint(folder: Path) -> None:
@@ -74,8 +80,66 @@ def test_a_half_written_one_is_no_checkpoint(folder: Path) -> None:
     assert epoch_of(folder) == 4
 
 
+def test_the_best_one_is_kept_beside_the_newest(tmp_path: Path) -> None:
+    for number in (1, 2, 3, 4):
+        save_checkpoint(tmp_path, f"epoch-{number}", make(number), keep=["epoch-1"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch-1", "epoch-3", "epoch-4"]
+
+
+def test_what_is_not_a_checkpoint_is_left_alone(folder: Path) -> None:
+    (folder / "a-note").mkdir()
+    (folder / "a-note" / "text").write_text("mine")
+    save_checkpoint(folder, "epoch-4", make(4))
+    assert (folder / "a-note" / "text").read_text() == "mine"
+
+
+def test_a_checkpoint_written_again_replaces_the_one_of_that_name(folder: Path) -> None:
+    flip(folder / "epoch-3" / "state.pt")
+    assert epoch_of(folder) == 2
+    save_checkpoint(folder, "epoch-3", make(3))
+    assert epoch_of(folder) == 3
+    assert sorted(path.name for path in folder.iterdir()) == ["epoch-2", "epoch-3"]
+
+
+def test_an_average_is_what_others_load_and_the_trained_weights_are_beside_it(tmp_path: Path) -> None:
+    trained, average = {"w": torch.ones(2)}, {"w": torch.zeros(2)}
+    path = save_checkpoint(tmp_path, "epoch-1", Checkpoint(trained, {}, {"epoch": 1}, averaged=average))
+    assert load_file(path / "model.safetensors")["w"].eq(0).all()
+    found = read_checkpoint(path)
+    assert found.averaged is not None
+    assert found.averaged["w"].eq(0).all()
+    assert found.model["w"].eq(1).all()
+    flip(path / "trained.safetensors")
+    with pytest.raises(TrainingError, match=r"trained\.safetensors changed"):
+        find_newest(tmp_path)
+
+
+def test_a_checkpoint_that_would_run_code_is_not_read(folder: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.system, (f"touch {folder / 'ran'}",)
+
+    with (folder / "epoch-3" / "state.pt").open("wb") as stream:
+        pickle.dump(Evil(), stream)
+    manifest.write_manifest(folder / "epoch-3", ["model.safetensors", "progress.json", "state.pt"])  # sums are no seal
+    newest, _ = find_newest(folder)
+    assert newest is not None
+    with pytest.raises(TrainingError, match="epoch-3: cannot be read"):
+        read_checkpoint(newest)
+    assert not (folder / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "a/b"])
+def test_a_manifest_cannot_name_files_elsewhere(folder: Path, name: str) -> None:
+    path = folder / "epoch-3" / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {name: "0"}))
+    newest, broken = find_newest(folder)
+    assert newest == folder / "epoch-2"
+    assert "elsewhere" in broken[0]
+
+
 def test_none_is_none(tmp_path: Path) -> None:
-    assert load_newest(tmp_path / "nothing") is None
+    assert find_newest(tmp_path / "nothing") == (None, [])
 
 
 def test_an_empty_manifest_is_no_manifest(folder: Path) -> None:
@@ -88,7 +152,7 @@ import resource, signal, sys
 from pathlib import Path
 import torch
 from t2tbuild.errors import TrainingError
-from t2tbuild.train.checkpoint import Checkpoint, load_newest, save_checkpoint
+from t2tbuild.train.checkpoint import Checkpoint, find_newest, save_checkpoint
 
 folder = Path(sys.argv[1])
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -101,7 +165,8 @@ for model, optimizer in (({"w": torch.zeros(1000, 1000)}, {}), ({}, {"w": torch.
         assert "epoch-2 cannot be written" in str(error) and "too large" in str(error), error
     else:
         raise SystemExit("it was written after all")
-assert load_newest(folder).progress == {"epoch": 1}
+assert find_newest(folder)[0].name == "epoch-1"
+assert [path.name for path in folder.iterdir()] == ["epoch-1"], "half of a checkpoint fills the disk further"
 """
 
 

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,11 +12,20 @@ import torch
 from safetensors.torch import load_file
 
 from t2tbuild import load_spec, train
-from t2tbuild.errors import InputError, TrainingError
-from t2tbuild.train.run import EpochReport, StepReport
-from t2tbuild.train.run_directory import append_json, read_json_lines
+from t2tbuild.errors import InputError, Terminated, TrainingError
+from t2tbuild.train.checkpoint import find_newest, read_checkpoint
+from t2tbuild.train.reports import EpochReport, Remark, Report, StepReport
+from t2tbuild.train.run_directory import Metrics, read_json_lines
 
-TINY = ["model.backbone.depth=1", "train.data.image_size=16", "train.epochs=20", "train.batch_size=256"]
+EPOCHS = 20
+TINY = ["model.backbone.depth=1", "train.data.image_size=16", f"train.epochs={EPOCHS}", "train.batch_size=256"]
+
+
+def figures(run: Path) -> list[dict[str, object]]:
+    """The run's metrics without what a clock or the machine says."""
+    records = [record.get("result", record) for record in read_json_lines(run / "metrics.jsonl")]
+    clocks = ("images_per_second", "memory", "seconds", "run")
+    return [{key: value for key, value in record.items() if key not in clocks} for record in records]
 
 
 def newest_weights(run: Path) -> dict[str, torch.Tensor]:
@@ -36,13 +46,13 @@ def test_a_run_is_a_directory(unbroken: Path) -> None:
     environment = json.loads((unbroken / "environment.json").read_text())
     assert environment["packages"]["torch"] == torch.__version__.split("+")[0]
     lines = [json.loads(line) for line in (unbroken / "metrics.jsonl").read_text().splitlines()]
-    assert [line["event"] for line in lines] == ["epoch"] * 20 + ["result"]
-    assert lines[19]["train_loss"] < lines[0]["train_loss"]
+    assert [line["event"] for line in lines] == ["epoch"] * EPOCHS + ["result"]
+    assert lines[-2]["train_loss"] < lines[0]["train_loss"]
     assert len(newest_weights(unbroken)) > 10
 
 
 def test_listeners_hear_every_step_and_epoch(tmp_path: Path) -> None:
-    heard: list[StepReport | EpochReport] = []
+    heard: list[Report] = []
     train(load_spec("t2t_vit_7", [*TINY, "train.epochs=1"]), tmp_path / "run", listener=heard.append)
     assert [type(report) for report in heard] == [StepReport] * 4 + [EpochReport]
 
@@ -62,7 +72,7 @@ def start(run: Path) -> subprocess.Popen[str]:
     """A real training process, once its first epoch is on disk."""
     process = subprocess.Popen([*COMMAND, str(run)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
-    while not list((run / "checkpoints").glob("epoch-*")):
+    while not list((run / "checkpoints").glob("step-*")):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.005)
@@ -75,17 +85,20 @@ def test_a_killed_run_continues_to_the_same_bits(unbroken: Path, tmp_path: Path)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
-    heard: list[StepReport | EpochReport] = []
+    heard: list[Report] = []
     train(load_spec("t2t_vit_7", TINY), run, listener=heard.append)
     epochs = [report.epoch for report in heard if isinstance(report, EpochReport)]
     assert 1 not in epochs
     assert epochs[-1] == 20
     wanted, found = newest_weights(unbroken), newest_weights(run)
     assert all(torch.equal(wanted[key], found[key]) for key in wanted)
+    assert figures(unbroken) == figures(run)
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupt_prints_the_command_that_continues(tmp_path: Path, number: int, status: int) -> None:
+def test_an_interrupt_ends_the_step_saves_it_and_prints_the_command_that_continues(
+    tmp_path: Path, number: int, status: int
+) -> None:
     run = tmp_path / "run"
     process = start(run)
     process.send_signal(number)
@@ -96,11 +109,60 @@ def test_an_interrupt_prints_the_command_that_continues(tmp_path: Path, number: 
     assert out == ""
     assert f"--out {run}" in err
     assert "Traceback" not in err
+    newest, _ = find_newest(run / "checkpoints")
+    assert newest is not None
+    progress = read_checkpoint(newest).progress
+    assert newest.name == f"step-{progress['epoch'] * 4 + progress['step']:09}"
+
+
+def test_an_interrupt_in_the_middle_of_an_epoch_loses_no_step(unbroken: Path, tmp_path: Path) -> None:
+    steps = 0
+
+    def interrupt(report: Report) -> None:
+        nonlocal steps
+        steps += isinstance(report, StepReport)
+        if steps == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with pytest.raises(Terminated):
+            train(load_spec("t2t_vit_7", TINY), tmp_path / "run", listener=interrupt)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())[-1] == "step-000000006"
+    heard: list[Report] = []
+    train(load_spec("t2t_vit_7", TINY), tmp_path / "run", listener=heard.append)
+    first = next(report for report in heard if isinstance(report, StepReport))
+    assert (first.epoch, first.step) == (1, 3)
+    wanted, found = newest_weights(unbroken), newest_weights(tmp_path / "run")
+    assert all(torch.equal(wanted[key], found[key]) for key in wanted)
+    assert figures(unbroken) == figures(tmp_path / "run")
+
+
+def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
+    """The first comes while a step takes for ever, as one that waits for a dead device would."""
+    code = (
+        "import os, signal, sys, time; from t2tbuild import load_spec, train\n"
+        "def hear(_): print('step', flush=True); [time.sleep(0.1) for _ in range(600)]\n"
+        f"train(load_spec('t2t_vit_7', {TINY!r}), {str(tmp_path / 'run')!r}, listener=hear)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "step\n"
+    process.send_signal(signal.SIGINT)
+    time.sleep(1)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert "KeyboardInterrupt" in err
 
 
 def test_a_complete_run_is_only_reported(unbroken: Path) -> None:
     before = (unbroken / "metrics.jsonl").read_text()
-    result = train(load_spec("t2t_vit_7", TINY), unbroken)
+    heard: list[Report] = []
+    result = train(load_spec("t2t_vit_7", TINY), unbroken, listener=heard.append)
+    assert heard == [Remark(f"{unbroken} is complete")]
     assert (unbroken / "metrics.jsonl").read_text() == before
     assert result.epochs == 20
 
@@ -138,29 +200,103 @@ def test_a_loss_that_is_not_finite_stops_and_the_last_epoch_is_kept(
         steps += 1
         return torch.tensor(float("nan") if steps > 4 else 1.0)  # four steps an epoch
 
-    monkeypatch.setattr("t2tbuild.train.run.train_step", diverge)
-    with pytest.raises(TrainingError, match="loss is nan at step 4"):
+    monkeypatch.setattr("t2tbuild.train.training.train_step", diverge)
+    with pytest.raises(TrainingError, match="loss is nan at step"):
         train(load_spec("t2t_vit_7", TINY), tmp_path / "run")
-    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["epoch-000001"]
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-000000004"]
 
 
-def test_a_full_memory_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_arguments: object, **_options: object) -> torch.Tensor:
-        return torch.empty(1 << 60)  # a real failure of the CPU's allocator
+def test_a_rate_that_is_too_high_ends_with_advice_and_finite_checkpoints(tmp_path: Path) -> None:
+    wild = [
+        "train.optimizer=sgd",
+        "train.lr=10",
+        "train.clip_grad=null",
+        "train.warmup_epochs=0",
+        "train.weight_decay=10",
+    ]
+    with pytest.raises(TrainingError, match="a lower lr may help"):
+        train(load_spec("t2t_vit_7", [*TINY, *wild, "train.save_every=0.01"]), tmp_path / "run")
+    for weights in (tmp_path / "run").rglob("model.safetensors"):
+        assert all(value.isfinite().all() for value in load_file(weights).values())
 
-    monkeypatch.setattr("t2tbuild.train.run.train_step", full)
-    with pytest.raises(TrainingError, match="out of memory"):
-        train(load_spec("t2t_vit_7", TINY), tmp_path / "run")
+
+LITTLE_MEMORY = """
+import resource, sys
+import torch
+from t2tbuild import load_spec, train
+import timm.data, timm.optim, timm.scheduler, t2tbuild.timm, t2tbuild.train.training, sklearn.datasets
+from t2tbuild.errors import TrainingError
+
+torch.set_num_threads(1)
+taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (taken + 1_500_000_000,) * 2)
+spec = load_spec("t2t_vit_7", ["train.data.image_size=64", "train.batch_size=1024"])
+try:
+    train(spec, sys.argv[1])
+except TrainingError as error:
+    print(error)
+"""
+
+
+def test_a_full_memory_ends_with_the_batch_that_would_fit(tmp_path: Path) -> None:
+    """A real failure of the CPU's allocator, in a process that may not have more."""
+    command = [sys.executable, "-c", LITTLE_MEMORY, str(tmp_path / "run")]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = re.fullmatch(
+        r"out of memory; 1024 images in a pass were too many, by formula (\d+) should fit: write "
+        r"train\.accumulate=(\d+) for the same batch in more passes, or train\.batch_size=\1\n",
+        told,
+    )
+    assert found, told
+    images, passes = int(found[1]), int(found[2])
+    assert 1024 % passes == 0
+    assert 1024 // passes <= images <= 512
+
+
+FULL_DISK = """
+import resource, signal, sys
+from t2tbuild.cli import main
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+sys.argv = ["t2tbuild", *sys.argv[1:]]
+main()
+"""
+
+
+def test_a_full_disk_is_told_and_training_goes_on_to_its_end(tmp_path: Path) -> None:
+    """The kernel refuses to write large files, as it does on a full disk."""
+    run = tmp_path / "run"
+    command = [sys.executable, "-c", FULL_DISK, "train", "t2t_vit_7", *TINY, "train.epochs=2", "--out", str(run)]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert ended.stderr.count("training goes on") == 2
+    assert "File too large" in ended.stderr
+    assert "test accuracy" in ended.stdout
+    assert "the last state is not on disk" in ended.stderr
+    assert list((run / "checkpoints").iterdir()) == []
+    again = train(load_spec("t2t_vit_7", [*TINY, "train.epochs=2"]), run)  # there is room again
+    assert (again.epochs, again.unsaved) == (2, "")
 
 
 def test_a_torn_line_of_the_metrics_is_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    append_json(path, {"a": 1})
+    metrics = Metrics(path)
+    metrics.add({"a": 1})
     with path.open("a") as stream:
         stream.write('{"b": ')
-    append_json(path, {"c": 3})
-    append_json(path, {"d": 4})
+    metrics.add({"c": 3})
+    metrics.add({"d": 4})
     assert read_json_lines(path) == [{"a": 1}, {"c": 3}, {"d": 4}]
+
+
+def test_a_line_that_the_disk_does_not_take_comes_with_the_next(tmp_path: Path) -> None:
+    metrics = Metrics(tmp_path / "not-yet" / "metrics.jsonl")
+    with pytest.raises(OSError, match="No such file"):
+        metrics.add({"a": 1})
+    (tmp_path / "not-yet").mkdir()
+    metrics.add({"b": 2})
+    assert read_json_lines(metrics.path) == [{"a": 1}, {"b": 2}]
 
 
 def test_digits_are_learnt(tmp_path: Path) -> None:
