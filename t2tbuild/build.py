@@ -76,13 +76,14 @@ def _build_ours(model: ModelSpec) -> T2TViT:
         input_size=(model.in_chans, *model.image),
         pos_embed=_build_position(model),
         num_classes=model.num_classes,
+        num_prefix_tokens=model.prefix_tokens,
     )
     built.parts = layout(model)
     return built
 
 
 def _build_position(model: ModelSpec) -> nn.Parameter:
-    """[1, 1 + N, embed_dim]: the table of sinusoids, frozen, or a learned one, which starts small."""
+    """[1, P + N, embed_dim]: the table of sinusoids, frozen, or a learned one, which starts small."""
     tokens, embed_dim = model.tokens, model.backbone.embed_dim
     if model.backbone.position == "sinusoid":
         return nn.Parameter(sinusoid_table(tokens, embed_dim), requires_grad=False)

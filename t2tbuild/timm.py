@@ -53,7 +53,7 @@ def _config(model: ModelSpec) -> dict[str, Any]:
         "mean": IMAGENET_DEFAULT_MEAN,
         "std": IMAGENET_DEFAULT_STD,
         "first_conv": f"tokens_to_token.{_first_layer(model.tokenizer)}",
-        "classifier": "head",
+        "classifier": ("head", "head_dist") if model.distillation_token else "head",
         "license": "apache-2.0",
     }
 
@@ -120,13 +120,13 @@ def _fit(state: dict[str, Tensor], model: T2TViT) -> dict[str, Tensor]:
     own, stored = model.state_dict()[first], state.get(first)
     if stored is not None and own.ndim == 2 and own.shape != stored.shape:
         raise InputError("these weights are for images of another number of channels; leave out in_chans")
-    table = state.get("pos_embed")
-    if table is None:
+    table, prefix = state.get("pos_embed"), 1 + ("dist_token" in state)
+    if table is None or prefix != model.num_prefix_tokens:
         return state
     grid = model.tokens_to_token.grid(*config["input_size"][1:])  # of the image size that the weights are for
-    says = grid if math.prod(grid) == table.shape[1] - 1 else None
+    says = grid if math.prod(grid) == table.shape[1] - prefix else None
     try:
-        return state | {"pos_embed": fit_position(table, model.grid, says)}
+        return state | {"pos_embed": fit_position(table, model.grid, says, prefix=prefix)}
     except ValueError as error:
         raise InputError(f"these weights: {error}") from None
 

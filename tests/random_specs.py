@@ -89,6 +89,7 @@ def models(draw: st.DrawFn) -> ModelSpec:
         "num_classes": draw(st.integers(1, 5)),
         "tokenizer": draw(tokenizers()),
         "backbone": draw(backbones()),
+        "distillation_token": draw(st.booleans()),
     }
     while True:
         try:

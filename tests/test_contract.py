@@ -44,6 +44,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "qkv_bias": {"qkv_bias": True},
     "learned": {"position": "learned"},
     "drop_path": {"drop_path": 0.05},
+    "distillation_token": {"distillation_token": True},  # of the model, not of its backbone
 }
 
 
@@ -51,6 +52,7 @@ def model(tokenizer: str, backbone: str, *options: str) -> ModelSpec:
     fields = BACKBONES[backbone] | {"num_heads": 2, "mlp_ratio": 3}
     for option in options:
         fields |= OPTIONS[option]
+    token = fields.pop("distillation_token", False)
     return ModelSpec.model_validate(
         {
             "name": "drawn",
@@ -58,6 +60,7 @@ def model(tokenizer: str, backbone: str, *options: str) -> ModelSpec:
             "num_classes": 7,
             "tokenizer": TOKENIZERS[tokenizer],
             "backbone": fields,
+            "distillation_token": token,
         }
     )
 

@@ -50,15 +50,15 @@ def predict_cost(model: AnyModel, depth: int = 1) -> Cost:
 def _counts(model: ModelSpec, grids: tuple[Grid, ...]) -> list[list[Counted]]:
     """For each part of `layout(model)`, one count a module."""
     backbone = model.backbone
-    tokens, embed_dim = grids[-1].tokens + 1, backbone.embed_dim
+    tokens, embed_dim = model.prefix_tokens + grids[-1].tokens, backbone.embed_dim
     learned = backbone.position == "learned"
     table = Leaf("", 0, tokens * embed_dim * learned, tokens * embed_dim * (not learned))
     return [
         *_tokenizer(model, grids),
-        [Counted.of(Leaf("", 0, embed_dim)), Counted.of(table)],
+        [*[Counted.of(Leaf("", 0, embed_dim))] * model.prefix_tokens, Counted.of(table)],
         *_backbone(backbone, tokens),
         [Counted.of(_norm("", tokens, backbone.out_dim))],
-        [Counted.of(_linear("", 1, backbone.out_dim, model.num_classes))],
+        *[[Counted.of(_linear("", 1, backbone.out_dim, model.num_classes))]] * model.prefix_tokens,
     ]
 
 

@@ -35,13 +35,22 @@ def trace(model: ModelSpec, batch_size: int, width: int = FULL, *, training: boo
     image = Value(batch_size * model.in_chans * model.image.tokens * FULL, needs_grad=False)
     x = _blocks(record, backbone, _embed(record, model, image), model.tokens)
     y = record.replace(x, record.norm(x, model.tokens, backbone.out_dim))
-    first = record.view(y, batch_size * backbone.out_dim * y.width)
-    logits = record.linear(first, 1, backbone.out_dim, model.num_classes)
+    read = [record.view(y, batch_size * backbone.out_dim * y.width) for _ in range(model.prefix_tokens)]
+    each = [record.linear(token, 1, backbone.out_dim, model.num_classes) for token in read]
+    logits = _mean(record, *each) if model.distillation_token else each[0]
     record.let_go(y, *record.casts)
     if training:
         loss = record.new(model.num_classes, FULL)
         record.run([logits], loss, [loss])
     return record.program
+
+
+def _mean(record: Recorder, logits: Value, logits_dist: Value) -> Value:
+    """Half the sum of both heads' logits."""
+    whole = record.add(logits, logits_dist)
+    mean = record.replace(whole, record.like(whole, []))
+    record.let_go(logits, logits_dist)
+    return mean
 
 
 def _embed(record: Recorder, model: ModelSpec, image: Value) -> Value:
@@ -53,7 +62,7 @@ def _embed(record: Recorder, model: ModelSpec, image: Value) -> Value:
             x = _convolutions(record, tokenizer, model, image)
         case _:
             assert_never(model.tokenizer)
-    whole = record.run([x], record.new(tokens * dim, x.width), params=dim * FULL)
+    whole = record.run([x], record.new(tokens * dim, x.width), params=model.prefix_tokens * dim * FULL)
     learned = model.backbone.position == "learned"
     out = record.run([whole], record.new(tokens * dim, FULL), params=tokens * dim * FULL * learned)
     record.let_go(whole, x)

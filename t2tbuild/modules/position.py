@@ -1,4 +1,4 @@
-"""Position embeddings over [class token, raster of tokens]."""
+"""Position embeddings over [class token, distillation token where there is one, raster of tokens]."""
 
 import math
 
@@ -19,24 +19,25 @@ def sinusoid_table(tokens: int, dim: int) -> Tensor:
     return torch.where(channel % 2 == 0, angle.sin(), angle.cos()).float()[None]
 
 
-def resize_position(table_1NC: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
-    """A position table of one grid for another: the class token's row kept, the others interpolated bicubically.
+def resize_position(table_1NC: Tensor, old: tuple[int, int], new: tuple[int, int], *, prefix: int = 1) -> Tensor:
+    """A position table of one grid for another: the first `prefix` rows kept, the others interpolated bicubically.
 
-    [1, 1 + rows * columns, C] of the old grid -> the same of the new one, in the table's own type.
+    [1, prefix + rows * columns, C] of the old grid -> the same of the new one, in the table's own type.
     """
-    token_11C, raster_1NC = table_1NC[:, :1], table_1NC[:, 1:]
+    prefix_1PC, raster_1NC = table_1NC[:, :prefix], table_1NC[:, prefix:]
     map_1CHW = raster_1NC.float().transpose(1, 2).unflatten(2, old)  # type: ignore[no-untyped-call]
     resized_1CHW = F.interpolate(map_1CHW, size=new, mode="bicubic", align_corners=False)
-    return torch.cat((token_11C, resized_1CHW.flatten(2).transpose(1, 2).to(table_1NC.dtype)), dim=1)
+    return torch.cat((prefix_1PC, resized_1CHW.flatten(2).transpose(1, 2).to(table_1NC.dtype)), dim=1)
 
 
-def fit_position(table_1NC: Tensor, own: tuple[int, int], stored: tuple[int, int] | None) -> Tensor:
+def fit_position(table_1NC: Tensor, own: tuple[int, int], stored: tuple[int, int] | None, *, prefix: int = 1) -> Tensor:
     """A stored position table for the grid `own`; `stored` is the grid that it was made for, None where nobody says.
 
-    Unsaid, it is the own grid or a square. Raises ValueError where it could be both or neither, or is not what is said.
+    Its first `prefix` rows are no places. Unsaid, the grid is the own one or a square. Raises ValueError where it could
+    be both or neither, or is not what is said.
     """
-    places = table_1NC.shape[1] - 1
-    side = math.isqrt(places)
+    places = table_1NC.shape[1] - prefix
+    side = math.isqrt(max(0, places))
     likely = {grid for grid in (own, (side, side)) if math.prod(grid) == places}
     if stored is None and len(likely) != 1:
         raise ValueError(f"the rows and columns of its position embedding of {places} places are not known")
@@ -45,4 +46,4 @@ def fit_position(table_1NC: Tensor, own: tuple[int, int], stored: tuple[int, int
         raise ValueError(
             f"the rows and columns of its position embedding of {places} places are not {grid[0]}, {grid[1]}"
         )
-    return table_1NC if grid == own else resize_position(table_1NC, grid, own)
+    return table_1NC if grid == own else resize_position(table_1NC, grid, own, prefix=prefix)

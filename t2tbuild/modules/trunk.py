@@ -1,4 +1,4 @@
-"""What comes before the head: tokenizer, class token, position, blocks, norm; and the feature maps on the way."""
+"""What comes before the head: tokenizer, prefix tokens, position, blocks, norm; and the feature maps on the way."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,12 +12,15 @@ from t2tbuild.modules.tokenizers import Tokenizer
 
 
 class Trunk(nn.Module):
-    """An image to normed tokens, the class token first.
+    """An image to normed tokens, the prefix tokens first.
 
-    `block_dims` are the channels that each entry of `blocks` gives out; they differ in the dense backbone only.
-    `pos_embed` is [1, 1 + N, embed_dim], the class token's row first; a fixed table is a frozen parameter, so that it
-    is saved with the weights under the released code's name.
+    `num_prefix_tokens` is 1 for the class token, and 2 with DeiT's distillation token after it. `block_dims` are the
+    channels that each entry of `blocks` gives out; they differ in the dense backbone only. `pos_embed` is
+    [1, P + N, embed_dim], the rows of the P prefix tokens first; a fixed table is a frozen parameter, so that it is
+    saved with the weights under the released code's name.
     """
+
+    dist_token: nn.Parameter | None
 
     def __init__(
         self,
@@ -27,10 +30,12 @@ class Trunk(nn.Module):
         block_dims: Sequence[int],
         input_size: tuple[int, int, int],
         pos_embed: nn.Parameter,
+        num_prefix_tokens: int = 1,
     ) -> None:
         super().__init__()
         self.input_size, self.grid = input_size, tokens_to_token.grid(*input_size[1:])
         self.embed_dim, self.num_features = pos_embed.shape[2], block_dims[-1]
+        self.num_prefix_tokens = num_prefix_tokens
         self.grad_checkpointing = False
         self.feature_info = [
             {"module": f"blocks.{index}", "num_chs": channels, "reduction": tokens_to_token.reduction}
@@ -39,11 +44,13 @@ class Trunk(nn.Module):
         self.tokens_to_token = tokens_to_token
         self.cls_token = nn.Parameter(torch.zeros(1, 1, self.embed_dim))
         self.pos_embed = pos_embed
+        dist_token = nn.Parameter(torch.zeros(1, 1, self.embed_dim)) if num_prefix_tokens == 2 else None
+        self.register_parameter("dist_token", dist_token)
         self.blocks = nn.ModuleList(blocks)
         self.norm: nn.Module = nn.LayerNorm(self.num_features)
 
     def forward_features(self, image_BCHW: Tensor) -> Tensor:
-        """[B, in_chans, height, width] -> [B, 1 + N, num_features], normed, the class token first.
+        """[B, in_chans, height, width] -> [B, P + N, num_features], normed, the prefix tokens first.
 
         Raises AssertionError on an image of another size than the model's.
         """
@@ -69,7 +76,7 @@ class Trunk(nn.Module):
         ones from the end. A map is [B, C, rows, columns], or [B, N, C] with `output_fmt="NLC"`; `norm` applies the
         final norm to each. `stop_early` leaves out the blocks after the last that is wanted. Gives (normed tokens,
         maps), the maps alone with `intermediates_only`, or a dict with `output_dict`; `return_prefix_tokens` puts the
-        class token [B, 1, C] beside each map.
+        prefix tokens [B, P, C] beside each map.
 
         Raises ValueError on another `output_fmt`, on a block that is not there, and on `norm` where a block is of
         another width than the norm, as in the dense backbone.
@@ -84,8 +91,8 @@ class Trunk(nn.Module):
             y_BNC = self._run(block, y_BNC)
             if index in taken:
                 tokens[index] = self.norm(y_BNC) if norm else y_BNC
-        prefixes = [tokens[index][:, :1] for index in taken]
-        maps = [tokens[index][:, 1:] for index in taken]
+        prefixes = [tokens[index][:, : self.num_prefix_tokens] for index in taken]
+        maps = [tokens[index][:, self.num_prefix_tokens :] for index in taken]
         if output_fmt == "NCHW":
             maps = [map_BNC.transpose(1, 2).unflatten(2, self.grid).contiguous() for map_BNC in maps]
         if output_dict:
@@ -117,15 +124,18 @@ class Trunk(nn.Module):
         if min(grid) < 1:
             raise ValueError(f"an image of {height} x {width} leaves no token")
         if grid != self.grid:
-            self.pos_embed.data = resize_position(self.pos_embed.detach(), self.grid, grid)
+            table_1NC, prefix = self.pos_embed.detach(), self.num_prefix_tokens
+            self.pos_embed.data = resize_position(table_1NC, self.grid, grid, prefix=prefix)
         self.input_size, self.grid = (self.input_size[0], height, width), grid
 
     def _embed(self, image_BCHW: Tensor) -> Tensor:
-        """[B, in_chans, height, width] -> [B, 1 + N, embed_dim]: class token and tokens, with their positions."""
+        """[B, in_chans, height, width] -> [B, P + N, embed_dim]: prefix tokens and tokens, with their positions."""
         size = image_BCHW.shape[1:]
         torch._assert(size == self.input_size, f"the model takes images of {self.input_size}; see set_input_size")
         x_BNC = self._run(self.tokens_to_token, image_BCHW)
-        return torch.cat((self.cls_token.expand(x_BNC.shape[0], -1, -1), x_BNC), dim=1) + self.pos_embed
+        prefix = [self.cls_token] if self.dist_token is None else [self.cls_token, self.dist_token]
+        prefix_B1C = [token_11C.expand(x_BNC.shape[0], -1, -1) for token_11C in prefix]
+        return torch.cat((*prefix_B1C, x_BNC), dim=1) + self.pos_embed
 
     def _run(self, module: nn.Module, x: Tensor) -> Tensor:
         """Run a module; with gradient checkpointing keep nothing of its inside for the backward pass."""

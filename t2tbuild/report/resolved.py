@@ -46,7 +46,8 @@ def _derived(spec: Node) -> Iterator[str]:
         model = spec.model
         cost, heads = predict_cost(model), dict.fromkeys(model.backbone.heads)
         grids = " -> ".join(map(str, (model.image, *model.grids)))
-        yield f"# {grids}; {model.tokens} tokens with the class token; {', '.join(map(str, heads))} heads"
+        prefix = "the class and the distillation token" if model.distillation_token else "the class token"
+        yield f"# {grids}; {model.tokens} tokens with {prefix}; {', '.join(map(str, heads))} heads"
         if spec.train:
             data = spec.train.data
             image = model.model_copy(update={"image_size": data.image_size or model.image_size}).image

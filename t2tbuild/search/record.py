@@ -101,7 +101,9 @@ def canonical(model: ModelSpec) -> str:
     backbone = model.backbone.model_dump(mode="json") | same_heads
     windows = [(window.model_dump(mode="json", exclude={"padding"}), window.pad) for window in model.tokenizer.windows]
     tokenizer = (model.tokenizer.kind, windows)
-    return repr((model.image, model.in_chans, model.num_classes, tokenizer, sorted(backbone.items())))
+    return repr(
+        (model.image, model.in_chans, model.num_classes, model.distillation_token, tokenizer, sorted(backbone.items()))
+    )
 
 
 def best_of(records: Sequence[Record]) -> Record | None:

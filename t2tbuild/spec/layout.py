@@ -15,13 +15,16 @@ from t2tbuild.spec.tokenizer import ConvTokenizer, PatchTokenizer, T2TTokenizer
 def layout(model: ModelSpec, grids: tuple[Grid, ...] | None = None) -> tuple[Part, ...]:
     """The parts of `model` in the order in which an image passes them; `grids` are its own, where they are at hand."""
     grids, backbone = grids or model.grids, model.backbone
-    tokens = grids[-1].tokens + 1
+    tokens = model.prefix_tokens + grids[-1].tokens
+    distilled = model.distillation_token
+    prefix = "class, distillation, position" if distilled else "class token, position"
     return (
         *_tokenizer_parts(model, grids),
-        Part("class token, position", ("cls_token", "pos_embed"), None, tokens, backbone.embed_dim),
+        Part(prefix, ("cls_token", *["dist_token"] * distilled, "pos_embed"), None, tokens, backbone.embed_dim),
         *_backbone_parts(backbone, tokens),
         Part("norm", ("norm",), None, tokens, backbone.out_dim),
         Part("head", ("head",), None, 1, model.num_classes),
+        *[Part("distillation head", ("head_dist",), None, 1, model.num_classes)] * distilled,
     )
 
 

@@ -55,6 +55,9 @@ class ModelSpec(_Classifier):
     """How the image becomes tokens."""
     backbone: BackboneField = Field(examples=[{"depth": 14, "embed_dim": 384, "num_heads": 6, "mlp_ratio": 3}])
     """What reads the tokens."""
+    distillation_token: bool = Field(default=False, examples=[True])
+    """Whether a second learned token stands beside the class token, as in DeiT (Touvron et al., 2021, Section 4). A
+    head of its own reads it, which distillation trains on the teacher; at inference both heads' logits are averaged."""
 
     @rule
     def _tokens_are_left(self) -> Iterator[Broken]:
@@ -78,14 +81,14 @@ class ModelSpec(_Classifier):
             "tokenizer": size.tokenizer_params(self.tokenizer, self.in_chans, embed_dim),
             "backbone": size.backbone_params(self.backbone),
             "image_size": float(self.tokens) * embed_dim,  # the position table
-            "num_classes": float(self.num_classes) * self.backbone.out_dim,
+            "num_classes": float(self.num_classes) * self.backbone.out_dim * self.prefix_tokens,  # a head each
         }
         if sum(params.values()) > size.MOST_PARAMS:
             told = f"the model would have {size.told(sum(params.values()))}"
             hint = f"at most {size.told(size.MOST_PARAMS)} are built"
             yield Broken(max(params, key=lambda field: params[field]), told, hint)
             return
-        values = size.largest_activation(self.tokenizer, self.image, self.in_chans, self.backbone)
+        values = size.largest_activation(self.tokenizer, self.image, self.in_chans, self.backbone, self.tokens)
         if values > size.MOST_VALUES:
             told = f"one image would make an activation of {size.in_bytes(values)} in float32"
             field = "image_size" if "image_size" in self.model_fields_set else "tokenizer"
@@ -122,8 +125,13 @@ class ModelSpec(_Classifier):
 
     @property
     def tokens(self) -> int:
-        """Tokens that the backbone reads: the last grid and the class token."""
-        return self.grids[-1].tokens + 1
+        """Tokens that the backbone reads: the prefix tokens and the last grid."""
+        return self.prefix_tokens + self.grids[-1].tokens
+
+    @property
+    def prefix_tokens(self) -> int:
+        """Tokens before those of the image: the class token, and the distillation token where there is one."""
+        return 1 + self.distillation_token
 
 
 def _many(number: int, noun: str) -> str:

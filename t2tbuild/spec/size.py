@@ -48,14 +48,17 @@ def tokenizer_params(tokenizer: Tokenizer, in_chans: int, embed_dim: int) -> flo
     return total
 
 
-def largest_activation(tokenizer: Tokenizer, image: Grid, in_chans: int, backbone: Backbone) -> float:
-    """Values of the largest activation of one image: a soft split, the hidden layer of an MLP, the image itself."""
+def largest_activation(tokenizer: Tokenizer, image: Grid, in_chans: int, backbone: Backbone, tokens: int) -> float:
+    """Values of the largest activation of one image: a soft split, the hidden layer of an MLP, the image itself.
+
+    `tokens` are those that the backbone reads.
+    """
     sizes = [float(image.tokens) * in_chans]
     for grid, window, channels in zip(
         tokenizer.grids(image), tokenizer.windows, tokenizer.channels_below(in_chans), strict=True
     ):
         sizes.append(float(grid.tokens) * channels * window.patch_size**2)
-    sizes.append(float(tokenizer.grids(image)[-1].tokens + 1) * max(*backbone.mlp_dims, *backbone.widths, 1) * 3)
+    sizes.append(float(tokens) * max(*backbone.mlp_dims, *backbone.widths, 1) * 3)
     return max(sizes)
 
 

@@ -80,7 +80,7 @@ def _renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def classifier_keys(model: nn.Module) -> Heads:
     """How the keys of the classifiers begin."""
     if isinstance(model, T2TViT):
-        return ("head.",)
+        return ("head.",) if model.head_dist is None else ("head.", "head_dist.")
     classifier = model.pretrained_cfg["classifier"]  # type: ignore[index]
     return tuple(f"{name}." for name in ([classifier] if isinstance(classifier, str) else classifier))
 
@@ -92,10 +92,11 @@ def _fit_position(
     own, table = model.pos_embed, state.get("pos_embed")
     if table is None:
         return state if own.requires_grad else state | {"pos_embed": own}
-    if table.ndim != own.ndim or table.shape[2] != own.shape[2]:
+    prefix = 1 + ("dist_token" in state)
+    if table.ndim != own.ndim or table.shape[2] != own.shape[2] or prefix != model.num_prefix_tokens:
         return state  # of another model: told as mis-shaped
     try:
-        return state | {"pos_embed": fit_position(table, model.grid, grid)}
+        return state | {"pos_embed": fit_position(table, model.grid, grid, prefix=prefix)}
     except ValueError as error:
         raise InputError(f"{path}: {error}; say them with weights: {{file: ..., grid: [rows, columns]}}") from None
 

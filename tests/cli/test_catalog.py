@@ -66,6 +66,8 @@ def test_show_says_where_each_value_came_from(tmp_path: Path) -> None:
     assert told["embed_dim: 256"] == f"{catalog.find('t2t_vit_7')}:20"
     assert told["kind: performer"] == f"{catalog.find('t2t_vit_7')}:15"
     assert lines[0] == "# 224 x 224 -> 56 x 56 -> 28 x 28 -> 14 x 14; 197 tokens with the class token; 4 heads"
+    both = t2tbuild("show", "mine.yaml", "model.distillation_token=true", cwd=tmp_path).stdout.splitlines()
+    assert "; 198 tokens with the class and the distillation token; " in both[0]
     records = json.loads(t2tbuild("show", "mine.yaml", "--json", cwd=tmp_path).stdout)
     assert {"path": "train.epochs", "value": 3, "origin": "mine.yaml:4"} in records
 

@@ -35,6 +35,25 @@ def test_head_by_hand(small: ModelSpec) -> None:
     assert (head.params, head.macs) == (32 * 10 + 10, 32 * 10)
 
 
+def test_a_distillation_token_by_hand(small: ModelSpec) -> None:
+    """A token and a row of the table more, and a head; the blocks read six tokens, not five."""
+    plain, distilled = (
+        predict_cost(small.model_copy(update={"distillation_token": token}), 2) for token in (False, True)
+    )
+    *_, norm, head, head_dist = distilled.parts
+    assert (head_dist.name, head_dist.params, head_dist.macs) == ("distillation head", 32 * 10 + 10, 32 * 10)
+    assert head == plain.parts[-1]
+    assert norm.macs == 5 * 6 * 32
+    assert distilled.params - plain.params == 32 + 32 + 32 * 10 + 10
+    assert distilled.trainable_params - plain.trainable_params == 32 + 32 * 10 + 10
+    (prefix,) = (part for part in distilled.parts if "position" in part.name)
+    assert [(row.name, row.params) for row in prefix.parts] == [
+        ("cls_token", 32),
+        ("dist_token", 32),
+        ("pos_embed", 6 * 32),
+    ]
+
+
 def test_attention_counts_both_matrix_products(small: ModelSpec) -> None:
     """One more block costs its linears, its norms and 2 N^2 C for Q K^T and A V."""
     deeper = small.model_copy(update={"backbone": small.backbone.model_copy(update={"depth": 3})})

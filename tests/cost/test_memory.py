@@ -18,12 +18,14 @@ from t2tbuild.spec import ModelSpec
 
 CPU = torch.device("cpu")
 SPECS = ["t2t_vit_7", "t2t_vit_t_14", "t2t_vit_c_14", "t2t_vit_16_ghost", "t2t_vit_dense", "t2t_vit_14_se", "vit_s16"]
+DISTILLED = "t2t_vit_7, distilled"
 SCRATCH = 1_500_000  # bytes that attention's kernel takes for a moment on a CPU, whatever the batch
 
 
 def small_one(name: str) -> ModelSpec:
     shape = [] if name == "t2t_vit_dense" else ["model.backbone.depth=3"]
-    model = load_spec(name, ["model.image_size=96", "model.num_classes=10", *shape]).model
+    shape += ["model.distillation_token=true"] if name == DISTILLED else []
+    model = load_spec(name.partition(",")[0], ["model.image_size=96", "model.num_classes=10", *shape]).model
     assert isinstance(model, ModelSpec)
     return model
 
@@ -64,7 +66,7 @@ def peaks(model: ModelSpec, number: int, precision: Precision) -> tuple[int, int
 
 @pytest.mark.parametrize("precision", [Precision.FLOAT32, Precision.BFLOAT16])
 @pytest.mark.parametrize("number", [1, 6])
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("name", [*SPECS, DISTILLED])
 def test_peaks_are_those_that_torch_allocates(name: str, number: int, precision: Precision) -> None:
     model = small_one(name)
     predicted, (inference, training) = predict_memory(model, number, precision), peaks(model, number, precision)
@@ -72,7 +74,7 @@ def test_peaks_are_those_that_torch_allocates(name: str, number: int, precision:
     assert predicted.training == pytest.approx(training, rel=0.02, abs=SCRATCH)
 
 
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("name", [*SPECS, DISTILLED])
 def test_activations_are_what_autograd_keeps(name: str) -> None:
     model = small_one(name)
     assert predict_memory(model, 3).activations == pytest.approx(kept(model, 3), rel=0.001)

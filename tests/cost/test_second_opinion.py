@@ -43,6 +43,16 @@ def test_both_by_hand() -> None:
     assert fvcore_products(model, (3, 32, 32)) == torch_products(model, (3, 32, 32)) == by_hand
 
 
+def test_a_distillation_token_is_one_token_and_one_head_more() -> None:
+    by_hand = {
+        CONVOLUTION: 16 * 8 * 8 * 3 * DIM,
+        MATRIX: (TOKENS + 1) * (3 + 1 + 2 + 2) * DIM * DIM + 2 * DIM * 10,
+        ATTENTION: 2 * (TOKENS + 1) ** 2 * DIM,
+    }
+    model = build_model(BLOCK.model_copy(update={"distillation_token": True}))
+    assert fvcore_products(model, (3, 32, 32)) == torch_products(model, (3, 32, 32)) == by_hand
+
+
 def test_attention_is_seen_whatever_computes_it() -> None:
     """The CPU's kernel takes [B, H, N, D] without a mask; where it does not, attention is two bmm."""
     model = build_model(BLOCK)

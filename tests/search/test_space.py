@@ -144,3 +144,16 @@ def test_names_and_spellings_do_not_make_another_model() -> None:
     assert canonical(BASE) == canonical(by_heads) == canonical(by_width) == canonical(by_padding)
     deeper = BASE.model_copy(update={"backbone": BASE.backbone.model_copy(update={"depth": 15})})
     assert canonical(deeper) != canonical(BASE)
+
+
+def test_a_distillation_token_is_kept_and_can_be_searched() -> None:
+    """Twins and proxies have the token of their candidate, and with and without it are two candidates."""
+    base = BASE.model_copy(update={"distillation_token": True})
+    space = space_of({"backbone.embed_dim": {"choices": [192]}}, base)
+    assert space.model({"backbone.embed_dim": 192}, 3).distillation_token
+    for device in ("cpu", "cuda"):
+        twin = stand_in(base, Proxy(), device)
+        assert (twin.distillation_token, twin.tokens) == (True, 2 + 4 * 4)
+    both = list(space_of({"distillation_token": {"choices": [True, False]}}).members())
+    assert [model.distillation_token for model in both] == [True, False]
+    assert canonical(both[0]) != canonical(both[1]) == canonical(BASE)

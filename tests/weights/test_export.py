@@ -22,7 +22,7 @@ CONV = {"kind": "conv", "stages": [{"patch_size": 7, "overlap": 3, "token_dim": 
 OPTIONS = {"squeeze_excite": {"reduction": 4}, "ghost": {}, "mlp_ratio": 3}
 
 
-@pytest.fixture(params=["t2t", "conv, dense", "rectangle, one channel"])
+@pytest.fixture(params=["t2t", "conv, dense", "rectangle, one channel", "distilled"])
 def spec(request: pytest.FixtureRequest, small: ModelSpec) -> ModelSpec:
     data = small.model_dump()
     if request.param == "conv, dense":
@@ -30,6 +30,8 @@ def spec(request: pytest.FixtureRequest, small: ModelSpec) -> ModelSpec:
         data |= {"tokenizer": CONV, "backbone": dense | OPTIONS}
     if request.param == "rectangle, one channel":
         data |= {"image_size": [32, 48], "in_chans": 1}
+    if request.param == "distilled":
+        data |= {"distillation_token": True}
     return ModelSpec.model_validate(data)
 
 
@@ -41,6 +43,8 @@ def trained(spec: ModelSpec) -> nn.Module:
     for parameter in model.parameters():
         if parameter.requires_grad and parameter.ndim == 2:
             parameter.data.normal_(std=0.3)
+    if spec.distillation_token:
+        model.set_distilled_training()  # which an exported model knows nothing of
     return model.eval()
 
 
@@ -80,7 +84,9 @@ def test_a_timm_folder_is_created_by_timm(spec: ModelSpec, trained: nn.Module, t
     assert torch.equal(back(images), trained(images))
 
 
-def test_a_timm_folder_at_another_image_size(small: ModelSpec, tmp_path: Path) -> None:
+@pytest.mark.parametrize("token", [False, True])
+def test_a_timm_folder_at_another_image_size(small: ModelSpec, tmp_path: Path, token: bool) -> None:
+    small = small.model_copy(update={"distillation_token": token})
     model = build_model(small).eval()
     export_model(small, model, tmp_path / "folder", Format.TIMM)
     larger = timm.create_model(f"local-dir:{tmp_path / 'folder'}", pretrained=True, img_size=64).eval()

@@ -168,6 +168,44 @@ def test_a_position_embedding_of_another_grid_is_interpolated(small: ModelSpec, 
     assert wide.pos_embed.requires_grad == (position == "learned")
 
 
+def distilled(spec: ModelSpec, **changes: Any) -> T2TViT:
+    return build_model(spec.model_copy(update={"distillation_token": True} | changes))
+
+
+@pytest.mark.parametrize("size", [32, 64])
+def test_a_distillation_token_is_missed_where_the_file_has_none(
+    trained: T2TViT, small: ModelSpec, tmp_path: Path, size: int
+) -> None:
+    """And is unexpected where the model has none, whatever the grid; a fresh head is no excuse for a missing token."""
+    torch.save(trained.state_dict(), tmp_path / "plain.pth")
+    rows = 2 + (size // 16) ** 2
+    told = f"mis-shaped (1): pos_embed [1, 5, 32], the model has [1, {rows}, 32]"
+    model = distilled(small, image_size=size)
+    with pytest.raises(InputError) as caught:
+        load_weights(model, tmp_path / "plain.pth")
+    assert str(caught.value).splitlines()[1:] == ["missing (3): dist_token; head_dist.weight; head_dist.bias", told]
+    with pytest.raises(InputError) as caught:
+        load_weights(model, tmp_path / "plain.pth", reset_head=True)
+    assert str(caught.value).splitlines()[1:] == ["missing (1): dist_token", told]
+    torch.save(model.state_dict(), tmp_path / "distilled.pth")
+    with pytest.raises(InputError, match=r"unexpected \(3\): dist_token; head_dist.weight; head_dist.bias\nmis-shaped"):
+        load_weights(build_model(small), tmp_path / "distilled.pth")
+
+
+def test_a_distilled_model_at_another_size_with_other_classes(small: ModelSpec, tmp_path: Path) -> None:
+    """Both rows of the prefix stay, the grid is interpolated, and both heads stay fresh where that is asked."""
+    square = distilled(small, image_size=64)
+    square.pos_embed.data.normal_()
+    torch.save(square.state_dict(), tmp_path / "square.pth")
+    wide = distilled(small, image_size=(48, 96), num_classes=3)
+    with pytest.raises(InputError, match=r"mis-shaped \(4\): head.weight.*head_dist.bias[^$]*reset_head: true"):
+        load_weights(wide, tmp_path / "square.pth")
+    load_weights(wide, tmp_path / "square.pth", reset_head=True)
+    assert torch.equal(wide.pos_embed, resize_position(square.pos_embed, (4, 4), (3, 6), prefix=2))
+    assert torch.equal(wide.pos_embed[:, :2], square.pos_embed[:, :2])
+    assert torch.equal(wide.state_dict()["dist_token"], square.state_dict()["dist_token"])
+
+
 def test_interpolation_keeps_rows_and_columns_apart(small: ModelSpec, tmp_path: Path) -> None:
     """A table that rises along the rows only does so after the resize, too."""
     square = at(small, 128)
