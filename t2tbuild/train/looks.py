@@ -4,11 +4,13 @@ import random
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from timm.data.auto_augment import posterize
 from timm.data.random_erasing import RandomErasing
 from timm.data.transforms_factory import create_transform
 from torch import Tensor
@@ -16,21 +18,14 @@ from torch import Tensor
 from t2tbuild.errors import FieldError
 from t2tbuild.parts import Grid
 from t2tbuild.spec.data import FolderData, TimmData
-
-
-class Patch(NamedTuple):
-    """A rectangle of a normalised image [C, H, W] that random erasing fills with `noise` [C, height, width]."""
-
-    top: int
-    left: int
-    noise: Tensor
+from t2tbuild.train.erasing import Patch, drawn
 
 
 class Look:
     """From an image of PIL to bytes [C, H, W], and what is to be erased once they are normalised.
 
-    Erasing comes after normalisation, which the device does: so timm's erasing is run here on an empty canvas, and only
-    what it draws is sent along.
+    Erasing comes after normalisation, which the device does: so timm's erasing is run here on a canvas of nothing, and
+    only what it draws is sent along.
     """
 
     def __init__(self, transform: Any, erasing: RandomErasing | None = None) -> None:
@@ -40,18 +35,7 @@ class Look:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # PIL asks again at each crop
             picture: Tensor = self.transform(image)
-        return picture, self._erased(picture.shape)
-
-    def _erased(self, shape: torch.Size) -> Patch | None:
-        if self.erasing is None:
-            return None
-        canvas = self.erasing(torch.full(shape, torch.nan))
-        drawn = ~canvas[0].isnan()
-        rows, columns = drawn.any(1).nonzero().flatten().tolist(), drawn.any(0).nonzero().flatten().tolist()
-        if not rows:
-            return None
-        noise = canvas[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].clone()
-        return Patch(rows[0], columns[0], noise)
+        return picture, None if self.erasing is None else drawn(self.erasing, picture.shape)
 
 
 def evaluation_look(spec: FolderData | TimmData, image: Grid) -> Look:
@@ -89,10 +73,24 @@ def training_look(spec: FolderData | TimmData, image: Grid, mean: tuple[float, .
         told = f"timm cannot read auto_augment {vary.auto_augment}: {error}"
         path = ("train", "data", "augment", "auto_augment")
         raise FieldError(path, "auto-augment", told, "write rand-m9-mstd0.5-inc1") from None
+    _posterize_to_nothing(transform)
     if not vary.random_erasing:
         return Look(transform)
     erasing: Any = RandomErasing
     return Look(transform, erasing(float(vary.random_erasing), mode=vary.erasing_mode, device="cpu"))
+
+
+def _posterize_to_nothing(transform: Any) -> None:
+    """Let timm's policies posterize to 0 bits, at their highest magnitude: Pillow refuses it from version 13 on."""
+    for part in transform.transforms:
+        for operation in chain(getattr(part, "ops", ()), *getattr(part, "policy", ())):
+            if operation.aug_fn is posterize:
+                operation.aug_fn = _posterized
+
+
+def _posterized(image: Image.Image, bits: int, **settings: Any) -> Image.Image:
+    of_timm: Any = posterize
+    return of_timm(image, bits, **settings) if bits else Image.new(image.mode, image.size)  # black, as it was
 
 
 def channel_values(spec: FolderData | TimmData, in_chans: int) -> tuple[tuple[float, ...], tuple[float, ...]]:

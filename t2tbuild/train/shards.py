@@ -5,9 +5,6 @@ function of these and of how many workers and ranks there are. Batches of a rank
 from the start of training: whoever starts in the middle gives each worker the part that it would have had.
 """
 
-import logging
-import sys
-import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -16,6 +13,7 @@ from typing import Any
 from torch.utils.data import IterableDataset, get_worker_info
 
 from t2tbuild.train.decode import Corrupt, reason
+from t2tbuild.train.heard import Heard
 from t2tbuild.train.looks import Look
 from t2tbuild.train.order import Order, mix
 from t2tbuild.train.pictures import Batch, Sample, collate, failed, sample_of
@@ -128,43 +126,3 @@ def _alone(dataset: Any) -> Any:
 def _lacking(corrupt: tuple[Corrupt, ...], opening: Opening) -> Batch:
     told = f"a worker found no image to read in its shards of {opening.name}, split {opening.split}"
     return failed(told + (f"; the last one was {corrupt[-1]}" if corrupt else ""))
-
-
-class Heard(logging.Filter):
-    """What timm's reader of WebDataset leaves out: it tells its log only, while the error is being handled."""
-
-    LOGGER = "timm.data.readers.reader_wds"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.corrupt: list[Corrupt] = []
-
-    def __enter__(self) -> "Heard":
-        logging.getLogger(self.LOGGER).addFilter(self)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        logging.getLogger(self.LOGGER).removeFilter(self)
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        error = sys.exc_info()[1]
-        if error is None:
-            return True
-        self.corrupt.append(Corrupt(_place(error) or record.getMessage(), reason(error)))
-        return False
-
-    def taken(self) -> tuple[Corrupt, ...]:
-        """What was heard since the last time."""
-        taken, self.corrupt = tuple(self.corrupt), []
-        return taken
-
-
-def _place(error: BaseException) -> str | None:
-    """Shard and key of the sample that was being decoded, from webdataset's own variables."""
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        sample, source = frame.f_locals.get("sample"), frame.f_locals.get("source")
-        if isinstance(sample, dict) and "__key__" in sample:
-            return f"{sample.get('__url__')}: {sample['__key__']}"
-        if isinstance(source, dict) and "url" in source:
-            return str(source["url"])
-    return None

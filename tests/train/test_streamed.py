@@ -22,7 +22,7 @@ from timm.data.random_erasing import RandomErasing
 from t2tbuild.errors import FieldError, TrainingError
 from t2tbuild.parts import Grid
 from t2tbuild.spec.data import Augmentation, FolderData
-from t2tbuild.train.looks import seeded
+from t2tbuild.train.looks import seeded, training_look
 from t2tbuild.train.order import Order, mix
 from t2tbuild.train.streamed import StreamedData
 
@@ -83,15 +83,17 @@ def test_workers_and_the_place_of_a_start_change_no_bit(root: Path) -> None:
     assert not torch.equal(whole[0][0], whole[3][0])
 
 
-def test_an_image_is_what_timm_makes_of_it(root: Path) -> None:
-    streamed = data(FolderData(root=str(root), augment=STRONG))
-    images, labels = next(streamed.training(order(), epoch=1, step=0, epochs=2))
+@pytest.mark.parametrize("mode", ["pixel", "rand", "const"])
+def test_an_image_is_what_timm_makes_of_it(root: Path, mode: str) -> None:
+    streamed = data(FolderData(root=str(root), augment=STRONG.model_copy(update={"erasing_mode": mode})))
+    whole = order(batch_size=TRAIN)
+    images, labels = next(streamed.training(whole, epoch=1, step=0, epochs=2))
     files = [root / "train" / name / f"{n:02}.{('jpg', 'PNG')[n % 2]}" for name in ("cat", "dog") for n in range(7)]
     transform = create_transform(
-        24, is_training=True, auto_augment=STRONG.auto_augment, interpolation="random", re_prob=0.7, re_mode="pixel"
+        24, is_training=True, auto_augment=STRONG.auto_augment, interpolation="random", re_prob=0.7, re_mode=mode
     )
     assert any(isinstance(part, RandomErasing) for part in transform.transforms)
-    for image, label, index in zip(images, labels, order().indices(1, 0), strict=True):
+    for image, label, index in zip(images, labels, whole.indices(1, 0), strict=True):
         with seeded(mix(3, 1, index)):
             assert torch.equal(image, transform(Image.open(files[index]).convert("RGB")))
         assert label == index // 7
@@ -138,6 +140,18 @@ def test_gray_rectangles_under_every_policy(root: Path, augment: str | None) -> 
     images, labels = next(streamed.evaluation("validation", rank=0, ranks=1))
     assert images.shape == (TRAIN, 1, 16, 40)
     assert images[labels == 0].mean() > 0.5 > -0.5 > images[labels == 1].mean()
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("policy", ["rand-m10-n5-inc1", "rand-m10-n5", "v0", "originalr", "augmix-m10"])
+def test_the_strongest_of_every_operation(policy: str, mode: str) -> None:
+    augment = Augmentation(auto_augment=policy)
+    mean = (0.5,) * len(mode)
+    look = training_look(FolderData(root=".", augment=augment), SQUARE, mean)
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (30, 30, 3)).astype(np.uint8)).convert(mode)
+    for seed in range(60):
+        with seeded(mix(0, seed)):
+            assert look(image)[0].shape == (len(mode), 24, 24)
 
 
 def test_the_generators_of_the_main_process_are_left_alone(root: Path) -> None:

@@ -151,7 +151,7 @@ def test_what_is_wrong_with_shards_is_told(shards: Path, monkeypatch: pytest.Mon
         streamed(wds(shards / "nowhere")).size("train")
     with pytest.raises(FieldError, match=r"timm cannot open wds/, split dev"):
         streamed(wds(shards, train="dev")).size("train")
-    with pytest.raises(TrainingError, match="label [23], and there are 2 classes"):
+    with pytest.raises(TrainingError, match=r"label [23], and there are 2 classes"):
         trained(streamed(wds(shards, num_classes=2)))
     with pytest.raises(FieldError, match="4 shards for 5 devices"):
         trained(streamed(wds(shards)), ranks=5)
@@ -209,21 +209,16 @@ def test_a_stream_of_hugging_face(folders: Path, monkeypatch: pytest.MonkeyPatch
     (made / "README.md").write_text(f"---\n{json.dumps(card)}\n---\n")
     fields = {"kind": "timm", "name": f"hfids/{made}", "root": str(folders / "cache"), "num_classes": 2}
     spec = TimmData.model_validate(fields | {"mean": [0], "std": [1], "augment": None, "validation": "train"})
-    for workers in (0, 2, 5):
-        data = streamed(spec, workers=workers)
-        whole = trained(data)
-        assert len(whole) == 9
-        assert same(trained(data, epoch=1, step=1), whole[4:])
-        assert numbers(whole[:3]) != numbers(whole[3:6])
-        assert all(
-            label == number % 2
-            for batch, (_, labels) in zip(numbers(whole), whole, strict=True)
-            for number, label in zip(batch, labels, strict=True)
-        )
-        seen = Counter()
-        for rank in range(2):
-            seen.update(flat(numbers(list(data.evaluation("test", rank=rank, ranks=2)))))
-        assert seen == Counter(range(12))
+    data = streamed(spec, workers=5)  # three at most, one for each shard
+    whole = trained(data, epochs=2)
+    assert len(whole) == 6
+    assert same(trained(data, epoch=1, step=1, epochs=2), whole[4:])
+    assert numbers(whole[:3]) != numbers(whole[3:])
+    assert torch.cat([labels for _, labels in whole]).tolist() == [number % 2 for number in flat(numbers(whole))]
+    seen: Counter[int] = Counter()
+    for rank in range(2):
+        seen.update(flat(numbers(list(data.evaluation("test", rank=rank, ranks=2)))))
+    assert seen == Counter(range(12))
 
 
 def test_a_folder_by_torchvision(folders: Path) -> None:
