@@ -126,10 +126,10 @@ class _Streamed(Node):
     """Standard deviation of each channel, by which is then divided."""
     workers: int | None = Field(default=None, ge=0, le=256, examples=[8], json_schema_extra=unit("processes"))
     """Processes that read images, for each device; left out, one a core, at most 8. What is learned does not depend on
-    it."""
+    it, except with sets of timm that can only be read on."""
     skip_corrupt: int = Field(default=10, ge=0, examples=[10], json_schema_extra=unit("images"))
     """How many unreadable training images are named and replaced by their neighbours; one more ends the training. In
-    evaluation the first one does."""
+    evaluation the first one does, and in training with hfids/ or tfds/."""
 
 
 class FolderData(_Streamed):
@@ -154,14 +154,20 @@ class FolderData(_Streamed):
 
 
 class TimmData(_Streamed):
-    """A data set that timm's create_dataset opens, of Hugging Face, WebDataset or TensorFlow."""
+    """A data set that timm's create_dataset opens, of Hugging Face, WebDataset, TensorFlow or torchvision.
+
+    Those of hfds/ and torch/ are found by number, and training is exact as with a folder. Those of wds/, hfids/ and
+    tfds/ can only be read on, in timm's own order: it is the same for the same seed, workers and devices, each device
+    needs a shard of its own, and a training continued within an epoch reads again, and drops, what came before.
+    """
 
     model_config = KIND_WRITTEN
 
     kind: Literal["timm"] = "timm"
     """A data set by timm."""
     name: str = Field(pattern=r"^(hfds|hfids|tfds|wds|torch)/[^\s]*$", examples=["hfds/imagenet-1k"])
-    """What timm calls it: hfds/ and the name or the folder of a Hugging Face set, wds/ with shards below root."""
+    """What timm calls it: hfds/ and the name or the folder of a Hugging Face set, wds/ with shards below root. hfds/,
+    hfids/ and wds/ need `pip install 't2tbuild[data]'`."""
     root: str | None = Field(default=None, min_length=1, examples=["/data/cache"])
     """Where it lies, or where it is kept once loaded; a relative path is seen as that of a folder."""
     num_classes: int = Field(ge=1, le=1_000_000, examples=[1000], json_schema_extra=unit("classes"))
