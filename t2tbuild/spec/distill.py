@@ -17,7 +17,7 @@ Above = Annotated[int, Field(gt=0, le=1000)] | Annotated[float, Field(gt=0, le=1
 class Distillation(Node):
     """Learning from a teacher (Touvron et al., "DeiT", ICML 2021, equations 2 and 3; Table 4 of the paper)."""
 
-    teacher: str = Field(min_length=1, examples=["timm:regnety_160"])
+    teacher: str = Field(min_length=1, examples=["timm:regnety_160.deit_in1k"])
     """A run directory, whose newest weights teach; a spec by name or path, seen from this file; or timm: and the name
     of a model of timm."""
     weights: WeightsField | None = Field(default=None, examples=["regnety_160.pth"])

@@ -70,7 +70,7 @@ class TrainSpec(Node):
     """Largest norm of the whole gradient; null leaves it alone, as the paper does."""
     ema: int | float | None = Field(default=None, gt=0, lt=1, examples=[0.99996])
     """Decay of a running average of the weights, which is then what is evaluated and kept; left out, none."""
-    distill: Distillation | None = Field(default=None, examples=[{"teacher": "timm:regnety_160", "loss": "hard"}])
+    distill: Distillation | None = Field(default=None, examples=[{"teacher": "timm:regnety_160.deit_in1k"}])
     """A teacher; left out, none."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Of matrix products, by autocast; weights stay float32. float16 scales the loss. auto is bfloat16 on a GPU that
