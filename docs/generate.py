@@ -28,7 +28,7 @@ from t2tbuild.errors import Diagnostic, SpecError
 from t2tbuild.parts import Grid
 from t2tbuild.report.figure import BLUE, GREEN, GREY, ORANGE, new_figure
 from t2tbuild.spec import yaml_source
-from t2tbuild.spec.anatomy import nodes_in
+from t2tbuild.spec.anatomy import kinds_of, nodes_in
 from t2tbuild.spec.base import VERSIONS, Check, Node
 from t2tbuild.spec.load import read_any
 from t2tbuild.spec.modeline import MARK
@@ -75,6 +75,20 @@ SLIPS = {  # overrides of a shipped spec by which a rule is broken, or advice ap
     "TrainSpec._rates_said_once": ["train.lr_scale={head: 10}", "train.layer_decay=0.75"],
     "TrainSpec._something_is_trained": ["train.freeze=[tokenizer, backbone, head]"],
     "TrainSpec._short_average": ["train.ema=0.99996"],
+    "TrainSpec._no_part_twice": ["train.freeze=[tokenizer, tokenizer]"],
+    "TrainSpec._batch_above_data": ["train.batch_size=2048"],
+    "TrainSpec._warmup_lr_unused": ["train.warmup_epochs=0", "train.warmup_lr=1e-6"],
+    "Sgd._nesterov_needs_momentum": ["train.optimizer={kind: sgd, momentum: 0, nesterov: true}"],
+    "Distillation._teacher_is_named": ["train.distill.teacher='timm:'"],
+    "Distillation._temperature_of_a_soft_loss": ["train.distill={teacher: resnet50, temperature: 3}"],
+    "CifarData._crop_padding_below_side": ["train.data={kind: cifar10, image_size: 224, crop_padding: 224}"],
+    "_Streamed._values_from_0_to_1": ["train.data={kind: folder, root: images, mean: [123.7, 0.456, 0.406]}"],
+    "_Streamed._mean_and_std_of_the_same_channels": ["train.data={kind: folder, root: images, std: [0.5]}"],
+    "FolderData._measured_on_training_images": ["train.data={kind: folder, root: images, validation: train}"],
+    "TimmData._measured_on_training_images": [
+        "train.data={kind: timm, name: hfds/imagenet-1k, num_classes: 1000, validation: train}"
+    ],
+    "TimmData._shards_have_a_root": ["train.data={kind: timm, name: wds/imagenet, num_classes: 1000}"],
     "Mixup._mixes_something": ["train.mixup={mixup: 0, cutmix: 0}"],
     "Augmentation._crop_scale_rises": ["train.data={kind: folder, root: images, augment: {crop_scale: [0.5, 0.1]}}"],
     "Search._only_depth_is_solved": ["search.space={backbone.embed_dim: {fill: [0.7, 1.0]}}"],
@@ -207,7 +221,7 @@ def _kind(node: type[Node]) -> str:
     """What tells a node from others of the same field: its kind, else its class."""
     if node in STAGES:
         return STAGES[node]
-    return node.model_fields["kind"].default if "kind" in node.model_fields else node.__name__.lower()
+    return " and ".join(kinds_of(node)) or node.__name__.lower()
 
 
 def spec_reference() -> str:

@@ -1,14 +1,17 @@
 """The tables of what ships: models, trainings, searches."""
 
+from pathlib import Path
 from typing import Any, Literal, assert_never
 
 from rich.table import Table
 
 from t2tbuild.cost import predict_cost
 from t2tbuild.spec import catalog
+from t2tbuild.spec.data import AnyData, CifarData, FolderData, TimmData
 from t2tbuild.spec.load import load_search_spec, load_spec
 from t2tbuild.spec.model import ModelSpec, TimmModel
 from t2tbuild.spec.tokenizer import T2TTokenizer, Tokenizer
+from t2tbuild.spec.train import TrainSpec
 from t2tbuild.spec.tree import PaperRow, Spec
 from t2tbuild.spec.units import short_count
 
@@ -93,13 +96,40 @@ def _paper(spec: Spec) -> str:
 
 
 def _training(name: str, spec: Spec) -> dict[str, Any]:
-    recipe = spec.train
+    recipe = spec.train or TrainSpec()
+    starts = Path(spec.weights.file).name if spec.weights else None
     return {
         "name": name,
         "model": spec.model.name,
-        "data": recipe.data.kind if recipe else None,
-        "epochs": recipe.epochs if recipe else None,
+        "data": _data(recipe.data),
+        "epochs": recipe.all_epochs,
+        "weights or teacher": recipe.distill.teacher if recipe.distill else starts,
+        "paper": _printed(spec, recipe),
     }
+
+
+def _data(data: AnyData) -> str:
+    """What is trained on, in a word: cifar10, imagenet."""
+    match data:
+        case FolderData():
+            return Path(data.root).name
+        case TimmData():
+            return data.name
+        case _:
+            return data.kind
+
+
+def _printed(spec: Spec, recipe: TrainSpec) -> str | None:
+    """The accuracy that the paper prints for a training of its own."""
+    match recipe.data:
+        case CifarData(kind=kind):
+            printed = [getattr(row, kind) for row in spec.paper]
+        case FolderData():
+            variant = "distilled" if recipe.distill else None
+            printed = [row.top1 for row in spec.paper if row.variant == variant]
+        case _:
+            printed = []
+    return next((f"{top1}%" for top1 in printed if top1), None)
 
 
 def _search(name: str) -> dict[str, Any]:

@@ -34,9 +34,9 @@ def nearest(word: object, known: list[str], cutoff: float = 0.6) -> str:
     return near[0] if near else ""
 
 
-def kind_of(node: type[Node]) -> str:
-    """The kind by which a node is told from others in its place; empty where there is none."""
-    return str(node.model_fields["kind"].default) if "kind" in node.model_fields else ""
+def kinds_of(node: type[Node]) -> list[str]:
+    """The kinds by which a node is told from others in its place, of which it may have several."""
+    return list(get_args(node.model_fields["kind"].annotation)) if "kind" in node.model_fields else []
 
 
 def nodes_in(annotation: Any) -> list[type[Node]]:
@@ -52,7 +52,7 @@ def node_for(nodes: list[type[Node]], value: Any) -> type[Node] | None:
         return None
     if not isinstance(value, dict):
         return nodes[0]
-    kinds = {kind_of(node): node for node in nodes if kind_of(node)}
+    kinds = {kind: node for node in nodes for kind in kinds_of(node)}
     if "kind" in value and kinds:
         kind = value["kind"]
         return kinds.get(kind if isinstance(kind, str) and kind in kinds else nearest(kind, [*kinds]))
@@ -103,8 +103,8 @@ def kind_with(key: object, path: Keys, root: type[Node], data: Any) -> str:
             field = parent.model_fields.get(str(path[end - 1]))
             for node in nodes_in(field.annotation) if field else ():
                 below = _follow(node, path[end:])
-                if kind_of(node) and any(key in one.model_fields for one in below):
-                    return kind_of(node)
+                if kinds_of(node) and any(key in one.model_fields for one in below):
+                    return kinds_of(node)[0]
     return ""
 
 
@@ -118,9 +118,9 @@ def _follow(node: type[Node], path: Keys) -> list[type[Node]]:
     return nodes
 
 
-def kinds_of(field: FieldInfo) -> list[str]:
+def bare_kinds(field: FieldInfo) -> list[str]:
     """The kinds that may stand at a field by their bare names, such as performer."""
-    kinds = [kind_of(node) for node in nodes_in(field.annotation) if kind_of(node)]
+    kinds = [kind for node in nodes_in(field.annotation) for kind in kinds_of(node)]
     return kinds if field.examples and field.examples[0] in kinds else []
 
 

@@ -104,7 +104,7 @@ class BaseBackbone(Node, ABC):
                 whose = "embed_dim" if len(self.every_width) == 1 else f"the width {width} of a block"
                 told = f"{whose} must be divisible by {field}, got {width} and {divisor}"
                 common = width if index is not None else math.gcd(*self.every_width)
-                hint = f"nearest that work: {_nearest_divisors(common, divisor)}"
+                hint = f"nearest that work: {nearest_divisors(common, divisor)}"
                 yield Broken(field if index is None else (field, index), told, hint)
                 if index is None:
                     return
@@ -302,7 +302,7 @@ def _each(value: T | tuple[T, ...], blocks: int) -> tuple[T, ...]:
     return value if isinstance(value, tuple) else (value,) * blocks
 
 
-def _nearest_divisors(number: int, wanted: int) -> str:
+def nearest_divisors(number: int, wanted: int) -> str:
     """The divisors of a number next below and next above the wanted one."""
     small = [divisor for divisor in range(1, math.isqrt(number) + 1) if number % divisor == 0]
     divisors = [*small, *(number // divisor for divisor in reversed(small))]

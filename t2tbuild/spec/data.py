@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from t2tbuild.spec.base import KIND_WRITTEN, Broken, Listed, Node, default_kind, rule, unit
+from t2tbuild.spec.base import KIND_WRITTEN, Broken, Listed, Node, advice, default_kind, rule, unit
 from t2tbuild.spec.model import Side
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -16,7 +16,14 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 Share = Annotated[int, Field(ge=0, le=1)] | Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)] | Annotated[float, Field(gt=0)]
 Sides = Annotated[Side | tuple[Side, Side], Listed]
-Channels = Annotated[tuple[int | float, ...], Listed]
+
+
+AUGMENT_PATTERN = r"^(rand|augmix|original|originalr|v0|v0r|3a)(-[a-z]+[a-z0-9.]*){0,8}$"
+DATA_PATTERN = r"^(hfds|hfids|tfds|wds|torch)/[^\s]*$"
+
+
+def _sides(image_size: int | tuple[int, int]) -> tuple[int, ...]:
+    return (image_size,) if isinstance(image_size, int) else image_size
 
 
 class DigitsData(Node):
@@ -37,6 +44,10 @@ class DigitsData(Node):
     def num_classes(self) -> int:
         return 10
 
+    @property
+    def train_images(self) -> int:
+        return 1257
+
 
 class FakeData(Node):
     """Gaussian noise with random labels, on the device: for speed tests and dry runs, nothing can be learned."""
@@ -45,12 +56,16 @@ class FakeData(Node):
 
     kind: Literal["fake"] = "fake"
     """Noise."""
-    image_size: Sides | None = Field(default=None, examples=[224], json_schema_extra=unit("pixels"))
+    image_size: Sides | None = Field(default=None, examples=[224, [192, 256]], json_schema_extra=unit("pixels"))
     """Pixels of the square image's side, or [height, width]; left out, the model's own."""
     num_classes: int = Field(default=1000, ge=1, le=1_000_000, examples=[1000], json_schema_extra=unit("classes"))
     """Classes that labels are drawn from."""
     samples: int = Field(default=512, ge=1, le=10_000_000, examples=[512], json_schema_extra=unit("images"))
     """Training images; validation has a quarter as many."""
+
+    @property
+    def train_images(self) -> int:
+        return self.samples
 
 
 class CifarData(Node):
@@ -66,7 +81,7 @@ class CifarData(Node):
     root: str = Field(default=".", min_length=1, examples=["/data"])
     """The folder that holds cifar-10-batches-py or cifar-100-python, or that folder itself. A relative path is seen
     from the folder that the environment variable T2TBUILD_DATA names, else from the current one."""
-    image_size: Sides | None = Field(default=None, examples=[224], json_schema_extra=unit("pixels"))
+    image_size: Sides | None = Field(default=None, examples=[224, [192, 256]], json_schema_extra=unit("pixels"))
     """Pixels of the square image's side that images are enlarged to, or [height, width]; left out, the model's own."""
     holdout: Share = Field(default=0, lt=1, examples=[0.1])
     """Share of the training images that is set aside for validation, stratified; with 0, validation is on the test
@@ -76,9 +91,20 @@ class CifarData(Node):
     hflip: Share = Field(default=0.5, examples=[0.5])
     """Probability that a training image is mirrored."""
 
+    @rule
+    def _crop_padding_below_side(self) -> Iterator[Broken]:
+        sides = () if self.image_size is None else _sides(self.image_size)
+        if self.crop_padding is not None and sides and self.crop_padding >= min(sides):
+            told = f"crop_padding must be below image_size, got {self.crop_padding} and {min(sides)}"
+            yield Broken("crop_padding", told, f"write {min(sides) // 8}, else a crop may be nothing but padding")
+
     @property
     def num_classes(self) -> int:
         return 10 if self.kind == "cifar10" else 100
+
+    @property
+    def train_images(self) -> int:
+        return round(50_000 * (1 - self.holdout))
 
 
 class Augmentation(Node):
@@ -89,7 +115,7 @@ class Augmentation(Node):
     hflip: Share = Field(default=0.5, examples=[0.5])
     """Probability that an image is mirrored."""
     auto_augment: str | None = Field(
-        default="rand-m9-mstd0.5-inc1", pattern=r"^[A-Za-z0-9.-]{1,60}$", examples=["rand-m9-mstd0.5-inc1"]
+        default="rand-m9-mstd0.5-inc1", pattern=AUGMENT_PATTERN, examples=["rand-m9-mstd0.5-inc1"]
     )
     """RandAugment, AutoAugment or AugMix, as timm writes their settings; null for none."""
     color_jitter: Positive | None = Field(default=0.4, le=10, examples=[0.4])
@@ -110,7 +136,7 @@ class Augmentation(Node):
 class _Streamed(Node):
     """Images that workers read and decode while the device trains."""
 
-    image_size: Sides | None = Field(default=None, examples=[224], json_schema_extra=unit("pixels"))
+    image_size: Sides | None = Field(default=None, examples=[224, [192, 256]], json_schema_extra=unit("pixels"))
     """Pixels of the square image's side that images are brought to, or [height, width]; left out, the model's own."""
     augment: Augmentation | None = Field(default=Augmentation(), examples=[{"random_erasing": 0.25}])
     """How training images are varied; null brings them to size and no more."""
@@ -118,7 +144,9 @@ class _Streamed(Node):
     """How images are resized; training crops take either at random when they are varied, as timm does."""
     crop_pct: Share = Field(default=0.9, gt=0, examples=[0.9])
     """Share of the resized image's side that evaluation crops from its centre."""
-    mean: Channels = Field(default=IMAGENET_MEAN, min_length=1, max_length=3, examples=[list(IMAGENET_MEAN)])
+    mean: Annotated[tuple[int | float, ...], Listed] = Field(
+        default=IMAGENET_MEAN, min_length=1, max_length=3, examples=[list(IMAGENET_MEAN)]
+    )
     """Mean of each channel, in values from 0 to 1, which is subtracted; one for all channels or one each."""
     std: Annotated[tuple[Positive, ...], Listed] = Field(
         default=IMAGENET_STD, min_length=1, max_length=3, examples=[list(IMAGENET_STD)]
@@ -130,6 +158,20 @@ class _Streamed(Node):
     skip_corrupt: int = Field(default=10, ge=0, examples=[10], json_schema_extra=unit("images"))
     """How many unreadable training images are named and replaced by their neighbours; one more ends the training. In
     evaluation the first one does, and in training with hfids/ or tfds/."""
+
+    @rule
+    def _values_from_0_to_1(self) -> Iterator[Broken]:
+        for field, values in (("mean", self.mean), ("std", self.std)):
+            for index, value in enumerate(values):
+                if not 0 <= value <= 1:
+                    told = f"{field} is of values from 0 to 1, got {value}"
+                    yield Broken((field, index), told, f"write {value / 255 if 1 < value <= 255 else 0.5:.3g}")
+
+    @rule
+    def _mean_and_std_of_the_same_channels(self) -> Iterator[Broken]:
+        if len(self.mean) != len(self.std):
+            told = f"mean and std must list as many channels, got {len(self.mean)} and {len(self.std)}"
+            yield Broken("std", told, "write one each in both, or one for all in both")
 
 
 class FolderData(_Streamed):
@@ -152,6 +194,10 @@ class FolderData(_Streamed):
     test: str | None = Field(default=None, min_length=1, examples=["test"])
     """The folder of the test images below root; without it, what is called test is validation."""
 
+    @advice
+    def _measured_on_training_images(self) -> Iterator[Broken]:
+        yield from _measured_on(self.train, {"validation": self.validation, "test": self.test})
+
 
 class TimmData(_Streamed):
     """A data set that timm's create_dataset opens, of Hugging Face, WebDataset, TensorFlow or torchvision.
@@ -165,7 +211,7 @@ class TimmData(_Streamed):
 
     kind: Literal["timm"] = "timm"
     """A data set by timm."""
-    name: str = Field(pattern=r"^(hfds|hfids|tfds|wds|torch)/[^\s]*$", examples=["hfds/imagenet-1k"])
+    name: str = Field(pattern=DATA_PATTERN, examples=["hfds/imagenet-1k"])
     """What timm calls it: hfds/ and the name or the folder of a Hugging Face set, wds/ with shards below root. hfds/,
     hfids/ and wds/ need `pip install 't2tbuild[data]'`."""
     root: str | None = Field(default=None, min_length=1, examples=["/data/cache"])
@@ -178,6 +224,21 @@ class TimmData(_Streamed):
     """The split that choices are made on."""
     test: str | None = Field(default=None, min_length=1, examples=["test"])
     """The split that is measured once, at the end; without it, what is called test is validation."""
+
+    @rule
+    def _shards_have_a_root(self) -> Iterator[Broken]:
+        if self.name.startswith("wds/") and self.root is None:
+            yield Broken("name", f"{self.name} needs root, the folder of its shards", "write root: /data/shards")
+
+    @advice
+    def _measured_on_training_images(self) -> Iterator[Broken]:
+        yield from _measured_on(self.train, {"validation": self.validation, "test": self.test})
+
+
+def _measured_on(train: str, splits: dict[str, str | None]) -> Iterator[Broken]:
+    for field, name in splits.items():
+        if name == train:
+            yield Broken(field, f"{field} is {name}, the training images", "name images that are not trained on")
 
 
 InMemory = DigitsData | CifarData | FakeData

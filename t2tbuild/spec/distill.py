@@ -1,23 +1,24 @@
 """Distillation: a trained teacher whose answers a student learns beside the labels."""
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from t2tbuild.spec.base import Node
+from t2tbuild.spec.base import Broken, Node, advice, rule
 from t2tbuild.spec.weights import WeightsField
 
 TIMM_TEACHER = "timm:"
 """How a teacher of timm is marked."""
 
-Weight = Annotated[int, Field(ge=0, le=1)] | Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[int, Field(gt=0, le=1)] | Annotated[float, Field(gt=0, le=1)]
 Above = Annotated[int, Field(gt=0, le=1000)] | Annotated[float, Field(gt=0, le=1000)]
 
 
 class Distillation(Node):
     """Learning from a teacher (Touvron et al., "DeiT", ICML 2021, equations 2 and 3; Table 4 of the paper)."""
 
-    teacher: str = Field(min_length=1, examples=["timm:regnety_160"])
+    teacher: str = Field(min_length=1, examples=["timm:regnety_160.deit_in1k"])
     """A run directory, whose newest weights teach; a spec by name or path, seen from this file; or timm: and the name
     of a model of timm."""
     weights: WeightsField | None = Field(default=None, examples=["regnety_160.pth"])
@@ -30,3 +31,14 @@ class Distillation(Node):
     """Share of the teacher in the loss; the labels have the rest."""
     temperature: Above = Field(default=3, examples=[3])
     """What logits are divided by before the softmax of a soft loss."""
+
+    @rule
+    def _teacher_is_named(self) -> Iterator[Broken]:
+        if not self.teacher.removeprefix(TIMM_TEACHER).strip():
+            told = f"the teacher {self.teacher!r} names no model"
+            yield Broken("teacher", told, "write timm: and a model's name, or a run directory")
+
+    @advice
+    def _temperature_of_a_soft_loss(self) -> Iterator[Broken]:
+        if self.loss == "hard" and "temperature" in self.model_fields_set:
+            yield Broken("temperature", "a hard loss has no temperature", "write loss: soft, or leave it out")

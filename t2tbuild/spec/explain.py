@@ -4,7 +4,7 @@ from pydantic import ValidationError
 
 from t2tbuild.errors import Diagnostic
 from t2tbuild.spec import hints
-from t2tbuild.spec.anatomy import MOST, field_at, kinds_of
+from t2tbuild.spec.anatomy import MOST, bare_kinds, field_at
 from t2tbuild.spec.base import Node
 from t2tbuild.spec.mistakes import Mistake, mistakes_of
 from t2tbuild.spec.partial import broken_rules
@@ -57,7 +57,7 @@ def _explain(mistake: Mistake, source: Source, root: type[Node]) -> Diagnostic:
     if kind == "units":
         return place.diagnostic(path, "units", f"{here}: {mistake.context['message']}", mistake.context["hint"])
     context = mistake.context
-    if kind.startswith("model_") and field and (kinds := kinds_of(field)):  # a kind may stand here by its bare name
+    if kind.startswith("model_") and field and (kinds := bare_kinds(field)):  # a kind may stand here by its bare name
         kind, context = "literal_error", {"expected": ", ".join(kinds)}
     message = hints.rule_in_words(kind, context, value) or mistake.message
     got = "" if kind == "dimension" else f", got {len(value) if kind.startswith('too_') else _written(value, place)}"

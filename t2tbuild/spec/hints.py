@@ -2,14 +2,17 @@
 
 import math
 import re
-from typing import Any
+from typing import Any, get_args
 
 from pydantic.fields import FieldInfo
 
 from t2tbuild.spec import size
-from t2tbuild.spec.anatomy import MAX_COMPARED, at, homes, kind_of, kind_with, kindred, nearest, nodes_at, nodes_in
+from t2tbuild.spec.anatomy import MAX_COMPARED, at, homes, kind_with, kindred, kinds_of, nearest, nodes_at, nodes_in
 from t2tbuild.spec.base import VERSIONS, Node, unit
+from t2tbuild.spec.data import AUGMENT_PATTERN, DATA_PATTERN
+from t2tbuild.spec.distill import TIMM_TEACHER
 from t2tbuild.spec.mistakes import choices
+from t2tbuild.spec.model import NAME_PATTERN
 from t2tbuild.spec.scalars import in_yaml, meant_bool, meant_number, odd_character
 from t2tbuild.spec.units import parse_count
 from t2tbuild.spec.yaml_source import Keys, dotted
@@ -52,7 +55,6 @@ _WORDS = {
     "greater_than_equal": "must be at least {ge}",
     "less_than": "must be below {lt}",
     "less_than_equal": "must be at most {le}",
-    "string_pattern_mismatch": "must be letters, digits, '.', '_' and '-', at most 64, the first a letter or digit",
     "string_too_short": "must not be empty",
     "model_type": "must be a mapping",
     "model_attributes_type": "must be a mapping",
@@ -63,11 +65,38 @@ _WORDS = {
 }
 
 
+_PATTERNS = {
+    NAME_PATTERN: "must be letters, digits, '.', '_' and '-', at most 64, the first a letter or digit",
+    AUGMENT_PATTERN: "must begin with rand, augmix, original, originalr, v0, v0r or 3a, and go on as timm writes it",
+    DATA_PATTERN: "must begin with hfds/, hfids/, tfds/, wds/ or torch/, as timm has it",
+}
+
+_MEANT = {"fp16": "float16", "fp32": "float32", "amp": "auto"}
+"""What else a choice is called."""
+
+_ALSO = {
+    "learning_rate": "lr",
+    "opt": "optimizer",
+    "wd": "weight_decay",
+    "smoothing": "label_smoothing",
+    "amp": "precision",
+    "aa": "auto_augment",
+    "reprob": "random_erasing",
+    "remode": "erasing_mode",
+}
+"""What else a key is called, by timm above all."""
+
+NO_VALUE = ("none", "None", "off")
+"""What people write for null."""
+
+
 def rule_in_words(kind: str, context: dict[str, Any], value: object) -> str:
     """The rule that is broken, without the value; empty where pydantic's own words must do."""
     if kind in ("literal_error", "union_tag_invalid"):
         known = choices(context, value)
         return f"must be {known[0]!r}" if len(known) == 1 else f"must be one of {', '.join(map(repr, known))}"
+    if kind == "string_pattern_mismatch":
+        return _PATTERNS.get(context["pattern"], "")
     return _WORDS.get(kind, "").format(**context)
 
 
@@ -76,11 +105,14 @@ def for_value(kind: str, value: object, context: dict[str, Any], field: FieldInf
     example = _example(field, path)
     if isinstance(value, str) and (hint := _for_text(value)):
         return hint
+    zero = kind == "greater_than" and value == 0
+    if field and _may_be_null(field) and (zero or value is False or (isinstance(value, str) and value in NO_VALUE)):
+        return "write null for none"
     match kind:
         case "literal_error" | "union_tag_invalid":
             at_kind = path[-1:] == ("kind",)
             looks = value[0] if at_kind and isinstance(value, list) and len(value) == 1 else value
-            near = nearest(looks, choices(context, value))
+            near = nearest(_MEANT.get(looks, looks) if isinstance(looks, str) else looks, choices(context, value))
             return f"did you mean {near!r}?" if near else "" if at_kind or isinstance(value, str) else example
         case "int_type" | "int_from_float" | "float_type" | "finite_number":
             return _for_number(value, field, whole=kind.startswith("int")) or example
@@ -114,12 +146,19 @@ def for_unknown_key(key: object, value: object, inside: Keys, root: type[Node], 
         return "; ".join(odd)
     known = [field for node in nodes_at(inside, root, data) for field in node.model_fields]
     written = at(inside, data)
+    if inside and key in root.model_fields:
+        return f"it belongs at the left margin, outside of {inside[0]}"
+    key = _ALSO.get(key, key) if isinstance(key, str) else key
     if near := nearest(key, [field for field in known if field not in written]):
         return f"did you mean {near!r}?"
     if near := nearest(key, known, cutoff=0.75):
         return f"did you mean {near!r}, which is there already?"
-    if key in [kind_of(node) for node in kindred(inside, root, data) if kind_of(node)]:
+    if key in [kind for node in kindred(inside, root, data) for kind in kinds_of(node)]:
         return f"write kind: {key} and its fields beside it"
+    known_below = [home for home in homes(str(key), root) if home != inside and home[: len(inside)] == inside]
+    for home in known_below:
+        if any(key in node.model_fields for node in nodes_at(home, root, data)):
+            return f"it belongs in {dotted(home)}"
     if kind := kind_with(key, inside, root, data):
         return f"it is a field of kind: {kind}"
     for home in homes(str(key), root):
@@ -161,7 +200,7 @@ def _for_text(value: str) -> str:
         return "; ".join(odd)
     if "${" in value or value.startswith("$"):
         return "nothing is filled in here; write the value itself, or give it on the command line as key=value"
-    if found := missing_space(value):
+    if not value.startswith(TIMM_TEACHER) and (found := missing_space(value)):
         return f"write {found[1]} and a space"
     return ""
 
@@ -195,10 +234,14 @@ def _for_mapping(value: object, field: FieldInfo | None, example: str) -> str:
     bare = len(nodes) == 1 and not any(below.is_required() for below in nodes[0].model_fields.values())
     if bare and field and not field.is_required() and isinstance(value, bool):
         return "write {} for its defaults" if value else "remove it"
-    kinds = [kind_of(node) for node in nodes if kind_of(node)]
+    kinds = [kind for node in nodes for kind in kinds_of(node)]
     if near := nearest(value, kinds):
         return f"write kind: {near} and its other fields beneath"
     return example or "write its fields beneath, indented"
+
+
+def _may_be_null(field: FieldInfo) -> bool:
+    return type(None) in get_args(field.annotation)
 
 
 def _example(field: FieldInfo | None, path: Keys) -> str:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from t2tbuild.errors import Diagnostic, SpecError
 from t2tbuild.spec import catalog
 from t2tbuild.spec.base import Node
+from t2tbuild.spec.distill import TIMM_TEACHER
 from t2tbuild.spec.document import Document
 from t2tbuild.spec.explain import explain
 from t2tbuild.spec.overrides import Override
@@ -92,7 +93,11 @@ def _spec_of(source: Source, folder: Path, overrides: Sequence[str]) -> Document
         change.apply_to(source)
         if change in whole:
             _take_model_of_another(source, beside=Path())
-    _find_weights(source, beside=_seen_from(folder, changes, ("weights", "weights.file")))
+    _find_weights(source, ("weights",), beside=_seen_from(folder, changes, ("weights", "weights.file")))
+    taught = ("train", "train.distill")
+    fields = (*taught, "train.distill.weights", "train.distill.weights.file")
+    _find_weights(source, ("train", "distill", "weights"), beside=_seen_from(folder, changes, fields))
+    _find_teacher(source, beside=_seen_from(folder, changes, (*taught, "train.distill.teacher")))
     return _validated(source, Spec, pristine)
 
 
@@ -187,24 +192,41 @@ def _other(source: Source, path: Keys, name: str, beside: Path) -> Source | None
     return other
 
 
-def _find_weights(source: Source, beside: Path) -> None:
-    """Make the path of `weights` absolute, seen from the folder of who named it."""
-    weights = source.data.get("weights")
-    in_short = isinstance(weights, str)
-    file = weights.get("file") if isinstance(weights, dict) else weights
-    if not isinstance(file, str) or not file:
+def _find_weights(source: Source, path: Keys, beside: Path) -> None:
+    """Make the file of weights that are named at a path absolute, seen from the folder of who named it."""
+    above = _mapping(source.data, path[:-1])
+    weights = above.get(path[-1])
+    if isinstance(weights, str):
+        _find_file(source, above, path, beside, "name a file of weights")
+    elif isinstance(weights, dict):
+        _find_file(source, weights, (*path, "file"), beside, "name a file of weights")
+
+
+def _find_teacher(source: Source, beside: Path) -> None:
+    """Make a teacher that is a path absolute, as weights; a model of timm and a shipped name stay."""
+    path: Keys = ("train", "distill", "teacher")
+    above = _mapping(source.data, path[:-1])
+    teacher = above.get("teacher")
+    if isinstance(teacher, str) and not teacher.startswith(TIMM_TEACHER) and not catalog.file_of(teacher):
+        _find_file(source, above, path, beside, "name a run directory, a spec, or timm: and a model")
+
+
+def _mapping(data: Any, path: Keys) -> dict[Any, Any]:
+    """The mapping at a path; an empty one where there is none."""
+    for key in path:
+        data = data.get(key) if isinstance(data, dict) else None
+    return data if isinstance(data, dict) else {}
+
+
+def _find_file(source: Source, above: dict[Any, Any], path: Keys, beside: Path, hint: str) -> None:
+    file = above.get(path[-1])
+    if not isinstance(file, str) or not file.strip():
         return
     try:
-        path = str((beside / file.removeprefix(LOCAL_DIR)).resolve())
+        above[path[-1]] = str((beside / file.removeprefix(LOCAL_DIR)).resolve())
     except (OSError, ValueError, RuntimeError):  # too long, a NUL byte, a loop of links
-        keys: Keys = ("weights",) if in_short else ("weights", "file")
         told = f"{shown(file)} is not a file name"
-        source.problems.append(source.place(keys).diagnostic(keys, "file", told, "name a file of weights"))
-        return
-    if in_short:
-        source.data["weights"] = path
-    else:
-        weights["file"] = path
+        source.problems.append(source.place(path).diagnostic(path, "file", told, hint))
 
 
 def _validated(source: Source, root: type[T], pristine: Any) -> Document[T]:

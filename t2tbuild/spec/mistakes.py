@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from t2tbuild.spec.anatomy import MOST, at, is_dict, kind_of, nearest, nodes_at, nodes_in
+from t2tbuild.spec.anatomy import MOST, at, is_dict, kinds_of, nearest, nodes_at, nodes_in
 from t2tbuild.spec.base import Node
 from t2tbuild.spec.yaml_source import Keys
 
@@ -71,9 +71,9 @@ def _path(loc: tuple[str | int, ...], data: Any, root: type[Node]) -> Keys:
     path: list[str | int] = []
     nodes, free = [root], False  # the nodes that may stand here; whether a mapping here has keys of a person's choice
     for part in loc:
-        tags = {tag for node in nodes for tag in (node.__name__, kind_of(node))} if len(nodes) > 1 else set()
+        tags = {tag for node in nodes for tag in (node.__name__, *kinds_of(node))} if len(nodes) > 1 else set()
         if part in tags and not free:
-            nodes = [node for node in nodes if part in (node.__name__, kind_of(node))]
+            nodes = [node for node in nodes if part in (node.__name__, *kinds_of(node))]
         elif isinstance(data, list) and isinstance(part, int) and part < len(data):
             data = data[part]
             path.append(part)
@@ -95,9 +95,9 @@ def _behind_a_wrong_kind(found: list[Mistake], data: Any, root: type[Node]) -> l
         node = at(here, repaired)
         if mistake.kind == "union_tag_invalid" and isinstance(node, dict) and "kind" in node:
             near = nearest(mistake.value, choices(mistake.context, mistake.value))
-            nodes = [one for one in nodes_at(here, root, data) if near in ("", kind_of(one))]
+            nodes = [one for one in nodes_at(here, root, data) if near in ("", *kinds_of(one))]
             guessed[here] = max(nodes, key=lambda one: len(one.model_fields.keys() & node.keys()))
-            node["kind"] = kind_of(guessed[here])
+            node["kind"] = near or kinds_of(guessed[here])[0]
     if not guessed:
         return []
     try:

@@ -1,12 +1,14 @@
 """Which optimiser updates the weights, and which weights at what rate."""
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from t2tbuild.spec.base import KIND_WRITTEN, Listed, Named, Node, Short, by_kind
+from t2tbuild.spec.base import KIND_WRITTEN, Broken, Listed, Named, Node, Short, by_kind, rule
 
 Scale = Annotated[int, Field(ge=0, le=1000)] | Annotated[float, Field(ge=0, le=1000)]
+Decay = Annotated[int, Field(ge=0, lt=1)] | Annotated[float, Field(ge=0, lt=1)]
 ModelPart = Literal["tokenizer", "backbone", "head"]
 
 
@@ -17,7 +19,7 @@ class AdamW(Named):
 
     kind: Literal["adamw"] = "adamw"
     """AdamW."""
-    betas: Annotated[tuple[Scale, Scale], Listed] = Field(default=(0.9, 0.999), examples=[[0.9, 0.999]])
+    betas: Annotated[tuple[Decay, Decay], Listed] = Field(default=(0.9, 0.999), examples=[[0.9, 0.999]])
     """Decay of the running means of gradients and of their squares."""
     eps: int | float = Field(default=1e-8, gt=0, le=1, examples=[1e-8])
     """What is added to the root of the mean square."""
@@ -34,6 +36,11 @@ class Sgd(Named):
     """Share of the last update that is kept."""
     nesterov: bool = False
     """Whether the gradient is that of the place where momentum leads."""
+
+    @rule
+    def _nesterov_needs_momentum(self) -> Iterator[Broken]:
+        if self.nesterov and not self.momentum:
+            yield Broken("nesterov", "nesterov looks ahead by the momentum, and momentum is 0", "write momentum: 0.9")
 
 
 OptimizerField = Annotated[

@@ -1,14 +1,18 @@
 """The train section of a spec: the data and the recipe. Every field has a default that suits small data."""
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
+from t2tbuild.spec.backbone import nearest_divisors
 from t2tbuild.spec.base import Broken, Listed, Node, Seconds, advice, rule, unit
-from t2tbuild.spec.data import DataField, DigitsData, Share
+from t2tbuild.spec.data import CifarData, DataField, DigitsData, FakeData, Share
 from t2tbuild.spec.distill import Distillation
 from t2tbuild.spec.optimizer import AdamW, LrScale, ModelPart, OptimizerField
+
+IN_MEMORY = (DigitsData, CifarData, FakeData)
+"""Data whose number of images is known beforehand."""
 
 
 class Mixup(Node):
@@ -27,6 +31,8 @@ class Mixup(Node):
     def _mixes_something(self) -> Iterator[Broken]:
         if not self.mixup and not self.cutmix:
             yield Broken("mixup", "mixup and cutmix are both 0", "write mixup: 0.8, or leave the section out")
+        if not self.prob:
+            yield Broken("prob", "with prob 0 no batch is mixed", "write prob: 1, or leave the section out")
 
 
 class TrainSpec(Node):
@@ -70,7 +76,7 @@ class TrainSpec(Node):
     """Largest norm of the whole gradient; null leaves it alone, as the paper does."""
     ema: int | float | None = Field(default=None, gt=0, lt=1, examples=[0.99996])
     """Decay of a running average of the weights, which is then what is evaluated and kept; left out, none."""
-    distill: Distillation | None = Field(default=None, examples=[{"teacher": "timm:regnety_160", "loss": "hard"}])
+    distill: Distillation | None = Field(default=None, examples=[{"teacher": "timm:regnety_160.deit_in1k"}])
     """A teacher; left out, none."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Of matrix products, by autocast; weights stay float32. float16 scales the loss. auto is bfloat16 on a GPU that
@@ -110,7 +116,8 @@ class TrainSpec(Node):
     def _accumulate_divides_batch(self) -> Iterator[Broken]:
         if self.batch_size % self.accumulate:
             told = f"batch_size must be divisible by accumulate, got {self.batch_size} and {self.accumulate}"
-            yield Broken("accumulate", told, "write a divisor of batch_size")
+            hint = f"nearest that work: {nearest_divisors(self.batch_size, self.accumulate)}"
+            yield Broken("accumulate", told, hint)
 
     @rule
     def _mixup_needs_pairs(self) -> Iterator[Broken]:
@@ -125,16 +132,37 @@ class TrainSpec(Node):
 
     @rule
     def _something_is_trained(self) -> Iterator[Broken]:
-        if len(set(self.freeze)) == 3:
-            yield Broken("freeze", "every part is frozen: nothing would be trained", "leave the head out")
+        scale = self.lr_scale
+        still = {name for name in get_args(ModelPart) if scale is not None and not getattr(scale, name)}
+        if still.union(self.freeze) == set(get_args(ModelPart)):
+            told = f"every part is frozen{' or at a learning rate of 0' if still else ''}: nothing would be trained"
+            yield Broken(*(("lr_scale", told, "write head: 1") if still else ("freeze", told, "leave the head out")))
+
+    @rule
+    def _no_part_twice(self) -> Iterator[Broken]:
+        for index, part in enumerate(self.freeze):
+            if part in self.freeze[:index]:
+                yield Broken(("freeze", index), f"freeze lists {part} twice", "remove one of the two")
 
     @advice
     def _short_average(self) -> Iterator[Broken]:
-        if self.ema is not None and isinstance(self.data, DigitsData):
-            steps = self.all_epochs * max(1, 1257 // self.batch_size)
+        if self.ema is not None and isinstance(self.data, IN_MEMORY):
+            steps = self.all_epochs * max(1, self.data.train_images // self.batch_size)
             if 1 / (1 - self.ema) > steps:
                 told = f"ema {self.ema} averages over {1 / (1 - self.ema):,.0f} steps and there are {steps:,}"
-                yield Broken("ema", told, f"write {1 - 10 / steps:.3g}, or leave it out")
+                shorter = f"write {1 - 10 / steps:.3g}, or " if steps > 10 else ""
+                yield Broken("ema", told, f"{shorter}leave it out")
+
+    @advice
+    def _batch_above_data(self) -> Iterator[Broken]:
+        if isinstance(self.data, IN_MEMORY) and self.batch_size > self.data.train_images:
+            told = f"batch_size {self.batch_size:,} is above the {self.data.train_images:,} training images"
+            yield Broken("batch_size", told, f"write at most {self.data.train_images}")
+
+    @advice
+    def _warmup_lr_unused(self) -> Iterator[Broken]:
+        if self.warmup_lr is not None and self.warmup_epochs == 0:
+            yield Broken("warmup_lr", "with warmup_epochs 0 no warm-up starts there", "leave it out")
 
     @property
     def warmup(self) -> float:

@@ -1,6 +1,7 @@
 """Bad inputs: what a person may have typed, and what is then told: the place, the rule, the message, the hint.
 
-Each is a good spec with one piece replaced, or a whole text. `tests/spec/test_bad_inputs.py` reads them all.
+Each is a good spec with one piece replaced, or a whole text. `tests/spec/test_bad_inputs.py` reads them all, and those
+of the train section in `bad_trainings.py`.
 """
 
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ def edit(good: str, *pieces: str) -> str:
 
 
 NAME = "  name: mine\n"
+DATA = "'digits', 'folder', 'cifar10', 'cifar100', 'timm', 'fake'"
 LATER = "version 1 is the first of the language, and a later one needs a later t2tbuild"
 
 STAGES = """\
@@ -445,9 +447,9 @@ BAD_INPUTS = (
     Bad("kind of model misspelt", edit(GOOD, "model:\n", "model:\n  kind: vti\n"), 3, 9, "kind",
         "model.kind must be one of 'vit', 'timm', got 'vti'", "did you mean 'vit'?"),
     Bad("kind of data misspelt", edit(GOOD_TRAIN, "kind: digits", "kind: digit"), 4, 16, "kind",
-        "train.data.kind must be 'digits', got 'digit'", "did you mean 'digits'?", kind="train"),
+        f"train.data.kind must be one of {DATA}, got 'digit'", "did you mean 'digits'?", kind="train"),
     Bad("kind of data not near", edit(GOOD_TRAIN, "kind: digits", "kind: imagenet"), 4, 16, "kind",
-        "train.data.kind must be 'digits', got 'imagenet'", "", kind="train"),
+        f"train.data.kind must be one of {DATA}, got 'imagenet'", "", kind="train"),
     Bad("kind is a number", edit(GOOD, "kind: t2t", "kind: 2"), 5, 11, "kind",
         "model.tokenizer.kind must be one of 't2t', 'conv', 'patch', got 2", ""),
     Bad("kind is a list", edit(GOOD, "kind: t2t", "kind: [t2t]"), 5, 11, "kind",
@@ -638,9 +640,7 @@ BAD_INPUTS = (
     Bad("min_lr over lr", edit(GOOD_TRAIN, "min_lr: 1e-5", "min_lr: 1e-2"), 8, 11, "min-lr-below-lr",
         "min_lr must not be above lr, got 0.01 and 0.0005", "write 5e-06", kind="train"),
     Bad("learning_rate", edit(GOOD_TRAIN, "lr: 5e-4", "learning_rate: 5e-4"), 7, 3, "unknown-key",
-        "unknown key 'learning_rate' in train",
-        "known: data, epochs, batch_size, lr, min_lr, warmup_epochs, weight_decay, "
-        "label_smoothing, clip_grad, seed", kind="train"),
+        "unknown key 'learning_rate' in train", "did you mean 'lr'?", kind="train"),
     Bad("data as a word", edit(GOOD_TRAIN, "data: {kind: digits, image_size: 64}", "data: digits"), 4, 9, "type",
         "train.data must be a mapping, got 'digits'", "write kind: digits and its other fields beneath",
         kind="train"),
@@ -913,7 +913,7 @@ BAD_INPUTS = (
         )),
     Bad("model missing and train wrong", "version: 1\nmodel: nowhere\ntrain: {epochs: ten}\n", 2, 8, "file",
         "model 'nowhere': no such file and no such shipped name", "t2tbuild ls shows the shipped names", more=(
-        Told(3, 17, "type", "train.epochs must be a whole number, got 'ten'", "write for example 15"),
+        Told(3, 17, "type", "train.epochs must be a whole number, got 'ten'", "write for example 300"),
         )),
     Bad("two fields that the base has not",
         edit(GOOD_SEARCH, "backbone.embed_dim", "embed_dim", "backbone.mlp_ratio", "backbone.mlp_ratoi"),

@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from bad_inputs import BAD_INPUTS, GOOD, GOOD_SEARCH, GOOD_TRAIN, Bad, edit
+from bad_inputs import BAD_INPUTS as BAD_SPECS
+from bad_inputs import GOOD, GOOD_SEARCH, GOOD_TRAIN, Bad, edit
+from bad_trainings import BAD_TRAININGS
 
 from t2tbuild.cli.validate import diagnose
 from t2tbuild.errors import Diagnostic
 
+BAD_INPUTS = (*BAD_SPECS, *BAD_TRAININGS)
 KEYS = ["file", "line", "column", "path", "rule", "message", "hint", "severity"]
 MOST_TIMES = 8  # of what a good file takes; the worst takes 2.4, but cores are shared and some share their units
 MOST_BYTES = 200e6

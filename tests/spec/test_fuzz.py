@@ -20,11 +20,14 @@ from rich.console import Console
 from t2tbuild import build_model, load_spec, predict_cost, write_spec
 from t2tbuild.cli.diagnostics import print_diagnostics
 from t2tbuild.errors import SpecError
+from t2tbuild.report.resolved import resolved_yaml
 from t2tbuild.search.plan import plan
 from t2tbuild.spec import ModelSpec, catalog
 from t2tbuild.spec.load import check_text, read_any
+from t2tbuild.spec.train import TrainSpec
 from t2tbuild.spec.tree import SearchSpec, Spec
 from t2tbuild.spec.yaml_source import read_text
+from t2tbuild.train.resolve import resolve
 
 EXAMPLES = int(os.environ.get("T2TBUILD_FUZZ", "0"))
 OURS = [name for name in catalog.names("specs") if isinstance(load_spec(name).model, ModelSpec)]
@@ -146,6 +149,16 @@ FIELDS = [
         "Fill",
         "digits",
         "int",
+        "folder",
+        "cifar10",
+        "cifar100",
+        "fake",
+        "adamw",
+        "sgd",
+        "data",
+        "augment",
+        "teacher",
+        "root",
     ),
 ]
 values = st.recursive(
@@ -200,6 +213,20 @@ def test_a_mutated_spec_is_refused_or_builds_and_runs(tmp_path: Path, data: dict
     assert logits.shape == (1, model.num_classes)
     write_spec(spec, tmp_path / "again.yaml")
     assert load_spec(tmp_path / "again.yaml") == spec
+
+
+@examples(150)
+@given(mutated(catalog.names("training")))
+def test_a_mutated_training_is_refused_or_resolved(tmp_path: Path, data: dict[str, Any]) -> None:
+    path = tmp_path / "mutated.yaml"
+    path.write_text(as_yaml(data))
+    with told():
+        document = read_any(path)
+        if isinstance(document.spec, Spec):
+            with document.placing():
+                resolved = resolve(document.spec)
+            assert resolved.train == (document.spec.train or TrainSpec())
+            assert resolved_yaml(document)
 
 
 TIMM = [name for name in catalog.names("specs") if name not in OURS]

@@ -54,7 +54,7 @@ def test_overrides_pass_the_same_validator() -> None:
     assert (spec.train.epochs, spec.model.image) == (5, (192, 256))
     assert spec.model.tokenizer.stages[0].token_dim == 32
     for override, message in [
-        ("train.epochs=ten", "train.epochs must be a whole number, got 'ten' (write for example 15)"),
+        ("train.epochs=ten", "train.epochs must be a whole number, got 'ten' (write for example 300)"),
         ("train.eopchs=10", "unknown key 'eopchs' in train (did you mean 'epochs'?)"),
         ("train.epochs", "written key=value"),
         ("train.epochs=010", "010 has a leading zero (write 10)"),
@@ -191,3 +191,28 @@ def test_of_many_mistakes_the_first_are_told_and_the_others_counted(tmp_path: Pa
     assert (told[0].line, told[0].rule) == (3, "unknown-key")
     assert len(told) == 101
     assert told[-1].message == "201 more mistakes"
+
+
+@pytest.mark.parametrize(
+    ("teacher", "meant"),
+    [
+        ("runs/big", "{folder}/runs/big"),
+        ("big.yaml", "{folder}/big.yaml"),
+        ("resnet50", "resnet50"),
+        ("timm:regnety_160.deit_in1k", "timm:regnety_160.deit_in1k"),
+    ],
+)
+def test_a_teacher_and_its_weights_are_seen_from_the_spec_that_names_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, teacher: str, meant: str
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    distill = f"{{teacher: {teacher}, weights: big.pth}}"
+    (tmp_path / "mine.yaml").write_text(f"version: 1\nmodel: t2t_vit_7\ntrain: {{distill: {distill}}}\n")
+    for overrides, folder in ([], tmp_path), ([f"train.distill={distill}"], tmp_path / "here"):
+        recipe = load_spec("../mine.yaml", overrides).train
+        assert recipe
+        assert recipe.distill
+        assert recipe.distill.weights
+        assert recipe.distill.teacher == meant.format(folder=folder)
+        assert recipe.distill.weights.file == str(folder / "big.pth")

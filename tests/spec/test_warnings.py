@@ -71,6 +71,74 @@ def test_a_slip_is_warned_of(
     assert message in told[0][3]
 
 
+@pytest.mark.parametrize(
+    ("train", "column", "rule", "message"),
+    [
+        (
+            "{ema: 0.99996}",
+            14,
+            "short-average",
+            "averages over 25,000 steps and there are 285 (write 0.965, or",
+        ),
+        ("{ema: 0.99, epochs: 1, warmup_epochs: 0, batch_size: 1257}", 14, "short-average", "are 1 (leave it out)"),
+        (
+            "{ema: 0.99996, data: {kind: cifar10, holdout: 0.2}, batch_size: 512}",
+            14,
+            "short-average",
+            "averages over 25,000 steps and there are 1,170",
+        ),
+        ("{batch_size: 1258}", 21, "batch-above-data", "1,258 is above the 1,257 training images (write at most 1257)"),
+        (
+            "{batch_size: 64, data: {kind: fake, samples: 32}}",
+            21,
+            "batch-above-data",
+            "64 is above the 32 training images",
+        ),
+        ("{warmup_lr: 1e-6, warmup_epochs: 0}", 20, "warmup-lr-unused", "no warm-up starts there (leave it out)"),
+        (
+            "{data: {kind: folder, root: images, train: all, test: all}}",
+            62,
+            "measured-on-training-images",
+            "test is all, the training images",
+        ),
+        (
+            "{data: {kind: timm, name: hfds/x, num_classes: 2, validation: train}}",
+            70,
+            "measured-on-training-images",
+            "validation is train, the training images",
+        ),
+        (
+            "{distill: {teacher: resnet50, temperature: 3}}",
+            51,
+            "temperature-of-a-soft-loss",
+            "a hard loss has no temperature (write loss: soft, or leave it out)",
+        ),
+    ],
+)
+def test_a_slip_of_a_training_is_warned_of(tmp_path: Path, train: str, column: int, rule: str, message: str) -> None:
+    (tmp_path / "mine.yaml").write_text(f"version: 1\nmodel: t2t_vit_7\ntrain: {train}\n")
+    (told,) = read_spec(tmp_path / "mine.yaml").warnings
+    assert (told.line, told.rule) == (3, rule)
+    assert message in f"{told.message} ({told.hint})"
+    assert told.column == column
+
+
+@pytest.mark.parametrize(
+    "train",
+    [
+        "{ema: 0.99, epochs: 30}",
+        "{ema: 0.99996, data: {kind: folder, root: images}}",  # how many images that has is not known
+        "{batch_size: 1257}",
+        "{batch_size: 4096, data: {kind: timm, name: hfds/x, num_classes: 2}}",
+        "{warmup_lr: 1e-6}",
+        "{distill: {teacher: resnet50, loss: soft, temperature: 3}}",
+    ],
+)
+def test_what_is_no_slip_of_a_training_is_not_warned_of(tmp_path: Path, train: str) -> None:
+    (tmp_path / "mine.yaml").write_text(f"version: 1\nmodel: t2t_vit_7\ntrain: {train}\n")
+    assert read_spec(tmp_path / "mine.yaml").warnings == []
+
+
 def test_full_attention_among_many_tokens_is_told_with_its_memory(tmp_path: Path) -> None:
     wide = GOOD.replace("image_size: 224", "image_size: 448").replace(
         "performer}\n      - {patch_size: 3, overlap: 1, t", "transformer}\n      - {patch_size: 3, overlap: 1, t"
