@@ -101,12 +101,17 @@ def kill(processes: list[int], run: Path, after: float, *, saving: bool) -> str:
     while time.monotonic() < deadline:
         time.sleep(0.001)
     while saving and time.monotonic() < deadline + PATIENCE / 4:
-        if list((run / "checkpoints").glob(".step-*.tmp")) or (run / "metrics.jsonl").read_text().count("result"):
+        if list((run / "checkpoints").glob(".step-*.tmp")) or _is_complete(run):
             break
     victim = random.choice(processes)
     os.kill(victim, signal.SIGKILL)
     left = sorted(path.name for path in (run / "checkpoints").glob("*")) if (run / "checkpoints").exists() else []
     return ", ".join(left) or "before the first checkpoint"
+
+
+def _is_complete(run: Path) -> bool:
+    metrics = run / "metrics.jsonl"
+    return metrics.exists() and '"result"' in metrics.read_text()
 
 
 def outcome(run: Path) -> dict[str, Any]:
@@ -150,7 +155,6 @@ def measure(root: Path, workers: int, ranks: int, points: int, console: Console)
         where = []
         for _ in range(1 + (point % 3 == 2)):
             processes = start(spec, run, ranks)
-            (run / "checkpoints").exists()
             where.append(kill(processes, run, random.uniform(0.1, 0.8) * length, saving=point % 2 == 1))
             end(processes)
         codes = end(start(spec, run, ranks))

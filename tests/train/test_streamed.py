@@ -22,9 +22,9 @@ from timm.data.random_erasing import RandomErasing
 from t2tbuild.errors import FieldError, TrainingError
 from t2tbuild.parts import Grid
 from t2tbuild.spec.data import Augmentation, FolderData
-from t2tbuild.train.looks import seeded, training_look
+from t2tbuild.train.data.looks import seeded, training_look
+from t2tbuild.train.data.streamed import StreamedData
 from t2tbuild.train.order import Order, mix
-from t2tbuild.train.streamed import StreamedData
 
 CPU = torch.device("cpu")
 SQUARE = Grid(24, 24)
@@ -269,7 +269,7 @@ from multiprocessing import active_children
 from t2tbuild.parts import Grid
 from t2tbuild.spec.data import FolderData
 from t2tbuild.train.order import Order
-from t2tbuild.train.streamed import StreamedData
+from t2tbuild.train.data.streamed import StreamedData
 if __name__ == "__main__":
     torch.multiprocessing.set_start_method(sys.argv[2])
     spec = FolderData(root=sys.argv[1], augment=None)
@@ -319,7 +319,9 @@ def test_spawned_workers_read_the_same_and_python_ends_with_them(root: Path) -> 
 
 
 def test_workers_import_only_what_they_need() -> None:
-    told = "import sys, t2tbuild.train.splits as s; print([n for n in ('sklearn', 'optuna', 'datasets', 'webdataset',"
+    told = (
+        "import sys, t2tbuild.train.data.splits as s; print([n for n in ('sklearn', 'optuna', 'datasets', 'webdataset',"
+    )
     code = told + " 'tensorflow', 'matplotlib', 'fvcore', 't2tbuild.train.loop') if n in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 

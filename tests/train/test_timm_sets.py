@@ -17,8 +17,8 @@ from PIL import Image
 from t2tbuild.errors import FieldError, InputError, TrainingError
 from t2tbuild.parts import Grid
 from t2tbuild.spec.data import TimmData
+from t2tbuild.train.data.streamed import StreamedData
 from t2tbuild.train.order import Order
-from t2tbuild.train.streamed import StreamedData
 
 needs_webdataset = pytest.mark.skipif(not importlib.util.find_spec("webdataset"), reason="webdataset is not installed")
 needs_datasets = pytest.mark.skipif(not importlib.util.find_spec("datasets"), reason="datasets is not installed")

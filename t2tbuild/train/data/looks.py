@@ -18,7 +18,7 @@ from torch import Tensor
 from t2tbuild.errors import FieldError
 from t2tbuild.parts import Grid
 from t2tbuild.spec.data import FolderData, TimmData
-from t2tbuild.train.erasing import Patch, drawn
+from t2tbuild.train.data.erasing import Patch, drawn
 
 
 class Look:

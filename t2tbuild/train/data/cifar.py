@@ -15,7 +15,7 @@ from t2tbuild.errors import FieldError, InputError
 from t2tbuild.parts import Grid
 from t2tbuild.spec.data import CifarData
 from t2tbuild.train.data import SplitName
-from t2tbuild.train.held import HeldData, Split
+from t2tbuild.train.data.held import HeldData, Split
 from t2tbuild.train.locate import CIFAR_FILES, cifar_folder
 
 MEAN = (0.4914, 0.4822, 0.4465)  # of CIFAR-10's training images, with which the paper normalises both sets

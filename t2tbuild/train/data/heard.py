@@ -4,7 +4,7 @@ import logging
 import sys
 import traceback
 
-from t2tbuild.train.decode import Corrupt, reason
+from t2tbuild.train.data.decode import Corrupt, reason
 
 
 class Heard(logging.Filter):

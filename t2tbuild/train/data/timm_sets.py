@@ -11,7 +11,7 @@ from timm.data.dataset_factory import create_dataset
 
 from t2tbuild.errors import FieldError
 from t2tbuild.spec.data import TimmData, data_root
-from t2tbuild.train.decode import reason
+from t2tbuild.train.data.decode import reason
 
 PACKAGES = {
     "hfds": ("datasets", "pip install 't2tbuild[data]'"),

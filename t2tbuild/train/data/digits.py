@@ -10,7 +10,7 @@ from torch import Tensor
 
 from t2tbuild.spec.data import DigitsData
 from t2tbuild.train.data import SplitName
-from t2tbuild.train.held import HeldData, Split
+from t2tbuild.train.data.held import HeldData, Split
 
 SPLIT_SEED = 0  # fixed: the splits are part of the data set, not of a run
 HELD_OUT = 270  # images of validation, and of test

@@ -8,13 +8,13 @@ from torch import Tensor
 from t2tbuild.errors import TrainingError
 from t2tbuild.parts import Grid
 from t2tbuild.spec.data import FolderData, TimmData
-from t2tbuild.train.decode import Corrupt
+from t2tbuild.train.data.decode import Corrupt
+from t2tbuild.train.data.looks import channel_values, evaluation_look, training_look
+from t2tbuild.train.data.pictures import Batch
+from t2tbuild.train.data.reading import read
+from t2tbuild.train.data.splits import StreamedSplit, open_split
 from t2tbuild.train.locate import class_folders
-from t2tbuild.train.looks import channel_values, evaluation_look, training_look
 from t2tbuild.train.order import Order
-from t2tbuild.train.pictures import Batch
-from t2tbuild.train.reading import read
-from t2tbuild.train.splits import StreamedSplit, open_split
 
 TOLD = 3  # corrupt images that an error names
 

@@ -62,19 +62,19 @@ def load_data(spec: AnyData, *, image: Grid, in_chans: int, device: torch.device
     """
     match spec:
         case DigitsData():
-            from t2tbuild.train.digits import load_digits_data
+            from t2tbuild.train.data.digits import load_digits_data
 
             return load_digits_data(spec, in_chans=in_chans, device=device)
         case CifarData():
-            from t2tbuild.train.cifar import load_cifar
+            from t2tbuild.train.data.cifar import load_cifar
 
             return load_cifar(spec, image=image, in_chans=in_chans, device=device)
         case FakeData():
-            from t2tbuild.train.fake import make_fake
+            from t2tbuild.train.data.fake import make_fake
 
             return make_fake(spec, image=image, in_chans=in_chans, device=device)
         case FolderData() | TimmData():
-            from t2tbuild.train.streamed import StreamedData
+            from t2tbuild.train.data.streamed import StreamedData
 
             wanted = workers if spec.workers is None else spec.workers
             return StreamedData(spec, image=image, in_chans=in_chans, workers=wanted, device=device)

@@ -9,9 +9,9 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from t2tbuild.train.decode import Corrupt, Samples, decode
-from t2tbuild.train.erasing import Patch
-from t2tbuild.train.looks import Look, seeded
+from t2tbuild.train.data.decode import Corrupt, Samples, decode
+from t2tbuild.train.data.erasing import Patch
+from t2tbuild.train.data.looks import Look, seeded
 from t2tbuild.train.order import Order, mix
 
 Key = tuple[int, int]

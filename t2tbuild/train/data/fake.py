@@ -5,7 +5,7 @@ import torch
 from t2tbuild.parts import Grid
 from t2tbuild.spec.data import FakeData
 from t2tbuild.train.data import SplitName
-from t2tbuild.train.held import HeldData, Split
+from t2tbuild.train.data.held import HeldData, Split
 
 SEED = 0  # fixed: the noise is the data set, not part of a run
 

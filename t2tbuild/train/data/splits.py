@@ -9,14 +9,14 @@ from torch.utils.data import DataLoader
 
 from t2tbuild.errors import FieldError
 from t2tbuild.spec.data import FolderData, TimmData, data_root
-from t2tbuild.train.decode import Samples
-from t2tbuild.train.folder import FolderSamples
+from t2tbuild.train.data.decode import Samples
+from t2tbuild.train.data.folder import FolderSamples
+from t2tbuild.train.data.looks import Look
+from t2tbuild.train.data.pictures import EvaluationKeys, Pictures, TrainingKeys, collate
+from t2tbuild.train.data.shards import EvaluationShards, TrainingShards, shards_of
+from t2tbuild.train.data.timm_sets import Opening, ReaderSamples, TorchSamples, opening
 from t2tbuild.train.locate import class_folders
-from t2tbuild.train.looks import Look
 from t2tbuild.train.order import Order
-from t2tbuild.train.pictures import EvaluationKeys, Pictures, TrainingKeys, collate
-from t2tbuild.train.shards import EvaluationShards, TrainingShards, shards_of
-from t2tbuild.train.timm_sets import Opening, ReaderSamples, TorchSamples, opening
 
 Loader = Callable[..., DataLoader[Any]]
 """DataLoader with what it loads; still to be told how many workers, and how they begin."""

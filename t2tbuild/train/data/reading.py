@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from t2tbuild.errors import TrainingError
-from t2tbuild.train.pictures import Batch
+from t2tbuild.train.data.pictures import Batch
 
 STOP = (signal.SIGINT, signal.SIGTERM)
 """A terminal and torchrun send these to the whole group; what they mean is the main process' business."""

@@ -12,12 +12,12 @@ from typing import Any
 
 from torch.utils.data import IterableDataset, get_worker_info
 
-from t2tbuild.train.decode import Corrupt, reason
-from t2tbuild.train.heard import Heard
-from t2tbuild.train.looks import Look
+from t2tbuild.train.data.decode import Corrupt, reason
+from t2tbuild.train.data.heard import Heard
+from t2tbuild.train.data.looks import Look
+from t2tbuild.train.data.pictures import Batch, Sample, collate, failed, sample_of
+from t2tbuild.train.data.timm_sets import Opening
 from t2tbuild.train.order import Order, mix
-from t2tbuild.train.pictures import Batch, Sample, collate, failed, sample_of
-from t2tbuild.train.timm_sets import Opening
 
 
 @dataclass(frozen=True)
