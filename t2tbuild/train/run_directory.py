@@ -46,7 +46,7 @@ def open_run(folder: Path, spec: Spec | SearchSpec, device: torch.device) -> Ite
         raise InputError(f"{folder}: cannot be written: {error.strerror}; choose another --out") from None
     with lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of this process alone: workers outlive a kill
         except OSError:
             raise InputError(f"{folder}: another process is at work in it; choose another --out") from None
         if _is_new(folder, spec):

@@ -213,11 +213,10 @@ def test_a_rate_that_is_too_high_ends_with_advice_and_finite_checkpoints(tmp_pat
         "train.clip_grad=null",
         "train.warmup_epochs=0",
         "train.weight_decay=10",
+        "train.save_every=0.01",
     ]
     with pytest.raises(TrainingError, match="a lower lr may help"):
-        train(
-            load_spec("t2t_vit_7", [*TINY, *wild, "train.weight_decay=10", "train.save_every=0.01"]), tmp_path / "run"
-        )
+        train(load_spec("t2t_vit_7", [*TINY, *wild]), tmp_path / "run")
     for weights in (tmp_path / "run").rglob("model.safetensors"):
         assert all(value.isfinite().all() for value in load_file(weights).values())
 
