@@ -8,6 +8,7 @@ from timm.scheduler.cosine_lr import CosineLRScheduler
 from torch import nn
 from torch.optim import Optimizer
 
+from t2tbuild.errors import FieldError
 from t2tbuild.spec.optimizer import AdamW, LrScale, ModelPart, OptimizerField, Sgd
 from t2tbuild.spec.train import TrainSpec
 from t2tbuild.weights.load import classifier_keys
@@ -59,10 +60,14 @@ def part_of(name: str, heads: tuple[str, ...]) -> ModelPart:
 
 
 def freeze(model: nn.Module, parts: tuple[ModelPart, ...]) -> None:
-    """Leave the given parts of a model untrained."""
+    """Leave the given parts of a model untrained. Raises FieldError when it has no such part, as a CNN no tokenizer."""
     heads = classifier_keys(model)
-    for name, parameter in model.named_parameters():
-        if part_of(name, heads) in parts:
+    named = {part: [one for name, one in model.named_parameters() if part_of(name, heads) == part] for part in parts}
+    for index, (part, parameters) in enumerate(named.items()):
+        if not parameters:
+            told = f"the model has no {part} with parameters"
+            raise FieldError(("train", "freeze", index), "no-such-part", told, "leave it out")
+        for parameter in parameters:
             parameter.requires_grad_(False)
 
 

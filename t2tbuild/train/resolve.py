@@ -18,13 +18,13 @@ def resolve(spec: Spec) -> Spec:
     """
     recipe = spec.train or TrainSpec()
     data = recipe.data
-    changes: dict[str, Any] = {"image_size": data.image_size or spec.model.image_size}
+    size = data.image_size or spec.model.image_size
+    blame = ("train", "data", "image_size"), "write a larger train.data.image_size"
+    model = revise(spec.model, {"image_size": size}, f"trained on {data.kind} at {size} pixels", blame)
+    changes = _ours(model, recipe) if isinstance(model, ModelSpec) else _timms(model, recipe)
     if not isinstance(data, FolderData):
         changes["num_classes"] = data.num_classes
-    changes |= _ours(spec.model, recipe) if isinstance(spec.model, ModelSpec) else _timms(spec.model, recipe)
-    blame = ("model", "tokenizer"), "write a larger train.data.image_size"
-    model = revise(spec.model, changes, f"trained on {data.kind} at {changes['image_size']} pixels", blame)
-    return Spec(version=1, model=model, weights=spec.weights, train=recipe)
+    return Spec(version=1, model=revise(model, changes, "trained by this recipe"), weights=spec.weights, train=recipe)
 
 
 def locate(spec: Spec) -> Spec:

@@ -22,7 +22,7 @@ def memory_of(device: torch.device) -> int:
     allowed, _ = resource.getrlimit(resource.RLIMIT_AS)
     limits += [allowed] * (allowed != resource.RLIM_INFINITY)
     text = CGROUP.read_text().strip() if CGROUP.exists() else ""
-    limits += [int(text)] * text.isdigit()
+    limits += [int(text)] if text.isdigit() else []  # "max" where there is none
     return min(limits)
 
 

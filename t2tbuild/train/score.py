@@ -1,6 +1,5 @@
 """How good trained weights are on a split of a data set."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,8 +16,6 @@ from t2tbuild.train.precision import pick_device, pick_dtype
 from t2tbuild.train.ranks import Ranks
 from t2tbuild.train.resolve import locate, resolve
 from t2tbuild.weights.load import load_named
-
-MOST_WORKERS = 8
 
 
 @dataclass(frozen=True)
@@ -57,13 +54,7 @@ def score(spec: Spec, weights: Weights, split: SplitName, heard: Callable[[int, 
     torch.manual_seed(recipe.seed)
     model = build_model(resolved.model)
     load_named(model, weights)
-    data = load_data(
-        recipe.data,
-        image=resolved.model.image,
-        in_chans=resolved.model.in_chans,
-        device=device,
-        workers=min(MOST_WORKERS, os.cpu_count() or 1),
-    )
+    data = load_data(recipe.data, image=resolved.model.image, in_chans=resolved.model.in_chans, device=device)
     total = data.size(split)
     told = None if heard is None else lambda done: heard(done, total)
     dtype = pick_dtype(recipe.precision, device)

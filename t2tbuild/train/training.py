@@ -1,6 +1,5 @@
 """A training under way: model, optimiser, schedule, average, and how far they are."""
 
-import os
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -29,8 +28,6 @@ from t2tbuild.train.teacher import load_teacher
 from t2tbuild.weights.export import timm_config
 from t2tbuild.weights.read import position_metadata
 
-MOST_WORKERS = 8
-
 
 class Training:
     """All that changes while a model is trained, on one rank. Everything random is a function of seed and place."""
@@ -40,13 +37,12 @@ class Training:
         self.spec, self.recipe, self.run, self.ranks, self.listener = spec, spec.train, run, ranks, listener
         self.dtype = pick_dtype(self.recipe.precision, ranks.device)
         use_tf32(self.recipe)
-        workers = min(MOST_WORKERS, max(1, (os.cpu_count() or 1) // ranks.local_count))
         self.data = load_data(
             self.recipe.data,
             image=spec.model.image,
             in_chans=spec.model.in_chans,
             device=ranks.device,
-            workers=workers,
+            ranks_here=ranks.local_count,
         )
         self.order = self._order()
         start = spec if checkpoint is None else spec.model_copy(update={"weights": None})

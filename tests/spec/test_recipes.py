@@ -173,8 +173,8 @@ def test_every_training_that_ships_is_held_against_the_paper_or_is_of_the_digits
     assert {name for name in catalog.names("training") if "digits" not in name} == {name for name, _ in PRINTED}
 
 
-@pytest.mark.parametrize("name", [name for name in catalog.names("training") if "distilled" not in name])
-def test_every_training_resolves(name: str) -> None:  # with distillation_token
+@pytest.mark.parametrize("name", catalog.names("training"))
+def test_every_training_resolves(name: str) -> None:
     document = read_spec(name)
     assert document.warnings == []
     with document.placing():

@@ -1,5 +1,6 @@
 """What training reads: splits as batches, whether they lie on the device or stream from disk."""
 
+import os
 from collections.abc import Iterator, Sequence
 from typing import Literal, Protocol, assert_never
 
@@ -54,11 +55,15 @@ class Data(Protocol):
         ...
 
 
-def load_data(spec: AnyData, *, image: Grid, in_chans: int, device: torch.device, workers: int = 0) -> Data:
+MOST_WORKERS = 8
+"""Processes that read for a device where the spec does not say how many."""
+
+
+def load_data(spec: AnyData, *, image: Grid, in_chans: int, device: torch.device, ranks_here: int = 1) -> Data:
     """The data that `spec` names, as images of `image` pixels with `in_chans` channels, for one rank on `device`.
 
-    `workers` processes read what streams, unless the spec says how many. Raises FieldError or InputError when the data
-    is not there or does not suit the model.
+    `ranks_here` share the cores of this machine for reading. Raises FieldError or InputError when the data is not there
+    or does not suit the model.
     """
     match spec:
         case DigitsData():
@@ -76,7 +81,8 @@ def load_data(spec: AnyData, *, image: Grid, in_chans: int, device: torch.device
         case FolderData() | TimmData():
             from t2tbuild.train.data.streamed import StreamedData
 
-            wanted = workers if spec.workers is None else spec.workers
-            return StreamedData(spec, image=image, in_chans=in_chans, workers=wanted, device=device)
+            cores = min(MOST_WORKERS, max(1, (os.cpu_count() or 1) // ranks_here))
+            workers = cores if spec.workers is None else spec.workers
+            return StreamedData(spec, image=image, in_chans=in_chans, workers=workers, device=device)
         case _:
             assert_never(spec)
