@@ -13,9 +13,13 @@ import torch
 
 from t2tbuild import build_model, load_spec, load_weights, train
 from t2tbuild.modules.position import sinusoid_table
+from t2tbuild.parts import Grid
 from t2tbuild.spec.data import DigitsData
 from t2tbuild.train.data import load_data
 from t2tbuild.train.loop import evaluate
+from t2tbuild.train.ranks import Ranks
+
+CPU = torch.device("cpu")
 
 
 def main() -> None:
@@ -23,12 +27,12 @@ def main() -> None:
     print(f"{'pixels':>6}  {'grid':>8}  interpolated  recomputed")
     for size in (48, 64, 80, 96, 128, 192):
         spec = load_spec(f"{run}/spec.yaml", [f"model.image_size={size}"]).model
-        data = load_data(DigitsData(image_size=size), in_chans=3, device=torch.device("cpu"))
+        data = load_data(DigitsData(image_size=size), image=Grid(size, size), in_chans=3, device=CPU)
         model = build_model(spec)
         load_weights(model, run)
-        interpolated = evaluate(model, data.validation).accuracy
+        interpolated = evaluate(model, data, "validation", Ranks(CPU), torch.float32).accuracy
         model.pos_embed.data = sinusoid_table(model.pos_embed.shape[1], model.pos_embed.shape[2])
-        recomputed = evaluate(model, data.validation).accuracy
+        recomputed = evaluate(model, data, "validation", Ranks(CPU), torch.float32).accuracy
         print(f"{size:>6}  {model.grid!s:>8}  {interpolated:>12.1%}  {recomputed:>10.1%}")
 
 

@@ -22,7 +22,7 @@ from t2tbuild.search import Outcome, Record, SearchResult, State
 from t2tbuild.search.record import Rung, canonical
 from t2tbuild.spec import ModelSpec
 from t2tbuild.spec.search import Proxy
-from t2tbuild.train.data import ImageData
+from t2tbuild.train.data import Data
 
 TINY = ["search.trials=4", "search.proxy.rungs=[1, 2]", "search.proxy.keep=2", "search.proxy.data.image_size=16"]
 LIMIT = 5_000_000_000
@@ -144,7 +144,7 @@ def column(folder: Path, name: str) -> list[str]:
 
 def pretend(
     model: ModelSpec,
-    _data: ImageData,
+    _data: Data,
     proxy: Proxy,
     *,
     seed: int,
