@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from t2tbuild.spec.tree import Spec
-from t2tbuild.train.loop import evaluate
+from t2tbuild.train.data import SplitName
 from t2tbuild.train.precision import pick_device
 from t2tbuild.train.ranks import Ranks
 from t2tbuild.train.reports import ignore
@@ -15,6 +15,7 @@ from t2tbuild.train.room import peak_memory_so_far
 from t2tbuild.train.run import out_of_memory
 from t2tbuild.train.training import Training
 
+SPLITS: tuple[SplitName, ...] = ("validation", "test")
 STEPS = 3  # the first is slow, and the last is the one that is timed
 
 
@@ -50,10 +51,9 @@ def rehearse(spec: Spec) -> Rehearsal:
     ranks = Ranks(pick_device())
     with TemporaryDirectory() as folder, out_of_memory(resolved, ranks):
         training = Training(resolved, Path(folder), ranks, ignore, None)
-        seconds = training.try_steps(STEPS)
-        for split in ("validation", "test"):
+        seconds = _try_steps(training)
+        for split in SPLITS:
             next(iter(training.data.evaluation(split, rank=0, ranks=1)))
-        evaluate(training.kept, training.data, "validation", ranks, training.dtype)
         started = time.perf_counter()
         training.save()
         saving = time.perf_counter() - started
@@ -62,7 +62,7 @@ def rehearse(spec: Spec) -> Rehearsal:
         return Rehearsal(
             name=resolved.model.name,
             device=ranks.device.type,
-            precision=str(training.dtype).removeprefix("torch."),
+            precision=str(training.learner.dtype).removeprefix("torch."),
             train_images=training.data.size("train"),
             validation_images=training.data.size("validation"),
             test_images=training.data.size("test"),
@@ -74,3 +74,16 @@ def rehearse(spec: Spec) -> Rehearsal:
             memory=peak_memory_so_far(ranks.device),
             hours=seconds[-1] * steps / 3600,
         )
+
+
+def _try_steps(training: Training) -> list[float]:
+    """Take the first steps of a training; gives the seconds of each."""
+    seconds: list[float] = []
+    for images, labels in training.data.training(training.order, epoch=0, step=0, epochs=1):
+        started = time.perf_counter()
+        training.learn(images, labels)
+        training.loss_sum.item()  # waits for the device
+        seconds.append(time.perf_counter() - started)
+        if len(seconds) == STEPS:
+            break
+    return seconds

@@ -200,7 +200,7 @@ def test_a_loss_that_is_not_finite_stops_and_the_last_epoch_is_kept(
         steps += 1
         return torch.tensor(float("nan") if steps > 4 else 1.0)  # four steps an epoch
 
-    monkeypatch.setattr("t2tbuild.train.training.train_step", diverge)
+    monkeypatch.setattr("t2tbuild.train.learner.train_step", diverge)
     with pytest.raises(TrainingError, match="loss is nan at step"):
         train(load_spec("t2t_vit_7", TINY), tmp_path / "run")
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-000000004"]
