@@ -22,8 +22,13 @@ from t2tbuild import manifest
 from t2tbuild.errors import TrainingError
 
 KEPT = 2
+"""Checkpoints that are kept beside the best."""
 FILES = ("model.safetensors", "progress.json", "state.pt")
 TRAINED = "trained.safetensors"
+
+
+class DiskError(TrainingError):
+    """A checkpoint cannot be written: the disk is full or gone."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +48,10 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path, name: str, checkpoint: Checkpoint, keep: Collection[str] = ()) -> Path:
-    """Write `folder/name`; keep it, the newest before it by name, and those named in `keep`.
+    """Write `folder/name`; keep it, the newest sound one before it by name, and those named in `keep`.
 
-    Raises TrainingError when the disk does not take it; nothing of it is left then, and all others are as they were.
+    Those after it by name are of a future that is trained again, and go. Raises DiskError when the disk does not take
+    it; nothing of it is left then, and all others are as they were.
     """
     target, temporary = folder / name, folder / f".{name}.tmp"
     try:
@@ -60,8 +66,14 @@ def save_checkpoint(folder: Path, name: str, checkpoint: Checkpoint, keep: Colle
         _flush(folder)
     except (OSError, RuntimeError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise TrainingError(f"the checkpoint {target} cannot be written: {_reason(error)}") from error
-    kept = {*keep, *[child.name for child in manifest.children(folder)[-KEPT:]]}
+        reason = _reason(error)
+        if not isinstance(reason, OSError) and "unexpected pos" not in str(reason):
+            raise  # not the disk
+        raise DiskError(f"the checkpoint {target} cannot be written: {reason}") from error
+    older = [
+        child.name for child in manifest.children(folder) if child.name < name and not manifest.problem(child, FILES)
+    ]
+    kept = {name, *older[1 - KEPT :], *keep}
     for child in folder.iterdir():
         ours = child.name.startswith(".") or (child / manifest.NAME).exists()
         if ours and child.name not in kept:

@@ -10,11 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from t2tbuild.errors import TrainingError, is_memory_full
+from t2tbuild.spec.train import TrainSpec
 from t2tbuild.train.data import Data, SplitName
 from t2tbuild.train.ranks import Ranks
 
 CHECK_EVERY = 10  # steps between looks at the loss, each of which waits for the device
 TOP = 5
+EVALUATION_BATCH = 256
 
 Objective = Callable[[Tensor, Tensor], Tensor]
 """Images [B, C, height, width] and targets, [B] or [B, classes], to the mean loss."""
@@ -92,6 +94,11 @@ def _silent(model: nn.Module) -> Iterator[None]:
         yield
 
 
+def evaluation_batch(recipe: TrainSpec) -> int:
+    """Images of a pass in evaluation, which keeps no activations: four times those of a training pass, 256 at most."""
+    return min(EVALUATION_BATCH, 4 * recipe.batch_size // recipe.accumulate)
+
+
 def require_finite(loss: float, step: int) -> None:
     """Raises TrainingError when a loss is not a finite number."""
     if not math.isfinite(loss):
@@ -105,17 +112,18 @@ def evaluate(
     split: SplitName,
     ranks: Ranks,
     dtype: torch.dtype,
+    batch_size: int = EVALUATION_BATCH,
     heard: Callable[[int], None] | None = None,
 ) -> Evaluation:
-    """Evaluate in eval mode, each rank on its share; the model is left in the mode it was in.
+    """Evaluate in eval mode, each rank on its share; every module is left in the mode it was in.
 
     `heard` is told after each batch how many images this rank has done.
     """
-    was_training, done = model.training, 0
+    modes, done = {module: module.training for module in model.modules()}, 0
     model.eval()
     loss, top5 = torch.zeros(2, dtype=torch.float64, device=ranks.device)
     right, seen = torch.zeros(2, data.num_classes, dtype=torch.float64, device=ranks.device)
-    for images, labels in data.evaluation(split, rank=ranks.rank, ranks=ranks.count):
+    for images, labels in data.evaluation(split, rank=ranks.rank, ranks=ranks.count, batch_size=batch_size):
         with torch.autocast(images.device.type, dtype=dtype, enabled=dtype is not torch.float32):
             logits = model(images).float()
         loss += F.cross_entropy(logits, labels, reduction="sum")
@@ -126,7 +134,8 @@ def evaluate(
         done += len(labels)
         if heard is not None:
             heard(done)
-    model.train(was_training)
+    for module, mode in modes.items():
+        module.training = mode
     summed = ranks.sum([loss.item(), top5.item(), *right.tolist(), *seen.tolist()])
     classes, images_seen = data.num_classes, sum(summed[2 + data.num_classes :])
     rights, counts = summed[2 : 2 + classes], summed[2 + classes :]

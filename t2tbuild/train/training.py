@@ -1,26 +1,32 @@
 """A training under way: where it is, what it measures, and what it saves."""
 
+import signal
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from t2tbuild.errors import FieldError, TrainingError
+from t2tbuild.spec.data import Streamed
 from t2tbuild.spec.tree import Spec
-from t2tbuild.train.checkpoint import Checkpoint, save_checkpoint
+from t2tbuild.train.checkpoint import Checkpoint, DiskError, save_checkpoint
 from t2tbuild.train.data import SplitName, load_data
 from t2tbuild.train.interrupt import Interrupt
 from t2tbuild.train.learner import Learner
-from t2tbuild.train.loop import CHECK_EVERY, Evaluation, evaluate, require_finite
+from t2tbuild.train.loop import CHECK_EVERY, Evaluation, evaluate, evaluation_batch, require_finite
 from t2tbuild.train.order import Order
+from t2tbuild.train.progress import Progress
 from t2tbuild.train.ranks import Ranks
 from t2tbuild.train.reports import EpochReport, Listener, Remark, StepReport, TrainResult
 from t2tbuild.train.room import peak_memory_so_far
 from t2tbuild.train.run_directory import Metrics
 from t2tbuild.weights.export import timm_config
 from t2tbuild.weights.read import position_metadata
+
+BEFORE_EVALUATION = 60.0
+"""Seconds of training after which its state is saved before an evaluation, which may take long itself."""
 
 
 class Training:
@@ -40,161 +46,166 @@ class Training:
         self.learner = Learner(spec, self.data, self.order, ranks, listener, checkpoint)
         self.config = timm_config(spec.model, self.learner.model) if ranks.first else None
         self.metrics = Metrics(run / "metrics.jsonl")
-        self.epoch, self.step, self.seconds, self.unsaved = 0, 0, 0.0, ""
-        self.loss_sum = torch.zeros((), dtype=torch.float64, device=ranks.device)
-        self.best: dict[str, Any] = {"checkpoint": "", "accuracy": -1.0}
-        self.skipped: list[str] = []
-        if checkpoint is not None:
-            self._continue(checkpoint.progress)
+        self.progress = Progress() if checkpoint is None else Progress(**checkpoint.progress)
+        self.data.remember(self.progress.skipped)
+        loss = self.progress.loss_of(ranks.rank, ranks.count)
+        self.loss_sum = torch.tensor(loss, dtype=torch.float64, device=ranks.device)
+        self.validation: Evaluation | None = None
+        self.better = False
+        self.unsaved = ""
 
     def finish(self, interrupt: Interrupt) -> TrainResult:
         """Train to the end. Raises KeyboardInterrupt once all is saved when `interrupt` says so."""
-        epochs, began, images_seen = self.recipe.all_epochs, time.perf_counter(), 0
-        saved, started = began, began
-        if self.epoch < epochs:
-            for images, labels in self.data.training(self.order, epoch=self.epoch, step=self.step, epochs=epochs):
+        epochs, place = self.recipe.all_epochs, self.progress
+        if place.step == self.order.steps:  # stopped before its evaluation
+            self._end_epoch(0.0)
+        saved = started = time.perf_counter()
+        images_seen = 0
+        if place.epoch < epochs:
+            for images, labels in self.data.training(self.order, epoch=place.epoch, step=place.step, epochs=epochs):
+                began = time.perf_counter()
                 self.learn(images, labels)
                 images_seen += self.order.share * self.ranks.count
                 now = time.perf_counter()
-                stop, due = self._asked(bool(interrupt), now - saved > self.recipe.save_every)
-                if self.step == self.order.steps:
-                    self.seconds += now - began
-                    report = self._end_epoch(images_seen / (now - started))
+                place.seconds += now - began
+                ended = place.step == self.order.steps
+                wait = min(BEFORE_EVALUATION, self.recipe.save_every) if ended else self.recipe.save_every
+                stop, due = self._asked(interrupt, now - saved > wait)
+                if stop or due:
                     self.save()
-                    self.listener(report)
-                    began = saved = started = time.perf_counter()
-                    images_seen = 0
-                elif stop or due:
-                    self.seconds += now - began
-                    self.save()
-                    began = saved = time.perf_counter()
+                    saved = time.perf_counter()
                 if stop:
                     self.ranks.wait()
                     raise interrupt.error()
+                if ended:
+                    self._end_epoch(images_seen / (now - started))
+                    saved = started = time.perf_counter()
+                    images_seen = 0
         return self._result()
 
     def learn(self, images: torch.Tensor, labels: torch.Tensor) -> None:
-        """One step. Raises TrainingError when its loss is not finite, which is looked at now and then."""
-        loss = self.learner.learn(images, labels, self.epoch, self.step)
-        self.loss_sum += loss
-        if self.step % CHECK_EVERY == 0:
-            require_finite(loss.item(), self._updates)
-        self.step += 1
+        """One step. Raises TrainingError when a loss since the last look was not finite."""
+        place = self.progress
+        self.loss_sum += self.learner.learn(images, labels, place.epoch, place.step)
+        if place.step % CHECK_EVERY == 0:
+            require_finite(self.loss_sum.item(), self._updates)
+        place.step += 1
         images_in_step = self.order.share * self.ranks.count
-        self.listener(StepReport(self.epoch, self.recipe.all_epochs, self.step, self.order.steps, images_in_step))
+        self.listener(StepReport(place.epoch, self.recipe.all_epochs, place.step, self.order.steps, images_in_step))
 
     def evaluate(self, split: SplitName) -> Evaluation:
         """How good the kept weights are."""
         self.ranks.same_buffers(self.learner.kept)
-        return evaluate(self.learner.kept, self.data, split, self.ranks, self.learner.dtype)
+        size = evaluation_batch(self.recipe)
+        return evaluate(self.learner.kept, self.data, split, self.ranks, self.learner.dtype, size)
 
     def save(self) -> None:
         """Write a checkpoint. A disk that does not take it is told, and training goes on."""
         self._note_skipped()
-        sums = self.ranks.gather(self.loss_sum.item())
+        self.progress.losses = self.ranks.gather(self.loss_sum.item())
+        require_finite(sum(self.progress.losses), self._updates)
         if not self.ranks.first:
             return
         self.learner.require_finite(self._updates)
-        averaged = self.learner.averaged
+        averaged, better, name = self.learner.averaged, self.better, f"step-{self._updates:09}"
+        place = replace(self.progress, best=name) if better else self.progress
         state = Checkpoint(
             model=self.learner.model.state_dict(),
             averaged=None if averaged is None else averaged.module.state_dict(),
             state=self.learner.state(),
-            progress={
-                "epoch": self.epoch,
-                "step": self.step,
-                "seconds": self.seconds,
-                "loss_sums": sums,
-                "best": self.best,
-                "skipped": self.skipped,
-            },
+            progress=place.as_json(),
             metadata=position_metadata(self.learner.model),
             config=self.config,
         )
         try:
-            save_checkpoint(self.run / "checkpoints", self._name, state, keep=[self.best["checkpoint"]])
-            self.unsaved = ""
-        except TrainingError as error:
+            save_checkpoint(self.run / "checkpoints", name, state, keep=[place.best])
+            self.progress.best, self.unsaved = place.best, ""
+        except DiskError as error:
             self.unsaved = str(error)
             self.listener(Remark(f"{error}; those before are as they were, and training goes on"))
+        self.better = False
 
     @property
     def _updates(self) -> int:
-        return self.epoch * self.order.steps + self.step
+        return self.progress.epoch * self.order.steps + self.progress.step
 
-    @property
-    def _name(self) -> str:
-        """Of the checkpoint of this place; names are in the order of time."""
-        return f"step-{self._updates:09}"
+    def _asked(self, interrupt: Interrupt, due: bool) -> tuple[bool, bool]:
+        """Whether any rank was asked to stop, which all then take as theirs, and whether the first wants to save."""
+        told = [float(interrupt.number == signal.SIGINT), float(interrupt.number == signal.SIGTERM)]
+        keyboard, terminated, dues = self.ranks.sum([*told, float(due and self.ranks.first)])
+        if terminated or keyboard:
+            interrupt.number = signal.SIGTERM if terminated else signal.SIGINT
+        return bool(interrupt), dues > 0
 
-    def _asked(self, stop: bool, due: bool) -> tuple[bool, bool]:
-        """Whether any rank was asked to stop, and whether the first finds a checkpoint due."""
-        stops, dues = self.ranks.sum([float(stop), float(due and self.ranks.first)])
-        return stops > 0, dues > 0
-
-    def _end_epoch(self, rate: float) -> EpochReport:
+    def _end_epoch(self, rate: float) -> None:
+        """Evaluate, tell and save the epoch whose last step is done."""
+        place = self.progress
         (loss,) = self.ranks.sum([self.loss_sum.item() / self.order.steps / self.ranks.count])
         require_finite(loss, self._updates)
-        validation = self.evaluate("validation")
-        self.epoch, self.step = self.epoch + 1, 0
+        self.validation = self.evaluate("validation")
+        place.epoch, place.step = place.epoch + 1, 0
         self.loss_sum.zero_()
         self._note_skipped()
-        if validation.accuracy > self.best["accuracy"]:
-            self.best = {"checkpoint": self._name, "accuracy": validation.accuracy}
+        self.better = self.validation.accuracy > place.best_accuracy
+        place.best_accuracy = max(place.best_accuracy, self.validation.accuracy)
         report = EpochReport(
-            epoch=self.epoch,
+            epoch=place.epoch,
             epochs=self.recipe.all_epochs,
             train_loss=loss,
-            validation_loss=validation.loss,
-            validation_accuracy=validation.accuracy,
-            validation_top5=validation.top5,
+            validation_loss=self.validation.loss,
+            validation_accuracy=self.validation.accuracy,
+            validation_top5=self.validation.top5,
             images_per_second=rate,
             lr=self.learner.lr,
             memory=peak_memory_so_far(self.ranks.device),
-            skipped=len(self.skipped),
+            skipped=len(place.skipped),
         )
         self._record({"event": "epoch", **asdict(report)})
-        return report
+        self.save()
+        self.listener(report)
 
     def _result(self) -> TrainResult:
-        validation, test = self.evaluate("validation"), self.evaluate("test")
+        validation = self.validation or self.evaluate("validation")
+        test = self.evaluate("test")
         result = TrainResult(
             name=self.spec.model.name,
             run=self.run,
-            epochs=self.epoch,
+            epochs=self.progress.epoch,
             validation_accuracy=validation.accuracy,
             test_accuracy=test.accuracy,
             test_loss=test.loss,
-            seconds=self.seconds,
+            seconds=self.progress.seconds,
             device=self.ranks.device.type,
-            best=self.best["checkpoint"],
-            best_accuracy=self.best["accuracy"],
+            best=self.progress.best,
+            best_accuracy=self.progress.best_accuracy,
             unsaved=self.unsaved,
-            skipped=tuple(self.skipped),
+            skipped=tuple(self.progress.skipped),
         )
-        if not self.unsaved:
-            self._record({"event": "result", "result": asdict(result) | {"run": str(self.run)}})
-        return result
+        if self.unsaved:
+            return result
+        return replace(
+            result, unsaved=self._record({"event": "result", "result": asdict(result) | {"run": str(self.run)}})
+        )
 
     def _note_skipped(self) -> None:
-        names = (name for found in self.ranks.gather(list(self.data.corrupt)) for name in found)
-        self.skipped = list(dict.fromkeys([*self.skipped, *names]))
+        """Gather the unreadable images of all ranks. Raises TrainingError on all of them when there are too many."""
+        names = {name for found in self.ranks.gather(list(self.data.corrupt)) for name in found}
+        self.progress.skipped = sorted({*self.progress.skipped, *names})
+        if isinstance(self.recipe.data, Streamed) and len(self.progress.skipped) > self.recipe.data.skip_corrupt:
+            told = f"{len(self.progress.skipped)} training images cannot be read: {self.progress.skipped[0]} ..."
+            raise TrainingError(f"{told}; repair or remove them, or raise train.data.skip_corrupt")
 
-    def _record(self, record: dict[str, Any]) -> None:
+    def _record(self, record: dict[str, Any]) -> str:
+        """Write a line of metrics; gives why it cannot be written, empty when it is."""
         if not self.ranks.first:
-            return
+            return ""
         try:
             self.metrics.add(record)
         except OSError as error:
-            self.listener(Remark(f"{self.metrics.path}: cannot be written: {error.strerror}; tried again next epoch"))
-
-    def _continue(self, progress: dict[str, Any]) -> None:
-        self.epoch, self.step, self.seconds = progress["epoch"], progress["step"], progress["seconds"]
-        sums = progress["loss_sums"]
-        if len(sums) != self.ranks.count:  # another number of ranks
-            sums = [sum(sums) * self.ranks.count / len(sums)] + [0.0] * (self.ranks.count - 1)
-        self.loss_sum += sums[self.ranks.rank]
-        self.best, self.skipped = progress["best"], progress["skipped"]
+            told = f"{self.metrics.path} cannot be written: {error.strerror}"
+            self.listener(Remark(f"{told}; training goes on"))
+            return told
+        return ""
 
     def _order(self) -> Order:
         passes = self.ranks.count * self.recipe.accumulate

@@ -39,6 +39,10 @@ class Data(Protocol):
         """Names of the training images that could not be read so far, and why."""
         ...
 
+    def remember(self, names: Sequence[str]) -> None:
+        """Count these training images as known to be unreadable."""
+        ...
+
     def size(self, split: SplitName) -> int:
         """Images of a split."""
         ...
@@ -50,7 +54,7 @@ class Data(Protocol):
         """
         ...
 
-    def evaluation(self, split: SplitName, *, rank: int, ranks: int) -> Iterator[Batch]:
+    def evaluation(self, split: SplitName, *, rank: int, ranks: int, batch_size: int) -> Iterator[Batch]:
         """A rank's share of a split; every image once over all ranks."""
         ...
 

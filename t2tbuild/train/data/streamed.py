@@ -46,6 +46,11 @@ class StreamedData:
         self._mean, self._std = (torch.tensor(values, device=device).view(-1, 1, 1) for values in (self.mean, self.std))
         self._splits: dict[str, StreamedSplit] = {}
 
+    def remember(self, names: Sequence[str]) -> None:
+        """Count these training images, as `corrupt` has them, as known to be unreadable."""
+        self.corrupt += names
+        self._corrupt_names.update(name.rpartition(" (")[0] for name in names)
+
     def size(self, split: str) -> int:
         """Images of a split."""
         return self._split(split).size
@@ -62,9 +67,7 @@ class StreamedData:
             self._note(batch.corrupt)
             yield self._placed(batch)
 
-    def evaluation(
-        self, split: str, *, rank: int, ranks: int, batch_size: int = 256
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    def evaluation(self, split: str, *, rank: int, ranks: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """This rank's share of a split, every sample once over all ranks, in a fixed order; see `training`.
 
         Raises TrainingError for the first image that cannot be read.
