@@ -100,13 +100,14 @@ def kill(processes: list[int], run: Path, after: float, *, saving: bool) -> str:
     deadline = time.monotonic() + after
     while time.monotonic() < deadline:
         time.sleep(0.001)
-    while saving and time.monotonic() < deadline + PATIENCE / 4:
-        if list((run / "checkpoints").glob(".step-*.tmp")) or _is_complete(run):
-            break
+    hit = not saving
+    while not hit and time.monotonic() < deadline + PATIENCE / 4 and not _is_complete(run):
+        hit = bool(list((run / "checkpoints").glob(".step-*.tmp")))
     victim = random.choice(processes)
     os.kill(victim, signal.SIGKILL)
     left = sorted(path.name for path in (run / "checkpoints").glob("*")) if (run / "checkpoints").exists() else []
-    return ", ".join(left) or "before the first checkpoint"
+    told = ", ".join(left) or "before the first checkpoint"
+    return told if hit and not _is_complete(run) else f"{told}: too late, it was complete"
 
 
 def _is_complete(run: Path) -> bool:

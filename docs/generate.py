@@ -88,6 +88,7 @@ SLIPS = {  # overrides of a shipped spec by which a rule is broken, or advice ap
     "TimmData._measured_on_training_images": [
         "train.data={kind: timm, name: hfds/imagenet-1k, num_classes: 1000, validation: train}"
     ],
+    "TimmData._no_pipes": ["train.data={kind: timm, name: wds/x, root: 'pipe:cat x', num_classes: 1000}"],
     "TimmData._shards_have_a_root": ["train.data={kind: timm, name: wds/imagenet, num_classes: 1000}"],
     "Mixup._mixes_something": ["train.mixup={mixup: 0, cutmix: 0}"],
     "Augmentation._crop_scale_rises": ["train.data={kind: folder, root: images, augment: {crop_scale: [0.5, 0.1]}}"],

@@ -1,6 +1,7 @@
-"""Files that are written whole or not at all, and whether something is there."""
+"""Files that are written whole or not at all, whether something is there, and what is better not written."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,18 @@ def exists(path: Path) -> bool:
         return path.exists()
     except (OSError, ValueError):  # too long, a NUL byte, a folder that may not be searched
         return False
+
+
+_SECRET = re.compile(r"(?<=://)[^/\s:@]*:[^/\s@]*(?=@)|(?<=[Bb]earer )\S+|(?<=token=)[^\s&,}]+|(?<=key=)[^\s&,}]+")
+
+
+def without_secrets(text: str) -> str:
+    """The text with passwords of URLs, tokens and keys left out, for files and services that others read.
+
+    >>> without_secrets("postgresql://me:hush@host/db"), without_secrets("--header=Authorization: Bearer abc")
+    ('postgresql://***@host/db', '--header=Authorization: Bearer ***')
+    """
+    return _SECRET.sub("***", text)
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -46,9 +46,17 @@ def evaluate(
 
     Example: t2tbuild evaluate t2t_vit_14 --weights 81.5_T2T_ViT_14.pth.tar --data /data/imagenet
     """
-    run = Path(spec) if (Path(spec) / "spec.yaml").is_file() else None
-    document = open_spec(str(run / "spec.yaml") if run else spec, [*(overrides or ()), *_of_data(data)])
-    source = _source(document.spec, run or Path(spec).parent, weights, trained=trained)
+    if trained and weights is not None:
+        raise InputError("--trained is of a run, and --weights names others; leave one of them out")
+    run = Path(spec).parent if Path(spec).name == "spec.yaml" else Path(spec)
+    run_spec = run / "spec.yaml"
+    document = open_spec(str(run_spec) if run_spec.is_file() else spec, overrides)
+    if data is not None:
+        from t2tbuild.spec.load import read_spec
+
+        of_data = _of_data(data, document.spec)
+        document = read_spec(run_spec if run_spec.is_file() else spec, [*(overrides or ()), *of_data])
+    source = _source(document.spec, run, weights, trained=trained)
 
     from t2tbuild.train.resolve import locate, resolve
 
@@ -70,18 +78,21 @@ def evaluate(
         stdout().print(score_table(found))
 
 
-def _of_data(data: str | None) -> list[str]:
-    """The override that an option --data stands for."""
-    if data is None:
-        return []
-    if data in ("digits", "cifar10", "cifar100"):
-        return [f"train.data={{kind: {data}}}"]
+def _of_data(data: str, spec: Spec) -> list[str]:
+    """The overrides that an option --data stands for; how images are made ready stays as the spec's folder has it."""
     import json
 
-    root, splits = Path(data), ""
-    if not (root / "train").is_dir():  # an evaluation needs no training images
-        splits = ", train: val" if (root / "val").is_dir() else ", train: ., validation: ."
-    return [f"train.data={{kind: folder, root: {json.dumps(data)}{splits}}}"]
+    from t2tbuild.spec.data import FolderData, data_root
+
+    if data in ("digits", "cifar10", "cifar100"):
+        return [f"train.data={{kind: {data}}}"]
+    root = data_root(data).absolute()
+    validation = "val" if (root / "val").is_dir() else "."
+    train = "train" if (root / "train").is_dir() else validation  # an evaluation needs no training images
+    splits = {"root": str(root), "train": train, "validation": validation, "test": None}
+    if spec.train is not None and isinstance(spec.train.data, FolderData):
+        return [f"train.data.{field}={json.dumps(value)}" for field, value in splits.items()]
+    return [f"train.data={json.dumps({'kind': 'folder', **splits})}"]
 
 
 def _source(spec: Spec, run: Path, named: str | None, *, trained: bool) -> Weights:

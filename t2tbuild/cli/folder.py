@@ -6,6 +6,14 @@ from pathlib import Path
 from t2tbuild.errors import InputError
 
 
+def nearest_folder(out: Path | None) -> Path:
+    """The folder that is there already and in which `out` would come to lie."""
+    nearest = (out or Path("runs")).absolute()
+    while not nearest.is_dir():
+        nearest = nearest.parent
+    return nearest
+
+
 def require_folder(out: Path | None) -> None:
     """Raises InputError when `out` cannot become a run directory: a file stands there, or nothing may be written."""
     nearest = out

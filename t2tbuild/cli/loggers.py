@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from t2tbuild.errors import InputError
+from t2tbuild.files import without_secrets
+from t2tbuild.spec.write import dump_yaml
 
 if TYPE_CHECKING:
     from t2tbuild.spec import Spec
@@ -73,21 +75,23 @@ class _Wandb:
     """A run of Weights & Biases, known by the folder, so that it is continued; the key is that of its own login."""
 
     def __init__(self, run: Path, spec: Spec) -> None:
-        import wandb
-
-        known = hashlib.sha256(str(run.resolve()).encode()).hexdigest()[:16]
-        run.mkdir(parents=True, exist_ok=True)
-        self.session = wandb.init(
-            project="t2tbuild",
-            name=run.name,
-            id=known,
-            resume="allow",
-            dir=str(run),
-            config=spec.model_dump(mode="json"),
-        )
+        self.run, self.spec = run, spec
+        self.session: Any = None
 
     def hear(self, report: EpochReport) -> None:
+        if self.session is None:
+            import wandb
+
+            self.session = wandb.init(
+                project="t2tbuild",
+                name=self.run.name,
+                id=hashlib.sha256(str(self.run.resolve()).encode()).hexdigest()[:16],
+                resume="allow",
+                dir=str(self.run),
+                config={"spec": without_secrets(dump_yaml(self.spec))},
+            )
         self.session.log(_figures(report), step=report.epoch)
 
     def close(self) -> None:
-        self.session.finish()
+        if self.session is not None:
+            self.session.finish()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import time
 from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from t2tbuild.cli.console import minutes, print_json, stderr, stdout
-from t2tbuild.cli.folder import require_folder
+from t2tbuild.cli.folder import nearest_folder, require_folder
 from t2tbuild.cli.loggers import Log, open_logger
 from t2tbuild.cli.options import Json, Overrides, SpecArgument
 from t2tbuild.cli.spec import open_spec
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from t2tbuild.cli.loggers import Logger
     from t2tbuild.train import TrainResult
     from t2tbuild.train.reports import Listener, Report
+
+
+DRAW_EVERY = 60.0
+"""Seconds between two drawings of curves.png while training goes on."""
 
 
 class Resume(StrEnum):
@@ -40,7 +45,8 @@ def train(
         typer.Option(help="auto: start, continue a run that stopped early, or say that it is complete. never: start."),
     ] = Resume.AUTO,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Build, read a batch of each split, step once, save once, and report.")
+        bool,
+        typer.Option("--dry-run", help="Take a few steps, read each split, save once, report; keep nothing."),
     ] = False,
     log: Annotated[
         list[Log] | None,
@@ -67,12 +73,14 @@ def train(
     with document.placing():
         resolved = locate(resolve(loaded))  # its errors come before torch
 
+    if dry_run and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError("--dry-run is for one process; start it without torchrun")
     if dry_run:
         from t2tbuild.report.rehearsal import print_rehearsal
         from t2tbuild.train.rehearsal import rehearse
 
         with document.placing():
-            rehearsal = rehearse(loaded)
+            rehearsal = rehearse(loaded, nearest_folder(out))
         if as_json:
             print_json(vars(rehearsal))
         else:
@@ -80,7 +88,7 @@ def train(
         return
 
     from t2tbuild.cli.progress import TrainingProgress
-    from t2tbuild.report.curves import plot_curves
+    from t2tbuild.train.ranks import started_together
     from t2tbuild.train.run import train as train_spec
     from t2tbuild.train.run_directory import default_folder
 
@@ -93,35 +101,68 @@ def train(
             loggers = [open_logger(one, run, resolved) for one in log or () if first]
             for logger in loggers:
                 stack.callback(logger.close)
-            result = train_spec(loaded, run, listener=_all(progress.hear, loggers))
+            result = train_spec(loaded, run, listener=_all(progress.hear, loggers, run, speaks=first))
     except KeyboardInterrupt:
         if first:
-            command = shlex.join(["t2tbuild", "train", spec, *(overrides or ()), "--out", str(run)])
-            stderr().print(f"interrupted; {run} has what was finished; continue with:\n{command}", soft_wrap=True)
+            command = shlex.join(["t2tbuild", "train", spec, *(overrides or ()), "--out", str(run), *_logs(log)])
+            again = "the same torchrun command" if started_together() else f"\n{command}"
+            stderr().print(f"interrupted; {_saved(run)}; continue with: {again}", soft_wrap=True)
         raise
     if not first:
         return
-    plot_curves(run)
     if as_json:
         print_json(vars(result) | {"run": str(result.run)})
     else:
         _print(result)
+    _plot(result.run)
     if result.unsaved:
         raise TrainingError(f"trained, but the last state is not on disk: {result.unsaved}")
 
 
-def _all(show: Listener, loggers: list[Logger]) -> Listener:
-    """One who tells every report to the progress bar, and epochs to the loggers."""
+def _all(show: Listener, loggers: list[Logger], run: Path, *, speaks: bool) -> Listener:
+    """One who tells every report to the progress bar, and epochs to the loggers; long trainings are drawn meanwhile."""
+    drawn_at = time.monotonic()
 
     def hear(report: Report) -> None:
-        from t2tbuild.train.reports import EpochReport
+        nonlocal drawn_at
+        from t2tbuild.train.reports import EpochReport, Remark
 
         show(report)
-        if isinstance(report, EpochReport):
-            for logger in loggers:
+        if not isinstance(report, EpochReport):
+            return
+        if speaks and time.monotonic() - drawn_at > DRAW_EVERY:
+            _plot(run)
+            drawn_at = time.monotonic()
+        for logger in list(loggers):
+            try:
                 logger.hear(report)
+            except Exception as error:  # a full disk, a service that is gone: the training matters more
+                loggers.remove(logger)
+                show(Remark(f"no more is logged to {type(logger).__name__.strip('_')}: {error}"))
 
     return hear
+
+
+def _logs(log: list[Log] | None) -> list[str]:
+    return [word for one in log or () for word in ("--log", one)]
+
+
+def _saved(run: Path) -> str:
+    """What is on disk of a run, in words."""
+    from t2tbuild import manifest
+
+    newest, _ = manifest.newest_sound(run / "checkpoints", ("model.safetensors",))
+    return f"{newest} is saved" if newest else "nothing is saved yet"
+
+
+def _plot(run: Path) -> None:
+    """Draw curves.png; a disk that does not take it is told."""
+    from t2tbuild.report.curves import plot_curves
+
+    try:
+        plot_curves(run)
+    except OSError as error:
+        stderr().print(f"{run / 'curves.png'} cannot be written: {error.strerror}", soft_wrap=True)
 
 
 def _print(result: TrainResult) -> None:
@@ -132,5 +173,6 @@ def _print(result: TrainResult) -> None:
         soft_wrap=True,
     )
     if result.skipped:
-        console.print(f"{len(result.skipped)} training images could not be read: {result.skipped[0]} ...")
+        more = f" and {len(result.skipped) - 3} more" if len(result.skipped) > 3 else ""
+        console.print(f"training images that could not be read: {', '.join(result.skipped[:3])}{more}", soft_wrap=True)
     console.print(f"next: t2tbuild summarize {shlex.quote(str(result.run / 'spec.yaml'))}", soft_wrap=True)

@@ -13,7 +13,7 @@ def print_rehearsal(console: Console, found: Rehearsal) -> None:
     images = f"{found.train_images:,} training, {found.validation_images:,} validation, {found.test_images:,} test"
     rows.add_row("images", f"{images}; {found.classes} classes")
     rows.add_row("device", f"{found.device}, {found.precision}")
-    rows.add_row("first loss", f"{found.loss:.3f}")
+    rows.add_row("first losses", f"{found.loss:.3f}")
     rows.add_row("a step", f"{found.step_seconds:.3g} s")
     rows.add_row("a checkpoint", f"{in_bytes(found.checkpoint_bytes)} in {found.save_seconds:.3g} s")
     rows.add_row("memory so far", in_bytes(found.memory))

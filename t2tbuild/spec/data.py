@@ -230,6 +230,11 @@ class TimmData(_Streamed):
         if self.name.startswith("wds/") and self.root is None:
             yield Broken("name", f"{self.name} needs root, the folder of its shards", "write root: /data/shards")
 
+    @rule
+    def _no_pipes(self) -> Iterator[Broken]:
+        if self.root is not None and self.root.startswith("pipe:"):
+            yield Broken("root", "a root that is a pipe would run a command", "write a folder, or the address of one")
+
     @advice
     def _measured_on_training_images(self) -> Iterator[Broken]:
         yield from _measured_on(self.train, {"validation": self.validation, "test": self.test})

@@ -27,6 +27,10 @@ FILES = ("model.safetensors", "progress.json", "state.pt")
 TRAINED = "trained.safetensors"
 
 
+DISK = ("unexpected pos", "os error", "I/O error")
+"""What torch and safetensors say of a disk that takes no more."""
+
+
 class DiskError(TrainingError):
     """A checkpoint cannot be written: the disk is full or gone."""
 
@@ -48,7 +52,7 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path, name: str, checkpoint: Checkpoint, keep: Collection[str] = ()) -> Path:
-    """Write `folder/name`; keep it, the newest sound one before it by name, and those named in `keep`.
+    """Write `folder/name`; keep it, the newest before it by name, and those named in `keep`.
 
     Those after it by name are of a future that is trained again, and go. Raises DiskError when the disk does not take
     it; nothing of it is left then, and all others are as they were.
@@ -67,15 +71,13 @@ def save_checkpoint(folder: Path, name: str, checkpoint: Checkpoint, keep: Colle
     except (OSError, RuntimeError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         reason = _reason(error)
-        if not isinstance(reason, OSError) and "unexpected pos" not in str(reason):
-            raise  # not the disk
+        if not isinstance(reason, OSError) and not any(words in str(reason) for words in DISK):
+            raise
         raise DiskError(f"the checkpoint {target} cannot be written: {reason}") from error
-    older = [
-        child.name for child in manifest.children(folder) if child.name < name and not manifest.problem(child, FILES)
-    ]
+    older = [child.name for child in manifest.children(folder) if child.name < name]
     kept = {name, *older[1 - KEPT :], *keep}
     for child in folder.iterdir():
-        ours = child.name.startswith(".") or (child / manifest.NAME).exists()
+        ours = child.suffix in (".tmp", ".old") or (not child.name.startswith(".") and (child / manifest.NAME).exists())
         if ours and child.name not in kept:
             shutil.rmtree(child, ignore_errors=True)
     return target
@@ -123,6 +125,13 @@ def find_newest(folder: Path) -> tuple[Path | None, list[str]]:
     if broken and newest is None:
         raise TrainingError("no sound checkpoint is left:\n" + "\n".join(broken))
     return newest, broken
+
+
+def set_aside(folder: Path, newest: Path | None) -> None:
+    """Hide the broken checkpoints after the newest sound one, so that they are not taken for kept ones."""
+    for child in manifest.children(folder):
+        if newest is not None and child.name > newest.name:
+            child.replace(_emptied(folder / f".broken-{child.name}"))
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

@@ -12,7 +12,7 @@ from t2tbuild.train.checkpoint import Checkpoint
 from t2tbuild.train.data import Data
 from t2tbuild.train.loop import train_step
 from t2tbuild.train.objective import Classification, Distilled
-from t2tbuild.train.optim import make_optimizer, make_schedule
+from t2tbuild.train.optim import make_optimizer, make_schedule, still_norms
 from t2tbuild.train.order import Order, mix
 from t2tbuild.train.precision import pick_dtype, use_tf32
 from t2tbuild.train.ranks import Ranks
@@ -53,6 +53,7 @@ class Learner:
             self.model.compile()
         self.trained = ranks.together(self.model)
         self.trained.train()
+        still_norms(self.model)
         self.objective = self._objective(data)
 
     @property

@@ -69,6 +69,18 @@ def freeze(model: nn.Module, parts: tuple[ModelPart, ...]) -> None:
             raise FieldError(("train", "freeze", index), "no-such-part", told, "leave it out")
         for parameter in parameters:
             parameter.requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise FieldError(
+            ("train", "freeze"), "nothing-trained", "no part of the model is left to train", "leave one out"
+        )
+
+
+def still_norms(model: nn.Module) -> None:
+    """Let the norms whose parameters are all frozen keep the running means that they have."""
+    for module in model.modules():
+        own = list(module.parameters(recurse=False))
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and own and not any(one.requires_grad for one in own):
+            module.eval()
 
 
 def _groups(model: nn.Module, lr_scale: LrScale, weight_decay: float) -> Iterator[dict[str, Any]]:

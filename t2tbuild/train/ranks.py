@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from t2tbuild.errors import TrainingError
+from t2tbuild.errors import InputError, TrainingError
 
 PATIENCE = timedelta(minutes=10)
 """How long a rank waits for the others before it gives up."""
@@ -38,10 +38,6 @@ class Ranks:
     def first(self) -> bool:
         """Whether this rank writes and speaks for all."""
         return self.rank == 0
-
-    def any(self, flag: bool) -> bool:
-        """Whether the flag is set on some rank."""
-        return bool(self.sum([float(flag)])[0]) if self.count > 1 else flag
 
     def sum(self, values: Sequence[float]) -> list[float]:
         """Sums over all ranks, in float64."""
@@ -96,26 +92,32 @@ def started_together() -> bool:
 def join_ranks(device: torch.device) -> Iterator[Ranks]:
     """Join the processes that torchrun started; alone, without it.
 
-    `device` is of the type to train on; each rank of a machine takes the next one. Raises TrainingError when another
-    rank is gone.
+    `device` is of the type to train on; each rank of a machine takes the next one. Raises InputError when a machine has
+    more ranks than devices, and TrainingError when another rank is gone.
     """
     if not started_together():
         yield Ranks(device)
         return
+    missing = [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if missing:
+        raise InputError(f"WORLD_SIZE is set and {', '.join(missing)} not: start the processes with torchrun")
     local, local_count = int(os.environ["LOCAL_RANK"]), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if device.type == "cuda":
+        if local >= torch.cuda.device_count():
+            raise InputError(f"rank {local} of this machine has no GPU: there are {torch.cuda.device_count()}")
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
     elif "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // local_count))
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
         control = dist.new_group(backend="gloo", timeout=PATIENCE)
         yield Ranks(device, dist.get_rank(), dist.get_world_size(), local_count, control)
     except RuntimeError as error:
         if not _is_lost(error):
             raise
-        raise TrainingError(f"rank {os.environ['RANK']}: another rank is gone: {str(error).splitlines()[0]}") from None
+        told = f"rank {os.environ['RANK']}: another rank is gone; its own error, if it told one, is the cause"
+        raise TrainingError(f"{told} ({str(error).splitlines()[0]})") from None
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()

@@ -5,8 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import torch
+
+from t2tbuild.errors import TrainingError
 from t2tbuild.spec.tree import Spec
 from t2tbuild.train.data import SplitName
+from t2tbuild.train.loop import evaluation_batch
 from t2tbuild.train.precision import pick_device
 from t2tbuild.train.ranks import Ranks
 from t2tbuild.train.reports import ignore
@@ -23,8 +27,9 @@ STEPS = 3  # the first is slow, and the last is the one that is timed
 class Rehearsal:
     """What a dry run found.
 
-    Numbers of images in each split, the classes, the loss of the first step (nats), seconds of a step and of a save,
-    bytes of a checkpoint and of memory at the peak so far, and hours of training by this step, evaluations not counted.
+    Numbers of images in each split, the classes, the mean loss of the first steps (nats), seconds of a step and of a
+    save, bytes of a checkpoint and of memory at the peak so far, and hours of training by this step, evaluations not
+    counted.
     """
 
     name: str
@@ -42,21 +47,23 @@ class Rehearsal:
     hours: float
 
 
-def rehearse(spec: Spec) -> Rehearsal:
-    """Build, read a batch of each split, take a few steps, save once; nothing of it is kept.
+def rehearse(spec: Spec, beside: Path | None = None) -> Rehearsal:
+    """Build, take a few steps, evaluate a batch of each split, save once beside a folder; nothing of it is kept.
 
     Raises what training would raise.
     """
     resolved = locate(resolve(spec))
     ranks = Ranks(pick_device())
-    with TemporaryDirectory() as folder, out_of_memory(resolved, ranks):
+    with TemporaryDirectory(dir=beside) as folder, out_of_memory(resolved, ranks):
         training = Training(resolved, Path(folder), ranks, ignore, None)
         seconds = _try_steps(training)
         for split in SPLITS:
-            next(iter(training.data.evaluation(split, rank=0, ranks=1)))
+            _try_evaluation(training, split)
         started = time.perf_counter()
         training.save()
         saving = time.perf_counter() - started
+        if training.unsaved:
+            raise TrainingError(training.unsaved)
         written = [path for path in Path(folder).rglob("*") if path.is_file()]
         steps = training.order.steps * training.recipe.all_epochs
         return Rehearsal(
@@ -87,3 +94,11 @@ def _try_steps(training: Training) -> list[float]:
         if len(seconds) == STEPS:
             break
     return seconds
+
+
+@torch.no_grad()
+def _try_evaluation(training: Training, split: SplitName) -> None:
+    """One batch of a split through the model that is evaluated."""
+    size = evaluation_batch(training.recipe)
+    images, _ = next(iter(training.data.evaluation(split, rank=0, ranks=1, batch_size=size)))
+    training.learner.kept(images)

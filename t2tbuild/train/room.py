@@ -10,6 +10,7 @@ from t2tbuild.cost.memory import largest_batch
 from t2tbuild.precision import Precision
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.tree import Spec
+from t2tbuild.train.ranks import Ranks
 
 CGROUP = Path("/sys/fs/cgroup/memory.max")
 
@@ -33,20 +34,24 @@ def peak_memory_so_far(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def smaller_batch(spec: Spec, images: int, device: torch.device, dtype: torch.dtype) -> str:
-    """What to write when `images` in a pass are too many: the most that fit by formula, and half as many at most."""
-    assert spec.train is not None
-    fit, how = max(1, images // 2), ""
+def smaller_batch(spec: Spec, ranks: Ranks, dtype: torch.dtype) -> str:
+    """What to write when a pass has too many images: the most that fit by formula, and half as many at most."""
+    recipe = spec.train
+    assert recipe is not None
+    images = max(1, recipe.batch_size // (ranks.count * recipe.accumulate))
+    fit, how = max(1, images // 2), "half as many"
     if isinstance(spec.model, ModelSpec):
         precision = Precision(str(dtype).removeprefix("torch."))
-        by_formula = largest_batch(spec.model, memory_of(device), precision, training=True)
+        by_formula = largest_batch(spec.model, memory_of(ranks.device), precision, training=True)
         if by_formula is None:
             return "by formula not even one image of this model fits; a smaller model or image_size may"
-        fit, how = min(fit, by_formula), "by formula "
-    passes = -(-images // fit) * spec.train.accumulate
-    while spec.train.batch_size % passes:
+        if by_formula < fit:
+            fit, how = by_formula, f"{by_formula} by formula"
+    passes = -(-images // fit) * recipe.accumulate
+    while passes < recipe.batch_size and recipe.batch_size % (ranks.count * passes):
         passes += 1
+    total = max(ranks.count, fit * ranks.count * recipe.accumulate)
     return (
-        f"{images} images in a pass were too many, {how}{fit} should fit: write train.accumulate={passes} for the same "
-        f"batch in more passes, or train.batch_size={fit}"
+        f"{images} images in a pass were too many, {how} should fit: write train.accumulate={passes} for the same "
+        f"batch in more passes, or train.batch_size={total}"
     )

@@ -4,18 +4,16 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from t2tbuild.spec.tree import Spec
-from t2tbuild.train.checkpoint import Checkpoint, find_newest, read_checkpoint
+from t2tbuild.train.checkpoint import Checkpoint, find_newest, read_checkpoint, set_aside
 from t2tbuild.train.interrupt import listening
 from t2tbuild.train.loop import memory_errors
 from t2tbuild.train.precision import pick_device, pick_dtype
 from t2tbuild.train.ranks import Ranks, join_ranks
-from t2tbuild.train.reports import EpochReport, Listener, Remark, StepReport, TrainResult, ignore
+from t2tbuild.train.reports import Listener, Remark, TrainResult, ignore
 from t2tbuild.train.resolve import locate, resolve
 from t2tbuild.train.room import smaller_batch
 from t2tbuild.train.run_directory import Metrics, default_folder, open_run, read_json_lines
 from t2tbuild.train.training import Training
-
-__all__ = ["EpochReport", "StepReport", "TrainResult", "train"]
 
 
 def train(spec: Spec, out: str | Path | None = None, *, listener: Listener | None = None) -> TrainResult:
@@ -46,14 +44,21 @@ def train(spec: Spec, out: str | Path | None = None, *, listener: Listener | Non
             training = Training(resolved, run, ranks, told, None) if fresh else None  # its errors leave no run
             with open_run(run, resolved, ranks.device) if ranks.first else nullcontext():
                 ranks.wait()
-                done = [record for record in read_json_lines(run / "metrics.jsonl") if record["event"] == "result"]
-                if done:
+                done: TrainResult | None = ranks.agree(_result(run) if ranks.first else None)
+                if done is not None:
                     told(Remark(f"{run} is complete"))
-                    kept = done[-1]["result"]
-                    return TrainResult(**kept | {"run": run, "skipped": tuple(kept["skipped"])})
+                    return done
                 if training is None:
                     training = Training(resolved, run, ranks, told, _newest(run, ranks, told))
                 return training.finish(interrupt)
+
+
+def _result(run: Path) -> TrainResult | None:
+    """What a run that is complete gave."""
+    records = [record["result"] for record in read_json_lines(run / "metrics.jsonl") if record.get("event") == "result"]
+    if not records:
+        return None
+    return TrainResult(**records[-1] | {"run": run, "skipped": tuple(records[-1].get("skipped", ()))})
 
 
 def _newest(run: Path, ranks: Ranks, told: Listener) -> Checkpoint | None:
@@ -62,7 +67,9 @@ def _newest(run: Path, ranks: Ranks, told: Listener) -> Checkpoint | None:
     if broken:
         told(Remark("broken, so an earlier checkpoint is used:\n" + "\n".join(broken)))
     checkpoint = read_checkpoint(newest) if newest else None
+    ranks.wait()
     if ranks.first:
+        set_aside(run / "checkpoints", newest)
         Metrics(run / "metrics.jsonl").forget_after(checkpoint.progress["epoch"] if checkpoint else 0)
     if checkpoint is not None:
         told(Remark(f"continues from {newest}"))
@@ -72,6 +79,5 @@ def _newest(run: Path, ranks: Ranks, told: Listener) -> Checkpoint | None:
 def out_of_memory(spec: Spec, ranks: Ranks) -> AbstractContextManager[None]:
     """Within this context, a full memory ends with the batch that would fit."""
     assert spec.train is not None
-    images = max(1, spec.train.batch_size // ranks.count // spec.train.accumulate)
     dtype = pick_dtype(spec.train.precision, ranks.device)
-    return memory_errors(lambda: smaller_batch(spec, images, ranks.device, dtype))
+    return memory_errors(lambda: smaller_batch(spec, ranks, dtype))

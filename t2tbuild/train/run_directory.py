@@ -17,7 +17,7 @@ import torch
 
 from t2tbuild._version import __version__
 from t2tbuild.errors import InputError
-from t2tbuild.files import write_whole
+from t2tbuild.files import without_secrets, write_whole
 from t2tbuild.spec.load import load_search_spec, load_spec
 from t2tbuild.spec.tree import SearchSpec, Spec
 from t2tbuild.spec.write import dump_yaml
@@ -49,7 +49,7 @@ def open_run(folder: Path, spec: Spec | SearchSpec, device: torch.device) -> Ite
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of this process alone: workers outlive a kill
         except OSError:
             raise InputError(f"{folder}: another process is at work in it; choose another --out") from None
-        if _is_new(folder, spec):
+        if _is_new(folder, spec) or not (folder / "environment.json").exists():
             write_whole(folder / "environment.json", json.dumps(environment(device), indent=1) + "\n")
         yield
 
@@ -58,8 +58,9 @@ def _is_new(folder: Path, spec: Spec | SearchSpec) -> bool:
     """Whether the folder is a fresh one; writes its spec.yaml, or checks that the one there agrees with `spec`."""
     path = folder / "spec.yaml"
     new = not path.exists()
-    if new and any(child.name not in (".lock", ".spec.yaml.tmp") for child in folder.iterdir()):
+    if new and any(not child.name.startswith(".") for child in folder.iterdir()):
         raise InputError(f"{folder}: holds files but no spec.yaml of a run; choose another --out")
+    new = new or _has_learned_nothing(folder)
     if not new:
         stored = load_search_spec(path) if isinstance(spec, SearchSpec) else load_spec(path)
         before, now = _identity(stored), _identity(spec)
@@ -69,6 +70,12 @@ def _is_new(folder: Path, spec: Spec | SearchSpec) -> bool:
     if new or stored != spec:
         write_whole(path, dump_yaml(spec))
     return new
+
+
+def _has_learned_nothing(folder: Path) -> bool:
+    """Whether a run ended before anything of it was kept, as one whose first batch was too large; it may be changed."""
+    kept = ("checkpoints", "metrics.jsonl", "study.db")
+    return not any((folder / name).exists() for name in kept)
 
 
 def _identity(spec: Spec | SearchSpec) -> str:
@@ -83,7 +90,7 @@ def environment(device: torch.device) -> dict[str, Any]:
     """What a reader needs to make the run again: command, versions, machine."""
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return {
-        "command": sys.argv,
+        "command": [without_secrets(argument) for argument in sys.argv],
         "python": platform.python_version(),
         "packages": {"t2tbuild": __version__} | {name: version(name) for name in PACKAGES},
         "platform": platform.platform(),
@@ -108,26 +115,32 @@ class Metrics:
         self.pending.append(json.dumps(record) + "\n")
         text = self.path.read_bytes() if self.path.exists() else b""
         torn = bool(text) and not text.endswith(b"\n")  # by a kill
-        with self.path.open("a", encoding="utf-8") as stream:
-            stream.write("\n" * torn + "".join(self.pending))
-            stream.flush()
-            os.fsync(stream.fileno())
+        try:
+            with self.path.open("a", encoding="utf-8") as stream:
+                stream.write("\n" * torn + "".join(self.pending))
+                stream.flush()
+                os.fsync(stream.fileno())
+        except OSError:
+            if self.path.exists():
+                os.truncate(self.path, len(text))  # whole lines of it may have been written
+            raise
         self.pending.clear()
 
     def forget_after(self, epoch: int) -> None:
         """Drop the lines of epochs that are to be trained again, and torn ones."""
         records = read_json_lines(self.path)
-        kept = [record for record in records if record["event"] == "epoch" and record["epoch"] <= epoch]
+        kept = [record for record in records if record.get("event") == "epoch" and record["epoch"] <= epoch]
         if kept != records:
             write_whole(self.path, "".join(json.dumps(record) + "\n" for record in kept))
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The records of a JSON-lines file; torn lines, left by a kill, are passed over."""
+    """The records of a JSON-lines file; torn and damaged lines are passed over."""
     records = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
         try:
-            records.append(json.loads(line))
+            record = json.loads(line)
         except ValueError:
             continue
+        records += [record] if isinstance(record, dict) else []
     return records

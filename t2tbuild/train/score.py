@@ -11,7 +11,7 @@ from t2tbuild.spec.tree import Spec
 from t2tbuild.spec.weights import Weights
 from t2tbuild.train.data import SplitName, load_data
 from t2tbuild.train.locate import class_folders
-from t2tbuild.train.loop import evaluate
+from t2tbuild.train.loop import evaluate, evaluation_batch, memory_errors
 from t2tbuild.train.precision import pick_device, pick_dtype
 from t2tbuild.train.ranks import Ranks
 from t2tbuild.train.resolve import locate, resolve
@@ -58,7 +58,8 @@ def score(spec: Spec, weights: Weights, split: SplitName, heard: Callable[[int, 
     total = data.size(split)
     told = None if heard is None else lambda done: heard(done, total)
     dtype = pick_dtype(recipe.precision, device)
-    found = evaluate(model.to(device), data, split, Ranks(device), dtype, told)
+    with memory_errors(lambda: "a smaller train.batch_size or image_size may fit"):
+        found = evaluate(model.to(device), data, split, Ranks(device), dtype, evaluation_batch(recipe), told)
     numbers = map(str, range(data.num_classes))
     names = class_folders(recipe.data) if isinstance(recipe.data, FolderData) else numbers
     return Score(

@@ -25,9 +25,9 @@ def build_for_training(spec: Spec, listener: Listener) -> nn.Module:
         _load(model, spec.weights, listener)
     freeze(model, recipe.freeze)
     if recipe.checkpoint_gradients:
-        _switch(model, "set_grad_checkpointing", ("train", "checkpoint_gradients"))
+        _switch(model, "set_grad_checkpointing", ("train", "checkpoint_gradients"), "cannot compute its inside again")
     if recipe.distill is not None and recipe.distill.token == "distillation":  # noqa: S105
-        _switch(model, "set_distilled_training", ("train", "distill", "token"))
+        _switch(model, "set_distilled_training", ("train", "distill", "token"), "has no distillation token")
     return model
 
 
@@ -40,10 +40,10 @@ def _load(model: nn.Module, weights: Weights, listener: Listener) -> None:
     load_named(model, weights)
 
 
-def _switch(model: nn.Module, method: str, field: tuple[str, ...]) -> None:
+def _switch(model: nn.Module, method: str, field: tuple[str, ...], lack: str) -> None:
     """Turn on what some models of timm cannot do. Raises FieldError when this one cannot."""
     try:
         getattr(model, method)(True)
     except (AttributeError, AssertionError):
-        told = f"{type(model).__name__} of timm cannot do it"
+        told = f"timm's {type(model).__name__} {lack}"
         raise FieldError(field, "timm-model", told, "leave it out, or name another model") from None

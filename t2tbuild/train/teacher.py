@@ -1,17 +1,20 @@
 """The teacher of a distillation: a run, a spec with weights, or a model of timm."""
 
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from t2tbuild.build import build_model
-from t2tbuild.errors import FieldError
+from t2tbuild.errors import FieldError, SpecError
+from t2tbuild.spec.data import Streamed
 from t2tbuild.spec.distill import TIMM_TEACHER, Distillation
 from t2tbuild.spec.load import load_spec
 from t2tbuild.spec.model import AnyModel, TimmModel
 from t2tbuild.spec.tree import Spec
 from t2tbuild.spec.weights import Weights
 from t2tbuild.train.data import Data
+from t2tbuild.train.data.looks import channel_values
 from t2tbuild.weights.load import load_named
 
 _TEACHER = ("train", "distill", "teacher")
@@ -29,13 +32,25 @@ def load_teacher(spec: Distillation, student: AnyModel, data: Data) -> nn.Module
         named = load_spec(run / "spec.yaml")
         weights = spec.weights or Weights(file=str(run))
     else:
-        named = load_spec(spec.teacher)
+        named = _spec_of(spec.teacher)
         weights = spec.weights or _own_weights(named, spec.teacher)
     _require_same(named.model, student)
     teacher = build_model(named.model)
     load_named(teacher, weights)
-    teacher.pretrained_cfg = {"mean": data.mean, "std": data.std}  # type: ignore[assignment]  # trained on the same
+    own = named.train.data if named.train is not None else None
+    mean, std = (data.mean, data.std) if not isinstance(own, Streamed) else channel_values(own, student.in_chans)
+    teacher.pretrained_cfg = {"mean": mean, "std": std}  # type: ignore[assignment]  # what its images were made with
     return teacher.eval()
+
+
+def _spec_of(teacher: str) -> Spec:
+    try:
+        return load_spec(teacher)
+    except SpecError as error:
+        if any(diagnostic.line for diagnostic in error.diagnostics):
+            raise  # mistakes inside the spec
+        told = f"{teacher} is neither a run nor a spec"
+        raise FieldError(_TEACHER, "teacher", told, "name a run directory, a spec, or timm:MODEL") from None
 
 
 def _own_weights(named: Spec, teacher: str) -> Weights:
@@ -50,6 +65,9 @@ def _of_timm(spec: Distillation, student: AnyModel) -> nn.Module:
     import timm
 
     name = spec.teacher.removeprefix(TIMM_TEACHER)
+    args: dict[str, Any] = {}
+    if timm.models.get_pretrained_cfg_value(name, "fixed_input_size"):
+        args["img_size"] = tuple(student.image)
     model = TimmModel(
         name=name, image_size=student.image_size, in_chans=student.in_chans, num_classes=student.num_classes
     )
@@ -59,7 +77,7 @@ def _of_timm(spec: Distillation, student: AnyModel) -> nn.Module:
         return teacher.eval()
     try:
         downloaded: nn.Module = timm.create_model(
-            name, pretrained=True, num_classes=student.num_classes, in_chans=student.in_chans
+            name, pretrained=True, num_classes=student.num_classes, in_chans=student.in_chans, **args
         )
     except Exception as error:  # no such name, no weights, no network: a dozen kinds
         build_model(model)  # tells a wrong name with the nearest ones

@@ -183,9 +183,8 @@ class Training:
         )
         if self.unsaved:
             return result
-        return replace(
-            result, unsaved=self._record({"event": "result", "result": asdict(result) | {"run": str(self.run)}})
-        )
+        unsaved = self._record({"event": "result", "result": asdict(result) | {"run": str(self.run)}})
+        return replace(result, unsaved=unsaved)
 
     def _note_skipped(self) -> None:
         """Gather the unreadable images of all ranks. Raises TrainingError on all of them when there are too many."""

@@ -146,6 +146,10 @@ BAD_TRAININGS = (
         data("kind: timm, name: wds/imagenet, num_classes: 1000"),
         4, 28, "shards-have-a-root",
         "wds/imagenet needs root, the folder of its shards", "write root: /data/shards"),
+    Bad("shards from a command",
+        data("kind: timm, name: wds/x, root: 'pipe:cat x', num_classes: 10"),
+        5, 11, "no-pipes",
+        "a root that is a pipe would run a command", "write a folder, or the address of one"),
     # The recipe
     Bad("optimizer misspelt", recipe("optimizer: Adam"), 9, 14, "kind",
         "train.optimizer must be one of 'adamw', 'sgd', got 'Adam'", "did you mean 'adamw'?"),

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from t2tbuild import manifest
 from t2tbuild.errors import TrainingError
-from t2tbuild.train.checkpoint import KEPT, Checkpoint, find_newest, read_checkpoint, save_checkpoint
+from t2tbuild.train.checkpoint import KEPT, Checkpoint, find_newest, read_checkpoint, save_checkpoint, set_aside
 
 
 def make(number: int) -> Checkpoint:
@@ -84,6 +84,21 @@ def test_the_best_one_is_kept_beside_the_newest(tmp_path: Path) -> None:
     for number in (1, 2, 3, 4):
         save_checkpoint(tmp_path, f"epoch-{number}", make(number), keep=["epoch-1"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch-1", "epoch-3", "epoch-4"]
+
+
+def test_broken_ones_are_not_taken_for_kept_ones(folder: Path) -> None:
+    """Two newer ones are broken; training goes on from the oldest, and its next save must not leave the broken alone."""
+    save_checkpoint(folder, "epoch-4", make(4), keep=["epoch-2"])
+    for name in ("epoch-3", "epoch-4"):
+        flip(folder / name / "model.safetensors")
+    newest, broken = find_newest(folder)
+    assert newest == folder / "epoch-2"
+    assert len(broken) == 2
+    set_aside(folder, newest)
+    save_checkpoint(folder, "epoch-2b", Checkpoint(make(2).model, {}, {"epoch": 2}))
+    found, broken = find_newest(folder)
+    assert (found, broken) == (folder / "epoch-2b", [])
+    assert {path.name for path in folder.iterdir() if path.name[0] != "."} == {"epoch-2", "epoch-2b"}
 
 
 def test_what_is_not_a_checkpoint_is_left_alone(folder: Path) -> None:

@@ -22,7 +22,7 @@ def load(spec: AnyData, in_chans: int = 1, side: int = 32) -> Data:
 
 
 def whole(data: Data, split: str) -> torch.Tensor:
-    return torch.cat([images for images, _ in data.evaluation(split, rank=0, ranks=1)])  # type: ignore[arg-type]
+    return torch.cat([images for images, _ in data.evaluation(split, rank=0, ranks=1, batch_size=256)])  # type: ignore[arg-type]
 
 
 def epoch(data: Data, seed: int, number: int, *, step: int = 0, batch_size: int = 64) -> torch.Tensor:
@@ -36,7 +36,7 @@ def test_digits_are_split_once_and_for_all_stratified_and_apart() -> None:
     assert torch.equal(whole(data, "test"), whole(again, "test"))
     seen = []
     for split in ("train", "validation", "test"):
-        batches = list(data.evaluation(split, rank=0, ranks=1))
+        batches = list(data.evaluation(split, rank=0, ranks=1, batch_size=256))
         share = torch.bincount(torch.cat([labels for _, labels in batches])) / data.size(split)
         assert (share - 0.1).abs().max() < 0.01
         seen.append({image.numpy().tobytes() for images, _ in batches for image in images})
@@ -103,7 +103,7 @@ def test_an_evaluation_sees_every_image_once_over_all_ranks(ranks: int) -> None:
     seen = [
         image.numpy().tobytes()
         for rank in range(ranks)
-        for images, _ in data.evaluation("test", rank=rank, ranks=ranks)
+        for images, _ in data.evaluation("test", rank=rank, ranks=ranks, batch_size=100)
         for image in images
     ]
     assert sorted(seen) == sorted(image.numpy().tobytes() for image in whole(data, "test"))
@@ -149,7 +149,7 @@ def test_cifar_is_read_normalised_and_enlarged(tmp_path: Path) -> None:
 def test_cifar_100_has_its_fine_labels(tmp_path: Path) -> None:
     write_cifar(tmp_path, fine=True)
     data = load(CifarData(kind="cifar100", root=str(tmp_path)), in_chans=3)
-    _, labels = next(data.evaluation("test", rank=0, ranks=1))
+    _, labels = next(data.evaluation("test", rank=0, ranks=1, batch_size=256))
     assert sorted(labels.tolist()) == sorted([*range(100), *range(100)])
 
 

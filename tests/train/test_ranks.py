@@ -108,4 +108,3 @@ def test_a_batch_that_the_devices_cannot_share_is_told(tmp_path: Path) -> None:
 def test_alone_a_rank_agrees_with_itself() -> None:
     alone = Ranks(torch.device("cpu"))
     assert (alone.sum([1.0, 2.0]), alone.gather("x"), alone.agree(3), alone.first) == ([1.0, 2.0], ["x"], 3, True)
-    assert alone.any(True) and not alone.any(False)

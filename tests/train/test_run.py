@@ -244,7 +244,7 @@ def test_a_full_memory_ends_with_the_batch_that_would_fit(tmp_path: Path) -> Non
     command = [sys.executable, "-c", LITTLE_MEMORY, str(tmp_path / "run")]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     found = re.fullmatch(
-        r"out of memory; 1024 images in a pass were too many, by formula (\d+) should fit: write "
+        r"out of memory; 1024 images in a pass were too many, (\d+) by formula should fit: write "
         r"train\.accumulate=(\d+) for the same batch in more passes, or train\.batch_size=\1\n",
         told,
     )

@@ -120,17 +120,21 @@ class Sheets:
     def size(self, _split: str) -> int:
         return 10
 
+    def remember(self, _names: object) -> None: ...
+
     def training(self, *_: object, **__: object) -> object:
         raise NotImplementedError
 
-    def evaluation(self, _split: str, *, rank: int, ranks: int) -> object:
-        for start in range(rank, 10, ranks):
-            yield self.logits[start : start + 1], self.labels[start : start + 1]
+    def evaluation(self, _split: str, *, rank: int, ranks: int, batch_size: int) -> object:
+        mine = range(rank, 10, ranks)
+        for start in range(0, len(mine), batch_size):
+            some = list(mine[start : start + batch_size])
+            yield self.logits[some], self.labels[some]
 
 
 def test_an_evaluation_counts_by_hand() -> None:
     data = Sheets()
-    found = evaluate(Known(), data, "test", Ranks(CPU), F32)  # type: ignore[arg-type]
+    found = evaluate(Known(), data, "test", Ranks(CPU), F32, 3)  # type: ignore[arg-type]
     right = data.logits.argmax(1) == data.labels
     assert found.accuracy == right.double().mean()
     assert found.loss == pytest.approx(F.cross_entropy(data.logits, data.labels).item())
@@ -162,7 +166,7 @@ def test_what_a_student_learns_is_the_formula_of_deit(small: ModelSpec, noise: D
     teacher = build_model(small).eval()
     teacher.pretrained_cfg = {"mean": noise.mean, "std": noise.std}  # type: ignore[assignment]
     spec = Distillation(teacher="x", loss=loss, token=token, weight=0.3, temperature=2)  # type: ignore[arg-type]
-    images, labels = next(iter(noise.evaluation("train", rank=0, ranks=1)))
+    images, labels = next(iter(noise.evaluation("train", rank=0, ranks=1, batch_size=8)))
     found = Distilled(student, teacher, spec, noise, label_smoothing=0.1)(images, labels)
 
     answers = student(images)
@@ -190,7 +194,7 @@ def test_a_teacher_of_timm_sees_images_normalised_as_it_was_trained(small: Model
             return torch.zeros(len(images), 10)
 
     spec = Distillation(teacher="x", token="class")
-    images, labels = next(iter(noise.evaluation("train", rank=0, ranks=1)))
+    images, labels = next(iter(noise.evaluation("train", rank=0, ranks=1, batch_size=8)))
     Distilled(build_model(small), Watching(), spec, noise, label_smoothing=0.0)(images, labels)
     torch.testing.assert_close(seen[0], (images - 0.5) / 0.25)  # the noise has mean 0 and deviation 1
 

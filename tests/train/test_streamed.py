@@ -114,7 +114,7 @@ def test_evaluation_sees_every_image_once_and_in_order(root: Path, workers: int)
     assert (streamed.num_classes, streamed.size("train"), streamed.size("validation")) == (2, TRAIN, 6)
     images, labels = map(torch.cat, zip(*streamed.evaluation("test", rank=0, ranks=1, batch_size=4), strict=True))
     assert labels.tolist() == [0, 0, 0, 1, 1, 1]
-    shares = [list(streamed.evaluation("validation", rank=rank, ranks=2)) for rank in range(2)]
+    shares = [list(streamed.evaluation("validation", rank=rank, ranks=2, batch_size=256)) for rank in range(2)]
     assert [len(share) for share in shares] == [1, 1]
     assert torch.equal(shares[1][0][0], images[1::2])
     transform = create_transform(24, interpolation="bicubic", crop_pct=0.9)
@@ -123,7 +123,7 @@ def test_evaluation_sees_every_image_once_and_in_order(root: Path, workers: int)
 
 def test_without_augment_training_images_are_evaluation_images(root: Path) -> None:
     streamed = data(FolderData(root=str(root), augment=None, validation="train"))
-    validation = torch.cat([images for images, _ in streamed.evaluation("validation", rank=0, ranks=1)])
+    validation = torch.cat([images for images, _ in streamed.evaluation("validation", rank=0, ranks=1, batch_size=256)])
     images, _ = next(streamed.training(order(), epoch=5, step=1, epochs=6))
     assert torch.equal(images, validation[order().indices(5, 1)])
 
@@ -137,7 +137,7 @@ def test_gray_rectangles_under_every_policy(root: Path, augment: str | None) -> 
     assert streamed.mean == pytest.approx((0.449,)) and len(streamed.std) == 1
     for images, _ in trained(streamed, order(), epochs=6):
         assert images.shape == (4, 1, 16, 40) and images.isfinite().all()
-    images, labels = next(streamed.evaluation("validation", rank=0, ranks=1))
+    images, labels = next(streamed.evaluation("validation", rank=0, ranks=1, batch_size=256))
     assert images.shape == (TRAIN, 1, 16, 40)
     assert images[labels == 0].mean() > 0.5 > -0.5 > images[labels == 1].mean()
 
@@ -212,7 +212,7 @@ def test_too_many_corrupt_images_end_training(root: Path) -> None:
 def test_the_first_corrupt_image_ends_an_evaluation(root: Path, workers: int) -> None:
     (root / "val" / "dog" / "01.PNG").write_bytes(b"PNG?")
     with pytest.raises(TrainingError, match=r"validation split cannot be read: .*val/dog/01.PNG \(not an image\)"):
-        list(data(FolderData(root=str(root)), workers=workers).evaluation("validation", rank=0, ranks=1))
+        list(data(FolderData(root=str(root)), workers=workers).evaluation("validation", rank=0, ranks=1, batch_size=256))
 
 
 def test_odd_images_make_no_noise(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -345,5 +345,5 @@ def test_what_is_missing_or_wrong_is_told(root: Path) -> None:
 def test_one_mean_is_for_all_channels(root: Path) -> None:
     streamed = data(FolderData(root=str(root), mean=(0.5,), std=(0.25,)))
     assert (streamed.mean, streamed.std) == ((0.5,) * 3, (0.25,) * 3)
-    images = next(islice(streamed.evaluation("validation", rank=0, ranks=1), 1))[0]
+    images = next(islice(streamed.evaluation("validation", rank=0, ranks=1, batch_size=256), 1))[0]
     assert -2 <= images.min() < images.max() <= 2

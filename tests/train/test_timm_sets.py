@@ -139,7 +139,7 @@ def test_corrupt_images_in_shards(shards: Path, capfd: pytest.CaptureFixture[str
         assert 8 not in flat(numbers(trained(data)))
         assert len(data.corrupt) == 1 and "train-0001.tar: 008 (" in data.corrupt[0]
         with pytest.raises(TrainingError, match=r"validation split cannot be read: .*train-0001.tar: 008 \("):
-            list(data.evaluation("validation", rank=0, ranks=1))
+            list(data.evaluation("validation", rank=0, ranks=1, batch_size=256))
     with pytest.raises(TrainingError, match="skip_corrupt is 0"):
         trained(streamed(wds(shards, skip_corrupt=0), workers=1))
     assert capfd.readouterr().err == ""
@@ -185,7 +185,7 @@ def test_a_set_of_hugging_face_is_exact(folders: Path, monkeypatch: pytest.Monke
     assert (data.size("train"), data.size("test")) == (12, 5)
     whole = trained(data)
     assert same(trained(streamed(spec, workers=2), step=2), whole[2:])
-    batches = list(data.evaluation("test", rank=0, ranks=1))
+    batches = list(data.evaluation("test", rank=0, ranks=1, batch_size=256))
     assert sorted(numbers(batches)[0]) == [0, 1, 2, 3, 4]
     assert batches[0][1].tolist() == [number % 2 for number in numbers(batches)[0]]
     with pytest.raises(FieldError, match="has 2 classes, and num_classes is 3"):
@@ -217,7 +217,7 @@ def test_a_stream_of_hugging_face(folders: Path, monkeypatch: pytest.MonkeyPatch
     assert torch.cat([labels for _, labels in whole]).tolist() == [number % 2 for number in flat(numbers(whole))]
     seen: Counter[int] = Counter()
     for rank in range(2):
-        seen.update(flat(numbers(list(data.evaluation("test", rank=rank, ranks=2)))))
+        seen.update(flat(numbers(list(data.evaluation("test", rank=rank, ranks=2, batch_size=256)))))
     assert seen == Counter(range(12))
 
 
@@ -226,10 +226,10 @@ def test_a_folder_by_torchvision(folders: Path) -> None:
     spec = TimmData.model_validate(fields | {"mean": [0], "std": [1]})
     data = streamed(spec)
     assert same(trained(streamed(spec, workers=2), step=2), trained(data)[2:])
-    assert numbers(list(data.evaluation("validation", rank=0, ranks=1))) == [[0, 2, 4, 1, 3]]
+    assert numbers(list(data.evaluation("validation", rank=0, ranks=1, batch_size=256))) == [[0, 2, 4, 1, 3]]
     (folders / "set" / "validation" / "b" / "01.jpg").write_bytes(b"")
     with pytest.raises(TrainingError, match=r"validation/b/01\.jpg"):
-        list(data.evaluation("validation", rank=0, ranks=1))
+        list(data.evaluation("validation", rank=0, ranks=1, batch_size=256))
     with pytest.raises(FieldError, match=r"no folder .*set/dev \(expected ROOT/SPLIT/CLASS"):
         streamed(spec.model_copy(update={"train": "dev"})).size("train")
     with pytest.raises(FieldError, match="timm cannot open torch/cifar10"):

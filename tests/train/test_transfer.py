@@ -155,7 +155,7 @@ def test_what_a_model_of_timm_cannot_do_is_told_at_the_field(tmp_path: Path) -> 
         "train.data={kind: fake, image_size: 32, samples: 8, num_classes: 4}",
     ]
     changes += ["train.batch_size=4", f"train.distill={{teacher: {tmp_path}}}"]
-    with pytest.raises(FieldError, match=r"train\.distill\.token: ResNet of timm cannot do it"):
+    with pytest.raises(FieldError, match=r"train\.distill\.token: timm's ResNet has no distillation token"):
         train(load_spec("t2t_vit_7", changes), tmp_path / "run")
 
 

@@ -15,7 +15,7 @@ from t2tbuild.errors import FieldError, InputError
 from t2tbuild.parts import Grid
 from t2tbuild.spec.data import CifarData
 from t2tbuild.train.data import SplitName
-from t2tbuild.train.data.held import HeldData, Split
+from t2tbuild.train.data.held import HeldData, HeldSplit
 from t2tbuild.train.locate import CIFAR_FILES, cifar_folder
 
 MEAN = (0.4914, 0.4822, 0.4465)  # of CIFAR-10's training images, with which the paper normalises both sets
@@ -51,9 +51,9 @@ def load_cifar(spec: CifarData, *, image: Grid, in_chans: int, device: torch.dev
         kept, held = train_test_split(
             range(len(rest)), test_size=float(spec.holdout), stratify=rest.labels, random_state=SPLIT_SEED
         )
-        train, validation = (Split(rest.images[chosen], rest.labels[chosen]) for chosen in (kept, held))
-    named: dict[SplitName, Split] = {"train": train, "validation": validation, "test": test}
-    splits = {name: Split(part.images.to(device), part.labels.to(device)) for name, part in named.items()}
+        train, validation = (HeldSplit(rest.images[chosen], rest.labels[chosen]) for chosen in (kept, held))
+    named: dict[SplitName, HeldSplit] = {"train": train, "validation": validation, "test": test}
+    splits = {name: HeldSplit(part.images.to(device), part.labels.to(device)) for name, part in named.items()}
     reach = max(image) // 8 if spec.crop_padding is None else spec.crop_padding
     return HeldData(
         splits,
@@ -81,10 +81,14 @@ def _move(images_BCHW: Tensor, numbers_B3: Tensor, *, reach: int, hflip: float) 
         len(images_BCHW), 1, height + 2 * reach, width + 2 * reach
     )
     padded[:, :, reach : reach + height, reach : reach + width] = images_BCHW
-    corners = (numbers_B3[:, :2] * (2 * reach + 1)).long().tolist()
-    moved = torch.stack(
-        [one[:, top : top + height, left : left + width] for one, (top, left) in zip(padded, corners, strict=True)]
-    )
+    top, left = (numbers_B3[:, :2] * (2 * reach + 1)).long().unbind(1)
+    every = torch.arange(len(padded), device=padded.device)
+    rows = top[:, None] + torch.arange(height, device=padded.device)
+    columns = left[:, None] + torch.arange(width, device=padded.device)
+    channels = torch.arange(len(MEAN), device=padded.device)
+    moved = padded[
+        every[:, None, None, None], channels[:, None, None], rows[:, None, :, None], columns[:, None, None, :]
+    ]
     return torch.where((numbers_B3[:, 2] < hflip)[:, None, None, None], moved.flip(3), moved)
 
 
@@ -97,7 +101,7 @@ class _Arrays(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-def _read(folder: Path, files: tuple[str, ...], classes: int) -> Split:
+def _read(folder: Path, files: tuple[str, ...], classes: int) -> HeldSplit:
     """The images [N, 3, 32, 32] and labels of some files. Raises InputError that names a damaged one."""
     images, labels = [], []
     for name in files:
@@ -110,4 +114,4 @@ def _read(folder: Path, files: tuple[str, ...], classes: int) -> Split:
                 raise ValueError("images and labels do not agree")
         except Exception as error:  # a damaged pickle fails with any of a dozen kinds
             raise InputError(f"{folder / name}: not readable as a file of CIFAR: {error}") from None
-    return Split(torch.from_numpy(np.concatenate(images)), torch.from_numpy(np.concatenate(labels)))
+    return HeldSplit(torch.from_numpy(np.concatenate(images)), torch.from_numpy(np.concatenate(labels)))

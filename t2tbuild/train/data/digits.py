@@ -10,7 +10,7 @@ from torch import Tensor
 
 from t2tbuild.spec.data import DigitsData
 from t2tbuild.train.data import SplitName
-from t2tbuild.train.data.held import HeldData, Split
+from t2tbuild.train.data.held import HeldData, HeldSplit
 
 SPLIT_SEED = 0  # fixed: the splits are part of the data set, not of a run
 HELD_OUT = 270  # images of validation, and of test
@@ -30,10 +30,10 @@ def load_digits_data(spec: DigitsData, *, in_chans: int, device: torch.device) -
     images = F.interpolate((images - mean) / std, size=(spec.image_size,) * 2, mode="bicubic", align_corners=False)
     images = images.expand(-1, in_chans, -1, -1)
 
-    def split(indices: list[int]) -> Split:
-        return Split(images[indices].contiguous().to(device), labels[indices].to(device))
+    def split(indices: list[int]) -> HeldSplit:
+        return HeldSplit(images[indices].contiguous().to(device), labels[indices].to(device))
 
-    splits: dict[SplitName, Split] = {"train": split(train), "validation": split(validation), "test": split(test)}
+    splits: dict[SplitName, HeldSplit] = {"train": split(train), "validation": split(validation), "test": split(test)}
     return HeldData(
         splits,
         num_classes=spec.num_classes,

@@ -11,7 +11,7 @@ from t2tbuild.train.order import Order, numbers
 
 
 @dataclass(frozen=True)
-class Split:
+class HeldSplit:
     """Images [N, C, height, width], as they are stored, and their class numbers [N]."""
 
     images: Tensor
@@ -34,7 +34,7 @@ class HeldData:
     0 to 1, of which each image has `numbers_each`; with none, training images are as they are.
     """
 
-    splits: Mapping[SplitName, Split]
+    splits: Mapping[SplitName, HeldSplit]
     num_classes: int
     mean: tuple[float, ...]
     std: tuple[float, ...]

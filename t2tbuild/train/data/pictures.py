@@ -27,7 +27,7 @@ class Sample(NamedTuple):
     corrupt: tuple[Corrupt, ...] = ()
 
 
-class Batch(NamedTuple):
+class Reading(NamedTuple):
     """What a worker sends: few tensors, as each costs a file handle.
 
     `images` [B, C, H, W] bytes, `labels` [B], `boxes` [K, 5] as (image, top, left, height, width) of each patch,
@@ -42,19 +42,19 @@ class Batch(NamedTuple):
     failure: str = ""
 
 
-def failed(told: str) -> Batch:
+def failed(told: str) -> Reading:
     """Errors are sent as values: an exception would bring the worker's traceback along."""
     nothing = torch.empty(0)
-    return Batch(nothing, nothing, nothing, nothing, failure=told)
+    return Reading(nothing, nothing, nothing, nothing, failure=told)
 
 
-def collate(samples: Sequence[Sample]) -> Batch:
+def collate(samples: Sequence[Sample]) -> Reading:
     """One batch of samples. Corrupt images are told even where no picture is left."""
     whole = [sample for sample in samples if sample.picture is not None]
     patches = [(number, sample.patch) for number, sample in enumerate(whole) if sample.patch is not None]
     boxes = [(number, patch.top, patch.left, *patch.noise.shape[1:]) for number, patch in patches]
     pictures = [sample.picture for sample in whole if sample.picture is not None]
-    return Batch(
+    return Reading(
         images=torch.stack(pictures).contiguous() if pictures else torch.empty(0),
         labels=torch.tensor([sample.label for sample in whole]),
         boxes=torch.tensor(boxes, dtype=torch.int64).view(-1, 5),

@@ -11,13 +11,13 @@ import torch
 from torch.utils.data import DataLoader
 
 from t2tbuild.errors import TrainingError
-from t2tbuild.train.data.pictures import Batch
+from t2tbuild.train.data.pictures import Reading
 
 STOP = (signal.SIGINT, signal.SIGTERM)
 """A terminal and torchrun send these to the whole group; what they mean is the main process' business."""
 
 
-def read(loader: Callable[..., DataLoader[Any]], *, workers: int, device: torch.device) -> Iterator[Batch]:
+def read(loader: Callable[..., DataLoader[Any]], *, workers: int, device: torch.device) -> Iterator[Reading]:
     """The batches of a loader. However the iteration ends, no worker is left.
 
     `loader` is DataLoader with what is to be loaded. torch's own generator is not drawn from. Raises TrainingError when

@@ -15,13 +15,13 @@ from torch.utils.data import IterableDataset, get_worker_info
 from t2tbuild.train.data.decode import Corrupt, reason
 from t2tbuild.train.data.heard import Heard
 from t2tbuild.train.data.looks import Look
-from t2tbuild.train.data.pictures import Batch, Sample, collate, failed, sample_of
+from t2tbuild.train.data.pictures import Reading, Sample, collate, failed, sample_of
 from t2tbuild.train.data.timm_sets import Opening
 from t2tbuild.train.order import Order, mix
 
 
 @dataclass(frozen=True)
-class TrainingShards(IterableDataset[Batch]):
+class TrainingShards(IterableDataset[Reading]):
     """This rank's batches from (epoch, step) on to the end of epoch `epochs` - 1.
 
     timm opens the set anew for each epoch: what a reader keeps from the one before would be hidden state. What comes
@@ -35,7 +35,7 @@ class TrainingShards(IterableDataset[Batch]):
     step: int
     epochs: int
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Reading]:
         order, info = self.order, get_worker_info()
         assert info is not None
         physical, workers = info.id, info.num_workers
@@ -46,7 +46,7 @@ class TrainingShards(IterableDataset[Batch]):
             mine = [step for step in range(order.steps) if (epoch * order.steps + step) % workers == worker]
             yield from self._epoch(epoch, mine, seed)
 
-    def _epoch(self, epoch: int, steps: list[int], seed: int) -> Iterator[Batch]:
+    def _epoch(self, epoch: int, steps: list[int], seed: int) -> Iterator[Reading]:
         order, share = self.order, self.order.share
         with Heard() as heard:
             try:
@@ -71,7 +71,7 @@ class TrainingShards(IterableDataset[Batch]):
 
 
 @dataclass(frozen=True)
-class EvaluationShards(IterableDataset[Batch]):
+class EvaluationShards(IterableDataset[Reading]):
     """This rank's share of a split: each shard is read once, by one worker of one rank."""
 
     opening: Opening
@@ -80,7 +80,7 @@ class EvaluationShards(IterableDataset[Batch]):
     ranks: int
     batch_size: int
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Reading]:
         info = get_worker_info()
         assert info is not None
         _become(self.rank * info.num_workers + info.id, self.ranks * info.num_workers, 0)
@@ -123,6 +123,6 @@ def _alone(dataset: Any) -> Any:
     return dataset
 
 
-def _lacking(corrupt: tuple[Corrupt, ...], opening: Opening) -> Batch:
+def _lacking(corrupt: tuple[Corrupt, ...], opening: Opening) -> Reading:
     told = f"a worker found no image to read in its shards of {opening.name}, split {opening.split}"
     return failed(told + (f"; the last one was {corrupt[-1]}" if corrupt else ""))

@@ -10,7 +10,7 @@ from t2tbuild.parts import Grid
 from t2tbuild.spec.data import FolderData, TimmData
 from t2tbuild.train.data.decode import Corrupt
 from t2tbuild.train.data.looks import channel_values, evaluation_look, training_look
-from t2tbuild.train.data.pictures import Batch
+from t2tbuild.train.data.pictures import Reading
 from t2tbuild.train.data.reading import read
 from t2tbuild.train.data.splits import StreamedSplit, open_split
 from t2tbuild.train.locate import class_folders
@@ -97,7 +97,7 @@ class StreamedData:
                 f"{told}{'; '.join(self.corrupt[-TOLD:])}. Repair or remove them, or raise skip_corrupt"
             )
 
-    def _placed(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _placed(self, batch: Reading) -> tuple[Tensor, Tensor]:
         """The batch on the device, normalised, its patches filled in. Raises TrainingError for what a worker told."""
         if batch.failure:
             raise TrainingError(f"training data cannot be read on: {batch.failure}")
