@@ -1,0 +1,240 @@
+"""What the training loop costs beside a bare one, and what a checkpoint costs beside a step.
+
+    python benchmarks/loop.py [--seconds 60] [--out FOLDER]
+
+`t2tbuild.train` as the command line calls it (run directory, schedule, seeds, data on the device, progress bar on a
+terminal) beside forward, smoothed cross-entropy, backward, step() and zero_grad() on a model of the same weights, with
+the same optimiser and a batch that lies there. Both take turns in one process: train's listener, once it has shown its
+steps, runs as many bare ones before it lets train go on. What is timed under train is all from the end of a bare round
+to the end of the listener of its last step; ends of epochs are timed by themselves. A ratio is that of a round to the
+mean of the bare rounds before and after it.
+
+A save is `Training.save`, fsync included, at the end of epochs of one step. FOLDER is on the disk that is measured.
+"""
+
+import argparse
+import io
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.table import Table
+
+import t2tbuild.train.training as training_room
+from t2tbuild import Spec, load_spec, train
+from t2tbuild.cli.progress import TrainingProgress
+from t2tbuild.train.data import load_data
+from t2tbuild.train.optim import make_optimizer
+from t2tbuild.train.order import Order
+from t2tbuild.train.precision import pick_device
+from t2tbuild.train.reports import EpochReport, Remark, StepReport
+from t2tbuild.train.resolve import resolve
+from t2tbuild.train.start import build_for_training
+
+WARM_UP = 2  # rounds of each that nobody times
+COMMON = ["train.clip_grad=null", "train.save_every=1h", "train.precision=float32"]
+SAVES = 8
+
+
+@dataclass(frozen=True)
+class Case:
+    """A training that is timed; a round is `steps` of train and as many bare ones."""
+
+    name: str
+    spec: str
+    side: int
+    batch: int
+    steps: int
+    goal: float
+    overrides: tuple[str, ...] = ()
+    digits: bool = False
+
+    def load(self, epochs: int, epoch_steps: int) -> Spec:
+        held = f"kind: fake, num_classes: 10, samples: {self.batch * epoch_steps}"
+        data = f"train.data={{{'kind: digits' if self.digits else held}, image_size: {self.side}}}"
+        sizes = [f"train.batch_size={self.batch}", f"train.epochs={epochs}"]
+        return load_spec(self.spec, [*self.overrides, data, *sizes, *COMMON])
+
+
+CASES = [
+    Case("t2t_vit_14, 224 pixels, batch 8", "t2t_vit_14", 224, 8, 1, 1.05),
+    Case("t2t_vit_7, 64 pixels, batch 64", "t2t_vit_7", 64, 64, 2, 1.10),
+    Case("t2t_vit_7, 64 pixels, batch 64, digits varied", "t2t_vit_7", 64, 64, 2, 1.10, digits=True),
+    Case("depth 2, 32 pixels, batch 64", "t2t_vit_7", 32, 64, 10, 1.10, ("model.backbone.depth=2",)),
+]
+
+
+class Bare:
+    """The loop that anyone would write."""
+
+    def __init__(self, spec: Spec) -> None:
+        resolved, device = resolve(spec), pick_device()
+        recipe = resolved.train
+        assert recipe is not None
+        self.model = build_for_training(resolved, print).to(device).train()
+        self.optimizer = make_optimizer(
+            self.model, lr=recipe.lr, weight_decay=recipe.weight_decay, kind=recipe.optimizer
+        )
+        data = load_data(recipe.data, image=resolved.model.image, in_chans=resolved.model.in_chans, device=device)
+        order = Order(data.size("train"), recipe.batch_size, recipe.seed)
+        self.images, self.labels = next(iter(data.training(order, epoch=0, step=0, epochs=1)))
+        self.smoothing = float(recipe.label_smoothing)
+
+    def step(self) -> None:
+        loss = F.cross_entropy(self.model(self.images), self.labels, label_smoothing=self.smoothing)
+        loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+
+@dataclass
+class Turns:
+    """A listener that gives train and the bare loop their turns, and knows how long each took."""
+
+    bare: Bare
+    progress: TrainingProgress
+    steps: int
+    device: torch.device
+    ours: list[float] = field(default_factory=list)
+    bares: list[float] = field(default_factory=list)
+    epoch_ends: list[float] = field(default_factory=list)
+    taken: int = 0
+    passed: float = 0.0
+    resumed: float = field(default_factory=time.perf_counter)
+
+    def hear(self, report: StepReport | EpochReport | Remark) -> None:
+        self.progress.hear(report)
+        now = self.now()
+        match report:
+            case StepReport():
+                self.passed += now - self.resumed
+                self.taken += 1
+                if self.taken == self.steps:
+                    self.ours.append(self.passed / self.steps)
+                    self.bares.append(self.bare_round())
+                    self.taken, self.passed = 0, 0.0
+            case EpochReport():
+                self.epoch_ends.append(now - self.resumed)
+        self.resumed = self.now()
+
+    def bare_round(self) -> float:
+        self.progress.bar.stop()  # its thread draws
+        started = self.now()
+        for _ in range(self.steps):
+            self.bare.step()
+        seconds = (self.now() - started) / self.steps
+        self.progress.bar.start()
+        return seconds
+
+    def now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+    def ratios(self) -> list[float]:
+        """Of each round of train to the bare rounds beside it."""
+        pairs = zip(self.bares, self.bares[1:], strict=False)
+        beside = [(before + after) / 2 for before, after in pairs]
+        return [ours / bare for ours, bare in zip(self.ours[1:], beside, strict=True)][WARM_UP:]
+
+
+@contextmanager
+def stopwatch(owner: Any, name: str) -> Iterator[list[float]]:
+    """How long the calls of a function take within this context."""
+    seconds: list[float] = []
+    function: Callable[..., Any] = getattr(owner, name)
+
+    def timed(*arguments: Any, **named: Any) -> Any:
+        started = time.perf_counter()
+        try:
+            return function(*arguments, **named)
+        finally:
+            seconds.append(time.perf_counter() - started)
+
+    setattr(owner, name, timed)
+    try:
+        yield seconds
+    finally:
+        setattr(owner, name, function)
+
+
+def terminal() -> Console:
+    """A terminal that nobody sees, so that the bar is drawn."""
+    return Console(file=io.StringIO(), force_terminal=True, width=120)
+
+
+def loop(case: Case, seconds: float, run: Path) -> Turns:
+    """Alternate train and the bare loop for about this long."""
+    bare = Bare(case.load(1, case.steps))
+    for _ in range(2):
+        bare.step()
+    started = time.perf_counter()
+    for _ in range(2):
+        bare.step()
+    step = (time.perf_counter() - started) / 2
+    wanted = max(16 * case.steps, round(seconds / step / 2))  # steps of each
+    epoch_steps = 19 if case.digits else max(case.steps, round(wanted / 4))
+    spec = case.load(max(2, round(wanted / epoch_steps)), epoch_steps)
+    with TrainingProgress(terminal(), resolve(spec), speaks=True) as progress:
+        turns = Turns(bare, progress, case.steps, pick_device())
+        train(spec, run, listener=turns.hear)
+    return turns
+
+
+def saves(case: Case, ema: bool, run: Path) -> tuple[list[float], list[float]]:
+    """Seconds of steps and of saves, one after the other."""
+    plain = case.load(SAVES, 1)
+    assert plain.train is not None
+    spec = plain.model_copy(update={"train": plain.train.model_copy(update={"ema": 0.99 if ema else None})})
+    with (
+        stopwatch(training_room.Training, "_train") as steps,
+        stopwatch(training_room.Training, "save") as saved,
+    ):
+        train(spec, run)
+    return steps[1:], saved[1:]
+
+
+def spread(values: list[float], form: str = "{:.3f}") -> str:
+    """Median, and what 5% and 95% stay below."""
+    low, median, high = np.percentile(values, (5, 50, 95))
+    return f"{form.format(median)} ({form.format(low)} to {form.format(high)})"
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--seconds", type=float, default=60, help="of each case")
+    options.add_argument("--cases", type=int, nargs="+", default=list(range(len(CASES))), help="by number, from 0")
+    options.add_argument("--out", type=Path, help="where runs are written; by default in the temporary folder")
+    chosen = options.parse_args()
+    console = Console(width=140)
+    steps = Table("case", "bare step, s", "train / bare", "goal", "rounds", "end of an epoch, s")
+    costs = Table("case", "weights", "step, s", "save, s", "save / step")
+    with tempfile.TemporaryDirectory(dir=chosen.out) as folder:
+        for number in chosen.cases:
+            case = CASES[number]
+            turns = loop(case, chosen.seconds, Path(folder) / f"loop-{number}")
+            ratios = turns.ratios()
+            met = f"{case.goal:.2f} {'met' if statistics.median(ratios) <= case.goal else 'missed'}"
+            ends = f"{statistics.median(turns.epoch_ends):.2f}"
+            row = [case.name, spread(turns.bares[WARM_UP:]), spread(ratios), met, str(len(ratios)), ends]
+            steps.add_row(*row)
+            print(*row, sep="  ", flush=True)
+        if 0 in chosen.cases:
+            for ema in (False, True):
+                trained, saved = saves(CASES[0], ema, Path(folder) / f"save-{ema}")
+                ratio = f"{statistics.median(saved) / statistics.median(trained):.2f}"
+                costs.add_row(CASES[0].name, "averaged" if ema else "plain", spread(trained), spread(saved), ratio)
+    console.print(steps, costs)
+
+
+if __name__ == "__main__":
+    main()
