@@ -40,7 +40,7 @@ UNSEEN_FONTS = ["cmtt10", "STIXGeneralBolIta"]
 
 BASE = ["train.epochs=10", f"train.data.image_size={SIDE}"]
 AUGMENT = "{crop_scale: [0.7, 1], hflip: 0, auto_augment: null, color_jitter: null, random_erasing: 0}"
-TRANSFER = ["train.epochs=20", "train.batch_size=32", "train.lr=5e-4"]
+TRANSFER = ["train.epochs=60", "train.batch_size=32"]
 STUDENT = ["model.backbone.depth=2", "train.epochs=6", f"train.data.image_size={SIDE}"]
 TEACHERS = {
     "hard, distillation token": "loss: hard, token: distillation",
@@ -95,7 +95,7 @@ def bases(seeds: range, out: Path) -> list[TrainResult]:
 def transfer(seeds: range, out: Path) -> Iterator[Arm]:
     if not (out / "letters").exists():
         draw_letters(out / "letters")
-    data = f"kind: folder, root: {out / 'letters'}, image_size: {SIDE}, test: test, workers: 0, crop_pct: 1"
+    data = f"kind: folder, root: {out / 'letters'}, image_size: {SIDE}, test: test, workers: 0, crop_pct: 1, mean: [0.3], std: [0.38]"
     recipe = [f"train.data={{{data}, augment: {AUGMENT}}}", *TRANSFER]
     found = bases(seeds, out)
     scratch, started = [], []
