@@ -44,12 +44,13 @@ class Distilled(nn.Module):
         self, model: nn.Module, teacher: nn.Module, spec: Distillation, data: Data, *, label_smoothing: float
     ) -> None:
         super().__init__()
-        from timm.task import TokenDistillationTask
+        from timm.task.distillation import DistillationTeacher
+        from timm.task.token_distillation import TokenDistillationTask
 
         device = next(model.parameters()).device
         self.task = TokenDistillationTask(
             student_model=_BothTokens(model, data),
-            teacher_model=teacher.to(device),
+            teacher_model=DistillationTeacher(teacher.to(device), device=device),
             criterion=CrossEntropy(label_smoothing=label_smoothing),
             distill_type=spec.loss,
             task_loss_weight=1 - spec.weight,

@@ -1,0 +1,140 @@
+"""t2tbuild train and evaluate as a person meets them."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from t2tbuild.cli import app
+from t2tbuild.errors import InputError, SpecError
+from t2tbuild.train.run_directory import read_json_lines
+
+TINY = ["t2t_vit_7", "model.backbone.depth=1", "train.data.image_size=16", "train.epochs=2", "train.batch_size=256"]
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("trained") / "run"
+    done = run("train", *TINY, "train.ema=0.5", "--out", str(out), "--log", "tensorboard")
+    assert done.exit_code == 0, done.exception
+    assert "test accuracy" in done.stdout
+    return out
+
+
+def test_what_is_shown_while_it_trains(tmp_path: Path) -> None:
+    told = run("train", *TINY, "--out", str(tmp_path / "run")).stderr
+    assert "token performer 1" in told
+    assert "t2t_vit_7 on digits: 16 x 16 pixels, 10 classes, 2 epochs in batches of 256" in told
+    assert "forecast: " in told
+    assert told.index("forecast") < told.index("epoch 1/2")
+    assert "ETA" in told.splitlines()[-2]
+
+
+def test_a_run_has_its_curves_and_its_event_files(trained: Path) -> None:
+    assert (trained / "curves.png").stat().st_size > 1000
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(trained / "tensorboard"))
+    events.Reload()
+    lines = read_json_lines(trained / "metrics.jsonl")
+    shown = [(event.step, event.value) for event in events.Scalars("validation_accuracy")]
+    assert shown == [(line["epoch"], pytest.approx(line["validation_accuracy"])) for line in lines[:2]]
+
+
+def test_resume_auto_says_that_a_run_is_complete_and_never_refuses_it(trained: Path) -> None:
+    again = run("train", *TINY, "train.ema=0.5", "--out", str(trained), "--resume", "auto")
+    assert again.exit_code == 0
+    assert f"{trained} is complete" in again.stderr
+    assert "test accuracy" in again.stdout
+    refused = run("train", *TINY, "train.ema=0.5", "--out", str(trained), "--resume", "never")
+    assert isinstance(refused.exception, InputError)
+    assert "holds a run already" in str(refused.exception)
+
+
+def test_a_changed_spec_is_refused_with_the_difference(trained: Path) -> None:
+    refused = run("train", *TINY, "train.ema=0.9", "--out", str(trained))
+    assert isinstance(refused.exception, InputError)
+    assert "-  ema: 0.5" in str(refused.exception)
+    assert "+  ema: 0.9" in str(refused.exception)
+
+
+def test_a_dry_run_reports_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run("train", *TINY, "--dry-run", "--json")
+    assert done.exit_code == 0, done.exception
+    found = json.loads(done.stdout)
+    assert (found["train_images"], found["validation_images"], found["test_images"]) == (1257, 270, 270)
+    assert found["loss"] == pytest.approx(2.3, abs=0.3)
+    assert found["hours"] == pytest.approx(found["step_seconds"] * 4 * 2 / 3600)
+    assert found["checkpoint_bytes"] > 3 * 4 * 843_248  # weights and two moments of the trained ones
+    assert list(tmp_path.iterdir()) == []
+    assert "dry run, nothing is kept" in run("train", *TINY, "--dry-run").stdout
+
+
+def test_evaluate_finds_what_training_measured(trained: Path) -> None:
+    result = read_json_lines(trained / "metrics.jsonl")[-1]["result"]
+    for split, figure in (("test", "test_accuracy"), ("validation", "validation_accuracy")):
+        done = run("evaluate", str(trained), "--split", split, "--json")
+        assert done.exit_code == 0, done.exception
+        found = json.loads(done.stdout)
+        assert found["top1"] == result[figure]
+        assert found["top1"] <= found["top5"] <= 1
+        assert len(found["classes"]) == 10
+        assert np.mean(list(found["classes"].values())) == pytest.approx(found["top1"], abs=0.02)
+    assert json.loads(run("evaluate", str(trained / "spec.yaml"), "--json").stdout)["top1"] == result["test_accuracy"]
+
+
+def test_the_averaged_weights_are_evaluated_unless_the_trained_ones_are_asked_for(trained: Path) -> None:
+    averaged, plain = (
+        json.loads(run("evaluate", str(trained), *more, "--json").stdout) for more in ([], ["--trained"])
+    )
+    assert averaged["loss"] != plain["loss"]
+    assert plain["weights"].endswith("trained.safetensors")
+
+
+def test_evaluate_names_the_classes_of_a_folder(trained: Path, tmp_path: Path) -> None:
+    for name in [*"0123456789"]:
+        folder = tmp_path / "val" / f"digit-{name}"
+        folder.mkdir(parents=True)
+        Image.fromarray(np.full((20, 20, 3), 25 * int(name), np.uint8)).save(folder / "one.png")
+    for data in (tmp_path, tmp_path / "val"):  # with and without a folder for the split
+        done = run("evaluate", str(trained), "--data", str(data), "--json")
+        assert done.exit_code == 0, done.exception
+        assert list(json.loads(done.stdout)["classes"]) == [f"digit-{name}" for name in range(10)]
+    assert "digit-" in run("evaluate", str(trained), "--data", str(tmp_path)).stdout
+
+
+def test_what_cannot_be_evaluated_is_told(trained: Path, tmp_path: Path) -> None:
+    nothing = run("evaluate", *TINY)
+    assert isinstance(nothing.exception, InputError)
+    assert "add --weights FILE" in str(nothing.exception)
+    missing = run("evaluate", *TINY, "--weights", str(tmp_path / "none.pth"))
+    assert "no such file or folder of weights" in str(missing.exception)
+    nowhere = run("evaluate", str(trained), "--data", str(tmp_path / "nowhere"))
+    assert isinstance(nowhere.exception, SpecError)
+    assert "expected" in str(nowhere.exception)
+
+
+def test_a_logger_without_its_package_is_told_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    refused = run("train", *TINY, "--log", "wandb")
+    assert isinstance(refused.exception, InputError)
+    assert "pip install 't2tbuild[wandb]'" in str(refused.exception)
+
+
+def test_only_the_first_rank_speaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "1")  # without WORLD_SIZE it trains alone
+    done = run("train", *TINY, "train.epochs=1", "--out", str(tmp_path / "run"))
+    assert done.exit_code == 0
+    assert (done.stdout, done.stderr) == ("", "")
+    assert os.path.isdir(tmp_path / "run" / "checkpoints")  # noqa: PTH112
