@@ -39,6 +39,7 @@ FONTS += ["DejaVuSerif-Italic"]
 UNSEEN_FONTS = ["cmtt10", "STIXGeneralBolIta"]
 
 BASE = ["train.epochs=10", f"train.data.image_size={SIDE}"]
+AS_DIGITS = "crop_pct: 1, mean: [0.3], std: [0.38]"
 AUGMENT = "{crop_scale: [0.7, 1], hflip: 0, auto_augment: null, color_jitter: null, random_erasing: 0}"
 TRANSFER = ["train.epochs=60", "train.batch_size=32"]
 STUDENT = ["model.backbone.depth=2", "train.epochs=6", f"train.data.image_size={SIDE}"]
@@ -95,7 +96,7 @@ def bases(seeds: range, out: Path) -> list[TrainResult]:
 def transfer(seeds: range, out: Path) -> Iterator[Arm]:
     if not (out / "letters").exists():
         draw_letters(out / "letters")
-    data = f"kind: folder, root: {out / 'letters'}, image_size: {SIDE}, test: test, workers: 0, crop_pct: 1, mean: [0.3], std: [0.38]"
+    data = f"kind: folder, root: {out / 'letters'}, image_size: {SIDE}, test: test, workers: 0, {AS_DIGITS}"
     recipe = [f"train.data={{{data}, augment: {AUGMENT}}}", *TRANSFER]
     found = bases(seeds, out)
     scratch, started = [], []

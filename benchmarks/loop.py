@@ -7,7 +7,8 @@ terminal) beside forward, smoothed cross-entropy, backward, step() and zero_grad
 the same optimiser and a batch that lies there. Both take turns in one process: train's listener, once it has shown its
 steps, runs as many bare ones before it lets train go on. What is timed under train is all from the end of a bare round
 to the end of the listener of its last step; ends of epochs are timed by themselves. A ratio is that of a round to the
-mean of the bare rounds before and after it.
+mean of the bare rounds before and after it, by the wall and by this process' time on the processor; "outside" is the
+share of train's steps that is not in `train_step`: data, schedule, seeds, listener.
 
 A save is `Training.save`, fsync included, at the end of epochs of one step. FOLDER is on the disk that is measured.
 """
@@ -39,6 +40,9 @@ from t2tbuild.train.precision import pick_device
 from t2tbuild.train.reports import EpochReport, Remark, StepReport
 from t2tbuild.train.resolve import resolve
 from t2tbuild.train.start import build_for_training
+
+Clock = np.ndarray[tuple[int], np.dtype[np.float64]]
+WALL, PROCESSOR = 0, 1
 
 WARM_UP = 2  # rounds of each that nobody times
 COMMON = ["train.clip_grad=null", "train.save_every=1h", "train.precision=float32"]
@@ -73,6 +77,11 @@ CASES = [
 ]
 
 
+def clock() -> Clock:
+    """Seconds by the wall and of this process on the processor, which others on the machine touch less."""
+    return np.array([time.perf_counter(), time.process_time()])
+
+
 class Bare:
     """The loop that anyone would write."""
 
@@ -104,12 +113,12 @@ class Turns:
     progress: TrainingProgress
     steps: int
     device: torch.device
-    ours: list[float] = field(default_factory=list)
-    bares: list[float] = field(default_factory=list)
+    ours: list[Clock] = field(default_factory=list)
+    bares: list[Clock] = field(default_factory=list)
     epoch_ends: list[float] = field(default_factory=list)
     taken: int = 0
-    passed: float = 0.0
-    resumed: float = field(default_factory=time.perf_counter)
+    passed: Clock = field(default_factory=lambda: np.zeros(2))
+    resumed: Clock = field(default_factory=clock)
 
     def hear(self, report: StepReport | EpochReport | Remark) -> None:
         self.progress.hear(report)
@@ -121,30 +130,31 @@ class Turns:
                 if self.taken == self.steps:
                     self.ours.append(self.passed / self.steps)
                     self.bares.append(self.bare_round())
-                    self.taken, self.passed = 0, 0.0
+                    self.taken, self.passed = 0, np.zeros(2)
             case EpochReport():
-                self.epoch_ends.append(now - self.resumed)
+                self.epoch_ends.append((now - self.resumed)[WALL])
         self.resumed = self.now()
 
-    def bare_round(self) -> float:
+    def bare_round(self) -> Clock:
         self.progress.bar.stop()  # its thread draws
         started = self.now()
         for _ in range(self.steps):
             self.bare.step()
-        seconds = (self.now() - started) / self.steps
+        seconds: Clock = (self.now() - started) / self.steps
         self.progress.bar.start()
         return seconds
 
-    def now(self) -> float:
+    def now(self) -> Clock:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-        return time.perf_counter()
+        return clock()
 
-    def ratios(self) -> list[float]:
-        """Of each round of train to the bare rounds beside it."""
-        pairs = zip(self.bares, self.bares[1:], strict=False)
-        beside = [(before + after) / 2 for before, after in pairs]
-        return [ours / bare for ours, bare in zip(self.ours[1:], beside, strict=True)][WARM_UP:]
+    def ratios(self, which: int) -> list[float]:
+        """Of each round of train to the bare rounds beside it, by one of the clocks."""
+        bares = np.array(self.bares)[:, which]
+        ours = np.array(self.ours)[1:, which]
+        ratios: list[float] = (ours / ((bares[1:] + bares[:-1]) / 2))[WARM_UP:].tolist()
+        return ratios
 
 
 @contextmanager
@@ -172,8 +182,8 @@ def terminal() -> Console:
     return Console(file=io.StringIO(), force_terminal=True, width=120)
 
 
-def loop(case: Case, seconds: float, run: Path) -> Turns:
-    """Alternate train and the bare loop for about this long."""
+def loop(case: Case, seconds: float, run: Path) -> tuple[Turns, float]:
+    """Alternate train and the bare loop for about this long; gives also the share of train outside of `train_step`."""
     bare = Bare(case.load(1, case.steps))
     for _ in range(2):
         bare.step()
@@ -184,10 +194,14 @@ def loop(case: Case, seconds: float, run: Path) -> Turns:
     wanted = max(16 * case.steps, round(seconds / step / 2))  # steps of each
     epoch_steps = 19 if case.digits else max(case.steps, round(wanted / 4))
     spec = case.load(max(2, round(wanted / epoch_steps)), epoch_steps)
-    with TrainingProgress(terminal(), resolve(spec), speaks=True) as progress:
+    with (
+        TrainingProgress(terminal(), resolve(spec), speaks=True) as progress,
+        stopwatch(training_room, "train_step") as inside,
+    ):
         turns = Turns(bare, progress, case.steps, pick_device())
         train(spec, run, listener=turns.hear)
-    return turns
+    rounds = np.array(inside[: len(turns.ours) * case.steps]).reshape(-1, case.steps).mean(axis=1)
+    return turns, float(np.median(1 - rounds / np.array(turns.ours)[:, WALL]))
 
 
 def saves(case: Case, ema: bool, run: Path) -> tuple[list[float], list[float]]:
@@ -216,16 +230,17 @@ def main() -> None:
     options.add_argument("--out", type=Path, help="where runs are written; by default in the temporary folder")
     chosen = options.parse_args()
     console = Console(width=140)
-    steps = Table("case", "bare step, s", "train / bare", "goal", "rounds", "end of an epoch, s")
+    steps = Table("case", "bare step, s", "train / bare", "goal", "by processor", "outside", "rounds", "epoch end, s")
     costs = Table("case", "weights", "step, s", "save, s", "save / step")
     with tempfile.TemporaryDirectory(dir=chosen.out) as folder:
         for number in chosen.cases:
             case = CASES[number]
-            turns = loop(case, chosen.seconds, Path(folder) / f"loop-{number}")
-            ratios = turns.ratios()
+            turns, outside = loop(case, chosen.seconds, Path(folder) / f"loop-{number}")
+            ratios = turns.ratios(WALL)
             met = f"{case.goal:.2f} {'met' if statistics.median(ratios) <= case.goal else 'missed'}"
-            ends = f"{statistics.median(turns.epoch_ends):.2f}"
-            row = [case.name, spread(turns.bares[WARM_UP:]), spread(ratios), met, str(len(ratios)), ends]
+            row = [case.name, spread([bare[WALL] for bare in turns.bares[WARM_UP:]]), spread(ratios), met]
+            row += [spread(turns.ratios(PROCESSOR)), f"{outside:.1%}", str(len(ratios))]
+            row += [f"{statistics.median(turns.epoch_ends):.2f}"]
             steps.add_row(*row)
             print(*row, sep="  ", flush=True)
         if 0 in chosen.cases:
