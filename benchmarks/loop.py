@@ -229,7 +229,7 @@ def main() -> None:
     options.add_argument("--cases", type=int, nargs="+", default=list(range(len(CASES))), help="by number, from 0")
     options.add_argument("--out", type=Path, help="where runs are written; by default in the temporary folder")
     chosen = options.parse_args()
-    console = Console(width=140)
+    console = Console(width=180)
     steps = Table("case", "bare step, s", "train / bare", "goal", "by processor", "outside", "rounds", "epoch end, s")
     costs = Table("case", "weights", "step, s", "save, s", "save / step")
     with tempfile.TemporaryDirectory(dir=chosen.out) as folder:
