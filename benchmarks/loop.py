@@ -43,6 +43,7 @@ import torch.nn.functional as F
 from rich.console import Console
 from rich.table import Table
 
+import t2tbuild.train.learner as learner_room
 import t2tbuild.train.training as training_room
 from t2tbuild import Spec, load_spec, train
 from t2tbuild.cli.progress import TrainingProgress
@@ -209,7 +210,7 @@ def loop(case: Case, seconds: float, run: Path) -> tuple[Turns, float]:
     spec = case.load(max(2, round(wanted / epoch_steps)), epoch_steps)
     with (
         TrainingProgress(terminal(), resolve(spec), speaks=True) as progress,
-        stopwatch(training_room, "train_step") as inside,
+        stopwatch(learner_room, "train_step") as inside,
     ):
         turns = Turns(bare, progress, case.steps, pick_device())
         train(spec, run, listener=turns.hear)
@@ -223,7 +224,7 @@ def saves(case: Case, ema: bool, run: Path) -> tuple[list[float], list[float]]:
     assert plain.train is not None
     spec = plain.model_copy(update={"train": plain.train.model_copy(update={"ema": 0.99 if ema else None})})
     with (
-        stopwatch(training_room.Training, "_train") as steps,
+        stopwatch(training_room.Training, "learn") as steps,
         stopwatch(training_room.Training, "save") as saved,
     ):
         train(spec, run)

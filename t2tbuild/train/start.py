@@ -1,12 +1,14 @@
 """Where training starts from: the built model with the weights of the spec, and what the recipe makes of it."""
 
+from pathlib import Path
+
 import torch
 from torch import nn
 
 from t2tbuild.build import build_model
 from t2tbuild.errors import FieldError
 from t2tbuild.spec.tree import Spec
-from t2tbuild.spec.weights import Weights
+from t2tbuild.spec.weights import LOCAL_DIR, Weights
 from t2tbuild.train.optim import freeze
 from t2tbuild.train.reports import Listener, Remark
 from t2tbuild.weights.load import load_named, other_heads
@@ -32,6 +34,9 @@ def build_for_training(spec: Spec, listener: Listener) -> nn.Module:
 
 
 def _load(model: nn.Module, weights: Weights, listener: Listener) -> None:
+    if not Path(weights.file.removeprefix(LOCAL_DIR)).exists():
+        told = f"{weights.file}: no such file or folder of weights"
+        raise FieldError(("weights",), "file", told, "name a checkpoint, safetensors or a run directory")
     if weights.reset_head is None:
         other = other_heads(model, weights.file)
         if other:

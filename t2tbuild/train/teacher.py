@@ -65,9 +65,6 @@ def _of_timm(spec: Distillation, student: AnyModel) -> nn.Module:
     import timm
 
     name = spec.teacher.removeprefix(TIMM_TEACHER)
-    args: dict[str, Any] = {}
-    if timm.models.get_pretrained_cfg_value(name, "fixed_input_size"):
-        args["img_size"] = tuple(student.image)
     model = TimmModel(
         name=name, image_size=student.image_size, in_chans=student.in_chans, num_classes=student.num_classes
     )
@@ -76,6 +73,8 @@ def _of_timm(spec: Distillation, student: AnyModel) -> nn.Module:
         load_named(teacher, spec.weights)
         return teacher.eval()
     try:
+        fixed = timm.models.get_pretrained_cfg_value(name, "fixed_input_size")
+        args: dict[str, Any] = {"img_size": tuple(student.image)} if fixed else {}
         downloaded: nn.Module = timm.create_model(
             name, pretrained=True, num_classes=student.num_classes, in_chans=student.in_chans, **args
         )

@@ -148,7 +148,7 @@ BAD_TRAININGS = (
         "wds/imagenet needs root, the folder of its shards", "write root: /data/shards"),
     Bad("shards from a command",
         data("kind: timm, name: wds/x, root: 'pipe:cat x', num_classes: 10"),
-        5, 11, "no-pipes",
+        4, 41, "no-pipes",
         "a root that is a pipe would run a command", "write a folder, or the address of one"),
     # The recipe
     Bad("optimizer misspelt", recipe("optimizer: Adam"), 9, 14, "kind",

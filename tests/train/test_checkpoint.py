@@ -87,7 +87,7 @@ def test_the_best_one_is_kept_beside_the_newest(tmp_path: Path) -> None:
 
 
 def test_broken_ones_are_not_taken_for_kept_ones(folder: Path) -> None:
-    """Two newer ones are broken; training goes on from the oldest, and its next save must not leave the broken alone."""
+    """Two newer ones are broken; training goes on from the oldest, and its next save must not delete what is sound."""
     save_checkpoint(folder, "epoch-4", make(4), keep=["epoch-2"])
     for name in ("epoch-3", "epoch-4"):
         flip(folder / name / "model.safetensors")

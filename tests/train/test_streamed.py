@@ -212,7 +212,9 @@ def test_too_many_corrupt_images_end_training(root: Path) -> None:
 def test_the_first_corrupt_image_ends_an_evaluation(root: Path, workers: int) -> None:
     (root / "val" / "dog" / "01.PNG").write_bytes(b"PNG?")
     with pytest.raises(TrainingError, match=r"validation split cannot be read: .*val/dog/01.PNG \(not an image\)"):
-        list(data(FolderData(root=str(root)), workers=workers).evaluation("validation", rank=0, ranks=1, batch_size=256))
+        list(
+            data(FolderData(root=str(root)), workers=workers).evaluation("validation", rank=0, ranks=1, batch_size=256)
+        )
 
 
 def test_odd_images_make_no_noise(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
