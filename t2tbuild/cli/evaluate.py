@@ -10,7 +10,6 @@ import typer
 
 from t2tbuild.cli.console import print_json, stderr, stdout
 from t2tbuild.cli.options import Json, Overrides, SpecArgument
-from t2tbuild.cli.spec import open_spec
 from t2tbuild.errors import InputError
 
 if TYPE_CHECKING:
@@ -48,12 +47,12 @@ def evaluate(
     """
     if trained and weights is not None:
         raise InputError("--trained is of a run, and --weights names others; leave one of them out")
+    from t2tbuild.spec.load import read_spec  # whose warnings are of training
+
     run = Path(spec).parent if Path(spec).name == "spec.yaml" else Path(spec)
     run_spec = run / "spec.yaml"
-    document = open_spec(str(run_spec) if run_spec.is_file() else spec, overrides)
+    document = read_spec(run_spec if run_spec.is_file() else spec, overrides or ())
     if data is not None:
-        from t2tbuild.spec.load import read_spec
-
         of_data = _of_data(data, document.spec)
         document = read_spec(run_spec if run_spec.is_file() else spec, [*(overrides or ()), *of_data])
     source = _source(document.spec, run, weights, trained=trained)
@@ -104,7 +103,12 @@ def _source(spec: Spec, run: Path, named: str | None, *, trained: bool) -> Weigh
     if named is not None:
         return Weights(file=named)
     if (run / "checkpoints").is_dir():
-        return Weights(file=str(run))
+        from t2tbuild import manifest
+
+        newest, broken = manifest.newest_sound(run / "checkpoints", ("model.safetensors",))
+        for told in broken:
+            stderr().print(f"broken, so an earlier checkpoint is evaluated: {told}", soft_wrap=True)
+        return Weights(file=str(newest or run))
     if spec.weights is None:
         raise InputError("there is nothing to evaluate: name a run, or add --weights FILE")
     return spec.weights

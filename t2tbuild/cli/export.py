@@ -26,6 +26,7 @@ def export(
 
     Example: t2tbuild export t2t_vit_14 --weights 81.5_T2T_ViT_14.pth.tar --format onnx --out t2t_vit_14.onnx
     """
+    from t2tbuild import manifest
     from t2tbuild.spec.weights import LOCAL_DIR, Weights
 
     kind.require(out)
@@ -35,7 +36,10 @@ def export(
     if weights is not None:
         source = Weights(file=weights)
     elif (Path(spec).parent / "checkpoints").is_dir():
-        source = Weights(file=str(Path(spec).parent))  # of a run, what it learned, not what it started from
+        newest, broken = manifest.newest_sound(Path(spec).parent / "checkpoints", ("model.safetensors",))
+        for told in broken:
+            stderr().print(f"broken, so an earlier checkpoint is exported: {told}", soft_wrap=True)
+        source = Weights(file=str(newest or Path(spec).parent))  # of a run, what it learned, not what it started from
     if source is not None and not Path(source.file.removeprefix(LOCAL_DIR)).exists():
         raise InputError(f"{source.file}: no such file or folder of weights")
 

@@ -104,7 +104,9 @@ def train(
             result = train_spec(loaded, run, listener=_all(progress.hear, loggers, run, speaks=first))
     except KeyboardInterrupt:
         if first:
-            command = shlex.join(["t2tbuild", "train", spec, *(overrides or ()), "--out", str(run), *_logs(log)])
+            command = shlex.join(
+                ["t2tbuild", "train", _anywhere(spec), *(overrides or ()), "--out", str(run.absolute()), *_logs(log)]
+            )
             again = "the same torchrun command" if started_together() else f"\n{command}"
             stderr().print(f"interrupted; {_saved(run)}; continue with: {again}", soft_wrap=True)
         raise
@@ -141,6 +143,13 @@ def _all(show: Listener, loggers: list[Logger], run: Path, *, speaks: bool) -> L
                 show(Remark(f"no more is logged to {type(logger).__name__.strip('_')}: {error}"))
 
     return hear
+
+
+def _anywhere(spec: str) -> str:
+    """A spec's path as it is understood from any folder; a shipped name stays."""
+    from t2tbuild.spec import catalog
+
+    return spec if catalog.file_of(spec) else str(Path(spec).absolute())
 
 
 def _logs(log: list[Log] | None) -> list[str]:

@@ -40,5 +40,5 @@ class Distillation(Node):
 
     @advice
     def _temperature_of_a_soft_loss(self) -> Iterator[Broken]:
-        if self.loss == "hard" and "temperature" in self.model_fields_set:
+        if self.loss == "hard" and self.temperature != type(self).model_fields["temperature"].default:
             yield Broken("temperature", "a hard loss has no temperature", "write loss: soft, or leave it out")

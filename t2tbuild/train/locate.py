@@ -37,9 +37,13 @@ def class_folders(data: FolderData) -> list[str]:
         if name is None:
             continue
         folder = root / name
-        found = sorted(child.name for child in folder.iterdir() if child.is_dir()) if folder.is_dir() else []
+        inside = [child for child in folder.iterdir() if child.is_dir()] if folder.is_dir() else []
+        found = sorted(child.name for child in inside if not child.name.startswith("."))
         if not found:
-            raise _missing(root, f"no folders of classes in {folder.absolute()}", f"expected {layout}")
+            told = f"no folders of classes in {folder.absolute()}"
+            if not folder.is_dir():
+                told = f"there is no folder {folder.absolute() if root.is_dir() else root.absolute()}"
+            raise _missing(root, told, f"expected {layout}")
         strange = sorted(set(found) - set(classes))
         if classes and strange:
             told = f"{folder} has classes that {root / data.train} has not: {', '.join(strange[:5])}"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from t2tbuild.build import build_model
+from t2tbuild.errors import InputError
 from t2tbuild.spec.data import FolderData
 from t2tbuild.spec.tree import Spec
 from t2tbuild.spec.weights import Weights
@@ -15,7 +16,7 @@ from t2tbuild.train.loop import evaluate, evaluation_batch, memory_errors
 from t2tbuild.train.precision import pick_device, pick_dtype
 from t2tbuild.train.ranks import Ranks
 from t2tbuild.train.resolve import locate, resolve
-from t2tbuild.weights.load import load_named
+from t2tbuild.weights.load import load_named, other_heads
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,10 @@ def score(spec: Spec, weights: Weights, split: SplitName, heard: Callable[[int, 
     device = pick_device()
     torch.manual_seed(recipe.seed)
     model = build_model(resolved.model)
+    other = other_heads(model, weights.file)
+    if other:
+        classes = resolved.model.num_classes
+        raise InputError(f"{weights.file} is not of the {classes} classes of these data: {other}")
     load_named(model, weights)
     data = load_data(recipe.data, image=resolved.model.image, in_chans=resolved.model.in_chans, device=device)
     total = data.size(split)

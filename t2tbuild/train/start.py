@@ -12,6 +12,7 @@ from t2tbuild.spec.weights import LOCAL_DIR, Weights
 from t2tbuild.train.optim import freeze
 from t2tbuild.train.reports import Listener, Remark
 from t2tbuild.weights.load import load_named, other_heads
+from t2tbuild.weights.read import newest_of_run
 
 
 def build_for_training(spec: Spec, listener: Listener) -> nn.Module:
@@ -37,6 +38,10 @@ def _load(model: nn.Module, weights: Weights, listener: Listener) -> None:
     if not Path(weights.file.removeprefix(LOCAL_DIR)).exists():
         told = f"{weights.file}: no such file or folder of weights"
         raise FieldError(("weights",), "file", told, "name a checkpoint, safetensors or a run directory")
+    checkpoint, broken = newest_of_run(Path(weights.file))
+    told = "\nbroken, so it is an earlier one: ".join(["starts from {checkpoint}", *broken])
+    listener(Remark(told.format(checkpoint=checkpoint)))
+    weights = weights.model_copy(update={"file": str(checkpoint)})
     if weights.reset_head is None:
         other = other_heads(model, weights.file)
         if other:

@@ -79,7 +79,10 @@ def _of_timm(spec: Distillation, student: AnyModel) -> nn.Module:
             name, pretrained=True, num_classes=student.num_classes, in_chans=student.in_chans, **args
         )
     except Exception as error:  # no such name, no weights, no network: a dozen kinds
-        build_model(model)  # tells a wrong name with the nearest ones
+        try:
+            build_model(model)
+        except FieldError as wrong:  # its name, with the nearest ones
+            raise FieldError(_TEACHER, "teacher", wrong.message, wrong.hint) from None
         told = f"timm's weights of {name} cannot be had: {type(error).__name__}: {error}".splitlines()[0]
         raise FieldError(_TEACHER, "teacher", told, "write distill.weights: FILE") from None
     learned = timm.models.get_pretrained_cfg_value(name, "num_classes")

@@ -25,6 +25,7 @@ from t2tbuild.train.run_directory import Metrics
 from t2tbuild.weights.export import timm_config
 from t2tbuild.weights.read import position_metadata
 
+SHOWN = 5  # unreadable images that a remark names
 BEFORE_EVALUATION = 60.0
 """Seconds of training after which its state is saved before an evaluation, which may take long itself."""
 
@@ -44,7 +45,8 @@ class Training:
         )
         self.order = self._order()
         self.learner = Learner(spec, self.data, self.order, ranks, listener, checkpoint)
-        self.config = timm_config(spec.model, self.learner.model) if ranks.first else None
+        looks = {"mean": self.data.mean, "std": self.data.std}
+        self.config = timm_config(spec.model, self.learner.model, **looks) if ranks.first else None
         self.metrics = Metrics(run / "metrics.jsonl")
         self.progress = Progress() if checkpoint is None else Progress(**checkpoint.progress)
         self.data.remember(self.progress.skipped)
@@ -189,6 +191,11 @@ class Training:
     def _note_skipped(self) -> None:
         """Gather the unreadable images of all ranks. Raises TrainingError on all of them when there are too many."""
         names = {name for found in self.ranks.gather(list(self.data.corrupt)) for name in found}
+        new = sorted(names - {*self.progress.skipped})
+        if new:
+            told = f"{len(new)} training images cannot be read and are replaced: {'; '.join(new[:SHOWN])}"
+            more = f" and {len(new) - SHOWN} more, all in the checkpoint's progress.json" if len(new) > SHOWN else ""
+            self.listener(Remark(told + more))
         self.progress.skipped = sorted({*self.progress.skipped, *names})
         if isinstance(self.recipe.data, Streamed) and len(self.progress.skipped) > self.recipe.data.skip_corrupt:
             told = f"{len(self.progress.skipped)} training images cannot be read: {self.progress.skipped[0]} ..."

@@ -1,6 +1,6 @@
 """A trained model as a file that others read: safetensors, a timm folder, torch.export or ONNX."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -80,8 +80,11 @@ def _save_safetensors(built: nn.Module, path: Path, model: AnyModel) -> Run:
     return again.eval()
 
 
-def timm_config(model: AnyModel, built: nn.Module) -> str:
-    """What timm's local-dir wants to know of a built model beside its weights, as the text of config.json."""
+def timm_config(model: AnyModel, built: nn.Module, *, mean: Sequence[float], std: Sequence[float]) -> str:
+    """What timm's local-dir wants to know of a built model beside its weights, as the text of config.json.
+
+    `mean` and `std` are those by which its images were normalised, one a channel.
+    """
     from timm.models._hub import save_config_for_hf
 
     args: dict[str, Any] = {}
@@ -94,7 +97,7 @@ def timm_config(model: AnyModel, built: nn.Module) -> str:
         built = timm.create_model(t2tbuild.timm.ANY, num_classes=model.num_classes, device="meta", **args)
     with TemporaryDirectory() as folder:
         file = Path(folder) / "config.json"
-        save_config_for_hf(built, str(file), model_args=args)
+        save_config_for_hf(built, str(file), model_args=args, data_config={"mean": tuple(mean), "std": tuple(std)})
         return file.read_text()
 
 

@@ -46,6 +46,12 @@ def read_weights(path: str | Path) -> Stored:
     return Stored(_tensors(_read_pickle(file), file))
 
 
+def newest_of_run(run: Path) -> tuple[Path, list[str]]:
+    """The newest sound checkpoint of a run, and what is wrong with newer ones; the path itself where there is none."""
+    newest, broken = manifest.newest_sound(run / "checkpoints", IN_FOLDER[:1])
+    return newest or run, broken
+
+
 def _file(path: Path) -> Path:
     """The file that a path means: itself, the weights of a folder, or those of a run's newest sound checkpoint."""
     if path.is_file():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -122,6 +123,32 @@ def test_what_cannot_be_evaluated_is_told(trained: Path, tmp_path: Path) -> None
     nowhere = run("evaluate", str(trained), "--data", str(tmp_path / "nowhere"))
     assert isinstance(nowhere.exception, SpecError)
     assert "expected" in str(nowhere.exception)
+
+
+def test_a_broken_checkpoint_is_named_where_an_earlier_one_is_evaluated(trained: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(trained, copy)
+    newest = sorted((copy / "checkpoints").iterdir())[-1]
+    data = bytearray((newest / "model.safetensors").read_bytes())
+    data[100_000] ^= 1
+    (newest / "model.safetensors").write_bytes(data)
+    done = run("evaluate", str(copy), "--json")
+    assert done.exit_code == 0
+    assert f"{newest.name}: model.safetensors changed since it was written" in done.stderr
+    assert json.loads(done.stdout)["weights"].endswith("step-000000004")
+
+
+def test_classes_of_other_data_are_told(trained: Path, tmp_path: Path) -> None:
+    for name in "abc":
+        (tmp_path / name).mkdir()
+        Image.fromarray(np.full((20, 20, 3), 99, np.uint8)).save(tmp_path / name / "one.png")
+    (tmp_path / ".hidden").mkdir()
+    refused = run("evaluate", str(trained), "--data", str(tmp_path))
+    assert isinstance(refused.exception, InputError)
+    assert "is not of the 3 classes of these data: head.weight [10, 256], the model has [3, 256]" in str(
+        refused.exception
+    )
+    assert refused.stderr == ""
 
 
 def test_a_logger_without_its_package_is_told_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:

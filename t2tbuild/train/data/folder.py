@@ -52,5 +52,7 @@ def _images(folder: str) -> list[str]:
     """Paths of the images below a folder; a class folder that cannot be listed counts as empty."""
     found = []
     for base, _, names in os.walk(folder, followlinks=True):
-        found += [f"{base}{os.sep}{name}" for name in names if name.lower().endswith(IMAGES)]
+        if os.sep + "." not in base[len(folder) :]:  # hidden ones are other programs'
+            shown = (name for name in names if not name.startswith("."))
+            found += [f"{base}{os.sep}{name}" for name in shown if name.lower().endswith(IMAGES)]
     return found
