@@ -80,7 +80,7 @@ SLIPS = {  # overrides of a shipped spec by which a rule is broken, or advice ap
     "TrainSpec._warmup_lr_unused": ["train.warmup_epochs=0", "train.warmup_lr=1e-6"],
     "Sgd._nesterov_needs_momentum": ["train.optimizer={kind: sgd, momentum: 0, nesterov: true}"],
     "Distillation._teacher_is_named": ["train.distill.teacher='timm:'"],
-    "Distillation._temperature_of_a_soft_loss": ["train.distill={teacher: resnet50, temperature: 3}"],
+    "Distillation._temperature_of_a_soft_loss": ["train.distill={teacher: resnet50, temperature: 2}"],
     "CifarData._crop_padding_below_side": ["train.data={kind: cifar10, image_size: 224, crop_padding: 224}"],
     "_Streamed._values_from_0_to_1": ["train.data={kind: folder, root: images, mean: [123.7, 0.456, 0.406]}"],
     "_Streamed._mean_and_std_of_the_same_channels": ["train.data={kind: folder, root: images, std: [0.5]}"],

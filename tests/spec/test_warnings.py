@@ -108,7 +108,7 @@ def test_a_slip_is_warned_of(
             "validation is train, the training images",
         ),
         (
-            "{distill: {teacher: resnet50, temperature: 3}}",
+            "{distill: {teacher: resnet50, temperature: 2}}",
             51,
             "temperature-of-a-soft-loss",
             "a hard loss has no temperature (write loss: soft, or leave it out)",
