@@ -1,7 +1,9 @@
 """How far a training is, as a checkpoint keeps it."""
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Self
+
+from t2tbuild.errors import TrainingError
 
 
 @dataclass
@@ -22,6 +24,14 @@ class Progress:
     best_accuracy: float = -1.0
     losses: list[float] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+
+    @classmethod
+    def from_json(cls, told: dict[str, Any]) -> Self:
+        """What `as_json` gave. Raises TrainingError when another version of t2tbuild gave it."""
+        try:
+            return cls(**told)
+        except TypeError:
+            raise TrainingError("the checkpoint was written by another version of t2tbuild: start a new run") from None
 
     def as_json(self) -> dict[str, Any]:
         """What progress.json holds."""

@@ -48,12 +48,12 @@ class Training:
         looks = {"mean": self.data.mean, "std": self.data.std}
         self.config = timm_config(spec.model, self.learner.model, **looks) if ranks.first else None
         self.metrics = Metrics(run / "metrics.jsonl")
-        self.progress = Progress() if checkpoint is None else Progress(**checkpoint.progress)
+        self.progress = Progress() if checkpoint is None else Progress.from_json(checkpoint.progress)
         self.data.remember(self.progress.skipped)
         loss = self.progress.loss_of(ranks.rank, ranks.count)
         self.loss_sum = torch.tensor(loss, dtype=torch.float64, device=ranks.device)
         self.validation: Evaluation | None = None
-        self.better = False
+        self.better: float | None = None
         self.unsaved = ""
 
     def finish(self, interrupt: Interrupt) -> TrainResult:
@@ -61,11 +61,10 @@ class Training:
         epochs, place = self.recipe.all_epochs, self.progress
         if place.step == self.order.steps:  # stopped before its evaluation
             self._end_epoch(0.0)
-        saved = started = time.perf_counter()
+        saved = started = began = time.perf_counter()
         images_seen = 0
         if place.epoch < epochs:
             for images, labels in self.data.training(self.order, epoch=place.epoch, step=place.step, epochs=epochs):
-                began = time.perf_counter()
                 self.learn(images, labels)
                 images_seen += self.order.share * self.ranks.count
                 now = time.perf_counter()
@@ -75,14 +74,15 @@ class Training:
                 stop, due = self._asked(interrupt, now - saved > wait)
                 if stop or due:
                     self.save()
-                    saved = time.perf_counter()
+                    saved = now = time.perf_counter()
                 if stop:
                     self.ranks.wait()
                     raise interrupt.error()
                 if ended:
                     self._end_epoch(images_seen / (now - started))
-                    saved = started = time.perf_counter()
+                    saved = started = now = time.perf_counter()
                     images_seen = 0
+                began = now
         return self._result()
 
     def learn(self, images: torch.Tensor, labels: torch.Tensor) -> None:
@@ -110,7 +110,7 @@ class Training:
             return
         self.learner.require_finite(self._updates)
         averaged, better, name = self.learner.averaged, self.better, f"step-{self._updates:09}"
-        place = replace(self.progress, best=name) if better else self.progress
+        place = self.progress if better is None else replace(self.progress, best=name, best_accuracy=better)
         state = Checkpoint(
             model=self.learner.model.state_dict(),
             averaged=None if averaged is None else averaged.module.state_dict(),
@@ -121,11 +121,11 @@ class Training:
         )
         try:
             save_checkpoint(self.run / "checkpoints", name, state, keep=[place.best])
-            self.progress.best, self.unsaved = place.best, ""
+            self.progress.best, self.progress.best_accuracy, self.unsaved = place.best, place.best_accuracy, ""
         except DiskError as error:
             self.unsaved = str(error)
             self.listener(Remark(f"{error}; those before are as they were, and training goes on"))
-        self.better = False
+        self.better = None
 
     @property
     def _updates(self) -> int:
@@ -148,8 +148,7 @@ class Training:
         place.epoch, place.step = place.epoch + 1, 0
         self.loss_sum.zero_()
         self._note_skipped()
-        self.better = self.validation.accuracy > place.best_accuracy
-        place.best_accuracy = max(place.best_accuracy, self.validation.accuracy)
+        self.better = self.validation.accuracy if self.validation.accuracy > place.best_accuracy else None
         report = EpochReport(
             epoch=place.epoch,
             epochs=self.recipe.all_epochs,

@@ -116,13 +116,17 @@ def test_an_interrupt_ends_the_step_saves_it_and_prints_the_command_that_continu
     assert newest.name == f"step-{progress['epoch'] * 4 + progress['step']:09}"
 
 
-def test_an_interrupt_in_the_middle_of_an_epoch_loses_no_step(unbroken: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("last", "next_step"), [(6, (1, 3)), (4, (1, 1)), (80, None)])
+def test_an_interrupt_in_the_middle_or_at_the_end_of_an_epoch_loses_no_step(
+    unbroken: Path, tmp_path: Path, last: int, next_step: tuple[int, int] | None
+) -> None:
+    """Also after the last step of an epoch, and of all, before its evaluation."""
     steps = 0
 
     def interrupt(report: Report) -> None:
         nonlocal steps
         steps += isinstance(report, StepReport)
-        if steps == 6:
+        if steps == last and isinstance(report, StepReport):
             os.kill(os.getpid(), signal.SIGTERM)
 
     before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -131,11 +135,11 @@ def test_an_interrupt_in_the_middle_of_an_epoch_loses_no_step(unbroken: Path, tm
             train(load_spec("t2t_vit_7", TINY), tmp_path / "run", listener=interrupt)
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())[-1] == "step-000000006"
+    assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())[-1] == f"step-{last:09}"
     heard: list[Report] = []
     train(load_spec("t2t_vit_7", TINY), tmp_path / "run", listener=heard.append)
-    first = next(report for report in heard if isinstance(report, StepReport))
-    assert (first.epoch, first.step) == (1, 3)
+    first = next((report for report in heard if isinstance(report, StepReport)), None)
+    assert (first and (first.epoch, first.step)) == next_step
     wanted, found = newest_weights(unbroken), newest_weights(tmp_path / "run")
     assert all(torch.equal(wanted[key], found[key]) for key in wanted)
     assert figures(unbroken) == figures(tmp_path / "run")
