@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from t2tbuild.errors import InputError
-from t2tbuild.files import without_secrets
-from t2tbuild.spec.write import dump_yaml
 
 if TYPE_CHECKING:
     from t2tbuild.spec import Spec
@@ -81,6 +79,9 @@ class _Wandb:
     def hear(self, report: EpochReport) -> None:
         if self.session is None:
             import wandb
+
+            from t2tbuild.files import without_secrets
+            from t2tbuild.spec.write import dump_yaml
 
             self.session = wandb.init(
                 project="t2tbuild",
