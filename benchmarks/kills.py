@@ -34,7 +34,7 @@ from t2tbuild.train.run import train
 
 CLOCKS = ("images_per_second", "memory", "seconds", "run")
 PATIENCE = 120.0
-CLASSES, IMAGES, SIDE = 4, 24, 40
+CLASSES, IMAGES, SIDE = 4, 16, 40
 
 
 def make_images(root: Path) -> None:
@@ -51,7 +51,7 @@ def make_images(root: Path) -> None:
 
 def spec_for(root: Path, workers: int) -> Spec:
     data = f"{{kind: folder, root: {root}, image_size: 32, workers: {workers}}}"
-    changes = [f"train.data={data}", "train.epochs=4", "train.batch_size=16", "train.mixup={}", "train.ema=0.9"]
+    changes = [f"train.data={data}", "train.epochs=3", "train.batch_size=16", "train.mixup={}", "train.ema=0.9"]
     changes += ["train.save_every=0.1", "train.drop_path=0.1", "train.accumulate=2", "model.backbone.depth=2"]
     return load_spec("t2t_vit_7", changes)
 

@@ -306,6 +306,6 @@ def test_a_line_that_the_disk_does_not_take_comes_with_the_next(tmp_path: Path) 
 
 
 def test_digits_are_learnt(tmp_path: Path) -> None:
-    """The promise of the README: t2t_vit_7 with its defaults reaches 95% on the test split."""
-    result = train(load_spec("t2t_vit_7"), tmp_path / "run")
+    """On small images, in seconds; benchmarks/learning.py has the shipped recipe."""
+    result = train(load_spec("t2t_vit_7", ["train.data.image_size=32", "train.epochs=8"]), tmp_path / "run")
     assert result.test_accuracy >= 0.95
