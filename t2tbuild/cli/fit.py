@@ -18,7 +18,7 @@ from t2tbuild.spec.units import short_count
 
 if TYPE_CHECKING:
     from t2tbuild.cost.fit import Fit, Setting
-    from t2tbuild.spec.search import Budget
+    from t2tbuild.spec.budget import Budget
 
 
 FIELDS = {
@@ -56,7 +56,7 @@ def fit(
     from t2tbuild.cost.fit import Dial
     from t2tbuild.cost.fit import fit as fit_model
     from t2tbuild.spec.model import ModelSpec
-    from t2tbuild.spec.search import Budget
+    from t2tbuild.spec.budget import Budget
 
     dial = one_of(Dial, FIELDS.get(free, free), "--free")
     limits = {
@@ -115,7 +115,9 @@ def _told(fitted: Fit, dial: str, budget: Budget) -> list[str]:
 
 def _beside(setting: Setting, budget: Budget) -> str:
     """What a setting costs beside each limit."""
-    pairs = [("MACs", setting.cost.macs, budget.macs), ("parameters", setting.cost.params, budget.params)]
-    return " and ".join(
-        f"{spent:,} {what}, {spent / limit:.1%} of {short_count(limit)}" for what, spent, limit in pairs if limit
-    )
+    words = {"macs": ("MACs", setting.cost.macs), "params": ("parameters", setting.cost.params)}
+    told = []
+    for name, bounds in budget.limits.items():
+        what, spent = words[name]
+        told += [f"{spent:,} {what}, {spent / bounds.max:.1%} of {short_count(bounds.max)}"] if bounds.max else []
+    return " and ".join(told)

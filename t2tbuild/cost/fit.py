@@ -13,12 +13,14 @@ from t2tbuild.errors import FieldError
 from t2tbuild.spec.backbone import DenseBackbone
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.revise import revise
-from t2tbuild.spec.search import Budget
+from t2tbuild.spec.budget import Budget
 from t2tbuild.spec.units import short_count
 
 T = TypeVar("T")
 MOST = {"depth": 1000, "width": 65536, "ratio": 64, "side": 16384}
 """The largest values that the spec language admits."""
+COUNTED = ("macs", "params")
+"""The measures of a budget that `predict_cost` tells."""
 SMALLEST = 64
 """Values of a dial, from the smallest, among which one that is valid is looked for."""
 
@@ -63,20 +65,15 @@ def largest(values: Sequence[T], fits: Callable[[T], bool]) -> T | None:
     return values[fitting - 1] if fitting else None
 
 
-def overshoot(budget: Budget, *, params: int, macs: int) -> dict[str, int]:
-    """By how much a cost exceeds each limit of the budget; zero or less is within it."""
-    limits = {"macs": (macs, budget.macs), "params": (params, budget.params)}
-    return {name: spent - limit for name, (spent, limit) in limits.items() if limit is not None}
+def overshoot(budget: Budget, cost: Cost) -> dict[str, int]:
+    """By how much a cost exceeds the most of each counted measure; zero or less is within it."""
+    limits = {name: bounds.max for name, bounds in budget.limits.items() if name in COUNTED}
+    return {name: getattr(cost, name) - limit for name, limit in limits.items() if limit is not None}
 
 
 def is_within(cost: Cost, budget: Budget) -> bool:
-    """Whether a cost keeps every limit of the budget."""
-    return all(excess <= 0 for excess in overshoot(budget, params=cost.params, macs=cost.macs).values())
-
-
-def fits(model: ModelSpec, budget: Budget) -> bool:
-    """Whether a model lies within every limit, by the closed form."""
-    return is_within(predict_cost(model), budget)
+    """Whether a cost keeps the most of every counted measure."""
+    return all(excess <= 0 for excess in overshoot(budget, cost).values())
 
 
 def fit(model: ModelSpec, budget: Budget, dial: Dial) -> Fit:
@@ -258,7 +255,7 @@ def _plain(number: float) -> int | float:
 def _nothing_fits(smallest: Setting, dial: Dial, budget: Budget) -> FieldError:
     """What is said when the smallest setting of a dial is over the budget."""
     spent = {"macs": smallest.cost.macs, "params": smallest.cost.params}
-    over = [name for name, excess in overshoot(budget, **spent).items() if excess > 0]
-    told = " and ".join(f"{spent[name]:,} {name}, over {short_count(getattr(budget, name))}" for name in over)
+    over = {name: excess for name, excess in overshoot(budget, smallest.cost).items() if excess > 0}
+    told = " and ".join(f"{spent[name]:,} {name}, over {short_count(spent[name] - more)}" for name, more in over.items())
     hint = "raise the budget, or free another field"
     return FieldError(("model", *_path(dial)), "budget", f"the smallest {dial}, {smallest.value:g}, has {told}", hint)

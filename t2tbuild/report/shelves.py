@@ -134,15 +134,10 @@ def _printed(spec: Spec, recipe: TrainSpec) -> str | None:
 
 def _search(name: str) -> dict[str, Any]:
     search = load_search_spec(name).search
-    limits = [
-        f"{short_count(limit)} {what}"
-        for limit, what in ((search.budget.macs, "MACs"), (search.budget.params, "params"))
-        if limit
-    ]
     return {
         "name": name,
         "base": search.base,
-        "budget": ", ".join(limits),
+        "budget": search.budget.short,
         "trials": search.trials,
         "space": ", ".join(path.rpartition(".")[2] for path in search.space),
     }

@@ -7,7 +7,7 @@ from t2tbuild._lazy import lazy_names
 if TYPE_CHECKING:
     from t2tbuild.spec.load import load_search_spec, load_spec
     from t2tbuild.spec.model import ModelSpec
-    from t2tbuild.spec.search import Budget
+    from t2tbuild.spec.budget import Budget
     from t2tbuild.spec.train import TrainSpec
     from t2tbuild.spec.tree import PaperRow, SearchSpec, Spec
     from t2tbuild.spec.write import write_spec
@@ -27,7 +27,7 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
-        "Budget": "t2tbuild.spec.search",
+        "Budget": "t2tbuild.spec.budget",
         "ModelSpec": "t2tbuild.spec.model",
         "PaperRow": "t2tbuild.spec.tree",
         "SearchSpec": "t2tbuild.spec.tree",

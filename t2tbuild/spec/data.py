@@ -249,6 +249,9 @@ def _measured_on(train: str, splits: dict[str, str | None]) -> Iterator[Broken]:
 InMemory = DigitsData | CifarData | FakeData
 """Data that lie on the device as a whole."""
 
+InMemoryField = Annotated[InMemory, Field(discriminator="kind"), default_kind("digits")]
+"""Data that lie on the device as a field of a spec: without `kind` it is the digits."""
+
 Streamed = FolderData | TimmData
 """Data that workers read while the device trains."""
 

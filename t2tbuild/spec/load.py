@@ -107,7 +107,12 @@ def _search_of(source: Source, folder: Path, overrides: Sequence[str]) -> Docume
     pristine = copy.deepcopy(source.data) if changes else None
     for change in changes:
         change.apply_to(source)
-    _find_base(source, beside=_seen_from(folder, changes, ("search", "search.base")))
+    search = _mapping(source.data, ("search",))
+    _find_model(source, search, ("search", "base"), _seen_from(folder, changes, ("search", "search.base")))
+    listed = search.get("enqueue")
+    beside = _seen_from(folder, changes, ("search", "search.enqueue"))
+    for index in range(len(listed) if isinstance(listed, list) else 0):
+        _find_model(source, listed, ("search", "enqueue", index), beside)
     return _validated(source, SearchSpec, pristine)
 
 
@@ -154,18 +159,19 @@ def _take_model_of_another(source: Source, beside: Path) -> None:
             source.keys.update({path: place for path, place in other.keys.items() if path[:1] == (section,)})
 
 
-def _find_base(source: Source, beside: Path) -> None:
-    """Make a path in `search.base` absolute, seen from the search spec's own folder; a shipped name stays."""
-    search = source.data.get("search")
-    base = search.get("base") if isinstance(search, dict) else None
-    if isinstance(base, str):
-        other = _other(source, ("search", "base"), base, beside)
-        if other and not catalog.file_of(base):
-            search["base"] = str(Path(other.file).resolve())
-            try:
-                _spec_of(other, Path(other.file).parent, ())
-            except SpecError as error:
-                _mend_first(source, ("search", "base"), base, error)
+def _find_model(source: Source, above: Any, path: Keys, beside: Path) -> None:
+    """Make the path of a model spec absolute, seen from the folder of who named it; a shipped name stays."""
+    key = path[-1]
+    named = above[key] if isinstance(above, list) or key in above else None
+    if not isinstance(named, str):
+        return
+    other = _other(source, path, named, beside)
+    if other and not catalog.file_of(named):
+        above[key] = str(Path(other.file).resolve())
+        try:
+            _spec_of(other, Path(other.file).parent, ())
+        except SpecError as error:
+            _mend_first(source, path, named, error)
 
 
 def _mend_first(source: Source, path: Keys, name: str, error: SpecError) -> None:

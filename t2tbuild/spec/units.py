@@ -8,7 +8,7 @@ from t2tbuild.spec.scalars import ScalarError, shown
 
 COUNT_PATTERN = r"^\+?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?[KMGT]?$"
 """How a count is written as text, for editors."""
-TIME_PATTERN = r"^([0-9]+\.?[0-9]*|\.[0-9]+)[smh]?$"
+TIME_PATTERN = r"^([0-9]+\.?[0-9]*|\.[0-9]+)(ms|[smh])?$"
 """How a length of time is written as text, for editors."""
 
 _SCALE = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
@@ -16,8 +16,8 @@ _NUMBER = r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?)"
 _COUNT = re.compile(_NUMBER + "([KMGT]?)")
 _NEAR_COUNT = re.compile(_NUMBER + r"\s*([kKmMgGtTbB]?)\s*([a-zA-Z/]*)")
 _FLOPS = re.compile("flops?|flop/s", re.IGNORECASE)
-_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
-_TIME = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)([smh]?)")
+_SECONDS = {"": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600}
+_TIME = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)(ms|[smh])?")
 _NEAR_TIME = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)\s*(s|m|h|d)[a-z]*", re.IGNORECASE)
 _EXAMPLE = "write for example 5G, 500M or 5e9"
 
@@ -113,7 +113,7 @@ def parse_seconds(value: object) -> float:
     """
     if isinstance(value, str):
         match = _TIME.fullmatch(value)
-        seconds = float(match[1]) * _SECONDS[match[2]] if match else math.nan
+        seconds = float(match[1]) * _SECONDS[match[2] or ""] if match else math.nan
     elif isinstance(value, int | float) and not isinstance(value, bool):
         seconds = float(value)
     else:
@@ -134,9 +134,11 @@ def _meant_time(value: object) -> str:
 def format_seconds(seconds: float) -> str:
     """The inverse of `parse_seconds`: 300.0 is 5m.
 
-    >>> format_seconds(300.0), format_seconds(90.0)
-    ('5m', '90s')
+    >>> format_seconds(300.0), format_seconds(90.0), format_seconds(0.02)
+    ('5m', '90s', '20ms')
     """
+    if seconds < 1 and round(seconds * 1000, 6) == round(seconds * 1000):
+        return f"{seconds * 1000:g}ms"
     for suffix in ("h", "m"):
         if seconds % _SECONDS[suffix] == 0:
             return f"{seconds / _SECONDS[suffix]:g}{suffix}"

@@ -10,7 +10,7 @@ from t2tbuild.errors import FieldError
 from t2tbuild.search.budget import deepest
 from t2tbuild.search.space import Space
 from t2tbuild.spec import ModelSpec, catalog
-from t2tbuild.spec.search import Budget
+from t2tbuild.spec.budget import Budget
 
 OURS = {name: spec for name in catalog.names("specs") if isinstance(spec := load_spec(name).model, ModelSpec)}
 PATHS = {Dial.TOKEN_DIM: "tokenizer", Dial.IMAGE_SIZE: "image_size"}

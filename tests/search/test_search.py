@@ -21,7 +21,7 @@ from t2tbuild.report.pareto import pareto_front, plot_pareto
 from t2tbuild.search import Outcome, Record, SearchResult, State
 from t2tbuild.search.record import Rung, canonical
 from t2tbuild.spec import ModelSpec
-from t2tbuild.spec.search import Proxy
+from t2tbuild.spec.proxy import Proxy
 from t2tbuild.train.data import Data
 
 TINY = ["search.trials=4", "search.proxy.rungs=[1, 2]", "search.proxy.keep=2", "search.proxy.data.image_size=16"]
