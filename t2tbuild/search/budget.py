@@ -1,67 +1,168 @@
-"""What fits: candidates lie within the budget by construction, since their depth is solved from it."""
+"""What fits: candidates lie within the budget by construction, since a field of theirs is solved from it."""
 
-from collections.abc import Mapping
+import random
+from collections.abc import Iterator, Mapping, Sequence
 
-from t2tbuild.cost import Cost, predict_cost
-from t2tbuild.cost.fit import fits, is_within, largest
+from pydantic import ValidationError
+
+from t2tbuild.cost import predict_cost
+from t2tbuild.cost.fit import COUNTED, largest
+from t2tbuild.cost.memory import predict_memory
 from t2tbuild.errors import FieldError
-from t2tbuild.search.space import Space
+from t2tbuild.search.space import FILL, Assignment, Space, mistake_of
+from t2tbuild.spec.budget import Budget
 from t2tbuild.spec.model import ModelSpec
-from t2tbuild.spec.search import Budget, Value
+from t2tbuild.spec.space import Value
 from t2tbuild.spec.units import short_count
 
-ENUMERATED = 2_000  # members that are looked at before a search; of a larger space no verdict is given beforehand
+Measures = Mapping[str, float]
+ENUMERATED = 2_000  # assignments that are looked at before a search
 
 
-def deepest(space: Space, assignment: Mapping[str, Value], budget: Budget) -> int | None:
-    """The deepest candidate of an assignment within the budget; None when not even the shallowest fits."""
-    assert space.fill is not None
-    depths = range(space.fill.low, space.fill.high + 1)
-    return largest(depths, lambda depth: fits(space.model(assignment, depth), budget))
+class Infeasible(Exception):
+    """An assignment that makes no model within the budget, and why."""
+
+
+def measures_of(model: ModelSpec, budget: Budget) -> dict[str, float]:
+    """MACs and parameters by the closed form, and each other measure that the budget limits."""
+    cost = predict_cost(model)
+    found: dict[str, float] = {name: getattr(cost, name) for name in COUNTED}
+    if budget.activations is not None:
+        found["activations"] = predict_memory(model).activations
+    return found
+
+
+def excess(measures: Measures, budget: Budget) -> dict[str, float]:
+    """By how much each limited measure lies outside its bounds; zero or less is within them."""
+    return {name: bounds.excess(measures[name]) for name, bounds in budget.limits.items()}
+
+
+def is_within(measures: Measures, budget: Budget) -> bool:
+    """Whether measures lie within every bound."""
+    return all(amount <= 0 for amount in excess(measures, budget).values())
+
+
+def within(model: ModelSpec, budget: Budget) -> bool:
+    """Whether a model lies within every bound, by the closed form."""
+    return is_within(measures_of(model, budget), budget)
+
+
+def solve(space: Space, assignment: Mapping[str, Value], budget: Budget, name: str = "candidate") -> ModelSpec:
+    """The candidate of an assignment, the solved field at its fraction of the largest value that the budget admits.
+
+    Raises Infeasible when the fields do not go together or no value lies within the budget.
+    """
+    try:
+        if space.solved is None:
+            model = space.model(assignment, name=name)
+            if not within(model, budget):
+                raise Infeasible("over budget" if _too_large(model, budget) else "below the budget's least")
+            return model
+        least, most = solved_range(space, assignment, budget)
+        low, step = space.solved.fill.low, space.solved.fill.step
+        value = low + int((float(assignment[FILL]) * most - low) / step + 0.5) * step
+        return space.model(assignment, min(max(value, least), most), name)
+    except (ValidationError, LookupError) as error:
+        raise Infeasible(mistake_of(error)) from None
+
+
+def solved_range(space: Space, assignment: Mapping[str, Value], budget: Budget) -> tuple[int, int]:
+    """The smallest and the largest value of the solved field within the budget.
+
+    Raises Infeasible when there is none, ValidationError or LookupError when the fields do not go together.
+    """
+    assert space.solved is not None
+    values = space.solved.fill.values
+    most = largest(values, lambda value: not _too_large(space.model(assignment, value), budget))
+    if most is None:
+        raise Infeasible(f"over budget at every {space.solved.path.rpartition('.')[2]}")
+    least = values[0]
+    if any(bounds.min is not None for bounds in budget.limits.values()):
+        below = largest(values, lambda value: _too_small(space.model(assignment, value), budget))
+        rest = values if below is None else values[values.index(below) + 1 :]
+        if not rest or rest[0] > most:
+            raise Infeasible("no value lies between the budget's least and its most")
+        least = rest[0]
+    return least, most
+
+
+def _too_large(model: ModelSpec, budget: Budget) -> bool:
+    measures = measures_of(model, budget)
+    return any(limit.max is not None and measures[name] > limit.max for name, limit in budget.limits.items())
+
+
+def _too_small(model: ModelSpec, budget: Budget) -> bool:
+    measures = measures_of(model, budget)
+    return any(limit.min is not None and measures[name] < limit.min for name, limit in budget.limits.items())
 
 
 def require_feasible(space: Space, budget: Budget) -> list[ModelSpec]:
-    """The first members within the budget, at most two, each at its shallowest where the depth is solved.
+    """The first members within the budget, at most two, each at the smallest value of the solved field.
 
-    Raises FieldError when there is none; it names the smallest member's cost. A space of more than ENUMERATED members
-    passes unseen, with none given back: each of its candidates is looked at when it is drawn.
+    Raises FieldError when there is none; it names the smallest member's cost. Of a space of more than ENUMERATED
+    assignments so many are looked at, drawn by chance.
     """
-    if space.size > ENUMERATED:
-        return []
-    costs: list[Cost] = []
+    found: list[dict[str, float]] = []
     fitting: list[ModelSpec] = []
-    for model in space.members():
-        costs.append(predict_cost(model))
-        fitting += [model] if is_within(costs[-1], budget) else []
-        if len(fitting) == 2:
-            return fitting
-    if not costs:
+    for assignment in _looked_at(space):
+        try:
+            model = space.model(assignment, space.solved.fill.low if space.solved else None)
+        except (ValidationError, LookupError):
+            continue
+        found.append(measures_of(model, budget))
+        if _is_feasible(space, assignment, budget):
+            fitting.append(model)
+            if len(fitting) == 2:
+                return fitting
+    if not found:
         told = f"no member is a valid model; of the first, {space.first_mistake()}"
         raise FieldError(("search", "space"), "space", told, "change its values, or add the field that they need")
     if not fitting:
-        raise _none_fits(costs, budget)
+        raise _none_fits(found, budget)
     return fitting
 
 
-def _none_fits(costs: list[Cost], budget: Budget) -> FieldError:
-    """What is said when every member is over the budget."""
-    for measure, limit in (("macs", budget.macs), ("params", budget.params)):
-        smallest = min(getattr(cost, measure) for cost in costs)
-        if limit is not None and smallest > limit:
+def _looked_at(space: Space) -> Iterator[Assignment]:
+    if space.size <= ENUMERATED:
+        yield from space.assignments()
+        return
+    chance = random.Random(0)
+    for _ in range(ENUMERATED):
+        yield space.draw(lambda _path, values: values[chance.randrange(len(values))])
+
+
+def _is_feasible(space: Space, assignment: Assignment, budget: Budget) -> bool:
+    try:
+        if space.solved is None:
+            return within(space.model(assignment), budget)
+        solved_range(space, assignment, budget)
+    except (Infeasible, ValidationError, LookupError):
+        return False
+    return True
+
+
+def _none_fits(found: Sequence[Measures], budget: Budget) -> FieldError:
+    """What is said when every member is outside of the budget."""
+    least = {name: min(measures[name] for measures in found) for name in budget.limits}
+    for name, limit in budget.limits.items():
+        if limit.max is not None and least[name] > limit.max:
             return FieldError(
-                ("search", "budget", measure),
+                ("search", "budget", name),
                 "budget",
-                f"no candidate has {short_count(limit)} {measure} or fewer; the smallest of the space has {smallest:,}",
-                f"write at least {_rounded_up(smallest)}, or widen search.space",
+                f"no candidate has {short_count(limit.max)} {name} or fewer; the smallest of the space has "
+                f"{least[name]:,.0f}",
+                f"write at least {_rounded_up(int(least[name]))}, or widen search.space",
             )
-    macs, params = min(costs, key=lambda cost: cost.macs), min(costs, key=lambda cost: cost.params)
-    return FieldError(
-        ("search", "budget"),
-        "budget",
-        f"no candidate keeps both limits; that with the fewest MACs has {macs.macs:,} and {macs.params:,} parameters, "
-        f"that with the fewest parameters has {params.macs:,} and {params.params:,}",
-        "raise one of them, or widen search.space",
-    )
+    if len(budget.limits) == 1 or any(limit.min is not None for limit in budget.limits.values()):
+        told = f"no candidate lies within {budget.short}"
+        return FieldError(("search", "budget"), "budget", told, "widen the bounds, or search.space")
+    cheapest = [f"that with the fewest {name} has {_told(min(found, key=lambda one: one[name]))}" for name in least]
+    told = f"no candidate keeps all limits; {'; '.join(cheapest)}"
+    return FieldError(("search", "budget"), "budget", told, "raise one of them, or widen search.space")
+
+
+def _told(measures: Measures) -> str:
+    return " and ".join(f"{amount:,.0f} {name}" for name, amount in measures.items())
 
 
 def _rounded_up(number: int) -> str:

@@ -4,27 +4,28 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from t2tbuild.cost.fit import fits
 from t2tbuild.errors import Diagnostic, FieldError, SeveralFieldsError
-from t2tbuild.search.budget import require_feasible
+from t2tbuild.search.budget import require_feasible, within
 from t2tbuild.search.proxy import stand_in
 from t2tbuild.search.space import Space
+from t2tbuild.spec.budget import Budget
 from t2tbuild.spec.explain import explain
 from t2tbuild.spec.load import load_spec
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.partial import Found
 from t2tbuild.spec.revise import revise
-from t2tbuild.spec.search import Budget, Choices, Fill, Value
+from t2tbuild.spec.space import Choices, Fill, Value
 from t2tbuild.spec.tree import SearchSpec
-from t2tbuild.spec.yaml_source import Source
+from t2tbuild.spec.yaml_source import Keys, Source
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The base, the space around it, and what is likely a slip in them."""
+    """The base, the space around it, the models that are tried first, and what is likely a slip in all that."""
 
     base: ModelSpec
     space: Space
+    enqueued: tuple[ModelSpec, ...] = ()
     warnings: tuple[Found, ...] = ()
 
 
@@ -34,22 +35,29 @@ def plan(spec: SearchSpec) -> Plan:
     Raises SpecError or FieldError when the base cannot be loaded or trained by the proxy, when the space names a field
     that the base has not, and when no member of the space lies within the budget.
     """
-    base = load_spec(spec.search.base).model
-    if not isinstance(base, ModelSpec):
-        told = f"{base.name} is a model of timm, which has no fields to search"
-        raise FieldError(("search", "base"), "base", told, "name one of ours")
-    space = Space(spec.search, base)
+    search = spec.search
+    base = _ours(search.base, ("search", "base"))
+    space = Space(search, base)
     _refuse_wrong_values(spec, space)
-    fitting = require_feasible(space, spec.search.budget)
-    stand_in(base, spec.search.proxy, "cpu")
-    return Plan(base, space, _alone(fitting, space, spec.search.budget))
+    fitting = require_feasible(space, search.budget)
+    stand_in(base, search.proxy, "cpu")
+    enqueued = tuple(_ours(name, ("search", "enqueue", index)) for index, name in enumerate(search.enqueue))
+    return Plan(base, space, enqueued, _alone(fitting, space, search.budget))
+
+
+def _ours(name: str, path: Keys) -> ModelSpec:
+    model = load_spec(name).model
+    if not isinstance(model, ModelSpec):
+        told = f"{model.name} is a model of timm, which has no fields to search"
+        raise FieldError(path, "base", told, "name one of ours")
+    return model
 
 
 def _refuse_wrong_values(spec: SearchSpec, space: Space) -> None:
     """Raises SeveralFieldsError for values that their fields can never have, whatever the others are."""
     errors: list[FieldError] = []
     for path, dimension in spec.search.space.items():
-        if isinstance(dimension, Fill):
+        if isinstance(dimension, Fill) or dimension.per is not None or dimension.when is not None:
             continue
         ends = dimension.values if isinstance(dimension, Choices) else (dimension.low, dimension.high)
         for index, value in enumerate(ends):
@@ -78,12 +86,13 @@ def _alone(fitting: list[ModelSpec], space: Space, budget: Budget) -> tuple[Foun
     if len(fitting) != 1:
         return ()
     backbone = fitting[0].backbone
-    if space.fill and space.fill.low < space.fill.high:
+    if space.solved and len(space.solved.fill.values) > 1:
+        room, _, field = space.solved.path.rpartition(".")
+        larger = backbone.model_dump() | {field: space.solved.fill.low + space.solved.fill.step}
         try:
-            deeper = revise(fitting[0], {"backbone": backbone.model_dump() | {"depth": backbone.depth + 1}}, "deepened")
+            if room != "backbone" or within(revise(fitting[0], {"backbone": larger}, "enlarged"), budget):
+                return ()
         except FieldError:  # e.g. a list with one value a block
-            return ()
-        if fits(deeper, budget):
             return ()
     told = f"one candidate alone lies within the budget: depth {backbone.depth}, embed_dim {backbone.embed_dim}"
     return (Found(("search", "budget"), "one-candidate", told, "raise the budget or widen search.space"),)

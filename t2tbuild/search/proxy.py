@@ -6,7 +6,7 @@ from typing import Any, assert_never
 from t2tbuild.spec.backbone import Backbone, DenseBackbone, PlainBackbone
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.revise import revise
-from t2tbuild.spec.search import Proxy
+from t2tbuild.spec.proxy import Proxy
 
 QUARTER = 4
 
@@ -25,7 +25,8 @@ def stand_in(model: ModelSpec, proxy: Proxy, device: str) -> ModelSpec:
 
     Raises FieldError when the proxy's images are too small for the model's tokenizer.
     """
-    size = proxy.data.image_size
+    height, width = proxy.side(model)
+    size = height if height == width else (height, width)
     changes: dict[str, Any] = {"image_size": size, "num_classes": proxy.data.num_classes}
     if is_twin(proxy, device):
         changes |= {"name": f"{model.name[:56]}_quarter", "tokenizer": model.tokenizer.model_dump()}
@@ -34,7 +35,8 @@ def stand_in(model: ModelSpec, proxy: Proxy, device: str) -> ModelSpec:
                 stage["token_dim"] = max(1, stage["token_dim"] // QUARTER)
         changes["backbone"] = _quarter(model.backbone)
     blame = ("search", "proxy", "data", "image_size"), "write a larger search.proxy.data.image_size"
-    return revise(model, changes, f"trained at the proxy's {size} pixels", blame)
+    pixels = height if height == width else f"{height} x {width}"
+    return revise(model, changes, f"trained at the proxy's {pixels} pixels", blame)
 
 
 def _quarter(backbone: Backbone) -> dict[str, Any]:
@@ -71,5 +73,6 @@ def settle(proxy: Proxy, device: str) -> Proxy:
 def describe(proxy: Proxy, device: str) -> str:
     """What was trained, in words, for every place that shows a proxy accuracy."""
     what = "quarter-width twins of the candidates" if is_twin(proxy, device) else "the candidates themselves"
-    pixels = proxy.data.image_size
+    size = proxy.data.image_size
+    pixels = "their own" if size is None else size if isinstance(size, int) else " x ".join(map(str, size))
     return f"{what}, up to {proxy.rungs[-1]} steps of {proxy.batch_size} on {proxy.data.kind} at {pixels} pixels"

@@ -2,15 +2,15 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from t2tbuild.files import write_whole
 from t2tbuild.spec.model import ModelSpec
-from t2tbuild.spec.search import Value
+from t2tbuild.spec.space import Value
 from t2tbuild.spec.tokenizer import Stage
 
 BASE = "base"
@@ -18,15 +18,19 @@ BASE = "base"
 
 @dataclass(frozen=True)
 class Rung:
-    """What a candidate showed at a rung, after `steps` steps of training.
+    """What a candidate showed at a rung, after `steps` steps of training: means over the evaluations that make it up.
 
-    Validation accuracy (0 to 1) and loss (nats), and the seconds of training since the rung below.
+    Validation accuracy (0 to 1) and loss (nats), and the seconds of training and evaluation since the rung below.
     """
 
     steps: int
     accuracy: float
     loss: float
     seconds: float
+
+    def score(self, metric: str) -> float:
+        """What candidates are judged by, the higher the better: the accuracy, or the loss turned round."""
+        return self.accuracy if metric == "accuracy" else -self.loss
 
 
 class State(StrEnum):
@@ -44,17 +48,40 @@ class State(StrEnum):
         return self in (State.TOP, State.STOPPED, State.FAILED)
 
 
+class Arm(StrEnum):
+    """Who drew a candidate."""
+
+    SAMPLER = "sampler"
+    RANDOM = "random"  # uniform over the space, within the budget: the baseline of the same search
+    NAMED = "named"  # the base, and the models that `enqueue` names
+
+
 @dataclass(frozen=True)
 class Record:
-    """A candidate, its cost at full size as fvcore counted it on the built module, and what its training showed."""
+    """A candidate, its cost at full size as fvcore counted it on the built module, and what its training showed.
+
+    `infeasible` and `duplicates` are the draws before it that were out of budget or not new. `latency` is in seconds
+    an image, `activations` in bytes; they are there where the search asks for them. `scores` are the cheap ones of what
+    was trained. `full` says that the candidate itself was trained where the others were twins.
+    """
 
     number: str
     state: State
     model: ModelSpec | None
+    key: str = ""
+    arm: Arm = Arm.SAMPLER
+    seed: int = 0
     params: int | None = None
     macs: int | None = None
+    activations: int | None = None
+    latency: float | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
     rungs: tuple[Rung, ...] = ()
     reason: str = ""
+    infeasible: int = 0
+    duplicates: int = 0
+    full: bool = False
+    worker: str = ""
 
     @property
     def accuracy(self) -> float | None:
@@ -70,29 +97,33 @@ class Record:
         """Seconds of training."""
         return sum(rung.seconds for rung in self.rungs)
 
+    def score(self, metric: str) -> float:
+        """What it is judged by at the highest rung reached, the higher the better; it has one."""
+        return self.rungs[-1].score(metric)
+
+    def at(self, steps: int) -> Rung | None:
+        """What it showed at the rung of so many steps; None where it did not get there."""
+        return next((rung for rung in self.rungs if rung.steps == steps), None)
+
     def to_json(self) -> dict[str, Any]:
         """Plain data that `from_json` reads."""
-        return {
-            "number": self.number,
+        return vars(self) | {
             "state": str(self.state),
+            "arm": str(self.arm),
             "model": self.model.model_dump(mode="json") if self.model else None,
-            "params": self.params,
-            "macs": self.macs,
+            "scores": dict(self.scores),
             "rungs": [vars(rung) for rung in self.rungs],
-            "reason": self.reason,
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Record":
-        return cls(
-            number=data["number"],
-            state=State(data["state"]),
-            model=ModelSpec.model_validate(data["model"]) if data["model"] else None,
-            params=data["params"],
-            macs=data["macs"],
-            rungs=tuple(Rung(**rung) for rung in data["rungs"]),
-            reason=data["reason"],
-        )
+        read = {
+            "state": State(data["state"]),
+            "arm": Arm(data["arm"]),
+            "model": ModelSpec.model_validate(data["model"]) if data["model"] else None,
+            "rungs": tuple(Rung(**rung) for rung in data["rungs"]),
+        }
+        return cls(**{**data, **read})
 
 
 def canonical(model: ModelSpec) -> str:
@@ -106,15 +137,15 @@ def canonical(model: ModelSpec) -> str:
     )
 
 
-def best_of(records: Sequence[Record]) -> Record | None:
-    """The most accurate of those that reached the highest rung; of equals the cheaper."""
+def best_of(records: Iterable[Record], metric: str) -> Record | None:
+    """The best of those that reached the highest rung; of equals the cheaper."""
     top = [record for record in records if record.state is State.TOP]
-    return max(top, key=lambda record: (record.accuracy or 0.0, -(record.macs or 0)), default=None)
+    return max(top, key=lambda record: (record.score(metric), -(record.macs or 0)), default=None)
 
 
 def write_csv(records: Sequence[Record], path: Path, *, trained_as: str) -> None:
     """One row a candidate. params and macs are fvcore's count of the candidate at its full size."""
-    names = ["candidate", "state", "params", "macs", "rung_steps", "accuracy", "loss", "train_seconds"]
+    names = ["candidate", "arm", "state", "params", "macs", "seed", "rung_steps", "accuracy", "loss", "train_seconds"]
     shape = ["depth", "embed_dim", "num_heads", "mlp_ratio", "token_dims", "attentions", "trained_as", "reason"]
     table = io.StringIO(newline="")
     writer = csv.DictWriter(table, [*names, *shape])
@@ -122,6 +153,8 @@ def write_csv(records: Sequence[Record], path: Path, *, trained_as: str) -> None
     for record in records:
         row: dict[str, Value | None] = {
             "candidate": record.number,
+            "arm": str(record.arm),
+            "seed": record.seed,
             "state": str(record.state),
             "params": record.params,
             "macs": record.macs,

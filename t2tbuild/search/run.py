@@ -1,121 +1,190 @@
-"""SearchSpec -> run directory: the whole of a search, new or continued."""
+"""SearchSpec -> run directory: the whole of a search, new, continued or joined."""
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import optuna
-
 from t2tbuild.errors import InputError, SearchError
 from t2tbuild.parts import Grid
-from t2tbuild.search.plan import plan
+from t2tbuild.search.plan import Plan, plan
 from t2tbuild.search.proxy import describe, settle
-from t2tbuild.search.record import BASE, Record, State, best_of, write_csv
-from t2tbuild.search.storage import open_study, read_records
-from t2tbuild.search.study import Explorer, Listener, Outcome
-from t2tbuild.spec.model import ModelSpec
-from t2tbuild.spec.search import Budget
+from t2tbuild.search.record import BASE, Record, State
+from t2tbuild.search.results import leave
+from t2tbuild.search.sampler import FeasibleSampler
+from t2tbuild.search.storage_url import storage_url
+from t2tbuild.search.studies import Studies, open_studies
+from t2tbuild.search.verdict import Verdict, decide
+from t2tbuild.search.worker import Listener, Outcome, Worker, outcome_of
+from t2tbuild.search.workers import supervise
+from t2tbuild.spec.budget import Budget
+from t2tbuild.spec.load import load_search_spec
 from t2tbuild.spec.tree import SearchSpec, Spec
-from t2tbuild.spec.write import write_spec
 from t2tbuild.train.data import load_data
+from t2tbuild.train.interrupt import Interrupt, listening
 from t2tbuild.train.precision import pick_device
 from t2tbuild.train.run_directory import default_folder, open_run
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a search found. `best` is the winner's spec, also at `run`/best.yaml; `winner` its record.
+    """What a search found. `best` is the winner's spec, also at `run`/best.yaml.
 
-    `outcome` says how it ended; `trained_as` says in words what was trained.
+    `records` are the candidates, `repeats` the base's trainings and the confirmations. `outcome` says how it ended,
+    `trained_as` in words what was trained.
     """
 
     run: Path
+    spec: SearchSpec
     best: Spec
-    winner: Record
+    verdict: Verdict
     base: Record
     records: tuple[Record, ...]
-    budget: Budget
+    repeats: tuple[Record, ...]
     outcome: Outcome
     trained_as: str
     seconds: float
 
     @property
+    def winner(self) -> Record:
+        return self.verdict.winner
+
+    @property
+    def budget(self) -> Budget:
+        return self.spec.search.budget
+
+    @property
     def asked(self) -> int:
-        """Candidates drawn, the base not counted."""
-        return sum(record.number != BASE for record in self.records)
+        """Candidates asked for, the base not counted."""
+        return len(self.records)
 
     def count(self, *states: State) -> int:
         """Candidates in any of the given states, the base not counted."""
-        tally = Counter(record.state for record in self.records if record.number != BASE)
+        tally = Counter(record.state for record in self.records)
         return sum(tally[state] for state in states)
 
 
-def search(spec: SearchSpec, out: str | Path | None = None, *, listener: Listener | None = None) -> SearchResult:
+def search(
+    spec: SearchSpec,
+    out: str | Path | None = None,
+    *,
+    listener: Listener | None = None,
+    workers: int = 1,
+    storage: str | None = None,
+) -> SearchResult:
     """Search the space of `spec` within its budget and leave a run directory at `out`, by default a new one in runs/.
 
-    A study that is already there is continued: the same spec and seed ask for the same candidates as an unbroken
-    search. `listener` hears of each candidate already in the study, and of each new one when it starts, at every rung,
-    and when it ends. An interrupt leaves the study as it is.
+    A study that is already there is continued: one worker asks for the candidates of an unbroken search. With `storage`,
+    a URL of PostgreSQL, MySQL or SQLite, searches of the same name join, from any machine. With several `workers`, each
+    is a process: on the GPUs in turn, or with its share of the CPU's cores. `listener` hears of each training already in
+    the study, and of each new one when it starts, at every rung, and when it ends.
 
-    Raises InputError when the budget lies below the smallest member of the space, or `out` holds something else, and
-    SearchError when no candidate reached the top rung.
+    Raises InputError when the budget lies below the smallest member of the space, when `out` holds something else or the
+    storage another search of this name, and SearchError when nothing reached the top rung.
 
         >>> import tempfile
         >>> from t2tbuild import load_search_spec
-        >>> tiny = ["search.trials=1", "search.proxy.rungs=[1]", "search.proxy.data.image_size=16"]
+        >>> tiny = ["search.trials=1", "search.proxy.rungs=[1]", "search.proxy.data.image_size=16", "search.confirm=null"]
         >>> result = search(load_search_spec("deep_narrow", tiny), tempfile.mkdtemp())
-        >>> result.winner.macs <= result.budget.macs
+        >>> result.winner.macs <= result.spec.search.budget.macs.max
         True
     """
     started = time.perf_counter()
+    hear: Listener = listener or (lambda _record: None)
     planned, device = plan(spec), pick_device()
     what = spec.search.model_copy(update={"proxy": settle(spec.search.proxy, device.type)})
     spec = spec.model_copy(update={"search": what})
-    trained_as = describe(what.proxy, device.type)
     run = Path(out) if out is not None else default_folder(what.name)
-    with open_run(run, spec, device):
-        study = open_study(run, what)
-        _require_same_base(study, planned.base, run)
-        side = what.proxy.data.image_size
-        data = load_data(what.proxy.data, image=Grid(side, side), in_chans=planned.base.in_chans, device=device)
+    url = storage_url(storage, run)
+    deadline = time.monotonic() + (what.timeout if what.timeout is not None else float("inf"))
+    with open_run(run, spec, device), listening() as interrupt:
+        sampler = FeasibleSampler(what, planned.space)
+        studies = open_studies(url, spec, planned, sampler)
+        told: dict[tuple[str, int, bool], Record] = {}
 
-        def tell(record: Record) -> None:
-            if record.state is not State.CLIMBING:
-                write_csv(read_records(study), run / "candidates.csv", trained_as=trained_as)
-            if listener is not None:
-                listener(record)
+        def look() -> None:
+            for record in (*studies.repeats(), *studies.records()):
+                place = (record.number, record.seed, record.full)
+                if told.get(place) != record:
+                    told[place] = record
+                    hear(record)
 
-        if listener is not None:
-            for known in read_records(study):
-                listener(known)
-        outcome = Explorer(study, what, planned.space, data, device, tell).run()
-        records = tuple(read_records(study))
-        write_csv(records, run / "candidates.csv", trained_as=trained_as)
-        winner = best_of(records)
-        if winner is None or winner.model is None:
-            raise SearchError(_no_winner(run, outcome, records))
-        best = Spec(version=1, model=winner.model)
-        write_spec(best, run / "best.yaml", note=_provenance(run, spec, winner, trained_as))
-    return SearchResult(
+        look()
+        if workers == 1:
+            work(spec, run, interrupt, deadline=deadline, studies=studies, sampler=sampler, planned=planned, hear=hear)
+        else:
+            until = time.time() + deadline - time.monotonic()
+            supervise(run, url, workers, until, interrupt, look)
+        return conclude(run, spec, studies, planned, seconds=time.perf_counter() - started)
+
+
+def work(
+    spec: SearchSpec,
+    run: Path,
+    interrupt: Interrupt,
+    *,
+    deadline: float = float("inf"),
+    workers: int = 1,
+    studies: Studies | None = None,
+    sampler: FeasibleSampler | None = None,
+    planned: Plan | None = None,
+    hear: Listener = lambda _record: None,
+) -> None:
+    """Do a worker's share of a search, in this process: all of it, where there is no other worker."""
+    planned, device, what = planned or plan(spec), pick_device(), spec.search
+    sampler = sampler or FeasibleSampler(what, planned.space)
+    studies = studies or open_studies(storage_url(None, run), spec, planned, sampler)
+    side = what.proxy.side(planned.base)
+    data = load_data(what.proxy.data, image=Grid(*side), in_chans=planned.base.in_chans, device=device)
+    Worker(
+        studies,
+        sampler,
+        what,
+        planned,
+        data,
+        device,
+        run,
+        listener=hear,
+        interrupt=interrupt,
+        deadline=deadline,
+        workers=workers,
+    ).run()
+
+
+def conclude(run: Path, spec: SearchSpec, studies: Studies, planned: Plan, *, seconds: float = 0.0) -> SearchResult:
+    """Leave in the run directory what the studies hold by now: candidates.csv, best.yaml, report.json and pictures.
+
+    Raises SearchError when nothing reached the highest rung.
+    """
+    records, repeats = tuple(studies.records()), tuple(studies.repeats())
+    verdict, outcome = decide(records, repeats, spec.search.proxy.metric), outcome_of(studies, spec.search)
+    trained_as = describe(spec.search.proxy, "cpu")  # its width is settled
+    if verdict is None or verdict.winner.model is None:
+        raise SearchError(_no_winner(run, outcome, [*repeats, *records]))
+    result = SearchResult(
         run=run,
-        best=best,
-        winner=winner,
-        base=next(record for record in records if record.number == BASE),
+        spec=spec,
+        best=Spec(version=1, model=verdict.winner.model),
+        verdict=verdict,
+        base=next(record for record in repeats if record.number == BASE),
         records=records,
-        budget=what.budget,
+        repeats=repeats,
         outcome=outcome,
         trained_as=trained_as,
-        seconds=time.perf_counter() - started,
+        seconds=seconds,
     )
+    leave(result)
+    return result
 
 
-def _require_same_base(study: optuna.Study, base: ModelSpec, run: Path) -> None:
-    """A study stays with its base; a file that has changed since would make another search of it."""
-    stored = [record for record in read_records(study) if record.number == BASE]
-    if stored and stored[0].model != base:
-        raise InputError(f"{run}: the base {base.name} has changed since this search began; choose another --out")
+def resume(run: Path) -> tuple[SearchSpec, Plan]:
+    """The spec of a search's run directory and its plan. Raises InputError when it holds none."""
+    path = run / "spec.yaml"
+    if not path.is_file():
+        raise InputError(f"{run}: holds no spec.yaml of a search")
+    spec = load_search_spec(path)
+    return spec, plan(spec)
 
 
 def _no_winner(run: Path, outcome: Outcome, records: Sequence[Record]) -> str:
@@ -124,13 +193,3 @@ def _no_winner(run: Path, outcome: Outcome, records: Sequence[Record]) -> str:
     reasons = Counter(record.reason or str(record.state) for record in records)
     told = "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common(5))
     return f"{run}: no candidate reached the top rung: {told}"
-
-
-def _provenance(run: Path, spec: SearchSpec, winner: Record, trained_as: str) -> str:
-    who = "the base itself" if winner.number == BASE else f"candidate {winner.number}"
-    return (
-        f"Found by t2tbuild search {spec.search.name}, seed {spec.search.seed}: {who} of {run}.\n"
-        f"{winner.params:,} parameters, {winner.macs:,} MACs, counted by fvcore.\n"
-        f"Proxy validation accuracy {winner.accuracy:.4f}; trained were {trained_as}.\n"
-        f"t2tbuild summarize {run}/best.yaml"
-    )

@@ -1,124 +1,186 @@
 """The space of a search: dotted fields of the base and what each may be -> candidates."""
 
+import copy
 import difflib
-import itertools
+import json
 import math
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from t2tbuild.errors import SeveralFieldsError, UnknownFieldError
 from t2tbuild.spec.model import ModelSpec
-from t2tbuild.spec.search import Choices, Fill, Range, Search, Value
+from t2tbuild.spec.search import Search
+from t2tbuild.spec.space import DEPTH, Choices, Dimension, Fill, Range, Value
 
-if TYPE_CHECKING:
-    from optuna.trial import BaseTrial
+Drawn = Choices | Range
+Assignment = dict[str, Value]
+"""The value of each field that is drawn, and under `fill`, if a field is solved, the fraction of its largest value."""
+FILL = "fill"
 
-DEPTH = "backbone.depth"
+
+@dataclass(frozen=True)
+class Solved:
+    """The field that follows from the budget."""
+
+    path: str
+    fill: Fill
 
 
 class Space:
     """The fields of `search.space`, seen from the base model.
 
-    `dimensions` holds what is drawn freely, each stage's field on its own; `fill`, if any, says how the depth follows
-    from the budget.
+    `dimensions` holds what is drawn freely, each stage's and each block's field on its own; `solved`, if any, is the
+    field that follows from the budget.
     """
 
     def __init__(self, search: Search, base: ModelSpec) -> None:
         self.base = base
         self._named = search.base
-        self.fill: Fill | None = None
-        self.dimensions: dict[str, Choices | Range] = {}
+        self.solved: Solved | None = None
+        self.dimensions: dict[str, Drawn] = {}
         self._data: dict[str, Any] = _plain(base)
-        unknown = [error for path in search.space if (error := self._unknown(path))]
+        unknown = [error for path, given in search.space.items() if (error := self._unknown(path, given))]
         if unknown:
             raise SeveralFieldsError(unknown)
-        for path, dimension in search.space.items():
-            for field in self.fields(path):
-                if isinstance(dimension, Fill):
-                    self.fill = dimension
-                else:
-                    self.dimensions[field] = dimension
+        for path, given in search.space.items():
+            if isinstance(given, Fill):
+                self.solved = Solved(path, given)
+        self._blocks = self._most_blocks(search.space.get(DEPTH))
+        for path, given in search.space.items():
+            if not isinstance(given, Fill):
+                blocks = range(self._blocks) if given.per == "block" else ()
+                fields = [f"{path}.{block}" for block in blocks] or self.fields(path) or [path]
+                self.dimensions |= dict.fromkeys(fields, given)
+        self._per_block = {path for path, given in search.space.items() if getattr(given, "per", None)}
         self._let_heads_follow()
+
+    def _most_blocks(self, depth: Dimension | None) -> int:
+        values = () if depth is None else depth.values
+        return max(values, default=self.base.backbone.depth)
 
     def _let_heads_follow(self) -> None:
         """Keep one of num_heads and head_dim: the one that is searched, else head_dim where the width is searched."""
         backbone, heads = self._data["backbone"], self.base.backbone.heads
         if "backbone.head_dim" in self.dimensions:
             backbone["num_heads"] = None
-        elif "backbone.num_heads" in self.dimensions:
+        elif "backbone.num_heads" in self.dimensions.keys() | self._per_block:
             backbone["head_dim"] = None
-        elif "backbone.embed_dim" in self.dimensions and len(set(heads)) == 1:
+        elif "backbone.embed_dim" in self._searched() and len(set(heads)) == 1:
             backbone |= {"num_heads": None, "head_dim": self.base.backbone.embed_dim // heads[0]}
+
+    def _searched(self) -> set[str]:
+        return {*self.dimensions, *([self.solved.path] if self.solved else ())}
 
     @property
     def size(self) -> int:
-        """How many assignments there are, each with one or more depths."""
+        """How many assignments there are at most, each with one or more values of the solved field."""
         return math.prod(len(dimension.values) for dimension in self.dimensions.values())
 
-    def draw(self, trial: "BaseTrial") -> dict[str, Value]:
-        """Let an Optuna trial draw a value of each free field."""
-        assignment: dict[str, Value] = {}
+    def draw(self, pick: Callable[[str, Sequence[Value]], Value]) -> Assignment:
+        """An assignment whose values `pick` chooses, of the fields whose conditions hold, in their order."""
+        data, assignment = self._fresh(), Assignment()
         for path, dimension in self.dimensions.items():
-            if isinstance(dimension, Range):
-                assignment[path] = trial.suggest_int(path, dimension.low, dimension.high, step=dimension.step)
-            else:
-                value = trial.suggest_categorical(path, dimension.choices)
-                assert value is not None
-                assignment[path] = value
+            if _holds(dimension.when, data):
+                assignment[path] = pick(path, dimension.values)
+                self._apply(data, path, assignment[path])
         return assignment
 
-    def draw_fill(self, trial: "BaseTrial") -> float:
-        """Let an Optuna trial draw what fraction of the deepest candidate is taken."""
-        assert self.fill is not None
-        return trial.suggest_float(f"{DEPTH}.fill", *self.fill.fill)
+    def assignments(self) -> Iterator[Assignment]:
+        """Every assignment of the free fields whose conditions hold; the solved field's fraction is not in them."""
+        return self._below({}, list(self.dimensions.items()))
 
-    def assignments(self) -> Iterator[dict[str, Value]]:
-        """Every assignment of the free fields."""
-        values = (dimension.values for dimension in self.dimensions.values())
-        return (dict(zip(self.dimensions, choice, strict=True)) for choice in itertools.product(*values))
+    def _below(self, given: Assignment, left: list[tuple[str, Drawn]]) -> Iterator[Assignment]:
+        if not left:
+            yield given
+            return
+        (path, dimension), *rest = left
+        if not _holds(dimension.when, self.data(given)):
+            yield from self._below(given, rest)
+            return
+        for value in dimension.values:
+            yield from self._below(given | {path: value}, rest)
 
-    def model(self, assignment: Mapping[str, Value], depth: int | None = None, name: str = "candidate") -> ModelSpec:
-        """The candidate of an assignment. Raises pydantic's ValidationError when its fields do not go together."""
-        data = self.data(assignment) | {"name": name}
-        if depth is not None:
-            _set(data, DEPTH, depth)
+    def model(self, assignment: Mapping[str, Value], solved: int | None = None, name: str = "candidate") -> ModelSpec:
+        """The candidate of an assignment, with its solved field's value.
+
+        Raises pydantic's ValidationError when its fields do not go together, and LookupError when one has no place.
+        """
+        data = self.data(assignment, solved) | {"name": name}
         return ModelSpec.model_validate(data)
 
-    def data(self, assignment: Mapping[str, Value]) -> dict[str, Any]:
+    def data(self, assignment: Mapping[str, Value], solved: int | None = None) -> dict[str, Any]:
         """The fields of the candidate of an assignment, whether they go together or not."""
-        data: dict[str, Any] = _copy(self._data)
+        data = self._fresh()
+        if solved is not None and self.solved is not None:
+            _set(data, self.solved.path, solved)
         for path, value in assignment.items():
-            _set(data, path, value)
+            if path != FILL:
+                self._apply(data, path, value)
+        self._give_blocks(data, assignment)
         return data
 
-    def members(self) -> Iterator[ModelSpec]:
-        """Every valid member, each at its shallowest where the depth is solved from the budget."""
-        depth = self.fill.low if self.fill else None
-        for assignment in self.assignments():
-            try:
-                yield self.model(assignment, depth)
-            except ValidationError:
-                continue
+    def _fresh(self) -> dict[str, Any]:
+        data: dict[str, Any] = _copy(self._data)
+        return data
+
+    def _apply(self, data: dict[str, Any], path: str, value: Value) -> None:
+        if path.rpartition(".")[0] not in self._per_block:
+            _set(data, path, copy.deepcopy(value) if isinstance(value, dict | list | tuple) else value)
+
+    def _give_blocks(self, data: dict[str, Any], assignment: Mapping[str, Value]) -> None:
+        """Set lists of a value a block, as long as the candidate is deep."""
+        for path in self._per_block:
+            drawn = [assignment.get(f"{path}.{block}") for block in range(self._blocks)]
+            depth = data["backbone"].get("depth")
+            if isinstance(depth, int) and None not in drawn[:depth]:
+                _set(data, path, tuple(drawn[:depth]))
 
     def first_mistake(self) -> str:
         """What is wrong with the first member."""
         try:
-            self.model(next(self.assignments()), self.fill.low if self.fill else None)
-        except ValidationError as error:
-            return error.errors()[0]["msg"]
+            self.model(next(self.assignments()), self.solved.fill.low if self.solved else None)
+        except (ValidationError, LookupError) as error:
+            return mistake_of(error)
         return ""
 
     def fields(self, path: str) -> list[str]:
-        """The fields that a path means: `*` is every stage whose field is set, or every one where none is."""
+        """The fields of the base that a path means: `*` is every stage whose field is set, or all where none is."""
         leaves = dict(_leaves(self._data))
         found = [field for field in leaves if _matches(field, path)]
         return [field for field in found if leaves[field] is not None] or found
 
-    def _unknown(self, path: str) -> UnknownFieldError | None:
+    def locate(self, model: ModelSpec) -> Assignment | None:
+        """The assignment nearest to a model, its solved field left out; None where a value of it is never drawn.
+
+        It may make another model, where they differ in a field that is not searched.
+        """
+        data = _plain(model)
+        backbone = data["backbone"] | {"head_dim": data["backbone"].get("head_dim") or _head_dim(model)}
+        data["backbone"] = backbone
+
+        def read(path: str, values: Sequence[Value]) -> Value:
+            above, _, last = path.rpartition(".")
+            if above in self._per_block:
+                each = model.backbone.heads if above.endswith("num_heads") else model.backbone.mlp_ratios
+                value: Value = each[int(last)] if int(last) < len(each) else values[0]
+            else:
+                value = _get(data, path)
+            for choice in values:
+                if choice == value or _kind(choice) == _kind(value):
+                    return choice
+            raise LookupError
+
+        try:
+            return self.draw(read)
+        except LookupError:
+            return None
+
+    def _unknown(self, path: str, given: Dimension) -> UnknownFieldError | None:
         """What is wrong with a path that means no field of the base."""
-        if self.fields(path):
+        if self.fields(path) or getattr(given, "when", None):
             return None
         near = difflib.get_close_matches(path, [field for field, _ in _leaves(self._data)], n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else f"t2tbuild show {self._named} lists its fields"
@@ -126,11 +188,48 @@ class Space:
         return UnknownFieldError(("search", "space", path), "space", told, hint)
 
 
+def mistake_of(error: ValidationError | LookupError) -> str:
+    """What is wrong with a candidate, in a line."""
+    return error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error.args[0])
+
+
+def value_at(model: ModelSpec, path: str) -> Any:
+    """The value of a model's field. Raises LookupError where it has none."""
+    return _get(_plain(model), path)
+
+
+def category(value: Value) -> bool | int | float | str | None:
+    """A value as Optuna's storage takes it: a mapping or list as its JSON."""
+    return json.dumps(value, sort_keys=True) if isinstance(value, dict | list | tuple) else value
+
+
+def _holds(condition: Mapping[str, Value] | None, data: dict[str, Any]) -> bool:
+    """Whether the fields of a condition have the values that it asks for."""
+    for path, wanted in (condition or {}).items():
+        try:
+            value = _get(data, path)
+        except LookupError:
+            return False
+        if value not in (wanted if isinstance(wanted, list | tuple) else [wanted]):
+            return False
+    return True
+
+
+def _head_dim(model: ModelSpec) -> int | None:
+    heads = model.backbone.heads
+    return model.backbone.embed_dim // heads[0] if len(set(heads)) == 1 else None
+
+
 def _plain(node: Any) -> Any:
     """A spec node as plain data, fields that are null included."""
     if isinstance(node, BaseModel):
         return {field: _plain(getattr(node, field)) for field in type(node).model_fields}
     return [_plain(item) for item in node] if isinstance(node, tuple) else node
+
+
+def _kind(value: Any) -> Any:
+    """The kind of a mapping, for which its name alone may stand."""
+    return value.get("kind", value) if isinstance(value, dict) else value
 
 
 def _copy(data: Any) -> Any:
@@ -157,8 +256,22 @@ def _matches(field: str, pattern: str) -> bool:
     return len(parts) == len(wanted) and all(want in ("*", part) for part, want in zip(parts, wanted, strict=True))
 
 
+def _get(data: Any, path: str) -> Any:
+    """What stands at a dotted path. Raises LookupError where nothing does."""
+    for part in path.split("."):
+        if not isinstance(data, dict | list | tuple):
+            raise LookupError(f"there is no {path} beside the other fields")
+        try:
+            data = data[part] if isinstance(data, dict) else data[int(part)]
+        except (KeyError, IndexError):
+            raise LookupError(f"there is no {path} beside the other fields") from None
+    return data
+
+
 def _set(data: Any, path: str, value: Value) -> None:
-    *above, last = path.split(".")
-    for part in above:
-        data = data[int(part) if isinstance(data, list) else part]
-    data[last] = value
+    """Set what stands at a dotted path. Raises LookupError where there is no place for it."""
+    above, _, last = path.rpartition(".")
+    place = _get(data, above) if above else data
+    if not isinstance(place, dict):
+        raise LookupError(f"there is no {path} beside the other fields")
+    place[last] = value

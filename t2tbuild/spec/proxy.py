@@ -7,6 +7,7 @@ from pydantic import Field
 
 from t2tbuild.spec.base import Broken, Listed, Node, advice, rule, unit
 from t2tbuild.spec.data import DigitsData, InMemoryField
+from t2tbuild.spec.model import ModelSpec
 
 Steps = Annotated[int, Field(ge=1)]
 
@@ -61,6 +62,13 @@ class Proxy(Node):
         if self.warmup_steps >= self.rungs[-1]:
             told = f"the warm-up of {self.warmup_steps} steps never ends: the last rung is {self.rungs[-1]}"
             yield Broken("warmup_steps", told, f"write less than {self.rungs[-1]}")
+
+    def side(self, model: ModelSpec) -> tuple[int, int]:
+        """Height and width of the images that are trained on: the data's, else the model's own."""
+        size = self.data.image_size
+        if size is None:
+            return model.image.height, model.image.width
+        return (size, size) if isinstance(size, int) else size
 
     def judged_at(self, rung: int) -> tuple[int, ...]:
         """The steps whose evaluations make up a rung's result."""

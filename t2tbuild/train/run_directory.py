@@ -63,10 +63,9 @@ def _is_new(folder: Path, spec: Spec | SearchSpec) -> bool:
     new = new or _has_learned_nothing(folder)
     if not new:
         stored = load_search_spec(path) if isinstance(spec, SearchSpec) else load_spec(path)
-        before, now = _identity(stored), _identity(spec)
+        before, now = identity(stored), identity(spec)
         if before != now:
-            lines = difflib.unified_diff(before.splitlines(), now.splitlines(), "the run's", "yours", lineterm="", n=0)
-            raise InputError(f"{folder}: holds a run of another spec; choose another --out\n" + "\n".join(lines))
+            raise InputError(f"{folder}: holds a run of another spec; choose another --out\n{difference(before, now)}")
     if new or stored != spec:
         write_whole(path, dump_yaml(spec))
     return new
@@ -78,12 +77,17 @@ def _has_learned_nothing(folder: Path) -> bool:
     return not any((folder / name).exists() for name in kept)
 
 
-def _identity(spec: Spec | SearchSpec) -> str:
-    """What must not change when a run is continued: everything but how long a search goes on."""
+def identity(spec: Spec | SearchSpec) -> str:
+    """What must not change when a run is continued: everything but how long a search goes on and who does it."""
     if isinstance(spec, SearchSpec):
-        endless = spec.search.model_copy(update={"trials": 1, "timeout": None})
-        return dump_yaml(spec.model_copy(update={"search": endless}))
+        free: dict[str, Any] = {"trials": 1, "timeout": None, "confirm": None, "heartbeat": 60.0, "retries": 3}
+        return dump_yaml(spec.model_copy(update={"search": spec.search.model_copy(update=free)}))
     return dump_yaml(spec)
+
+
+def difference(before: str, now: str) -> str:
+    """The lines in which two texts differ, as a patch has them."""
+    return "\n".join(difflib.unified_diff(before.splitlines(), now.splitlines(), "the run's", "yours", lineterm="", n=0))
 
 
 def environment(device: torch.device) -> dict[str, Any]:

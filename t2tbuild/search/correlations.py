@@ -1,0 +1,138 @@
+"""How well one judgement foretells another: Kendall's tau-b and Spearman's rho, with bootstrap intervals."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from t2tbuild.search.record import Record
+from t2tbuild.search.verdict import LEVEL, Interval
+from t2tbuild.spec.search import ScoreName, Search
+
+RESAMPLES = 1_000
+FEWEST = 5
+"""Pairs below which nothing is told."""
+BAND = 0.05
+"""Members whose MACs are within this share of each other's are of equal cost."""
+
+Measure = Callable[[Record], float | None]
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """Two judgements of the same candidates: of all of them, and of those of nearly equal MACs."""
+
+    first: str
+    second: str
+    pairs: int
+    tau: Interval | None
+    rho: Interval | None
+    band_pairs: int
+    band_tau: Interval | None
+
+
+def correlate(records: Sequence[Record], first: tuple[str, Measure], second: tuple[str, Measure]) -> Correlation:
+    """The rank correlation of two measures over the records that have both."""
+    both = [record for record in records if first[1](record) is not None and second[1](record) is not None]
+    band = equal_macs(both)
+    x, y = _values(both, first[1]), _values(both, second[1])
+    return Correlation(
+        first[0],
+        second[0],
+        len(both),
+        interval(x, y, _tau),
+        interval(x, y, _rho),
+        len(band),
+        interval(_values(band, first[1]), _values(band, second[1]), _tau),
+    )
+
+
+def equal_macs(records: Sequence[Record]) -> list[Record]:
+    """The largest group of records whose MACs lie within BAND of its largest."""
+    counted = sorted((record for record in records if record.macs), key=lambda record: record.macs or 0)
+    groups = [[one for one in counted if (1 - BAND) * (top.macs or 0) <= (one.macs or 0) <= (top.macs or 0)] for top in counted]
+    return max(groups, key=len, default=[])
+
+
+def interval(x: Sequence[float], y: Sequence[float], statistic: Callable[[np.ndarray, np.ndarray], float]) -> Interval | None:
+    """A rank correlation with its bootstrap interval; None of too few pairs, or where one side is constant."""
+    if len(x) < FEWEST or len(set(x)) == 1 or len(set(y)) == 1:
+        return None
+    a, b = np.asarray(x), np.asarray(y)
+    generator = np.random.default_rng(0)
+    drawn = (generator.integers(0, len(a), len(a)) for _ in range(RESAMPLES))
+    found = [value for some in drawn if np.isfinite(value := statistic(a[some], b[some]))]
+    low, high = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(statistic(a, b), float(low), float(high))
+
+
+def _tau(x: np.ndarray, y: np.ndarray) -> float:
+    return float(stats.kendalltau(x, y).statistic)
+
+
+def _rho(x: np.ndarray, y: np.ndarray) -> float:
+    with np.errstate(invalid="ignore"):
+        return float(np.corrcoef(stats.rankdata(x), stats.rankdata(y))[0, 1])
+
+
+def _values(records: Sequence[Record], measure: Measure) -> list[float]:
+    return [float(measure(record) or 0.0) for record in records]
+
+
+def rung_score(steps: int, metric: str) -> Measure:
+    """What a record is judged by at a rung."""
+
+    def measure(record: Record) -> float | None:
+        rung = record.at(steps)
+        return None if rung is None else rung.score(metric)
+
+    return measure
+
+
+def shape_measures() -> Mapping[str, Measure]:
+    """What a short training might favour for reasons of its own."""
+    return {
+        "depth": lambda record: record.model.backbone.depth if record.model else None,
+        "embed_dim": lambda record: record.model.backbone.embed_dim if record.model else None,
+        "params": lambda record: record.params,
+        "macs": lambda record: record.macs,
+    }
+
+
+def all_correlations(records: Sequence[Record], rungs: Sequence[int], metric: str) -> list[Correlation]:
+    """Every cheap score with every rung, every rung with the next, and every rung with the candidates' shape."""
+    scores = sorted({name for record in records for name in record.scores})
+    at = {f"rung {steps}": rung_score(steps, metric) for steps in rungs}
+    found = []
+    for name in scores:
+        found += [correlate(records, (name, _score(name)), rung) for rung in at.items()]
+    pairs = list(at.items())
+    found += [correlate(records, first, second) for first, second in zip(pairs, pairs[1:], strict=False)]
+    for shape in shape_measures().items():
+        found += [correlate(records, shape, rung) for rung in at.items()]
+    return found
+
+
+def _score(name: str) -> Measure:
+    return lambda record: record.scores.get(name)
+
+
+def trusted_score(records: Sequence[Record], search: Search) -> ScoreName | None:
+    """The cheap score that, among these very candidates, foretells the highest rung best; None where none has earned it.
+
+    It has when, within the band of nearly equal MACs, the lower end of its interval lies above the spec's threshold.
+    """
+    scores, proxy = search.scores, search.proxy
+    if scores.threshold is None or scores.pool == 1:
+        return None
+    top = [record for record in records if record.at(proxy.rungs[-1]) is not None]
+    if len(top) < FEWEST:
+        return None
+    earned: dict[ScoreName, float] = {}
+    for name in scores.names:
+        rung = (str(proxy.rungs[-1]), rung_score(proxy.rungs[-1], proxy.metric))
+        tau = correlate(top, (name, _score(name)), rung).band_tau
+        if tau is not None and tau.low is not None and tau.low > scores.threshold:
+            earned[name] = tau.low
+    return max(earned, key=lambda name: earned[name], default=None)

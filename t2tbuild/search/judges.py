@@ -1,0 +1,94 @@
+"""What a worker judges a candidate by on its device: latency, activation memory, cheap scores, proxy training."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from t2tbuild.build import build_model
+from t2tbuild.cost.memory import predict_memory
+from t2tbuild.cost.steps import inference_step
+from t2tbuild.cost.timing import measure_speed
+from t2tbuild.search.ladder import Climber
+from t2tbuild.search.proxy import stand_in
+from t2tbuild.search.record import Record
+from t2tbuild.search.sampler import Draw
+from t2tbuild.search.scores import cheap_scores
+from t2tbuild.spec.model import ModelSpec
+from t2tbuild.spec.proxy import Proxy
+from t2tbuild.spec.search import Search
+from t2tbuild.train.data import Data
+from t2tbuild.train.order import Order, mix
+
+LATENCY_SECONDS = 1.0
+"""How long a candidate's forward pass is timed at most."""
+
+
+class Judges:
+    """The judges of one search on one device, with the data that they look at."""
+
+    def __init__(self, search: Search, data: Data, device: torch.device) -> None:
+        self.search, self.data, self.device = search, data, device
+        self._batch: tuple[Tensor, Tensor] | None = None
+        self._scores: dict[str, dict[str, float]] = {}
+
+    def wants(self, measure: str) -> bool:
+        """Whether the search limits or seeks a measure that costs something to find."""
+        return measure in self.search.objectives or getattr(self.search.budget, measure) is not None
+
+    def activations(self, model: ModelSpec) -> int:
+        """Bytes that the forward pass of one image keeps for the backward pass, in float32."""
+        return predict_memory(model).activations
+
+    def latency(self, model: ModelSpec) -> float:
+        """Median seconds of a forward pass of one image at full size, in float32."""
+        built = build_model(model).to(self.device).eval()
+        images = torch.randn(1, model.in_chans, *model.image, device=self.device)
+        step = inference_step(built, images, torch.float32)
+        return measure_speed({model.name: step}, self.device, seconds=LATENCY_SECONDS, rounds=3)[model.name].median
+
+    def proxy(self, record: Record) -> Proxy:
+        """What a record's training is: of the candidate itself where that is asked for."""
+        return self.search.proxy.model_copy(update={"width": "full"}) if record.full else self.search.proxy
+
+    def climber(self, record: Record) -> Climber:
+        """The training of a record, before its first step."""
+        assert record.model is not None
+        proxy = self.proxy(record)
+        twin = stand_in(record.model, proxy, self.device.type)
+        seed = training_seed(self.search, record)
+        return Climber(twin, self.data, proxy, seed=seed, device=self.device)
+
+    def score(self, record: Record) -> Record:
+        """The record with the cheap scores of what is trained, if they are not known yet."""
+        if record.scores or not self.search.scores.names or record.model is None:
+            return record
+        return replace(record, scores=self._scored(record.key, record.model))
+
+    def prefer(self, draws: Sequence[Draw], only: str | None = None) -> Draw:
+        """Of several draws the one whose scores rank best on average, or that which one score alone ranks best."""
+        scored = [self._scored(draw.key, draw.model) for draw in draws]
+        names = [name for name in scored[0] if only in (None, name)]
+        ranks = [sum(sum(other[name] < mine[name] for other in scored) for name in names) for mine in scored]
+        return draws[ranks.index(max(ranks))]
+
+    def _scored(self, key: str, model: ModelSpec) -> dict[str, float]:
+        if key not in self._scores:
+            images, labels = self._one_batch()
+            torch.manual_seed(self.search.seed)
+            twin = build_model(stand_in(model, self.search.proxy, self.device.type)).to(self.device)
+            self._scores[key] = cheap_scores(self.search.scores.names, model, twin, images, labels)
+        return self._scores[key]
+
+    def _one_batch(self) -> tuple[Tensor, Tensor]:
+        """A batch of training images that every candidate is scored on."""
+        if self._batch is None:
+            order = Order(self.data.size("train"), self.search.proxy.batch_size, self.search.seed)
+            self._batch = next(iter(self.data.training(order, epoch=0, step=0, epochs=1)))
+        return self._batch
+
+
+def training_seed(search: Search, record: Record) -> int:
+    """The seed of a training: a function of the search's seed, the candidate and which of its trainings it is."""
+    return mix(search.seed, int(record.key, 16), record.seed) % 2**32

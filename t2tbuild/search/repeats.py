@@ -1,0 +1,62 @@
+"""Trainings beside the search itself: the base with several seeds first, and the best and random candidates at the end.
+
+Their seeds are not those by which candidates were chosen, so what they show is not the luck of the choice.
+"""
+
+import random
+import statistics
+from collections.abc import Sequence
+from dataclasses import replace
+
+from t2tbuild.search.record import BASE, Arm, Record, State
+from t2tbuild.search.sampler import key_of
+from t2tbuild.spec.model import ModelSpec
+from t2tbuild.spec.search import Search
+
+
+def base_trainings(search: Search, base: ModelSpec) -> list[Record]:
+    """The base's trainings: one for each seed of the noise floor."""
+    first = Record(BASE, State.CLIMBING, base, key=key_of(base), arm=Arm.NAMED)
+    return [replace(first, seed=seed) for seed in range(search.proxy.seeds)]
+
+
+def confirmations(search: Search, records: Sequence[Record], repeats: Sequence[Record]) -> list[Record]:
+    """The trainings that confirm what was found and are not there yet; none where nothing reached the highest rung."""
+    confirm = search.confirm
+    top = [record for record in records if record.state is State.TOP]
+    if confirm is None or not top:
+        return []
+    metric, full = search.proxy.metric, confirm.width == "full"
+    ranked = sorted(top, key=lambda record: -record.score(metric))
+    chosen = ranked[: confirm.best]
+    by_chance = [record for record in ranked if record.arm is Arm.RANDOM]
+    rest = sorted((record for record in by_chance[1:]), key=lambda record: record.key)
+    random.Random(search.seed).shuffle(rest)
+    chosen += [record for record in (by_chance[:1] + rest)[: confirm.random] if record not in chosen]
+    base = [record for record in repeats if record.number == BASE and record.state is State.TOP][:1]
+    there = {(record.key, record.seed, record.full) for record in repeats}
+    wanted = [(record, seed + 1) for seed in range(confirm.seeds) for record in chosen]
+    if full:
+        wanted += [(record, seed) for seed in range(confirm.seeds) for record in base]
+    return [
+        replace(record, state=State.CLIMBING, seed=seed, full=full, rungs=(), reason="")
+        for record, seed in wanted
+        if (record.key, seed, full) not in there
+    ]
+
+
+def noise_floor(repeats: Sequence[Record], steps: int, metric: str) -> float | None:
+    """The standard deviation of the base's scores over its seeds at a rung; None before two of them were there."""
+    rungs = [record.at(steps) for record in repeats if record.number == BASE and not record.full]
+    scores = [rung.score(metric) for rung in rungs if rung is not None]
+    return statistics.stdev(scores) if len(scores) > 1 else None
+
+
+def reserve(search: Search, repeats: Sequence[Record], workers: int) -> float:
+    """Seconds that the confirmations need at the end, told by the base's trainings; half of the time at most."""
+    if search.confirm is None or search.timeout is None:
+        return 0.0
+    seconds = [record.seconds for record in repeats if record.number == BASE and record.state is State.TOP]
+    trainings = (search.confirm.best + search.confirm.random) * search.confirm.seeds
+    needed = 1.3 * statistics.fmean(seconds) * -(-trainings // workers) if seconds else 0.0
+    return min(needed, search.timeout / 2)

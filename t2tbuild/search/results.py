@@ -1,0 +1,167 @@
+"""What a search leaves in its run directory: candidates.csv, best.yaml, front/, report.json."""
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from t2tbuild.files import write_whole
+from t2tbuild.search.correlations import Correlation, Measure, all_correlations, correlate
+from t2tbuild.search.record import BASE, Arm, Record, State, write_csv
+from t2tbuild.search.repeats import noise_floor
+from t2tbuild.spec.tree import Spec
+from t2tbuild.spec.write import write_spec
+
+if TYPE_CHECKING:
+    from t2tbuild.search.run import SearchResult
+
+QUOTE = "short trainings favour what learns fast, and nothing here says how a model ranks after a full training"
+
+
+def leave(result: "SearchResult") -> None:
+    """Write all files of a search's end."""
+    write_csv([*result.repeats, *result.records], result.run / "candidates.csv", trained_as=result.trained_as)
+    write_spec(result.best, result.run / "best.yaml", note=_provenance(result))
+    front = pareto_front(result)
+    shutil.rmtree(result.run / "front", ignore_errors=True)
+    if len(result.spec.search.objectives) > 1:
+        (result.run / "front").mkdir()
+        for record in front:
+            assert record.model is not None
+            path = result.run / "front" / f"{record.model.name}.yaml"
+            write_spec(Spec(version=1, model=record.model), path, note=f"Of the front of {result.run}.")
+    write_whole(result.run / "report.json", json.dumps(report(result), indent=1) + "\n")
+
+
+def report(result: "SearchResult") -> dict[str, Any]:
+    """Everything that a report shows, as plain data."""
+    search, verdict = result.spec.search, result.verdict
+    metric, rungs = search.proxy.metric, search.proxy.rungs
+    return {
+        "verdict": verdict.sentence,
+        "caution": QUOTE,
+        "winner": result.winner.to_json(),
+        "base": [record.to_json() for record in result.repeats if record.number == BASE],
+        "metric": f"validation {metric}" + (", turned round: higher is better" if metric == "loss" else ""),
+        "trained_as": result.trained_as,
+        "budget": search.budget.model_dump(),
+        "objectives": search.objectives,
+        "gains": [asdict(gain) for gain in verdict.gains],
+        "race": asdict(verdict.race) if verdict.race else None,
+        "noise_floor": {steps: noise_floor(result.repeats, steps, metric) for steps in rungs},
+        "rungs": [_rung(result, steps) for steps in rungs],
+        "correlations": [asdict(one) for one in correlations(result)],
+        "counts": counts(result),
+        "outcome": str(result.outcome),
+        "seconds": round(result.seconds, 1),
+        "front": [record.number for record in pareto_front(result)],
+        "candidates": [record.to_json() for record in result.records],
+        "repeats": [record.to_json() for record in result.repeats],
+    }
+
+
+def counts(result: "SearchResult") -> dict[str, int]:
+    """How many candidates were asked for, and what became of them; draws that were drawn again are counted too."""
+    budget = result.budget
+    trained = [record for record in [*result.records, *result.repeats] if record.rungs]
+    over = 0
+    for record in trained:
+        spent = {"macs": record.macs, "params": record.params, "activations": record.activations}
+        limits = {name: bounds.max for name, bounds in budget.limits.items()}
+        over += any(limit is not None and (spent[name] or 0) > limit for name, limit in limits.items())
+        over += budget.latency is not None and (record.latency or 0.0) > budget.latency
+    drawn = [record for record in result.records if record.arm is not Arm.NAMED]
+    return {
+        "asked": result.asked,
+        "drawn": len(drawn) + sum(record.infeasible + record.duplicates for record in drawn),
+        "drawn_infeasible": sum(record.infeasible for record in drawn),
+        "drawn_duplicate": sum(record.duplicates for record in drawn),
+        "infeasible": result.count(State.INFEASIBLE),
+        "duplicate": result.count(State.DUPLICATE),
+        "stopped": result.count(State.STOPPED),
+        "failed": result.count(State.FAILED),
+        "top": result.count(State.TOP),
+        "trained": result.count(State.TOP, State.STOPPED, State.FAILED),
+        "confirmations": sum(record.number != BASE and bool(record.rungs) for record in result.repeats),
+        "trained_over_budget": over,
+    }
+
+
+def correlations(result: "SearchResult") -> list[Correlation]:
+    """Rank correlations among the candidates; of twins with their originals, where those were trained."""
+    proxy = result.spec.search.proxy
+    trained = [record for record in result.records if record.rungs]
+    found = all_correlations(trained, proxy.rungs, proxy.metric)
+    originals: dict[str, list[float]] = {}
+    for record in result.repeats:
+        if record.full and record.state is State.TOP:
+            originals.setdefault(record.key, []).append(record.score(proxy.metric))
+    if originals:
+        top = f"rung {proxy.rungs[-1]}"
+        twins = [record for record in trained if record.state is State.TOP and record.key in originals]
+        found.append(correlate(twins, (top, _top(proxy.metric)), ("originals", _mean_of(originals))))
+    return found
+
+
+def _top(metric: str) -> Measure:
+    return lambda record: record.score(metric)
+
+
+def _mean_of(scores: Mapping[str, Sequence[float]]) -> Measure:
+    return lambda record: sum(scores[record.key]) / len(scores[record.key])
+
+
+def pareto_front(result: "SearchResult") -> list[Record]:
+    """Of the candidates at the highest rung, those that none beats in one objective and equals in the others."""
+    metric, names = result.spec.search.proxy.metric, result.spec.search.objectives
+    costs = [name for name in names if name != "accuracy"] or ["macs"]
+    top = [record for record in result.records if record.state is State.TOP]
+    points = {record.number: (-record.score(metric), *(getattr(record, name) or 0 for name in costs)) for record in top}
+
+    def beaten(mine: tuple[float, ...]) -> bool:
+        return any(
+            other != mine and all(theirs <= ours for theirs, ours in zip(other, mine, strict=True))
+            for other in points.values()
+        )
+
+    return [record for record in top if not beaten(points[record.number])]
+
+
+def _rung(result: "SearchResult", steps: int) -> dict[str, Any]:
+    """What a rung told: scores and seconds of those that reached it, beside the spread of the base over seeds."""
+    metric = result.spec.search.proxy.metric
+    reached = [rung for record in result.records if (rung := record.at(steps)) is not None]
+    scores = [rung.score(metric) for rung in reached]
+    floor = noise_floor(result.repeats, steps, metric)
+    mean = sum(scores) / len(scores) if scores else None
+    spread = (sum((one - mean) ** 2 for one in scores) / (len(scores) - 1)) ** 0.5 if mean and len(scores) > 1 else None
+    silent = spread is not None and floor is not None and spread <= floor
+    return {
+        "steps": steps,
+        "reached": len(reached),
+        "mean": mean,
+        "spread": spread,
+        "noise_floor": floor,
+        "tells": "nothing: candidates differ no more than one model's seeds do" if silent else "something",
+        "seconds": sum(rung.seconds for rung in reached),
+    }
+
+
+def _provenance(result: "SearchResult") -> str:
+    winner, search = result.winner, result.spec.search
+    who = "the base itself" if winner.number == BASE else f"candidate {winner.number}"
+    tally = Counter(record.key for record in result.repeats if record.rungs)
+    environment = json.loads((result.run / "environment.json").read_text())
+    versions = ", ".join(f"{name} {environment['packages'][name]}" for name in ("t2tbuild", "torch", "timm", "optuna"))
+    best = result.run / "best.yaml"
+    return (
+        f"Found by t2tbuild search {search.name}, seed {search.seed}: {who} of {result.run}.\n"
+        f"{winner.params:,} parameters, {winner.macs:,} MACs, counted by fvcore.\n"
+        f"Proxy validation accuracy {winner.accuracy:.4f}, loss {winner.rungs[-1].loss:.4f}, "
+        f"{tally[winner.key]} trainings with other seeds; trained were {result.trained_as}.\n"
+        f"{result.verdict.sentence}\n"
+        f"{versions}\n"
+        f"t2tbuild train {best}"
+    )

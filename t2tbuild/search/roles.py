@@ -1,0 +1,56 @@
+"""What each layer of our models is for: cheap scores tell attention from perceptron, which shapes alone cannot.
+
+A T2T stage has square matrices in both, so that "as many outputs as inputs" takes its perceptron for an attention.
+"""
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from t2tbuild.modules.attention import Attention
+from t2tbuild.modules.ghost import GhostAttention, GhostMlp
+from t2tbuild.modules.mlp import Mlp
+from t2tbuild.modules.performer import TokenPerformer
+from t2tbuild.modules.token_transformer import TokenAttention
+
+
+def attention_layers(model: nn.Module) -> list[nn.Linear]:
+    """The linear layers that make queries, keys and values, and those that project what attention gives."""
+    return list(_layers(model, attention=True))
+
+
+def mlp_layers(model: nn.Module) -> list[nn.Linear]:
+    """The linear layers of all perceptrons, the T2T stages' included."""
+    return list(_layers(model, attention=False))
+
+
+def preactivations(model: nn.Module) -> list[nn.Linear]:
+    """The layers whose output goes into a perceptron's nonlinearity."""
+    return [layer for module in model.modules() for layer in _mlp(module)[:1]]
+
+
+def _layers(model: nn.Module, *, attention: bool) -> Iterator[nn.Linear]:
+    for module in model.modules():
+        yield from _attention(module) if attention else _mlp(module)
+
+
+def _attention(module: nn.Module) -> list[nn.Linear]:
+    match module:
+        case Attention() | TokenAttention():
+            return [module.qkv, module.proj]
+        case GhostAttention():
+            return [module.q, module.k, module.v, module.proj]
+        case TokenPerformer():
+            return [module.kqv, module.proj]
+        case _:
+            return []
+
+
+def _mlp(module: nn.Module) -> list[nn.Linear]:
+    match module:
+        case Mlp() | GhostMlp():
+            return [module.fc1, module.fc2]
+        case TokenPerformer():
+            return [layer for layer in module.mlp if isinstance(layer, nn.Linear)]
+        case _:
+            return []

@@ -1,0 +1,273 @@
+"""Who draws candidates: each lies within the budget and is new before anything of it is built or trained."""
+
+import hashlib
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState
+
+from t2tbuild.search.budget import Infeasible, solve, solved_range
+from t2tbuild.search.record import Arm, canonical
+from t2tbuild.search.storage import RECORD
+from t2tbuild.search.space import FILL, Assignment, Space, category, value_at
+from t2tbuild.spec.budget import Budget
+from t2tbuild.spec.model import ModelSpec
+from t2tbuild.spec.search import Sampler, Search
+from t2tbuild.spec.space import Value
+from t2tbuild.train.order import mix
+
+TRIES = 100
+"""Draws of the sampler, and as many of chance after it, of which one must be new and within the budget."""
+MEMBERS = 20_000
+"""Members up to which a space is small enough to try every one."""
+
+
+Member = tuple[ModelSpec, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A candidate, who drew it, and how many draws before it were out of budget or not new."""
+
+    model: ModelSpec
+    key: str
+    arm: Arm
+    infeasible: int
+    duplicates: int
+
+
+def key_of(model: ModelSpec) -> str:
+    """A word that two models share exactly when they are the same but for their names."""
+    return hashlib.sha256(canonical(model).encode()).hexdigest()[:16]
+
+
+def place_of(study: optuna.Study, number: int) -> int:
+    """The place of a trial among those that count: what was interrupted or is surplus ended as FAIL and does not."""
+    earlier = (trial for trial in study.get_trials(deepcopy=False) if trial.number < number)
+    return sum(trial.state is not TrialState.FAIL for trial in earlier)
+
+
+def arm_of(place: int, baseline: float) -> Arm:
+    """Who draws the candidate at a place: chance takes its share evenly."""
+    return Arm.RANDOM if int((place + 1) * baseline) > int(place * baseline) else Arm.SAMPLER
+
+
+class FeasibleSampler(BaseSampler):
+    """Draws from an Optuna sampler until a candidate is valid, within the budget, and none that was drawn before.
+
+    What it draws is a function of the seed, of the trial's place and of the trials that ended before, so that a study
+    that was stopped and continued by one worker asks for the candidates of an unbroken one. `chosen` is the last draw;
+    None when no new candidate was found. Of the
+    sampler's own draws `prefer` chooses among `pool`.
+    """
+
+    def __init__(self, search: Search, space: Space) -> None:
+        self._search, self._space = search, space
+        self.prefer: Callable[[Sequence[Draw]], Draw] | None = None
+        self._distributions = distributions_of(space)
+        self._inner: BaseSampler = RandomSampler()
+        self._members: dict[str, Member] | None = None
+        self.chosen: Draw | None = None
+        self.pool = 1
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self._distributions
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        self.chosen = None
+        if RECORD in trial.user_attrs or "fixed_params" in trial.system_attrs:  # enqueued, or tried again
+            return {}
+        place = place_of(study, trial.number)
+        seed = mix(self._search.seed, place) % 2**32
+        self._inner = make_inner(self._search.sampler, seed)
+        drawn_by_chance = self._search.sampler in ("random", "brute_force")
+        arm = Arm.RANDOM if drawn_by_chance else arm_of(place, self._search.baseline)
+        found = self._find(study, trial, arm, random.Random(seed))
+        if found is None:
+            return {}
+        self.chosen, params = found
+        return params
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self._inner.sample_independent(study, trial, param_name, param_distribution)
+
+    def after_trial(
+        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
+        self._inner.after_trial(study, trial, state, values)
+
+    def _find(
+        self, study: optuna.Study, trial: FrozenTrial, arm: Arm, chance: random.Random
+    ) -> tuple[Draw, dict[str, Any]] | None:
+        """The first draw that may be trained; of a pool of them the one that is preferred."""
+        seen = keys_in(study)
+        infeasible = duplicates = 0
+        if self._search.sampler == "brute_force":
+            return self._any_other(seen, arm, chance, 0, 0)
+        found: list[tuple[Draw, dict[str, Any]]] = []
+        pool = self.pool if arm is Arm.SAMPLER and self.prefer else 1
+        for attempt in range(2 * TRIES):
+            by_chance = arm is Arm.RANDOM or attempt >= TRIES
+            assignment = self._by_chance(chance) if by_chance else self._by_sampler(study, trial)
+            try:
+                model = solve(self._space, assignment, self._search.budget)
+            except Infeasible:
+                infeasible += 1
+                continue
+            key = key_of(model)
+            if key in seen:
+                duplicates += 1
+                continue
+            seen.add(key)
+            params = {path: category(value) for path, value in assignment.items()}
+            found.append((Draw(model, key, arm, infeasible, duplicates), params))
+            if len(found) == pool:
+                break
+        if not found:
+            return self._any_other(seen, arm, chance, infeasible, duplicates)
+        if len(found) == 1 or self.prefer is None:
+            return found[0]
+        best = self.prefer([draw for draw, _ in found])
+        return next(one for one in found if one[0] is best)
+
+    def _by_chance(self, chance: random.Random) -> Assignment:
+        return draw_by_chance(self._space, chance)
+
+    def _by_sampler(self, study: optuna.Study, trial: FrozenTrial) -> Assignment:
+        given = self._inner.infer_relative_search_space(study, trial)
+        several = {name: one for name, one in self._distributions.items() if not one.single()}
+        common = several if isinstance(self._inner, TPESampler) and not self._conditional else given
+        relative = self._inner.sample_relative(study, trial, common)
+
+        def pick(path: str, values: Sequence[Value]) -> Value:
+            if len(values) == 1:
+                return values[0]
+            if path not in relative:
+                relative[path] = self._inner.sample_independent(study, trial, path, self._distributions[path])
+            return next(value for value in values if category(value) == relative[path])
+
+        assignment = self._space.draw(pick)
+        if self._space.solved is not None:
+            distribution = self._distributions[FILL]
+            low, high = self._space.solved.fill.fill
+            drawn = relative.get(FILL)
+            if drawn is None and low < high:
+                drawn = self._inner.sample_independent(study, trial, FILL, distribution)
+            assignment[FILL] = low if drawn is None else drawn
+        return assignment
+
+    @property
+    def _conditional(self) -> bool:
+        return any(dimension.when for dimension in self._space.dimensions.values())
+
+    def _any_other(
+        self, seen: set[str], arm: Arm, chance: random.Random, infeasible: int, duplicates: int
+    ) -> tuple[Draw, dict[str, Any]] | None:
+        """Of a space that is small enough to look at each member, one that was not drawn yet."""
+        if self._members is None:
+            self._members = members(self._space, self._search)
+        rest = [member for key, member in self._members.items() if key not in seen]
+        if not rest:
+            return None
+        model, params = chance.choice(rest)
+        return Draw(model, key_of(model), arm, infeasible, duplicates), params
+
+
+def make_inner(sampler: Sampler, seed: int) -> BaseSampler:
+    """The sampler of Optuna that a spec names. `brute_force` draws by chance, and then whatever is left."""
+    match sampler:
+        case "tpe":
+            return TPESampler(seed=seed)
+        case "nsga2":
+            return NSGAIISampler(seed=seed, population_size=16)
+        case "gp":
+            return GPSampler(seed=seed)
+        case "random" | "brute_force":
+            return RandomSampler(seed=seed)
+        case _:
+            assert_never(sampler)
+
+
+def distributions_of(space: Space) -> dict[str, BaseDistribution]:
+    """What each field is drawn from, as Optuna has it."""
+    found: dict[str, BaseDistribution] = {}
+    for path, dimension in space.dimensions.items():
+        values = dimension.values
+        if isinstance(values, range):
+            found[path] = optuna.distributions.IntDistribution(values[0], values[-1], step=values.step)
+        else:
+            found[path] = CategoricalDistribution([category(value) for value in values])
+    if space.solved is not None:
+        found[FILL] = FloatDistribution(*space.solved.fill.fill)
+    return found
+
+
+def draw_by_chance(space: Space, chance: random.Random) -> Assignment:
+    """An assignment in which every value of a field is equally likely."""
+    assignment = space.draw(lambda _path, values: values[chance.randrange(len(values))])
+    if space.solved is not None:
+        assignment[FILL] = chance.uniform(*space.solved.fill.fill)
+    return assignment
+
+
+def members(space: Space, search: Search) -> dict[str, Member]:
+    """Every member within the budget by its key, with what Optuna is told of it; none of a space too large for that."""
+    if space.size > MEMBERS:
+        return {}
+    found: dict[str, Member] = {}
+    for assignment in space.assignments():
+        params = {path: category(value) for path, value in assignment.items()}
+        for fraction in _fractions(space, assignment, search):
+            given = assignment if fraction is None else assignment | {FILL: fraction}
+            try:
+                model = solve(space, given, search.budget)
+            except Infeasible:
+                continue
+            found.setdefault(key_of(model), (model, params if fraction is None else params | {FILL: fraction}))
+    return found
+
+
+def _fractions(space: Space, assignment: Mapping[str, Value], search: Search) -> Sequence[float | None]:
+    """The fractions that give each value of the solved field once."""
+    if space.solved is None:
+        return [None]
+    try:
+        _, most = solved_range(space, assignment, search.budget)
+    except (Infeasible, ValueError, LookupError):
+        return []
+    low, high = space.solved.fill.fill
+    inside = [value / most for value in space.solved.fill.values if low <= value / most <= high]
+    return sorted({low, high, *inside})
+
+
+def params_of(space: Space, model: ModelSpec, budget: Budget) -> dict[str, Any] | None:
+    """What Optuna is told of a model that is a member of a space; None where it is none."""
+    assignment = space.locate(model)
+    if assignment is None:
+        return None
+    try:
+        if space.solved is not None:
+            _, most = solved_range(space, assignment, budget)
+            assignment[FILL] = min(1.0, value_at(model, space.solved.path) / most)
+            low, high = space.solved.fill.fill
+            if not low <= assignment[FILL] <= high:
+                return None
+        same = key_of(solve(space, assignment, budget)) == key_of(model)
+    except (Infeasible, ValueError, LookupError):
+        return None
+    return {path: category(value) for path, value in assignment.items()} if same else None
+
+
+def keys_in(study: optuna.Study) -> set[str]:
+    """The candidates that were ever drawn; those of interrupted trainings wait to be trained on."""
+    trials = study.get_trials(deepcopy=False)
+    return {trial.user_attrs[RECORD]["key"] for trial in trials if RECORD in trial.user_attrs}

@@ -1,0 +1,141 @@
+"""The two studies of a search: candidates, which a sampler draws, and references, which are trained with several seeds.
+
+References (the base, and at the end the best and random candidates) are told to no sampler, so they have a study of
+their own in the same storage. What is known of a training is in its trial's user attributes, and is written again
+whenever it grows; so whoever looks sees what every worker does.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import optuna
+from optuna.pruners import NopPruner
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from t2tbuild.errors import FieldError, InputError
+from t2tbuild.search.plan import Plan
+from t2tbuild.search.record import Record
+from t2tbuild.search.sampler import params_of
+from t2tbuild.search.storage import RECORD, PatientStorage, connect, creating
+from t2tbuild.spec.model import ModelSpec
+from t2tbuild.spec.search import Search
+from t2tbuild.spec.tree import SearchSpec
+from t2tbuild.train.run_directory import difference, identity
+
+SPEC, BASE = "spec", "base"
+
+
+class Studies:
+    """Candidates and references of a search, in a storage."""
+
+    def __init__(self, storage: PatientStorage, candidates: optuna.Study, references: optuna.Study) -> None:
+        self.storage, self.candidates, self.references = storage, candidates, references
+        self._parsed: dict[int, Record] = {}
+
+    def records(self) -> list[Record]:
+        """The candidates that count, in the order of asking."""
+        return self._read(self.candidates)
+
+    def repeats(self) -> list[Record]:
+        """The references, in the order of asking: the base's seeds first."""
+        return self._read(self.references)
+
+    def note(self, key: str, value: Any) -> None:
+        """Keep something that is known of the whole search."""
+        self.candidates.set_user_attr(key, value)
+
+    def noted(self, key: str) -> Any:
+        """What was kept; None where nothing was."""
+        return self.candidates.user_attrs.get(key)
+
+    def _read(self, study: optuna.Study) -> list[Record]:
+        return [self._record(trial) for trial in counted(study) if RECORD in trial.user_attrs]
+
+    def _record(self, trial: FrozenTrial) -> Record:
+        """The record of a trial; that of one that has ended is parsed once."""
+        if not trial.state.is_finished():
+            return Record.from_json(trial.user_attrs[RECORD])
+        if trial._trial_id not in self._parsed:
+            self._parsed[trial._trial_id] = Record.from_json(trial.user_attrs[RECORD])
+        return self._parsed[trial._trial_id]
+
+
+def counted(study: optuna.Study) -> list[FrozenTrial]:
+    """The trials that count: what was interrupted, is surplus or was given to another worker ended as FAIL."""
+    return [trial for trial in study.get_trials(deepcopy=False) if trial.state is not TrialState.FAIL]
+
+
+def open_studies(url: str, spec: SearchSpec, plan: Plan, sampler: BaseSampler) -> Studies:
+    """Create the studies of a search, or join them: by whichever process comes first.
+
+    Raises InputError when the storage cannot be opened, or holds a search of this name with another space or base.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # it would log an interrupt as a failure
+    search = spec.search
+    storage = connect(url, search)
+    directions = ["maximize" if objective == "accuracy" else "minimize" for objective in search.objectives]
+    with creating(url):
+        candidates = optuna.create_study(
+            storage=storage,
+            sampler=sampler,
+            pruner=NopPruner(),  # the ladder decides who climbs on
+            study_name=search.name,
+            directions=directions,
+            load_if_exists=True,
+        )
+        if _is_new(candidates, spec, plan.base):
+            _enqueue_named(candidates, spec.search, plan)
+        references = optuna.create_study(
+            storage=storage,
+            sampler=RandomSampler(seed=0),  # it never draws
+            pruner=NopPruner(),
+            study_name=f"{search.name}.references",
+            direction="maximize",
+            load_if_exists=True,
+        )
+    return Studies(storage, candidates, references)
+
+
+def _is_new(study: optuna.Study, spec: SearchSpec, base: ModelSpec) -> bool:
+    """Whether a study is a fresh one; keeps what it is a search of, and refuses another."""
+    now = {SPEC: identity(spec), BASE: base.model_dump(mode="json")}
+    name = spec.search.name
+    if not study.user_attrs:
+        for key, value in now.items():
+            study.set_user_attr(key, value)
+        return True
+    if study.user_attrs.get(SPEC) != now[SPEC]:
+        lines = difference(study.user_attrs.get(SPEC, ""), identity(spec))
+        raise InputError(f"the storage has another search named {name}; choose another search.name\n{lines}")
+    if study.user_attrs.get(BASE) != now[BASE]:
+        raise InputError(f"the base {base.name} has changed since the search {name} began; choose another search.name")
+    return False
+
+
+def _enqueue_named(study: optuna.Study, search: Search, plan: Plan) -> None:
+    """Let the models that the spec names be asked for first."""
+    for index, model in enumerate(plan.enqueued):
+        params = params_of(plan.space, model, search.budget)
+        if params is None:
+            told = f"{model.name} is no member of the space"
+            raise FieldError(("search", "enqueue", index), "enqueue", told, "widen search.space, or leave it out")
+        study.enqueue_trial(params, user_attrs={"named": model.name})
+
+
+def requeue(study: optuna.Study, trial: optuna.Trial | FrozenTrial, attrs: dict[str, Any]) -> None:
+    """Let a training that is given up here be asked for again, to go on from its last rung."""
+    study.add_trial(
+        optuna.create_trial(
+            state=TrialState.WAITING,
+            params=trial.params,
+            distributions=trial.distributions,
+            user_attrs=attrs,
+        )
+    )
+
+
+def enqueue(study: optuna.Study, records: Iterable[Record]) -> None:
+    """Let trainings be asked for, in this order."""
+    for record in records:
+        study.add_trial(optuna.create_trial(state=TrialState.WAITING, user_attrs={RECORD: record.to_json()}))
