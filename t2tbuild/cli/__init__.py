@@ -14,6 +14,7 @@ from t2tbuild.cli.bench import bench
 from t2tbuild.cli.compare import compare
 from t2tbuild.cli.console import json_wanted, print_json, stderr
 from t2tbuild.cli.cp import cp
+from t2tbuild.cli.default_group import DefaultGroup
 from t2tbuild.cli.evaluate import evaluate
 from t2tbuild.cli.export import export
 from t2tbuild.cli.fit import fit
@@ -21,6 +22,8 @@ from t2tbuild.cli.init import init
 from t2tbuild.cli.ls import ls
 from t2tbuild.cli.schema import schema
 from t2tbuild.cli.search import search
+from t2tbuild.cli.search_runs import export as export_search
+from t2tbuild.cli.search_runs import repair, resume, status
 from t2tbuild.cli.show import show
 from t2tbuild.cli.summarize import summarize
 from t2tbuild.cli.train import train
@@ -37,8 +40,15 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help takes a third of the time
     add_completion=True,
 )
-for command in (summarize, compare, fit, bench, train, evaluate, search, export, validate, ls, show, cp, init, schema):
+for command in (summarize, compare, fit, bench, train, evaluate, export, validate, ls, show, cp, init, schema):
     app.command()(command)
+searches = typer.Typer(cls=DefaultGroup, rich_markup_mode=None, add_completion=False)
+searches.command("spec", hidden=True)(search)
+searches.command("status")(status)
+searches.command("resume")(resume)
+searches.command("export")(export_search)
+searches.command("repair")(repair)
+app.add_typer(searches, name="search", short_help=search.__doc__.splitlines()[0] if search.__doc__ else None)
 
 
 def _version(wanted: bool) -> None:

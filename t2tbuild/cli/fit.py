@@ -55,8 +55,8 @@ def fit(
     """
     from t2tbuild.cost.fit import Dial
     from t2tbuild.cost.fit import fit as fit_model
-    from t2tbuild.spec.model import ModelSpec
     from t2tbuild.spec.budget import Budget
+    from t2tbuild.spec.model import ModelSpec
 
     dial = one_of(Dial, FIELDS.get(free, free), "--free")
     limits = {

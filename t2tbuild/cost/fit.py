@@ -11,9 +11,9 @@ from t2tbuild.cost.closed_form import predict_cost
 from t2tbuild.cost.model import Cost
 from t2tbuild.errors import FieldError
 from t2tbuild.spec.backbone import DenseBackbone
+from t2tbuild.spec.budget import Budget
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.revise import revise
-from t2tbuild.spec.budget import Budget
 from t2tbuild.spec.units import short_count
 
 T = TypeVar("T")
@@ -256,6 +256,8 @@ def _nothing_fits(smallest: Setting, dial: Dial, budget: Budget) -> FieldError:
     """What is said when the smallest setting of a dial is over the budget."""
     spent = {"macs": smallest.cost.macs, "params": smallest.cost.params}
     over = {name: excess for name, excess in overshoot(budget, smallest.cost).items() if excess > 0}
-    told = " and ".join(f"{spent[name]:,} {name}, over {short_count(spent[name] - more)}" for name, more in over.items())
+    told = " and ".join(
+        f"{spent[name]:,} {name}, over {short_count(spent[name] - more)}" for name, more in over.items()
+    )
     hint = "raise the budget, or free another field"
     return FieldError(("model", *_path(dial)), "budget", f"the smallest {dial}, {smallest.value:g}, has {told}", hint)

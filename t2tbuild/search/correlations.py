@@ -51,11 +51,16 @@ def correlate(records: Sequence[Record], first: tuple[str, Measure], second: tup
 def equal_macs(records: Sequence[Record]) -> list[Record]:
     """The largest group of records whose MACs lie within BAND of its largest."""
     counted = sorted((record for record in records if record.macs), key=lambda record: record.macs or 0)
-    groups = [[one for one in counted if (1 - BAND) * (top.macs or 0) <= (one.macs or 0) <= (top.macs or 0)] for top in counted]
+    groups = [
+        [one for one in counted if (1 - BAND) * (top.macs or 0) <= (one.macs or 0) <= (top.macs or 0)]
+        for top in counted
+    ]
     return max(groups, key=len, default=[])
 
 
-def interval(x: Sequence[float], y: Sequence[float], statistic: Callable[[np.ndarray, np.ndarray], float]) -> Interval | None:
+def interval(
+    x: Sequence[float], y: Sequence[float], statistic: Callable[[np.ndarray, np.ndarray], float]
+) -> Interval | None:
     """A rank correlation with its bootstrap interval; None of too few pairs, or where one side is constant."""
     if len(x) < FEWEST or len(set(x)) == 1 or len(set(y)) == 1:
         return None

@@ -5,8 +5,8 @@ from typing import Any, assert_never
 
 from t2tbuild.spec.backbone import Backbone, DenseBackbone, PlainBackbone
 from t2tbuild.spec.model import ModelSpec
-from t2tbuild.spec.revise import revise
 from t2tbuild.spec.proxy import Proxy
+from t2tbuild.spec.revise import revise
 
 QUARTER = 4
 

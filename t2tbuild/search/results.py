@@ -44,7 +44,7 @@ def report(result: "SearchResult") -> dict[str, Any]:
         "caution": QUOTE,
         "winner": result.winner.to_json(),
         "base": [record.to_json() for record in result.repeats if record.number == BASE],
-        "metric": f"validation {metric}" + (", turned round: higher is better" if metric == "loss" else ""),
+        "metric": f"validation {metric}" + (", as -ln(loss): higher is better" if metric == "loss" else ""),
         "trained_as": result.trained_as,
         "budget": search.budget.model_dump(),
         "objectives": search.objectives,

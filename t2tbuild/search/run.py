@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from t2tbuild.search.proxy import describe, settle
 from t2tbuild.search.record import BASE, Record, State
 from t2tbuild.search.results import leave
 from t2tbuild.search.sampler import FeasibleSampler
-from t2tbuild.search.storage_url import storage_url
+from t2tbuild.search.storage_url import DATABASE, is_shared, storage_url
 from t2tbuild.search.studies import Studies, open_studies
 from t2tbuild.search.verdict import Verdict, decide
 from t2tbuild.search.worker import Listener, Outcome, Worker, outcome_of
@@ -178,13 +178,22 @@ def conclude(run: Path, spec: SearchSpec, studies: Studies, planned: Plan, *, se
     return result
 
 
-def resume(run: Path) -> tuple[SearchSpec, Plan]:
-    """The spec of a search's run directory and its plan. Raises InputError when it holds none."""
+def spec_of(run: Path) -> SearchSpec:
+    """The spec of a search's run directory. Raises InputError when it holds none."""
     path = run / "spec.yaml"
     if not path.is_file():
-        raise InputError(f"{run}: holds no spec.yaml of a search")
-    spec = load_search_spec(path)
-    return spec, plan(spec)
+        raise InputError(f"{run}: no run of a search, which has a spec.yaml")
+    return load_search_spec(path)
+
+
+def open_again(run: Path, storage: str | None) -> tuple[SearchSpec, Plan, Studies]:
+    """The studies of a run directory as they stand. Raises InputError when there are none."""
+    spec = spec_of(run)
+    if not is_shared(storage) and not (run / DATABASE).exists():
+        raise InputError(f"{run}: holds no {DATABASE}; name the storage of this search with --storage")
+    planned = plan(spec)
+    sampler = FeasibleSampler(spec.search, planned.space)
+    return spec, planned, open_studies(storage_url(storage, run), spec, planned, sampler)
 
 
 def _no_winner(run: Path, outcome: Outcome, records: Sequence[Record]) -> str:

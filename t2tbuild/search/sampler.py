@@ -13,8 +13,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from t2tbuild.search.budget import Infeasible, solve, solved_range
 from t2tbuild.search.record import Arm, canonical
-from t2tbuild.search.storage import RECORD
 from t2tbuild.search.space import FILL, Assignment, Space, category, value_at
+from t2tbuild.search.storage import RECORD
 from t2tbuild.spec.budget import Budget
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.search import Sampler, Search

@@ -59,7 +59,7 @@ def cheap_scores(
 
 @torch.no_grad()
 def naswot(model: nn.Module, images: Tensor) -> float:
-    """log |det K| with K = sum over layers of C C^T + (1 - C)(1 - C)^T, C = [preactivation > 0] of each image.
+    """Log |det K| with K = sum over layers of C C^T + (1 - C)(1 - C)^T, C = [preactivation > 0] of each image.
 
     Mellor et al., Neural Architecture Search without Training, ICML 2021. The layers are those before the perceptrons'
     GELU; each has the same weight, as K counts its share of equal signs.
@@ -98,7 +98,7 @@ def grad_norm(gradients: Mapping[nn.Parameter, Tensor]) -> float:
 
 
 def synflow(gradients: Mapping[nn.Parameter, Tensor]) -> float:
-    """log of the sum of |w * dR/dw| (Tanaka et al., Pruning neural networks without any data, NeurIPS 2020).
+    """Log of the sum of |w * dR/dw| (Tanaka et al., Pruning neural networks without any data, NeurIPS 2020).
 
     Its authors put all-ones images in; LayerNorm allows none, so here R is that of a real batch. The sum counts depth.
     """

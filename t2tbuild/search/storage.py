@@ -194,7 +194,9 @@ def connect(url: str, search: Search) -> PatientStorage:
         raise InputError(f"{told}: {error.name} is not installed; pip install 't2tbuild[{backend}]'") from None
     except (SQLAlchemyError, OSError, RuntimeError) as error:
         reason = without_secrets(str(getattr(error, "orig", error))).strip().splitlines()
-        raise InputError(f"the storage {told} cannot be opened: {reason[0] if reason else type(error).__name__}") from None
+        raise InputError(
+            f"the storage {told} cannot be opened: {reason[0] if reason else type(error).__name__}"
+        ) from None
 
 
 def retry_stale(study: optuna.Study) -> None:

@@ -160,7 +160,7 @@ def _sentence(winner: Record, gains: Sequence[Gain], confirmed: bool, metric: st
         return "No evidence of improvement: nothing was trained again with other seeds."
     if winner.number == BASE:
         return "No evidence of improvement: no candidate that was trained again beats the base."
-    unit = "validation loss" if metric == "loss" else "validation accuracy"
+    unit = f"validation {metric}"
     shown = [gain for gain in gains if gain.difference.above_zero]
     over_base = next((gain for gain in gains if gain.over == "the base"), None)
     if over_base is None:

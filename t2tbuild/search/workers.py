@@ -102,7 +102,15 @@ def _start(run: Path, url: str, index: int, workers: int, deadline: float) -> su
         env["OMP_NUM_THREADS"] = str(max(1, cores // workers))
     log = log_of(run, index)
     log.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "t2tbuild.search.process", str(run), str(workers), repr(deadline), str(os.getpid())]
+    command = [
+        sys.executable,
+        "-m",
+        "t2tbuild.search.process",
+        str(run),
+        str(workers),
+        repr(deadline),
+        str(os.getpid()),
+    ]
     with log.open("ab") as stream:
         return subprocess.Popen(  # noqa: S603  # ourselves
             command, env=env, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True

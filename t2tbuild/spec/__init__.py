@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 from t2tbuild._lazy import lazy_names
 
 if TYPE_CHECKING:
+    from t2tbuild.spec.budget import Budget
     from t2tbuild.spec.load import load_search_spec, load_spec
     from t2tbuild.spec.model import ModelSpec
-    from t2tbuild.spec.budget import Budget
     from t2tbuild.spec.train import TrainSpec
     from t2tbuild.spec.tree import PaperRow, SearchSpec, Spec
     from t2tbuild.spec.write import write_spec

@@ -30,8 +30,8 @@ class Proxy(Node):
     keep: int = Field(default=3, ge=2, le=100, examples=[3])
     """One in `keep` climbs from a rung to the next (successive halving's reduction factor)."""
     metric: Literal["accuracy", "loss"] = "loss"
-    """What candidates are judged by on the validation split: the accuracy, or the cross-entropy, which tells apart what
-    has the same accuracy."""
+    """What candidates are judged by on the validation split: the accuracy, or the logarithm of the cross-entropy, which
+    tells apart what has the same accuracy."""
     evaluations: int = Field(default=4, ge=1, le=100, examples=[4])
     """Evaluations whose mean is a rung's result, the last of them at the rung itself."""
     evaluate_every: int = Field(default=5, ge=1, le=100_000, examples=[5], json_schema_extra=unit("steps"))

@@ -140,7 +140,9 @@ def broken_space(space: Mapping[str, Dimension]) -> Iterator[Broken]:
         yield Broken(("space", path), told, "write {choices: [...]}")
     for path in solved[:1]:
         if "*" in path:
-            yield Broken(("space", path), f"one field is solved from the budget, not several: {path:.60}", f"e.g. {DEPTH}")
+            yield Broken(
+                ("space", path), f"one field is solved from the budget, not several: {path:.60}", f"e.g. {DEPTH}"
+            )
     before: list[str] = []
     for path, dimension in space.items():
         if not isinstance(dimension, Fill):

@@ -87,7 +87,9 @@ def identity(spec: Spec | SearchSpec) -> str:
 
 def difference(before: str, now: str) -> str:
     """The lines in which two texts differ, as a patch has them."""
-    return "\n".join(difflib.unified_diff(before.splitlines(), now.splitlines(), "the run's", "yours", lineterm="", n=0))
+    return "\n".join(
+        difflib.unified_diff(before.splitlines(), now.splitlines(), "the run's", "yours", lineterm="", n=0)
+    )
 
 
 def environment(device: torch.device) -> dict[str, Any]:

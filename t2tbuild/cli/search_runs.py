@@ -1,0 +1,96 @@
+"""t2tbuild search status, resume, export and repair: what there is to do with the run of a search."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from t2tbuild.cli.console import print_json, stderr, stdout
+from t2tbuild.cli.options import Json
+from t2tbuild.cli.search import Storage, Workers, as_record, print_result, run_search
+from t2tbuild.errors import InputError
+from t2tbuild.spec.units import parse_seconds
+
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="The run directory of a search.")]
+
+
+def status(run: Run, storage: Storage = None, as_json: Json = False) -> None:
+    """Show how far a search is: candidates by state, workers, the best so far. It may be under way.
+
+    Example: t2tbuild search status runs/five-giga
+    """
+    from t2tbuild.search.run import open_again
+    from t2tbuild.search.status import look_at
+
+    spec, _, studies = open_again(run, storage)
+    told = look_at(spec, studies)
+    if as_json:
+        print_json(told.to_json())
+    else:
+        for line in told.lines():
+            stdout().print(line, soft_wrap=True, markup=False)
+
+
+def resume(
+    run: Run,
+    trials: Annotated[int | None, typer.Option(min=1, help="Candidates to train in all; left out, as before.")] = None,
+    timeout: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Stop after this long: 5m, 2h; left out, as before.")
+    ] = None,
+    workers: Workers = None,
+    storage: Storage = None,
+    as_json: Json = False,
+) -> None:
+    """Go on with a search where it stopped; one that is complete is only reported.
+
+    Example: t2tbuild search resume runs/five-giga --trials 64
+    """
+    from t2tbuild.search.run import spec_of
+
+    spec = spec_of(run)
+    changes: dict[str, object] = {"trials": trials} if trials is not None else {}
+    if timeout is not None:
+        try:
+            changes["timeout"] = parse_seconds(timeout)
+        except ValueError as error:
+            raise InputError(f"--timeout: {error}") from None
+    spec = spec.model_copy(update={"search": spec.search.model_copy(update=changes)})
+    run_search(spec, run, workers, storage, as_json=as_json)
+
+
+def export(run: Run, storage: Storage = None, as_json: Json = False) -> None:
+    """Write candidates.csv, best.yaml, the front and the reports from what a search holds by now.
+
+    Example: t2tbuild search export runs/five-giga
+    """
+    from t2tbuild.report.pareto import plot_pareto
+    from t2tbuild.search.run import conclude, open_again
+
+    spec, planned, studies = open_again(run, storage)
+    result = conclude(run, spec, studies, planned)
+    plot_pareto(result, run / "pareto.png")
+    if as_json:
+        print_json(as_record(result))
+    else:
+        print_result(result)
+
+
+def repair(run: Run, storage: Storage = None, as_json: Json = False) -> None:
+    """Put right what a crash left: trainings without a worker are asked for again, broken files are named.
+
+    Example: t2tbuild search repair runs/five-giga
+    """
+    from t2tbuild.search.run import open_again
+    from t2tbuild.search.status import repair as repair_run
+
+    _, _, studies = open_again(run, storage)
+    told = repair_run(run, studies)
+    if as_json:
+        print_json({"repaired": told})
+        return
+    for line in told or ["nothing to repair"]:
+        stdout().print(line, soft_wrap=True, markup=False)
+    stderr().print(f"next: {shlex.join(['t2tbuild', 'search', 'resume', str(run)])}", soft_wrap=True)

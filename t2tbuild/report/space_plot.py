@@ -1,0 +1,64 @@
+"""A search space before the search: its size in words and a table, and depth against width at equal MACs as a picture."""
+
+from pathlib import Path
+
+from rich.console import RenderableType
+from rich.table import Table
+
+from t2tbuild.report.figure import BLUE, ORANGE, new_figure
+from t2tbuild.search.explain import Member, Size
+from t2tbuild.spec.search import Search
+from t2tbuild.spec.units import short_count
+
+
+def space_table(size: Size) -> RenderableType:
+    """By width the depths that the budget leaves."""
+    table = Table(title="depth against width within the budget", title_justify="left")
+    for column in ("width", "shallowest", "deepest"):
+        table.add_column(column, justify="right")
+    for width, (low, high) in size.ranges.items():
+        table.add_row(str(width), str(low), str(high))
+    return table
+
+
+def space_lines(size: Size, search: Search) -> list[str]:
+    """The size of a space in words."""
+    if size.exact:
+        members = f"{size.members:,} members within {search.budget.short} (counted)"
+    else:
+        members = (
+            f"about {short_count(size.members)} members within {search.budget.short} "
+            f"(95% interval {short_count(size.low)} to {short_count(size.high)}, from {size.looked_at:,} draws)"
+        )
+    return [
+        f"{search.name}: {short_count(size.assignments)} assignments of {len(search.space)} fields, "
+        f"{size.feasible_share:.1%} of them with a member within the budget",
+        members,
+        f"smallest: {_told(size.smallest)}",
+        f"largest:  {_told(size.largest)}",
+    ]
+
+
+def _told(member: Member) -> str:
+    backbone = member.model.backbone
+    return (
+        f"{short_count(member.macs)} MACs, {short_count(member.params)} parameters, depth {backbone.depth}, "
+        f"width {backbone.embed_dim}, tokens {member.model.tokenizer.short}"
+    )
+
+
+def plot_space(size: Size, search: Search, path: Path) -> None:
+    """The band of depths that the budget leaves at each width."""
+    figure = new_figure(7, 4)
+    axes = figure.subplots()
+    widths = list(size.ranges)
+    low, high = ([size.ranges[width][end] for width in widths] for end in (0, 1))
+    axes.fill_between(widths, low, high, color=BLUE, alpha=0.25, label="members")
+    axes.plot(widths, high, "o-", color=BLUE, label="deepest at its width")
+    axes.plot(widths, low, "o-", color=ORANGE, label="shallowest at its width")
+    axes.set(
+        xlabel="embed_dim", ylabel="depth", title=f"{search.name}: depth against width within {search.budget.short}"
+    )
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path)

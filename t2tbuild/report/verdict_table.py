@@ -1,0 +1,72 @@
+"""What a search has shown: the trainings with several seeds as a table, the gains in words."""
+
+import statistics
+
+from rich.table import Table
+
+from t2tbuild.search.record import BASE, Record, State
+from t2tbuild.search.results import counts
+from t2tbuild.search.run import SearchResult
+from t2tbuild.search.verdict import Interval
+from t2tbuild.spec.units import short_count
+
+
+def verdict_table(result: SearchResult) -> Table:
+    """The base and what was trained again, each with the mean and the spread of its seeds."""
+    table = Table(title=f"trained again: {result.trained_as}", title_justify="left")
+    for column in ("model", "drawn by", "depth", "width", "MACs", "seeds", "loss", "accuracy"):
+        table.add_column(column, justify="left" if column in ("model", "drawn by") else "right")
+    groups: dict[str, list[Record]] = {}
+    for record in result.repeats:
+        if record.state is State.TOP:
+            groups.setdefault(record.number, []).append(record)
+    for number, records in groups.items():
+        first = records[0]
+        assert first.model is not None
+        losses, accuracies = [record.rungs[-1].loss for record in records], [record.accuracy or 0 for record in records]
+        table.add_row(
+            f"base, {first.model.name}" if number == BASE else f"candidate {number}",
+            str(first.arm),
+            str(first.model.backbone.depth),
+            str(first.model.backbone.embed_dim),
+            short_count(first.macs or 0),
+            str(len(records)),
+            _mean(losses, "{:.3f}"),
+            _mean(accuracies, "{:.1%}"),
+            style="bold" if number == result.winner.number else None,
+        )
+    return table
+
+
+def gain_lines(result: SearchResult) -> list[str]:
+    """Gains with their intervals, the race of the arms, and what candidates were asked for."""
+    metric = result.spec.search.proxy.metric
+    unit = "accuracy" if metric == "accuracy" else "-ln(loss)"
+    told = [
+        f"gain over {gain.over}: {_interval(gain.difference)} {unit}, {gain.seeds[0]} against {gain.seeds[1]} seeds"
+        for gain in result.verdict.gains
+    ]
+    race = result.verdict.race
+    if race is not None:
+        told.append(
+            f"sampler against random draws after {race.seconds:.0f} s of training each: {_interval(race.gain)} {unit}"
+        )
+    tally = counts(result)
+    told.append(
+        f"{tally['asked']} candidates asked for, {tally['trained']} trained, {tally['stopped']} of them stopped early, "
+        f"{tally['failed']} failed; {tally['drawn_infeasible']} draws over budget and {tally['drawn_duplicate']} repeated "
+        f"were drawn again; trained over budget: {tally['trained_over_budget']}"
+    )
+    told.append("a proxy, no full training: short trainings favour what learns fast")
+    return told
+
+
+def _interval(interval: Interval) -> str:
+    if interval.low is None or interval.high is None:
+        return f"{interval.value:+.3f}"
+    return f"{interval.value:+.3f} (95% interval {interval.low:+.3f} to {interval.high:+.3f})"
+
+
+def _mean(values: list[float], form: str) -> str:
+    mean = form.format(statistics.fmean(values))
+    return f"{mean} ± {form.format(statistics.stdev(values))}" if len(values) > 1 else mean

@@ -1,0 +1,106 @@
+"""What a search space holds, without training anything: how many members, how many fit, and the trade of two dials."""
+
+import math
+import random
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from t2tbuild.cost import predict_cost
+from t2tbuild.search.budget import Infeasible, solve, solved_range, within
+from t2tbuild.search.space import FILL, Assignment, Space
+from t2tbuild.spec.model import ModelSpec
+from t2tbuild.spec.search import Search
+
+COUNTED = 2_000
+"""Assignments up to which every one is looked at; of a larger space so many are drawn."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """A member of the space by its cost."""
+
+    model: ModelSpec
+    macs: int
+    params: int
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a space is.
+
+    `assignments` counts the values of all drawn fields together, whether they go together or not. `members` are the
+    models within the budget, for each of the solved field's values one; `low` and `high` are the ends of the 95%
+    interval where `looked_at` assignments were drawn, and both `members` where all were looked at.
+    """
+
+    assignments: int
+    looked_at: int
+    feasible_share: float
+    members: int
+    low: int
+    high: int
+    smallest: Member
+    largest: Member
+    ranges: Mapping[int, tuple[int, int]]
+    """By width: the shallowest and the deepest members seen."""
+
+    @property
+    def exact(self) -> bool:
+        return self.looked_at >= self.assignments
+
+
+def measure_space(space: Space, search: Search) -> Size:
+    """The size of a space within its budget, exact where it is small, else estimated from uniform draws.
+
+    Raises Infeasible when none of what was looked at lies within the budget.
+    """
+    exact = space.size <= COUNTED
+    chance = random.Random(search.seed)
+    looked_at = list(space.assignments()) if exact else [_drawn(space, chance) for _ in range(COUNTED)]
+    counts: list[int] = []
+    ends: list[Member] = []
+    ranges: dict[int, tuple[int, int]] = {}
+    for assignment in looked_at:
+        inside = _inside(space, assignment, search)
+        counts.append(len(inside))
+        for fraction in sorted({inside[0], inside[-1]}) if inside else ():
+            model = solve(space, assignment | ({FILL: fraction} if fraction is not None else {}), search.budget)
+            cost, depth, width = predict_cost(model), model.backbone.depth, model.backbone.embed_dim
+            ends.append(Member(model, cost.macs, cost.params))
+            low, high = ranges.get(width, (depth, depth))
+            ranges[width] = (min(low, depth), max(high, depth))
+    if not ends:
+        raise Infeasible(f"none of {len(looked_at):,} assignments lies within the budget")
+    mean, size = statistics.fmean(counts), len(looked_at) if exact else space.size
+    half = 0.0 if exact else 1.96 * statistics.stdev(counts) / math.sqrt(len(counts))
+    return Size(
+        assignments=size,
+        looked_at=len(looked_at),
+        feasible_share=sum(count > 0 for count in counts) / len(counts),
+        members=round(mean * size),
+        low=round(max(0.0, mean - half) * size),
+        high=round((mean + half) * size),
+        smallest=min(ends, key=lambda member: member.macs),
+        largest=max(ends, key=lambda member: member.macs),
+        ranges=dict(sorted(ranges.items())),
+    )
+
+
+def _drawn(space: Space, chance: random.Random) -> Assignment:
+    return space.draw(lambda _path, values: values[chance.randrange(len(values))])
+
+
+def _inside(space: Space, assignment: Assignment, search: Search) -> list[float] | list[None]:
+    """The fractions of the solved field's values within the budget, rising; [None] of a member without one."""
+    try:
+        if space.solved is None:
+            return [None] if within(space.model(assignment), search.budget) else []
+        least, most = solved_range(space, assignment, search.budget)
+    except (Infeasible, ValidationError, LookupError):
+        return []
+    low, high = space.solved.fill.fill
+    wanted = {value for value in space.solved.fill.values if low <= value / most <= high and value >= least}
+    return sorted(value / most for value in wanted | {most if high == 1 else least})
