@@ -141,7 +141,7 @@ def _explain(spec: SearchSpec, planned: Plan, plot: Path | None, *, as_json: boo
     if as_json:
         ends = {"smallest": size.smallest, "largest": size.largest}
         models = {name: vars(end) | {"model": end.model.model_dump(mode="json")} for name, end in ends.items()}
-        print_json(asdict(size) | models | {"exact": size.exact})
+        print_json(asdict(size) | models)
         return
     for line in space_lines(size, spec.search):
         stdout().print(line, soft_wrap=True, markup=False)

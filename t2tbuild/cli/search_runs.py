@@ -25,7 +25,7 @@ def status(run: Run, storage: Storage = None, as_json: Json = False) -> None:
     from t2tbuild.search.run import open_again
     from t2tbuild.search.status import look_at
 
-    spec, _, studies = open_again(run, storage)
+    spec, studies = open_again(run, storage)
     told = look_at(spec, studies)
     if as_json:
         print_json(told.to_json())
@@ -69,8 +69,8 @@ def export(run: Run, storage: Storage = None, as_json: Json = False) -> None:
     from t2tbuild.report.pareto import plot_pareto
     from t2tbuild.search.run import conclude, open_again
 
-    spec, planned, studies = open_again(run, storage)
-    result = conclude(run, spec, studies, planned)
+    spec, studies = open_again(run, storage)
+    result = conclude(run, spec, studies)
     plot_pareto(result, run / "pareto.png")
     if as_json:
         print_json(as_record(result))
@@ -86,7 +86,7 @@ def repair(run: Run, storage: Storage = None, as_json: Json = False) -> None:
     from t2tbuild.search.run import open_again
     from t2tbuild.search.status import repair as repair_run
 
-    _, _, studies = open_again(run, storage)
+    _, studies = open_again(run, storage)
     told = repair_run(run, studies)
     if as_json:
         print_json({"repaired": told})

@@ -1,4 +1,4 @@
-"""A search space before the search: its size in words and a table, and depth against width at equal MACs as a picture."""
+"""A search space before the search: its size in words, and depth against width at equal MACs."""
 
 from pathlib import Path
 
@@ -27,16 +27,20 @@ def space_lines(size: Size, search: Search) -> list[str]:
         members = f"{size.members:,} members within {search.budget.short} (counted)"
     else:
         members = (
-            f"about {short_count(size.members)} members within {search.budget.short} "
-            f"(95% interval {short_count(size.low)} to {short_count(size.high)}, from {size.looked_at:,} draws)"
+            f"about {_many(size.members)} members within {search.budget.short} "
+            f"(95% interval {_many(size.low)} to {_many(size.high)}, from {size.looked_at:,} draws)"
         )
     return [
-        f"{search.name}: {short_count(size.assignments)} assignments of {len(search.space)} fields, "
+        f"{search.name}: {_many(size.assignments)} assignments of {len(search.space)} fields, "
         f"{size.feasible_share:.1%} of them with a member within the budget",
         members,
         f"smallest: {_told(size.smallest)}",
         f"largest:  {_told(size.largest)}",
     ]
+
+
+def _many(number: int) -> str:
+    return short_count(number) if number < 10**15 else f"{number:.1e}"
 
 
 def _told(member: Member) -> str:

@@ -54,8 +54,8 @@ def gain_lines(result: SearchResult) -> list[str]:
     tally = counts(result)
     told.append(
         f"{tally['asked']} candidates asked for, {tally['trained']} trained, {tally['stopped']} of them stopped early, "
-        f"{tally['failed']} failed; {tally['drawn_infeasible']} draws over budget and {tally['drawn_duplicate']} repeated "
-        f"were drawn again; trained over budget: {tally['trained_over_budget']}"
+        f"{tally['failed']} failed; {tally['drawn_infeasible']} draws over budget and {tally['drawn_duplicate']} that "
+        f"were not new were drawn again; trained over budget: {tally['trained_over_budget']}"
     )
     told.append("a proxy, no full training: short trainings favour what learns fast")
     return told

@@ -19,7 +19,7 @@ Measures = Mapping[str, float]
 ENUMERATED = 2_000  # assignments that are looked at before a search
 
 
-class Infeasible(Exception):
+class Infeasible(Exception):  # noqa: N818  # no error: another is drawn
     """An assignment that makes no model within the budget, and why."""
 
 
@@ -126,7 +126,7 @@ def _looked_at(space: Space) -> Iterator[Assignment]:
     if space.size <= ENUMERATED:
         yield from space.assignments()
         return
-    chance = random.Random(0)
+    chance = random.Random(0)  # noqa: S311
     for _ in range(ENUMERATED):
         yield space.draw(lambda _path, values: values[chance.randrange(len(values))])
 

@@ -1,5 +1,6 @@
 """How well one judgement foretells another: Kendall's tau-b and Spearman's rho, with bootstrap intervals."""
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -113,7 +114,7 @@ def all_correlations(records: Sequence[Record], rungs: Sequence[int], metric: st
     for name in scores:
         found += [correlate(records, (name, _score(name)), rung) for rung in at.items()]
     pairs = list(at.items())
-    found += [correlate(records, first, second) for first, second in zip(pairs, pairs[1:], strict=False)]
+    found += [correlate(records, first, second) for first, second in itertools.pairwise(pairs)]
     for shape in shape_measures().items():
         found += [correlate(records, shape, rung) for rung in at.items()]
     return found
@@ -124,7 +125,7 @@ def _score(name: str) -> Measure:
 
 
 def trusted_score(records: Sequence[Record], search: Search) -> ScoreName | None:
-    """The cheap score that, among these very candidates, foretells the highest rung best; None where none has earned it.
+    """The cheap score that, among these candidates, foretells the highest rung best; None where none has earned it.
 
     It has when, within the band of nearly equal MACs, the lower end of its interval lies above the spec's threshold.
     """

@@ -15,7 +15,9 @@ from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.search import Search
 
 COUNTED = 2_000
-"""Assignments up to which every one is looked at; of a larger space so many are drawn."""
+"""Assignments up to which every one is looked at."""
+DRAWN = 500
+"""Assignments of a larger space that are drawn."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +33,10 @@ class Member:
 class Size:
     """How large a space is.
 
-    `assignments` counts the values of all drawn fields together, whether they go together or not. `members` are the
-    models within the budget, for each of the solved field's values one; `low` and `high` are the ends of the 95%
-    interval where `looked_at` assignments were drawn, and both `members` where all were looked at.
+    `assignments` counts what the fields whose conditions hold can be together. `members` are the models within the
+    budget, for each of the solved field's values one; `low` and `high` are the ends of the 95% interval where
+    `looked_at` assignments were drawn, and both `members` where all were looked at. A draw stands for as many
+    assignments as it was unlikely (Knuth, Estimating the efficiency of backtrack programs, 1975).
     """
 
     assignments: int
@@ -46,10 +49,7 @@ class Size:
     largest: Member
     ranges: Mapping[int, tuple[int, int]]
     """By width: the shallowest and the deepest members seen."""
-
-    @property
-    def exact(self) -> bool:
-        return self.looked_at >= self.assignments
+    exact: bool
 
 
 def measure_space(space: Space, search: Search) -> Size:
@@ -58,31 +58,36 @@ def measure_space(space: Space, search: Search) -> Size:
     Raises Infeasible when none of what was looked at lies within the budget.
     """
     exact = space.size <= COUNTED
-    chance = random.Random(search.seed)
-    looked_at = list(space.assignments()) if exact else [_drawn(space, chance) for _ in range(COUNTED)]
+    chance = random.Random(search.seed)  # noqa: S311
+    looked_at = list(space.assignments()) if exact else [_drawn(space, chance) for _ in range(DRAWN)]
+    weights = [1.0 if exact else _weight(space, assignment) for assignment in looked_at]
     counts: list[int] = []
     ends: list[Member] = []
     ranges: dict[int, tuple[int, int]] = {}
     for assignment in looked_at:
         inside = _inside(space, assignment, search)
         counts.append(len(inside))
-        for fraction in sorted({inside[0], inside[-1]}) if inside else ():
-            model = solve(space, assignment | ({FILL: fraction} if fraction is not None else {}), search.budget)
+        for fraction in {inside[0], inside[-1]} if inside else ():
+            model = solve(space, assignment if fraction is None else assignment | {FILL: fraction}, search.budget)
             cost, depth, width = predict_cost(model), model.backbone.depth, model.backbone.embed_dim
             ends.append(Member(model, cost.macs, cost.params))
             low, high = ranges.get(width, (depth, depth))
             ranges[width] = (min(low, depth), max(high, depth))
     if not ends:
         raise Infeasible(f"none of {len(looked_at):,} assignments lies within the budget")
-    mean, size = statistics.fmean(counts), len(looked_at) if exact else space.size
-    half = 0.0 if exact else 1.96 * statistics.stdev(counts) / math.sqrt(len(counts))
+    found = [weight * count for weight, count in zip(weights, counts, strict=True)]
+    shots = 1 if exact else len(found)
+    members = math.fsum(found) / shots
+    half = 0.0 if exact else 1.96 * statistics.stdev(found) / math.sqrt(shots)
+    fitting = math.fsum(weight for weight, count in zip(weights, counts, strict=True) if count)
     return Size(
-        assignments=size,
+        assignments=round(math.fsum(weights) / shots),
+        exact=exact,
         looked_at=len(looked_at),
-        feasible_share=sum(count > 0 for count in counts) / len(counts),
-        members=round(mean * size),
-        low=round(max(0.0, mean - half) * size),
-        high=round((mean + half) * size),
+        feasible_share=fitting / math.fsum(weights),
+        members=round(members),
+        low=round(max(0.0, members - half)),
+        high=round(members + half),
         smallest=min(ends, key=lambda member: member.macs),
         largest=max(ends, key=lambda member: member.macs),
         ranges=dict(sorted(ranges.items())),
@@ -91,6 +96,11 @@ def measure_space(space: Space, search: Search) -> Size:
 
 def _drawn(space: Space, chance: random.Random) -> Assignment:
     return space.draw(lambda _path, values: values[chance.randrange(len(values))])
+
+
+def _weight(space: Space, assignment: Assignment) -> float:
+    """By how many assignments a drawn one is one."""
+    return math.prod(float(len(space.dimensions[path].values)) for path in assignment)
 
 
 def _inside(space: Space, assignment: Assignment, search: Search) -> list[float] | list[None]:

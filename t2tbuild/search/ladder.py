@@ -1,5 +1,6 @@
 """Rungs of proxy training: each is reached by going on from the one below, and judged on the validation split."""
 
+import contextlib
 import itertools
 import math
 import statistics
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 
 from t2tbuild.build import build_model
+from t2tbuild.errors import TrainingError
 from t2tbuild.search.record import Rung
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.proxy import Proxy
@@ -115,16 +117,17 @@ class Climber:
         progress = {"done": self.done, "rungs": [vars(rung) for rung in self.rungs]}
         state = {"optimizer": self.optimizer.state_dict()}
         name = f"step-{self.done:08}"
-        try:
+        with contextlib.suppress(DiskError):  # the training goes on; only a kill would lose this rung
             save_checkpoint(folder, name, Checkpoint(self.model.state_dict(), state, progress, averaged))
-        except DiskError:
-            pass  # the training goes on; only a kill would lose this rung
 
     def _restore(self, folder: Path) -> None:
-        newest, _ = find_newest(folder)
-        if newest is None:
+        try:
+            newest, _ = find_newest(folder)
+            kept = None if newest is None else read_checkpoint(newest)
+        except TrainingError:  # none is sound: it is trained anew
             return
-        kept = read_checkpoint(newest)
+        if kept is None:
+            return
         self.model.load_state_dict(kept.model)
         if self.averaged is not None and kept.averaged is not None:
             self.averaged.module.load_state_dict(kept.averaged)

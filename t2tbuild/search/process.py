@@ -1,4 +1,4 @@
-"""A worker's process: python -m t2tbuild.search.process RUN WORKERS DEADLINE PARENT, as `workers.supervise` starts it."""
+"""A worker's process: python -m t2tbuild.search.process RUN WORKERS DEADLINE PARENT, as `supervise` starts it."""
 
 import os
 import sys
@@ -24,7 +24,7 @@ class _Orphan(Interrupt):
 
 
 def main() -> int:
-    """Work on the search of a run directory until nothing is left; 0 then, 1 if it failed, 130 or 143 if interrupted."""
+    """Work on the search of a run directory until nothing is left: 0 then, 1 or 2 if it failed, 143 if interrupted."""
     run, workers, deadline, parent = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
     with listening() as heard:
         try:

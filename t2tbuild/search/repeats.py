@@ -31,7 +31,7 @@ def confirmations(search: Search, records: Sequence[Record], repeats: Sequence[R
     chosen = ranked[: confirm.best]
     by_chance = [record for record in ranked if record.arm is Arm.RANDOM]
     rest = sorted((record for record in by_chance[1:]), key=lambda record: record.key)
-    random.Random(search.seed).shuffle(rest)
+    random.Random(search.seed).shuffle(rest)  # noqa: S311
     chosen += [record for record in (by_chance[:1] + rest)[: confirm.random] if record not in chosen]
     base = [record for record in repeats if record.number == BASE and record.state is State.TOP][:1]
     there = {(record.key, record.seed, record.full) for record in repeats}

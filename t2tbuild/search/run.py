@@ -75,17 +75,17 @@ def search(
 ) -> SearchResult:
     """Search the space of `spec` within its budget and leave a run directory at `out`, by default a new one in runs/.
 
-    A study that is already there is continued: one worker asks for the candidates of an unbroken search. With `storage`,
-    a URL of PostgreSQL, MySQL or SQLite, searches of the same name join, from any machine. With several `workers`, each
-    is a process: on the GPUs in turn, or with its share of the CPU's cores. `listener` hears of each training already in
-    the study, and of each new one when it starts, at every rung, and when it ends.
+    A study that is already there is continued: one worker asks for the candidates of an unbroken search. With
+    `storage`, a URL of PostgreSQL, MySQL or SQLite, searches of the same name join, from any machine. With several
+    `workers`, each is a process: on the GPUs in turn, or with its share of the CPU's cores. `listener` hears of each
+    training already in the study, and of each new one when it starts, at every rung, and when it ends.
 
-    Raises InputError when the budget lies below the smallest member of the space, when `out` holds something else or the
-    storage another search of this name, and SearchError when nothing reached the top rung.
+    Raises InputError when the budget lies below the smallest member of the space, when `out` holds something else or
+    the storage another search of this name, and SearchError when nothing reached the top rung.
 
         >>> import tempfile
         >>> from t2tbuild import load_search_spec
-        >>> tiny = ["search.trials=1", "search.proxy.rungs=[1]", "search.proxy.data.image_size=16", "search.confirm=null"]
+        >>> tiny = ["search.trials=1", "search.proxy.rungs=[1]", "search.proxy.seeds=1", "search.confirm=null"]
         >>> result = search(load_search_spec("deep_narrow", tiny), tempfile.mkdtemp())
         >>> result.winner.macs <= result.spec.search.budget.macs.max
         True
@@ -116,7 +116,7 @@ def search(
         else:
             until = time.time() + deadline - time.monotonic()
             supervise(run, url, workers, until, interrupt, look)
-        return conclude(run, spec, studies, planned, seconds=time.perf_counter() - started)
+        return conclude(run, spec, studies, seconds=time.perf_counter() - started)
 
 
 def work(
@@ -152,7 +152,7 @@ def work(
     ).run()
 
 
-def conclude(run: Path, spec: SearchSpec, studies: Studies, planned: Plan, *, seconds: float = 0.0) -> SearchResult:
+def conclude(run: Path, spec: SearchSpec, studies: Studies, *, seconds: float = 0.0) -> SearchResult:
     """Leave in the run directory what the studies hold by now: candidates.csv, best.yaml, report.json and pictures.
 
     Raises SearchError when nothing reached the highest rung.
@@ -186,14 +186,14 @@ def spec_of(run: Path) -> SearchSpec:
     return load_search_spec(path)
 
 
-def open_again(run: Path, storage: str | None) -> tuple[SearchSpec, Plan, Studies]:
+def open_again(run: Path, storage: str | None) -> tuple[SearchSpec, Studies]:
     """The studies of a run directory as they stand. Raises InputError when there are none."""
     spec = spec_of(run)
     if not is_shared(storage) and not (run / DATABASE).exists():
         raise InputError(f"{run}: holds no {DATABASE}; name the storage of this search with --storage")
     planned = plan(spec)
     sampler = FeasibleSampler(spec.search, planned.space)
-    return spec, planned, open_studies(storage_url(storage, run), spec, planned, sampler)
+    return spec, open_studies(storage_url(storage, run), spec, planned, sampler)
 
 
 def _no_winner(run: Path, outcome: Outcome, records: Sequence[Record]) -> str:

@@ -75,11 +75,18 @@ class FeasibleSampler(BaseSampler):
         self.chosen: Draw | None = None
         self.pool = 1
 
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+    def infer_relative_search_space(
+        self,
+        study: optuna.Study,  # noqa: ARG002
+        trial: FrozenTrial,  # noqa: ARG002
+    ) -> dict[str, BaseDistribution]:
         return self._distributions
 
     def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        search_space: dict[str, BaseDistribution],  # noqa: ARG002
     ) -> dict[str, Any]:
         self.chosen = None
         if RECORD in trial.user_attrs or "fixed_params" in trial.system_attrs:  # enqueued, or tried again
@@ -89,7 +96,7 @@ class FeasibleSampler(BaseSampler):
         self._inner = make_inner(self._search.sampler, seed)
         drawn_by_chance = self._search.sampler in ("random", "brute_force")
         arm = Arm.RANDOM if drawn_by_chance else arm_of(place, self._search.baseline)
-        found = self._find(study, trial, arm, random.Random(seed))
+        found = self._find(study, trial, arm, random.Random(seed))  # noqa: S311
         if found is None:
             return {}
         self.chosen, params = found

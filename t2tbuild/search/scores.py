@@ -84,17 +84,17 @@ def naswot(model: nn.Module, images: Tensor) -> float:
 @torch.no_grad()
 def weight_norm(model: nn.Module) -> float:
     """Sum of ||w||_2 over the trained matrices: position tables and the Performer's random features are not trained."""
-    return sum(w.norm().item() for w in model.parameters() if w.requires_grad and w.ndim > 1)
+    return math.fsum(w.norm().item() for w in model.parameters() if w.requires_grad and w.ndim > 1)
 
 
 def snip(gradients: Mapping[nn.Parameter, Tensor]) -> float:
     """Sum of |g * w|: by how much the loss hangs on each weight (Lee et al., SNIP, ICLR 2019)."""
-    return sum((gradient * w.detach()).abs().sum().item() for w, gradient in gradients.items())
+    return math.fsum((gradient * w.detach()).abs().sum().item() for w, gradient in gradients.items())
 
 
 def grad_norm(gradients: Mapping[nn.Parameter, Tensor]) -> float:
     """Sum of ||g||_2 (Abdelfattah et al., Zero-Cost Proxies for Lightweight NAS, ICLR 2021)."""
-    return sum(gradient.norm().item() for gradient in gradients.values())
+    return math.fsum(gradient.norm().item() for gradient in gradients.values())
 
 
 def synflow(gradients: Mapping[nn.Parameter, Tensor]) -> float:
@@ -102,7 +102,7 @@ def synflow(gradients: Mapping[nn.Parameter, Tensor]) -> float:
 
     Its authors put all-ones images in; LayerNorm allows none, so here R is that of a real batch. The sum counts depth.
     """
-    total = sum((gradient * w.detach()).abs().sum().item() for w, gradient in gradients.items())
+    total = math.fsum((gradient * w.detach()).abs().sum().item() for w, gradient in gradients.items())
     return math.log(total) if total > 0 else -math.inf
 
 

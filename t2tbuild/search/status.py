@@ -105,6 +105,6 @@ def repair(run: Path, studies: Studies) -> list[str]:
     trials = run / "trials"
     for folder in sorted(trials.iterdir()) if trials.is_dir() else ():
         for child in manifest.children(folder):
-            if wrong := manifest.problem(child, FILES):
-                told.append(f"{child}: {wrong}; the rung below it is used, or the training starts anew")
+            wrong = manifest.problem(child, FILES)
+            told += [f"{child}: {wrong}; the rung below it is used, or the training starts anew"] if wrong else []
     return told

@@ -74,7 +74,8 @@ def open_studies(url: str, spec: SearchSpec, plan: Plan, sampler: BaseSampler) -
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # it would log an interrupt as a failure
     search = spec.search
     storage = connect(url, search)
-    directions = ["maximize" if objective == "accuracy" else "minimize" for objective in search.objectives]
+    up, down = optuna.study.StudyDirection.MAXIMIZE, optuna.study.StudyDirection.MINIMIZE
+    directions = [up if objective == "accuracy" else down for objective in search.objectives]
     with creating(url):
         candidates = optuna.create_study(
             storage=storage,

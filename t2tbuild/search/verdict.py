@@ -1,7 +1,7 @@
 """What a search has shown, and what it has not: gains with intervals over seeds, and a sentence.
 
 Differences are between mean scores of trainings with seeds of their own. An interval is the bootstrap's (percentile,
-10,000 resamples) widened to Welch's t interval where that is wider, as it is with a handful of seeds: resamples of three
+10,000 resamples), or Welch's t interval where that is wider, as it is with a handful of seeds: resamples of three
 numbers know no more than the three.
 """
 

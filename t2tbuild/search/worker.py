@@ -284,16 +284,17 @@ class Worker:
 
     def _counted(self, trial: optuna.Trial, record: Record) -> Record:
         """Add fvcore's count of the candidate at its full size; one over budget by it, or too slow, is not trained."""
-        assert record.model is not None
-        cost = count_model(record.model)
+        model = record.model
+        assert model is not None
+        cost = count_model(model)
         record = replace(record, params=cost.params, macs=cost.macs)
         measures: dict[str, float] = {"params": cost.params, "macs": cost.macs}
         if self.judges.wants("activations"):
-            record = replace(record, activations=self.judges.activations(record.model))
+            record = replace(record, activations=self.judges.activations(model))
             measures["activations"] = record.activations or 0
         outside = dict(excess(measures, self.search.budget))
         if self.judges.wants("latency"):
-            record = replace(record, latency=self.judges.latency(record.model))
+            record = replace(record, latency=self.judges.latency(model))
             if self.search.budget.latency is not None:
                 outside["latency"] = (record.latency or 0.0) - self.search.budget.latency
         for name, amount in outside.items():

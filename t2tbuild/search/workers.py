@@ -64,8 +64,8 @@ def _started(run: Path, url: str, workers: int, deadline: float) -> Iterator[Seq
     """The processes; none of them outlives this context."""
     processes: list[_Process] = []
     try:
-        for index in range(workers):
-            processes.append(_Process(index, _start(run, url, index, workers, deadline)))
+        for index in range(workers):  # one by one, so that those that were started are ended
+            processes += [_Process(index, _start(run, url, index, workers, deadline))]
         yield processes
     finally:
         _end([process.running for process in processes])

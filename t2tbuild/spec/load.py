@@ -161,7 +161,7 @@ def _take_model_of_another(source: Source, beside: Path) -> None:
 
 def _find_model(source: Source, above: Any, path: Keys, beside: Path) -> None:
     """Make the path of a model spec absolute, seen from the folder of who named it; a shipped name stays."""
-    key = path[-1]
+    key: Any = path[-1]
     named = above[key] if isinstance(above, list) or key in above else None
     if not isinstance(named, str):
         return

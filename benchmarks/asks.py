@@ -1,0 +1,198 @@
+"""What asking for candidates costs: python benchmarks/asks.py feasible | rate [--storage URL] [--processes 1 8 32].
+
+feasible: 5 seeds of 200 asks at 5G in deep_narrow's space, with an objective that returns at once. Share of asks over
+the budget and of candidates that were trained twice or over the budget; beside plain Optuna with the same space, where
+the depth is one more number and the budget a soft constraint told to the sampler.
+
+rate: asks a second (drawing, cost, storage; the objective returns at once) with several processes on one study, on
+SQLite and, where its server is installed, on PostgreSQL.
+
+RESULT
+"""
+
+import argparse
+import multiprocessing
+import random
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from t2tbuild import load_search_spec, load_spec
+from t2tbuild.search.budget import is_within, measures_of, solve
+from t2tbuild.search.plan import plan
+from t2tbuild.search.record import Arm, Record, State
+from t2tbuild.search.sampler import FeasibleSampler, key_of
+from t2tbuild.search.space import FILL, Space, category
+from t2tbuild.search.storage import RECORD
+from t2tbuild.search.studies import open_studies
+from t2tbuild.spec import ModelSpec, SearchSpec
+
+ASKS, SEEDS = 200, 5
+
+
+def pretend(model: ModelSpec) -> float:
+    """A result that hangs on the model, so that a sampler has something to learn."""
+    backbone = model.backbone
+    return (
+        -abs(backbone.depth - 12) / 12
+        - abs(backbone.embed_dim - 384) / 384
+        + random.Random(key_of(model)).gauss(0, 0.05)
+    )
+
+
+def ours(seed: int) -> dict[str, int]:
+    spec = load_search_spec("deep_narrow", [f"search.seed={seed}", "search.baseline=0"])
+    with tempfile.TemporaryDirectory() as folder:
+        asker = Asker(spec, f"sqlite:///{folder}/study.db")
+        drawn = [asker.ask() for _ in range(ASKS)]
+    tally = {"infeasible": sum(draw.infeasible for draw in drawn), "repeated": sum(draw.duplicates for draw in drawn)}
+    models = [draw.model for draw in drawn]
+    over = sum(not is_within(measures_of(model, spec.search.budget), spec.search.budget) for model in models)
+    draws = ASKS + tally["infeasible"] + tally["repeated"]
+    return tally | {
+        "draws": draws,
+        "trained twice": ASKS - len({key_of(model) for model in models}),
+        "trained over": over,
+    }
+
+
+def plain(seed: int) -> dict[str, int]:
+    search = load_search_spec("deep_narrow").search
+    space = Space(search, load_spec("t2t_vit_14").model)
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
+    tally, seen = {"infeasible": 0, "repeated": 0, "draws": ASKS, "trained twice": 0, "trained over": 0}, set[str]()
+    for _ in range(ASKS):
+        trial = study.ask()
+        assignment = space.draw(
+            lambda path, values: (
+                trial.suggest_int(path, values[0], values[-1], step=values.step)
+                if isinstance(values, range)
+                else trial.suggest_categorical(path, list(values))
+            )
+        )
+        try:
+            model = space.model(assignment, trial.suggest_int("depth", 1, 64))
+        except ValidationError:
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+            continue
+        over = measures_of(model, search.budget)["macs"] - (search.budget.macs.max or 0)
+        trial.set_constraint("macs", over)
+        tally["infeasible"] += over > 0
+        tally["trained twice"] += over <= 0 and key_of(model) in seen
+        seen.add(key_of(model))
+        study.tell(trial, pretend(model) if over <= 0 else None, None if over <= 0 else optuna.trial.TrialState.PRUNED)
+    return tally
+
+
+class Asker:
+    """What a worker does between two trainings, without the trainings."""
+
+    def __init__(self, spec: SearchSpec, url: str) -> None:
+        planned = plan(spec)
+        self.space, self.search = planned.space, spec.search
+        self.sampler = FeasibleSampler(spec.search, planned.space)
+        self.study = open_studies(url, spec, planned, self.sampler).candidates
+
+    def ask(self) -> Any:
+        self.study.optimize(self._objective, n_trials=1)
+        return self.draw
+
+    def _objective(self, trial: optuna.Trial) -> float:
+        _ = trial.relative_params
+        draw = self.sampler.chosen
+        assert draw is not None
+        assignment = self.space.draw(
+            lambda path, values: (
+                trial.suggest_int(path, values[0], values[-1], step=values.step)
+                if isinstance(values, range)
+                else trial.suggest_categorical(path, [category(value) for value in values])
+            )
+        )
+        assignment[FILL] = trial.suggest_float(FILL, *self.space.solved.fill.fill)
+        assert key_of(solve(self.space, assignment, self.search.budget)) == draw.key
+        record = Record(str(trial.number), State.TOP, draw.model, key=draw.key, arm=Arm.SAMPLER)
+        trial.set_user_attr(RECORD, record.to_json())
+        self.draw = draw
+        return pretend(draw.model)
+
+
+def keep_asking(url: str, seconds: float, counts: Any, barrier: Any, index: int, sampler: str) -> None:
+    asker = Asker(load_search_spec("deep_narrow", [f"search.sampler={sampler}", "search.baseline=0"]), url)
+    barrier.wait()
+    limit = time.monotonic() + seconds
+    while time.monotonic() < limit:
+        asker.ask()
+        counts[index] += 1
+
+
+def rate(url: str, processes: int, seconds: float, sampler: str) -> float:
+    Asker(load_search_spec("deep_narrow", [f"search.sampler={sampler}", "search.baseline=0"]), url)  # makes the tables
+    context = multiprocessing.get_context("spawn")
+    counts, barrier = context.Array("i", processes), context.Barrier(processes)
+    running = [
+        context.Process(target=keep_asking, args=(url, seconds, counts, barrier, index, sampler))
+        for index in range(processes)
+    ]
+    for process in running:
+        process.start()
+    for process in running:
+        process.join()
+    return sum(counts) / seconds
+
+
+@contextmanager
+def storages() -> Iterator[dict[str, Any]]:
+    from tests.search.postgresql import installed, server
+
+    with tempfile.TemporaryDirectory() as folder:
+        found: dict[str, Any] = {"SQLite": lambda name: f"sqlite:///{folder}/{name}.db"}
+        if not installed():
+            yield found
+            return
+        with server(Path(folder)) as postgresql:
+            found["PostgreSQL"] = postgresql.database
+            yield found
+
+
+def main() -> None:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("what", choices=("feasible", "rate"))
+    parser.add_argument("--processes", type=int, nargs="*", default=[1, 8, 32])
+    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--sampler", default="random")
+    given = parser.parse_args()
+    table = Table()
+    if given.what == "feasible":
+        for column in ("", "draws", "over budget", "repeated", "trained twice", "trained over budget"):
+            table.add_column(column, justify="left" if not column else "right")
+        for name, arm in (("t2tbuild", ours), ("plain Optuna", plain)):
+            found = [arm(seed) for seed in range(SEEDS)]
+            total = {key: sum(one[key] for one in found) for key in found[0]}
+            share = f"{total['infeasible']} ({total['infeasible'] / total['draws']:.1%})"
+            row = (total["draws"], share, total["repeated"], total["trained twice"], total["trained over"])
+            table.add_row(name, *map(str, row))
+    else:
+        for column in ("storage", "processes", "asks a second"):
+            table.add_column(column, justify="right")
+        with storages() as urls:
+            for name, url in urls.items():
+                for processes in given.processes:
+                    table.add_row(
+                        name,
+                        str(processes),
+                        f"{rate(url(f'p{processes}'), processes, given.seconds, given.sampler):.1f}",
+                    )
+    Console(width=140).print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""Does the proxy rank candidates by more than luck? python benchmarks/retest.py [--candidates 24] [--out FILE].
+
+Test-retest: random candidates within the budget of a shipped search are trained twice, with two independent seeds of
+weights and order, and ranked at every rung by each. Kendall's tau between the two rankings is what a single training
+can be worth at most: what another seed turns round is no property of the candidate. Beside it, tau of the mean of both
+with depth and width, for short trainings favour what learns fast. Intervals: bootstrap over candidates.
+
+RESULT
+"""
+
+import argparse
+import json
+import random
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from scipy import stats
+
+from t2tbuild import load_search_spec
+from t2tbuild.parts import Grid
+from t2tbuild.search.budget import solve
+from t2tbuild.search.ladder import Climber
+from t2tbuild.search.plan import plan
+from t2tbuild.search.proxy import settle, stand_in
+from t2tbuild.search.sampler import draw_by_chance, key_of
+from t2tbuild.spec import ModelSpec, SearchSpec
+from t2tbuild.train.data import load_data
+
+RESAMPLES = 2_000
+
+
+def draw(spec: SearchSpec, count: int, seed: int) -> list[ModelSpec]:
+    """Different random members of the space within the budget."""
+    space, chance = plan(spec).space, random.Random(seed)
+    found: dict[str, ModelSpec] = {}
+    while len(found) < count:
+        model = solve(space, draw_by_chance(space, chance), spec.search.budget, f"c{len(found)}")
+        found.setdefault(key_of(model), model)
+    return list(found.values())
+
+
+def train(name: str, overrides: list[str], model: ModelSpec, seed: int) -> dict[str, list[float]]:
+    """The rungs of a candidate's training."""
+    torch.set_num_threads(1)
+    device = torch.device("cpu")
+    proxy = settle(load_search_spec(name, overrides).search.proxy, device.type)
+    side = proxy.side(model)
+    data = load_data(proxy.data, image=Grid(*side), in_chans=model.in_chans, device=device)
+    climber = Climber(stand_in(model, proxy, device.type), data, proxy, seed=seed, device=device)
+    rungs = list(climber.climb(lambda: None))
+    return {field: [getattr(rung, field) for rung in rungs] for field in ("accuracy", "loss", "seconds")}
+
+
+def tau(x: np.ndarray, y: np.ndarray) -> str:
+    """Kendall's tau with its 95% bootstrap interval."""
+    generator = np.random.default_rng(0)
+    drawn = (generator.integers(0, len(x), len(x)) for _ in range(RESAMPLES))
+    found = [stats.kendalltau(x[some], y[some]).statistic for some in drawn]
+    low, high = np.nanquantile(found, [0.025, 0.975])
+    return f"{stats.kendalltau(x, y).statistic:.2f} ({low:.2f} to {high:.2f})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--search", default="deep_narrow")
+    parser.add_argument("--candidates", type=int, default=24)
+    parser.add_argument("--draw", type=int, default=2026, help="seed of the candidates")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("overrides", nargs="*")
+    given = parser.parse_args()
+    spec = load_search_spec(given.search, given.overrides)
+    models = draw(spec, given.candidates, given.draw)
+    jobs = [(model, seed) for seed in (101, 202) for model in models]
+    with ProcessPoolExecutor(given.workers) as pool:
+        futures = [
+            pool.submit(train, given.search, given.overrides, model, seed + i) for i, (model, seed) in enumerate(jobs)
+        ]
+        done = [future.result() for future in futures]
+    if given.out:
+        record = [
+            {"depth": m.backbone.depth, "width": m.backbone.embed_dim, "seed": s} | d
+            for (m, s), d in zip(jobs, done, strict=True)
+        ]
+        given.out.write_text(json.dumps(record))
+    depth = np.array([model.backbone.depth for model in models])
+    width = np.array([model.backbone.embed_dim for model in models])
+    table = Table(title=f"{len(models)} random candidates of {given.search}, two seeds each; Kendall's tau (95%)")
+    for column in ("rung", "accuracy", "by loss", "by accuracy", "loss with depth", "loss with width", "seconds"):
+        table.add_column(column, justify="right")
+    for place, steps in enumerate(spec.search.proxy.rungs):
+        pick = {f: np.array([one[f][place] for one in done]).reshape(2, -1) for f in ("accuracy", "loss")}
+        loss = -np.log(pick["loss"])
+        table.add_row(
+            str(steps),
+            f"{pick['accuracy'].mean():.2f}",
+            tau(*loss),
+            tau(*pick["accuracy"]),
+            tau(loss.mean(0), depth),
+            tau(loss.mean(0), width),
+            f"{np.median([sum(one['seconds'][: place + 1]) for one in done]):.0f}",
+        )
+    Console(width=140).print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,200 @@
+"""Does the engine find better models? python benchmarks/search_quality.py [--seconds 150] [--seeds 5] [--plot FILE].
+
+On digits, in deep_narrow's space at 5G, with equal seconds of training, on one thread each:
+
+- ladder: this engine: depth solved from the budget, TPE, rungs with early stopping;
+- TPE: Optuna's sampler as it comes, with the depth as one more number, a soft constraint, and every training to the
+  top rung; what is over the budget is told so and costs nothing;
+- random: draws within the budget, every training to the top rung;
+- ladder, random: draws within the budget, with rungs.
+
+What is compared is the best validation result over the seconds that were trained, and, since the best of many single
+trainings is partly luck, the mean of three trainings of the final pick with seeds of their own.
+
+RESULT
+"""
+
+import argparse
+import json
+import random
+import statistics
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import optuna
+import torch
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from t2tbuild import load_search_spec, load_spec, search
+from t2tbuild.parts import Grid
+from t2tbuild.search.budget import excess, measures_of
+from t2tbuild.search.ladder import Climber
+from t2tbuild.search.proxy import settle, stand_in
+from t2tbuild.search.record import State
+from t2tbuild.search.space import Space
+from t2tbuild.spec import ModelSpec
+from t2tbuild.train.data import load_data
+
+ARMS = {
+    "ladder": ["search.baseline=0"],
+    "ladder, random": ["search.sampler=random"],
+    "random": ["search.sampler=random", "search.proxy.stop=never"],
+    "TPE": [],
+}
+COMMON = ["search.confirm=null", "search.trials=100000", "search.proxy.seeds=1", "search.scores.names=[]"]
+COMMON += ["search.scores.pool=1"]
+FINAL = 3  # trainings of the final pick
+
+
+@dataclass(frozen=True)
+class Found:
+    """A training that reached the top rung: when, in seconds of training, and what it showed."""
+
+    seconds: float
+    loss: float
+    accuracy: float
+    model: ModelSpec
+
+
+def run_arm(arm: str, seed: int, seconds: float) -> tuple[str, int, list[tuple[float, float, float]], list[float]]:
+    torch.set_num_threads(1)
+    found = plain_tpe(seed, seconds) if arm == "TPE" else engine(ARMS[arm], seed, seconds)
+    best = min(found, key=lambda one: one.loss)
+    final = [train(best.model, 900_000 + 1000 * seed + k).loss for k in range(FINAL)]
+    return arm, seed, [(one.seconds, one.loss, one.accuracy) for one in found], final
+
+
+def engine(overrides: list[str], seed: int, seconds: float) -> list[Found]:
+    spec = load_search_spec(
+        "deep_narrow", [*COMMON, *overrides, f"search.seed={seed}", f"search.timeout={2 * seconds + 60}"]
+    )
+    spent, found = 0.0, []
+
+    class Enough(Exception):  # noqa: N818
+        pass
+
+    def hear(record: object) -> None:
+        nonlocal spent
+        if getattr(record, "number", "base") == "base" or not record.state.trained:  # type: ignore[attr-defined]
+            return
+        spent += record.seconds  # type: ignore[attr-defined]
+        if record.state is State.TOP:  # type: ignore[attr-defined]
+            rung = record.rungs[-1]  # type: ignore[attr-defined]
+            found.append(Found(spent, rung.loss, rung.accuracy, record.model))  # type: ignore[attr-defined]
+        if spent > seconds:
+            raise Enough
+
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            search(spec, Path(folder) / "run", listener=hear)
+        except Enough:
+            pass
+    return [one for one in found if one.seconds <= seconds]
+
+
+def plain_tpe(seed: int, seconds: float) -> list[Found]:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    spec = load_search_spec("deep_narrow")
+    space = Space(spec.search, load_spec("t2t_vit_14").model)
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
+    spent, found, seen = 0.0, list[Found](), dict[str, float]()
+    while spent < seconds:
+        trial = study.ask()
+        assignment = space.draw(
+            lambda path, values: (
+                trial.suggest_int(path, values[0], values[-1], step=values.step)
+                if isinstance(values, range)
+                else trial.suggest_categorical(path, list(values))
+            )
+        )
+        try:
+            model = space.model(assignment, trial.suggest_int("depth", 1, 64))
+        except ValidationError:
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+            continue
+        over = excess(measures_of(model, spec.search.budget), spec.search.budget)
+        for name, amount in over.items():
+            trial.set_constraint(name, amount)
+        if any(amount > 0 for amount in over.values()):
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+            continue
+        if model.model_dump_json() in seen:
+            study.tell(trial, seen[model.model_dump_json()])
+            continue
+        rung = train(model, 1000 * seed + trial.number)
+        spent += rung.seconds
+        seen[model.model_dump_json()] = -np.log(rung.loss)
+        study.tell(trial, -np.log(rung.loss))
+        found.append(Found(spent, rung.loss, rung.accuracy, model))
+    return [one for one in found if one.seconds <= seconds]
+
+
+def train(model: ModelSpec, seed: int) -> Found:
+    """A whole proxy training."""
+    device = torch.device("cpu")
+    proxy = settle(load_search_spec("deep_narrow").search.proxy, device.type)
+    data = load_data(proxy.data, image=Grid(*proxy.side(model)), in_chans=model.in_chans, device=device)
+    climber = Climber(stand_in(model, proxy, device.type), data, proxy, seed=seed, device=device)
+    rungs = list(climber.climb(lambda: None))
+    return Found(sum(rung.seconds for rung in rungs), rungs[-1].loss, rungs[-1].accuracy, model)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seconds", type=float, default=150)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--plot", type=Path)
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    jobs = [(arm, seed) for seed in range(given.seeds) for arm in ARMS]
+    random.Random(0).shuffle(jobs)
+    with ProcessPoolExecutor(given.workers) as pool:
+        done = list(pool.map(run_arm, *zip(*[(arm, seed, given.seconds) for arm, seed in jobs], strict=True)))
+    if given.out:
+        given.out.write_text(json.dumps(done))
+    table = Table(title=f"after {given.seconds:.0f} s of training, {given.seeds} seeds: mean (least to most)")
+    for column in ("arm", "trainings to the top", "best loss", "best accuracy", "final pick's loss, 3 new seeds"):
+        table.add_column(column, justify="left" if column == "arm" else "right")
+    figure = mpl.figure.Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
+    grid = np.linspace(10, given.seconds, 60)
+    for arm in ARMS:
+        runs = [one for one in done if one[0] == arm]
+        losses, accuracies = [min(x[1] for x in one[2]) for one in runs], [max(x[2] for x in one[2]) for one in runs]
+        final = [statistics.fmean(one[3]) for one in runs]
+        table.add_row(
+            arm,
+            f"{statistics.fmean(len(one[2]) for one in runs):.1f}",
+            spread(losses, "{:.3f}"),
+            spread(accuracies, "{:.1%}"),
+            spread(final, "{:.3f}"),
+        )
+        curves = np.array(
+            [[max((a for s, _, a in one[2] if s <= t), default=np.nan) for t in grid] for one in runs], dtype=float
+        )
+        with np.errstate(all="ignore"):
+            middle, low, high = np.nanmean(curves, 0), np.nanmin(curves, 0), np.nanmax(curves, 0)
+        axes.plot(grid, middle, label=arm)
+        axes.fill_between(grid, low, high, alpha=0.12)
+    axes.set(xlabel="seconds of training", ylabel="best validation accuracy so far", ylim=(0.85, 1.0))
+    axes.set_title(f"digits, deep_narrow at 5G, {given.seeds} seeds: mean, least and most", loc="left", fontsize=9)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    if given.plot:
+        figure.savefig(given.plot, dpi=120)
+    Console(width=140).print(table)
+
+
+def spread(values: list[float], form: str) -> str:
+    return f"{form.format(statistics.fmean(values))} ({form.format(min(values))} to {form.format(max(values))})"
+
+
+if __name__ == "__main__":
+    main()
