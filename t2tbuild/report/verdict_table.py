@@ -57,8 +57,21 @@ def gain_lines(result: SearchResult) -> list[str]:
         f"{tally['failed']} failed; {tally['drawn_infeasible']} draws over budget and {tally['drawn_duplicate']} that "
         f"were not new were drawn again; trained over budget: {tally['trained_over_budget']}"
     )
+    told += _test_line(result)
     told.append("a proxy, no full training: short trainings favour what learns fast")
     return told
+
+
+def _test_line(result: SearchResult) -> list[str]:
+    """What the test split said, which nothing was chosen by."""
+    if not result.test or not result.test.get("of_winner"):
+        return []
+    parts = []
+    for role, name in (("of_winner", "winner"), ("of_base", "base")):
+        accuracies = [one["accuracy"] for one in result.test.get(role, ())]
+        parts += [f"{name} {_mean(accuracies, '{:.1%}')}"] if accuracies else []
+    times = "once" if result.test["looks"] == 1 else f"{result.test['looks']} times"
+    return [f"test split, looked at {times} after the search: {', '.join(parts)}"]
 
 
 def _interval(interval: Interval) -> str:

@@ -12,7 +12,7 @@ from t2tbuild.errors import FieldError
 from t2tbuild.search.space import FILL, Assignment, Space, mistake_of
 from t2tbuild.spec.budget import Budget
 from t2tbuild.spec.model import ModelSpec
-from t2tbuild.spec.space import Value
+from t2tbuild.spec.space import Fill, Value
 from t2tbuild.spec.units import short_count
 
 Measures = Mapping[str, float]
@@ -59,11 +59,27 @@ def solve(space: Space, assignment: Mapping[str, Value], budget: Budget, name: s
                 raise Infeasible("over budget" if _too_large(model, budget) else "below the budget's least")
             return model
         least, most = solved_range(space, assignment, budget)
-        low, step = space.solved.fill.low, space.solved.fill.step
-        value = low + int((float(assignment[FILL]) * most - low) / step + 0.5) * step
-        return space.model(assignment, min(max(value, least), most), name)
+        value = _at(space.solved.fill, float(assignment[FILL]), least, most)
+        return space.model(assignment, value, name)
     except (ValidationError, LookupError) as error:
         raise Infeasible(mistake_of(error)) from None
+
+
+def solved_values(space: Space, assignment: Mapping[str, Value], budget: Budget) -> tuple[int, range]:
+    """The largest value of the solved field within the budget, and the values that its fractions give.
+
+    Raises what `solved_range` raises.
+    """
+    assert space.solved is not None
+    least, most = solved_range(space, assignment, budget)
+    first, last = (_at(space.solved.fill, fraction, least, most) for fraction in space.solved.fill.fill)
+    return most, range(first, last + 1, space.solved.fill.step)
+
+
+def _at(fill: Fill, fraction: float, least: int, most: int) -> int:
+    """The value nearest to a fraction of the largest, within the budget."""
+    value = fill.low + int((fraction * most - fill.low) / fill.step + 0.5) * fill.step
+    return min(max(value, least), most)
 
 
 def solved_range(space: Space, assignment: Mapping[str, Value], budget: Budget) -> tuple[int, int]:

@@ -3,13 +3,13 @@
 import math
 import random
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pydantic import ValidationError
 
 from t2tbuild.cost import predict_cost
-from t2tbuild.search.budget import Infeasible, solve, solved_range, within
+from t2tbuild.search.budget import Infeasible, solve, solved_values, within
 from t2tbuild.search.space import FILL, Assignment, Space
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.search import Search
@@ -103,14 +103,12 @@ def _weight(space: Space, assignment: Assignment) -> float:
     return math.prod(float(len(space.dimensions[path].values)) for path in assignment)
 
 
-def _inside(space: Space, assignment: Assignment, search: Search) -> list[float] | list[None]:
+def _inside(space: Space, assignment: Assignment, search: Search) -> Sequence[float | None]:
     """The fractions of the solved field's values within the budget, rising; [None] of a member without one."""
     try:
         if space.solved is None:
             return [None] if within(space.model(assignment), search.budget) else []
-        least, most = solved_range(space, assignment, search.budget)
+        most, values = solved_values(space, assignment, search.budget)
     except (Infeasible, ValidationError, LookupError):
         return []
-    low, high = space.solved.fill.fill
-    wanted = {value for value in space.solved.fill.values if low <= value / most <= high and value >= least}
-    return sorted(value / most for value in wanted | {most if high == 1 else least})
+    return [value / most for value in values]

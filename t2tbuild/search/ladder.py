@@ -67,7 +67,7 @@ class Climber:
         TrainingError when the loss is not finite.
         """
         if folder is not None:
-            self._restore(folder)
+            self.restore(folder)
         yield from tuple(self.rungs)
         for steps in self.proxy.rungs[len(self.rungs) :]:
             self.rungs.append(self._reach(steps, check))
@@ -120,20 +120,22 @@ class Climber:
         with contextlib.suppress(DiskError):  # the training goes on; only a kill would lose this rung
             save_checkpoint(folder, name, Checkpoint(self.model.state_dict(), state, progress, averaged))
 
-    def _restore(self, folder: Path) -> None:
+    def restore(self, folder: Path) -> bool:
+        """Go back to the newest sound checkpoint of a folder; whether there is one."""
         try:
             newest, _ = find_newest(folder)
             kept = None if newest is None else read_checkpoint(newest)
         except TrainingError:  # none is sound: it is trained anew
-            return
+            return False
         if kept is None:
-            return
+            return False
         self.model.load_state_dict(kept.model)
         if self.averaged is not None and kept.averaged is not None:
             self.averaged.module.load_state_dict(kept.averaged)
         self.optimizer.load_state_dict(kept.state["optimizer"])
         self.done = kept.progress["done"]
         self.rungs = [Rung(**rung) for rung in kept.progress["rungs"]]
+        return True
 
 
 def _average(model: nn.Module, decay: float | None) -> Any:

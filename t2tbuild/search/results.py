@@ -54,6 +54,7 @@ def report(result: "SearchResult") -> dict[str, Any]:
         "rungs": [_rung(result, steps) for steps in rungs],
         "correlations": [asdict(one) for one in correlations(result)],
         "counts": counts(result),
+        "test": result.test,
         "outcome": str(result.outcome),
         "seconds": round(result.seconds, 1),
         "front": [record.number for record in pareto_front(result)],

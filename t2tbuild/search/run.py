@@ -5,9 +5,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from t2tbuild.errors import InputError, SearchError
 from t2tbuild.parts import Grid
+from t2tbuild.search.final import TEST, look_at_test
+from t2tbuild.search.judges import Judges
 from t2tbuild.search.plan import Plan, plan
 from t2tbuild.search.proxy import describe, settle
 from t2tbuild.search.record import BASE, Record, State
@@ -20,8 +25,9 @@ from t2tbuild.search.worker import Listener, Outcome, Worker, outcome_of
 from t2tbuild.search.workers import supervise
 from t2tbuild.spec.budget import Budget
 from t2tbuild.spec.load import load_search_spec
+from t2tbuild.spec.search import Search
 from t2tbuild.spec.tree import SearchSpec, Spec
-from t2tbuild.train.data import load_data
+from t2tbuild.train.data import Data, load_data
 from t2tbuild.train.interrupt import Interrupt, listening
 from t2tbuild.train.precision import pick_device
 from t2tbuild.train.run_directory import default_folder, open_run
@@ -32,7 +38,7 @@ class SearchResult:
     """What a search found. `best` is the winner's spec, also at `run`/best.yaml.
 
     `records` are the candidates, `repeats` the base's trainings and the confirmations. `outcome` says how it ended,
-    `trained_as` in words what was trained.
+    `trained_as` in words what was trained, `test` what the winner and the base showed on the test split.
     """
 
     run: Path
@@ -44,6 +50,7 @@ class SearchResult:
     repeats: tuple[Record, ...]
     outcome: Outcome
     trained_as: str
+    test: dict[str, Any] | None
     seconds: float
 
     @property
@@ -116,6 +123,9 @@ def search(
         else:
             until = time.time() + deadline - time.monotonic()
             supervise(run, url, workers, until, interrupt, look)
+        verdict = decide(studies.records(), studies.repeats(), what.proxy.metric)
+        if verdict is not None:
+            look_at_test(run, studies, Judges(what, _load(what, planned, device), device), verdict)
         return conclude(run, spec, studies, seconds=time.perf_counter() - started)
 
 
@@ -135,8 +145,7 @@ def work(
     planned, device, what = planned or plan(spec), pick_device(), spec.search
     sampler = sampler or FeasibleSampler(what, planned.space)
     studies = studies or open_studies(storage_url(None, run), spec, planned, sampler)
-    side = what.proxy.side(planned.base)
-    data = load_data(what.proxy.data, image=Grid(*side), in_chans=planned.base.in_chans, device=device)
+    data = _load(what, planned, device)
     Worker(
         studies,
         sampler,
@@ -150,6 +159,11 @@ def work(
         deadline=deadline,
         workers=workers,
     ).run()
+
+
+def _load(search: Search, planned: Plan, device: torch.device) -> Data:
+    side = search.proxy.side(planned.base)
+    return load_data(search.proxy.data, image=Grid(*side), in_chans=planned.base.in_chans, device=device)
 
 
 def conclude(run: Path, spec: SearchSpec, studies: Studies, *, seconds: float = 0.0) -> SearchResult:
@@ -172,6 +186,7 @@ def conclude(run: Path, spec: SearchSpec, studies: Studies, *, seconds: float = 
         repeats=repeats,
         outcome=outcome,
         trained_as=trained_as,
+        test=studies.noted(TEST),
         seconds=seconds,
     )
     leave(result)

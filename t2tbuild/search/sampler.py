@@ -10,8 +10,9 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
+from pydantic import ValidationError
 
-from t2tbuild.search.budget import Infeasible, solve, solved_range
+from t2tbuild.search.budget import Infeasible, solve, solved_range, solved_values
 from t2tbuild.search.record import Arm, canonical
 from t2tbuild.search.space import FILL, Assignment, Space, category, value_at
 from t2tbuild.search.storage import RECORD
@@ -248,12 +249,11 @@ def _fractions(space: Space, assignment: Mapping[str, Value], search: Search) ->
     if space.solved is None:
         return [None]
     try:
-        _, most = solved_range(space, assignment, search.budget)
-    except (Infeasible, ValueError, LookupError):
+        most, values = solved_values(space, assignment, search.budget)
+    except (Infeasible, ValidationError, LookupError):
         return []
     low, high = space.solved.fill.fill
-    inside = [value / most for value in space.solved.fill.values if low <= value / most <= high]
-    return sorted({low, high, *inside})
+    return [min(max(value / most, low), high) for value in values]
 
 
 def params_of(space: Space, model: ModelSpec, budget: Budget) -> dict[str, Any] | None:
@@ -269,7 +269,7 @@ def params_of(space: Space, model: ModelSpec, budget: Budget) -> dict[str, Any] 
             if not low <= assignment[FILL] <= high:
                 return None
         same = key_of(solve(space, assignment, budget)) == key_of(model)
-    except (Infeasible, ValueError, LookupError):
+    except (Infeasible, ValidationError, LookupError):
         return None
     return {path: category(value) for path, value in assignment.items()} if same else None
 

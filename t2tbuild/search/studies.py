@@ -6,6 +6,7 @@ whenever it grows; so whoever looks sees what every worker does.
 """
 
 from collections.abc import Iterable
+from pathlib import PurePath
 from typing import Any
 
 import optuna
@@ -100,18 +101,24 @@ def open_studies(url: str, spec: SearchSpec, plan: Plan, sampler: BaseSampler) -
 
 def _is_new(study: optuna.Study, spec: SearchSpec, base: ModelSpec) -> bool:
     """Whether a study is a fresh one; keeps what it is a search of, and refuses another."""
-    now = {SPEC: identity(spec), BASE: base.model_dump(mode="json")}
+    placed = spec.search.model_copy(update={"base": base.name, "enqueue": tuple(map(_stem, spec.search.enqueue))})
+    anywhere = identity(spec.model_copy(update={"search": placed}))  # machines keep their specs at different places
+    now = {SPEC: anywhere, BASE: base.model_dump(mode="json")}
     name = spec.search.name
     if not study.user_attrs:
         for key, value in now.items():
             study.set_user_attr(key, value)
         return True
     if study.user_attrs.get(SPEC) != now[SPEC]:
-        lines = difference(study.user_attrs.get(SPEC, ""), identity(spec))
+        lines = difference(study.user_attrs.get(SPEC, ""), anywhere)
         raise InputError(f"the storage has another search named {name}; choose another search.name\n{lines}")
     if study.user_attrs.get(BASE) != now[BASE]:
         raise InputError(f"the base {base.name} has changed since the search {name} began; choose another search.name")
     return False
+
+
+def _stem(name: str) -> str:
+    return PurePath(name).stem
 
 
 def _enqueue_named(study: optuna.Study, search: Search, plan: Plan) -> None:

@@ -315,7 +315,7 @@ class Worker:
         """Train from rung to rung for as long as it is `wanted`; one that cannot go on is told with its cause."""
         self._note(trial, record)
         assert record.model is not None
-        folder = self.run_folder / "trials" / f"{record.key}-{record.seed}{'-full' if record.full else ''}"
+        folder = folder_of(self.run_folder, record)
         top = self.search.proxy.rungs[-1]
         try:
             with memory_errors(lambda: SMALLER):
@@ -347,6 +347,11 @@ class Worker:
     def _note(self, trial: optuna.Trial, record: Record) -> None:
         trial.set_user_attr(RECORD, record.to_json())
         self.listener(record)
+
+
+def folder_of(run: Path, record: Record) -> Path:
+    """Where the rungs of a training are kept."""
+    return run / "trials" / f"{record.key}-{record.seed}{'-full' if record.full else ''}"
 
 
 def _in_state(study: optuna.Study, state: TrialState) -> list[FrozenTrial]:
