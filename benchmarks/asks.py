@@ -72,7 +72,7 @@ def plain(seed: int) -> dict[str, int]:
     for _ in range(ASKS):
         trial = study.ask()
         assignment = space.draw(
-            lambda path, values: (
+            lambda path, values, trial=trial: (  # type: ignore[misc]
                 trial.suggest_int(path, values[0], values[-1], step=values.step)
                 if isinstance(values, range)
                 else trial.suggest_categorical(path, list(values))
@@ -110,7 +110,7 @@ class Asker:
         draw = self.sampler.chosen
         assert draw is not None
         assignment = self.space.draw(
-            lambda path, values: (
+            lambda path, values, trial=trial: (  # type: ignore[misc]
                 trial.suggest_int(path, values[0], values[-1], step=values.step)
                 if isinstance(values, range)
                 else trial.suggest_categorical(path, [category(value) for value in values])

@@ -15,6 +15,7 @@ RESULT
 """
 
 import argparse
+import contextlib
 import json
 import random
 import statistics
@@ -90,11 +91,8 @@ def engine(overrides: list[str], seed: int, seconds: float) -> list[Found]:
         if spent > seconds:
             raise Enough
 
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            search(spec, Path(folder) / "run", listener=hear)
-        except Enough:
-            pass
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(Enough):
+        search(spec, Path(folder) / "run", listener=hear)
     return [one for one in found if one.seconds <= seconds]
 
 
@@ -107,7 +105,7 @@ def plain_tpe(seed: int, seconds: float) -> list[Found]:
     while spent < seconds:
         trial = study.ask()
         assignment = space.draw(
-            lambda path, values: (
+            lambda path, values, trial=trial: (  # type: ignore[misc]
                 trial.suggest_int(path, values[0], values[-1], step=values.step)
                 if isinstance(values, range)
                 else trial.suggest_categorical(path, list(values))

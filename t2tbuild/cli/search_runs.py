@@ -25,8 +25,9 @@ def status(run: Run, storage: Storage = None, as_json: Json = False) -> None:
     from t2tbuild.search.run import open_again
     from t2tbuild.search.status import look_at
 
-    spec, studies = open_again(run, storage)
-    told = look_at(spec, studies)
+    spec, opened = open_again(run, storage)
+    with opened as studies:
+        told = look_at(spec, studies)
     if as_json:
         print_json(told.to_json())
     else:
@@ -69,8 +70,9 @@ def export(run: Run, storage: Storage = None, as_json: Json = False) -> None:
     from t2tbuild.report.pareto import plot_pareto
     from t2tbuild.search.run import conclude, open_again
 
-    spec, studies = open_again(run, storage)
-    result = conclude(run, spec, studies)
+    spec, opened = open_again(run, storage)
+    with opened as studies:
+        result = conclude(run, spec, studies)
     plot_pareto(result, run / "pareto.png")
     if as_json:
         print_json(as_record(result))
@@ -86,8 +88,9 @@ def repair(run: Run, storage: Storage = None, as_json: Json = False) -> None:
     from t2tbuild.search.run import open_again
     from t2tbuild.search.status import repair as repair_run
 
-    _, studies = open_again(run, storage)
-    told = repair_run(run, studies)
+    _, opened = open_again(run, storage)
+    with opened as studies:
+        told = repair_run(run, studies)
     if as_json:
         print_json({"repaired": told})
         return

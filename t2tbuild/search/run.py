@@ -105,9 +105,12 @@ def search(
     run = Path(out) if out is not None else default_folder(what.name)
     url = storage_url(storage, run)
     deadline = time.monotonic() + (what.timeout if what.timeout is not None else float("inf"))
-    with open_run(run, spec, device), listening() as interrupt:
-        sampler = FeasibleSampler(what, planned.space)
-        studies = open_studies(url, spec, planned, sampler)
+    sampler = FeasibleSampler(what, planned.space)
+    with (
+        open_run(run, spec, device),
+        listening() as interrupt,
+        open_studies(url, spec, planned, sampler) as studies,
+    ):
         told: dict[tuple[str, int, bool], Record] = {}
 
         def look() -> None:
@@ -119,7 +122,18 @@ def search(
 
         look()
         if workers == 1:
-            work(spec, run, interrupt, deadline=deadline, studies=studies, sampler=sampler, planned=planned, hear=hear)
+            Worker(
+                studies,
+                sampler,
+                what,
+                planned,
+                _load(what, planned, device),
+                device,
+                run,
+                listener=hear,
+                interrupt=interrupt,
+                deadline=deadline,
+            ).run()
         else:
             until = time.time() + deadline - time.monotonic()
             supervise(run, url, workers, until, interrupt, look)
@@ -129,36 +143,28 @@ def search(
         return conclude(run, spec, studies, seconds=time.perf_counter() - started)
 
 
-def work(
-    spec: SearchSpec,
-    run: Path,
-    interrupt: Interrupt,
-    *,
-    deadline: float = float("inf"),
-    workers: int = 1,
-    studies: Studies | None = None,
-    sampler: FeasibleSampler | None = None,
-    planned: Plan | None = None,
-    hear: Listener = lambda _record: None,
-) -> None:
-    """Do a worker's share of a search, in this process: all of it, where there is no other worker."""
-    planned, device, what = planned or plan(spec), pick_device(), spec.search
-    sampler = sampler or FeasibleSampler(what, planned.space)
-    studies = studies or open_studies(storage_url(None, run), spec, planned, sampler)
-    data = _load(what, planned, device)
-    Worker(
-        studies,
-        sampler,
-        what,
-        planned,
-        data,
-        device,
-        run,
-        listener=hear,
-        interrupt=interrupt,
-        deadline=deadline,
-        workers=workers,
-    ).run()
+def work(spec: SearchSpec, run: Path, interrupt: Interrupt, *, deadline: float, workers: int) -> None:
+    """Do the share of one of several workers, in this process; the environment names the storage."""
+    planned, device, search = plan(spec), pick_device(), spec.search
+    sampler = FeasibleSampler(search, planned.space)
+    with open_studies(storage_url(None, run), spec, planned, sampler) as studies:
+        Worker(
+            studies,
+            sampler,
+            search,
+            planned,
+            _load(search, planned, device),
+            device,
+            run,
+            listener=_deaf,
+            interrupt=interrupt,
+            deadline=deadline,
+            workers=workers,
+        ).run()
+
+
+def _deaf(_record: Record) -> None:
+    pass
 
 
 def _load(search: Search, planned: Plan, device: torch.device) -> Data:

@@ -105,6 +105,11 @@ class PatientStorage(RDBStorage):
                 heartbeat_stale_trial_callback=_Retry(retries),
             )
 
+    def close(self) -> None:
+        """Let go of every connection."""
+        self.remove_session()
+        self.engine.dispose()
+
     @_patient
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         trial_id = super().create_new_trial(study_id, template_trial)

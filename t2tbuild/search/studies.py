@@ -5,17 +5,19 @@ their own in the same storage. What is known of a training is in its trial's use
 whenever it grows; so whoever looks sees what every worker does.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 from typing import Any
 
 import optuna
 from optuna.pruners import NopPruner
 from optuna.samplers import BaseSampler, RandomSampler
+from optuna.study import StudyDirection as Direction
 from optuna.trial import FrozenTrial, TrialState
 
 from t2tbuild.errors import FieldError, InputError
 from t2tbuild.search.plan import Plan
+from t2tbuild.search.record import BASE as BASE_NUMBER
 from t2tbuild.search.record import Record
 from t2tbuild.search.sampler import params_of
 from t2tbuild.search.storage import RECORD, PatientStorage, connect, creating
@@ -28,19 +30,26 @@ SPEC, BASE = "spec", "base"
 
 
 class Studies:
-    """Candidates and references of a search, in a storage."""
+    """Candidates and references of a search, in a storage, which is let go at the end of a `with`."""
 
     def __init__(self, storage: PatientStorage, candidates: optuna.Study, references: optuna.Study) -> None:
         self.storage, self.candidates, self.references = storage, candidates, references
         self._parsed: dict[int, Record] = {}
+
+    def __enter__(self) -> "Studies":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.storage.close()
 
     def records(self) -> list[Record]:
         """The candidates that count, in the order of asking."""
         return self._read(self.candidates)
 
     def repeats(self) -> list[Record]:
-        """The references, in the order of asking: the base's seeds first."""
-        return self._read(self.references)
+        """The references by their seeds, the base's first."""
+        found = self._read(self.references)
+        return sorted(found, key=lambda record: (record.number != BASE_NUMBER, record.seed, record.number))
 
     def note(self, key: str, value: Any) -> None:
         """Keep something that is known of the whole search."""
@@ -75,28 +84,27 @@ def open_studies(url: str, spec: SearchSpec, plan: Plan, sampler: BaseSampler) -
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # it would log an interrupt as a failure
     search = spec.search
     storage = connect(url, search)
-    up, down = optuna.study.StudyDirection.MAXIMIZE, optuna.study.StudyDirection.MINIMIZE
-    directions = [up if objective == "accuracy" else down for objective in search.objectives]
-    with creating(url):
-        candidates = optuna.create_study(
-            storage=storage,
-            sampler=sampler,
-            pruner=NopPruner(),  # the ladder decides who climbs on
-            study_name=search.name,
-            directions=directions,
-            load_if_exists=True,
-        )
-        if _is_new(candidates, spec, plan.base):
-            _enqueue_named(candidates, spec.search, plan)
-        references = optuna.create_study(
-            storage=storage,
-            sampler=RandomSampler(seed=0),  # it never draws
-            pruner=NopPruner(),
-            study_name=f"{search.name}.references",
-            direction="maximize",
-            load_if_exists=True,
-        )
+    try:
+        with creating(url):
+            candidates = _open(search.name, storage, sampler, _directions(search))
+            if _is_new(candidates, spec, plan.base):
+                _enqueue_named(candidates, spec.search, plan)
+            references = _open(f"{search.name}.references", storage, RandomSampler(seed=0), [Direction.MAXIMIZE])
+    except BaseException:
+        storage.close()
+        raise
     return Studies(storage, candidates, references)
+
+
+def _open(name: str, storage: PatientStorage, sampler: BaseSampler, directions: Sequence[Direction]) -> optuna.Study:
+    pruner = NopPruner()  # the ladder decides who climbs on
+    return optuna.create_study(
+        storage=storage, sampler=sampler, pruner=pruner, study_name=name, directions=directions, load_if_exists=True
+    )
+
+
+def _directions(search: Search) -> list[Direction]:
+    return [Direction.MAXIMIZE if objective == "accuracy" else Direction.MINIMIZE for objective in search.objectives]
 
 
 def _is_new(study: optuna.Study, spec: SearchSpec, base: ModelSpec) -> bool:

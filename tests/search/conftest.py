@@ -109,4 +109,4 @@ def states(url: str) -> dict[Any, int]:
     with engine.connect() as connection:
         rows = connection.execute(sqlalchemy.text("select state, count(*) from trials group by state")).fetchall()
     engine.dispose()
-    return {state: count for state, count in rows}
+    return dict(map(tuple, rows))

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of our own for tests and benchmarks: Debian's binaries in a temporary folder, no password asked."""
+"""A PostgreSQL server of our own for tests and benchmarks: Debian's binaries in a temporary folder."""
 
 import getpass
 import os

@@ -34,7 +34,7 @@ def seen(rungs: list[Rung]) -> list[tuple[int, float, float]]:
     return [(rung.steps, rung.accuracy, rung.loss) for rung in rungs]
 
 
-class Stop(Exception):
+class StoppedError(Exception):
     pass
 
 
@@ -53,9 +53,9 @@ def test_a_training_goes_on_from_its_last_rung(small: ModelSpec, digits: Data, t
         nonlocal steps
         steps += 1
         if steps == stop_at:
-            raise Stop
+            raise StoppedError
 
-    with pytest.raises(Stop):
+    with pytest.raises(StoppedError):
         list(climber().climb(check, tmp_path))
     again, before = climber(), steps
     assert seen(list(again.climb(check, tmp_path))) == seen(wanted)

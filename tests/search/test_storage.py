@@ -1,4 +1,4 @@
-"""Storages: real SQLite and real PostgreSQL, created by many at once, gone for a while, with secrets that stay secret."""
+"""Storages: real SQLite and PostgreSQL, created by many at once, gone for a while, with secrets that stay secret."""
 
 import subprocess
 import sys
@@ -75,15 +75,19 @@ def test_many_may_create_one_study_at_once(kind: str, tmp_path: Path, request: p
         url = f"sqlite:///{tmp_path}/study.db"
     else:
         url = storage_url(request.getfixturevalue("postgresql").database("together"), tmp_path)
-    join_together(url, tmp_path, 8)
-    assert sorted(study.study_name for study in optuna.get_all_study_summaries(url)) == ["tiny", "tiny.references"]
+    join_together(url, tmp_path, 8 if kind == "sqlite" else 4)
+    storage = PatientStorage(url, heartbeat=60, retries=1)
+    assert sorted(study.study_name for study in storage.get_all_studies()) == ["tiny", "tiny.references"]
+    storage.close()
 
 
 def test_another_space_of_the_same_name_is_refused_with_its_difference(tmp_path: Path, tiny: Tiny) -> None:
     def join(*overrides: str) -> None:
         spec = tiny(*overrides)
         planned = plan(spec)
-        open_studies(f"sqlite:///{tmp_path}/s.db", spec, planned, FeasibleSampler(spec.search, planned.space))
+        open_studies(
+            f"sqlite:///{tmp_path}/s.db", spec, planned, FeasibleSampler(spec.search, planned.space)
+        ).storage.close()
 
     join()
     join("search.trials=99")
@@ -132,14 +136,15 @@ def test_a_trial_has_a_heartbeat_from_its_first_instant(tmp_path: Path) -> None:
     storage = PatientStorage(f"sqlite:///{tmp_path}/s.db", heartbeat=1, retries=1)
     study = optuna.create_study(storage=storage)
     for _ in range(2):
-        trial = study.ask()
-        trial.set_user_attr(RECORD, {"state": "climbing", "key": "k"})
+        trial_id = study._pop_waiting_trial_id() or study._storage.create_new_trial(study._study_id)
+        study._storage.set_trial_user_attr(trial_id, RECORD, {"state": "climbing", "key": "k"})
         retry_stale(study)
-        assert study.trials[trial.number].state.name == "RUNNING"
+        assert study._storage.get_trial(trial_id).state.name == "RUNNING"
         time.sleep(3.2)
         retry_stale(study)
-        assert study.trials[trial.number].state.name == "FAIL"
+        assert study._storage.get_trial(trial_id).state.name == "FAIL"
     last = study.trials[-1]
+    storage.close()
     assert (last.state.name, last.user_attrs[RECORD]["reason"]) == ("PRUNED", "its worker died 2 times")
     assert len(study.trials) == 3
 
@@ -151,8 +156,9 @@ def test_nothing_of_a_search_is_asked_of_a_storage_for_ever(tmp_path: Path, monk
     study = optuna.create_study(storage=storage)
     (tmp_path / "s.db").write_bytes(b"no database any more, " * 1000)
     storage.engine.dispose()
-    with pytest.raises(Exception, match="database|malformed|commit"):
-        study.ask()
+    with pytest.raises(Exception, match=r"database|malformed|commit"):
+        storage.create_new_trial(study._study_id)
+    storage.close()
 
 
 def test_the_search_spec_is_the_same_text_on_every_machine(tmp_path: Path) -> None:
@@ -163,4 +169,4 @@ def test_the_search_spec_is_the_same_text_on_every_machine(tmp_path: Path) -> No
     for folder in ("a", "b"):
         spec = tiny_search(tmp_path / folder)
         planned = plan(spec)
-        open_studies(url, spec, planned, FeasibleSampler(spec.search, planned.space))
+        open_studies(url, spec, planned, FeasibleSampler(spec.search, planned.space)).storage.close()

@@ -4,10 +4,21 @@ import math
 import random
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from t2tbuild import load_spec
-from t2tbuild.search.correlations import FEWEST, all_correlations, correlate, equal_macs, rung_score, trusted_score
+from t2tbuild.search.correlations import (
+    FEWEST,
+    all_correlations,
+    correlate,
+    equal_macs,
+    kendall,
+    rung_score,
+    spearman,
+    trusted_score,
+)
 from t2tbuild.search.record import BASE, Arm, Record, Rung, State
 from t2tbuild.search.repeats import confirmations, noise_floor, reserve
 from t2tbuild.search.verdict import Interval, decide, difference, run_race
@@ -186,13 +197,25 @@ def test_correlations_have_honest_intervals() -> None:
     assert found["depth", "rung 20"].tau is None  # all are as deep
 
 
+def test_correlations_are_scipys() -> None:
+    """With ties on both sides; a resample is as good as the sample that it writes out."""
+    generator = np.random.default_rng(3)
+    for size in (5, 12, 40):
+        x, y = generator.integers(0, 6, size).astype(float), generator.integers(0, 6, size).astype(float)
+        counts = generator.multinomial(size, np.full(size, 1 / size), 4)
+        for row in counts:
+            a, b = np.repeat(x, row), np.repeat(y, row)
+            assert kendall(x, y, row[None].astype(float))[0] == pytest.approx(stats.kendalltau(a, b).statistic)
+            assert spearman(x, y, row[None].astype(float))[0] == pytest.approx(stats.spearmanr(a, b).statistic)
+
+
 def test_few_pairs_tell_nothing() -> None:
     few = many(FEWEST - 1, 0.0)
     assert correlate(few, ("a", rung_score(10, "accuracy")), ("b", rung_score(20, "accuracy"))).tau is None
 
 
 def test_the_band_is_of_nearly_equal_macs() -> None:
-    records = [replace(record(str(macs), 0.5), macs=macs) for macs in (100, 97, 95, 94, 80, 79)]
+    records = [replace(record(str(macs), 0.5), macs=macs) for macs in (100, 97, 95, 90, 80, 79)]
     assert sorted(one.macs or 0 for one in equal_macs(records)) == [95, 97, 100]
 
 
