@@ -28,8 +28,8 @@ from rich.table import Table
 from t2tbuild import load_search_spec, load_spec
 from t2tbuild.search.budget import is_within, measures_of, solve
 from t2tbuild.search.plan import plan
-from t2tbuild.search.record import Arm, Record, State
-from t2tbuild.search.sampler import FeasibleSampler, key_of
+from t2tbuild.search.record import Arm, Record, State, key_of
+from t2tbuild.search.sampler import FeasibleSampler
 from t2tbuild.search.space import FILL, Space, category
 from t2tbuild.search.storage import RECORD
 from t2tbuild.search.studies import open_studies

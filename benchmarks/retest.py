@@ -26,7 +26,8 @@ from t2tbuild.search.budget import solve
 from t2tbuild.search.ladder import Climber
 from t2tbuild.search.plan import plan
 from t2tbuild.search.proxy import settle, stand_in
-from t2tbuild.search.sampler import draw_by_chance, key_of
+from t2tbuild.search.record import key_of
+from t2tbuild.search.sampler import draw_by_chance
 from t2tbuild.spec import ModelSpec, SearchSpec
 from t2tbuild.train.data import load_data
 

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -9,7 +10,8 @@ from t2tbuild.cost import predict_cost
 from t2tbuild.cost.fit import COUNTED, largest
 from t2tbuild.cost.memory import predict_memory
 from t2tbuild.errors import FieldError
-from t2tbuild.search.space import FILL, Assignment, Space, mistake_of
+from t2tbuild.search.record import key_of
+from t2tbuild.search.space import FILL, Assignment, Space, category, mistake_of, value_at
 from t2tbuild.spec.budget import Budget
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.space import Fill, Value
@@ -110,6 +112,24 @@ def _too_large(model: ModelSpec, budget: Budget) -> bool:
 def _too_small(model: ModelSpec, budget: Budget) -> bool:
     measures = measures_of(model, budget)
     return any(limit.min is not None and measures[name] < limit.min for name, limit in budget.limits.items())
+
+
+def params_of(space: Space, model: ModelSpec, budget: Budget) -> dict[str, Any] | None:
+    """What Optuna is told of a model that is a member of a space; None where it is none."""
+    assignment = space.locate(model)
+    if assignment is None:
+        return None
+    try:
+        if space.solved is not None:
+            _, most = solved_range(space, assignment, budget)
+            assignment[FILL] = min(1.0, value_at(model, space.solved.path) / most)
+            low, high = space.solved.fill.fill
+            if not low <= assignment[FILL] <= high:
+                return None
+        same = key_of(solve(space, assignment, budget)) == key_of(model)
+    except (Infeasible, ValidationError, LookupError):
+        return None
+    return {path: category(value) for path, value in assignment.items()} if same else None
 
 
 def require_feasible(space: Space, budget: Budget) -> list[ModelSpec]:

@@ -1,11 +1,12 @@
 """What a search will do, checked before anything heavy is imported or written. Torch-free."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import ValidationError
 
 from t2tbuild.errors import Diagnostic, FieldError, SeveralFieldsError
-from t2tbuild.search.budget import require_feasible, within
+from t2tbuild.search.budget import params_of, require_feasible, within
 from t2tbuild.search.proxy import stand_in
 from t2tbuild.search.space import Space
 from t2tbuild.spec.budget import Budget
@@ -21,11 +22,14 @@ from t2tbuild.spec.yaml_source import Keys, Source
 
 @dataclass(frozen=True)
 class Plan:
-    """The base, the space around it, the models that are tried first, and what is likely a slip in all that."""
+    """The base, the space around it, the models that are tried first, and what is likely a slip in all that.
+
+    Of the models that are tried first there is what Optuna is told of each.
+    """
 
     base: ModelSpec
     space: Space
-    enqueued: tuple[ModelSpec, ...] = ()
+    enqueued: tuple[tuple[ModelSpec, dict[str, Any]], ...] = ()
     warnings: tuple[Found, ...] = ()
 
 
@@ -41,7 +45,7 @@ def plan(spec: SearchSpec) -> Plan:
     _refuse_wrong_values(spec, space)
     fitting = require_feasible(space, search.budget)
     stand_in(base, search.proxy, "cpu")
-    enqueued = tuple(_ours(name, ("search", "enqueue", index)) for index, name in enumerate(search.enqueue))
+    enqueued = tuple(_member(name, index, space, search.budget) for index, name in enumerate(search.enqueue))
     return Plan(base, space, enqueued, _alone(fitting, space, search.budget))
 
 
@@ -51,6 +55,17 @@ def _ours(name: str, path: Keys) -> ModelSpec:
         told = f"{model.name} is a model of timm, which has no fields to search"
         raise FieldError(path, "base", told, "name one of ours")
     return model
+
+
+def _member(name: str, index: int, space: Space, budget: Budget) -> tuple[ModelSpec, dict[str, Any]]:
+    """A model that is tried first, which the space must hold: the sampler learns from it."""
+    path = ("search", "enqueue", index)
+    model = _ours(name, path)
+    params = params_of(space, model, budget)
+    if params is None:
+        told = f"{model.name} is no member of the space within the budget"
+        raise FieldError(path, "enqueue", told, "widen search.space, or leave it out")
+    return model, params
 
 
 def _refuse_wrong_values(spec: SearchSpec, space: Space) -> None:

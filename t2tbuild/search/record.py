@@ -1,6 +1,7 @@
 """What is known of a candidate, in the study and in candidates.csv."""
 
 import csv
+import hashlib
 import io
 import math
 import sys
@@ -140,6 +141,11 @@ def canonical(model: ModelSpec) -> str:
     return repr(
         (model.image, model.in_chans, model.num_classes, model.distillation_token, tokenizer, sorted(backbone.items()))
     )
+
+
+def key_of(model: ModelSpec) -> str:
+    """A word that two models share exactly when they are the same but for their names."""
+    return hashlib.sha256(canonical(model).encode()).hexdigest()[:16]
 
 
 def best_of(records: Iterable[Record], metric: str) -> Record | None:

@@ -8,8 +8,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 
-from t2tbuild.search.record import BASE, Arm, Record, State
-from t2tbuild.search.sampler import key_of
+from t2tbuild.search.record import BASE, Arm, Record, State, key_of
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.search import Search
 

@@ -1,6 +1,5 @@
 """Who draws candidates: each lies within the budget and is new before anything of it is built or trained."""
 
-import hashlib
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,11 +11,10 @@ from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import ValidationError
 
-from t2tbuild.search.budget import Infeasible, solve, solved_range, solved_values
-from t2tbuild.search.record import Arm, canonical
-from t2tbuild.search.space import FILL, Assignment, Space, category, value_at
+from t2tbuild.search.budget import Infeasible, solve, solved_values
+from t2tbuild.search.record import Arm, key_of
+from t2tbuild.search.space import FILL, Assignment, Space, category
 from t2tbuild.search.storage import RECORD
-from t2tbuild.spec.budget import Budget
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.search import Sampler, Search
 from t2tbuild.spec.space import Value
@@ -40,11 +38,6 @@ class Draw:
     arm: Arm
     infeasible: int
     duplicates: int
-
-
-def key_of(model: ModelSpec) -> str:
-    """A word that two models share exactly when they are the same but for their names."""
-    return hashlib.sha256(canonical(model).encode()).hexdigest()[:16]
 
 
 def place_of(study: optuna.Study, number: int) -> int:
@@ -254,24 +247,6 @@ def _fractions(space: Space, assignment: Mapping[str, Value], search: Search) ->
         return []
     low, high = space.solved.fill.fill
     return [min(max(value / most, low), high) for value in values]
-
-
-def params_of(space: Space, model: ModelSpec, budget: Budget) -> dict[str, Any] | None:
-    """What Optuna is told of a model that is a member of a space; None where it is none."""
-    assignment = space.locate(model)
-    if assignment is None:
-        return None
-    try:
-        if space.solved is not None:
-            _, most = solved_range(space, assignment, budget)
-            assignment[FILL] = min(1.0, value_at(model, space.solved.path) / most)
-            low, high = space.solved.fill.fill
-            if not low <= assignment[FILL] <= high:
-                return None
-        same = key_of(solve(space, assignment, budget)) == key_of(model)
-    except (Infeasible, ValidationError, LookupError):
-        return None
-    return {path: category(value) for path, value in assignment.items()} if same else None
 
 
 def keys_in(study: optuna.Study) -> set[str]:

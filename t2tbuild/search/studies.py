@@ -15,11 +15,10 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import StudyDirection as Direction
 from optuna.trial import FrozenTrial, TrialState
 
-from t2tbuild.errors import FieldError, InputError
+from t2tbuild.errors import InputError
 from t2tbuild.search.plan import Plan
 from t2tbuild.search.record import BASE as BASE_NUMBER
 from t2tbuild.search.record import Record
-from t2tbuild.search.sampler import params_of
 from t2tbuild.search.storage import RECORD, PatientStorage, connect, creating
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.search import Search
@@ -88,7 +87,7 @@ def open_studies(url: str, spec: SearchSpec, plan: Plan, sampler: BaseSampler) -
         with creating(url):
             candidates = _open(search.name, storage, sampler, _directions(search))
             if _is_new(candidates, spec, plan.base):
-                _enqueue_named(candidates, spec.search, plan)
+                _enqueue_named(candidates, plan)
             references = _open(f"{search.name}.references", storage, RandomSampler(seed=0), [Direction.MAXIMIZE])
     except BaseException:
         storage.close()
@@ -129,13 +128,9 @@ def _stem(name: str) -> str:
     return PurePath(name).stem
 
 
-def _enqueue_named(study: optuna.Study, search: Search, plan: Plan) -> None:
+def _enqueue_named(study: optuna.Study, plan: Plan) -> None:
     """Let the models that the spec names be asked for first."""
-    for index, model in enumerate(plan.enqueued):
-        params = params_of(plan.space, model, search.budget)
-        if params is None:
-            told = f"{model.name} is no member of the space"
-            raise FieldError(("search", "enqueue", index), "enqueue", told, "widen search.space, or leave it out")
+    for model, params in plan.enqueued:
         study.enqueue_trial(params, user_attrs={"named": model.name})
 
 

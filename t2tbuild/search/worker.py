@@ -22,9 +22,9 @@ from t2tbuild.search.correlations import trusted_score
 from t2tbuild.search.judges import Judges
 from t2tbuild.search.ladder import goes_on
 from t2tbuild.search.plan import Plan
-from t2tbuild.search.record import BASE, Arm, Record, State
+from t2tbuild.search.record import BASE, Arm, Record, State, key_of
 from t2tbuild.search.repeats import base_trainings, confirmations, noise_floor, reserve
-from t2tbuild.search.sampler import FeasibleSampler, key_of, place_of
+from t2tbuild.search.sampler import FeasibleSampler, place_of
 from t2tbuild.search.space import FILL, Assignment, category
 from t2tbuild.search.storage import RECORD, retry_stale
 from t2tbuild.search.studies import Studies, counted, enqueue, requeue

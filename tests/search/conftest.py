@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from t2tbuild import load_search_spec
-from t2tbuild.search.record import Rung
-from t2tbuild.search.sampler import key_of
+from t2tbuild.search.record import Rung, key_of
 from t2tbuild.spec import ModelSpec, SearchSpec
 from t2tbuild.spec.proxy import Proxy
 from t2tbuild.train.data import Data

@@ -7,9 +7,10 @@ import optuna
 import pytest
 
 from t2tbuild import load_search_spec, predict_cost
+from t2tbuild.search.budget import params_of
 from t2tbuild.search.plan import plan
-from t2tbuild.search.record import Arm, Record, State
-from t2tbuild.search.sampler import FeasibleSampler, arm_of, key_of, members, params_of
+from t2tbuild.search.record import Arm, Record, State, key_of
+from t2tbuild.search.sampler import FeasibleSampler, arm_of, members
 from t2tbuild.search.storage import RECORD
 from t2tbuild.spec import ModelSpec, SearchSpec
 

@@ -9,9 +9,9 @@ from torch import nn
 from t2tbuild import build_model
 from t2tbuild.modules.performer import TokenPerformer
 from t2tbuild.search.judges import Judges
-from t2tbuild.search.record import Arm
+from t2tbuild.search.record import Arm, key_of
 from t2tbuild.search.roles import attention_layers, mlp_layers, preactivations
-from t2tbuild.search.sampler import Draw, key_of
+from t2tbuild.search.sampler import Draw
 from t2tbuild.search.scores import cheap_scores, dss, grad_norm, naswot, snip, synflow, weight_norm
 from t2tbuild.spec import ModelSpec
 from t2tbuild.spec.search import Scores, Search
