@@ -92,12 +92,17 @@ SLIPS = {  # overrides of a shipped spec by which a rule is broken, or advice ap
     "TimmData._shards_have_a_root": ["train.data={kind: timm, name: wds/imagenet, num_classes: 1000}"],
     "Mixup._mixes_something": ["train.mixup={mixup: 0, cutmix: 0}"],
     "Augmentation._crop_scale_rises": ["train.data={kind: folder, root: images, augment: {crop_scale: [0.5, 0.1]}}"],
-    "Search._only_depth_is_solved": ["search.space={backbone.embed_dim: {fill: [0.7, 1.0]}}"],
+    "Search._space_holds_together": ["search.space={tokenizer.stages.*.token_dim: {fill: [0.7, 1.0]}}"],
+    "Search._accuracy_is_sought": ["search.objectives=[macs]"],
+    "Search._several_objectives_suit_the_sampler": ["search.sampler=gp", "search.objectives=[accuracy, macs]"],
+    "Scores._no_score_twice": ["search.scores.names=[snip, snip]"],
+    "Scores._pool_needs_scores": ["search.scores={names: [], pool: 4}"],
+    "Bounds._bounds_hold_something": ["search.budget.macs={max: 4G, min: 5G}"],
     "Budget._some_limit": ["search.budget={}"],
     "Choices._no_choice_twice": ["search.space={backbone.mlp_ratio: {choices: [2, 2]}}"],
     "Range._range_rises_in_steps": ["search.space={backbone.embed_dim: {low: 192, high: 600, step: 64}}"],
     "Fill._fractions_rise": ["search.space={backbone.depth: {fill: [0.9, 0.7]}}"],
-    "Fill._high_above_low": ["search.space={backbone.depth: {fill: [0.7, 1.0], low: 8, high: 4}}"],
+    "Fill._range_rises_in_steps": ["search.space={backbone.depth: {fill: [0.7, 1.0], low: 8, high: 4}}"],
     "Proxy._rungs_rise": ["search.proxy.rungs=[120, 40]"],
     "Proxy._warm_up_ends": ["search.proxy.warmup_steps=280"],
     "Stage._hard_split": ["model.tokenizer.stages.0.overlap=0"],
@@ -284,6 +289,8 @@ def _node(section: Section, nodes: dict[str, Section]) -> Iterator[str]:
 
 def _words(schema: dict[str, Any], nodes: dict[str, Section]) -> str:
     """What may stand in a field, in words."""
+    if schema in (True, {}):
+        return "any value"
     choices = schema.get("anyOf", schema.get("oneOf", [schema]))
     if any(choice.get("pattern") in UNITS for choice in choices):
         return next(UNITS[choice["pattern"]] for choice in choices if choice.get("pattern") in UNITS)

@@ -154,7 +154,7 @@ def _broken_dimension(
     path: str, dimension: Choices | Range, space: Mapping[str, Dimension], before: list[str]
 ) -> Iterator[Broken]:
     if dimension.per == "block" and path not in PER_BLOCK:
-        near = difflib.get_close_matches(path[:MAX_PATH], PER_BLOCK, n=1)
+        near = difflib.get_close_matches(path[:MAX_PATH], PER_BLOCK, n=1, cutoff=0.85)
         hint = f"did you mean {near[0]}?" if near else f"write per: block for {' or '.join(PER_BLOCK)}"
         yield Broken(("space", path, "per"), f"{path:.60} has no value for each block", hint)
     for asked in dimension.when or ():

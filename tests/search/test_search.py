@@ -17,8 +17,8 @@ from t2tbuild import build_model, load_spec, measure_cost, search, write_spec
 from t2tbuild.errors import InputError, SearchError, TrainingError
 from t2tbuild.report.pareto import plot_pareto
 from t2tbuild.search import Outcome, SearchResult, State
-from t2tbuild.search.record import Arm, Rung
-from t2tbuild.spec import SearchSpec
+from t2tbuild.search.record import Arm, Rung, key_of
+from t2tbuild.spec import ModelSpec, SearchSpec
 from tests.search.conftest import Pretended, tiny_search
 
 Tiny = Callable[..., SearchSpec]
@@ -297,8 +297,8 @@ def test_models_that_the_spec_names_are_tried_first(tmp_path: Path, tiny: Tiny, 
     write_spec(wider, tmp_path / "wider.yaml")
     result = search(tiny("search.enqueue=[wider.yaml]".replace("wider", str(tmp_path / "wider"))), tmp_path / "run")
     assert (result.records[0].number, result.records[0].arm) == ("wider", Arm.NAMED)
-    assert result.records[0].model is not None
-    assert result.records[0].model.backbone == wider.model.backbone
+    assert isinstance(wider.model, ModelSpec)
+    assert result.records[0].key == key_of(wider.model)
     stranger = load_spec(tmp_path / "small.yaml", ["model.backbone.mlp_ratio=7", "model.name=stranger"])
     write_spec(stranger, tmp_path / "stranger.yaml")
     with pytest.raises(InputError, match="stranger is no member of the space"):
