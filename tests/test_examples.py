@@ -51,7 +51,7 @@ def words_of_the_manifest() -> list[str]:
 
 
 def commands() -> Iterator[list[str]]:
-    yield from (words for words in words_of_the_page() if words[0] in ("torchrun", "t2tbuild"))
+    yield from (words for words in words_of_the_page() if words[0] == "torchrun" or words[:2] == ["t2tbuild", "train"])
     yield words_of_the_script()
     yield words_of_the_manifest()
 

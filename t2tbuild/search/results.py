@@ -27,7 +27,7 @@ def leave(result: "SearchResult") -> None:
     front = pareto_front(result)
     shutil.rmtree(result.run / "front", ignore_errors=True)
     if len(result.spec.search.objectives) > 1:
-        (result.run / "front").mkdir()
+        (result.run / "front").mkdir(exist_ok=True)
         for record in front:
             assert record.model is not None
             path = result.run / "front" / f"{record.model.name}.yaml"

@@ -107,7 +107,7 @@ def search(
     deadline = time.monotonic() + (what.timeout if what.timeout is not None else float("inf"))
     sampler = FeasibleSampler(what, planned.space)
     with (
-        open_run(run, spec, device),
+        open_run(run, spec, device, shared=is_shared(storage)),
         listening() as interrupt,
         open_studies(url, spec, planned, sampler) as studies,
     ):

@@ -33,20 +33,23 @@ def default_folder(name: str) -> Path:
 
 
 @contextmanager
-def open_run(folder: Path, spec: Spec | SearchSpec, device: torch.device) -> Iterator[None]:
+def open_run(folder: Path, spec: Spec | SearchSpec, device: torch.device, *, shared: bool = False) -> Iterator[None]:
     """Open `folder` for a run of `spec`, create it if need be, and hold it against a second process.
+
+    A `shared` one is held against those alone that want it for themselves.
 
     Raises InputError when it cannot be written, when another process works in it, or when it holds a run of another
     spec: then the difference is shown.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
+        lock = (folder / ".lock").open("a+")
     except OSError as error:
         raise InputError(f"{folder}: cannot be written: {error.strerror}; choose another --out") from None
     with lock:
         try:
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of this process alone: workers outlive a kill
+            # of this process alone: workers outlive a kill
+            fcntl.lockf(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except OSError:
             raise InputError(f"{folder}: another process is at work in it; choose another --out") from None
         if _is_new(folder, spec) or not (folder / "environment.json").exists():

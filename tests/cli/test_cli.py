@@ -169,24 +169,6 @@ def test_train_without_out_makes_a_folder_below_runs(tmp_path: Path) -> None:
     assert 0 <= result["test_accuracy"] <= 1
 
 
-def test_search_writes_the_winner_and_names_the_next_commands(tmp_path: Path) -> None:
-    (tmp_path / "tiny.yaml").write_text(
-        "version: 1\nsearch:\n  base: t2t_vit_7\n  budget: {macs: 2G}\n  trials: 2\n"
-        "  space: {backbone.embed_dim: {choices: [128, 192, 256]}, backbone.depth: {fill: [0.5, 1]}}\n"
-        "  proxy: {rungs: [1, 2], data: {image_size: 16}}\n"
-    )
-    done = t2tbuild("search", "tiny.yaml", "--budget-macs", "1.2G", "--out", "run", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "one seed each: a ranking that favours what learns fast, no proof" in done.stdout
-    last = done.stdout.splitlines()[-1]
-    assert last == "next: t2tbuild summarize run/best.yaml && t2tbuild train run/best.yaml"
-    left = {path.name for path in (tmp_path / "run").iterdir()}
-    assert left >= {"best.yaml", "candidates.csv", "pareto.png", "study.db", "spec.yaml", "environment.json"}
-    assert load_spec(tmp_path / "run" / "best.yaml").model.num_classes == 1000
-    assert "base" in done.stderr
-    assert "2 of 2 candidates" in done.stderr
-
-
 def test_compare_answers_without_torch_where_no_model_is_timms() -> None:
     assert heavy_imports("compare", "--table", "1")[0::2] == (0, "")
     done = t2tbuild("compare", "t2t_vit_14", "specs/t2t_vit_dense.yaml", "--sort", "macs", "--pareto", "--json")

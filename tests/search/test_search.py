@@ -293,7 +293,9 @@ def test_what_cannot_be_is_drawn_again_and_counted(tmp_path: Path, tiny: Tiny, p
 def test_models_that_the_spec_names_are_tried_first(tmp_path: Path, tiny: Tiny, pretended: type[Pretended]) -> None:
     assert pretended
     tiny()
-    wider = load_spec(tmp_path / "small.yaml", ["model.backbone.mlp_ratio=3", "model.backbone.depth=12", "model.name=wider"])
+    wider = load_spec(
+        tmp_path / "small.yaml", ["model.backbone.mlp_ratio=3", "model.backbone.depth=12", "model.name=wider"]
+    )
     write_spec(wider, tmp_path / "wider.yaml")
     result = search(tiny("search.enqueue=[wider.yaml]".replace("wider", str(tmp_path / "wider"))), tmp_path / "run")
     assert (result.records[0].number, result.records[0].arm) == ("wider", Arm.NAMED)

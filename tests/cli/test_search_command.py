@@ -1,0 +1,137 @@
+"""t2tbuild search and what there is to do with its runs, as a person types it."""
+
+import json
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from t2tbuild import load_spec
+from tests.search.conftest import tiny_search
+
+
+def t2tbuild(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "t2tbuild", "search", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=240)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a small search was done by two workers."""
+    where = tmp_path_factory.mktemp("cli")
+    tiny_search(where)
+    done = t2tbuild("tiny.yaml", "--budget-macs", "6M", "--trials", "3", "--out", "run", "--workers", "2", cwd=where)
+    assert done.returncode == 0, done.stderr
+    (where / "out").write_text(done.stdout)
+    (where / "err").write_text(done.stderr)
+    return where
+
+
+def test_the_verdict_comes_first_and_the_next_commands_last(folder: Path) -> None:
+    lines = (folder / "out").read_text().splitlines()
+    assert lines[0].startswith(("No evidence of improvement", "Candidate"))
+    assert lines[1].startswith("winner: ")
+    assert any("trained over budget: 0" in line for line in lines)
+    assert any(line.startswith("test split, looked at once after the search: winner") for line in lines)
+    assert "a proxy, no full training: short trainings favour what learns fast" in lines
+    assert lines[-1] == "next: t2tbuild summarize run/best.yaml && t2tbuild train run/best.yaml"
+    seen = (folder / "err").read_text()
+    assert "base" in seen
+    assert "3 of 3 candidates" in seen
+
+
+def test_a_run_is_a_directory(folder: Path) -> None:
+    left = {path.name for path in (folder / "run").iterdir()}
+    assert left >= {
+        "best.yaml",
+        "candidates.csv",
+        "pareto.png",
+        "study.db",
+        "spec.yaml",
+        "environment.json",
+        "report.json",
+    }
+    assert load_spec(folder / "run" / "best.yaml").model.num_classes == 1000
+    told = (folder / "run" / "best.yaml").read_text()
+    assert "counted by fvcore" in told
+    assert "t2tbuild train run/best.yaml" in told
+
+
+def test_status_tells_how_far_a_search_is(folder: Path) -> None:
+    done = t2tbuild("status", "run", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("tiny: 3 of 3 candidates trained")
+    assert "base: 2 of 2 seeds; confirmations: 2 of 2" in done.stdout
+    told = json.loads(t2tbuild("status", "run", "--json", cwd=folder).stdout)
+    assert (told["trials"], told["under_way"], told["to_confirm"]) == (3, [], 0)
+
+
+def test_resume_goes_on_and_export_writes_what_there_is(folder: Path) -> None:
+    done = t2tbuild("resume", "run", "--trials", "4", "--workers", "1", "--json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["counts"]["trained"] == 4
+    for name in ("best.yaml", "report.json", "candidates.csv", "pareto.png"):
+        (folder / "run" / name).unlink()
+    done = t2tbuild("export", "run", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert all(
+        (folder / "run" / name).exists() for name in ("best.yaml", "report.json", "candidates.csv", "pareto.png")
+    )
+
+
+def test_repair_asks_again_for_what_a_dead_worker_left(folder: Path) -> None:
+    with sqlite3.connect(folder / "run" / "study.db") as database:
+        database.execute("update trials set state = 'RUNNING' where trial_id = (select max(trial_id) from trials)")
+        database.execute("update trial_heartbeats set heartbeat = '2020-01-01 00:00:00'")
+    done = t2tbuild("repair", "run", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "1 trainings of tiny.references without a worker are asked for again" in done.stdout
+    assert done.stderr.endswith("next: t2tbuild search resume run\n")
+    assert t2tbuild("resume", "run", "--workers", "1", cwd=folder).returncode == 0
+    assert t2tbuild("repair", "run", cwd=folder).stdout == "nothing to repair\n"
+
+
+def test_explain_trains_nothing(tmp_path: Path) -> None:
+    done = t2tbuild("--explain", "--plot", "space.png", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "members within 5.00G macs (counted)" in done.stdout
+    assert (tmp_path / "space.png").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["space.png"]
+    told = json.loads(t2tbuild("deep_narrow", "--explain", "--json", cwd=tmp_path).stdout)
+    assert told["exact"]
+    assert told["largest"]["macs"] <= 5_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["status", "nowhere"], "nowhere: no run of a search, which has a spec.yaml"),
+        (["resume", "nowhere"], "nowhere: no run of a search"),
+        (["export", "empty"], "empty: no run of a search"),
+        (
+            ["--storage", "mongodb://me:hush@host/db"],
+            "no such storage; it is one of sqlite://, postgresql://, mysql://",
+        ),
+        (["--storage", "postgresql://me:hush@127.0.0.1:1/db", "--out", "x"], "cannot be opened"),
+        (["--workers", "0"], "0 is not in the range"),
+        (["--timeout", "soon"], "--timeout: 'soon' is not a length of time"),
+        (["--budget-macs", "1M"], "no candidate has 1.00M macs or fewer"),
+    ],
+)
+def test_a_mistake_is_one_message_and_exit_code_2(arguments: list[str], told: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    done = t2tbuild(*arguments, cwd=tmp_path)
+    assert done.returncode == 2, done.stdout
+    assert told in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    assert "hush" not in done.stderr + done.stdout
+
+
+def test_help_names_what_can_be_done_with_a_run(tmp_path: Path) -> None:
+    for arguments in (["--help"], ["-h"]):
+        done = t2tbuild(*arguments, cwd=tmp_path)
+        assert "search status RUN" in done.stdout
+        assert "--budget-macs" in done.stdout
+    assert "--trials" in t2tbuild("resume", "--help", cwd=tmp_path).stdout

@@ -1,0 +1,113 @@
+"""The examples of searches on a cluster, and the commands of docs/search.md, as far as that goes without one."""
+
+import os
+import re
+import shlex
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+
+from t2tbuild.cli import app
+from t2tbuild.search.storage_url import VARIABLE, storage_url
+from t2tbuild.spec import catalog
+
+ROOT = Path(__file__).parents[1]
+SBATCH = ROOT / "examples" / "search.sbatch"
+MANIFEST = ROOT / "examples" / "search.kubernetes.yaml"
+PAGES = [ROOT / "docs" / "search.md", ROOT / "docs" / "scaling.md"]
+
+
+def commands() -> list[list[str]]:
+    """Every `t2tbuild search` of the pages."""
+    lines = [line for page in PAGES for line in re.findall(r"^ {4,}(t2tbuild search .*)$", page.read_text(), re.M)]
+    return [shlex.split(line, comments=True) for line in lines]
+
+
+def parse(words: list[str]) -> dict[str, Any]:
+    """The parameters of a search command, as the command line reads them."""
+    group: Any = typer.main.get_command(app)
+    search = group.commands["search"]
+    rest = words[words.index("search") + 1 :]
+    name = rest.pop(0) if rest[0] in search.commands else next(iter(search.commands))
+    parameters: dict[str, Any] = search.commands[name].make_context(name, rest).params
+    return parameters
+
+
+def test_the_pages_show_searches() -> None:
+    assert len(commands()) >= 6
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_the_command_line_takes_what_the_pages_show(words: list[str]) -> None:
+    given = parse(words)
+    assert "run" in given or given["spec"] in catalog.names("search")
+
+
+def slurm(folder: Path, srun: str) -> subprocess.Popen[bytes]:
+    """The script as Slurm would start it, among commands that write down what is asked of them."""
+    stubs = {"scontrol": 'echo "scontrol $*" >> told', "srun": srun}
+    for name, text in stubs.items():
+        (folder / name).write_text(f"#!/bin/bash\n{text}\n")
+        (folder / name).chmod(0o755)
+    given = {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "3", VARIABLE: "postgresql://me:hush@host/db"}
+    environment = os.environ | given | {"PATH": f"{folder}:{os.environ['PATH']}"}
+    arguments = ["deep_narrow", "runs/x", "search.trials=9"]
+    return subprocess.Popen(["bash", SBATCH, *arguments], cwd=folder, env=environment)
+
+
+def told(folder: Path) -> list[str]:
+    return (folder / "told").read_text().splitlines() if (folder / "told").exists() else []
+
+
+def test_a_task_at_its_time_limit_stops_its_worker_and_is_requeued(tmp_path: Path) -> None:
+    process = slurm(tmp_path, 'echo "$*" > asked; trap "exit 143" TERM; while :; do sleep 0.1; done')
+    until = time.monotonic() + 20
+    while not (tmp_path / "asked").exists() or not (tmp_path / "asked").read_text():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    time.sleep(0.2)  # the stub sets its trap
+    process.terminate()
+    assert process.wait(20) == 143
+    assert told(tmp_path) == ["scontrol requeue 7_3"]
+    given = parse(shlex.split((tmp_path / "asked").read_text()))
+    assert (given["spec"], given["overrides"], given["workers"]) == ("deep_narrow", ["search.trials=9"], 1)
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_task_that_ends_of_itself_is_not_requeued(tmp_path: Path, code: int) -> None:
+    assert slurm(tmp_path, f"exit {code}").wait(20) == code
+    assert told(tmp_path) == []
+
+
+def test_a_task_without_a_database_says_so(tmp_path: Path) -> None:
+    environment = {key: value for key, value in os.environ.items() if key != VARIABLE}
+    done = subprocess.run(
+        ["bash", SBATCH, "deep_narrow", "x"], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "name a database" in done.stderr
+
+
+def test_the_manifests_workers_find_their_database() -> None:
+    service, database, job = yaml.safe_load_all(MANIFEST.read_text())
+    pod = job["spec"]["template"]["spec"]
+    (worker,) = pod["containers"]
+    given = parse([*worker["command"], *worker["args"]])
+    assert (given["spec"], given["workers"]) == ("deep_narrow", 1)
+    variables = {one["name"]: one for one in worker["env"]}
+    url = storage_url(variables[VARIABLE]["value"], Path())
+    name, port = service["metadata"]["name"], service["spec"]["ports"][0]["port"]
+    assert url == f"postgresql+psycopg://t2tbuild:$(PASSWORD)@{name}:{port}/searches"
+    assert list(variables).index("PASSWORD") < list(variables).index(VARIABLE)  # Kubernetes fills in earlier ones only
+    (server,) = database["spec"]["template"]["spec"]["containers"]
+    settings = {one["name"]: one for one in server["env"]}
+    assert (settings["POSTGRES_USER"]["value"], settings["POSTGRES_DB"]["value"]) == ("t2tbuild", "searches")
+    assert settings["POSTGRES_PASSWORD"]["valueFrom"] == variables["PASSWORD"]["valueFrom"]
+    assert service["spec"]["selector"] == database["spec"]["template"]["metadata"]["labels"]
+    assert job["spec"]["completions"] == job["spec"]["parallelism"]
+    assert {mount["name"] for mount in worker["volumeMounts"]} == {one["name"] for one in pod["volumes"]}
