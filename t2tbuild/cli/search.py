@@ -90,6 +90,7 @@ def search(
 def run_search(spec: SearchSpec, run: Path, workers: int | None, storage: str | None, *, as_json: bool) -> None:
     """Search, show what goes on, and tell what was found."""
     from t2tbuild.report.pareto import plot_pareto
+    from t2tbuild.report.search_page import write_page
     from t2tbuild.search.run import search as search_spec
     from t2tbuild.search.workers import default_workers
 
@@ -101,6 +102,7 @@ def run_search(spec: SearchSpec, run: Path, workers: int | None, storage: str | 
         stderr().print(f"interrupted; the study is in {run}; continue with:\n{_again(run)}", soft_wrap=True)
         raise
     plot_pareto(result, run / "pareto.png")
+    write_page(result)
     if as_json:
         print_json(as_record(result))
     else:
@@ -177,7 +179,9 @@ def print_result(result: SearchResult) -> None:
     elif result.outcome is Outcome.EXHAUSTED:
         console.print("stopped early: the space gives no new candidate", soft_wrap=True)
     best = shlex.quote(str(result.run / "best.yaml"))
-    console.print(f"written: {result.run}/best.yaml, report.json, candidates.csv, pareto.png", soft_wrap=True)
+    console.print(
+        f"written: {result.run}/best.yaml, report.html, report.json, candidates.csv, pareto.png", soft_wrap=True
+    )
     console.print(f"next: t2tbuild summarize {best} && t2tbuild train {best}", soft_wrap=True)
 
 

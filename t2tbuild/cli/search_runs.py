@@ -68,12 +68,14 @@ def export(run: Run, storage: Storage = None, as_json: Json = False) -> None:
     Example: t2tbuild search export runs/five-giga
     """
     from t2tbuild.report.pareto import plot_pareto
+    from t2tbuild.report.search_page import write_page
     from t2tbuild.search.run import conclude, open_again
 
     spec, opened = open_again(run, storage)
     with opened as studies:
         result = conclude(run, spec, studies)
     plot_pareto(result, run / "pareto.png")
+    write_page(result)
     if as_json:
         print_json(as_record(result))
     else:

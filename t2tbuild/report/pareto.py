@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 from t2tbuild.report.figure import BLUE, GREEN, GREY, ORANGE, new_figure
 from t2tbuild.search.record import BASE, Record, State
 from t2tbuild.search.results import pareto_front
@@ -11,7 +13,12 @@ from t2tbuild.spec.units import short_count
 
 
 def plot_pareto(result: SearchResult, path: Path) -> None:
-    """Proxy accuracy at the highest rung against MACs at full size: base, winner, front and budget marked."""
+    """Draw the result against the cost into a file."""
+    draw_pareto(result).savefig(path)
+
+
+def draw_pareto(result: SearchResult) -> Figure:
+    """The proxy's result at the highest rung against MACs at full size: base, winner, front and budget marked."""
     metric = result.spec.search.proxy.metric
     figure = new_figure(8, 5)
     axes = figure.subplots()
@@ -40,7 +47,7 @@ def plot_pareto(result: SearchResult, path: Path) -> None:
     axes.set_title(f"trained: {result.trained_as}; one seed a candidate", fontsize=8, loc="left")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
-    figure.savefig(path)
+    return figure
 
 
 def _points(records: Sequence[Record], metric: str) -> tuple[list[float], list[float]]:

@@ -10,7 +10,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from t2tbuild import load_spec
 from t2tbuild.cost import CONVENTION
 
 ROOT = Path(__file__).parents[2]

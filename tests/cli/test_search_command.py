@@ -1,6 +1,7 @@
 """t2tbuild search and what there is to do with its runs, as a person types it."""
 
 import json
+import re
 import sqlite3
 import subprocess
 import sys
@@ -57,6 +58,18 @@ def test_a_run_is_a_directory(folder: Path) -> None:
     told = (folder / "run" / "best.yaml").read_text()
     assert "counted by fvcore" in told
     assert "t2tbuild train run/best.yaml" in told
+
+
+def test_the_page_needs_nothing_from_elsewhere(folder: Path) -> None:
+    page = (folder / "run" / "report.html").read_text()
+    verdict = json.loads((folder / "run" / "report.json").read_text())["verdict"]
+    assert f'<p class="verdict">{verdict}</p>' in page
+    assert "<svg" in page
+    assert page.count("<tr>") > 20
+    names = {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink", "http://purl.org/dc/elements/1.1/"}
+    links = set(re.findall(r"(?:src|href|url)=[\"']?(https?:[^\"' >]+)", page))
+    assert links <= names
+    assert "<script" not in page
 
 
 def test_status_tells_how_far_a_search_is(folder: Path) -> None:
