@@ -2,14 +2,18 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from optuna.exceptions import StorageInternalError
+from sqlalchemy.exc import SQLAlchemyError
 
 from t2tbuild.errors import InputError, SearchError
+from t2tbuild.files import without_secrets
 from t2tbuild.parts import Grid
 from t2tbuild.search.final import TEST, look_at_test
 from t2tbuild.search.judges import Judges
@@ -107,6 +111,7 @@ def search(
     deadline = time.monotonic() + (what.timeout if what.timeout is not None else float("inf"))
     sampler = FeasibleSampler(what, planned.space)
     with (
+        _storage_errors(run),
         open_run(run, spec, device, shared=is_shared(storage)),
         listening() as interrupt,
         open_studies(url, spec, planned, sampler) as studies,
@@ -141,6 +146,17 @@ def search(
         if verdict is not None:
             look_at_test(run, studies, Judges(what, _load(what, planned, device), device), verdict)
         return conclude(run, spec, studies, seconds=time.perf_counter() - started)
+
+
+@contextmanager
+def _storage_errors(run: Path) -> Iterator[None]:
+    """A storage that stays away ends a search with one message; nothing that was told to it is lost."""
+    try:
+        yield
+    except (StorageInternalError, SQLAlchemyError) as error:
+        reason = without_secrets(str(getattr(error.__cause__, "orig", error)).strip().split("\n", 1)[0])
+        told = f"the storage is gone: {reason}; continue with: t2tbuild search resume {run}"
+        raise SearchError(told) from error
 
 
 def work(spec: SearchSpec, run: Path, interrupt: Interrupt, *, deadline: float, workers: int) -> None:

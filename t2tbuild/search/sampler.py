@@ -21,7 +21,9 @@ from t2tbuild.spec.space import Value
 from t2tbuild.train.order import mix
 
 TRIES = 100
-"""Draws of the sampler, and as many of chance after it, of which one must be new and within the budget."""
+"""Draws of the sampler of which one must be new and within the budget; else chance draws."""
+CHANCES = 5_000
+"""Draws of chance after which a space that is too large to look at each member counts as exhausted."""
 MEMBERS = 20_000
 """Members up to which a space is small enough to try every one."""
 
@@ -116,7 +118,8 @@ class FeasibleSampler(BaseSampler):
             return self._any_other(seen, arm, chance, 0, 0)
         found: list[tuple[Draw, dict[str, Any]]] = []
         pool = self.pool if arm is Arm.SAMPLER and self.prefer else 1
-        for attempt in range(2 * TRIES):
+        small = self._space.size <= MEMBERS
+        for attempt in range(TRIES + (TRIES if small else CHANCES)):
             by_chance = arm is Arm.RANDOM or attempt >= TRIES
             assignment = self._by_chance(chance) if by_chance else self._by_sampler(study, trial)
             try:

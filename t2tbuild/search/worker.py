@@ -83,6 +83,7 @@ class Worker:
         self.listener, self.interrupt, self.deadline, self.workers = listener, interrupt, deadline, workers
         self.judges = Judges(search, data, device)
         self.name = f"{socket.gethostname()}:{os.getpid()}"
+        self._current: tuple[optuna.Trial, dict[str, Any]] | None = None
 
     def run(self) -> None:
         """Work until nothing is left to do, here or for others."""
@@ -132,11 +133,20 @@ class Worker:
         return waits and (time.monotonic() < self.deadline or not self._base_is_trained())
 
     def _take(self, study: optuna.Study, objective: Callable[[optuna.Trial], Any]) -> bool:
-        """Train what is to be trained next; whether there was time for it."""
+        """Train what is to be trained next; whether there was time for it.
+
+        What was stopped before its end is asked for again, by this search or by one that continues it.
+        """
+        self._current = None
         try:
             study.optimize(objective, n_trials=1, catch=(_Nothing,))
-        except _OutOfTime:
-            return False
+        except (KeyboardInterrupt, _OutOfTime) as stop:
+            if self._current is not None:
+                trial, record = self._current
+                requeue(study, trial, {RECORD: record})
+            if isinstance(stop, _OutOfTime):
+                return False
+            raise
         return True
 
     def _base_is_trained(self) -> bool:
@@ -330,10 +340,7 @@ class Worker:
                     if not wanted(record):
                         record = replace(record, state=State.STOPPED)
                         break
-        except (KeyboardInterrupt, _OutOfTime):
-            requeue(study, trial, {RECORD: record.to_json()})
-            raise
-        except (optuna.exceptions.OptunaError, _Nothing):
+        except (_OutOfTime, optuna.exceptions.OptunaError):
             raise
         except Exception as error:  # of this one training: it fails, with its cause, and nothing else does
             told = str(error) if isinstance(error, T2TBuildError) else f"{type(error).__name__}: {error}"
@@ -345,7 +352,10 @@ class Worker:
         return record
 
     def _note(self, trial: optuna.Trial, record: Record) -> None:
-        trial.set_user_attr(RECORD, record.to_json())
+        """Tell the storage and the listener what is known of a training by now."""
+        told = record.to_json()
+        self._current = (trial, told) if record.state is State.CLIMBING else None
+        trial.set_user_attr(RECORD, told)
         self.listener(record)
 
 
@@ -369,7 +379,7 @@ def _always(_record: Record) -> bool:
 
 def outcome_of(studies: Studies, search: Search) -> Outcome:
     """How a search ended, by what its studies hold."""
-    if claimed(studies) >= search.trials:
+    if sum(record.state.trained for record in studies.records()) >= search.trials:
         return Outcome.COMPLETE
     return Outcome.EXHAUSTED if studies.noted(EXHAUSTED) else Outcome.TIMEOUT
 
