@@ -219,7 +219,10 @@ def test_a_teacher_that_has_learned_nothing_is_refused(tmp_path: Path) -> None:
         train(load_spec("t2t_vit_7", [*TINY, "train.distill={teacher: t2t_vit_7}"]), tmp_path / "run")
 
 
-def test_a_teacher_that_timm_does_not_have_or_cannot_fetch_is_told(noise: Data) -> None:
+def test_a_teacher_that_timm_does_not_have_or_cannot_fetch_is_told(
+    noise: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # it would try again for a minute
     student = TimmModel(name="resnet18", num_classes=10, image_size=32)
     with pytest.raises(FieldError, match="has no model 'resnet19'"):
         load_teacher(Distillation(teacher="timm:resnet19"), student, noise)
