@@ -13,6 +13,7 @@ RESULT
 import argparse
 import multiprocessing
 import random
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ from t2tbuild.search.record import Arm, Record, State, key_of
 from t2tbuild.search.sampler import FeasibleSampler
 from t2tbuild.search.space import FILL, Space, category
 from t2tbuild.search.storage import RECORD
+from t2tbuild.search.storage_url import storage_url
 from t2tbuild.search.studies import open_studies
 from t2tbuild.spec import ModelSpec, SearchSpec
 
@@ -150,6 +152,7 @@ def rate(url: str, processes: int, seconds: float, sampler: str) -> float:
 
 @contextmanager
 def storages() -> Iterator[dict[str, Any]]:
+    sys.path.insert(0, str(Path(__file__).parents[1]))
     from tests.search.postgresql import installed, server
 
     with tempfile.TemporaryDirectory() as folder:
@@ -157,8 +160,8 @@ def storages() -> Iterator[dict[str, Any]]:
         if not installed():
             yield found
             return
-        with server(Path(folder)) as postgresql:
-            found["PostgreSQL"] = postgresql.database
+        with server() as postgresql:
+            found["PostgreSQL"] = lambda name: storage_url(postgresql.database(name), Path())
             yield found
 
 

@@ -1,4 +1,4 @@
-"""What every test shares: two threads at most, kept bytecode, and small specs."""
+"""What every test shares: the cores that it may use, kept bytecode, and small specs."""
 
 import os
 import signal
@@ -8,7 +8,10 @@ import torch
 
 from t2tbuild.spec import ModelSpec
 
-torch.set_num_threads(2)
+beside_others = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1
+if beside_others:  # one core for each test and for what it starts
+    os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1 if beside_others else 2)
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each process of a test compiles every library anew
 signal.signal(
     signal.SIGINT, signal.default_int_handler

@@ -1,0 +1,112 @@
+"""Eight workers, killed again and again: python benchmarks/search_kills.py [--workers 8] [--trials 24] [--kills 8].
+
+A small search by `t2tbuild search --workers 8`, of whose processes a random one is killed by SIGKILL every few seconds; once on
+SQLite, once on PostgreSQL, whose server is stopped at once and started again in the middle. At the end every planned
+candidate must be trained once, with all its rungs, and no trial may still run or wait.
+
+RESULT
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from t2tbuild.search.run import open_again
+from t2tbuild.search.storage_url import VARIABLE
+from t2tbuild.search.studies import counted
+from tests.search.conftest import tiny_search
+from tests.search.postgresql import Server, installed, server
+
+
+def workers_of(parent: int) -> list[int]:
+    found = subprocess.run(["pgrep", "-P", str(parent)], capture_output=True, text=True, check=False)
+    return [int(line) for line in found.stdout.split()]
+
+
+def once(folder: Path, given: argparse.Namespace, postgresql: Server | None) -> dict[str, int]:
+    tiny_search(folder)
+    environment = dict(os.environ)
+    if postgresql is not None:
+        os.environ[VARIABLE] = environment[VARIABLE] = postgresql.database("kills")
+    else:
+        os.environ.pop(VARIABLE, None)
+        environment.pop(VARIABLE, None)
+    fields = [f"search.trials={given.trials}", "search.heartbeat=5", "search.retries=50", "search.proxy.rungs=[5, 60]"]
+    command = [sys.executable, "-m", "t2tbuild", "search", "tiny.yaml", *fields, "--out", "run"]
+    process = subprocess.Popen(
+        [*command, "--workers", str(given.workers), "--json"],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    chance, kills = random.Random(0), 0
+    while process.poll() is None and kills < given.kills:
+        time.sleep(chance.uniform(3, 9))
+        found = workers_of(process.pid)
+        if found:
+            os.kill(chance.choice(found), signal.SIGKILL)
+            kills += 1
+        if postgresql is not None and kills == given.kills // 2:
+            postgresql.stop()
+            time.sleep(5)
+            postgresql.start()
+    out, _ = process.communicate()
+    assert process.returncode == 0
+    report = json.loads(out)
+    _, opened = open_again(folder / "run", None)
+    with opened as studies:
+        records = [*studies.records(), *studies.repeats()]
+        states = Counter(
+            trial.state.name for study in (studies.candidates, studies.references) for trial in counted(study)
+        )
+        retried = sum("retry_history" in trial.system_attrs for trial in counted(studies.candidates))
+    return {
+        "killed": kills,
+        "planned": given.trials,
+        "trained": report["counts"]["trained"],
+        "trained twice": len(records) - len({(record.key, record.seed) for record in records}),
+        "without a result": sum(not record.rungs for record in records),
+        "running or waiting": states["RUNNING"] + states["WAITING"],
+        "candidates given to another": retried,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--workers", type=int, default=8)
+    parser.add_argument("--trials", type=int, default=24)
+    parser.add_argument("--kills", type=int, default=8)
+    given = parser.parse_args()
+    found: dict[str, dict[str, int]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "sqlite").mkdir()
+        (Path(folder) / "postgresql").mkdir()
+        found["SQLite"] = once(Path(folder) / "sqlite", given, None)
+        if installed():
+            with server() as postgresql:
+                found["PostgreSQL, restarted"] = once(Path(folder) / "postgresql", given, postgresql)
+    table = Table()
+    table.add_column("")
+    for name in found:
+        table.add_column(name, justify="right")
+    for row in next(iter(found.values())):
+        table.add_row(row, *(str(one[row]) for one in found.values()))
+    Console(width=120).print(table)
+
+
+if __name__ == "__main__":
+    main()
