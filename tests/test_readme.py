@@ -92,8 +92,8 @@ def test_the_defaults_named_are_the_shipped_ones() -> None:
     assert f"`--trials {search.trials}`, `--timeout 5m`" in README
     assert search.timeout == 300
     assert f"`--seed {search.seed}`" in README
-    assert "40, 120 and 280 training steps" in README
-    assert search.proxy.rungs == (40, 120, 280)
+    assert "40, 100 and 200 training steps" in README
+    assert search.proxy.rungs == (40, 100, 200)
 
 
 def test_links_and_pictures_are_there() -> None:

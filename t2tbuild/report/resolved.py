@@ -76,7 +76,7 @@ def _lines(data: dict[str, Any], path: Keys, indent: str) -> Iterator[tuple[str,
         for index, item in enumerate(value):
             first, *rest = (
                 _lines(item, (*here, index), indent + "    ")
-                if isinstance(item, dict)
+                if isinstance(item, dict) and item
                 else [(f"{indent}    {one_line(item)}", (*here, index))]
             )
             yield f"{indent}  - {first[0].lstrip()}", first[1]

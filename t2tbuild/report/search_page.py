@@ -2,7 +2,6 @@
 
 import io
 import json
-import statistics
 from importlib.resources import files
 from typing import Any
 
@@ -10,8 +9,8 @@ from jinja2 import Environment
 
 from t2tbuild.files import write_whole
 from t2tbuild.report.pareto import draw_pareto
-from t2tbuild.report.verdict_table import gain_lines
-from t2tbuild.search.record import BASE, Record, State
+from t2tbuild.report.verdict_table import gain_lines, trained_again
+from t2tbuild.search.record import Record
 from t2tbuild.search.results import report
 from t2tbuild.search.run import SearchResult
 from t2tbuild.spec.units import short_count
@@ -32,7 +31,7 @@ def write_page(result: SearchResult) -> None:
         trained_as=told["trained_as"],
         verdict=told["verdict"],
         caution=told["caution"],
-        again=list(_again(result)),
+        again=trained_again(result).values(),
         lines=gain_lines(result),
         pareto=_svg(result),
         rungs=told["rungs"],
@@ -43,28 +42,6 @@ def write_page(result: SearchResult) -> None:
         versions=", ".join(f"{name} {version}" for name, version in kept["packages"].items()),
     )
     write_whole(result.run / "report.html", text)
-
-
-def _again(result: SearchResult) -> list[list[str]]:
-    groups: dict[str, list[Record]] = {}
-    for record in result.repeats:
-        if record.state is State.TOP:
-            groups.setdefault(record.number, []).append(record)
-    return [_mean_row(number, records) for number, records in groups.items()]
-
-
-def _mean_row(number: str, records: list[Record]) -> list[str]:
-    first = records[0]
-    losses = [record.rungs[-1].loss for record in records]
-    accuracies = [record.rungs[-1].accuracy for record in records]
-    return [
-        f"base, {first.model.name if first.model else ''}" if number == BASE else f"candidate {number}",
-        str(first.arm),
-        *_shape(first),
-        str(len(records)),
-        f"{statistics.fmean(losses):.3f} ({min(losses):.3f} to {max(losses):.3f})",
-        f"{statistics.fmean(accuracies):.1%}",
-    ]
 
 
 def _shape(record: Record) -> list[str]:

@@ -16,26 +16,33 @@ def verdict_table(result: SearchResult) -> Table:
     table = Table(title=f"trained again: {result.trained_as}", title_justify="left")
     for column in ("model", "drawn by", "depth", "width", "MACs", "seeds", "loss", "accuracy"):
         table.add_column(column, justify="left" if column in ("model", "drawn by") else "right")
+    for number, row in trained_again(result).items():
+        table.add_row(*row, style="bold" if number == result.winner.number else None)
+    return table
+
+
+def trained_again(result: SearchResult) -> dict[str, list[str]]:
+    """Of each model with trainings of several seeds: name, arm, depth, width, MACs, seeds, loss, accuracy."""
     groups: dict[str, list[Record]] = {}
     for record in result.repeats:
         if record.state is State.TOP:
             groups.setdefault(record.number, []).append(record)
-    for number, records in groups.items():
-        first = records[0]
-        assert first.model is not None
-        losses, accuracies = [record.rungs[-1].loss for record in records], [record.accuracy or 0 for record in records]
-        table.add_row(
-            f"base, {first.model.name}" if number == BASE else f"candidate {number}",
-            str(first.arm),
-            str(first.model.backbone.depth),
-            str(first.model.backbone.embed_dim),
-            short_count(first.macs or 0),
-            str(len(records)),
-            _mean(losses, "{:.3f}"),
-            _mean(accuracies, "{:.1%}"),
-            style="bold" if number == result.winner.number else None,
-        )
-    return table
+    return {number: _row(number, records) for number, records in groups.items()}
+
+
+def _row(number: str, records: list[Record]) -> list[str]:
+    first, rungs = records[0], [record.rungs[-1] for record in records]
+    assert first.model is not None
+    return [
+        f"base, {first.model.name}" if number == BASE else f"candidate {number}",
+        str(first.arm),
+        str(first.model.backbone.depth),
+        str(first.model.backbone.embed_dim),
+        short_count(first.macs or 0),
+        str(len(records)),
+        _mean([rung.loss for rung in rungs], "{:.3f}"),
+        _mean([rung.accuracy for rung in rungs], "{:.1%}"),
+    ]
 
 
 def gain_lines(result: SearchResult) -> list[str]:

@@ -2,7 +2,8 @@
 
 Differences are between mean scores of trainings with seeds of their own. An interval is the bootstrap's (percentile,
 10,000 resamples), or Welch's t interval where that is wider, as it is with a handful of seeds: resamples of three
-numbers know no more than the three.
+numbers know no more than the three. Since the winner is the best of those that were trained again, by the same
+trainings, its intervals hold for all of those at once (Bonferroni).
 """
 
 import statistics
@@ -81,7 +82,7 @@ def decide(records: Sequence[Record], repeats: Sequence[Record], metric: str) ->
     for over, other in others.items():
         if other is not None and other.key != winner.key and {winner.key, other.key} <= scores.keys():
             mine, theirs = scores[winner.key], scores[other.key]
-            gains.append(Gain(over, difference(mine, theirs), (len(mine), len(theirs))))
+            gains.append(Gain(over, difference(mine, theirs, len(confirmed)), (len(mine), len(theirs))))
     race = run_race(records, metric)
     return Verdict(winner, tuple(gains), race, _sentence(winner, gains, bool(confirmed), metric))
 
@@ -96,16 +97,20 @@ def scores_by_key(repeats: Sequence[Record], metric: str) -> dict[str, list[floa
     return found
 
 
-def difference(mine: Sequence[float], theirs: Sequence[float]) -> Interval:
-    """The difference of two means of independent trainings, with the wider of two intervals."""
+def difference(mine: Sequence[float], theirs: Sequence[float], among: int = 1) -> Interval:
+    """The difference of two means of independent trainings, with the wider of two intervals.
+
+    Where `mine` is the best `among` several, the interval is as much wider as makes it hold for each of them at once.
+    """
+    level = 1 - (1 - LEVEL) / among
     value = statistics.fmean(mine) - statistics.fmean(theirs)
     if min(len(mine), len(theirs)) < 2:
         return Interval(value)
     generator = np.random.default_rng(0)
     means = [generator.choice(one, (RESAMPLES, len(one))).mean(axis=1) for one in (mine, theirs)]
-    low, high = np.quantile(means[0] - means[1], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.quantile(means[0] - means[1], [(1 - level) / 2, (1 + level) / 2])
     if statistics.pstdev(mine) or statistics.pstdev(theirs):
-        welch = stats.ttest_ind(mine, theirs, equal_var=False).confidence_interval(LEVEL)
+        welch = stats.ttest_ind(mine, theirs, equal_var=False).confidence_interval(level)
         low, high = min(low, welch.low), max(high, welch.high)
     return Interval(value, float(low), float(high))
 

@@ -15,13 +15,13 @@ Steps = Annotated[int, Field(ge=1)]
 class Proxy(Node):
     """Small images, few steps, and on a CPU a thinner twin; warm-up, then a constant rate, so that rungs compare."""
 
-    data: InMemoryField = Field(default=DigitsData(), examples=[{"kind": "digits", "image_size": 64}])
+    data: InMemoryField = Field(default=DigitsData(image_size=32), examples=[{"kind": "digits", "image_size": 32}])
     """What candidates are trained on: data that lie on the device."""
     width: Literal["auto", "full", "quarter"] = "auto"
     """What is trained: the candidate itself (full), its twin at a quarter of embed_dim and token_dim (quarter), or,
     by default, the twin on a CPU and the candidate on a GPU."""
     rungs: Annotated[tuple[Steps, ...], Listed] = Field(
-        default=(40, 120, 280), min_length=1, max_length=8, examples=[[40, 120, 280]], json_schema_extra=unit("steps")
+        default=(40, 100, 200), min_length=1, max_length=8, examples=[[40, 100, 200]], json_schema_extra=unit("steps")
     )
     """Training steps at which candidates are judged; the weak stop at a rung, the others go on to the next."""
     stop: Literal["asha", "hyperband", "never"] = "asha"
@@ -32,12 +32,12 @@ class Proxy(Node):
     metric: Literal["accuracy", "loss"] = "loss"
     """What candidates are judged by on the validation split: the accuracy, or the logarithm of the cross-entropy, which
     tells apart what has the same accuracy."""
-    evaluations: int = Field(default=4, ge=1, le=100, examples=[4])
+    evaluations: int = Field(default=6, ge=1, le=100, examples=[6])
     """Evaluations whose mean is a rung's result, the last of them at the rung itself."""
-    evaluate_every: int = Field(default=5, ge=1, le=100_000, examples=[5], json_schema_extra=unit("steps"))
+    evaluate_every: int = Field(default=20, ge=1, le=100_000, examples=[20], json_schema_extra=unit("steps"))
     """Steps between those evaluations."""
-    ema: int | float | None = Field(default=None, gt=0, lt=1, examples=[0.95])
-    """Decay of a running average of the weights, which is then what is judged; left out, none."""
+    ema: int | float | None = Field(default=0.98, gt=0, lt=1, examples=[0.98])
+    """Decay of a running average of the weights, which is then what is judged; null: none."""
     batch_size: int = Field(default=64, ge=1, le=65536, examples=[64], json_schema_extra=unit("images"))
     """Images in a training step."""
     lr: int | float = Field(default=1e-3, gt=0, le=10, examples=[1e-3])
@@ -55,7 +55,7 @@ class Proxy(Node):
     def _rungs_rise(self) -> Iterator[Broken]:
         if list(self.rungs) != sorted(set(self.rungs)):
             told = f"rungs must rise, got {list(self.rungs)}"
-            yield Broken("rungs", told, "write [40, 120, 280]")
+            yield Broken("rungs", told, "write [40, 100, 200]")
 
     @advice
     def _warm_up_ends(self) -> Iterator[Broken]:

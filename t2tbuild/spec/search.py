@@ -88,7 +88,7 @@ class Search(Node):
     search finds in as many seconds of training. The sampler learns from them too."""
     scores: Scores = Field(default=Scores(), examples=[{"names": ["naswot", "snip"]}])
     """Cheap scores of untrained candidates."""
-    proxy: Proxy = Field(default=Proxy(), examples=[{"rungs": [40, 120, 280]}])
+    proxy: Proxy = Field(default=Proxy(), examples=[{"rungs": [40, 100, 200]}])
     """The short training that ranks candidates."""
     confirm: Confirm | None = Field(default=Confirm(), examples=[{"best": 2, "random": 1, "seeds": 3}])
     """Trainings that tell whether what was found is more than luck; null leaves them out."""

@@ -5,9 +5,9 @@ import contextlib
 import pytest
 
 from t2tbuild import load_search_spec, load_spec, predict_cost
-from t2tbuild.cost.fit import Dial, Fit, fit, fits, largest
+from t2tbuild.cost.fit import Dial, Fit, fit, largest
 from t2tbuild.errors import FieldError
-from t2tbuild.search.budget import deepest
+from t2tbuild.search.budget import Infeasible, solved_range, within
 from t2tbuild.search.space import Space
 from t2tbuild.spec import ModelSpec, catalog
 from t2tbuild.spec.budget import Budget
@@ -50,9 +50,9 @@ def test_the_best_is_within_the_next_is_over_and_nothing_else_changes(name: str)
     found = settings_of(model, budget)
     assert len(found) >= 3
     for dial, one in found.items():
-        assert fits(one.best.model, budget)
+        assert within(one.best.model, budget)
         assert one.best.cost == predict_cost(one.best.model)
-        assert one.over is None or not fits(one.over.model, budget)
+        assert one.over is None or not within(one.over.model, budget)
         before, after = model.model_dump(), one.best.model.model_dump()
         changed = {field for field in before if before[field] != after[field]}
         assert changed <= {PATHS.get(dial, "backbone")}
@@ -90,14 +90,15 @@ def test_both_limits_are_kept() -> None:
 def test_the_search_solves_the_depth_as_fit_does() -> None:
     search = load_search_spec("deep_narrow").search
     space = Space(search, ours("t2t_vit_14"))
-    assert space.fill is not None
+    assert space.solved is not None
     for assignment in list(space.assignments())[::5]:
         shallow = space.model(assignment, 1)
-        found = deepest(space, assignment, search.budget)
-        if found is None:
-            assert not fits(shallow, search.budget)
+        try:
+            _, most = solved_range(space, assignment, search.budget)
+        except Infeasible:
+            assert not within(shallow, search.budget)
         else:
-            assert found == min(fit(shallow, search.budget, Dial.DEPTH).best.value, space.fill.high)
+            assert most == min(fit(shallow, search.budget, Dial.DEPTH).best.value, space.solved.fill.high)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +133,7 @@ def test_a_budget_that_nothing_meets_names_the_smallest() -> None:
 def test_values_that_break_a_rule_are_passed_over(name: str, overrides: list[str], dial: Dial, best: int) -> None:
     found = fit(ours(name, *overrides), Budget(macs=5 * 10**9), dial)
     assert found.best.value == best
-    assert fits(found.best.model, Budget(macs=5 * 10**9))
+    assert within(found.best.model, Budget(macs=5 * 10**9))
 
 
 def test_no_other_image_of_an_odd_shape() -> None:

@@ -5,7 +5,7 @@ import io
 from rich.console import Console
 
 from t2tbuild import load_search_spec, load_spec, predict_cost
-from t2tbuild.cli.search import _Progress
+from t2tbuild.cli.search_progress import SearchProgress
 from t2tbuild.report.cost_table import cost_table
 from t2tbuild.search import Record, State
 from t2tbuild.search.record import Rung
@@ -13,15 +13,15 @@ from t2tbuild.search.record import Rung
 BASE = load_spec("t2t_vit_14").model
 
 
-def record(number: str, state: State, *accuracies: float) -> Record:
-    rungs = tuple(Rung(steps, accuracy, 1.0, 2.0) for steps, accuracy in zip((40, 120, 280), accuracies, strict=False))
+def record(number: str, state: State, *losses: float) -> Record:
+    rungs = tuple(Rung(steps, 0.2, loss, 2.0) for steps, loss in zip((40, 100, 200), losses, strict=False))
     return Record(number, state, BASE, params=21_545_550, macs=4_800_254_784, rungs=rungs)
 
 
 def watch(terminal: bool, *records: Record) -> str:
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=terminal, width=110, color_system=None)
-    with _Progress(console, load_search_spec("deep_narrow")) as progress:
+    with SearchProgress(console, load_search_spec("deep_narrow")) as progress:
         for one in records:
             progress.hear(one)
     return screen.getvalue()
@@ -31,24 +31,24 @@ def test_the_live_table_shows_base_and_candidates_with_their_rungs() -> None:
     shown = watch(
         True,
         record("base", State.CLIMBING),
-        record("base", State.TOP, 0.1, 0.35, 0.919),
-        record("0", State.STOPPED, 0.2),
-        record("1", State.CLIMBING, 0.3, 0.4),
+        record("base", State.TOP, 2.25, 1.352, 0.319),
+        record("0", State.STOPPED, 2.1),
+        record("1", State.CLIMBING, 2.2, 1.4),
     )
     last = shown[shown.rindex("deep_narrow:") :]
-    assert "1 of 12 candidates" in last
+    assert "1 of 24 candidates" in last
     assert "ETA" in last
     rows = {line.split("│")[1].strip(): line for line in last.splitlines() if line.count("│") > 5}
     assert list(rows) == ["base", "1", "0"]  # the base, then what is under way, then the others
-    assert all(word in rows["base"] for word in ("14", "384", "P64 P64", "4.80G", "21.5M", "35.0%", "91.9%", "top"))
+    assert all(word in rows["base"] for word in ("14", "384", "P64 P64", "4.80G", "21.5M", "1.352", "0.319", "top"))
     assert "climbing" in rows["1"]
 
 
 def test_off_a_terminal_each_candidate_is_one_plain_line() -> None:
-    shown = watch(False, record("base", State.TOP, 0.1, 0.35, 0.919), record("0", State.STOPPED, 0.2))
+    shown = watch(False, record("base", State.TOP, 2.25, 1.352, 0.319), record("0", State.STOPPED, 2.1))
     first, second = shown.splitlines()
-    assert "@280 91.9%" in first
-    assert second.split("  [")[0].strip() == "0  depth 14 width 384  4.80G MACs  @40 20.0%  stopped"
+    assert "@200 20.0%, loss 0.32" in first
+    assert second.split("  [")[0].strip() == "0  depth 14 width 384  4.80G MACs  @40 20.0%, loss 2.10  stopped"
 
 
 def test_figures_of_the_released_code_are_not_called_the_papers() -> None:

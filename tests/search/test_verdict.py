@@ -52,6 +52,20 @@ def search(**fields: object) -> Search:
     return Search.model_validate(given | fields)
 
 
+def test_luck_is_seldom_taken_for_a_gain() -> None:
+    """Base and candidates of the same quality: the best of five is not the base's better by more than chance allows."""
+    chance, claims = np.random.default_rng(7), 0
+    for _ in range(400):
+        candidates = [record(str(number), 0.5) for number in range(5)]
+        repeats = base(*chance.normal(0.5, 0.1, 3))
+        for one in candidates:
+            repeats += again(one.number, *chance.normal(0.5, 0.1, 3))
+        verdict = decide(candidates, repeats, "accuracy")
+        assert verdict is not None
+        claims += verdict.sentence.startswith("Candidate")
+    assert claims <= 0.05 * 400
+
+
 def test_a_gain_beyond_the_noise_is_claimed() -> None:
     candidates = [record("1", 0.9), record("2", 0.7, arm=Arm.RANDOM)]
     repeats = [*base(0.70, 0.71, 0.69), *again("1", 0.90, 0.91, 0.89), *again("2", 0.70, 0.69, 0.71, arm=Arm.RANDOM)]
