@@ -1,8 +1,8 @@
 """Eight workers, killed again and again: python benchmarks/search_kills.py [--workers 8] [--trials 24] [--kills 8].
 
-A small search by `t2tbuild search --workers 8`, of whose processes a random one is killed by SIGKILL every few seconds; once on
-SQLite, once on PostgreSQL, whose server is stopped at once and started again in the middle. At the end every planned
-candidate must be trained once, with all its rungs, and no trial may still run or wait.
+A small search by `t2tbuild search --workers 8`, of whose processes a random one is killed by SIGKILL every few seconds;
+once on SQLite, once on PostgreSQL, whose server is stopped at once and started again in the middle. At the end every
+planned candidate must be trained once, with all its rungs, and no trial may still run or wait.
 
 RESULT
 """
