@@ -100,7 +100,7 @@ class Asker:
     def __init__(self, spec: SearchSpec, url: str) -> None:
         planned = plan(spec)
         self.space, self.search = planned.space, spec.search
-        self.sampler = FeasibleSampler(spec.search, planned.space)
+        self.sampler = FeasibleSampler(spec.search, planned)
         self.study = open_studies(url, spec, planned, self.sampler).candidates
 
     def ask(self) -> Any:

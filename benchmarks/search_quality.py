@@ -23,11 +23,12 @@ import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import optuna
 import torch
+from matplotlib.figure import Figure
 from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
@@ -150,17 +151,27 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--read", type=Path, help="what --out wrote, to draw it again")
     given = parser.parse_args()
+    done = json.loads(given.read.read_text()) if given.read else run_all(given)
+    report(done, given)
+
+
+def run_all(given: argparse.Namespace) -> list[Any]:
     jobs = [(arm, seed) for seed in range(given.seeds) for arm in ARMS]
     random.Random(0).shuffle(jobs)
     with ProcessPoolExecutor(given.workers) as pool:
         done = list(pool.map(run_arm, *zip(*[(arm, seed, given.seconds) for arm, seed in jobs], strict=True)))
     if given.out:
         given.out.write_text(json.dumps(done))
+    return done
+
+
+def report(done: list[Any], given: argparse.Namespace) -> None:
     table = Table(title=f"after {given.seconds:.0f} s of training, {given.seeds} seeds: mean (least to most)")
     for column in ("arm", "trainings to the top", "best loss", "best accuracy", "final pick's loss, 3 new seeds"):
         table.add_column(column, justify="left" if column == "arm" else "right")
-    figure = mpl.figure.Figure(figsize=(7, 4.2), layout="constrained")
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
     grid = np.linspace(10, given.seconds, 60)
     for arm in ARMS:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import secrets
 import shutil
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def without_secrets(text: str) -> str:
 def write_whole(path: Path, text: str) -> None:
     """Write a file so that a kill leaves either the old one or the new one; a link stays one. Raises OSError."""
     target = path.resolve()
-    temporary = target.with_name(f".{target.name[:100]}.{os.getpid()}.tmp")
+    temporary = target.with_name(f".{target.name[:100]}.{os.getpid()}-{secrets.token_hex(3)}.tmp")
     try:
         with temporary.open("w", encoding="utf-8", newline="") as stream:
             stream.write(text)

@@ -12,6 +12,7 @@ import pytest
 import typer
 import yaml
 
+from t2tbuild import load_search_spec
 from t2tbuild.cli import app
 from t2tbuild.search.storage_url import VARIABLE, storage_url
 from t2tbuild.spec import catalog
@@ -46,6 +47,7 @@ def test_the_pages_show_searches() -> None:
 def test_the_command_line_takes_what_the_pages_show(words: list[str]) -> None:
     given = parse(words)
     assert "run" in given or given["spec"] in catalog.names("search")
+    assert ("search.trials=2000" in words) <= ("search.timeout=null" in words)  # the shipped timeout is of minutes
 
 
 def slurm(folder: Path, srun: str) -> subprocess.Popen[bytes]:
@@ -99,6 +101,7 @@ def test_the_manifests_workers_find_their_database() -> None:
     (worker,) = pod["containers"]
     given = parse([*worker["command"], *worker["args"]])
     assert (given["spec"], given["workers"]) == ("deep_narrow", 1)
+    assert load_search_spec(given["spec"], given["overrides"]).search.timeout is None
     variables = {one["name"]: one for one in worker["env"]}
     url = storage_url(variables[VARIABLE]["value"], Path())
     name, port = service["metadata"]["name"], service["spec"]["ports"][0]["port"]

@@ -99,7 +99,9 @@ def run_search(spec: SearchSpec, run: Path, workers: int | None, storage: str | 
             count = workers or default_workers()
             result = search_spec(spec, run, listener=progress.hear, workers=count, storage=storage)
     except KeyboardInterrupt:
-        stderr().print(f"interrupted; the study is in {run}; continue with:\n{_again(run)}", soft_wrap=True)
+        stderr().print(
+            f"interrupted; nothing told is lost; continue with:\n{_again(run)}", soft_wrap=True, markup=False
+        )
         raise
     plot_pareto(result, run / "pareto.png")
     write_page(result)
@@ -153,8 +155,10 @@ def _explain(spec: SearchSpec, planned: Plan, plot: Path | None, *, as_json: boo
 
 
 def _again(run: Path) -> str:
-    arguments = sys.argv[1:]
-    return shlex.join(["t2tbuild", *arguments, *([] if "--out" in arguments else ["--out", str(run)])])
+    """The command that goes on with a run; a storage that was named has to be named again."""
+    command = ["t2tbuild", "search", "resume", str(run)]
+    named = any(argument.split("=")[0] == "--storage" for argument in sys.argv)
+    return shlex.join(command) + (" --storage URL  (the same)" if named else "")
 
 
 def print_result(result: SearchResult) -> None:
@@ -175,7 +179,9 @@ def print_result(result: SearchResult) -> None:
     for line in gain_lines(result):
         console.print(line, soft_wrap=True, markup=False)
     if result.outcome is Outcome.TIMEOUT:
-        console.print(f"stopped by the timeout; continue with: {_again(result.run)}", soft_wrap=True)
+        console.print(f"stopped by the timeout; continue with: {_again(result.run)}", soft_wrap=True, markup=False)
+    elif result.outcome is Outcome.UNFINISHED:
+        console.print(f"unfinished; look with: t2tbuild search status {result.run}", soft_wrap=True, markup=False)
     elif result.outcome is Outcome.EXHAUSTED:
         console.print("stopped early: the space gives no new candidate", soft_wrap=True)
     best = shlex.quote(str(result.run / "best.yaml"))
@@ -187,7 +193,5 @@ def print_result(result: SearchResult) -> None:
 
 def as_record(result: SearchResult) -> dict[str, object]:
     """A search's result as plain data: the report without the candidates, which are in report.json."""
-    from t2tbuild.search.results import report
-
-    told = {key: value for key, value in report(result).items() if key not in ("candidates", "repeats")}
+    told = {key: value for key, value in result.report.items() if key not in ("candidates", "repeats")}
     return {"run": str(result.run), "best": str(result.run / "best.yaml")} | told

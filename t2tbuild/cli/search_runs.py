@@ -49,9 +49,10 @@ def resume(
 
     Example: t2tbuild search resume runs/five-giga --trials 64
     """
-    from t2tbuild.search.run import spec_of
+    from t2tbuild.search.run import require_study, spec_of
 
     spec = spec_of(run)
+    require_study(run, storage)
     changes: dict[str, object] = {"trials": trials} if trials is not None else {}
     if timeout is not None:
         try:
@@ -70,10 +71,11 @@ def export(run: Run, storage: Storage = None, as_json: Json = False) -> None:
     from t2tbuild.report.pareto import plot_pareto
     from t2tbuild.report.search_page import write_page
     from t2tbuild.search.run import conclude, open_again
+    from t2tbuild.search.worker import outcome_of
 
     spec, opened = open_again(run, storage)
     with opened as studies:
-        result = conclude(run, spec, studies)
+        result = conclude(run, spec, studies, outcome_of(studies, spec.search))
     plot_pareto(result, run / "pareto.png")
     write_page(result)
     if as_json:

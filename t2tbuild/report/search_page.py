@@ -11,7 +11,6 @@ from t2tbuild.files import write_whole
 from t2tbuild.report.pareto import draw_pareto
 from t2tbuild.report.verdict_table import gain_lines, trained_again
 from t2tbuild.search.record import Record
-from t2tbuild.search.results import report
 from t2tbuild.search.run import SearchResult
 from t2tbuild.spec.units import short_count
 
@@ -23,11 +22,11 @@ def write_page(result: SearchResult) -> None:
     template = environment.from_string(
         (files("t2tbuild.report") / "templates" / "search.html.j2").read_text(encoding="utf-8")
     )
-    told = report(result)
+    told = result.report
     kept = json.loads((result.run / "environment.json").read_text())
     text = template.render(
         name=result.spec.search.name,
-        budget=f"at most {result.budget.short}",
+        budget=f"budget: {result.budget.short}",
         trained_as=told["trained_as"],
         verdict=told["verdict"],
         caution=told["caution"],

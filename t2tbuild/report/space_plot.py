@@ -30,12 +30,13 @@ def space_lines(size: Size, search: Search) -> list[str]:
             f"about {_many(size.members)} members within {search.budget.short} "
             f"(95% interval {_many(size.low)} to {_many(size.high)}, from {size.looked_at:,} draws)"
         )
+    drawn = "" if size.exact else " drawn"
     return [
         f"{search.name}: {_many(size.assignments)} assignments of {len(search.space)} fields, "
         f"{size.feasible_share:.1%} of them with a member within the budget",
         members,
-        f"smallest: {_told(size.smallest)}",
-        f"largest:  {_told(size.largest)}",
+        f"smallest{drawn}: {_told(size.smallest)}",
+        f"largest{drawn}: {_told(size.largest)}",
     ]
 
 

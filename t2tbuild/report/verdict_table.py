@@ -61,8 +61,12 @@ def gain_lines(result: SearchResult) -> list[str]:
     tally = counts(result)
     told.append(
         f"{tally['asked']} candidates asked for, {tally['trained']} trained, {tally['stopped']} of them stopped early, "
-        f"{tally['failed']} failed; {tally['drawn_infeasible']} draws over budget and {tally['drawn_duplicate']} that "
-        f"were not new were drawn again; trained over budget: {tally['trained_over_budget']}"
+        f"{tally['failed']} failed; {tally['infeasible']} too dear by fvcore's count or too slow, {tally['duplicate']} "
+        f"trained by another worker; trained over budget: {tally['trained_over_budget']}"
+    )
+    told.append(
+        f"{tally['drawn']} draws: {tally['drawn_infeasible']} out of budget or invalid, {tally['drawn_duplicate']} not "
+        f"new, {tally['drawn_passed_over']} passed over for their cheap scores; none of these was built for training"
     )
     told += _test_line(result)
     told.append("a proxy, no full training: short trainings favour what learns fast")

@@ -140,7 +140,7 @@ def require_feasible(space: Space, budget: Budget) -> list[ModelSpec]:
     """
     found: list[dict[str, float]] = []
     fitting: list[ModelSpec] = []
-    for assignment in _looked_at(space):
+    for assignment in looked_at(space):
         try:
             model = space.model(assignment, space.solved.fill.low if space.solved else None)
         except (ValidationError, LookupError):
@@ -158,7 +158,8 @@ def require_feasible(space: Space, budget: Budget) -> list[ModelSpec]:
     return fitting
 
 
-def _looked_at(space: Space) -> Iterator[Assignment]:
+def looked_at(space: Space) -> Iterator[Assignment]:
+    """Every assignment, or ENUMERATED of a space that has more, drawn by chance."""
     if space.size <= ENUMERATED:
         yield from space.assignments()
         return

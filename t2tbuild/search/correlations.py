@@ -5,10 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from t2tbuild.search.record import Record
-from t2tbuild.search.verdict import LEVEL, Interval
+from t2tbuild.search.verdict import LEVEL, Floats, Interval
 from t2tbuild.spec.search import ScoreName, Search
 
 RESAMPLES = 1_000
@@ -17,7 +16,6 @@ FEWEST = 5
 BAND = 0.05
 """Members whose MACs are within this share of each other's are of equal cost."""
 
-Floats = NDArray[np.float64]
 Measure = Callable[[Record], float | None]
 
 

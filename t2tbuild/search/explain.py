@@ -13,6 +13,7 @@ from t2tbuild.search.budget import Infeasible, solve, solved_values, within
 from t2tbuild.search.space import FILL, Assignment, Space
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.search import Search
+from t2tbuild.spec.space import DEPTH
 
 COUNTED = 2_000
 """Assignments up to which every one is looked at."""
@@ -35,7 +36,8 @@ class Size:
 
     `assignments` counts what the fields whose conditions hold can be together. `members` are the models within the
     budget, for each of the solved field's values one; `low` and `high` are the ends of the 95% interval where
-    `looked_at` assignments were drawn, and both `members` where all were looked at. A draw stands for as many
+    `looked_at` assignments were drawn, and both `members` where all were looked at; `smallest` and `largest` are of
+    what was looked at. A draw stands for as many
     assignments as it was unlikely (Knuth, Estimating the efficiency of backtrack programs, 1975).
     """
 
@@ -61,13 +63,13 @@ def measure_space(space: Space, search: Search) -> Size:
     chance = random.Random(search.seed)  # noqa: S311
     looked_at = list(space.assignments()) if exact else [_drawn(space, chance) for _ in range(DRAWN)]
     weights = [1.0 if exact else _weight(space, assignment) for assignment in looked_at]
-    counts: list[int] = []
+    counts: list[float] = []
     ends: list[Member] = []
     ranges: dict[int, tuple[int, int]] = {}
     for assignment in looked_at:
         inside = _inside(space, assignment, search)
-        counts.append(len(inside))
-        for fraction in {inside[0], inside[-1]} if inside else ():
+        counts.append(math.fsum(1 / space.same(assignment, depth) for _, depth in inside))
+        for fraction, _ in {inside[0], inside[-1]} if inside else ():
             model = solve(space, assignment if fraction is None else assignment | {FILL: fraction}, search.budget)
             cost, depth, width = predict_cost(model), model.backbone.depth, model.backbone.embed_dim
             ends.append(Member(model, cost.macs, cost.params))
@@ -103,12 +105,14 @@ def _weight(space: Space, assignment: Assignment) -> float:
     return math.prod(float(len(space.dimensions[path].values)) for path in assignment)
 
 
-def _inside(space: Space, assignment: Assignment, search: Search) -> Sequence[float | None]:
-    """The fractions of the solved field's values within the budget, rising; [None] of a member without one."""
+def _inside(space: Space, assignment: Assignment, search: Search) -> Sequence[tuple[float | None, int]]:
+    """The members of an assignment: fractions of the solved field's values, None without one, each with its depth."""
     try:
         if space.solved is None:
-            return [None] if within(space.model(assignment), search.budget) else []
+            model = space.model(assignment)
+            return [(None, model.backbone.depth)] if within(model, search.budget) else []
         most, values = solved_values(space, assignment, search.budget)
+        depth = space.model(assignment, values[0]).backbone.depth
     except (Infeasible, ValidationError, LookupError):
         return []
-    return [value / most for value in values]
+    return [(value / most, value if space.solved.path == DEPTH else depth) for value in values]

@@ -1,5 +1,6 @@
 """What a worker judges a candidate by on its device: latency, activation memory, cheap scores, proxy training."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ from t2tbuild.build import build_model
 from t2tbuild.cost.memory import predict_memory
 from t2tbuild.cost.steps import inference_step
 from t2tbuild.cost.timing import measure_speed
+from t2tbuild.errors import T2TBuildError
 from t2tbuild.search.ladder import Climber
 from t2tbuild.search.proxy import stand_in
 from t2tbuild.search.record import Record
@@ -68,17 +70,23 @@ class Judges:
 
     def prefer(self, draws: Sequence[Draw], only: str | None = None) -> Draw:
         """Of several draws the one whose scores rank best on average, or that which one score alone ranks best."""
-        scored = [self._scored(draw.key, draw.model) for draw in draws]
-        names = [name for name in scored[0] if only in (None, name)]
-        ranks = [sum(sum(other[name] < mine[name] for other in scored) for name in names) for mine in scored]
+        names = [name for name in self.search.scores.names if only in (None, name)]
+        scored = [[self._scored(draw.key, draw.model).get(name, -math.inf) for name in names] for draw in draws]
+        ranks = [
+            sum(theirs < ours for other in scored for theirs, ours in zip(other, mine, strict=True)) for mine in scored
+        ]
         return draws[ranks.index(max(ranks))]
 
     def _scored(self, key: str, model: ModelSpec) -> dict[str, float]:
+        """The scores of a candidate; none of one that cannot be built or run, whose training will say why."""
         if key not in self._scores:
             images, labels = self._one_batch()
             torch.manual_seed(self.search.seed)
-            twin = build_model(stand_in(model, self.search.proxy, self.device.type)).to(self.device)
-            self._scores[key] = cheap_scores(self.search.scores.names, model, twin, images, labels)
+            try:
+                twin = build_model(stand_in(model, self.search.proxy, self.device.type)).to(self.device)
+                self._scores[key] = cheap_scores(self.search.scores.names, model, twin, images, labels)
+            except (RuntimeError, MemoryError, ValueError, ArithmeticError, T2TBuildError):
+                self._scores[key] = {}
         return self._scores[key]
 
     def _one_batch(self) -> tuple[Tensor, Tensor]:

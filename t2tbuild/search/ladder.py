@@ -33,7 +33,7 @@ def goes_on(score: float, peers: Sequence[float], keep: int, floor: float = 0.0)
     """Whether a candidate climbs on from a rung: it is among the best one in `keep` of those that reached it so far.
 
     Asynchronous successive halving (Li et al., MLSys 2020): nobody waits for a rung to fill. `peers` are the scores of
-    the earlier ones. The first candidates, with fewer than `keep` to compare, climb on when none was better. A peer is
+    the others there. The first candidates, with fewer than `keep` to compare, climb on when none was better. A peer is
     better only if it is so by more than `floor`, the spread of one model's scores over seeds: what seeds can turn round
     stops nobody.
     """

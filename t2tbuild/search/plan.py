@@ -6,9 +6,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from t2tbuild.errors import Diagnostic, FieldError, SeveralFieldsError
-from t2tbuild.search.budget import params_of, require_feasible, within
+from t2tbuild.search.budget import looked_at, params_of, require_feasible, within
 from t2tbuild.search.proxy import stand_in
-from t2tbuild.search.space import Space
+from t2tbuild.search.record import key_of
+from t2tbuild.search.space import Space, mistake_of
 from t2tbuild.spec.budget import Budget
 from t2tbuild.spec.explain import explain
 from t2tbuild.spec.load import load_spec
@@ -17,7 +18,11 @@ from t2tbuild.spec.partial import Found
 from t2tbuild.spec.revise import revise
 from t2tbuild.spec.space import Choices, Fill, Value
 from t2tbuild.spec.tree import SearchSpec
+from t2tbuild.spec.units import short_count
 from t2tbuild.spec.yaml_source import Keys, Source
+
+MEMBERS = 20_000
+"""Assignments up to which a space is small enough to try every member."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,12 @@ def plan(spec: SearchSpec) -> Plan:
     _refuse_wrong_values(spec, space)
     fitting = require_feasible(space, search.budget)
     stand_in(base, search.proxy, "cpu")
-    enqueued = tuple(_member(name, index, space, search.budget) for index, name in enumerate(search.enqueue))
+    _refuse_dead_fields(spec, space)
+    if search.sampler == "brute_force" and space.size > MEMBERS:
+        told = f"brute force tries every member, and the space has {short_count(space.size)} assignments"
+        raise FieldError(("search", "sampler"), "sampler", told, f"write random, or leave at most {MEMBERS:,}")
+    members = [_member(name, index, space, search.budget) for index, name in enumerate(search.enqueue)]
+    enqueued = tuple(one for one in members if key_of(one[0]) != key_of(base))  # the base is trained anyway
     return Plan(base, space, enqueued, _alone(fitting, space, search.budget))
 
 
@@ -82,6 +92,30 @@ def _refuse_wrong_values(spec: SearchSpec, space: Space) -> None:
                 errors.append(FieldError(("search", "space", path, *item), wrong.rule, wrong.message, wrong.hint))
     if errors:
         raise SeveralFieldsError(errors)
+
+
+def _refuse_dead_fields(spec: SearchSpec, space: Space) -> None:
+    """Raises FieldError for a field with a condition that never holds, or beside which no model is valid."""
+    waiting = {
+        path: "its condition never holds" for path, one in spec.search.space.items() if getattr(one, "when", None)
+    }
+    for assignment in looked_at(space) if waiting else ():
+        active = [path for path in waiting if any(field in assignment for field in space.drawn(path))]
+        if not active:
+            continue
+        try:
+            space.model(assignment, space.solved.fill.low if space.solved else None)
+        except (ValidationError, LookupError) as error:
+            waiting |= dict.fromkeys(active, f"where its condition holds no model is valid: {mistake_of(error)}")
+        else:
+            for path in active:
+                del waiting[path]
+        if not waiting:
+            return
+    for path, told in waiting.items():
+        raise FieldError(
+            ("search", "space", path, "when"), "when", f"{path:.60}: {told}", "correct it, or leave it out"
+        )
 
 
 def _wrong_value(space: Space, field: str, value: Value) -> Diagnostic | None:

@@ -66,7 +66,8 @@ class Arm(StrEnum):
 class Record:
     """A candidate, its cost at full size as fvcore counted it on the built module, and what its training showed.
 
-    `infeasible` and `duplicates` are the draws before it that were out of budget or not new. `latency` is in seconds
+    Beside it were drawn and left: `infeasible`, out of budget; `duplicates`, not new; `passed`, of a worse cheap score.
+    `latency` is in seconds
     an image, `activations` in bytes; they are there where the search asks for them. `scores` are the cheap ones of what
     was trained. `full` says that the candidate itself was trained where the others were twins.
     """
@@ -86,6 +87,7 @@ class Record:
     reason: str = ""
     infeasible: int = 0
     duplicates: int = 0
+    passed: int = 0
     full: bool = False
     worker: str = ""
 

@@ -3,6 +3,7 @@
 Their seeds are not those by which candidates were chosen, so what they show is not the luck of the choice.
 """
 
+import math
 import random
 import statistics
 from collections.abc import Sequence
@@ -51,11 +52,33 @@ def noise_floor(repeats: Sequence[Record], steps: int, metric: str) -> float | N
     return statistics.stdev(scores) if len(scores) > 1 else None
 
 
-def reserve(search: Search, repeats: Sequence[Record], workers: int) -> float:
-    """Seconds that the confirmations need at the end, told by the base's trainings; half of the time at most."""
+def seed_spread(repeats: Sequence[Record], steps: int, metric: str) -> tuple[float, int] | None:
+    """By how much seeds make one model differ at a rung: a standard deviation and its degrees of freedom.
+
+    It is pooled over the models that were trained with several seeds; None where there is no such model.
+    """
+    groups: dict[str, list[float]] = {}
+    for record in repeats:
+        rung = record.at(steps)
+        if rung is not None and not record.full:
+            groups.setdefault(record.key, []).append(rung.score(metric))
+    several = [scores for scores in groups.values() if len(scores) > 1]
+    freedom = sum(len(scores) - 1 for scores in several)
+    squares = sum(statistics.variance(scores) * (len(scores) - 1) for scores in several)
+    return (math.sqrt(squares / freedom), freedom) if freedom else None
+
+
+def reserve(search: Search, records: Sequence[Record], repeats: Sequence[Record], workers: int) -> float:
+    """Seconds that the confirmations need at the end: half of the time at most, and where originals are trained again.
+
+    It is told by the trainings that reached the top so far, the base's or, where that is over budget, candidates'.
+    """
     if search.confirm is None or search.timeout is None:
         return 0.0
-    seconds = [record.seconds for record in repeats if record.number == BASE and record.state is State.TOP]
+    if search.confirm.width == "full":
+        return search.timeout / 2
+    base = [record.seconds for record in repeats if record.number == BASE and record.state is State.TOP]
+    seconds = base or [record.seconds for record in records if record.state is State.TOP]
     trainings = (search.confirm.best + search.confirm.random) * search.confirm.seeds
     needed = 1.3 * statistics.fmean(seconds) * -(-trainings // workers) if seconds else 0.0
     return min(needed, search.timeout / 2)

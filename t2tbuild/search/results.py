@@ -1,16 +1,18 @@
 """What a search leaves in its run directory: candidates.csv, best.yaml, front/, report.json."""
 
 import json
-import shutil
-from collections import Counter
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from scipy import stats
+
 from t2tbuild.files import write_whole
 from t2tbuild.search.correlations import Correlation, Measure, all_correlations, correlate
 from t2tbuild.search.record import BASE, Arm, Record, State, write_csv
-from t2tbuild.search.repeats import noise_floor
+from t2tbuild.search.repeats import noise_floor, seed_spread
+from t2tbuild.search.verdict import LEVEL, scores_by_key
 from t2tbuild.spec.tree import Spec
 from t2tbuild.spec.write import write_spec
 
@@ -24,18 +26,28 @@ def leave(result: "SearchResult") -> None:
     """Write all files of a search's end."""
     write_csv([*result.repeats, *result.records], result.run / "candidates.csv", trained_as=result.trained_as)
     write_spec(result.best, result.run / "best.yaml", note=_provenance(result))
-    front = pareto_front(result)
-    shutil.rmtree(result.run / "front", ignore_errors=True)
     if len(result.spec.search.objectives) > 1:
-        (result.run / "front").mkdir(exist_ok=True)
-        for record in front:
-            assert record.model is not None
-            path = result.run / "front" / f"{record.model.name}.yaml"
-            write_spec(Spec(version=1, model=record.model), path, note=f"Of the front of {result.run}.")
-    write_whole(result.run / "report.json", json.dumps(report(result), indent=1) + "\n")
+        _leave_front(result)
+    write_whole(result.run / "report.json", json.dumps(result.report, indent=1) + "\n")
 
 
-def report(result: "SearchResult") -> dict[str, Any]:
+def _leave_front(result: "SearchResult") -> None:
+    folder, names = result.run / "front", set[str]()
+    folder.mkdir(exist_ok=True)
+    for record in pareto_front(result):
+        assert record.model is not None
+        names.add(f"{record.model.name}.yaml")
+        write_spec(
+            Spec(version=1, model=record.model),
+            folder / f"{record.model.name}.yaml",
+            note=f"Of the front of {result.run}.",
+        )
+    for path in folder.glob("*.yaml"):
+        if path.name not in names:
+            path.unlink(missing_ok=True)
+
+
+def report_of(result: "SearchResult") -> dict[str, Any]:
     """Everything that a report shows, as plain data."""
     search, verdict = result.spec.search, result.verdict
     metric, rungs = search.proxy.metric, search.proxy.rungs
@@ -76,9 +88,10 @@ def counts(result: "SearchResult") -> dict[str, int]:
     drawn = [record for record in result.records if record.arm is not Arm.NAMED]
     return {
         "asked": result.asked,
-        "drawn": len(drawn) + sum(record.infeasible + record.duplicates for record in drawn),
+        "drawn": len(drawn) + sum(record.infeasible + record.duplicates + record.passed for record in drawn),
         "drawn_infeasible": sum(record.infeasible for record in drawn),
         "drawn_duplicate": sum(record.duplicates for record in drawn),
+        "drawn_passed_over": sum(record.passed for record in drawn),
         "infeasible": result.count(State.INFEASIBLE),
         "duplicate": result.count(State.DUPLICATE),
         "stopped": result.count(State.STOPPED),
@@ -119,7 +132,7 @@ def pareto_front(result: "SearchResult") -> list[Record]:
     metric, names = result.spec.search.proxy.metric, result.spec.search.objectives
     costs = [name for name in names if name != "accuracy"] or ["macs"]
     top = [record for record in result.records if record.state is State.TOP]
-    points = {record.number: (-record.score(metric), *(getattr(record, name) or 0 for name in costs)) for record in top}
+    points = {record.key: (-record.score(metric), *(getattr(record, name) or 0 for name in costs)) for record in top}
 
     def beaten(mine: tuple[float, ...]) -> bool:
         return any(
@@ -127,7 +140,7 @@ def pareto_front(result: "SearchResult") -> list[Record]:
             for other in points.values()
         )
 
-    return [record for record in top if not beaten(points[record.number])]
+    return [record for record in top if not beaten(points[record.key])]
 
 
 def _rung(result: "SearchResult", steps: int) -> dict[str, Any]:
@@ -136,24 +149,34 @@ def _rung(result: "SearchResult", steps: int) -> dict[str, Any]:
     reached = [rung for record in result.records if (rung := record.at(steps)) is not None]
     scores = [rung.score(metric) for rung in reached]
     floor = noise_floor(result.repeats, steps, metric)
-    mean = sum(scores) / len(scores) if scores else None
-    spread = (sum((one - mean) ** 2 for one in scores) / (len(scores) - 1)) ** 0.5 if mean and len(scores) > 1 else None
-    silent = spread is not None and floor is not None and spread <= floor
+    spread, seeds = statistics.stdev(scores) if len(scores) > 1 else None, seed_spread(result.repeats, steps, metric)
     return {
         "steps": steps,
         "reached": len(reached),
-        "mean": mean,
+        "mean": statistics.fmean(scores) if scores else None,
         "spread": spread,
         "noise_floor": floor,
-        "tells": "nothing: candidates differ no more than one model's seeds do" if silent else "something",
+        "tells": _tells(spread, len(scores), seeds),
         "seconds": sum(rung.seconds for rung in reached),
     }
+
+
+def _tells(spread: float | None, reached: int, seeds: tuple[float, int] | None) -> str:
+    """Whether candidates differ by more than seeds make one model differ: F test of the two variances, 5%."""
+    if spread is None or seeds is None:
+        return "unknown: too few trainings"
+    noise, freedom = seeds
+    if noise and stats.f.sf(spread**2 / noise**2, reached - 1, freedom) >= 1 - LEVEL:
+        return "nothing: candidates differ no more than seeds make one model differ"
+    return "something"
 
 
 def _provenance(result: "SearchResult") -> str:
     winner, search = result.winner, result.spec.search
     who = "the base itself" if winner.number == BASE else f"candidate {winner.number}"
-    tally = Counter(record.key for record in result.repeats if record.rungs)
+    again = scores_by_key(result.repeats, search.proxy.metric).get(winner.key, [])
+    mean = f", their mean score {statistics.fmean(again):.4f}" if again else ""
+    cheap = ", ".join(f"{name} {value:.4g}" for name, value in winner.scores.items())
     environment = json.loads((result.run / "environment.json").read_text())
     versions = ", ".join(f"{name} {environment['packages'][name]}" for name in ("t2tbuild", "torch", "timm", "optuna"))
     best = result.run / "best.yaml"
@@ -161,7 +184,8 @@ def _provenance(result: "SearchResult") -> str:
         f"Found by t2tbuild search {search.name}, seed {search.seed}: {who} of {result.run}.\n"
         f"{winner.params:,} parameters, {winner.macs:,} MACs, counted by fvcore.\n"
         f"Proxy validation accuracy {winner.accuracy:.4f}, loss {winner.rungs[-1].loss:.4f}, "
-        f"{tally[winner.key]} trainings with other seeds; trained were {result.trained_as}.\n"
+        f"{len(again)} trainings with several seeds{mean}; trained were {result.trained_as}.\n"
+        f"Cheap scores: {cheap or 'none'}.\n"
         f"{result.verdict.sentence}\n"
         f"{versions}\n"
         f"t2tbuild train {best}"

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from t2tbuild.search.judges import Judges
 from t2tbuild.search.plan import Plan, plan
 from t2tbuild.search.proxy import describe, settle
 from t2tbuild.search.record import BASE, Record, State
-from t2tbuild.search.results import leave
+from t2tbuild.search.results import leave, report_of
 from t2tbuild.search.sampler import FeasibleSampler
 from t2tbuild.search.storage_url import DATABASE, is_shared, storage_url
 from t2tbuild.search.studies import Studies, open_studies
@@ -36,13 +37,17 @@ from t2tbuild.train.interrupt import Interrupt, listening
 from t2tbuild.train.precision import pick_device
 from t2tbuild.train.run_directory import default_folder, open_run
 
+SECONDS = "seconds"
+"""Under what the studies keep how long the search took so far."""
+
 
 @dataclass(frozen=True)
 class SearchResult:
     """What a search found. `best` is the winner's spec, also at `run`/best.yaml.
 
     `records` are the candidates, `repeats` the base's trainings and the confirmations. `outcome` says how it ended,
-    `trained_as` in words what was trained, `test` what the winner and the base showed on the test split.
+    `trained_as` in words what was trained, `test` what the winner and the base showed on the test split, `seconds` how
+    long the searches took together that worked on it.
     """
 
     run: Path
@@ -56,6 +61,11 @@ class SearchResult:
     trained_as: str
     test: dict[str, Any] | None
     seconds: float
+
+    @cached_property
+    def report(self) -> dict[str, Any]:
+        """Everything that report.json holds."""
+        return report_of(self)
 
     @property
     def winner(self) -> Record:
@@ -109,10 +119,10 @@ def search(
     run = Path(out) if out is not None else default_folder(what.name)
     url = storage_url(storage, run)
     deadline = time.monotonic() + (what.timeout if what.timeout is not None else float("inf"))
-    sampler = FeasibleSampler(what, planned.space)
+    sampler = FeasibleSampler(what, planned)
     with (
         _storage_errors(run),
-        open_run(run, spec, device, shared=is_shared(storage)),
+        open_run(run, spec, device, shared=is_shared(storage, run)),
         listening() as interrupt,
         open_studies(url, spec, planned, sampler) as studies,
     ):
@@ -142,10 +152,14 @@ def search(
         else:
             until = time.time() + deadline - time.monotonic()
             supervise(run, url, workers, until, interrupt, look)
+        studies.note(SECONDS, (studies.noted(SECONDS) or 0.0) + time.perf_counter() - started)
+        outcome = outcome_of(studies, what)
+        if outcome is Outcome.UNFINISHED:
+            return conclude(run, spec, studies, Outcome.TIMEOUT)
         verdict = decide(studies.records(), studies.repeats(), what.proxy.metric)
         if verdict is not None:
             look_at_test(run, studies, Judges(what, _load(what, planned, device), device), verdict)
-        return conclude(run, spec, studies, seconds=time.perf_counter() - started)
+        return conclude(run, spec, studies, outcome)
 
 
 @contextmanager
@@ -162,7 +176,7 @@ def _storage_errors(run: Path) -> Iterator[None]:
 def work(spec: SearchSpec, run: Path, interrupt: Interrupt, *, deadline: float, workers: int) -> None:
     """Do the share of one of several workers, in this process; the environment names the storage."""
     planned, device, search = plan(spec), pick_device(), spec.search
-    sampler = FeasibleSampler(search, planned.space)
+    sampler = FeasibleSampler(search, planned)
     with open_studies(storage_url(None, run), spec, planned, sampler) as studies:
         Worker(
             studies,
@@ -188,13 +202,13 @@ def _load(search: Search, planned: Plan, device: torch.device) -> Data:
     return load_data(search.proxy.data, image=Grid(*side), in_chans=planned.base.in_chans, device=device)
 
 
-def conclude(run: Path, spec: SearchSpec, studies: Studies, *, seconds: float = 0.0) -> SearchResult:
-    """Leave in the run directory what the studies hold by now: candidates.csv, best.yaml, report.json and pictures.
+def conclude(run: Path, spec: SearchSpec, studies: Studies, outcome: Outcome) -> SearchResult:
+    """Leave in the run directory what the studies hold by now: candidates.csv, best.yaml, the front and report.json.
 
     Raises SearchError when nothing reached the highest rung.
     """
     records, repeats = tuple(studies.records()), tuple(studies.repeats())
-    verdict, outcome = decide(records, repeats, spec.search.proxy.metric), outcome_of(studies, spec.search)
+    verdict = decide(records, repeats, spec.search.proxy.metric)
     trained_as = describe(spec.search.proxy, "cpu")  # its width is settled
     if verdict is None or verdict.winner.model is None:
         raise SearchError(_no_winner(run, outcome, [*repeats, *records]))
@@ -209,7 +223,7 @@ def conclude(run: Path, spec: SearchSpec, studies: Studies, *, seconds: float = 
         outcome=outcome,
         trained_as=trained_as,
         test=studies.noted(TEST),
-        seconds=seconds,
+        seconds=studies.noted(SECONDS) or 0.0,
     )
     leave(result)
     return result
@@ -223,19 +237,24 @@ def spec_of(run: Path) -> SearchSpec:
     return load_search_spec(path)
 
 
+def require_study(run: Path, storage: str | None) -> None:
+    """Raises InputError when the study of a run directory is neither in it nor named."""
+    if not is_shared(storage, run) and not (run / DATABASE).exists():
+        raise InputError(f"{run}: holds no {DATABASE}; name the storage of this search with --storage")
+
+
 def open_again(run: Path, storage: str | None) -> tuple[SearchSpec, Studies]:
     """The studies of a run directory as they stand. Raises InputError when there are none."""
     spec = spec_of(run)
-    if not is_shared(storage) and not (run / DATABASE).exists():
-        raise InputError(f"{run}: holds no {DATABASE}; name the storage of this search with --storage")
+    require_study(run, storage)
     planned = plan(spec)
-    sampler = FeasibleSampler(spec.search, planned.space)
-    return spec, open_studies(storage_url(storage, run), spec, planned, sampler)
+    sampler = FeasibleSampler(spec.search, planned)
+    return spec, open_studies(storage_url(storage, run), spec, planned, sampler, new=False)
 
 
 def _no_winner(run: Path, outcome: Outcome, records: Sequence[Record]) -> str:
     if outcome is Outcome.TIMEOUT:
-        return f"{run}: no candidate reached the top rung in time; continue with the same command and --out {run}"
+        return f"{run}: no candidate reached the top rung in time; continue with: t2tbuild search resume {run}"
     reasons = Counter(record.reason or str(record.state) for record in records)
     told = "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common(5))
     return f"{run}: no candidate reached the top rung: {told}"

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
 import optuna
@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from pydantic import ValidationError
 
 from t2tbuild.search.budget import Infeasible, solve, solved_values
+from t2tbuild.search.plan import MEMBERS, Plan
 from t2tbuild.search.record import Arm, key_of
 from t2tbuild.search.space import FILL, Assignment, Space, category
 from t2tbuild.search.storage import RECORD
@@ -24,8 +25,6 @@ TRIES = 100
 """Draws of the sampler of which one must be new and within the budget; else chance draws."""
 CHANCES = 5_000
 """Draws of chance after which a space that is too large to look at each member counts as exhausted."""
-MEMBERS = 20_000
-"""Members up to which a space is small enough to try every one."""
 
 
 Member = tuple[ModelSpec, dict[str, Any]]
@@ -33,13 +32,14 @@ Member = tuple[ModelSpec, dict[str, Any]]
 
 @dataclass(frozen=True)
 class Draw:
-    """A candidate, who drew it, and how many draws before it were out of budget or not new."""
+    """A candidate, who drew it, and how many draws beside it were out of budget, not new, or passed over."""
 
     model: ModelSpec
     key: str
     arm: Arm
-    infeasible: int
-    duplicates: int
+    infeasible: int = 0
+    duplicates: int = 0
+    passed: int = 0
 
 
 def place_of(study: optuna.Study, number: int) -> int:
@@ -58,14 +58,14 @@ class FeasibleSampler(BaseSampler):
 
     What it draws is a function of the seed, of the trial's place and of the trials that ended before, so that a study
     that was stopped and continued by one worker asks for the candidates of an unbroken one. `chosen` is the last draw;
-    None when no new candidate was found. Of the
-    sampler's own draws `prefer` chooses among `pool`.
+    None when no new candidate was found. Of the sampler's own draws `prefer` chooses among `pool`. The base is never
+    drawn: it is trained anyway.
     """
 
-    def __init__(self, search: Search, space: Space) -> None:
-        self._search, self._space = search, space
+    def __init__(self, search: Search, plan: Plan) -> None:
+        self._search, self._space, self._base = search, plan.space, key_of(plan.base)
         self.prefer: Callable[[Sequence[Draw]], Draw] | None = None
-        self._distributions = distributions_of(space)
+        self._distributions = distributions_of(plan.space)
         self._inner: BaseSampler = RandomSampler()
         self._members: dict[str, Member] | None = None
         self.chosen: Draw | None = None
@@ -112,7 +112,7 @@ class FeasibleSampler(BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, arm: Arm, chance: random.Random
     ) -> tuple[Draw, dict[str, Any]] | None:
         """The first draw that may be trained; of a pool of them the one that is preferred."""
-        seen = keys_in(study)
+        seen = keys_in(study) | {self._base}
         infeasible = duplicates = 0
         if self._search.sampler == "brute_force":
             return self._any_other(seen, arm, chance, 0, 0)
@@ -120,8 +120,10 @@ class FeasibleSampler(BaseSampler):
         pool = self.pool if arm is Arm.SAMPLER and self.prefer else 1
         small = self._space.size <= MEMBERS
         for attempt in range(TRIES + (TRIES if small else CHANCES)):
-            by_chance = arm is Arm.RANDOM or attempt >= TRIES
-            assignment = self._by_chance(chance) if by_chance else self._by_sampler(study, trial)
+            if arm is Arm.RANDOM or attempt >= TRIES:
+                assignment = draw_by_chance(self._space, chance)
+            else:
+                assignment = self._by_sampler(study, trial)
             try:
                 model = solve(self._space, assignment, self._search.budget)
             except Infeasible:
@@ -133,18 +135,15 @@ class FeasibleSampler(BaseSampler):
                 continue
             seen.add(key)
             params = {path: category(value) for path, value in assignment.items()}
-            found.append((Draw(model, key, arm, infeasible, duplicates), params))
+            found.append((Draw(model, key, arm), params))
             if len(found) == pool:
                 break
         if not found:
             return self._any_other(seen, arm, chance, infeasible, duplicates)
-        if len(found) == 1 or self.prefer is None:
-            return found[0]
-        best = self.prefer([draw for draw, _ in found])
-        return next(one for one in found if one[0] is best)
-
-    def _by_chance(self, chance: random.Random) -> Assignment:
-        return draw_by_chance(self._space, chance)
+        draws = [draw for draw, _ in found]
+        best = draws[0] if len(found) == 1 or self.prefer is None else self.prefer(draws)
+        told = replace(best, infeasible=infeasible, duplicates=duplicates, passed=len(found) - 1)
+        return told, found[draws.index(best)][1]
 
     def _by_sampler(self, study: optuna.Study, trial: FrozenTrial) -> Assignment:
         given = self._inner.infer_relative_search_space(study, trial)
@@ -187,7 +186,7 @@ class FeasibleSampler(BaseSampler):
 
 
 def make_inner(sampler: Sampler, seed: int) -> BaseSampler:
-    """The sampler of Optuna that a spec names. `brute_force` draws by chance, and then whatever is left."""
+    """The sampler of Optuna that a spec names. `brute_force` picks among what is left, so it needs none."""
     match sampler:
         case "tpe":
             return TPESampler(seed=seed)

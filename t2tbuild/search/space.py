@@ -49,12 +49,10 @@ class Space:
             if isinstance(given, Fill):
                 self.solved = Solved(path, given)
         self._blocks = self._most_blocks(search.space.get(DEPTH))
+        self._per_block = {path for path, given in search.space.items() if getattr(given, "per", None)}
         for path, given in search.space.items():
             if not isinstance(given, Fill):
-                blocks = range(self._blocks) if given.per == "block" else ()
-                fields = [f"{path}.{block}" for block in blocks] or self.fields(path) or [path]
-                self.dimensions |= dict.fromkeys(fields, given)
-        self._per_block = {path for path, given in search.space.items() if getattr(given, "per", None)}
+                self.dimensions |= dict.fromkeys(self.drawn(path), given)
         self._let_heads_follow()
 
     def _most_blocks(self, depth: Dimension | None) -> int:
@@ -151,6 +149,16 @@ class Space:
         leaves = dict(_leaves(self._data))
         found = [field for field in leaves if _matches(field, path)]
         return [field for field in found if leaves[field] is not None] or found
+
+    def drawn(self, path: str) -> list[str]:
+        """The dimensions that a path of the spec stands for: each stage's field, and each block's, on its own."""
+        blocks = range(self._blocks) if path in self._per_block else ()
+        return [f"{path}.{block}" for block in blocks] or self.fields(path) or [path]
+
+    def same(self, assignment: Mapping[str, Value], depth: int) -> float:
+        """How many assignments differ from one only in blocks beyond its depth, and so make the same model."""
+        beyond = [f"{path}.{block}" for path in self._per_block for block in range(depth, self._blocks)]
+        return math.prod(float(len(self.dimensions[field].values)) for field in beyond if field in assignment)
 
     def locate(self, model: ModelSpec) -> Assignment | None:
         """The assignment nearest to a model, its solved field left out; None where a value of it is never drawn.

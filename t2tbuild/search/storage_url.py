@@ -18,11 +18,12 @@ _SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9]*)(\+[a-zA-Z0-9_]+)?://")
 
 
 def storage_url(given: str | None, run: Path) -> str:
-    """The URL of the storage: as given, else as the environment has it, else SQLite in the run directory.
+    """The URL of the storage.
 
-    Raises InputError for a scheme that is not known.
+    It is the one given, else the SQLite file that is in the run directory, else the environment's, else a new SQLite
+    file in the run directory. Raises InputError for a scheme that is not known.
     """
-    named = given or os.environ.get(VARIABLE)
+    named = _named(given, run)
     if not named:
         from sqlalchemy import URL
 
@@ -36,6 +37,10 @@ def storage_url(given: str | None, run: Path) -> str:
     return named if match[2] else DRIVERS[scheme] + named[match.end(1) :]
 
 
-def is_shared(given: str | None) -> bool:
+def is_shared(given: str | None, run: Path) -> bool:
     """Whether a storage is named, which other machines may share, rather than a file in the run directory."""
-    return bool(given or os.environ.get(VARIABLE))
+    return bool(_named(given, run))
+
+
+def _named(given: str | None, run: Path) -> str | None:
+    return given or (None if (run / DATABASE).exists() else os.environ.get(VARIABLE))

@@ -16,6 +16,7 @@ from optuna.study import StudyDirection as Direction
 from optuna.trial import FrozenTrial, TrialState
 
 from t2tbuild.errors import InputError
+from t2tbuild.files import without_secrets
 from t2tbuild.search.plan import Plan
 from t2tbuild.search.record import BASE as BASE_NUMBER
 from t2tbuild.search.record import Record
@@ -31,8 +32,8 @@ SPEC, BASE = "spec", "base"
 class Studies:
     """Candidates and references of a search, in a storage, which is let go at the end of a `with`."""
 
-    def __init__(self, storage: PatientStorage, candidates: optuna.Study, references: optuna.Study) -> None:
-        self.storage, self.candidates, self.references = storage, candidates, references
+    def __init__(self, url: str, storage: PatientStorage, candidates: optuna.Study, references: optuna.Study) -> None:
+        self.url, self.storage, self.candidates, self.references = url, storage, candidates, references
         self._parsed: dict[int, Record] = {}
 
     def __enter__(self) -> "Studies":
@@ -75,15 +76,19 @@ def counted(study: optuna.Study) -> list[FrozenTrial]:
     return [trial for trial in study.get_trials(deepcopy=False) if trial.state is not TrialState.FAIL]
 
 
-def open_studies(url: str, spec: SearchSpec, plan: Plan, sampler: BaseSampler) -> Studies:
-    """Create the studies of a search, or join them: by whichever process comes first.
+def open_studies(url: str, spec: SearchSpec, plan: Plan, sampler: BaseSampler, *, new: bool = True) -> Studies:
+    """Create the studies of a search, or join them: by whichever process comes first. Without `new` they are there.
 
-    Raises InputError when the storage cannot be opened, or holds a search of this name with another space or base.
+    Raises InputError when the storage cannot be opened, when it holds a search of this name with another space or base,
+    and without `new` when it holds none of this name.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # it would log an interrupt as a failure
     search = spec.search
     storage = connect(url, search)
     try:
+        if not new and search.name not in optuna.get_all_study_names(storage):
+            told = f"the storage {without_secrets(url)} has no search named {search.name}"
+            raise InputError(f"{told}; name the right one with --storage")
         with creating(url):
             candidates = _open(search.name, storage, sampler, _directions(search))
             if _is_new(candidates, spec, plan.base):
@@ -92,7 +97,7 @@ def open_studies(url: str, spec: SearchSpec, plan: Plan, sampler: BaseSampler) -
     except BaseException:
         storage.close()
         raise
-    return Studies(storage, candidates, references)
+    return Studies(url, storage, candidates, references)
 
 
 def _open(name: str, storage: PatientStorage, sampler: BaseSampler, directions: Sequence[Direction]) -> optuna.Study:

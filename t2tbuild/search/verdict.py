@@ -6,17 +6,24 @@ numbers know no more than the three. Since the winner is the best of those that 
 trainings, its intervals hold for all of those at once (Bonferroni).
 """
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from t2tbuild.search.record import BASE, Arm, Record, State, best_of
+from t2tbuild.search.repeats import seed_spread
+
+Floats = NDArray[np.float64]
 
 LEVEL = 0.95
 RESAMPLES = 10_000
+FEWEST = 4
+"""Candidates of an arm at the top below which a race tells no interval."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,8 @@ class Gain:
 class Race:
     """The best score of each arm after equal seconds of training, one seed a candidate.
 
-    `gain` is the sampler's lead, its interval from resampling each arm's candidates.
+    `gain` is the sampler's lead. Its interval comes from racing resampled candidates of each arm, with the noise of
+    seeds added to their scores; there is none where fewer than FEWEST of an arm reached the top.
     """
 
     seconds: float
@@ -83,8 +91,12 @@ def decide(records: Sequence[Record], repeats: Sequence[Record], metric: str) ->
         if other is not None and other.key != winner.key and {winner.key, other.key} <= scores.keys():
             mine, theirs = scores[winner.key], scores[other.key]
             gains.append(Gain(over, difference(mine, theirs, len(confirmed)), (len(mine), len(theirs))))
-    race = run_race(records, metric)
-    return Verdict(winner, tuple(gains), race, _sentence(winner, gains, bool(confirmed), metric))
+    top = max(record.steps for record in [*records, *repeats])
+    seeds = seed_spread(repeats, top, metric)
+    race = run_race(records, metric, noise=seeds[0] if seeds else 0.0)
+    is_base = base is not None and winner.key == base.key
+    sentence = _sentence(winner, gains, race, metric, confirmed=bool(confirmed), is_base=is_base)
+    return Verdict(winner, tuple(gains), race, sentence)
 
 
 def scores_by_key(repeats: Sequence[Record], metric: str) -> dict[str, list[float]]:
@@ -115,43 +127,42 @@ def difference(mine: Sequence[float], theirs: Sequence[float], among: int = 1) -
     return Interval(value, float(low), float(high))
 
 
-def run_race(records: Sequence[Record], metric: str) -> Race | None:
+def run_race(records: Sequence[Record], metric: str, noise: float = 0.0) -> Race | None:
     """The arms of one search against each other at equal seconds of training; None where one of them has nothing.
 
-    Both arms climb the same ladder, and who comes later is judged against both.
+    Both arms climb the same ladder, and who comes later is judged against both. `noise` is the standard deviation of
+    one model's scores over seeds.
     """
-    arms = {arm: _finished(records, arm, metric) for arm in (Arm.SAMPLER, Arm.RANDOM)}
-    if not all(arms.values()):
+    arms = [_costs_and_scores(records, arm, metric) for arm in (Arm.SAMPLER, Arm.RANDOM)]
+    seconds = min(float(costs.sum()) for costs, _ in arms)
+    (mine,), (theirs,) = (_best_after(seconds, costs[None], scores[None]) for costs, scores in arms)
+    if not math.isfinite(mine) or not math.isfinite(theirs):
         return None
-    seconds = min(sum(cost for cost, _ in arm) for arm in arms.values())
-    within = {arm: _within(found, seconds) for arm, found in arms.items()}
-    best = {arm: max(scores, default=None) for arm, scores in within.items()}
-    mine, theirs = best[Arm.SAMPLER], best[Arm.RANDOM]
-    if mine is None or theirs is None:
-        return None
-    generator = np.random.default_rng(0)
-    maxima = [
-        generator.choice(within[arm], (RESAMPLES, len(within[arm]))).max(axis=1) for arm in (Arm.SAMPLER, Arm.RANDOM)
-    ]
-    low, high = np.quantile(maxima[0] - maxima[1], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Race(seconds, mine, theirs, Interval(mine - theirs, float(low), float(high)))
+    gain = Interval(float(mine - theirs))
+    if all(np.isfinite(scores).sum() >= FEWEST for _, scores in arms):
+        generator = np.random.default_rng(0)
+        raced = []
+        for costs, scores in arms:
+            drawn = generator.integers(0, len(costs), (RESAMPLES, len(costs)))
+            shaken = scores[drawn] + generator.normal(0.0, noise, drawn.shape)
+            raced.append(_best_after(seconds, costs[drawn], shaken))
+        leads = raced[0] - raced[1]
+        low, high = np.nanquantile(leads[np.isfinite(leads)], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        gain = Interval(gain.value, float(low), float(high))
+    return Race(seconds, float(mine), float(theirs), gain)
 
 
-def _finished(records: Sequence[Record], arm: Arm, metric: str) -> list[tuple[float, float | None]]:
-    """Seconds and score of an arm's candidates in the order of asking; no score where the top rung was not reached."""
+def _costs_and_scores(records: Sequence[Record], arm: Arm, metric: str) -> tuple[Floats, Floats]:
+    """Seconds and scores of an arm's candidates in the order of asking, [n] each; -inf below the top rung."""
     trained = [record for record in records if record.arm is arm and record.rungs]
-    found = [(record.seconds, record.score(metric) if record.state is State.TOP else None) for record in trained]
-    return found if any(score is not None for _, score in found) else []
+    scores = [record.score(metric) if record.state is State.TOP else -math.inf for record in trained]
+    return np.array([record.seconds for record in trained]), np.array(scores)
 
 
-def _within(found: Sequence[tuple[float, float | None]], seconds: float) -> list[float]:
-    spent, scores = 0.0, list[float]()
-    for cost, score in found:
-        spent += cost
-        if spent > seconds * (1 + 1e-9):
-            break
-        scores += [score] if score is not None else []
-    return scores
+def _best_after(seconds: float, costs: Floats, scores: Floats) -> Floats:
+    """The best scores, [resamples], of candidates that follow each other, [resamples, n], until the time is up."""
+    in_time = np.cumsum(costs, axis=1) <= seconds * (1 + 1e-9)
+    return np.asarray(np.where(in_time, scores, -np.inf).max(axis=1, initial=-np.inf))
 
 
 def _best_random(records: Sequence[Record], scores: dict[str, list[float]], metric: str) -> Record | None:
@@ -159,23 +170,27 @@ def _best_random(records: Sequence[Record], scores: dict[str, list[float]], metr
     return best_of(by_chance, metric)
 
 
-def _sentence(winner: Record, gains: Sequence[Gain], confirmed: bool, metric: str) -> str:
+def _sentence(
+    winner: Record, gains: Sequence[Gain], race: Race | None, metric: str, *, confirmed: bool, is_base: bool
+) -> str:
     """The verdict in words, which claims no more than the intervals do."""
     if not confirmed:
         return "No evidence of improvement: nothing was trained again with other seeds."
-    if winner.number == BASE:
+    if is_base:
         return "No evidence of improvement: no candidate that was trained again beats the base."
     unit = f"validation {metric}"
     shown = [gain for gain in gains if gain.difference.above_zero]
     over_base = next((gain for gain in gains if gain.over == "the base"), None)
     if over_base is None:
         return "No evidence of improvement: the base has no trainings to compare with."
+    if over_base.difference.low is None:
+        return "No evidence of improvement: one training of each tells nothing of the noise."
     if over_base not in shown:
         return f"No evidence of improvement: the interval of the gain over the base includes zero ({unit})."
     told = f"Candidate {winner.number} beats the base in {unit} of the proxy beyond the noise of seeds"
     if winner.arm is Arm.RANDOM:
         return f"{told}; chance drew it, so the sampler has shown nothing."
     over_random = [gain for gain in gains if gain.over != "the base"]
-    if over_random and over_random[0] in shown:
-        return f"{told}, and so it does the best of random search."
+    if over_random and over_random[0] in shown and race is not None and race.gain.above_zero:
+        return f"{told}, and so it does the best that chance drew in as many seconds of training."
     return f"{told}; that the sampler beats random search is not shown."

@@ -4,7 +4,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from enum import StrEnum
 from functools import partial
@@ -13,6 +13,7 @@ from typing import Any
 
 import optuna
 import torch
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from t2tbuild.cost.counter import count_model
@@ -22,7 +23,7 @@ from t2tbuild.search.correlations import trusted_score
 from t2tbuild.search.judges import Judges
 from t2tbuild.search.ladder import goes_on
 from t2tbuild.search.plan import Plan
-from t2tbuild.search.record import BASE, Arm, Record, State, key_of
+from t2tbuild.search.record import BASE, Arm, Record, Rung, State, key_of
 from t2tbuild.search.repeats import base_trainings, confirmations, noise_floor, reserve
 from t2tbuild.search.sampler import FeasibleSampler, place_of
 from t2tbuild.search.space import FILL, Assignment, category
@@ -47,6 +48,7 @@ class Outcome(StrEnum):
     COMPLETE = "complete"  # as many candidates were trained as asked for
     EXHAUSTED = "exhausted"  # the space gives no new candidate
     TIMEOUT = "timeout"
+    UNFINISHED = "unfinished"  # it may still be under way
 
 
 class _Nothing(Exception):  # noqa: N818  # no error: the trial ends as FAIL and is forgotten
@@ -112,7 +114,7 @@ class Worker:
 
     def _asking_ends(self) -> float:
         """When the last part of the time begins, which belongs to the confirmations."""
-        return self.deadline - reserve(self.search, self.studies.repeats(), self.workers)
+        return self.deadline - reserve(self.search, self.studies.records(), self.studies.repeats(), self.workers)
 
     def _others_work(self) -> bool:
         """Whether another worker trains something; what a dead one left is made to wait for whoever asks."""
@@ -137,9 +139,13 @@ class Worker:
 
         What was stopped before its end is asked for again, by this search or by one that continues it.
         """
+        self._check_interrupt()  # before a trial is taken, so that none is lost by it
         self._current = None
         try:
             study.optimize(objective, n_trials=1, catch=(_Nothing,))
+        except (UpdateFinishedTrialError, ValueError):
+            if not self._was_taken_for_dead(study):
+                raise
         except (KeyboardInterrupt, _OutOfTime) as stop:
             if self._current is not None:
                 trial, record = self._current
@@ -148,6 +154,13 @@ class Worker:
                 return False
             raise
         return True
+
+    def _was_taken_for_dead(self, study: optuna.Study) -> bool:
+        """Whether what this worker trained was given to another, since it was silent for too long."""
+        if self._current is None:
+            return False
+        number = self._current[0].number
+        return study.get_trials(deepcopy=False)[number].state is TrialState.FAIL
 
     def _base_is_trained(self) -> bool:
         return any(record.number == BASE and record.state is not State.CLIMBING for record in self.studies.repeats())
@@ -167,10 +180,7 @@ class Worker:
     # Candidates
 
     def _candidate(self, trial: optuna.Trial) -> float | Sequence[float]:
-        self._check_interrupt()
         record = self._drawn(trial)
-        if record.state is State.CLIMBING:
-            record = self._counted(trial, record)
         if record.state is State.CLIMBING:
             wanted = self._goes_on(place_of(self.studies.candidates, trial.number))
             record = self._climb(self.studies.candidates, trial, record, wanted, self._check_until(self._asking_ends()))
@@ -207,10 +217,10 @@ class Worker:
         if draw is None and not named:
             self.studies.note(EXHAUSTED, value=True)
             raise _Nothing
-        number = named or str(place_of(self.studies.candidates, trial.number))
+        number = named or self._number(trial)
         record = Record(number, State.INFEASIBLE, None, arm=Arm.NAMED if draw is None else draw.arm, worker=self.name)
         if draw is not None:
-            record = replace(record, infeasible=draw.infeasible, duplicates=draw.duplicates)
+            record = replace(record, infeasible=draw.infeasible, duplicates=draw.duplicates, passed=draw.passed)
         try:
             assignment = self._suggest(trial)
             name = named or f"{self.search.name[:56]}_{int(number):04}"
@@ -222,6 +232,15 @@ class Worker:
         if self._is_elsewhere(self.studies.candidates, trial, record):
             return replace(record, state=State.DUPLICATE, reason="another worker drew it in the same instant")
         return record
+
+    def _number(self, trial: optuna.Trial) -> str:
+        """What a candidate is called: its place, or the next that is free where another worker's death moved places."""
+        others = [other for other in counted(self.studies.candidates) if other.number != trial.number]
+        taken = {other.user_attrs[RECORD]["number"] for other in others if RECORD in other.user_attrs}
+        place = place_of(self.studies.candidates, trial.number)
+        while str(place) in taken:
+            place += 1
+        return str(place)
 
     def _prefer_by_scores(self) -> None:
         """Let cheap scores choose among several draws: of the first, all of them; later one that has earned it."""
@@ -263,24 +282,24 @@ class Worker:
             height, last = len(record.rungs), record.rungs[-1]
             if proxy.stop == "never" or height <= spared:
                 return True
+            repeats = self.studies.repeats()
+            floor = noise_floor(repeats, last.steps, proxy.metric)
+            if floor is None and any(one.number == BASE and one.state is State.CLIMBING for one in repeats):
+                return True  # what seeds alone do at this rung is about to be known
             others = [other.at(last.steps) for other in self.studies.records() if other.key != record.key]
             peers = [rung.score(proxy.metric) for rung in others if rung is not None]
-            floor = noise_floor(self.studies.repeats(), last.steps, proxy.metric) or 0.0
-            return goes_on(last.score(proxy.metric), peers, proxy.keep, floor)
+            return goes_on(last.score(proxy.metric), peers, proxy.keep, floor or 0.0)
 
         return wanted
 
     # References
 
     def _reference(self, trial: optuna.Trial) -> float:
-        self._check_interrupt()
         if RECORD not in trial.user_attrs:
             raise _Nothing
         record = replace(Record.from_json(trial.user_attrs[RECORD]), worker=self.name)
         if self._is_elsewhere(self.studies.references, trial, record):
             raise _Nothing
-        if record.macs is None:
-            record = self._counted(trial, record)
         if record.state is State.CLIMBING:
             first = record.number == BASE and record.seed == 0  # so that there is something to tell
             check = self._check_until(float("inf") if first else self.deadline)
@@ -322,34 +341,42 @@ class Worker:
         wanted: Callable[[Record], bool],
         check: Callable[[], None],
     ) -> Record:
-        """Train from rung to rung for as long as it is `wanted`; one that cannot go on is told with its cause."""
+        """Count it, then train it from rung to rung for as long as it is `wanted`.
+
+        One that is over the budget by fvcore's count is not trained, and one that cannot go on ends with its cause.
+        """
         self._note(trial, record)
-        assert record.model is not None
         folder = folder_of(self.run_folder, record)
-        top = self.search.proxy.rungs[-1]
         try:
             with memory_errors(lambda: SMALLER):
-                record = self.judges.score(record)
-                record = replace(record, rungs=())
-                climber = self.judges.climber(record)
-                for rung in climber.climb(check, folder):
-                    record = replace(record, rungs=(*record.rungs, rung))
-                    if rung.steps == top:
-                        break
-                    self._note(trial, record)
-                    if not wanted(record):
-                        record = replace(record, state=State.STOPPED)
-                        break
+                if study is self.studies.candidates or record.macs is None:
+                    record = self._counted(trial, record)
+                if record.state is State.CLIMBING:
+                    judged = len(record.rungs)  # by an earlier process, and found worth going on
+                    record = replace(self.judges.score(record), rungs=())
+                    rungs = self.judges.climber(record).climb(check, folder)
+                    record = self._trained(trial, record, rungs, lambda one: len(one.rungs) < judged or wanted(one))
         except (_OutOfTime, optuna.exceptions.OptunaError):
             raise
         except Exception as error:  # of this one training: it fails, with its cause, and nothing else does
             told = str(error) if isinstance(error, T2TBuildError) else f"{type(error).__name__}: {error}"
             record = replace(record, state=State.FAILED, reason=told.splitlines()[0] if told else "no reason given")
-        if record.state is State.CLIMBING:
-            record = replace(record, state=State.TOP)
         if study is self.studies.candidates:
             shutil.rmtree(folder, ignore_errors=True)
         return record
+
+    def _trained(
+        self, trial: optuna.Trial, record: Record, rungs: Iterator[Rung], wanted: Callable[[Record], bool]
+    ) -> Record:
+        """The record with each rung as it is reached."""
+        for rung in rungs:
+            record = replace(record, rungs=(*record.rungs, rung))
+            if rung.steps == self.search.proxy.rungs[-1]:
+                break
+            self._note(trial, record)
+            if not wanted(record):
+                return replace(record, state=State.STOPPED)
+        return replace(record, state=State.TOP)
 
     def _note(self, trial: optuna.Trial, record: Record) -> None:
         """Tell the storage and the listener what is known of a training by now."""
@@ -378,10 +405,15 @@ def _always(_record: Record) -> bool:
 
 
 def outcome_of(studies: Studies, search: Search) -> Outcome:
-    """How a search ended, by what its studies hold."""
-    if sum(record.state.trained for record in studies.records()) >= search.trials:
+    """How a search ended, by what its studies hold; unfinished where something is left to train."""
+    records, repeats = studies.records(), studies.repeats()
+    if any(record.state is State.CLIMBING for record in (*records, *repeats)):
+        return Outcome.UNFINISHED
+    if confirmations(search, records, repeats):
+        return Outcome.UNFINISHED
+    if sum(record.state.trained for record in records) >= search.trials:
         return Outcome.COMPLETE
-    return Outcome.EXHAUSTED if studies.noted(EXHAUSTED) else Outcome.TIMEOUT
+    return Outcome.EXHAUSTED if studies.noted(EXHAUSTED) else Outcome.UNFINISHED
 
 
 def claimed(studies: Studies, before: float = float("inf")) -> int:

@@ -33,7 +33,8 @@ class Proxy(Node):
     """What candidates are judged by on the validation split: the accuracy, or the logarithm of the cross-entropy, which
     tells apart what has the same accuracy."""
     evaluations: int = Field(default=6, ge=1, le=100, examples=[6])
-    """Evaluations whose mean is a rung's result, the last of them at the rung itself."""
+    """Most evaluations whose mean is a rung's result: the last is at the rung itself, and all are after the rung
+    below."""
     evaluate_every: int = Field(default=20, ge=1, le=100_000, examples=[20], json_schema_extra=unit("steps"))
     """Steps between those evaluations."""
     ema: int | float | None = Field(default=0.98, gt=0, lt=1, examples=[0.98])
@@ -71,6 +72,7 @@ class Proxy(Node):
         return (size, size) if isinstance(size, int) else size
 
     def judged_at(self, rung: int) -> tuple[int, ...]:
-        """The steps whose evaluations make up a rung's result."""
+        """The steps whose evaluations make up a rung's result: those after the rung below."""
+        below = max((one for one in self.rungs if one < rung), default=0)
         steps = (rung - back * self.evaluate_every for back in range(self.evaluations))
-        return tuple(sorted(step for step in steps if step > 0))
+        return tuple(sorted(step for step in steps if step > below))

@@ -76,14 +76,14 @@ def _is_new(folder: Path, spec: Spec | SearchSpec) -> bool:
 
 def _has_learned_nothing(folder: Path) -> bool:
     """Whether a run ended before anything of it was kept, as one whose first batch was too large; it may be changed."""
-    kept = ("checkpoints", "metrics.jsonl", "study.db")
+    kept = ("checkpoints", "metrics.jsonl", "study.db", "trials")
     return not any((folder / name).exists() for name in kept)
 
 
 def identity(spec: Spec | SearchSpec) -> str:
     """What must not change when a run is continued: everything but how long a search goes on and who does it."""
     if isinstance(spec, SearchSpec):
-        free: dict[str, Any] = {"trials": 1, "timeout": None, "confirm": None, "heartbeat": 60.0, "retries": 3}
+        free: dict[str, Any] = {"trials": 1, "timeout": None, "confirm": None, "retries": 3}
         return dump_yaml(spec.model_copy(update={"search": spec.search.model_copy(update=free)}))
     return dump_yaml(spec)
 

@@ -80,8 +80,20 @@ def test_a_broken_rung_is_trained_anew(small: ModelSpec, digits: Data, tmp_path:
 
 def test_a_rung_is_the_mean_of_its_evaluations() -> None:
     assert PROXY.judged_at(25) == (23, 25)
-    assert Proxy(evaluations=6, evaluate_every=20).judged_at(200) == (100, 120, 140, 160, 180, 200)
-    assert Proxy(evaluations=6, evaluate_every=20).judged_at(40) == (20, 40)
+    assert Proxy(rungs=[40, 100, 300], evaluations=6, evaluate_every=20).judged_at(300) == (
+        200,
+        220,
+        240,
+        260,
+        280,
+        300,
+    )
+    assert Proxy(rungs=[40, 100, 300], evaluations=6, evaluate_every=20).judged_at(100) == (
+        60,
+        80,
+        100,
+    )  # 40 is the rung below
+    assert Proxy(rungs=[40, 100, 300], evaluations=6, evaluate_every=20).judged_at(40) == (20, 40)
 
 
 def test_the_rate_of_another_depth(small: ModelSpec, digits: Data) -> None:

@@ -20,7 +20,7 @@ Tiny = Callable[..., SearchSpec]
 def ask(spec: SearchSpec, count: int) -> list[tuple[ModelSpec, Arm]]:
     """What so many asks give, each answered at once with a value that hangs on the width."""
     planned = plan(spec)
-    sampler = FeasibleSampler(spec.search, planned.space)
+    sampler = FeasibleSampler(spec.search, planned)
     directions = ["maximize"] * len(spec.search.objectives)
     study = optuna.create_study(sampler=sampler, directions=directions)
     found: list[tuple[ModelSpec, Arm]] = []
@@ -138,7 +138,7 @@ def test_a_member_is_found_among_the_members() -> None:
 def test_of_several_draws_the_preferred_is_taken() -> None:
     spec = load_search_spec("deep_narrow", ["search.baseline=0", "search.sampler=tpe"])
     planned = plan(spec)
-    sampler = FeasibleSampler(spec.search, planned.space)
+    sampler = FeasibleSampler(spec.search, planned)
     pools: list[int] = []
 
     def widest(draws: object) -> object:

@@ -32,7 +32,7 @@ from t2tbuild.search.studies import open_studies
 from tests.search.conftest import tiny_search
 spec = tiny_search(Path(sys.argv[2]) / sys.argv[3])
 planned = plan(spec)
-open_studies(sys.argv[1], spec, planned, FeasibleSampler(spec.search, planned.space))
+open_studies(sys.argv[1], spec, planned, FeasibleSampler(spec.search, planned))
 """
 
 
@@ -85,9 +85,7 @@ def test_another_space_of_the_same_name_is_refused_with_its_difference(tmp_path:
     def join(*overrides: str) -> None:
         spec = tiny(*overrides)
         planned = plan(spec)
-        open_studies(
-            f"sqlite:///{tmp_path}/s.db", spec, planned, FeasibleSampler(spec.search, planned.space)
-        ).storage.close()
+        open_studies(f"sqlite:///{tmp_path}/s.db", spec, planned, FeasibleSampler(spec.search, planned)).storage.close()
 
     join()
     join("search.trials=99")
@@ -169,4 +167,4 @@ def test_the_search_spec_is_the_same_text_on_every_machine(tmp_path: Path) -> No
     for folder in ("a", "b"):
         spec = tiny_search(tmp_path / folder)
         planned = plan(spec)
-        open_studies(url, spec, planned, FeasibleSampler(spec.search, planned.space)).storage.close()
+        open_studies(url, spec, planned, FeasibleSampler(spec.search, planned)).storage.close()

@@ -179,10 +179,14 @@ def test_who_is_confirmed_and_with_which_seeds() -> None:
 def test_time_is_kept_for_the_confirmations() -> None:
     spec = search(confirm={"best": 1, "random": 1, "seeds": 2}, timeout="100s")
     trained = [replace(one, rungs=(Rung(10, 0.5, 1.0, 10.0),)) for one in base(0.5, 0.6)]
-    assert reserve(spec, trained, workers=1) == 50.0  # 4 trainings of 13 s, half of the time at most
-    assert reserve(spec, trained, workers=2) == pytest.approx(26.0)
-    assert reserve(spec, [], workers=1) == 0.0
-    assert reserve(search(confirm=None, timeout="100s"), trained, workers=1) == 0.0
+    assert reserve(spec, [], trained, workers=1) == 50.0  # 4 trainings of 13 s, half of the time at most
+    assert reserve(spec, [], trained, workers=2) == pytest.approx(26.0)
+    assert reserve(spec, [], [], workers=1) == 0.0
+    assert reserve(spec, [record("1", 0.5, seconds=5.0)], [], workers=2) == pytest.approx(
+        13.0
+    )  # the base is over budget
+    assert reserve(search(confirm={"width": "full"}, timeout="100s"), [], [], workers=2) == 50.0
+    assert reserve(search(confirm=None, timeout="100s"), [], trained, workers=1) == 0.0
 
 
 def many(count: int, noise: float) -> list[Record]:
