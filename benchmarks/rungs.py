@@ -31,8 +31,8 @@ from t2tbuild.train.precision import pick_device, pick_dtype
 
 CASES = {
     "T2T-ViT-14": [],
-    "shallow and wide": ["model.backbone.depth=5", "model.backbone.embed_dim=640"],
-    "deep and narrow": ["model.backbone.depth=30", "model.backbone.embed_dim=256"],
+    "shallow and wide": ["model.backbone.depth=5", "model.backbone.embed_dim=640", "model.backbone.num_heads=10"],
+    "deep and narrow": ["model.backbone.depth=30", "model.backbone.embed_dim=256", "model.backbone.num_heads=4"],
 }
 WARM_UP = 5
 

@@ -28,7 +28,7 @@ def blocks(language: str) -> list[str]:
 def test_the_first_two_commands_are_the_main_job_and_the_tests() -> None:
     search, tests, _ = (block.strip() for block in blocks("sh")[:3])
     assert search == "pip install uv && uv run t2tbuild search --budget-macs 5G"
-    assert tests == "pip install uv && uv run pytest"
+    assert tests == "pip install uv && uv run pytest -n auto"
     assert (ROOT / ".ci" / "run").read_text().rstrip().endswith(tests)
 
 

@@ -54,8 +54,12 @@ def plan(spec: SearchSpec) -> Plan:
     if search.sampler == "brute_force" and space.size > MEMBERS:
         told = f"brute force tries every member, and the space has {short_count(space.size)} assignments"
         raise FieldError(("search", "sampler"), "sampler", told, f"write random, or leave at most {MEMBERS:,}")
-    members = [_member(name, index, space, search.budget) for index, name in enumerate(search.enqueue)]
-    enqueued = tuple(one for one in members if key_of(one[0]) != key_of(base))  # the base is trained anyway
+    named = [_ours(name, ("search", "enqueue", index)) for index, name in enumerate(search.enqueue)]
+    enqueued = tuple(
+        _member(model, index, space, search.budget)
+        for index, model in enumerate(named)
+        if key_of(model) != key_of(base)  # which is trained anyway
+    )
     return Plan(base, space, enqueued, _alone(fitting, space, search.budget))
 
 
@@ -67,10 +71,9 @@ def _ours(name: str, path: Keys) -> ModelSpec:
     return model
 
 
-def _member(name: str, index: int, space: Space, budget: Budget) -> tuple[ModelSpec, dict[str, Any]]:
+def _member(model: ModelSpec, index: int, space: Space, budget: Budget) -> tuple[ModelSpec, dict[str, Any]]:
     """A model that is tried first, which the space must hold: the sampler learns from it."""
     path = ("search", "enqueue", index)
-    model = _ours(name, path)
     params = params_of(space, model, budget)
     if params is None:
         told = f"{model.name} is no member of the space within the budget"

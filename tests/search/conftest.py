@@ -66,7 +66,9 @@ class Pretended:
     def __init__(self, model: ModelSpec, _data: Data, proxy: Proxy, *, seed: int, device: torch.device) -> None:
         self.model, self.proxy, self.seed, self.device = model, proxy, seed, device
 
-    def climb(self, check: Callable[[], None], _folder: Path | None = None) -> Iterator[Rung]:
+    def climb(self, check: Callable[[], None], folder: Path | None = None) -> Iterator[Rung]:
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
         for steps in self.proxy.rungs:
             check()
             luck = random.Random(f"{self.seed} {steps} {key_of(self.model)}").gauss(0, self.noise)

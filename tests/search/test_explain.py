@@ -32,6 +32,15 @@ def test_members_are_those_that_brute_force_would_try(tiny: Tiny) -> None:
     assert max(costs) <= 5_000_000
 
 
+def test_values_of_blocks_that_are_not_there_make_no_members(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    """2^2 models of two blocks and 2^3 of three, not 2^3 of each."""
+    spec = tiny("search.space={backbone.mlp_ratio: {choices: [1, 2], per: block}, backbone.depth: {choices: [2, 3]}}")
+    assert size_of(spec).members == len(members(plan(spec).space, spec.search)) == 12
+    monkeypatch.setattr(explain, "COUNTED", 1)
+    drawn = size_of(spec)
+    assert drawn.low <= 12 <= drawn.high
+
+
 def test_a_sample_estimates_what_counting_counts(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     """With conditions too, where a draw stands for as many assignments as it was unlikely."""
     space = (

@@ -7,6 +7,7 @@ import optuna
 import pytest
 
 from t2tbuild import load_search_spec, predict_cost
+from t2tbuild.errors import FieldError, InputError
 from t2tbuild.search.budget import params_of
 from t2tbuild.search.plan import plan
 from t2tbuild.search.record import Arm, Record, State, key_of
@@ -15,6 +16,7 @@ from t2tbuild.search.storage import RECORD
 from t2tbuild.spec import ModelSpec, SearchSpec
 
 Tiny = Callable[..., SearchSpec]
+RATIO = "{backbone.mlp_ratio: {choices: [1, 2]}, "
 
 
 def ask(spec: SearchSpec, count: int) -> list[tuple[ModelSpec, Arm]]:
@@ -81,7 +83,38 @@ def test_brute_force_tries_every_member_once(tiny: Tiny) -> None:
         for depth in (1, 2, 3)
         if predict_cost(model := plan(spec).space.model({"backbone.mlp_ratio": ratio}, depth)).macs <= 5_000_000
     }
-    assert {key_of(model) for model, _ in ask(spec, 50)} == wanted == set(members(plan(spec).space, spec.search))
+    assert set(members(plan(spec).space, spec.search)) == wanted
+    assert {key_of(model) for model, _ in ask(spec, 50)} == wanted - {key_of(plan(spec).base)}
+
+
+@pytest.mark.parametrize(
+    ("space", "sampler", "told"),
+    [
+        (
+            "{backbone.mlp_ratio: {low: 1, high: 64}, backbone.depth: {low: 1, high: 600}}",
+            "brute_force",
+            "brute force tries every member, and the space has 38.4K assignments",
+        ),
+        (
+            RATIO + "backbone.embed_dmi: {choices: [64], when: {backbone.mlp_ratio: 2}}}",
+            "tpe",
+            "embed_dmi",
+        ),
+        (
+            RATIO + "backbone.num_heads: {choices: [5, 7], when: {backbone.mlp_ratio: 2}}}",
+            "tpe",
+            "where its condition holds no model is valid",
+        ),
+        (
+            RATIO + "backbone.num_heads: {choices: [4], when: {backbone.mlp_ratio: 99}}}",
+            "tpe",
+            "its condition never holds",
+        ),
+    ],
+)
+def test_what_can_never_be_drawn_is_refused(tiny: Tiny, space: str, sampler: str, told: str) -> None:
+    with pytest.raises((InputError, FieldError), match=told):
+        plan(tiny(f"search.space={space}", f"search.sampler={sampler}"))
 
 
 def test_a_lower_bound_holds_too() -> None:

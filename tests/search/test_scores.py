@@ -9,7 +9,7 @@ from torch import nn
 from t2tbuild import build_model
 from t2tbuild.modules.performer import TokenPerformer
 from t2tbuild.search.judges import Judges
-from t2tbuild.search.record import Arm, key_of
+from t2tbuild.search.record import Arm
 from t2tbuild.search.roles import attention_layers, mlp_layers, preactivations
 from t2tbuild.search.sampler import Draw
 from t2tbuild.search.scores import cheap_scores, dss, grad_norm, naswot, snip, synflow, weight_norm
@@ -120,7 +120,10 @@ def test_ranks_of_several_scores_choose_together(small: ModelSpec) -> None:
         "0": {"params": 1, "macs": 9, "depth": 1},
         "1": {"params": 3, "macs": 8, "depth": 3},
         "2": {"params": 2, "macs": 7, "depth": 2},
+        "3": {"macs": 10},
     }
     assert judges.prefer(draws) is draws[1]
     assert judges.prefer(draws, only="macs") is draws[0]
-    assert key_of(small)
+    unscored = Draw(small, "3", Arm.SAMPLER)  # of which only one score was finite
+    assert judges.prefer([unscored, *draws]) is draws[1]
+    assert judges.prefer([unscored, *draws], only="macs") is unscored

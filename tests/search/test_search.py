@@ -17,6 +17,7 @@ from t2tbuild import build_model, load_spec, measure_cost, search, write_spec
 from t2tbuild.errors import InputError, SearchError, TrainingError
 from t2tbuild.report.pareto import plot_pareto
 from t2tbuild.search import Outcome, SearchResult, State
+from t2tbuild.search import worker as worker_room
 from t2tbuild.search.record import Arm, Rung, key_of
 from t2tbuild.spec import ModelSpec, SearchSpec
 from tests.search.conftest import Pretended, tiny_search
@@ -57,7 +58,8 @@ def test_what_a_search_leaves(unbroken: SearchResult) -> None:
     assert report["verdict"] == unbroken.verdict.sentence
     assert report["counts"]["trained_over_budget"] == 0
     assert len(report["candidates"]) == len(unbroken.records)
-    assert not any(path.name.startswith(unbroken.records[0].key) for path in (unbroken.run / "trials").glob("*"))
+    kept = {path.name for path in (unbroken.run / "trials").glob("*")}
+    assert kept == {f"{record.key}-{record.seed}" for record in unbroken.repeats}  # which a later verdict may need
 
 
 def test_the_base_comes_first_with_its_seeds_then_the_confirmations(unbroken: SearchResult) -> None:
@@ -148,7 +150,7 @@ def test_a_stopped_search_continues_to_the_same_candidates(
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[number], err
-    assert f"--out {tmp_path / 'run'}" in err
+    assert f"t2tbuild search resume {tmp_path / 'run'}\n" in err
     assert "Traceback" not in err
     with sqlite3.connect(tmp_path / "run" / "study.db") as database:
         assert database.execute("select count(*) from trials where state = 'RUNNING'").fetchone()[0] == 0
@@ -276,8 +278,9 @@ def test_a_small_space_is_exhausted_and_nothing_is_trained_twice(
         spec = tiny(space, "search.trials=50", f"search.sampler={sampler}", f"search.name={sampler}")
         result = search(spec, tmp_path / sampler)
         assert result.outcome is Outcome.EXHAUSTED
-        assert len({record.key for record in result.records}) == len(result.records) == 4
-        assert len(search(spec, tmp_path / sampler).records) == 4
+        assert len({record.key for record in result.records}) == len(result.records) == 3  # the base is the fourth
+        assert result.base.key not in {record.key for record in result.records}
+        assert len(search(spec, tmp_path / sampler).records) == 3
 
 
 def test_what_cannot_be_is_drawn_again_and_counted(tmp_path: Path, tiny: Tiny, pretended: type[Pretended]) -> None:
@@ -331,9 +334,56 @@ def test_a_latency_budget_is_measured_and_what_is_slower_is_not_trained(
     monkeypatch.setattr("t2tbuild.search.judges.Judges.latency", lambda _self, model: 0.001 * model.backbone.depth)
     result = search(tiny("search.budget.latency=4ms", "search.trials=3", "search.confirm=null"), tmp_path / "run")
     slow = [record for record in result.records if record.state is State.INFEASIBLE]
+    assert slow
     assert all(record.latency is not None and record.latency > 0.004 and not record.rungs for record in slow)
     assert sum(record.state.trained for record in result.records) == 3
-    assert all(record.latency <= 0.004 for record in result.records if record.rungs and record.latency)
+    assert all(0 < (record.latency or 0) <= 0.004 for record in result.records if record.rungs)
+
+
+def test_a_candidate_that_cannot_be_counted_fails_alone(
+    tmp_path: Path, tiny: Tiny, pretended: type[Pretended], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert pretended
+    count = worker_room.count_model
+
+    def counting(model: ModelSpec) -> object:
+        if model.name == "tiny_0001":
+            raise RuntimeError("no such kernel")
+        return count(model)
+
+    monkeypatch.setattr(worker_room, "count_model", counting)
+    result = search(tiny("search.scores.pool=3"), tmp_path / "run")
+    failed = [record for record in result.records if record.state is State.FAILED]
+    assert [(record.number, record.reason) for record in failed] == [("1", "RuntimeError: no such kernel")]
+    assert result.outcome is Outcome.COMPLETE
+
+
+def test_the_base_is_no_candidate_though_the_spec_names_it(
+    tmp_path: Path, tiny: Tiny, pretended: type[Pretended]
+) -> None:
+    assert pretended
+    tiny()
+    result = search(tiny(f"search.enqueue=[{tmp_path / 'small.yaml'}]"), tmp_path / "run")
+    assert len(result.records) == 4
+    assert result.base.key not in {record.key for record in result.records}
+
+
+def test_what_was_given_to_another_worker_is_let_go(tmp_path: Path, tiny: Tiny, pretended: type[Pretended]) -> None:
+    """A worker that was silent for too long comes back: its trial has ended as FAIL, and it takes the next."""
+    climb, trainings = pretended.climb, 0
+
+    def silent(self: Pretended, *arguments: Any) -> Iterator[Rung]:
+        nonlocal trainings
+        trainings += 1
+        if trainings == 4:
+            with sqlite3.connect(tmp_path / "run" / "study.db") as database:
+                database.execute("update trials set state = 'FAIL' where state = 'RUNNING'")
+        return climb(self, *arguments)
+
+    pretended.climb = silent  # type: ignore[method-assign]
+    result = search(tiny(), tmp_path / "run")
+    assert result.outcome is Outcome.COMPLETE
+    assert result.count(State.TOP, State.STOPPED) == 4
 
 
 def test_the_picture_is_drawn(unbroken: SearchResult, tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ def test_a_twin_keeps_depth_heads_and_stages() -> None:
     twin = stand_in(BASE, Proxy(), "cpu")
     assert (twin.backbone.depth, twin.backbone.embed_dim, twin.backbone.heads) == (14, 96, (6,) * 14)
     assert [stage.token_dim for stage in twin.tokenizer.stages] == [16, 16, None]
-    assert (twin.image, twin.num_classes) == ((64, 64), 10)
+    assert (twin.image, twin.num_classes) == ((32, 32), 10)
 
 
 def test_a_gpu_trains_the_candidate_itself_and_each_output_says_which() -> None:
@@ -148,7 +148,7 @@ def test_a_gpu_trains_the_candidate_itself_and_each_output_says_which() -> None:
 
 def test_a_proxy_too_small_for_the_tokenizer_is_refused() -> None:
     coarse = load_spec("t2t_vit_14", ["model.tokenizer.stages.0.patch_size=200", "model.tokenizer.stages.0.overlap=0"])
-    with pytest.raises(InputError, match=r"cannot be trained at the proxy's 64 pixels: .*stage 0"):
+    with pytest.raises(InputError, match=r"cannot be trained at the proxy's 32 pixels: .*stage 0"):
         stand_in(coarse.model, Proxy(), "cpu")
 
 
@@ -168,7 +168,7 @@ def test_a_distillation_token_is_kept_and_can_be_searched() -> None:
     assert space.model({"backbone.embed_dim": 192}, 3).distillation_token
     for device in ("cpu", "cuda"):
         twin = stand_in(base, Proxy(), device)
-        assert (twin.distillation_token, twin.tokens) == (True, 2 + 4 * 4)
+        assert (twin.distillation_token, twin.tokens) == (True, 2 + 2 * 2)
     tokens = space_of({"distillation_token": {"choices": [True, False]}})
     both = [tokens.model(assignment) for assignment in tokens.assignments()]
     assert [model.distillation_token for model in both] == [True, False]

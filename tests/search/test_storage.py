@@ -1,5 +1,6 @@
 """Storages: real SQLite and PostgreSQL, created by many at once, gone for a while, with secrets that stay secret."""
 
+import importlib.util
 import subprocess
 import sys
 import threading
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import optuna
 import pytest
+from optuna.exceptions import StorageInternalError
+from sqlalchemy.exc import SQLAlchemyError
 
 from t2tbuild import search
 from t2tbuild.errors import InputError
@@ -42,6 +45,9 @@ def test_where_a_study_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert storage_url("postgresql+psycopg2://host/db", tmp_path) == "postgresql+psycopg2://host/db"
     monkeypatch.setenv(VARIABLE, "mysql://host/db")
     assert storage_url(None, tmp_path) == "mysql+pymysql://host/db"
+    (tmp_path / "study.db").touch()  # a run that has its study goes on with it, whatever the environment names
+    assert storage_url(None, tmp_path) == f"sqlite:///{tmp_path}/study.db"
+    assert storage_url("mysql://host/db", tmp_path) == "mysql+pymysql://host/db"
     for strange in ("mongodb://me:hush@host/db", "redis://host", "study.db", "http//x"):
         with pytest.raises(InputError, match="one of sqlite://, postgresql://, mysql://") as told:
             storage_url(strange, tmp_path)
@@ -53,8 +59,9 @@ def test_a_storage_that_cannot_be_reached_is_told_without_its_password(tiny: Tin
     with pytest.raises(InputError, match="cannot be opened") as told:
         connect("postgresql+psycopg://me:hush-hush@127.0.0.1:1/none", tiny().search)
     assert "hush" not in str(told.value)
-    with pytest.raises(InputError, match=r"pip install 't2tbuild\[mysql\]'"):
-        connect("mysql+nosuchdriver://host/db".replace("nosuchdriver", "pymysql"), tiny().search)
+    if importlib.util.find_spec("pymysql") is None:
+        with pytest.raises(InputError, match=r"pip install 't2tbuild\[mysql\]'"):
+            connect("mysql+pymysql://host/db", tiny().search)
 
 
 def join_together(url: str, folder: Path, processes: int) -> None:
@@ -102,7 +109,6 @@ def test_two_machines_join_one_search(
     first = search(tiny("search.trials=3"), tmp_path / "one", storage=url)
     second = search(tiny("search.trials=6"), tmp_path / "two", storage=url)
     assert second.records[:3] == first.records
-    assert second.count() == 0
     assert len(second.records) == 6
     texts = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
     assert not any(b"hush-hush" in text for text in texts)
@@ -154,8 +160,10 @@ def test_nothing_of_a_search_is_asked_of_a_storage_for_ever(tmp_path: Path, monk
     study = optuna.create_study(storage=storage)
     (tmp_path / "s.db").write_bytes(b"no database any more, " * 1000)
     storage.engine.dispose()
-    with pytest.raises(Exception, match=r"database|malformed|commit"):
+    started = time.monotonic()
+    with pytest.raises((StorageInternalError, SQLAlchemyError), match=r"database|malformed|commit"):
         storage.create_new_trial(study._study_id)
+    assert 0.3 <= time.monotonic() - started < 5
     storage.close()
 
 

@@ -20,7 +20,7 @@ from t2tbuild.search.correlations import (
     trusted_score,
 )
 from t2tbuild.search.record import BASE, Arm, Record, Rung, State
-from t2tbuild.search.repeats import confirmations, noise_floor, reserve
+from t2tbuild.search.repeats import confirmations, noise_floor, reserve, seed_spread
 from t2tbuild.search.verdict import Interval, decide, difference, run_race
 from t2tbuild.spec.search import Search
 
@@ -68,12 +68,17 @@ def test_luck_is_seldom_taken_for_a_gain() -> None:
 
 def test_a_gain_beyond_the_noise_is_claimed() -> None:
     candidates = [record("1", 0.9), record("2", 0.7, arm=Arm.RANDOM)]
+    candidates += [record(f"s{one}", 0.88 + one / 100) for one in range(4)]
+    candidates += [record(f"r{one}", 0.65 + one / 100, arm=Arm.RANDOM) for one in range(4)]
     repeats = [*base(0.70, 0.71, 0.69), *again("1", 0.90, 0.91, 0.89), *again("2", 0.70, 0.69, 0.71, arm=Arm.RANDOM)]
     verdict = decide(candidates, repeats, "accuracy")
     assert verdict is not None
     assert verdict.winner.number == "1"
     assert verdict.sentence.startswith("Candidate 1 beats the base")
-    assert "and so it does the best of random search" in verdict.sentence
+    assert "and so it does the best that chance drew in as many seconds of training" in verdict.sentence
+    alone = decide(candidates[:2], repeats, "accuracy")  # one candidate of each arm is no race
+    assert alone is not None
+    assert alone.sentence.endswith("that the sampler beats random search is not shown.")
     assert [gain.seeds for gain in verdict.gains] == [(3, 3), (3, 3)]
     assert verdict.gains[0].difference.value == pytest.approx(0.2)
 
@@ -139,6 +144,7 @@ def test_the_race_ends_at_equal_seconds() -> None:
     assert race is not None
     assert (race.seconds, race.sampler, race.random) == (2.0, 0.6, 0.55)
     assert race.gain.value == pytest.approx(0.05)
+    assert race.gain.low is None  # of three against two nothing is known
     assert run_race(mine, "accuracy") is None
 
 
@@ -147,6 +153,28 @@ def test_seconds_of_those_that_were_stopped_count() -> None:
     race = run_race([stopped, record("1", 0.8), record("2", 0.5, arm=Arm.RANDOM, seconds=6.0)], "accuracy")
     assert race is not None
     assert (race.seconds, race.sampler) == (6.0, 0.8)
+
+
+def test_a_race_of_equals_is_open_and_a_clear_one_is_not() -> None:
+    chance = np.random.default_rng(3)
+    mine, theirs = chance.normal(0.5, 0.1, 12), chance.normal(0.5, 0.1, 12)
+    for lead, sure in ((0.0, False), (0.6, True)):
+        field = [record(f"s{at}", one + lead) for at, one in enumerate(mine)]
+        field += [record(f"r{at}", one, arm=Arm.RANDOM) for at, one in enumerate(theirs)]
+        race = run_race(field, "accuracy", noise=0.05)
+        assert race is not None
+        assert race.gain.above_zero is sure
+    quiet = run_race(field, "accuracy")
+    assert quiet is not None
+    assert race.gain.low is not None and quiet.gain.low is not None
+    assert race.gain.low < quiet.gain.low  # the noise of seeds widens it
+
+
+def test_seeds_are_pooled_over_the_models_that_have_several() -> None:
+    repeats = [*base(0.5, 0.6, 0.7), *again("1", 0.9, 0.9), *again("2", 0.3)]
+    found = seed_spread(repeats, 10, "accuracy")
+    assert found == (pytest.approx(math.sqrt(0.02 / 3)), 3)
+    assert seed_spread(base(0.5), 10, "accuracy") is None
 
 
 def test_the_noise_floor_is_the_bases_spread() -> None:
