@@ -7,6 +7,8 @@ import torch.fx
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from t2tbuild.modules.soft_split import SoftSplit
+
 EPSILON = 1e-8
 
 
@@ -32,9 +34,10 @@ class TokenPerformer(nn.Module):
         w_MC = nn.init.orthogonal_(torch.empty(features, dim)) * math.sqrt(features)
         self.w = nn.Parameter(w_MC, requires_grad=False)
 
-    def forward(self, x_BNC: Tensor) -> Tensor:
-        """[B, N, in_dim] -> [B, N, dim]."""
-        k_BNC, q_BNC, v_BNC = self.kqv(self.norm1(x_BNC)).chunk(3, dim=-1)
+    def forward(self, x: Tensor, soft_split: SoftSplit | None = None) -> Tensor:
+        """Tokens [B, N, in_dim], or the map [B, C, height, width] that `soft_split` makes them of -> [B, N, dim]."""
+        kqv_BNC = self.kqv(self.norm1(x)) if soft_split is None else soft_split.project(x, self.kqv, self.norm1)
+        k_BNC, q_BNC, v_BNC = kqv_BNC.chunk(3, dim=-1)
         y_BNC = attend(k_BNC, q_BNC, v_BNC, self.w).to(v_BNC.dtype)
         x_BNC = v_BNC + self.dropout(self.proj(y_BNC))
         return x_BNC + self.mlp(self.norm2(x_BNC))  # type: ignore[no-any-return]

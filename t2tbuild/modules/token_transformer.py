@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from t2tbuild.modules.mlp import Mlp
+from t2tbuild.modules.soft_split import SoftSplit
 
 
 class TokenAttention(nn.Module):
@@ -19,9 +20,10 @@ class TokenAttention(nn.Module):
         self.qkv = nn.Linear(in_dim, 3 * dim, bias=False)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, x_BNC: Tensor) -> Tensor:
-        """[B, N, in_dim] -> [B, N, dim]."""
-        q_B1NC, k_B1NC, v_B1NC = self.qkv(x_BNC).unsqueeze(1).chunk(3, dim=-1)
+    def forward(self, x: Tensor, soft_split: SoftSplit | None = None, norm: nn.LayerNorm | None = None) -> Tensor:
+        """Tokens [B, N, in_dim], or the map [B, C, height, width] that they are split from and normed -> [B, N, dim]."""
+        qkv_BNC = self.qkv(x) if soft_split is None else soft_split.project(x, self.qkv, norm)
+        q_B1NC, k_B1NC, v_B1NC = qkv_BNC.unsqueeze(1).chunk(3, dim=-1)
         y_B1NC = F.scaled_dot_product_attention(q_B1NC, k_B1NC, v_B1NC, scale=self.scale)
         return (v_B1NC + self.proj(y_B1NC)).squeeze(1)  # type: ignore[no-any-return]
 
@@ -36,7 +38,7 @@ class TokenTransformer(nn.Module):
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = Mlp(dim=dim, hidden_dim=dim)
 
-    def forward(self, x_BNC: Tensor) -> Tensor:
-        """[B, N, in_dim] -> [B, N, dim]."""
-        x_BNC = self.attn(self.norm1(x_BNC))
+    def forward(self, x: Tensor, soft_split: SoftSplit | None = None) -> Tensor:
+        """Tokens [B, N, in_dim], or the map [B, C, height, width] that `soft_split` makes them of -> [B, N, dim]."""
+        x_BNC = self.attn(self.norm1(x)) if soft_split is None else self.attn(x, soft_split, self.norm1)
         return x_BNC + self.mlp(self.norm2(x_BNC))  # type: ignore[no-any-return]

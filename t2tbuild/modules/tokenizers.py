@@ -53,12 +53,11 @@ class T2TTokenizer(Tokenizer):
         x_BCHW, last = image_BCHW, len(self.windows) - 1
         for index, window in enumerate(self.windows[:last]):
             grid = windows_along(x_BCHW.shape[2], *window), windows_along(x_BCHW.shape[3], *window)
-            soft_split, attention = (
-                self.get_submodule(f"soft_split{index}"),
-                self.get_submodule(f"attention{index + 1}"),
-            )
-            x_BCHW = attention(soft_split(x_BCHW)).transpose(1, 2).unflatten(2, grid)
-        return self.project(self.get_submodule(f"soft_split{last}")(x_BCHW))  # type: ignore[no-any-return]
+            attention = self.get_submodule(f"attention{index + 1}")
+            x_BCHW = attention(x_BCHW, self.get_submodule(f"soft_split{index}")).transpose(1, 2).unflatten(2, grid)
+        soft_split = self.get_submodule(f"soft_split{last}")
+        assert isinstance(soft_split, SoftSplit)
+        return soft_split.project(x_BCHW, self.project)
 
 
 class ConvTokenizer(Tokenizer):
