@@ -1,0 +1,154 @@
+"""Our models against the published formulas and timm's transformers, on the same weights and images.
+
+    python benchmarks/speed.py [--specs t2t_vit_14 ...] [--modes inference training] [--batches 1 8 64]
+                               [--precisions float32 bfloat16] [--compiled] [--device cuda] [--out FILE] [--plot FILE]
+
+Each case runs four models in turn, a round after the other: ours, the same weights by the formulas as they are written
+(benchmarks/naive.py), and timm's vit_small_patch16_224 and deit_small_patch16_224. Ratios are of medians; the spread is
+that of single rounds, 5% to 95%. Memory is the peak of a step, weights included. "of peak" is the share of the best
+matrix product of the same minutes.
+
+RESULT
+"""
+
+import argparse
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+
+from naive import naive
+from t2tbuild import build_model, load_spec, predict_cost
+from t2tbuild.cost.bench import Bench, Setup, Subject, measure_models
+from t2tbuild.spec import ModelSpec, catalog
+
+BESIDE = ("vit_small_patch16_224", "deit_small_patch16_224")
+OURS, NAIVE = "ours", "formulas"
+
+
+def shipped() -> list[str]:
+    """The specs of ours that have a tokenizer of soft splits."""
+    found = {name: load_spec(name).model for name in catalog.names("specs")}
+    return [name for name, one in found.items() if isinstance(one, ModelSpec) and one.tokenizer.kind == "t2t"]
+
+
+def subjects(name: str, *, beside: bool) -> list[Subject]:
+    model = load_spec(name).model
+    assert isinstance(model, ModelSpec)
+    cost, built = predict_cost(model), build_model(model)
+    size = (model.in_chans, *model.image)
+    found = [
+        Subject(called, module, size, model.num_classes, cost.params, cost.macs)
+        for called, module in ((OURS, built), (NAIVE, naive(built)))
+    ]
+    return found + [timm_subject(other) for other in BESIDE] if beside else found
+
+
+def timm_subject(name: str) -> Subject:
+    import timm
+
+    from t2tbuild.cost.counter import measure_cost
+
+    built = timm.create_model(name)
+    cost = measure_cost(built, (3, 224, 224))
+    return Subject(name, built, (3, 224, 224), 1000, cost.params, cost.macs)
+
+
+def cases(given: argparse.Namespace) -> Iterator[tuple[str, Setup]]:
+    device = torch.device(given.device)
+    for name, mode, precision, batch in itertools.product(
+        given.specs or shipped(), given.modes, given.precisions, given.batches
+    ):
+        dtype: torch.dtype = getattr(torch, precision)
+        yield name, Setup(device, batch, dtype, compiled=given.compiled, training=mode == "training")
+
+
+def as_row(name: str, result: Bench) -> dict[str, Any]:
+    """The figures of a case; `ratio` is our images a second by the formulas'."""
+    by_name = {one.name: one for one in result.measurements}
+    ours, formulas, setup = by_name[OURS], by_name[NAIVE], result.setup
+    return {
+        "spec": name,
+        "mode": "training" if setup.training else "inference",
+        "precision": str(setup.dtype).removeprefix("torch."),
+        "batch": setup.batch_size,
+        "compiled": setup.compiled,
+        "ratio": ours.images_per_second / formulas.images_per_second,
+        "low": formulas.speed.p5 / ours.speed.p95,
+        "high": formulas.speed.p95 / ours.speed.p5,
+        "memory": ours.memory / formulas.memory,
+        "memory_mb": ours.memory / 1e6,
+        "images": {one.name: one.images_per_second for one in result.measurements},
+        "share_of_peak": ours.share_of_peak,
+        "speed": asdict(ours.speed),
+    }
+
+
+def table_of(rows: list[dict[str, Any]]) -> Table:
+    beside = [name for name in BESIDE if name in rows[0]["images"]]
+    table = Table()
+    names = ["spec", "step", "batch", "images/s", "against formulas", "memory", "of peak", *beside]
+    for column in names:
+        table.add_column(column, justify="left" if column in ("spec", "step") else "right")
+    for row in rows:
+        table.add_row(
+            row["spec"],
+            f"{row['mode']}, {row['precision']}{', compiled' * row['compiled']}",
+            str(row["batch"]),
+            f"{row['images'][OURS]:.1f}",
+            f"{row['ratio']:.2f} ({row['low']:.2f} to {row['high']:.2f})",
+            f"{row['memory_mb']:,.0f} MB, {row['memory']:.2f}",
+            f"{row['share_of_peak']:.0%}",
+            *(f"{row['images'][OURS] / row['images'][name]:.2f}" for name in beside),
+        )
+    return table
+
+
+def plot(rows: list[dict[str, Any]], path: Path) -> None:
+    """Ratios to the formulas, a bar each, in the order of the table."""
+    figure = Figure(figsize=(8, 0.7 + 0.24 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    names = [f"{row['spec']}, {row['mode']}, {row['batch']}" for row in rows]
+    colours = ["#0072B2" if row["mode"] == "inference" else "#E69F00" for row in rows]
+    axes.barh(names, [row["ratio"] for row in rows], color=colours)
+    axes.axvline(1.0, color="#444444", linewidth=1)
+    axes.invert_yaxis()
+    axes.set(xlabel="images a second, by those of the published formulas on the same weights")
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--specs", nargs="*")
+    options.add_argument("--modes", nargs="*", default=["inference", "training"])
+    options.add_argument("--precisions", nargs="*", default=["float32", "bfloat16"])
+    options.add_argument("--batches", nargs="*", type=int, default=[1, 8, 64])
+    options.add_argument("--compiled", action="store_true")
+    options.add_argument("--beside", action=argparse.BooleanOptionalAction, default=True, help="timm's models, too")
+    options.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    options.add_argument("--seconds", type=float, default=20.0, help="of each case")
+    options.add_argument("--rounds", type=int, default=7)
+    options.add_argument("--out", type=Path, help="a JSON file, written after each case")
+    options.add_argument("--plot", type=Path)
+    given = options.parse_args()
+    rows = []
+    for name, setup in cases(given):
+        result = measure_models(subjects(name, beside=given.beside), setup, seconds=given.seconds, rounds=given.rounds)
+        rows.append(as_row(name, result))
+        print({key: value for key, value in rows[-1].items() if key not in ("images", "speed")}, flush=True)
+        if given.out:
+            given.out.write_text(json.dumps(rows, indent=1))
+    Console(width=180).print(table_of(rows))
+    if given.plot:
+        plot(rows, given.plot)
+
+
+if __name__ == "__main__":
+    main()
