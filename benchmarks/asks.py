@@ -7,7 +7,15 @@ the depth is one more number and the budget a soft constraint told to the sample
 rate: asks a second (drawing, cost, storage; the objective returns at once) with several processes on one study, on
 SQLite and, where its server is installed, on PostgreSQL.
 
-RESULT
+Measured on 2026-11-23, two cores of an AMD EPYC, server and processes on them, torch 2.15.0, Optuna 5.0.0:
+
+              draws   over budget  repeated  trained twice  trained over budget
+t2tbuild      31,513     0 (0.0%)    30,513              0                    0
+plain Optuna   1,000  326 (32.6%)         0            100                    0
+
+asks a second   1 process   8     32
+SQLite             21.8   17.6  14.8
+PostgreSQL         15.2   18.1  15.6
 """
 
 import argparse

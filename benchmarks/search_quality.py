@@ -21,8 +21,8 @@ random                 7.2  0.219 (0.194 to 0.286)  96.1% (95.5% to 96.6%)  0.21
 TPE                   10.8  0.242 (0.196 to 0.288)  95.7% (94.7% to 96.9%)  0.256 (0.221 to 0.317)
 
 By the best accuracy the ladder leads random by 0.7 points (95% interval over seeds 0.4 to 1.0), by the best loss and by
-the final pick trained again it is a tie (0.009, -0.029 to 0.048). Over plain TPE it gains 0.047 of loss (0.004 to 0.091)
-and, trained again, 0.046 (-0.006 to 0.098). Plain TPE trains more, since it draws small models, which are no better.
+the final pick trained again it is a tie (0.009, -0.029 to 0.048). Over plain TPE it gains 0.047 of loss (0.004 to
+0.091), and trained again 0.046 (-0.006 to 0.098). Plain TPE trains more, for it draws small models.
 """
 
 import argparse

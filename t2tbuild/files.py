@@ -15,7 +15,10 @@ def exists(path: Path) -> bool:
         return False
 
 
-_SECRET = re.compile(r"(?<=://)[^/\s:@]*:[^/\s@]*(?=@)|(?<=[Bb]earer )\S+|(?<=token=)[^\s&,}]+|(?<=key=)[^\s&,}]+")
+_SECRET = re.compile(
+    r"(?<=://)\S*(?=@)|(?<=[a-z]:)[^\s/]\S*(?=@)|(?<=[Bb]earer )\S+|(?<=token=)[^\s&,}]+|(?<=key=)[^\s&,}]+"
+    r"|(?<=password=)[^\s&,}]+|(?<=passwd=)[^\s&,}]+"
+)
 
 
 def without_secrets(text: str) -> str:

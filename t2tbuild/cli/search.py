@@ -14,6 +14,7 @@ from t2tbuild.cli.folder import require_folder
 from t2tbuild.cli.options import BudgetMacs, BudgetParams, Json, complete_name, count_option
 from t2tbuild.cli.search_progress import SearchProgress
 from t2tbuild.cli.spec import is_override, open_search_spec, warn
+from t2tbuild.cli.write import require_picture, writing
 from t2tbuild.errors import InputError
 from t2tbuild.spec.units import parse_seconds, short_count
 
@@ -65,6 +66,9 @@ def search(
     Example: t2tbuild search --budget-macs 5G --timeout 5m --out runs/five-giga
     """
     require_folder(out)
+    require_picture("--plot", plot)
+    if plot is not None and not explain:
+        raise InputError("--plot goes with --explain; the picture of a search is in its run directory")
     options = _overrides(budget_macs, budget_params, trials, timeout, seed)
     if is_override(spec):
         spec, overrides = "deep_narrow", [spec, *(overrides or ())]
@@ -141,7 +145,8 @@ def _explain(spec: SearchSpec, planned: Plan, plot: Path | None, *, as_json: boo
     except Infeasible as error:
         raise InputError(f"search.space: {error}; raise the budget or widen the space") from None
     if plot is not None:
-        plot_space(size, spec.search, plot)
+        with writing("--plot", plot):
+            plot_space(size, spec.search, plot)
     if as_json:
         ends = {"smallest": size.smallest, "largest": size.largest}
         models = {name: vars(end) | {"model": end.model.model_dump(mode="json")} for name, end in ends.items()}
@@ -185,9 +190,9 @@ def print_result(result: SearchResult) -> None:
     elif result.outcome is Outcome.EXHAUSTED:
         console.print("stopped early: the space gives no new candidate", soft_wrap=True)
     best = shlex.quote(str(result.run / "best.yaml"))
-    console.print(
-        f"written: {result.run}/best.yaml, report.html, report.json, candidates.csv, pareto.png", soft_wrap=True
-    )
+    files = ["best.yaml", *(["front/"] if len(result.spec.search.objectives) > 1 else [])]
+    files += ["report.html", "report.json", "candidates.csv", "pareto.png"]
+    console.print(f"written: {result.run}/{', '.join(files)}", soft_wrap=True, markup=False)
     console.print(f"next: t2tbuild summarize {best} && t2tbuild train {best}", soft_wrap=True)
 
 

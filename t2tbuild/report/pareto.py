@@ -43,7 +43,7 @@ def draw_pareto(result: SearchResult) -> Figure:
         axes.axvline(limit / 1e9, color="black", linestyle=":", label=f"budget {short_count(limit)}")
     told = "proxy validation accuracy" if metric == "accuracy" else "proxy validation loss, as -ln(loss)"
     axes.set(xlabel="GMACs at full size", ylabel=told)
-    figure.suptitle("Accuracy against cost", x=0.02, ha="left")
+    figure.suptitle("Result against cost", x=0.02, ha="left")
     axes.set_title(f"trained: {result.trained_as}; one seed a candidate", fontsize=8, loc="left")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)

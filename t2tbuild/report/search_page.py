@@ -29,6 +29,7 @@ def write_page(result: SearchResult) -> None:
         budget=f"budget: {result.budget.short}",
         trained_as=told["trained_as"],
         verdict=told["verdict"],
+        outcome=told["outcome"],
         caution=told["caution"],
         again=trained_again(result).values(),
         lines=gain_lines(result),
@@ -68,7 +69,7 @@ def _svg(result: SearchResult) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
+    return "" if value is None else f"{value:.3g}"
 
 
 def _interval(value: dict[str, Any] | None) -> str:

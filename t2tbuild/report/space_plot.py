@@ -13,7 +13,8 @@ from t2tbuild.spec.units import short_count
 
 def space_table(size: Size) -> RenderableType:
     """By width the depths that the budget leaves."""
-    table = Table(title="depth against width within the budget", title_justify="left")
+    seen = "" if size.exact else f", of {size.looked_at:,} draws"
+    table = Table(title=f"depth against width within the budget{seen}", title_justify="left")
     for column in ("width", "shallowest", "deepest"):
         table.add_column(column, justify="right")
     for width, (low, high) in size.ranges.items():
@@ -31,12 +32,14 @@ def space_lines(size: Size, search: Search) -> list[str]:
             f"(95% interval {_many(size.low)} to {_many(size.high)}, from {size.looked_at:,} draws)"
         )
     drawn = "" if size.exact else " drawn"
+    unknown = ["latency is measured in the search alone, and not limited here"] if search.budget.latency else []
     return [
         f"{search.name}: {_many(size.assignments)} assignments of {len(search.space)} fields, "
         f"{size.feasible_share:.1%} of them with a member within the budget",
         members,
         f"smallest{drawn}: {_told(size.smallest)}",
         f"largest{drawn}: {_told(size.largest)}",
+        *unknown,
     ]
 
 

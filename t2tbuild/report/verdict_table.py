@@ -4,7 +4,7 @@ import statistics
 
 from rich.table import Table
 
-from t2tbuild.search.record import BASE, Record, State
+from t2tbuild.search.record import BASE, Record, State, best_of
 from t2tbuild.search.results import counts
 from t2tbuild.search.run import SearchResult
 from t2tbuild.search.verdict import Interval
@@ -53,6 +53,9 @@ def gain_lines(result: SearchResult) -> list[str]:
         f"gain over {gain.over}: {_interval(gain.difference)} {unit}, {gain.seeds[0]} against {gain.seeds[1]} seeds"
         for gain in result.verdict.gains
     ]
+    leader = best_of(result.records, metric)
+    if leader is not None and leader.key not in {record.key for record in result.repeats}:
+        told.append(f"candidate {leader.number} led by its one training; what was not trained again cannot win")
     race = result.verdict.race
     if race is not None:
         told.append(

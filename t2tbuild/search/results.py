@@ -12,7 +12,7 @@ from t2tbuild.files import write_whole
 from t2tbuild.search.correlations import Correlation, Measure, all_correlations, correlate
 from t2tbuild.search.record import BASE, Arm, Record, State, write_csv
 from t2tbuild.search.repeats import noise_floor, seed_spread
-from t2tbuild.search.verdict import LEVEL, scores_by_key
+from t2tbuild.search.verdict import LEVEL
 from t2tbuild.spec.tree import Spec
 from t2tbuild.spec.write import write_spec
 
@@ -40,11 +40,18 @@ def _leave_front(result: "SearchResult") -> None:
         write_spec(
             Spec(version=1, model=record.model),
             folder / f"{record.model.name}.yaml",
-            note=f"Of the front of {result.run}.",
+            note=f"Of the front of {result.run}: {_point(record, result.spec.search.objectives)}.",
         )
     for path in folder.glob("*.yaml"):
         if path.name not in names:
             path.unlink(missing_ok=True)
+
+
+def _point(record: Record, objectives: Sequence[str]) -> str:
+    """What a candidate shows in each objective."""
+    values = {"accuracy": f"{record.accuracy:.4f}", "macs": f"{record.macs:,}", "params": f"{record.params:,}"}
+    values |= {"latency": f"{record.latency or 0:.4g} s", "activations": f"{record.activations or 0:,} bytes"}
+    return ", ".join(f"{name} {values[name]}" for name in objectives)
 
 
 def report_of(result: "SearchResult") -> dict[str, Any]:
@@ -167,15 +174,17 @@ def _tells(spread: float | None, reached: int, seeds: tuple[float, int] | None) 
         return "unknown: too few trainings"
     noise, freedom = seeds
     if noise and stats.f.sf(spread**2 / noise**2, reached - 1, freedom) >= 1 - LEVEL:
-        return "nothing: candidates differ no more than seeds make one model differ"
+        return f"nothing that is shown: candidates are not told apart from {freedom + 1} trainings of one model"
     return "something"
 
 
 def _provenance(result: "SearchResult") -> str:
     winner, search = result.winner, result.spec.search
     who = "the base itself" if winner.number == BASE else f"candidate {winner.number}"
-    again = scores_by_key(result.repeats, search.proxy.metric).get(winner.key, [])
-    mean = f", their mean score {statistics.fmean(again):.4f}" if again else ""
+    again = [record for record in result.repeats if record.key == winner.key and record.state is State.TOP]
+    rungs = [record.rungs[-1] for record in again if record.full] or [record.rungs[-1] for record in again or [winner]]
+    accuracy, loss = (statistics.fmean(getattr(rung, name) for rung in rungs) for name in ("accuracy", "loss"))
+    seeds = f"the mean of {len(rungs)} seeds" if len(rungs) > 1 else "one training"
     cheap = ", ".join(f"{name} {value:.4g}" for name, value in winner.scores.items())
     environment = json.loads((result.run / "environment.json").read_text())
     versions = ", ".join(f"{name} {environment['packages'][name]}" for name in ("t2tbuild", "torch", "timm", "optuna"))
@@ -183,8 +192,7 @@ def _provenance(result: "SearchResult") -> str:
     return (
         f"Found by t2tbuild search {search.name}, seed {search.seed}: {who} of {result.run}.\n"
         f"{winner.params:,} parameters, {winner.macs:,} MACs, counted by fvcore.\n"
-        f"Proxy validation accuracy {winner.accuracy:.4f}, loss {winner.rungs[-1].loss:.4f}, "
-        f"{len(again)} trainings with several seeds{mean}; trained were {result.trained_as}.\n"
+        f"Proxy validation accuracy {accuracy:.4f}, loss {loss:.4f}, {seeds}; trained were {result.trained_as}.\n"
         f"Cheap scores: {cheap or 'none'}.\n"
         f"{result.verdict.sentence}\n"
         f"{versions}\n"

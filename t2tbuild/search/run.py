@@ -23,6 +23,7 @@ from t2tbuild.search.proxy import describe, settle
 from t2tbuild.search.record import BASE, Record, State
 from t2tbuild.search.results import leave, report_of
 from t2tbuild.search.sampler import FeasibleSampler
+from t2tbuild.search.storage import connect
 from t2tbuild.search.storage_url import DATABASE, is_shared, storage_url
 from t2tbuild.search.studies import Studies, open_studies
 from t2tbuild.search.verdict import Verdict, decide
@@ -120,6 +121,8 @@ def search(
     url = storage_url(storage, run)
     deadline = time.monotonic() + (what.timeout if what.timeout is not None else float("inf"))
     sampler = FeasibleSampler(what, planned)
+    if is_shared(storage, run):
+        connect(url, what).close()  # before anything is written
     with (
         _storage_errors(run),
         open_run(run, spec, device, shared=is_shared(storage, run)),
@@ -136,23 +139,25 @@ def search(
                     hear(record)
 
         look()
-        if workers == 1:
-            Worker(
-                studies,
-                sampler,
-                what,
-                planned,
-                _load(what, planned, device),
-                device,
-                run,
-                listener=hear,
-                interrupt=interrupt,
-                deadline=deadline,
-            ).run()
-        else:
-            until = time.time() + deadline - time.monotonic()
-            supervise(run, url, workers, until, interrupt, look)
-        studies.note(SECONDS, (studies.noted(SECONDS) or 0.0) + time.perf_counter() - started)
+        try:
+            if workers == 1:
+                Worker(
+                    studies,
+                    sampler,
+                    what,
+                    planned,
+                    _load(what, planned, device),
+                    device,
+                    run,
+                    listener=hear,
+                    interrupt=interrupt,
+                    deadline=deadline,
+                ).run()
+            else:
+                until = time.time() + deadline - time.monotonic()
+                supervise(run, url, workers, until, interrupt, look)
+        finally:
+            studies.note(SECONDS, (studies.noted(SECONDS) or 0.0) + time.perf_counter() - started)
         outcome = outcome_of(studies, what)
         if outcome is Outcome.UNFINISHED:
             return conclude(run, spec, studies, Outcome.TIMEOUT)

@@ -8,13 +8,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from t2tbuild import manifest
 from t2tbuild.errors import InputError
 from t2tbuild.search.record import BASE, Record, State, best_of
 from t2tbuild.search.repeats import confirmations
-from t2tbuild.search.storage import retry_stale
+from t2tbuild.search.storage import RECORD, retry_stale
 from t2tbuild.search.storage_url import DATABASE
 from t2tbuild.search.studies import Studies
 from t2tbuild.spec.tree import SearchSpec
@@ -30,6 +30,10 @@ class Status:
     repeats: tuple[Record, ...]
     to_confirm: int
     last: datetime | None
+    waiting: frozenset[tuple[str, int]]
+    """Number and seed of trainings that wait for a worker."""
+    silent: frozenset[tuple[str, int]]
+    """Those whose worker has not been heard of for too long."""
 
     def lines(self) -> list[str]:
         """In words."""
@@ -46,7 +50,12 @@ class Status:
         for record in (*self.repeats, *self.records):
             if record.state is State.CLIMBING:
                 name = f"{record.number} seed {record.seed}" if record.seed else record.number
-                told.append(f"under way: {name}, after {record.steps} steps, by {record.worker or 'nobody yet'}")
+                state, worker = "under way", f"by {record.worker or 'nobody yet'}"
+                if (record.number, record.seed) in self.waiting:
+                    state, worker = "waiting", "for a worker"
+                elif (record.number, record.seed) in self.silent:
+                    worker += ", which is silent: the next worker takes it over"
+                told.append(f"{state}: {name}, after {record.steps} steps, {worker}")
         best = best_of(self.records, search.proxy.metric)
         if best is not None:
             rung = best.rungs[-1]
@@ -82,7 +91,21 @@ def look_at(spec: SearchSpec, studies: Studies) -> Status:
     ends = [trial.datetime_complete for trial in trials if trial.datetime_complete is not None]
     missing = len(confirmations(spec.search, records, repeats))
     missing += sum(record.number != BASE and record.state is State.CLIMBING for record in repeats)
-    return Status(spec, tuple(records), tuple(repeats), missing, max(ends, default=None))
+    waiting, silent = (
+        frozenset((one["number"], one["seed"]) for trial in some if (one := trial.user_attrs.get(RECORD)))
+        for some in ([trial for trial in trials if trial.state is TrialState.WAITING], _silent(studies))
+    )
+    return Status(spec, tuple(records), tuple(repeats), missing, max(ends, default=None), waiting, silent)
+
+
+def _silent(studies: Studies) -> list[FrozenTrial]:
+    """The trials that run by the storage, whose workers have not been heard of for too long."""
+    stale = {
+        number
+        for study in (studies.candidates, studies.references)
+        for number in studies.storage._get_stale_trial_ids(study._study_id)
+    }
+    return [studies.storage.get_trial(number) for number in stale]
 
 
 def repair(run: Path, studies: Studies) -> list[str]:
@@ -99,9 +122,11 @@ def repair(run: Path, studies: Studies) -> list[str]:
         retry_stale(study)
         after = len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
         if after < before:
-            told.append(f"{before - after} trainings of {study.study_name} without a worker are asked for again")
+            told.append(
+                f"{study.study_name}: asked for again, since their workers are gone: {before - after} trainings"
+            )
         if after:
-            told.append(f"{after} trainings of {study.study_name} are under way, or their workers died a moment ago")
+            told.append(f"{study.study_name}: under way, or given up a moment ago: {after} trainings; look again later")
     trials = run / "trials"
     for folder in sorted(trials.iterdir()) if trials.is_dir() else ():
         for child in manifest.children(folder):

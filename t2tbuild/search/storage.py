@@ -197,11 +197,14 @@ def connect(url: str, search: Search) -> PatientStorage:
     except ModuleNotFoundError as error:
         backend = sqlalchemy.make_url(url).get_backend_name()
         raise InputError(f"{told}: {error.name} is not installed; pip install 't2tbuild[{backend}]'") from None
-    except (SQLAlchemyError, OSError, RuntimeError) as error:
-        reason = without_secrets(str(getattr(error, "orig", error))).strip().splitlines()
-        raise InputError(
-            f"the storage {told} cannot be opened: {reason[0] if reason else type(error).__name__}"
-        ) from None
+    except (SQLAlchemyError, OSError, RuntimeError, ValueError) as error:
+        lines = without_secrets(str(getattr(error, "orig", error))).strip().splitlines()
+        reason = lines[0] if lines else type(error).__name__
+        if isinstance(error, FileNotFoundError):
+            reason = "its folder is not there"
+        elif "not a database" in reason or "malformed" in reason:
+            reason += "; move it away to start anew: candidates.csv and report.json hold what was last written"
+        raise InputError(f"the storage {told} cannot be opened: {reason}") from None
 
 
 def retry_stale(study: optuna.Study) -> None:

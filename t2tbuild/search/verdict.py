@@ -184,7 +184,7 @@ def _sentence(
     if over_base is None:
         return "No evidence of improvement: the base has no trainings to compare with."
     if over_base.difference.low is None:
-        return "No evidence of improvement: one training of each tells nothing of the noise."
+        return "No evidence of improvement: too few trainings with several seeds to tell the noise."
     if over_base not in shown:
         return f"No evidence of improvement: the interval of the gain over the base includes zero ({unit})."
     told = f"Candidate {winner.number} beats the base in {unit} of the proxy beyond the noise of seeds"

@@ -101,7 +101,9 @@ def test_repair_asks_again_for_what_a_dead_worker_left(folder: Path) -> None:
         database.execute("update trial_heartbeats set heartbeat = '2020-01-01 00:00:00'")
     done = t2tbuild("repair", "run", cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert "1 trainings of tiny.references without a worker are asked for again" in done.stdout
+    assert "tiny.references: asked for again, since their workers are gone: 1 trainings" in done.stdout
+    waits = t2tbuild("status", "run", cwd=folder).stdout
+    assert re.search(r"^waiting: \S+( seed \d)?, after 2 steps, for a worker$", waits, re.MULTILINE)
     assert done.stderr.endswith("next: t2tbuild search resume run\n")
     assert t2tbuild("resume", "run", "--workers", "1", cwd=folder).returncode == 0
     assert t2tbuild("repair", "run", cwd=folder).stdout == "nothing to repair\n"
@@ -129,6 +131,14 @@ def test_explain_trains_nothing(tmp_path: Path) -> None:
             "no such storage; it is one of sqlite://, postgresql://, mysql://",
         ),
         (["--storage", "postgresql://me:hush@127.0.0.1:1/db", "--out", "x"], "cannot be opened"),
+        (["--storage", "postgresql://me:p@hush@127.0.0.1:1/db", "--out", "x"], "cannot be opened"),
+        (["--storage", "postgresql://127.0.0.1:1/db?user=me&password=hush", "--out", "x"], "cannot be opened"),
+        (["--storage", "postgresql://me:hush@127.0.0.1:port/db", "--out", "x"], "cannot be opened"),
+        (["--storage", "postgresql:me:hush@host/db", "--out", "x"], "no such storage"),
+        (["--storage", "sqlite:///nowhere/study.db", "--out", "x"], "its folder is not there"),
+        (["--plot", "space.png"], "--plot goes with --explain"),
+        (["--explain", "--plot", "space.xyz"], "--plot"),
+        (["--explain", "--plot", "nowhere/space.png"], "--plot"),
         (["--workers", "0"], "Input should be greater than or equal to 1"),
         (["--timeout", "soon"], "--timeout: 'soon' is not a length of time"),
         (["--budget-macs", "1M"], "no candidate has 1.00M macs or fewer"),
@@ -141,6 +151,7 @@ def test_a_mistake_is_one_message_and_exit_code_2(arguments: list[str], told: st
     assert told in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
     assert "hush" not in done.stderr + done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 
 
 def test_help_names_what_can_be_done_with_a_run(tmp_path: Path) -> None:
