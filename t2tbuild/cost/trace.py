@@ -72,28 +72,50 @@ def _embed(record: Recorder, model: ModelSpec, image: Value) -> Value:
 def _tokens_to_token(record: Recorder, tokenizer: T2TTokenizer, model: ModelSpec, image: Value) -> Value:
     x, grids, widths = image, model.grids, tokenizer.widths(model.in_chans)
     for stage, grid, width in zip(tokenizer.stages, grids, widths, strict=True):
-        scratch = x.size * (x is not image)  # im2col copies a transposed map
-        split = record.program.run(Operation([x], [record.new(grid.tokens * width, x.width)], scratch=scratch))
-        if x is not image:
-            record.let_go(x)
         match stage.attention:
             case None:
-                x = _project(record, split, grid.tokens, width, model.backbone.embed_dim)
+                new = _project(
+                    record, x, grid.tokens, width, model.backbone.embed_dim, normed=False, is_image=x is image
+                )
             case TransformerAttention():
-                x = _token_transformer(record, stage, split, grid.tokens, width)
+                dim = 3 * (stage.token_dim or 0)
+                qkv = _project(record, x, grid.tokens, width, dim, bias=False, is_image=x is image)
+                new = _token_transformer(record, stage, qkv, grid.tokens)
             case PerformerAttention():
-                x = _token_performer(record, stage, split, grid.tokens, width)
+                dim = 3 * (stage.token_dim or 0)
+                kqv = _project(record, x, grid.tokens, width, dim, is_image=x is image)
+                new = _token_performer(record, stage, kqv, grid.tokens)
             case _:
                 assert_never(stage.attention)
-        record.let_go(split)
+        if x is not image:
+            record.let_go(x)
+        x = new
     return x
 
 
-def _project(record: Recorder, split: Value, tokens: int, width: int, dim: int) -> Value:
-    """A linear map of transposed tokens, which are copied first."""
-    copy = record.like(split, [])
-    out = record.linear(copy, tokens, width, dim)
-    record.let_go(copy)
+def _project(
+    record: Recorder,
+    x: Value,
+    tokens: int,
+    width: int,
+    dim: int,
+    *,
+    bias: bool = True,
+    normed: bool = True,
+    is_image: bool,
+) -> Value:
+    """Soft split, LayerNorm where there is one, and a linear map: in float32 image by image, keeping the map alone."""
+    if record.width == FULL:
+        one, out = tokens * width * FULL, record.new(tokens * dim, FULL)
+        params = (width * dim + dim * bias + 2 * width * normed) * FULL
+        scratch = (1 + normed) * one + x.size // record.batch * (not is_image) + out.size // record.batch
+        flops = 2 * record.batch * tokens * width * dim
+        return record.program.run(Operation([x], [out], [] if is_image else [x], params, flops, scratch))
+    scratch = x.size * (not is_image)  # im2col copies a transposed map
+    split = record.program.run(Operation([x], [record.new(tokens * width, x.width)], scratch=scratch))
+    laid = record.norm(split, tokens, width, scratch=split.size) if normed else record.like(split, [])
+    out = record.linear(laid, tokens, width, dim, bias=bias)
+    record.let_go(laid, split)
     return out
 
 
@@ -108,15 +130,13 @@ def _convolutions(record: Recorder, tokenizer: ConvTokenizer | PatchTokenizer, m
     return x
 
 
-def _token_transformer(record: Recorder, stage: Stage, x: Value, tokens: int, in_dim: int) -> Value:
+def _token_transformer(record: Recorder, stage: Stage, qkv: Value, tokens: int) -> Value:
     dim = stage.token_dim or 0
-    n1 = record.norm(x, tokens, in_dim, scratch=x.size)
-    qkv = record.linear(n1, tokens, in_dim, 3 * dim, bias=False)
     q, k, v = record.split(qkv, 3)
     y = record.attend(q, k, v, tokens, dim, 1)
     attended = record.linear(y, tokens, dim, dim)
     x1 = record.add(v, attended)
-    record.let_go(y, attended, qkv, n1)
+    record.let_go(y, attended, qkv)
     n2 = record.norm(x1, tokens, dim)
     out = _mlp(record, n2, tokens, dim, dim)
     x2 = record.add(x1, out)
@@ -124,13 +144,10 @@ def _token_transformer(record: Recorder, stage: Stage, x: Value, tokens: int, in
     return x2
 
 
-def _token_performer(record: Recorder, stage: Stage, x: Value, tokens: int, in_dim: int) -> Value:
+def _token_performer(record: Recorder, stage: Stage, kqv: Value, tokens: int) -> Value:
     assert isinstance(stage.attention, PerformerAttention)
     dim, rate = stage.token_dim or 0, stage.attention.dropout
     features = int(dim * stage.attention.kernel_ratio)
-    n1 = record.norm(x, tokens, in_dim, scratch=x.size)
-    kqv = record.linear(n1, tokens, in_dim, 3 * dim)
-    record.let_go(n1)
     k, q, v = record.split(kqv, 3)
     y = _performer(record, k, q, v, tokens, dim, features)
     attended = record.dropout(record.linear(y, tokens, dim, dim), rate)
@@ -163,7 +180,7 @@ def _performer(record: Recorder, k: Value, q: Value, v: Value, tokens: int, dim:
 
 
 def _random_features(record: Recorder, x: Value, tokens: int, features: int) -> Value:
-    """exp(w x - |x|^2 / 2) / sqrt(M), in float32."""
+    """exp(w x - |x|^2 / 2 - its maximum), in float32."""
     wide = record.cast(x, FULL)
     square = record.like(wide, [wide])
     norm = record.run([square], record.new(tokens, FULL))
@@ -172,13 +189,12 @@ def _random_features(record: Recorder, x: Value, tokens: int, features: int) -> 
     flops = 2 * wide.size // FULL * features
     projected = record.run([wide], record.new(tokens * features, FULL), flops=flops)
     shifted = record.replace(projected, record.run([projected, half], Value(projected.size)))
-    exponential = Value(shifted.size)
-    record.run([shifted], exponential, [exponential])
-    record.let_go(shifted)
-    scaled = record.replace(exponential, record.like(exponential, []))
-    record.let_go(half)
+    lowered = record.like(shifted, [])
+    exponential = Value(lowered.size)
+    record.run([lowered], exponential, [exponential])
+    record.let_go(lowered, shifted, half)
     record.let_go_copy(wide, x)
-    return scaled
+    return exponential
 
 
 def _blocks(record: Recorder, backbone: BaseBackbone, x: Value, tokens: int) -> Value:

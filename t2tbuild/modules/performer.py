@@ -44,22 +44,36 @@ class TokenPerformer(nn.Module):
 
 
 def attend(k_BNC: Tensor, q_BNC: Tensor, v_BNC: Tensor, w_MC: Tensor) -> Tensor:
-    """phi(q) (phi(k)^T v) / (phi(q) sum_n phi(k_n)): [B, N, dim] each -> [B, N, dim], in float32."""
+    """phi(q) (phi(k)^T v) / (phi(q) sum_n phi(k_n)): [B, N, dim] each -> [B, N, dim], in float32.
+
+    Above and below the line the same powers cancel: exp of the largest exponent of an image's keys and of each query,
+    and 1 / M. They are taken off before the exponential, so that it never overflows, and EPSILON, which the released code
+    adds below the line, is scaled by them: the result is the same, where that code's is finite.
+    """
     with _autocast_off(k_BNC.device.type):
-        k_BNM, q_BNM = random_features(k_BNC, w_MC), random_features(q_BNC, w_MC)
+        (k_BNM, top_k_B11), (q_BNM, top_q_BN1) = (
+            random_features(k_BNC, w_MC, (1, 2)),
+            random_features(q_BNC, w_MC, (2,)),
+        )
         kv_BMC = k_BNM.transpose(1, 2) @ v_BNC.float()
         total_BN1 = q_BNM @ k_BNM.sum(dim=1).unsqueeze(2)
-        return (q_BNM @ kv_BMC) / (total_BN1 + EPSILON)
+        epsilon_BN1 = torch.exp(math.log(EPSILON * w_MC.shape[0]) - top_k_B11 - top_q_BN1)
+        return (q_BNM @ kv_BMC) / (total_BN1 + epsilon_BN1)
 
 
 torch.fx.wrap("attend")  # one node of a symbolic trace, which knows no device to switch autocast off for
 
 
-def random_features(x_BNC: Tensor, w_MC: Tensor) -> Tensor:
-    """phi: [B, N, dim] -> [B, N, M], in float32 where autocast is off, as `attend` has it."""
+def random_features(x_BNC: Tensor, w_MC: Tensor, shared: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """sqrt(M) phi, [B, N, dim] -> [B, N, M], as a product of two: features of at most 1, and exp of what is given second.
+
+    That is the largest exponent w x - |x|^2 / 2 over the dimensions `shared`. In float32 where autocast is off.
+    """
     x_BNC = x_BNC.float()
     half_square_BN1 = x_BNC.square().sum(dim=-1, keepdim=True) / 2
-    return torch.exp(F.linear(x_BNC, w_MC.float()) - half_square_BN1) / math.sqrt(w_MC.shape[0])
+    exponent_BNM = F.linear(x_BNC, w_MC.float()) - half_square_BN1
+    top = exponent_BNM.detach().amax(dim=shared, keepdim=True)
+    return torch.exp(exponent_BNM - top), top
 
 
 def _autocast_off(device: str) -> torch.autocast:

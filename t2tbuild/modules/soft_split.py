@@ -100,7 +100,9 @@ class _ImageByImage(torch.autograd.Function):
             of_weight.addmm_(grad_NO.T, x_NC.detach())
             if not wanted:
                 continue
-            found = dict(zip(wanted, torch.autograd.grad(x_NC, list(wanted.values()), grad_NO @ weight_OC), strict=True))
+            found = dict(
+                zip(wanted, torch.autograd.grad(x_NC, list(wanted.values()), grad_NO @ weight_OC), strict=True)
+            )
             if of_x is not None:
                 of_x[index] = found.pop("x")[0]
             of_norm = found if of_norm is None else {name: of_norm[name] + found[name] for name in found}

@@ -66,7 +66,10 @@ def test_random_features_estimate_softmax_attention() -> None:
     estimates = []
     for _ in range(1000):
         performer.w.data = torch.randn(32, 4)
-        estimates.append(random_features(q, performer.w) @ random_features(k, performer.w).transpose(1, 2))
+        phi_q, phi_k = (
+            features * torch.exp(top) for features, top in (random_features(x, performer.w, (2,)) for x in (q, k))
+        )
+        estimates.append(phi_q @ phi_k.transpose(1, 2) / 32)
     wanted = torch.exp(q @ k.transpose(1, 2))
     torch.testing.assert_close(torch.stack(estimates).mean(0), wanted, rtol=0.05, atol=0)
 
@@ -81,9 +84,38 @@ def test_random_features_stay_in_float32_under_autocast(dtype: torch.dtype) -> N
         assert k.dtype == dtype
         attended = attend(k, q, v, performer.w)
     assert attended.dtype == torch.float32
-    wanted = torch.exp(k.float() @ performer.w.T - k.float().square().sum(-1, keepdim=True) / 2) / 2
+    wanted = torch.exp(k.float() @ performer.w.T - k.float().square().sum(-1, keepdim=True) / 2)
     assert torch.isfinite(attended).all()
-    torch.testing.assert_close(random_features(k, performer.w), wanted)
+    features, top = random_features(k, performer.w, (1, 2))
+    assert features.dtype == torch.float32
+    torch.testing.assert_close(features * torch.exp(top), wanted)
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0, 4.0, 12.0, 300.0])
+@pytest.mark.parametrize("aligned", [False, True])
+def test_the_performer_keeps_its_head_where_exponentials_do_not(size: float, aligned: bool) -> None:
+    """Tokens so long that every feature is 0 in float32, or so near a random direction that sums overflow it.
+
+    What is right is the formula in float64, the released code's 1e-8 included.
+    """
+    torch.manual_seed(0)
+    performer = TokenPerformer(in_dim=12, dim=256, kernel_ratio=1.0, dropout=0)
+    x = size * torch.randn(3, 2, 7, 256) / 16
+    if aligned:  # |w|^2 / 2 = 128 is the largest exponent that there is, and exp(2 * 128) is beyond float32
+        x = performer.w[:7].expand(3, 2, 7, 256) * min(size, 1.0)
+    k, q, v = (one.clone().requires_grad_() for one in x)
+    y = attend(k, q, v, performer.w.detach())
+    y.sum().backward()
+
+    def phi(z: torch.Tensor) -> torch.Tensor:
+        z, w = z.double(), performer.w.double()
+        return torch.exp(z @ w.T - z.square().sum(-1, keepdim=True) / 2) / 16
+
+    weights = phi(q) @ phi(k).transpose(1, 2)
+    torch.testing.assert_close(
+        y, (weights @ v.double() / (weights.sum(-1, keepdim=True) + 1e-8)).float(), rtol=2e-4, atol=1e-5
+    )
+    assert all(torch.isfinite(one.grad).all() for one in (k, q, v) if one.grad is not None)
 
 
 def test_sinusoid_table_at_known_places() -> None:
