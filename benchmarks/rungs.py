@@ -13,7 +13,7 @@ T2T-ViT-14                 83.3  0.936 (0.933 to 0.937)  0.864 (0.823 to 0.868)
 shallow and wide           68.0  0.939 (0.935 to 0.940)  0.859 (0.848 to 0.868)
 deep and narrow            99.9  0.927 (0.924 to 0.929)  0.849 (0.846 to 0.853)
 
-So training itself is within a tenth of bare steps; ten evaluations and three checkpoints in 200 steps take as much again.
+So training itself is within a tenth of bare steps; ten evaluations and three checkpoints take as much again.
 """
 
 import argparse

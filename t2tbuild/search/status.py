@@ -48,7 +48,7 @@ class Status:
             f"base: {len(base)} of {search.proxy.seeds} seeds; confirmations: {again} of {again + self.to_confirm}"
         )
         for record in (*self.repeats, *self.records):
-            if record.state is State.CLIMBING:
+            if record.state is State.CLIMBING or (record.number, record.seed) in self.waiting:
                 name = f"{record.number} seed {record.seed}" if record.seed else record.number
                 state, worker = "under way", f"by {record.worker or 'nobody yet'}"
                 if (record.number, record.seed) in self.waiting:

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import math
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -199,7 +200,7 @@ def connect(url: str, search: Search) -> PatientStorage:
         raise InputError(f"{told}: {error.name} is not installed; pip install 't2tbuild[{backend}]'") from None
     except (SQLAlchemyError, OSError, RuntimeError, ValueError) as error:
         lines = without_secrets(str(getattr(error, "orig", error))).strip().splitlines()
-        reason = lines[0] if lines else type(error).__name__
+        reason = re.sub(r"[^\s'\"]*@", "", lines[0]) if lines else type(error).__name__  # a password that holds an @
         if isinstance(error, FileNotFoundError):
             reason = "its folder is not there"
         elif "not a database" in reason or "malformed" in reason:
