@@ -4,7 +4,7 @@
                                [--precisions float32 bfloat16] [--compiled] [--device cuda] [--out FILE] [--plot FILE]
 
 Each case runs four models in turn, a round after the other: ours, the same weights by the formulas as they are written
-(benchmarks/naive.py), and timm's vit_small_patch16_224 and deit_small_patch16_224. Ratios are of medians; the spread is
+(tests/naive.py), and timm's vit_small_patch16_224 and deit_small_patch16_224. Ratios are of medians; the spread is
 that of single rounds, 5% to 95%. Memory is the peak of a step, weights included. "of peak" is the share of the best
 matrix product of the same minutes.
 
@@ -14,6 +14,7 @@ RESULT
 import argparse
 import itertools
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -24,10 +25,13 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from naive import naive
 from t2tbuild import build_model, load_spec, predict_cost
 from t2tbuild.cost.bench import Bench, Setup, Subject, measure_models
 from t2tbuild.spec import ModelSpec, catalog
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tests.naive import naive
 
 BESIDE = ("vit_small_patch16_224", "deit_small_patch16_224")
 OURS, NAIVE = "ours", "formulas"

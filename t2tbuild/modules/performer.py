@@ -47,8 +47,8 @@ def attend(k_BNC: Tensor, q_BNC: Tensor, v_BNC: Tensor, w_MC: Tensor) -> Tensor:
     """phi(q) (phi(k)^T v) / (phi(q) sum_n phi(k_n)): [B, N, dim] each -> [B, N, dim], in float32.
 
     Above and below the line the same powers cancel: exp of the largest exponent of an image's keys and of each query,
-    and 1 / M. They are taken off before the exponential, so that it never overflows, and EPSILON, which the released code
-    adds below the line, is scaled by them: the result is the same, where that code's is finite.
+    and 1 / M. They are taken off before the exponential, so that it never overflows, and EPSILON, which the released
+    code adds below the line, is scaled by them: the result is the same, where that code's is finite.
     """
     with _autocast_off(k_BNC.device.type):
         (k_BNM, top_k_B11), (q_BNM, top_q_BN1) = (
@@ -65,7 +65,7 @@ torch.fx.wrap("attend")  # one node of a symbolic trace, which knows no device t
 
 
 def random_features(x_BNC: Tensor, w_MC: Tensor, shared: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """sqrt(M) phi, [B, N, dim] -> [B, N, M], as a product of two: features of at most 1, and exp of what is given second.
+    """sqrt(M) phi, [B, N, dim] -> [B, N, M], as features of at most 1 times exp of what is given second.
 
     That is the largest exponent w x - |x|^2 / 2 over the dimensions `shared`. In float32 where autocast is off.
     """

@@ -21,7 +21,7 @@ class TokenAttention(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, soft_split: SoftSplit | None = None, norm: nn.LayerNorm | None = None) -> Tensor:
-        """Tokens [B, N, in_dim], or the map [B, C, height, width] that they are split from and normed -> [B, N, dim]."""
+        """Tokens [B, N, in_dim], or the map [B, C, height, width] that is split and normed -> [B, N, dim]."""
         qkv_BNC = self.qkv(x) if soft_split is None else soft_split.project(x, self.qkv, norm)
         q_B1NC, k_B1NC, v_B1NC = qkv_BNC.unsqueeze(1).chunk(3, dim=-1)
         y_B1NC = F.scaled_dot_product_attention(q_B1NC, k_B1NC, v_B1NC, scale=self.scale)
