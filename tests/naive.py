@@ -16,7 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from t2tbuild.modules.attention import Attention
+from t2tbuild.modules.block import Block
+from t2tbuild.modules.dense import DenseBlock
 from t2tbuild.modules.ghost import ChannelScale, GhostAttention
+from t2tbuild.modules.mlp import Mlp
 from t2tbuild.modules.performer import EPSILON, TokenPerformer
 from t2tbuild.modules.token_transformer import TokenAttention, TokenTransformer
 from t2tbuild.modules.tokenizers import T2TTokenizer
@@ -106,6 +109,21 @@ def tokenizer(self: Any, image_BCHW: Tensor) -> Tensor:
     return projected
 
 
+def mlp(self: Any, x_BNC: Tensor) -> Tensor:
+    out: Tensor = self.fc2(F.gelu(self.fc1(x_BNC)))
+    return out
+
+
+def block(self: Any, x_BNC: Tensor) -> Tensor:
+    x_BNC = x_BNC + self.drop_path(self.attn(self.norm1(x_BNC)))
+    out: Tensor = x_BNC + self.drop_path(self.mlp(self.norm2(x_BNC)))
+    return out
+
+
+def dense_block(self: Any, x_BNC: Tensor) -> Tensor:
+    return torch.cat((x_BNC, self.dense_linear(block(self, x_BNC))), dim=2)
+
+
 def grid(x_BCHW: Tensor, window: tuple[int, int, int]) -> tuple[int, int]:
     side, stride, padding = window
     rows, columns = ((length + 2 * padding - side) // stride + 1 for length in x_BCHW.shape[2:])
@@ -114,6 +132,9 @@ def grid(x_BCHW: Tensor, window: tuple[int, int, int]) -> tuple[int, int]:
 
 FORWARDS: dict[type[nn.Module], Callable[..., Tensor]] = {
     Attention: attention,
+    Block: block,
+    DenseBlock: dense_block,
+    Mlp: mlp,
     GhostAttention: ghost_attention,
     ChannelScale: channel_scale,
     TokenAttention: token_attention,

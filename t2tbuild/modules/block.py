@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from t2tbuild.modules.drop_path import DropPath
+from t2tbuild.modules.recompute import recomputed
 
 
 class Block(nn.Module):
@@ -18,5 +19,10 @@ class Block(nn.Module):
 
     def forward(self, x_BNC: Tensor) -> Tensor:
         """[B, N, dim] -> [B, N, dim]."""
-        x_BNC = x_BNC + self.drop_path(self.attn(self.norm1(x_BNC)))
-        return x_BNC + self.drop_path(self.mlp(self.norm2(x_BNC)))  # type: ignore[no-any-return]
+        x_BNC = x_BNC + self.drop_path(self._of_normed(self.attn, self.norm1, x_BNC))
+        return x_BNC + self.drop_path(self._of_normed(self.mlp, self.norm2, x_BNC))  # type: ignore[no-any-return]
+
+    def _of_normed(self, module: nn.Module, norm: nn.Module, x_BNC: Tensor) -> Tensor:
+        y_BNC = norm(x_BNC)
+        with recomputed(y_BNC, lambda: norm(x_BNC)):
+            return module(y_BNC)  # type: ignore[no-any-return]

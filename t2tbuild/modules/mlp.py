@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from t2tbuild.modules.recompute import recomputed
+
 
 class Mlp(nn.Module):
     """fc2(GELU(fc1(x))), with biases."""
@@ -14,4 +16,7 @@ class Mlp(nn.Module):
 
     def forward(self, x_BNC: Tensor) -> Tensor:
         """[B, N, dim] -> [B, N, dim]."""
-        return self.fc2(F.gelu(self.fc1(x_BNC)))  # type: ignore[no-any-return]
+        h_BNC = self.fc1(x_BNC)
+        y_BNC = F.gelu(h_BNC)
+        with recomputed(y_BNC, lambda: F.gelu(h_BNC)):
+            return self.fc2(y_BNC)  # type: ignore[no-any-return]
