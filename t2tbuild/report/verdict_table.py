@@ -5,7 +5,6 @@ import statistics
 from rich.table import Table
 
 from t2tbuild.search.record import BASE, Record, State, best_of
-from t2tbuild.search.results import counts
 from t2tbuild.search.run import SearchResult
 from t2tbuild.search.verdict import Interval
 from t2tbuild.spec.units import short_count
@@ -61,7 +60,7 @@ def gain_lines(result: SearchResult) -> list[str]:
         told.append(
             f"sampler against random draws after {race.seconds:.0f} s of training each: {_interval(race.gain)} {unit}"
         )
-    tally = counts(result)
+    tally = result.report["counts"]
     told.append(
         f"{tally['asked']} candidates asked for, {tally['trained']} trained, {tally['stopped']} of them stopped early, "
         f"{tally['failed']} failed; {tally['infeasible']} too dear by fvcore's count or too slow, {tally['duplicate']} "

@@ -1,5 +1,6 @@
 """The test split, which nothing was chosen by, is looked at once a search has ended: for its winner and the base."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from t2tbuild.search.worker import folder_of
 TEST = "test"
 
 
-def look_at_test(run: Path, studies: Studies, judges: Judges, verdict: Verdict) -> None:
+def look_at_test(run: Path, studies: Studies, load_judges: Callable[[], Judges], verdict: Verdict) -> None:
     """Evaluate the trainings of the winner and of the base on the test split, from their last checkpoints.
 
     It is done once for each winner: a search that goes on and finds another looks again, and its report counts that.
@@ -32,7 +33,7 @@ def look_at_test(run: Path, studies: Studies, judges: Judges, verdict: Verdict) 
         found = {"looks": kept["looks"] + 1, "winner": winner}
         for role, key in (("of_winner", winner), ("of_base", base)):
             records = [record for record in repeats if record.key == key]
-            found[role] = [told for record in records if (told := _tested(run, judges, record)) is not None]
+            found[role] = [told for record in records if (told := _tested(run, load_judges(), record)) is not None]
         studies.note(TEST, found)
 
 

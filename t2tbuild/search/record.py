@@ -67,9 +67,9 @@ class Record:
     """A candidate, its cost at full size as fvcore counted it on the built module, and what its training showed.
 
     Beside it were drawn and left: `infeasible`, out of budget; `duplicates`, not new; `passed`, of a worse cheap score.
-    `latency` is in seconds
-    an image, `activations` in bytes; they are there where the search asks for them. `scores` are the cheap ones of what
-    was trained. `full` says that the candidate itself was trained where the others were twins.
+    `latency` is in seconds an image, `activations` in bytes; they are there where the search asks for them. `scores`
+    are the cheap ones of what was trained. `full` says that the candidate itself was trained where the others were
+    twins.
     """
 
     number: str

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from t2tbuild.spec.budget import Budget
 from t2tbuild.spec.load import load_search_spec
 from t2tbuild.spec.search import Search
 from t2tbuild.spec.tree import SearchSpec, Spec
-from t2tbuild.train.data import Data, load_data
+from t2tbuild.train.data import load_data
 from t2tbuild.train.interrupt import Interrupt, listening
 from t2tbuild.train.precision import pick_device
 from t2tbuild.train.run_directory import default_folder, open_run
@@ -131,6 +131,10 @@ def search(
     ):
         told: dict[tuple[str, int, bool], Record] = {}
 
+        @cache
+        def judges() -> Judges:
+            return _judges(what, planned, device)
+
         def look() -> None:
             for record in (*studies.repeats(), *studies.records()):
                 place = (record.number, record.seed, record.full)
@@ -141,18 +145,18 @@ def search(
         look()
         try:
             if workers == 1:
-                Worker(
+                worker = Worker(
                     studies,
                     sampler,
                     what,
                     planned,
-                    _load(what, planned, device),
-                    device,
+                    judges(),
                     run,
                     listener=hear,
                     interrupt=interrupt,
                     deadline=deadline,
-                ).run()
+                )
+                worker.run()
             else:
                 until = time.time() + deadline - time.monotonic()
                 supervise(run, url, workers, until, interrupt, look)
@@ -163,7 +167,7 @@ def search(
             return conclude(run, spec, studies, Outcome.TIMEOUT)
         verdict = decide(studies.records(), studies.repeats(), what.proxy.metric)
         if verdict is not None:
-            look_at_test(run, studies, Judges(what, _load(what, planned, device), device), verdict)
+            look_at_test(run, studies, judges, verdict)
         return conclude(run, spec, studies, outcome)
 
 
@@ -180,7 +184,7 @@ def _storage_errors(run: Path) -> Iterator[None]:
 
 def work(spec: SearchSpec, run: Path, interrupt: Interrupt, *, deadline: float, workers: int) -> None:
     """Do the share of one of several workers, in this process; the environment names the storage."""
-    planned, device, search = plan(spec), pick_device(), spec.search
+    planned, search = plan(spec), spec.search
     sampler = FeasibleSampler(search, planned)
     with open_studies(storage_url(None, run), spec, planned, sampler) as studies:
         Worker(
@@ -188,8 +192,7 @@ def work(spec: SearchSpec, run: Path, interrupt: Interrupt, *, deadline: float, 
             sampler,
             search,
             planned,
-            _load(search, planned, device),
-            device,
+            _judges(search, planned, pick_device()),
             run,
             listener=_deaf,
             interrupt=interrupt,
@@ -202,9 +205,11 @@ def _deaf(_record: Record) -> None:
     pass
 
 
-def _load(search: Search, planned: Plan, device: torch.device) -> Data:
+def _judges(search: Search, planned: Plan, device: torch.device) -> Judges:
+    """The judges on a device, their data loaded."""
     side = search.proxy.side(planned.base)
-    return load_data(search.proxy.data, image=Grid(*side), in_chans=planned.base.in_chans, device=device)
+    data = load_data(search.proxy.data, image=Grid(*side), in_chans=planned.base.in_chans, device=device)
+    return Judges(search, data, device)
 
 
 def conclude(run: Path, spec: SearchSpec, studies: Studies, outcome: Outcome) -> SearchResult:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import torch
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
@@ -31,7 +30,6 @@ from t2tbuild.search.storage import RECORD, retry_stale
 from t2tbuild.search.studies import Studies, counted, enqueue, requeue
 from t2tbuild.spec.search import Search
 from t2tbuild.spec.space import Value
-from t2tbuild.train.data import Data
 from t2tbuild.train.interrupt import Interrupt
 from t2tbuild.train.loop import memory_errors
 
@@ -71,8 +69,7 @@ class Worker:
         sampler: FeasibleSampler,
         search: Search,
         plan: Plan,
-        data: Data,
-        device: torch.device,
+        judges: Judges,
         run: Path,
         *,
         listener: Listener,
@@ -81,9 +78,8 @@ class Worker:
         workers: int = 1,
     ) -> None:
         self.studies, self.sampler, self.search, self.plan = studies, sampler, search, plan
-        self.data, self.device, self.run_folder = data, device, run
+        self.judges, self.run_folder = judges, run
         self.listener, self.interrupt, self.deadline, self.workers = listener, interrupt, deadline, workers
-        self.judges = Judges(search, data, device)
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self._current: tuple[optuna.Trial, dict[str, Any]] | None = None
 
