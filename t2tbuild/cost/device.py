@@ -30,8 +30,8 @@ def peak_memory(step: Callable[[], object], device: torch.device) -> int:
             torch.cuda.synchronize(device)
             return torch.cuda.max_memory_allocated(device) - before
         case "cpu":
-            left = sum(_allocations(step))
-            return left + max(itertools.accumulate(_allocations(step), initial=0))
+            left = sum(allocations(step))
+            return left + max(itertools.accumulate(allocations(step), initial=0))
         case other:
             raise NotImplementedError(f"peak memory on {other}")
 
@@ -42,7 +42,7 @@ def storage_bytes(tensors: Iterable[Tensor]) -> int:
     return sum(storage.nbytes() for storage in storages.values())
 
 
-def _allocations(step: Callable[[], object]) -> list[int]:
+def allocations(step: Callable[[], object]) -> list[int]:
     """Bytes of what torch's CPU allocator gave, below zero where it took back, in the order of time.
 
     The older profiler suffices, without Kineto, which takes seconds to start. Its library still logs each start and

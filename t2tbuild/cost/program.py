@@ -12,12 +12,17 @@ from dataclasses import dataclass, field
 
 @dataclass(eq=False, slots=True)
 class Value:
-    """A tensor: `size` bytes, which it owns itself unless it is a view of `base`; `width` is 4 or 2 bytes a number."""
+    """A tensor: `size` bytes, which it owns itself unless it is a view of `base`; `width` is 4 or 2 bytes a number.
+
+    One that is `remade` is not kept for the backward pass, which makes it anew where it is needed, and takes so many
+    bytes more while it does.
+    """
 
     size: int
     width: int = 4
     base: "Value | None" = None
     needs_grad: bool = True
+    remade: int | None = None
 
     @property
     def storage(self) -> "Value":
@@ -90,7 +95,7 @@ def inference_peak(program: Program) -> int:
 def kept_bytes(program: Program) -> int:
     """Bytes of what operations made and the backward pass needs; what several keep counts once."""
     made = {id(value) for one in program.operations for value in one.outputs}
-    kept = {id(value.storage): value.storage.size for one in program.operations for value in one.keeps}
+    kept = {id(value.storage): value.storage.size for one in program.operations for value in _kept(one)}
     return sum(size for storage, size in kept.items() if storage in made)
 
 
@@ -110,16 +115,21 @@ def training_peak(program: Program) -> int:
                 memory.add(-step.size)
             continue
         memory.add(sum(value.size for value in step.outputs if value.base is None), step.scratch)
-        for value in step.keeps:
+        for value in _kept(step):
             keepers[id(value.storage)] = keepers.get(id(value.storage), 0) + 1
     gradients: dict[int, int] = {}
     for step in reversed(program.operations):
         _backward(step, gradients, memory)
-        for value in step.keeps:
+        for value in _kept(step):
             keepers[id(value.storage)] -= 1
             if not keepers[id(value.storage)] and id(value.storage) in gone:
                 memory.add(-value.storage.size)
     return memory.peak
+
+
+def _kept(step: Operation) -> list[Value]:
+    """What the backward pass of an operation needs and does not make anew."""
+    return [value for value in step.keeps if value.remade is None]
 
 
 def _backward(step: Operation, gradients: dict[int, int], memory: _Memory) -> None:
@@ -138,7 +148,11 @@ def _backward(step: Operation, gradients: dict[int, int], memory: _Memory) -> No
         return
     new = [value for value in wanted if id(value) not in gradients]
     again = [value for value in wanted if id(value) in gradients]
+    for value in step.keeps:
+        if value.remade is not None:
+            memory.add(value.size, value.remade)
     memory.add(sum(value.size for value in (*new, *again)) + step.params, step.scratch)
+    memory.add(-sum(value.size for value in step.keeps if value.remade is not None))
     gradients |= {id(value): value.size for value in new}
     memory.add(-sum(value.size for value in again) - sum(arrived))
 

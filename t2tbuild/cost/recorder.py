@@ -59,6 +59,11 @@ class Recorder:
         out = Value(x.size // x.width * width, width)
         return self.program.run(Operation([x, y], [out], shares=True))
 
+    def remade(self, value: Value, scratch: int = 0) -> Value:
+        """The value, which the backward pass makes anew, with so many bytes more while it does."""
+        value.remade = scratch
+        return value
+
     def norm(self, x: Value, tokens: int, dim: int, scratch: int = 0) -> Value:
         """LayerNorm, which keeps its input and two statistics a token; `scratch` for a copy of a transposed input."""
         statistics = self.new(2 * tokens, FULL)

@@ -1,8 +1,9 @@
 """ModelSpec -> Program: what each module's forward pass does to memory, operation by operation.
 
-B images, N tokens, C channels, r the MLP's ratio. What a plain block keeps for backward is N C (8 + 2 r) numbers an
-image: its input, both norms' outputs, q, k and v, the attention's output, the sum after it, and the MLP's hidden layer
-before and after GELU; with two statistics a norm and token, and the logarithm of the softmax's sum a head and token.
+B images, N tokens, C channels, r the MLP's ratio. What a plain block keeps for backward is N C (6 + r) numbers an
+image: its input, q, k and v, the attention's output, the sum after it, and the MLP's hidden layer before GELU; with two
+statistics a norm and token, and the logarithm of the softmax's sum a head and token. The norms' outputs and that of
+GELU are made anew.
 In inference it holds at most N C (3 + 2 r) numbers: input, sum, second norm and both hidden layers. The N x N matrix of
 attention is never stored.
 """
@@ -104,19 +105,24 @@ def _project(
     normed: bool = True,
     is_image: bool,
 ) -> Value:
-    """Soft split, LayerNorm where there is one, and a linear map: in float32 image by image, keeping the map alone."""
-    if record.width == FULL:
-        one, out = tokens * width * FULL, record.new(tokens * dim, FULL)
+    """Soft split, LayerNorm where there is one, and a linear map.
+
+    Training keeps the map alone and lays the tokens out again; inference lays out those of one image at a time.
+    """
+    batch = record.batch
+    if not record.training and batch > 1:
+        one, out = tokens * width * x.width, record.new(tokens * dim, record.width)
         params = (width * dim + dim * bias + 2 * width * normed) * FULL
-        scratch = (1 + normed) * one + x.size // record.batch * (not is_image) + out.size // record.batch
-        flops = 2 * record.batch * tokens * width * dim
-        return record.program.run(Operation([x], [out], [] if is_image else [x], params, flops, scratch))
-    scratch = x.size * (not is_image)  # im2col copies a transposed map
-    split = record.program.run(Operation([x], [record.new(tokens * width, x.width)], scratch=scratch))
-    laid = record.norm(split, tokens, width, scratch=split.size) if normed else record.like(split, [])
-    out = record.linear(laid, tokens, width, dim, bias=bias)
-    record.let_go(laid, split)
-    return out
+        cast = tokens * width * record.width * (record.width != x.width)
+        scratch = max(out.size, 2 * one - out.size // batch, one + cast)
+        return record.program.run(Operation([x], [out], [], params, 2 * batch * tokens * width * dim, scratch))
+    size = batch * tokens * width * x.width
+    laid = record.program.run(
+        Operation([x], [Value(size, x.width, remade=size)], [] if is_image else [x], scratch=size)
+    )
+    if normed:
+        laid = record.replace(laid, record.remade(record.norm(laid, tokens, width), size))
+    return record.replace(laid, record.linear(laid, tokens, width, dim, bias=bias))
 
 
 def _convolutions(record: Recorder, tokenizer: ConvTokenizer | PatchTokenizer, model: ModelSpec, image: Value) -> Value:
@@ -154,7 +160,9 @@ def _token_performer(record: Recorder, stage: Stage, kqv: Value, tokens: int) ->
     x1 = record.add(v, attended)
     record.let_go(attended)
     n2 = record.norm(x1, tokens, dim)
-    out = record.dropout(_mlp(record, n2, tokens, dim, dim), rate)
+    h = record.linear(n2, tokens, dim, dim)
+    g = record.replace(h, record.like(h, [h]))
+    out = record.dropout(record.replace(g, record.linear(g, tokens, dim, dim)), rate)
     record.let_go(n2)
     x2 = record.add(x1, out)
     record.let_go(out, x1, y, kqv)
@@ -228,12 +236,12 @@ def _block(
     hidden: int,
     drop_path: float,
 ) -> Value:
-    n1 = record.norm(x, tokens, dim)
+    n1 = record.remade(record.norm(x, tokens, dim))
     attended = record.drop_path(_attention(record, backbone, n1, tokens, dim, heads), drop_path)
     record.let_go(n1)
     x1 = record.add(x, attended)
     record.let_go(attended)
-    n2 = record.norm(x1, tokens, dim)
+    n2 = record.remade(record.norm(x1, tokens, dim))
     ghost = backbone.ghost and backbone.ghost.mlp
     out = _ghost_mlp(record, n2, tokens, dim, hidden) if ghost else _mlp(record, n2, tokens, dim, hidden)
     out = record.drop_path(out, drop_path)
@@ -280,7 +288,7 @@ def _squeeze_excite(record: Recorder, x: Value, dim: int, bottleneck: int) -> Va
 
 def _mlp(record: Recorder, n2: Value, tokens: int, dim: int, hidden: int) -> Value:
     h = record.linear(n2, tokens, dim, hidden)
-    g = record.replace(h, record.like(h, [h]))
+    g = record.replace(h, record.remade(record.like(h, [h])))
     return record.replace(g, record.linear(g, tokens, hidden, dim))
 
 

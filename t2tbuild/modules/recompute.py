@@ -2,34 +2,59 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
+import torch.fx
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
+
+_keeps_all = ContextVar("_keeps_all", default=False)
 
 
 @contextmanager
 def recomputed(tensor: Tensor, make: Callable[[], Tensor]) -> Iterator[None]:
     """Within this context autograd keeps `make` wherever it would keep `tensor`, and calls it on the way back.
 
-    `make` must give the same numbers. Compilers choose themselves what to compute again, so they see nothing of it.
+    `make` must give the same numbers. Under a compiler, which chooses itself what to compute again, and a tracer this
+    does nothing, nor where no gradient is asked for.
     """
-    if not torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if _keeps_all.get() or not torch.is_grad_enabled() or not runs_eagerly(tensor):
         yield
         return
-    place = tensor.data_ptr()
+    place, numbers, dtype = tensor.data_ptr(), tensor.numel(), tensor.dtype
 
-    def pack(kept: Tensor) -> Any:
-        same = kept.data_ptr() == place and kept.numel() == tensor_size and kept.dtype == dtype
-        return (kept.shape,) if same else kept
+    def pack(kept: Tensor) -> Tensor | torch.Size:
+        same = kept.data_ptr() == place and kept.numel() == numbers and kept.dtype == dtype
+        return kept.shape if same else kept
 
-    def unpack(packed: Any) -> Tensor:
+    def unpack(packed: Tensor | torch.Size) -> Tensor:
         if isinstance(packed, Tensor):
             return packed
         with torch.no_grad():
-            return make().view(packed[0])
+            return make().view(packed)
 
-    tensor_size, dtype = tensor.numel(), tensor.dtype
     with saved_tensors_hooks(pack, unpack):
         yield
+
+
+def runs_eagerly(x: Tensor) -> bool:
+    """Whether what is done to `x` runs at once, with no compiler, exporter or tracer that looks on."""
+    traced = isinstance(x, torch.fx.Proxy) or torch.jit.is_tracing()
+    return not (traced or torch.compiler.is_compiling())
+
+
+@contextmanager
+def keeping_all() -> Iterator[None]:
+    """A context in which `recomputed` does nothing: gradient checkpointing has hooks of its own on all that is kept."""
+    token = _keeps_all.set(True)
+    try:
+        yield
+    finally:
+        _keeps_all.reset(token)
+
+
+def keeping_all_twice() -> tuple[Any, Any]:
+    """`keeping_all` for the forward pass and for its repetition, as torch's `checkpoint` asks for contexts."""
+    return keeping_all(), keeping_all()

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from t2tbuild.modules.position import resize_position
+from t2tbuild.modules.recompute import keeping_all_twice
 from t2tbuild.modules.tokenizers import Tokenizer
 
 
@@ -140,7 +141,8 @@ class Trunk(nn.Module):
     def _run(self, module: nn.Module, x: Tensor) -> Tensor:
         """Run a module; with gradient checkpointing keep nothing of its inside for the backward pass."""
         if self.grad_checkpointing and self.training:
-            return checkpoint(module, x, use_reentrant=False)  # type: ignore[no-any-return]
+            contexts = {} if torch.compiler.is_compiling() else {"context_fn": keeping_all_twice}
+            return checkpoint(module, x, use_reentrant=False, **contexts)  # type: ignore[no-any-return]
         return module(x)  # type: ignore[no-any-return]
 
     def _taken(self, indices: int | Sequence[int] | None) -> list[int]:

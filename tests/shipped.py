@@ -1,0 +1,14 @@
+"""The shipped specs of our own models, and small ones of the same make."""
+
+from t2tbuild import load_spec
+from t2tbuild.spec import ModelSpec, catalog
+
+OURS = [name for name in catalog.names("specs") if isinstance(load_spec(name).model, ModelSpec)]
+
+
+def shallow(name: str) -> ModelSpec:
+    """A shipped model with few blocks, at 64 pixels, with ten classes."""
+    found = load_spec(name).model
+    assert isinstance(found, ModelSpec)
+    less = "model.backbone.blocks=[1, 1, 1, 1]" if found.backbone.kind == "dense" else "model.backbone.depth=2"
+    return load_spec(name, [less, "model.image_size=64", "model.num_classes=10"]).model  # type: ignore[return-value]
