@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 class Value:
     """A tensor: `size` bytes, which it owns itself unless it is a view of `base`; `width` is 4 or 2 bytes a number.
 
-    One that is `remade` is not kept for the backward pass, which makes it anew where it is needed, and takes so many
-    bytes more while it does.
+    One that is `remade` is not kept for the backward pass, which makes it anew where it is needed, and holds so many
+    bytes more as long as it needs it.
     """
 
     size: int
@@ -33,8 +33,8 @@ class Value:
 class Operation:
     """One kernel: what it reads and gives, what it keeps for its backward pass, and the bytes of its own parameters.
 
-    `scratch` is memory that it takes and gives back. `shares` marks an addition: its backward hands the gradient on as
-    it is, without another copy.
+    `scratch` is memory that it takes and gives back, `inner` bytes that it moves there. `shares` marks an addition: its
+    backward hands the gradient on as it is, without another copy.
     """
 
     inputs: Sequence[Value]
@@ -43,6 +43,7 @@ class Operation:
     params: int = 0
     flops: int = 0
     scratch: int = 0
+    inner: int = 0
     shares: bool = False
 
 
@@ -150,15 +151,15 @@ def _backward(step: Operation, gradients: dict[int, int], memory: _Memory) -> No
     again = [value for value in wanted if id(value) in gradients]
     for value in step.keeps:
         if value.remade is not None:
-            memory.add(value.size, value.remade)
+            memory.add(value.size + value.remade)
     memory.add(sum(value.size for value in (*new, *again)) + step.params, step.scratch)
-    memory.add(-sum(value.size for value in step.keeps if value.remade is not None))
+    memory.add(-sum(value.size + value.remade for value in step.keeps if value.remade is not None))
     gradients |= {id(value): value.size for value in new}
     memory.add(-sum(value.size for value in again) - sum(arrived))
 
 
 def moved_bytes(operation: Operation) -> int:
-    """What a kernel reads and writes once: inputs, parameters, outputs; nothing where it only makes views."""
+    """What a kernel reads and writes: inputs, parameters, outputs, and inside; nothing where it only makes views."""
     if all(value.base for value in operation.outputs):
         return 0
-    return sum(value.size for value in (*operation.inputs, *operation.outputs)) + operation.params
+    return sum(value.size for value in (*operation.inputs, *operation.outputs)) + operation.params + operation.inner

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from t2tbuild.cost.program import Operation, Program, Value
+from t2tbuild.modules import REMADE_FROM
 
 FULL, HALF = 4, 2
 """Bytes of a number of float32, and of what autocast computes products in."""
@@ -60,15 +61,15 @@ class Recorder:
         return self.program.run(Operation([x, y], [out], shares=True))
 
     def remade(self, value: Value, scratch: int = 0) -> Value:
-        """The value, which the backward pass makes anew, with so many bytes more while it does."""
-        value.remade = scratch
+        """The value, which the backward pass makes anew where it is large, with so many bytes more while it does."""
+        value.remade = scratch if value.size >= REMADE_FROM else None
         return value
 
-    def norm(self, x: Value, tokens: int, dim: int, scratch: int = 0) -> Value:
-        """LayerNorm, which keeps its input and two statistics a token; `scratch` for a copy of a transposed input."""
+    def norm(self, x: Value, tokens: int, dim: int) -> Value:
+        """LayerNorm, which keeps its input and two statistics a token."""
         statistics = self.new(2 * tokens, FULL)
         out = Value(x.size, x.width)
-        self.program.run(Operation([x], [out, statistics], [x, statistics], 2 * dim * FULL, scratch=scratch))
+        self.program.run(Operation([x], [out, statistics], [x, statistics], 2 * dim * FULL))
         self.let_go(statistics)
         return out
 

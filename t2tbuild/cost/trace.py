@@ -3,7 +3,7 @@
 B images, N tokens, C channels, r the MLP's ratio. What a plain block keeps for backward is N C (6 + r) numbers an
 image: its input, q, k and v, the attention's output, the sum after it, and the MLP's hidden layer before GELU; with two
 statistics a norm and token, and the logarithm of the softmax's sum a head and token. The norms' outputs and that of
-GELU are made anew.
+GELU are made anew; where they are small they are kept, N C (2 + r) numbers more.
 In inference it holds at most N C (3 + 2 r) numbers: input, sum, second norm and both hidden layers. The N x N matrix of
 attention is never stored.
 """
@@ -107,19 +107,20 @@ def _project(
 ) -> Value:
     """Soft split, LayerNorm where there is one, and a linear map.
 
-    Training keeps the map alone and lays the tokens out again; inference lays out those of one image at a time.
+    Training keeps the map alone and lays many tokens out again; inference lays out those of one image at a time.
     """
-    batch = record.batch
+    batch, size = record.batch, record.batch * tokens * width * x.width
+    params = (width * dim + dim * bias + 2 * width * normed) * FULL
     if not record.training and batch > 1:
-        one, out = tokens * width * x.width, record.new(tokens * dim, record.width)
-        params = (width * dim + dim * bias + 2 * width * normed) * FULL
-        cast = tokens * width * record.width * (record.width != x.width)
+        one, out = size // batch, record.new(tokens * dim, record.width)
+        cast = one * record.width // x.width if record.width != x.width else 0
         scratch = max(out.size, 2 * one - out.size // batch, one + cast)
-        return record.program.run(Operation([x], [out], [], params, 2 * batch * tokens * width * dim, scratch))
-    size = batch * tokens * width * x.width
-    laid = record.program.run(
-        Operation([x], [Value(size, x.width, remade=size)], [] if is_image else [x], scratch=size)
-    )
+        inner = (4 + 2 * normed) * size + 2 * cast * batch + (batch - 1) * params + 2 * out.size
+        flops = 2 * batch * tokens * width * dim
+        return record.program.run(Operation([x], [out], params=params, flops=flops, scratch=scratch, inner=inner))
+    laid = record.remade(Value(size, x.width))
+    needs_map = laid.remade is not None and not is_image
+    record.program.run(Operation([x], [laid], [x] if needs_map else [], scratch=size, inner=2 * size))
     if normed:
         laid = record.replace(laid, record.remade(record.norm(laid, tokens, width), size))
     return record.replace(laid, record.linear(laid, tokens, width, dim, bias=bias))

@@ -10,6 +10,8 @@ import torch.fx
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
+from t2tbuild.modules import REMADE_FROM
+
 _keeps_all = ContextVar("_keeps_all", default=False)
 
 
@@ -17,10 +19,10 @@ _keeps_all = ContextVar("_keeps_all", default=False)
 def recomputed(tensor: Tensor, make: Callable[[], Tensor]) -> Iterator[None]:
     """Within this context autograd keeps `make` wherever it would keep `tensor`, and calls it on the way back.
 
-    `make` must give the same numbers. Under a compiler, which chooses itself what to compute again, and a tracer this
-    does nothing, nor where no gradient is asked for.
+    `make` must give the same numbers. Nothing happens below REMADE_FROM bytes, without gradients, and under tracers and
+    compilers, which choose themselves what to compute again.
     """
-    if _keeps_all.get() or not torch.is_grad_enabled() or not runs_eagerly(tensor):
+    if not runs_eagerly(tensor) or _keeps_all.get() or not torch.is_grad_enabled() or tensor.nbytes < REMADE_FROM:
         yield
         return
     place, numbers, dtype = tensor.data_ptr(), tensor.numel(), tensor.dtype
@@ -41,7 +43,7 @@ def recomputed(tensor: Tensor, make: Callable[[], Tensor]) -> Iterator[None]:
 
 def runs_eagerly(x: Tensor) -> bool:
     """Whether what is done to `x` runs at once, with no compiler, exporter or tracer that looks on."""
-    traced = isinstance(x, torch.fx.Proxy) or torch.jit.is_tracing()
+    traced = isinstance(x, torch.fx.Proxy) or torch._C._get_tracing_state() is not None
     return not (traced or torch.compiler.is_compiling())
 
 

@@ -30,15 +30,20 @@ class SoftSplit(nn.Module):
         keep them; inference on a CPU lays out those of one image at a time.
         """
         if runs_eagerly(x_BCHW) and x_BCHW.device.type == "cpu" and not torch.is_grad_enabled():
-            return torch.cat([self._project(x_1CHW, linear, norm) for x_1CHW in x_BCHW.split(1)])
+            return torch.cat([self._project(x_1CHW, linear, norm) for x_1CHW in torch.split(x_BCHW, 1)])
         return self._project(x_BCHW, linear, norm)
 
     def _project(self, x_BCHW: Tensor, linear: nn.Linear, norm: nn.LayerNorm | None) -> Tensor:
+        laid: list[Tensor] = []  # on the way back, from the linear map on to the norm
+
         def tokens() -> Tensor:
-            return self(x_BCHW).contiguous()  # type: ignore[no-any-return]
+            return laid.pop() if laid else self(x_BCHW).contiguous()
 
         def normed() -> Tensor:
-            return tokens() if norm is None else norm(tokens())
+            if norm is None:
+                return tokens()
+            laid[:] = [tokens()]
+            return norm(laid[0])  # type: ignore[no-any-return]
 
         x_BNC = tokens()
         if norm is not None:

@@ -4,15 +4,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import HealthCheck, given, settings
+from hypothesis.strategies import booleans
 from random_specs import models
 from torch import Tensor, nn
 
 from t2tbuild import build_model, load_spec
+from t2tbuild.cost import recorder
 from t2tbuild.cost.device import allocations, peak_memory, storage_bytes
 from t2tbuild.cost.memory import largest_batch, predict_memory
 from t2tbuild.cost.program import Operation, Program, Value, inference_peak, kept_bytes, training_peak
 from t2tbuild.cost.steps import inference_step, training_step
 from t2tbuild.cost.trace import trace
+from t2tbuild.modules import recompute
 from t2tbuild.precision import Precision
 from t2tbuild.spec import ModelSpec
 
@@ -28,6 +31,13 @@ def small_one(name: str) -> ModelSpec:
     model = load_spec(name.partition(",")[0], ["model.image_size=96", "model.num_classes=10", *shape]).model
     assert isinstance(model, ModelSpec)
     return model
+
+
+@pytest.fixture
+def all_remade(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However small a tensor is, training makes it anew."""
+    monkeypatch.setattr(recompute, "REMADE_FROM", 0)
+    monkeypatch.setattr(recorder, "REMADE_FROM", 0)
 
 
 def batch_of(model: ModelSpec, number: int) -> tuple[Tensor, Tensor]:
@@ -59,6 +69,18 @@ def peaks(model: ModelSpec, number: int, precision: Precision) -> tuple[int, int
 @pytest.mark.parametrize("number", [1, 6])
 @pytest.mark.parametrize("name", [*SPECS, DISTILLED])
 def test_peaks_are_those_that_torch_allocates(name: str, number: int, precision: Precision) -> None:
+    """Batches on both sides of the size from which tensors are made anew."""
+    check_peaks(name, number, precision)
+
+
+@pytest.mark.usefixtures("all_remade")
+@pytest.mark.parametrize("precision", [Precision.FLOAT32, Precision.BFLOAT16])
+@pytest.mark.parametrize("name", [*SPECS, DISTILLED])
+def test_peaks_where_all_is_made_anew(name: str, precision: Precision) -> None:
+    check_peaks(name, 3, precision)
+
+
+def check_peaks(name: str, number: int, precision: Precision) -> None:
     model = small_one(name)
     predicted, (inference, training) = predict_memory(model, number, precision), peaks(model, number, precision)
     assert predicted.inference == pytest.approx(inference, rel=0.02, abs=SCRATCH)
@@ -71,17 +93,35 @@ def test_activations_are_what_autograd_keeps(name: str) -> None:
     assert predict_memory(model, 3).activations == pytest.approx(kept(model, 3), rel=0.001)
 
 
+@pytest.mark.usefixtures("all_remade")
+@pytest.mark.parametrize("name", [*SPECS, DISTILLED])
+def test_activations_where_all_is_made_anew(name: str) -> None:
+    model = small_one(name)
+    assert predict_memory(model, 3).activations == pytest.approx(kept(model, 3), rel=0.001)
+
+
 @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
-@given(models())
-def test_activations_of_any_spec_are_what_autograd_keeps(model: ModelSpec) -> None:
+@given(models(), booleans())
+def test_activations_of_any_spec_are_what_autograd_keeps(model: ModelSpec, remade: bool) -> None:
     """Within the batch itself: of patches that do not overlap torch may keep a copy of what they were cut from."""
+    with pytest.MonkeyPatch.context() as patch:
+        if remade:
+            patch.setattr(recompute, "REMADE_FROM", 0)
+            patch.setattr(recorder, "REMADE_FROM", 0)
+        check_activations(model)
+
+
+def check_activations(model: ModelSpec) -> None:
     channels = max(model.tokenizer.channels_below(model.in_chans))
     slack = 4 * 4 * channels * model.image.tokens + 1000
     assert predict_memory(model, 4).activations == pytest.approx(kept(model, 4), rel=0.01, abs=slack)
 
 
 def test_a_block_by_hand() -> None:
-    """One more block keeps N C (6 + r) numbers, four statistics a token, and a softmax's sum a head and token."""
+    """One more block keeps N C (8 + 2 r) numbers where these are too small to be made anew.
+
+    Besides four statistics a token, and a softmax's sum a head and token.
+    """
     small, deep = (
         ModelSpec.model_validate(
             {
@@ -95,7 +135,7 @@ def test_a_block_by_hand() -> None:
         for depth in (2, 3)
     )
     tokens, dim = 17, 32
-    block = tokens * dim * (6 + 3) + 4 * tokens + 2 * tokens
+    block = tokens * dim * (8 + 2 * 3) + 4 * tokens + 2 * tokens
     more = predict_memory(deep, 5).activations - predict_memory(small, 5).activations
     assert more == 5 * 4 * block
     assert predict_memory(deep).inference - predict_memory(deep).parameters == 4 * (
@@ -103,6 +143,19 @@ def test_a_block_by_hand() -> None:
     )
     params = predict_memory(deep).parameters - predict_memory(small).parameters
     assert params == 4 * (10 * dim * dim + 2 * 2 * dim + 5 * dim)
+
+
+@pytest.mark.usefixtures("all_remade")
+def test_a_large_block_by_hand() -> None:
+    """N C (6 + r) numbers: neither what the norms give nor what GELU gives."""
+    model = load_spec("vit_s16").model
+    assert isinstance(model, ModelSpec)
+    deeper = load_spec("vit_s16", [f"model.backbone.depth={model.backbone.depth + 1}"]).model
+    assert isinstance(deeper, ModelSpec)
+    dim, heads, tokens = model.backbone.embed_dim, model.backbone.heads[0], model.tokens
+    ratio = model.backbone.mlp_dims[0] / dim
+    more = predict_memory(deeper, 2).activations - predict_memory(model, 2).activations
+    assert more == 2 * 4 * (tokens * dim * (6 + ratio) + 4 * tokens + heads * tokens)
 
 
 def test_a_program_by_hand() -> None:

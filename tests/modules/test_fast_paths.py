@@ -14,7 +14,16 @@ from torch.utils._pytree import tree_flatten
 
 from t2tbuild import build_model, load_spec
 from t2tbuild.cost.device import allocations
+from t2tbuild.modules import recompute
 from t2tbuild.modules.soft_split import SoftSplit
+
+pytestmark = pytest.mark.usefixtures("all_remade")
+
+
+@pytest.fixture
+def all_remade(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However small a tensor is, training makes it anew."""
+    monkeypatch.setattr(recompute, "REMADE_FROM", 0)
 
 
 def learned(model: nn.Module, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -111,3 +120,16 @@ def test_no_matrix_of_tokens_by_tokens_is_stored(name: str) -> None:
     with Largest() as largest:
         model(torch.randn(1, 3, 224, 224)).sum().backward()
     assert 3136 * 64 <= largest.numbers < 3136**2
+
+
+def test_large_tensors_are_made_anew_and_small_ones_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes alive after a forward pass of eight images, with the bound as shipped and without one."""
+    monkeypatch.undo()
+    model = build_model(load_spec("t2t_vit_t_14", ["model.backbone.depth=1"]).model).train()
+    kept = {}
+    for bound in (0, recompute.REMADE_FROM, 1 << 40):
+        monkeypatch.setattr(recompute, "REMADE_FROM", bound)
+        images, logits = torch.randn(8, 3, 224, 224), []
+        kept[bound] = sum(allocations(lambda images=images, out=logits: out.append(model(images))))
+    none, shipped, all_kept = kept.values()
+    assert none < shipped < 0.75 * all_kept
