@@ -3,7 +3,7 @@
     python benchmarks/speed.py [--specs t2t_vit_14 ...] [--modes inference training] [--batches 1 8 64]
                                [--precisions float32 bfloat16] [--compiled] [--device cuda] [--out FILE] [--plot FILE]
 
-Each case runs four models in turn, a round after the other: ours, the same weights by the formulas as they are written
+Each case is a process that runs four models in turn, a round after the other: ours, the same weights by the formulas as they are written
 (tests/naive.py), and timm's vit_small_patch16_224 and deit_small_patch16_224. Ratios are of medians; the spread is
 that of single rounds, 5% to 95%. Memory is the peak of a step, weights included. "of peak" is the share of the best
 matrix product of the same minutes.
@@ -14,16 +14,17 @@ RESULT
 import argparse
 import itertools
 import json
+import multiprocessing
+import platform
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from matplotlib.figure import Figure
-from rich.console import Console
-from rich.table import Table
 
 from t2tbuild import build_model, load_spec, predict_cost
 from t2tbuild.cost.bench import Bench, Setup, Subject, measure_models
@@ -74,6 +75,11 @@ def cases(given: argparse.Namespace) -> Iterator[tuple[str, Setup]]:
         yield name, Setup(device, batch, dtype, compiled=given.compiled, training=mode == "training")
 
 
+def measured(name: str, setup: Setup, beside: bool, seconds: float, rounds: int) -> dict[str, Any]:
+    """A case, in a process of its own: memory that another one freed would spare the formulas' matrices their pages."""
+    return as_row(name, measure_models(subjects(name, beside=beside), setup, seconds=seconds, rounds=rounds))
+
+
 def as_row(name: str, result: Bench) -> dict[str, Any]:
     """The figures of a case; `ratio` is our images a second by the formulas'."""
     by_name = {one.name: one for one in result.measurements}
@@ -95,36 +101,48 @@ def as_row(name: str, result: Bench) -> dict[str, Any]:
     }
 
 
-def table_of(rows: list[dict[str, Any]]) -> Table:
+def table_of(rows: list[dict[str, Any]]) -> str:
+    """The rows in Markdown."""
     beside = [name for name in BESIDE if name in rows[0]["images"]]
-    table = Table()
-    names = ["spec", "step", "batch", "images/s", "against formulas", "memory", "of peak", *beside]
-    for column in names:
-        table.add_column(column, justify="left" if column in ("spec", "step") else "right")
+    names = ["spec", "step", "batch", "images/s", "against the formulas", "memory, MB", "by theirs", "of peak", *beside]
+    lines = ["| " + " | ".join(names) + " |", "|---|---|" + "---:|" * (len(names) - 2)]
     for row in rows:
-        table.add_row(
+        cells = [
             row["spec"],
             f"{row['mode']}, {row['precision']}{', compiled' * row['compiled']}",
             str(row["batch"]),
             f"{row['images'][OURS]:.1f}",
             f"{row['ratio']:.2f} ({row['low']:.2f} to {row['high']:.2f})",
-            f"{row['memory_mb']:,.0f} MB, {row['memory']:.2f}",
+            f"{row['memory_mb']:,.0f}",
+            f"{row['memory']:.2f}",
             f"{row['share_of_peak']:.0%}",
             *(f"{row['images'][OURS] / row['images'][name]:.2f}" for name in beside),
-        )
-    return table
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def machine() -> str:
+    """What the figures are of."""
+    cores = f"{torch.get_num_threads()} threads, {platform.machine()}"
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else cores
+    return f"{device}; torch {torch.__version__}, timm {version('timm')}, Python {platform.python_version()}"
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
     """Ratios to the formulas, a bar each, in the order of the table."""
-    figure = Figure(figsize=(8, 0.7 + 0.24 * len(rows)), layout="constrained")
-    axes = figure.subplots()
-    names = [f"{row['spec']}, {row['mode']}, {row['batch']}" for row in rows]
-    colours = ["#0072B2" if row["mode"] == "inference" else "#E69F00" for row in rows]
-    axes.barh(names, [row["ratio"] for row in rows], color=colours)
-    axes.axvline(1.0, color="#444444", linewidth=1)
-    axes.invert_yaxis()
-    axes.set(xlabel="images a second, by those of the published formulas on the same weights")
+    figure = Figure(figsize=(9, 1.2 + 0.3 * len({row["spec"] for row in rows})), layout="constrained")
+    colours = {"inference": "#0072B2", "training": "#E69F00"}
+    panels = sorted({(row["mode"], row["batch"]) for row in rows})
+    for axes, (mode, batch) in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels, strict=True):
+        of_panel = [row for row in rows if (row["mode"], row["batch"]) == (mode, batch)]
+        below, above = ([abs(row["ratio"] - row[end]) for row in of_panel] for end in ("low", "high"))
+        names = [row["spec"] for row in of_panel]
+        axes.barh(names, [row["ratio"] for row in of_panel], color=colours[mode], xerr=[below, above], ecolor="#777777")
+        axes.axvline(1.0, color="#444444", linewidth=1)
+        axes.set_title(f"{mode}, batch {batch}", fontsize=9)
+    figure.axes[0].invert_yaxis()
+    figure.supxlabel("images a second by those of the published formulas, same weights", fontsize=9)
     figure.savefig(path, dpi=120)
 
 
@@ -143,13 +161,14 @@ def main() -> None:
     options.add_argument("--plot", type=Path)
     given = options.parse_args()
     rows = []
+    spawned = multiprocessing.get_context("spawn")
     for name, setup in cases(given):
-        result = measure_models(subjects(name, beside=given.beside), setup, seconds=given.seconds, rounds=given.rounds)
-        rows.append(as_row(name, result))
+        with spawned.Pool(1) as own:
+            rows.append(own.apply(measured, (name, setup, given.beside, given.seconds, given.rounds)))
         print({key: value for key, value in rows[-1].items() if key not in ("images", "speed")}, flush=True)
         if given.out:
             given.out.write_text(json.dumps(rows, indent=1))
-    Console(width=180).print(table_of(rows))
+    print(f"{machine()}\n\n{table_of(rows)}")
     if given.plot:
         plot(rows, given.plot)
 

@@ -19,8 +19,8 @@ _keeps_all = ContextVar("_keeps_all", default=False)
 def recomputed(tensor: Tensor, make: Callable[[], Tensor]) -> Iterator[None]:
     """Within this context autograd keeps `make` wherever it would keep `tensor`, and calls it on the way back.
 
-    `make` must give the same numbers. Nothing happens below REMADE_FROM bytes, without gradients, and under tracers and
-    compilers, which choose themselves what to compute again.
+    `make` must give the same numbers, and `tensor` be contiguous. Nothing happens below REMADE_FROM bytes, without
+    gradients, and under tracers and compilers, which choose themselves what to compute again.
     """
     if not runs_eagerly(tensor) or _keeps_all.get() or not torch.is_grad_enabled() or tensor.nbytes < REMADE_FROM:
         yield
@@ -28,7 +28,7 @@ def recomputed(tensor: Tensor, make: Callable[[], Tensor]) -> Iterator[None]:
     place, numbers, dtype = tensor.data_ptr(), tensor.numel(), tensor.dtype
 
     def pack(kept: Tensor) -> Tensor | torch.Size:
-        same = kept.data_ptr() == place and kept.numel() == numbers and kept.dtype == dtype
+        same = kept.data_ptr() == place and kept.numel() == numbers and kept.dtype == dtype and kept.is_contiguous()
         return kept.shape if same else kept
 
     def unpack(packed: Tensor | torch.Size) -> Tensor:

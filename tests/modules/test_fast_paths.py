@@ -69,6 +69,15 @@ def test_a_projected_soft_split_is_its_three_steps(normed: bool, frozen: tuple[s
     torch.testing.assert_close((found, *of_found), (wanted, *of_wanted), rtol=1e-5, atol=1e-4)
 
 
+def test_a_transposed_view_of_what_is_made_anew_is_kept() -> None:
+    x, weight = torch.arange(6.0).reshape(2, 3), torch.ones(3, 2, requires_grad=True)
+    y = x * 2
+    with recompute.recomputed(y, lambda: x * 2):
+        (y.T * weight).sum().backward()
+    assert weight.grad is not None
+    assert torch.equal(weight.grad, y.T)
+
+
 def test_second_derivatives_are_those_of_the_formulas() -> None:
     """What is computed again on the way back can itself be differentiated."""
     torch.manual_seed(2)
