@@ -3,12 +3,10 @@
     python benchmarks/speed.py [--specs t2t_vit_14 ...] [--modes inference training] [--batches 1 8 64]
                                [--precisions float32 bfloat16] [--compiled] [--device cuda] [--out FILE] [--plot FILE]
 
-Each case is a process that runs four models in turn, a round after the other: ours, the same weights by the formulas as they are written
-(tests/naive.py), and timm's vit_small_patch16_224 and deit_small_patch16_224. Ratios are of medians; the spread is
-that of single rounds, 5% to 95%. Memory is the peak of a step, weights included. "of peak" is the share of the best
-matrix product of the same minutes.
-
-RESULT
+Each case is a process that runs four models in turn, a round after the other: ours, the same weights by the formulas as
+they are written (tests/naive.py), and timm's vit_small_patch16_224 and deit_small_patch16_224. Ratios are of medians;
+the spread is that of single rounds, 5% to 95%. Memory is the peak of a step, weights included. "of peak" is the share
+of the best matrix product of the same minutes. docs/speed.md holds what was measured.
 """
 
 import argparse
