@@ -58,3 +58,20 @@ def test_links_and_pictures_are_there(page: Path) -> None:
     local = [link for link in links if "://" not in link]
     assert local
     assert [link for link in local if not (page.parent / link).exists()] == []
+
+
+def anchors_of(page: Path) -> set[str]:
+    """The headings of a page as its links name them."""
+    outside_code = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.S | re.M)
+    headings = re.findall(r"^#+ (.+)$", outside_code, re.M)
+    return {re.sub(r"[^a-z0-9 _-]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_links_into_pages_lead_to_headings() -> None:
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+    links = [(page, *link) for page in pages for link in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page.read_text())]
+    assert links
+    lost = [
+        f"{page.name}: {to}#{at}" for page, to, at in links if at not in anchors_of(page.parent / to if to else page)
+    ]
+    assert lost == []

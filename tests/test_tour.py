@@ -1,0 +1,67 @@
+"""README's tour from a YAML to a trained winner, run as it stands but for the length of its trainings."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from wsgiref.util import setup_testing_defaults
+
+import pytest
+from optuna_dashboard import wsgi
+
+from t2tbuild import load_spec
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SHORTER = {
+    "search": ["search.proxy.rungs=[2, 4]", "search.proxy.seeds=2", "search.trials=2", "search.scores=null"],
+    "train": ["train.epochs=1", "model.image_size=64"],
+}
+
+
+def tour() -> list[list[str]]:
+    section = README.partition("## Five minutes from a YAML to a trained winner")[2]
+    block = re.search(r"^```sh\n(.*?)^```", section, re.S | re.M)
+    assert block
+    return [shlex.split(line, comments=True)[1:] for line in block[1].splitlines()]
+
+
+@pytest.fixture(scope="module")
+def toured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which every command of the tour was run."""
+    folder = tmp_path_factory.mktemp("tour")
+    for words in tour():
+        kept = [word for word in words if word not in ("--trials", "8")]
+        command = [sys.executable, "-m", "t2tbuild", *kept, *SHORTER.get(words[0], [])]
+        wide = os.environ | {"COLUMNS": "100"}
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=wide)
+        assert done.returncode == 0, f"{words}\n{done.stdout}{done.stderr}"
+    return folder
+
+
+def test_the_tour_leads_to_a_trained_winner(toured: Path) -> None:
+    assert load_spec(toured / "runs" / "winner" / "spec.yaml").model.image == (64, 64)
+    assert (toured / "mine.svg").stat().st_size > 1000
+    assert (toured / "runs" / "mine" / "report.html").is_file()
+    assert (toured / "runs" / "winner" / "report.html").is_file()
+    assert list((toured / "pictures").glob("*.png"))
+
+
+def test_optuna_dashboard_opens_the_study(toured: Path) -> None:
+    """What its page asks the server for: the study and its trials."""
+    app: Any = wsgi(f"sqlite:///{toured / 'runs' / 'mine' / 'study.db'}")
+
+    def answer(path: str) -> Any:
+        environ: dict[str, Any] = {"PATH_INFO": path, "QUERY_STRING": "after=0"}
+        setup_testing_defaults(environ)
+        statuses: list[str] = []
+        body = b"".join(app(environ, lambda status, _headers, _error=None: statuses.append(status)))
+        assert statuses == ["200 OK"]
+        return json.loads(body)
+
+    (study,) = [one for one in answer("/api/studies")["study_summaries"] if one["study_name"] == "t2tbuild"]
+    assert len(answer(f"/api/studies/{study['study_id']}")["trials"]) == 2
