@@ -119,7 +119,6 @@ def train(
     else:
         _print(result)
     _plot(result.run)
-    _draw(resolved.model, result.run)
     if result.unsaved:
         raise TrainingError(f"trained, but the last state is not on disk: {result.unsaved}")
 

@@ -29,7 +29,7 @@ def image_glyph(x: float, y: float, image: Grid, longest: float, window: Window)
     radius = 0.1 * min(width, height)
     centre = f"{number(x + 0.72 * width - radius)} {number(y + 0.24 * height)}"
     yield Path(f"M{centre}a{number(radius)} {number(radius)} 0 1 1 0 0.1Z", "sun")
-    scale = width / image.width
+    scale = longest / max(image)
     yield from _lines(x, y, width, height, window.stride * scale)
     yield Rect(x, y, width, height, "frame")
     left, top = (window.stride * (side // 3) - window.pad for side in window.grid(image)[::-1])
@@ -51,7 +51,7 @@ def grid_glyph(x: float, y: float, grid: Grid, channels: int, longest: float) ->
     yield Path(line(*top) + "Z", "top")
     yield Path(line(*side) + "Z", "side")
     yield Rect(x, y + depth, width, height, "front")
-    yield from _lines(x, y + depth, width, height, width / grid.width)
+    yield from _lines(x, y + depth, width, height, longest / max(grid))
     yield Rect(x, y + depth, width, height, "frame")
 
 
