@@ -1,4 +1,4 @@
-"""Writes docs/spec.md, the reference of the spec language, and docs/grid.svg: .venv/bin/python docs/generate.py.
+"""Writes docs/spec.md, the reference of the spec language, grid.svg and diagram.svg: .venv/bin/python docs/generate.py.
 
 What the models know is taken from them: fields, types, units, defaults, examples, meanings, rules. What a rule says is
 what it says of a spec that breaks it, below in `SLIPS`.
@@ -26,11 +26,13 @@ from t2tbuild.cli.show import show
 from t2tbuild.cli.validate import validate
 from t2tbuild.errors import Diagnostic, SpecError
 from t2tbuild.parts import Grid
+from t2tbuild.report.diagram import diagram_svg
 from t2tbuild.report.figure import BLUE, GREEN, GREY, ORANGE, new_figure
 from t2tbuild.spec import yaml_source
 from t2tbuild.spec.anatomy import kinds_of, nodes_in
 from t2tbuild.spec.base import VERSIONS, Check, Node
-from t2tbuild.spec.load import read_any
+from t2tbuild.spec.load import load_spec, read_any
+from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.modeline import MARK
 from t2tbuild.spec.schema import json_schema
 from t2tbuild.spec.tokenizer import ConvStage, Stage, Window
@@ -375,6 +377,13 @@ def _warned(sections: dict[str, Section]) -> Iterator[str]:
     yield from (f"- {_slip(name, check)}" for name, check in advices)
 
 
+def drawn_model() -> str:
+    """The text of docs/diagram.svg, which the README shows: the model whose spec it shows."""
+    model = load_spec("t2t_vit_14").model
+    assert isinstance(model, ModelSpec)
+    return diagram_svg(model)
+
+
 def draw_grid(file: Path) -> None:
     """Draw three patches of the grid that docs/spec.md explains, and beside it the tokens that they become."""
     window, image = PICTURED, Grid(SIDE, SIDE)
@@ -417,3 +426,4 @@ def _square(axes: Axes, row: float, column: float, side: float, **look: Any) -> 
 if __name__ == "__main__":
     (HERE / "spec.md").write_text(spec_reference(), encoding="utf-8")
     draw_grid(HERE / "grid.svg")
+    (HERE / "diagram.svg").write_text(drawn_model(), encoding="utf-8")

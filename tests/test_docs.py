@@ -4,6 +4,7 @@ import importlib.util
 import re
 from collections import Counter
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -16,12 +17,22 @@ OUTSIDE_CODE = re.sub(r"^```.*?^```", "", REFERENCE, flags=re.S | re.M)
 EXAMPLES = [block for block in re.findall(r"^```yaml\n(.*?)^```", REFERENCE, re.S | re.M) if "version: 1" in block]
 
 
-def test_the_reference_is_what_the_models_say() -> None:
+@pytest.fixture(scope="module")
+def generate() -> ModuleType:
     spec = importlib.util.spec_from_file_location("docs_generate", ROOT / "docs" / "generate.py")
     assert spec and spec.loader
-    generate = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(generate)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_reference_is_what_the_models_say(generate: ModuleType) -> None:
     assert generate.spec_reference() == REFERENCE, "run python docs/generate.py"
+
+
+def test_the_diagram_is_that_of_the_model(generate: ModuleType) -> None:
+    kept = (ROOT / "docs" / "diagram.svg").read_text(encoding="utf-8")
+    assert generate.drawn_model() == kept, "run python docs/generate.py"
 
 
 def test_every_field_of_every_node_has_its_row() -> None:

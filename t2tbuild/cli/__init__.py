@@ -15,6 +15,7 @@ from t2tbuild.cli.compare import compare
 from t2tbuild.cli.console import json_wanted, print_json, stderr
 from t2tbuild.cli.cp import cp
 from t2tbuild.cli.default_group import DefaultGroup
+from t2tbuild.cli.diagram import diagram
 from t2tbuild.cli.evaluate import evaluate
 from t2tbuild.cli.export import export
 from t2tbuild.cli.fit import fit
@@ -40,7 +41,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help takes a third of the time
     add_completion=True,
 )
-for command in (summarize, compare, fit, bench, train, evaluate, export, validate, ls, show, cp, init, schema):
+for command in (summarize, diagram, compare, fit, bench, train, evaluate, export, validate, ls, show, cp, init, schema):
     app.command()(command)
 searches = typer.Typer(cls=DefaultGroup, rich_markup_mode=None, add_completion=False)
 searches.command("spec", hidden=True)(search)

@@ -51,6 +51,19 @@ def amount_option(option: str, text: str | None, example: str) -> int | None:
     return int(amount)
 
 
+def image_override(text: str | None) -> list[str]:
+    """The override of a spec that --image-size gives: of 192x256, model.image_size=[192, 256]; none where it is None.
+
+    Raises InputError for what is neither one nor two sides.
+    """
+    if text is None:
+        return []
+    match = re.fullmatch(r"([0-9]+)(?: ?[xX×] ?([0-9]+))?", text.strip(), re.ASCII)  # noqa: RUF001
+    if match is None:
+        raise InputError(f"--image-size: {text!r:.60} is no image's size; write for example 384, or 192x256")
+    return [f"model.image_size={f'[{match[1]}, {match[2]}]' if match[2] else match[1]}"]
+
+
 def complete_name(incomplete: str) -> list[str]:
     """Shipped names and YAML files that begin as what has been typed, for the shell."""
     from t2tbuild.spec import catalog
@@ -77,4 +90,5 @@ BudgetMacs = Annotated[
 ]
 BudgetParams = Annotated[str | None, typer.Option(metavar="COUNT", help="Most parameters: 22M, 5e6.")]
 Json = Annotated[bool, typer.Option("--json", callback=console.want_json, help="Print JSON; mistakes too, as a list.")]
+ImageSize = Annotated[str | None, typer.Option(metavar="SIDE", help="Another image: 384, or 192x256 (height x width).")]
 Force = Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")]

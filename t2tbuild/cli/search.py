@@ -93,6 +93,7 @@ def search(
 
 def run_search(spec: SearchSpec, run: Path, workers: int | None, storage: str | None, *, as_json: bool) -> None:
     """Search, show what goes on, and tell what was found."""
+    from t2tbuild.report.diagram import write_diagram
     from t2tbuild.report.pareto import plot_pareto
     from t2tbuild.report.search_page import write_page
     from t2tbuild.search.run import search as search_spec
@@ -107,6 +108,7 @@ def run_search(spec: SearchSpec, run: Path, workers: int | None, storage: str | 
             f"interrupted; nothing told is lost; continue with:\n{_again(run)}", soft_wrap=True, markup=False
         )
         raise
+    write_diagram(result.best.model, run / "diagram.svg")
     plot_pareto(result, run / "pareto.png")
     write_page(result)
     if as_json:
@@ -190,7 +192,7 @@ def print_result(result: SearchResult) -> None:
     elif result.outcome is Outcome.EXHAUSTED:
         console.print("stopped early: the space gives no new candidate", soft_wrap=True)
     best = shlex.quote(str(result.run / "best.yaml"))
-    files = ["best.yaml", *(["front/"] if len(result.spec.search.objectives) > 1 else [])]
+    files = ["best.yaml", "diagram.svg", *(["front/"] if len(result.spec.search.objectives) > 1 else [])]
     files += ["report.html", "report.json", "candidates.csv", "pareto.png"]
     console.print(f"written: {result.run}/{', '.join(files)}", soft_wrap=True, markup=False)
     console.print(f"next: t2tbuild summarize {best} && t2tbuild train {best}", soft_wrap=True)

@@ -64,10 +64,11 @@ def resume(
 
 
 def export(run: Run, storage: Storage = None, as_json: Json = False) -> None:
-    """Write candidates.csv, best.yaml, the front and the reports from what a search holds by now.
+    """Write candidates.csv, best.yaml, its diagram, the front and the reports from what a search holds by now.
 
     Example: t2tbuild search export runs/five-giga
     """
+    from t2tbuild.report.diagram import write_diagram
     from t2tbuild.report.pareto import plot_pareto
     from t2tbuild.report.search_page import write_page
     from t2tbuild.search.run import conclude, open_again
@@ -76,6 +77,7 @@ def export(run: Run, storage: Storage = None, as_json: Json = False) -> None:
     spec, opened = open_again(run, storage)
     with opened as studies:
         result = conclude(run, spec, studies, outcome_of(studies, spec.search))
+    write_diagram(result.best.model, run / "diagram.svg")
     plot_pareto(result, run / "pareto.png")
     write_page(result)
     if as_json:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from t2tbuild.cli.console import json_wanted, print_json, stderr, stdout
-from t2tbuild.cli.options import Json, Overrides, SpecArgument, amount_option
+from t2tbuild.cli.options import ImageSize, Json, Overrides, SpecArgument, amount_option, image_override
 from t2tbuild.cli.spec import open_spec
 from t2tbuild.cli.write import require_picture, writing
 from t2tbuild.errors import CostError, InputError, is_memory_full
@@ -28,9 +27,7 @@ def summarize(
     overrides: Overrides = None,
     fast: Annotated[bool, typer.Option("--fast", help="Stop after the table; fvcore does not check it.")] = False,
     depth: Annotated[int, typer.Option(min=1, max=99, help="Levels of rows: 1 the parts, 2 their modules, ...")] = 1,
-    image_size: Annotated[
-        str | None, typer.Option(metavar="SIDE", help="Another image: 384, or 192x256 (height x width).")
-    ] = None,
+    image_size: ImageSize = None,
     batch_size: Annotated[int, typer.Option(min=1, max=2**20, help="Images for MACs, memory and roofline.")] = 1,
     precision: Annotated[Precision, typer.Option(help="For memory and roofline.")] = Precision.FLOAT32,
     device_memory: Annotated[
@@ -57,8 +54,7 @@ def summarize(
     bytes_a_second = amount_option("--bandwidth", bandwidth, "1.5T")
     if (flops is None) != (bytes_a_second is None):
         raise InputError("--peak-flops and --bandwidth describe a device together; write both")
-    sized = [f"model.image_size={_sides(image_size)}"] if image_size is not None else []
-    document = open_spec(spec, [*(overrides or ()), *sized])
+    document = open_spec(spec, [*(overrides or ()), *image_override(image_size)])
     loaded = document.spec
 
     from t2tbuild.cost.closed_form import predict_cost
@@ -88,14 +84,6 @@ def summarize(
     if differing:
         told = "; ".join(map(str, differing[:3])) + (f"; and {len(differing) - 3} more" if len(differing) > 3 else "")
         raise CostError(f"fvcore counts otherwise: {told}; this is a fault of t2tbuild, please report it")
-
-
-def _sides(text: str) -> str:
-    """The sides of an image as YAML: 192x256 is [192, 256]. Raises InputError for what is neither one nor two sides."""
-    match = re.fullmatch(r"([0-9]+)(?: ?[xX×] ?([0-9]+))?", text.strip(), re.ASCII)  # noqa: RUF001
-    if match is None:
-        raise InputError(f"--image-size: {text!r:.60} is no image's size; write for example 384, or 192x256")
-    return f"[{match[1]}, {match[2]}]" if match[2] else match[1]
 
 
 def _load(

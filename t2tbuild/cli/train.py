@@ -21,6 +21,7 @@ from t2tbuild.errors import InputError, TrainingError
 
 if TYPE_CHECKING:
     from t2tbuild.cli.loggers import Logger
+    from t2tbuild.spec.model import AnyModel
     from t2tbuild.train import TrainResult
     from t2tbuild.train.reports import Listener, Report
 
@@ -101,7 +102,8 @@ def train(
             loggers = [open_logger(one, run, resolved) for one in log or () if first]
             for logger in loggers:
                 stack.callback(logger.close)
-            result = train_spec(loaded, run, listener=_all(progress.hear, loggers, run, speaks=first))
+            heard = _all(progress.hear, loggers, run, resolved.model, speaks=first)
+            result = train_spec(loaded, run, listener=heard)
     except KeyboardInterrupt:
         if first:
             command = shlex.join(
@@ -121,15 +123,18 @@ def train(
         raise TrainingError(f"trained, but the last state is not on disk: {result.unsaved}")
 
 
-def _all(show: Listener, loggers: list[Logger], run: Path, *, speaks: bool) -> Listener:
+def _all(show: Listener, loggers: list[Logger], run: Path, model: AnyModel, *, speaks: bool) -> Listener:
     """One who tells every report to the progress bar, and epochs to the loggers; long trainings are drawn meanwhile."""
-    drawn_at = time.monotonic()
+    drawn_at, drawn = time.monotonic(), not speaks
 
     def hear(report: Report) -> None:
-        nonlocal drawn_at
+        nonlocal drawn_at, drawn
         from t2tbuild.train.reports import EpochReport, Remark
 
         show(report)
+        if not drawn and not isinstance(report, Remark):  # of a step: the run directory is there
+            _draw(model, run)
+            drawn = True
         if not isinstance(report, EpochReport):
             return
         if speaks and time.monotonic() - drawn_at > DRAW_EVERY:
@@ -172,6 +177,16 @@ def _plot(run: Path) -> None:
         plot_curves(run)
     except OSError as error:
         stderr().print(f"{run / 'curves.png'} cannot be written: {error.strerror}", soft_wrap=True)
+
+
+def _draw(model: AnyModel, run: Path) -> None:
+    """Draw diagram.svg, the model as it is trained; a disk that does not take it is told."""
+    from t2tbuild.report.diagram import write_diagram
+
+    try:
+        write_diagram(model, run / "diagram.svg")
+    except OSError as error:
+        stderr().print(f"{run / 'diagram.svg'} cannot be written: {error.strerror}", soft_wrap=True)
 
 
 def _print(result: TrainResult) -> None:

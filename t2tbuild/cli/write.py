@@ -43,12 +43,12 @@ def write_new(file: Path, text: str) -> None:
 PICTURES = (".png", ".svg", ".pdf")
 
 
-def require_picture(option: str, path: Path | None) -> None:
+def require_picture(option: str, path: Path | None, suffixes: tuple[str, ...] = PICTURES) -> None:
     """Raises InputError when no picture can be written where the option says."""
     if path is None:
         return
-    if path.suffix.lower() not in PICTURES:
-        raise InputError(f"{option} {path}: must end in {', '.join(PICTURES)}")
+    if path.suffix.lower() not in suffixes:
+        raise InputError(f"{option} {path}: must end in {', '.join(suffixes)}")
     if path.is_dir():
         raise InputError(f"{option} {path}: is a folder; name a file")
     if not path.parent.is_dir():

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from t2tbuild import load_spec
+from t2tbuild.report.diagram import diagram_svg
+from t2tbuild.spec import ModelSpec
 from tests.search.conftest import tiny_search
 
 
@@ -54,7 +56,10 @@ def test_a_run_is_a_directory(folder: Path) -> None:
         "environment.json",
         "report.json",
     }
-    assert load_spec(folder / "run" / "best.yaml").model.num_classes == 1000
+    best = load_spec(folder / "run" / "best.yaml").model
+    assert isinstance(best, ModelSpec)
+    assert best.num_classes == 1000
+    assert (folder / "run" / "diagram.svg").read_text(encoding="utf-8") == diagram_svg(best)
     told = (folder / "run" / "best.yaml").read_text()
     assert "counted by fvcore" in told
     assert "t2tbuild train run/best.yaml" in told
@@ -85,13 +90,12 @@ def test_resume_goes_on_and_export_writes_what_there_is(folder: Path) -> None:
     done = t2tbuild("resume", "run", "--trials", "4", "--workers", "1", "--json", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["counts"]["trained"] == 4
-    for name in ("best.yaml", "report.json", "candidates.csv", "pareto.png"):
+    names = ("best.yaml", "diagram.svg", "report.json", "candidates.csv", "pareto.png")
+    for name in names:
         (folder / "run" / name).unlink()
     done = t2tbuild("export", "run", cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert all(
-        (folder / "run" / name).exists() for name in ("best.yaml", "report.json", "candidates.csv", "pareto.png")
-    )
+    assert all((folder / "run" / name).exists() for name in names)
 
 
 def test_repair_asks_again_for_what_a_dead_worker_left(folder: Path) -> None:

@@ -11,8 +11,11 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from t2tbuild import load_spec
 from t2tbuild.cli import app
 from t2tbuild.errors import InputError, SpecError
+from t2tbuild.report.diagram import diagram_svg
+from t2tbuild.spec import ModelSpec
 from t2tbuild.train.run_directory import read_json_lines
 
 TINY = ["t2t_vit_7", "model.backbone.depth=1", "train.data.image_size=16", "train.epochs=2", "train.batch_size=256"]
@@ -49,6 +52,13 @@ def test_a_run_has_its_curves_and_its_event_files(trained: Path) -> None:
     lines = read_json_lines(trained / "metrics.jsonl")
     shown = [(event.step, event.value) for event in events.Scalars("validation_accuracy")]
     assert shown == [(line["epoch"], pytest.approx(line["validation_accuracy"])) for line in lines[:2]]
+
+
+def test_a_run_has_the_diagram_of_the_model_as_it_is_trained(trained: Path) -> None:
+    model = load_spec(trained / "spec.yaml").model
+    assert isinstance(model, ModelSpec)
+    assert (model.image, model.num_classes, model.backbone.blocks_in_all) == ((16, 16), 10, 1)
+    assert (trained / "diagram.svg").read_text(encoding="utf-8") == diagram_svg(model)
 
 
 def test_resume_auto_says_that_a_run_is_complete_and_never_refuses_it(trained: Path) -> None:
