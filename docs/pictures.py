@@ -29,6 +29,7 @@ def picture(command: list[str]) -> str:
 
 
 def main() -> None:
+    """Write the picture of the command that follows the file's name."""
     path, *command = sys.argv[1:]
     Path(path).write_text(picture(command), encoding="utf-8")
 

@@ -37,8 +37,8 @@ def predict_memory(model: ModelSpec, batch_size: int = 1, precision: Precision =
     """The memory of a step, from the program of its operations; torch's workspaces and fragmentation are not in it.
 
     Types, dropout masks and AdamW's loop over parameters are those of torch on a CPU. On CUDA autocast computes norms
-    in float32, masks take a byte a number, and AdamW works on all parameters at once, which takes up to 4 bytes of each
-    more while it does.
+    in float32, masks take a byte a number, tokens are laid out for the whole batch, and AdamW works on all parameters
+    at once, which takes up to 4 bytes of each more while it does.
 
     inference = parameters + images + the most values alive at once. training = parameters + moments + images + the
     larger of two moments: the peak of forward and backward, where activations are freed as gradients grow; and the

@@ -13,6 +13,7 @@ from typing import assert_never
 
 from t2tbuild.cost.program import Operation, Program, Value
 from t2tbuild.cost.recorder import FULL, Recorder
+from t2tbuild.modules.thrift import images_at_once
 from t2tbuild.spec.backbone import BaseBackbone, DenseBackbone
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.tokenizer import (
@@ -107,16 +108,17 @@ def _project(
 ) -> Value:
     """Soft split, LayerNorm where there is one, and a linear map.
 
-    Training keeps the map alone and lays many tokens out again; inference lays out those of one image at a time.
+    Training keeps the map alone and lays many tokens out again; inference lays out those of a few images at a time.
     """
     batch, size = record.batch, record.batch * tokens * width * x.width
     params = (width * dim + dim * bias + 2 * width * normed) * FULL
-    if not record.training and batch > 1:
-        one, out = size // batch, record.new(tokens * dim, record.width)
-        cast = one * record.width // x.width if record.width != x.width else 0
-        scratch = max(out.size, 2 * one - out.size // batch, one + cast)
-        inner = (4 + 2 * normed) * size + 2 * cast * batch + (batch - 1) * params + 2 * out.size
-        flops = 2 * batch * tokens * width * dim
+    together = images_at_once(size // batch)
+    if not record.training and batch > together:
+        part, out = together * size // batch, record.new(tokens * dim, record.width)
+        cast = part * record.width // x.width if record.width != x.width else 0
+        scratch = max(out.size, 2 * part - out.size * together // batch, part + cast)
+        parts, flops = -(-batch // together), 2 * batch * tokens * width * dim
+        inner = (4 + 2 * normed) * size + 2 * cast * parts + (parts - 1) * params + 2 * out.size
         return record.program.run(Operation([x], [out], params=params, flops=flops, scratch=scratch, inner=inner))
     laid = record.remade(Value(size, x.width))
     needs_map = laid.remade is not None and not is_image

@@ -24,5 +24,5 @@ class Block(nn.Module):
 
     def _of_normed(self, module: nn.Module, norm: nn.Module, x_BNC: Tensor) -> Tensor:
         y_BNC = norm(x_BNC)
-        with recomputed(y_BNC, lambda: norm(x_BNC)):
+        with recomputed(y_BNC, lambda: norm.forward(x_BNC), of=x_BNC):
             return module(y_BNC)  # type: ignore[no-any-return]

@@ -18,5 +18,5 @@ class Mlp(nn.Module):
         """[B, N, dim] -> [B, N, dim]."""
         h_BNC = self.fc1(x_BNC)
         y_BNC = F.gelu(h_BNC)
-        with recomputed(y_BNC, lambda: F.gelu(h_BNC)):
+        with recomputed(y_BNC, lambda: F.gelu(h_BNC), of=h_BNC):
             return self.fc2(y_BNC)  # type: ignore[no-any-return]

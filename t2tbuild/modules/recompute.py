@@ -2,41 +2,57 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
-from typing import Any
+from typing import NamedTuple
 
 import torch
 import torch.fx
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from t2tbuild.modules import REMADE_FROM
+from t2tbuild.modules import thrift
 
-_keeps_all = ContextVar("_keeps_all", default=False)
+
+class _Again(NamedTuple):
+    """What autograd keeps of a tensor that is made anew: its shape there."""
+
+    shape: torch.Size
+
+
+class _Kept(NamedTuple):
+    """What autograd keeps of any other: without its graph, which would close a circle, and as often changed as then."""
+
+    tensor: Tensor
+    version: int
 
 
 @contextmanager
-def recomputed(tensor: Tensor, make: Callable[[], Tensor]) -> Iterator[None]:
+def recomputed(tensor: Tensor, make: Callable[[], Tensor], *, of: Tensor) -> Iterator[None]:
     """Within this context autograd keeps `make` wherever it would keep `tensor`, and calls it on the way back.
 
-    `make` must give the same numbers, and `tensor` be contiguous. Nothing happens below REMADE_FROM bytes, without
-    gradients, and under tracers and compilers, which choose themselves what to compute again.
+    `make` must give the same numbers from `of`, which stays as it is until then, and `tensor` be contiguous. It runs
+    without autocast: what a product is given in a narrower type than `tensor` has is kept. Nothing happens below
+    REMADE_FROM bytes, without gradients, where somebody else decides what is kept (a compiler, a tracer, gradient
+    checkpointing, torch.func) and for other kinds of tensors. On the way back raises RuntimeError if a tensor was
+    changed in place, as autograd does.
     """
-    if not runs_eagerly(tensor) or _keeps_all.get() or not torch.is_grad_enabled() or tensor.nbytes < REMADE_FROM:
+    if not (runs_eagerly(tensor) and _is_ours_to_decide(tensor) and tensor.nbytes >= thrift.REMADE_FROM):
         yield
         return
-    place, numbers, dtype = tensor.data_ptr(), tensor.numel(), tensor.dtype
+    place, numbers, dtype, source_version = tensor.data_ptr(), tensor.numel(), tensor.dtype, of._version
 
-    def pack(kept: Tensor) -> Tensor | torch.Size:
+    def pack(kept: Tensor) -> _Again | _Kept:
         same = kept.data_ptr() == place and kept.numel() == numbers and kept.dtype == dtype and kept.is_contiguous()
-        return kept.shape if same else kept
+        return _Again(kept.shape) if same else _Kept(kept.detach(), kept._version)
 
-    def unpack(packed: Tensor | torch.Size) -> Tensor:
-        if isinstance(packed, Tensor):
-            return packed
+    def unpack(packed: _Again | _Kept) -> Tensor:
+        if isinstance(packed, _Kept):
+            _unchanged(packed.tensor, packed.version)
+            return packed.tensor
+        _unchanged(of, source_version)
         with torch.no_grad():
-            return make().view(packed)
+            return make().view(packed.shape)
 
+    pack.is_ours = True  # type: ignore[attr-defined]
     with saved_tensors_hooks(pack, unpack):
         yield
 
@@ -47,16 +63,18 @@ def runs_eagerly(x: Tensor) -> bool:
     return not (traced or torch.compiler.is_compiling())
 
 
-@contextmanager
-def keeping_all() -> Iterator[None]:
-    """A context in which `recomputed` does nothing: gradient checkpointing has hooks of its own on all that is kept."""
-    token = _keeps_all.set(True)
-    try:
-        yield
-    finally:
-        _keeps_all.reset(token)
+def _is_ours_to_decide(tensor: Tensor) -> bool:
+    """Whether gradients of a plain tensor are computed, and nobody else has hooks on what is kept for them."""
+    if not torch.is_grad_enabled() or type(tensor) is not Tensor or torch._C._are_functorch_transforms_active():
+        return False
+    hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
+    if not torch._C._autograd._saved_tensors_hooks_is_enabled():  # type: ignore[attr-defined]
+        return False
+    return hooks is None or hasattr(hooks[0], "is_ours")
 
 
-def keeping_all_twice() -> tuple[Any, Any]:
-    """`keeping_all` for the forward pass and for its repetition, as torch's `checkpoint` asks for contexts."""
-    return keeping_all(), keeping_all()
+def _unchanged(tensor: Tensor, version: int) -> None:
+    if tensor._version != version:
+        raise RuntimeError(
+            f"a tensor of shape {list(tensor.shape)} that gradients need has been changed in place since it was read"
+        )

@@ -55,9 +55,7 @@ class T2TTokenizer(Tokenizer):
             grid = windows_along(x_BCHW.shape[2], *window), windows_along(x_BCHW.shape[3], *window)
             attention = self.get_submodule(f"attention{index + 1}")
             x_BCHW = attention(x_BCHW, self.get_submodule(f"soft_split{index}")).transpose(1, 2).unflatten(2, grid)
-        soft_split = self.get_submodule(f"soft_split{last}")
-        assert isinstance(soft_split, SoftSplit)
-        return soft_split.project(x_BCHW, self.project)
+        return self.get_submodule(f"soft_split{last}").project(x_BCHW, self.project)  # type: ignore[operator, no-any-return]
 
 
 class ConvTokenizer(Tokenizer):

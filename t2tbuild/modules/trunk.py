@@ -5,10 +5,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint, noop_context_fn
+from torch.utils.checkpoint import checkpoint
 
 from t2tbuild.modules.position import resize_position
-from t2tbuild.modules.recompute import keeping_all_twice
 from t2tbuild.modules.tokenizers import Tokenizer
 
 
@@ -141,8 +140,7 @@ class Trunk(nn.Module):
     def _run(self, module: nn.Module, x: Tensor) -> Tensor:
         """Run a module; with gradient checkpointing keep nothing of its inside for the backward pass."""
         if self.grad_checkpointing and self.training:
-            contexts = noop_context_fn if torch.compiler.is_compiling() else keeping_all_twice
-            return checkpoint(module, x, use_reentrant=False, context_fn=contexts)  # type: ignore[no-any-return]
+            return checkpoint(module, x, use_reentrant=False)  # type: ignore[no-any-return]
         return module(x)  # type: ignore[no-any-return]
 
     def _taken(self, indices: int | Sequence[int] | None) -> list[int]:

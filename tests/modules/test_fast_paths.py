@@ -1,5 +1,6 @@
 """Fast paths against the published formulas: the same logits and gradients, and nothing large is stored."""
 
+import gc
 from typing import Any
 
 import pytest
@@ -11,10 +12,11 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
+from torch.utils.checkpoint import checkpoint
 
 from t2tbuild import build_model, load_spec
 from t2tbuild.cost.device import allocations
-from t2tbuild.modules import recompute
+from t2tbuild.modules import recompute, thrift
 from t2tbuild.modules.soft_split import SoftSplit
 
 pytestmark = pytest.mark.usefixtures("all_remade")
@@ -23,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("all_remade")
 @pytest.fixture
 def all_remade(monkeypatch: pytest.MonkeyPatch) -> None:
     """However small a tensor is, training makes it anew."""
-    monkeypatch.setattr(recompute, "REMADE_FROM", 0)
+    monkeypatch.setattr(thrift, "REMADE_FROM", 0)
 
 
 def learned(model: nn.Module, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -72,7 +74,7 @@ def test_a_projected_soft_split_is_its_three_steps(normed: bool, frozen: tuple[s
 def test_a_transposed_view_of_what_is_made_anew_is_kept() -> None:
     x, weight = torch.arange(6.0).reshape(2, 3), torch.ones(3, 2, requires_grad=True)
     y = x * 2
-    with recompute.recomputed(y, lambda: x * 2):
+    with recompute.recomputed(y, lambda: x * 2, of=x):
         (y.T * weight).sum().backward()
     assert weight.grad is not None
     assert torch.equal(weight.grad, y.T)
@@ -136,9 +138,86 @@ def test_large_tensors_are_made_anew_and_small_ones_kept(monkeypatch: pytest.Mon
     monkeypatch.undo()
     model = build_model(load_spec("t2t_vit_t_14", ["model.backbone.depth=1"]).model).train()
     kept = {}
-    for bound in (0, recompute.REMADE_FROM, 1 << 40):
-        monkeypatch.setattr(recompute, "REMADE_FROM", bound)
+    for bound in (0, thrift.REMADE_FROM, 1 << 40):
+        monkeypatch.setattr(thrift, "REMADE_FROM", bound)
         images, logits = torch.randn(8, 3, 224, 224), []
         kept[bound] = sum(allocations(lambda images=images, out=logits: out.append(model(images))))
     none, shipped, all_kept = kept.values()
     assert none < shipped < 0.75 * all_kept
+
+
+@pytest.mark.parametrize("retain", [None, False, True])
+def test_nothing_is_left_of_a_step(retain: bool | None) -> None:
+    """Bytes that are alive after a forward pass, with no backward pass, with one, and with one that keeps its graph."""
+    model, images = build_model(shallow("t2t_vit_14_se")).train(), torch.randn(2, 3, 64, 64)
+
+    def step() -> None:
+        logits = model(images)
+        if retain is not None:
+            logits.sum().backward(retain_graph=retain)
+            model.zero_grad()
+        del logits
+        gc.collect()
+
+    step()
+    assert sum(allocations(step)) == 0
+
+
+def test_a_step_twice_over_one_graph_gives_the_same_gradients() -> None:
+    model, images = build_model(shallow("t2t_vit_t_14")), torch.randn(2, 3, 64, 64)
+    loss, learned = model(images).square().sum(), [one for one in model.parameters() if one.requires_grad]
+    first = torch.autograd.grad(loss, learned, retain_graph=True)
+    torch.testing.assert_close(torch.autograd.grad(loss, learned), first)
+
+
+@pytest.mark.parametrize("changed", ["images", "weights"])
+def test_what_changes_before_the_backward_pass_is_refused(changed: str) -> None:
+    """As autograd does where nothing is made anew."""
+    model, images = build_model(shallow("t2t_vit_7")), torch.randn(2, 3, 64, 64)
+    loss = model(images).square().sum()
+    with torch.no_grad():
+        (images if changed == "images" else model.blocks[0].mlp.fc2.weight).mul_(2)
+    with pytest.raises(RuntimeError, match="in place"):
+        loss.backward()
+
+
+def test_anyones_gradient_checkpointing_keeps_next_to_nothing() -> None:
+    """torch's own, around a block, as distributed trainers put it there."""
+    block = build_model(shallow("t2t_vit_14")).blocks[0].train()
+    x = torch.randn(4, 197, 384, requires_grad=True)
+    kept = []
+    for step in (lambda: block(x), lambda: checkpoint(block, x, use_reentrant=False)):
+        outs: list[Tensor] = []
+        kept.append(sum(allocations(lambda step=step, outs=outs: outs.append(step()))) - outs[0].nbytes)
+    assert kept[1] < 0.05 * kept[0]
+
+
+def test_gradients_of_each_image_by_torch_func() -> None:
+    model, images = build_model(shallow("t2t_vit_7")).eval(), torch.randn(2, 3, 64, 64)
+    weights = dict(model.named_parameters())
+
+    def loss(values: dict[str, Tensor], image: Tensor) -> Tensor:
+        return torch.func.functional_call(model, values, (image.unsqueeze(0),)).square().sum()
+
+    found = torch.func.grad(lambda values: sum(loss(values, image) for image in images))(weights)
+    learned = {name: one for name, one in weights.items() if one.requires_grad}
+    wanted = torch.autograd.grad(model(images).square().sum(), list(learned.values()))
+    for name, gradient in zip(learned, wanted, strict=True):
+        assert (found[name] - gradient).abs().max() <= 1e-3 * gradient.abs().max(), name
+
+
+def test_gradients_with_chance_and_in_bfloat16_are_those_of_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dropout and drop path draw the same numbers of one seed, whether tensors are made anew or kept."""
+    model = build_model(shallow("t2t_vit_7")).train()
+    images, found = torch.randn(2, 3, 64, 64), []
+    for bound in (0, 1 << 40):
+        monkeypatch.setattr(thrift, "REMADE_FROM", bound)
+        torch.manual_seed(5)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = model(images).square().sum()
+        loss.backward()
+        found.append({name: one.grad for name, one in model.named_parameters() if one.grad is not None})
+        model.zero_grad()
+    assert len(found[0]) > 20
+    for name, gradient in found[0].items():
+        assert torch.equal(gradient, found[1][name]), name
