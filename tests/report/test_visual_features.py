@@ -55,3 +55,71 @@ def test_redundancy_by_hand() -> None:
     assert redundancy(maps) == pytest.approx(1 / 3)
     with_a_dead_one = torch.cat((maps, torch.zeros(1, 1, 2, 2)), dim=1)
     assert redundancy(with_a_dead_one) == pytest.approx(1 / 3)
+    assert redundancy(torch.stack([a, a])[None]) == pytest.approx(1)
+    assert math.isnan(redundancy(a[None, None]))
+    torch.manual_seed(0)
+    noise = redundancy(torch.randn(2, 200, 14, 14))
+    assert noise == pytest.approx(chance_of(Grid(14, 14)), rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "blocks"),
+    [
+        ("t2t_vit_7", ["stage 1", "stage 2", "tokens"], 2),
+        ("t2t_vit_c_14", ["stage 1", "stage 2", "tokens"], 2),
+        ("vit_s16", ["tokens"], 2),
+        ("t2t_vit_dense", ["stage 1", "stage 2", "tokens"], 7),
+    ],
+)
+def test_our_models_give_a_map_for_each_stage_and_block(name: str, first: list[str], blocks: int) -> None:
+    spec = shallow(name)
+    model = build_model(spec).eval()
+    images = torch.randn(2, 3, 64, 64)
+    layers = layers_of(model, images)
+    assert [layer.name for layer in layers[: len(first)]] == first
+    assert len(layers) == len(first) + blocks
+    assert [layer.grid for layer in layers[: len(first)]] == list(spec.grids)
+    assert all(layer.grid == spec.grids[-1] for layer in layers[len(first) :])
+    tokens = model.tokens_to_token(images).transpose(1, 2).unflatten(2, spec.grids[-1])
+    assert torch.allclose(layers[len(first) - 1].maps, tokens, atol=1e-5)
+
+
+def test_the_distillation_token_is_no_place_and_images_may_be_rectangular() -> None:
+    overrides = ["model.image_size=[48, 96]", "model.distillation_token=true", "model.backbone.depth=1"]
+    model = load_spec("t2t_vit_7", overrides).model
+    layers = layers_of(build_model(model), torch.randn(1, 3, 48, 96))
+    assert isinstance(model, ModelSpec)
+    assert [layer.grid for layer in layers] == [*model.grids, model.grids[-1]]
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "names", "channels"),
+    [
+        ("resnet10t", "{}", ["act1", "layer1", "layer2", "layer3", "layer4"], [64, 64, 128, 256, 512]),
+        ("resnet26", "{}", ["act1", "layer1.0", "layer1.1", "layer2.0"], [64, 256, 256, 512]),
+        ("vit_tiny_patch16_224", "{depth: 2}", ["blocks.0", "blocks.1"], [192, 192]),
+        ("vgg11", "{}", ["features.1", "features.4"], [64, 128]),
+    ],
+)
+def test_models_of_timm_give_theirs(name: str, args: str, names: list[str], channels: list[int]) -> None:
+    overrides = [f"model.name={name}", f"model.args={args}", "model.image_size=[64, 96]"]
+    torch.manual_seed(0)
+    layers = layers_of(build_model(load_spec("resnet50", overrides).model), torch.randn(1, 3, 64, 96))
+    assert [layer.name for layer in layers][: len(names)] == names
+    assert [layer.channels for layer in layers][: len(names)] == channels
+    assert all(layer.grid.width == 1.5 * layer.grid.height for layer in layers)
+
+
+def test_the_pictures_have_a_panel_a_layer_and_a_frame_a_dead_channel() -> None:
+    layers = [Layer("one", by_hand()), Layer("two", torch.randn(1, 60, 4, 6))]
+    figure = draw_layers(layers, "made up")
+    first, second = (axes for axes in figure.axes if axes.images)
+    assert first.get_title() == "one: 7 of 2 x 2, 3 dead"
+    assert (len(first.patches), len(second.patches)) == (3, 0)
+    figures = [figures_of(layer) for layer in layers]
+    bars = draw_figures([("made up", figures), ("other", figures[:1])])
+    assert [patch.get_width() for patch in bars.axes[0].patches] == pytest.approx([300 / 7, 0])
+    assert "3 of 67 dead (4.5%)" in bars.axes[0].get_title(loc="left")
+    image = torch.zeros(8, 8, 3, dtype=torch.uint8).numpy()
+    beside = draw_side_by_side([("left", image, layers), ("right", image, layers)])
+    assert len([axes for axes in beside.axes if axes.images]) == 8

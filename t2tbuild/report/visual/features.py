@@ -72,8 +72,8 @@ def dead_channels(maps_BCHW: Tensor) -> Tensor:
 
     With s the standard deviation of a channel over the places of an image, the largest of all images, a channel is dead
     where s <= 0.05 median(s), the layer's median (of an even number the lower one), or where s is no more than
-    rounding, 1e-6 of the layer's largest value. Zeros and large constants are both flat: the paper frames in red "invalid feature maps with zero or
-    too large values" (Figure 2) and gives no threshold.
+    rounding, 1e-6 of the layer's largest value. Zeros and large constants are both flat: the paper frames in red
+    "invalid feature maps with zero or too large values" (Figure 2) and gives no threshold.
     """
     deviation_C = spatial_deviation(maps_BCHW)
     rounding = ROUNDING * maps_BCHW.abs().max()
