@@ -3,6 +3,7 @@
 import pytest
 import timm
 import torch
+from shipped import shallow
 from torch import Tensor, nn
 
 from t2tbuild import build_model, load_spec
@@ -17,7 +18,6 @@ from t2tbuild.report.visual.attention import attention_maps, has_attention, proj
 from t2tbuild.report.visual.draw_attention import draw_all_blocks, draw_block, draw_stages
 from t2tbuild.report.visual.receptive_field import same_place
 from t2tbuild.spec import ModelSpec
-from tests.shipped import shallow
 
 SPLIT = SoftSplit(patch_size=3, stride=2, padding=1)
 NORM = nn.LayerNorm(36)

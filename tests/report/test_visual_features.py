@@ -1,16 +1,24 @@
 """Dead channels and redundancy, counted by hand; and the feature maps that models of each kind give."""
 
+import math
+
 import pytest
 import torch
+from shipped import shallow
 
+from t2tbuild import build_model, load_spec
 from t2tbuild.parts import Grid
+from t2tbuild.report.visual.draw_features import draw_figures, draw_layers, draw_side_by_side
 from t2tbuild.report.visual.features import (
     Layer,
+    chance_of,
     dead_channels,
     figures_of,
+    layers_of,
     redundancy,
     spatial_deviation,
 )
+from t2tbuild.spec import ModelSpec
 
 
 def by_hand() -> torch.Tensor:
