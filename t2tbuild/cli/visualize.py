@@ -187,7 +187,7 @@ def _draws(what: What, kind: What, subject: Subject) -> bool:
         return what is kind
     there = has_attention(subject.model) if kind is What.ATTENTION else bool(windows_of(subject.model))
     if not there:
-        stderr().print(f"{subject.name} has no {kind} to draw", soft_wrap=True)
+        stderr().print(f"{subject.name} has no {kind} that can be drawn", soft_wrap=True)
     return there
 
 

@@ -74,29 +74,35 @@ def test_the_numbers_of_layers_come_as_json(tmp_path: Path) -> None:
 
 
 def test_a_run_is_seen_with_what_it_learned(tmp_path: Path) -> None:
-    tiny = ["model.backbone.depth=1", "train.data.image_size=16", "train.epochs=1", "train.batch_size=512"]
-    trained = CliRunner().invoke(app, ["train", "t2t_vit_7", *tiny, "--out", str(tmp_path / "run")])
+    model = ["model.backbone.depth=1", "model.image_size=16", "model.num_classes=10"]
+    recipe = ["train.data={kind: fake, samples: 16, num_classes: 10}", "train.epochs=1", "train.batch_size=16"]
+    trained = CliRunner().invoke(app, ["train", "t2t_vit_7", *model, *recipe, "--out", str(tmp_path / "run")])
     assert trained.exit_code == 0, trained.exception
     (checkpoint,) = (tmp_path / "run" / "checkpoints").iterdir()
+    config = json.loads((checkpoint / "config.json").read_text())["pretrained_cfg"]
     for named in ("run", "run/spec.yaml"):
         record = told(str(tmp_path / named), "--what", "tokens", "--out", str(tmp_path / "seen"))
-        (model,) = record["models"]
-        assert model["weights"] == f"weights of {checkpoint}"
-        assert model["image_size"] == [16, 16]
-        assert model["mean"] == pytest.approx([0.3] * 3, abs=0.02)  # of the digits
-    given = told(str(tmp_path / "run"), "--weights", str(checkpoint), "--what", "tokens", "--out", str(tmp_path))
-    assert given["models"][0]["weights"] == f"weights of {checkpoint}"
+        (seen,) = record["models"]
+        assert seen["weights"] == f"weights of {checkpoint}"
+        assert seen["image_size"] == [16, 16]
+        assert (seen["mean"], seen["std"]) == (config["mean"], config["std"]) != ([0.485, 0.456, 0.406], seen["std"])
+    given = told("t2t_vit_7", *model, "--weights", str(tmp_path / "run"), "--what", "tokens", "--out", str(tmp_path))
+    assert given["models"][0]["weights"] == f"weights of {tmp_path / 'run'}"
+    assert given["models"][0]["mean"] == config["mean"]
 
 
 def test_all_leaves_out_what_a_cnn_has_not(tmp_path: Path) -> None:
     (tmp_path / "cnn.yaml").write_text("version: 1\nmodel: {kind: timm, name: resnet10t, image_size: 64}\n")
     done = visualize(str(tmp_path / "cnn.yaml"), "--out", str(tmp_path / "seen"))
     assert done.exit_code == 0, done.exception
-    assert "resnet10t has no attention to draw" in done.stderr
-    assert "resnet10t has no tokens to draw" in done.stderr
+    assert "resnet10t has no attention that can be drawn" in done.stderr
+    assert "resnet10t has no tokens that can be drawn" in done.stderr
     assert "looking at scikit-learn's photograph china.jpg" in done.stderr
     assert sorted(path.name for path in (tmp_path / "seen").iterdir()) == ["channels.png", "features.png"]
-    for what, message in (("attention", "no attention whose matrix is known"), ("tokens", "no tokens of patches")):
+    for what, message in (
+        ("attention", "no attention whose matrix is known"),
+        ("tokens", "does not make tokens of patches"),
+    ):
         alone = visualize(str(tmp_path / "cnn.yaml"), "--out", str(tmp_path / "seen"), "--what", what)
         assert isinstance(alone.exception, InputError)
         assert message in str(alone.exception)

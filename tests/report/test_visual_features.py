@@ -122,7 +122,7 @@ def test_the_pictures_have_a_panel_a_layer_and_a_frame_a_dead_channel() -> None:
     layers = [Layer("one", by_hand()), Layer("two", torch.randn(1, 60, 4, 6))]
     figure = draw_layers(layers, "made up")
     first, second = (axes for axes in figure.axes if axes.images)
-    assert first.get_title() == "one: 7 of 2 x 2, 3 dead"
+    assert first.get_title() == "one: 7 channels, 2 x 2, 3 dead"
     assert (len(first.patches), len(second.patches)) == (3, 0)
     figures = [figures_of(layer) for layer in layers]
     bars = draw_figures([("made up", figures), ("other", figures[:1])])

@@ -4,6 +4,7 @@ The modules themselves never store them: they use a fused kernel, and the Perfor
 """
 
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -48,7 +49,10 @@ class Projected:
 
 
 def _of_random_features(q_BQC: Tensor, k_BNC: Tensor, w_MC: Tensor) -> Tensor:
-    """phi(q) phi(k)^T / (phi(q) sum_n phi(k_n)): the matrix that the Performer multiplies with and never stores."""
+    """phi(q) phi(k)^T / (phi(q) sum_n phi(k_n)): the matrix that the Performer multiplies with and never stores.
+
+    With the module's own epsilon below the line: rows sum to less than one where a query meets no key at all.
+    """
     k_BNM, top_k_B11 = random_features(k_BNC, w_MC, (1, 2))
     q_BQM, top_q_BQ1 = random_features(q_BQC, w_MC, (2,))
     a_BQN = q_BQM @ k_BNM.transpose(1, 2)
@@ -199,7 +203,7 @@ def attention_maps(model: Any, image_1CHW: Tensor, place: Place) -> AttentionMap
     def of_block(name: str, found: Projected) -> None:
         a_HNN = found.matrix()[0]
         reader_HN = a_HNN[:, 0] if has_class_token else a_HNN.mean(dim=1)
-        blocks.append(BlockAttention(name, reader_HN.clone(), a_HNN.mean(dim=0)))
+        blocks.append(BlockAttention(_block_name(name), reader_HN.clone(), a_HNN.mean(dim=0)))
 
     def of_stage(_name: str, found: Projected) -> None:
         of_this = grids[len(stages)]
@@ -214,6 +218,11 @@ def attention_maps(model: Any, image_1CHW: Tensor, place: Place) -> AttentionMap
     if any(len(block.mean) != prefix + grid.tokens for block in blocks):
         raise InputError(f"--what attention: the tokens of {type(model).__name__} are no grid of {grid} in every block")
     return AttentionMaps(blocks, prefix, grid, has_class_token, stages)
+
+
+def _block_name(name: str) -> str:
+    """blocks.13.attn is block 13."""
+    return re.sub(r"^blocks\.(\d+)\.attn$", r"block \1", name)
 
 
 @contextmanager

@@ -15,6 +15,8 @@ from t2tbuild.report.visual.canvas import HEAT, Array, show_heat, show_image
 
 PANELS = 4  # in a row
 PANEL = 2.4  # inches
+EVEN = (0.8, 1.25)  # what a rollout's colours span at least, so that an even one looks even
+WHOLE = 0.995  # sum of a row below which it is told: where the Performer's epsilon takes a share
 CLASS_TOKEN, EVERY_TOKEN = "class token", "mean of all tokens"
 RANDOM_FEATURES = "Performer: computed as phi(q) phi(k)^T, normalised, from {features} random features"
 
@@ -31,20 +33,12 @@ def draw_block(maps: AttentionMaps, block: BlockAttention, shown: Array, title: 
         told = f"head {number}: {maps.on_prefix(head_N):.0%} on itself" if maps.prefix else f"head {number}"
         show_heat(axes, shown, heat.numpy(), norm, told)
     rolled = maps.on_grid(maps.rolled)
-    rolled_norm = _norm([rolled / rolled.mean()])
-    image = show_heat(
-        axes_of[1 + len(heads)],
-        shown,
-        (rolled / rolled.mean()).numpy(),
-        rolled_norm,
-        f"rollout, {len(maps.blocks)} blocks",
-    )
-    reader = CLASS_TOKEN if maps.has_class_token else EVERY_TOKEN
-    _scale(figure, norm, axes_of[:panels])
-    figure.colorbar(image, ax=axes_of[1 + len(heads)], shrink=0.7)
-    figure.suptitle(
-        f"{title}\nattention of the {reader}, {block.name}; 1 is even attention", x=0.01, ha="left", fontsize=10
-    )
+    rolled = rolled / rolled.mean()
+    low, high = rolled.min().item(), rolled.max().item()
+    told = f"rollout of {len(maps.blocks)} blocks: {low:.2f} to {high:.2f}"
+    show_heat(axes_of[1 + len(heads)], shown, rolled.numpy(), Normalize(min(low, EVEN[0]), max(high, EVEN[1])), told)
+    _scale(figure, norm, axes_of)
+    _entitle(figure, title, f"attention of the {_reader(maps)}, {block.name}, and rolled out over all blocks")
     return figure
 
 
@@ -62,14 +56,11 @@ def draw_all_blocks(maps: AttentionMaps, shown: Array, title: str) -> Figure:
             axes.set_axis_off()
         for axes, heat in zip(axes_row, row, strict=False):
             show_heat(axes, shown, heat.numpy(), norm, "")
-        axes_row[0].set_ylabel(block.name.removesuffix(".attn"), fontsize=7)
+        axes_row[0].set_ylabel(block.name, fontsize=7)
     for number, axes in enumerate(axes_of[0]):
         axes.set_title(f"head {number}", fontsize=7)
     _scale(figure, norm, list(axes_of.flatten()))
-    reader = CLASS_TOKEN if maps.has_class_token else EVERY_TOKEN
-    figure.suptitle(
-        f"{title}\nattention of the {reader} in every block; 1 is even attention", x=0.01, ha="left", fontsize=10
-    )
+    _entitle(figure, title, f"attention of the {_reader(maps)} in every block")
     return figure
 
 
@@ -80,15 +71,24 @@ def draw_stages(stages: Sequence[StageAttention], shown: Array, title: str) -> F
     for axes, stage in zip(axes_of[1:], stages, strict=False):
         norm = _norm([stage.weights])
         kind = "softmax" if stage.features is None else "Performer"
-        told = f"stage {stage.stage}, {kind}, {stage.grid} tokens"
+        sums_to = stage.weights.mean().item()
+        less = f", row sums to {sums_to:.2f}" if sums_to < WHOLE else ""
+        told = f"stage {stage.stage}, {kind}, {stage.grid} tokens{less}"
         image = show_heat(axes, shown, stage.weights.numpy(), norm, told)
         figure.colorbar(image, ax=axes, shrink=0.7)
         _mark(axes, stage, shown)
     features = [str(stage.features) for stage in stages if stage.features is not None]
     computed = "\n" + RANDOM_FEATURES.format(features=" and ".join(dict.fromkeys(features))) if features else ""
-    told = f"{title}\ntoken attention of the marked token; 1 is even attention{computed}"
-    figure.suptitle(told, x=0.01, ha="left", fontsize=10)
+    _entitle(figure, title, f"token attention of the marked token, times even attention{computed}")
     return figure
+
+
+def _entitle(figure: Figure, title: str, told: str) -> None:
+    figure.suptitle(f"{title}\n{told}", x=0.01, ha="left", fontsize=10)
+
+
+def _reader(maps: AttentionMaps) -> str:
+    return CLASS_TOKEN if maps.has_class_token else EVERY_TOKEN
 
 
 def _panels(shown: Array, panels: int) -> tuple[Figure, list[Axes]]:
@@ -109,7 +109,8 @@ def _norm(heats: Sequence[Tensor]) -> Normalize:
 
 
 def _scale(figure: Figure, norm: Normalize, axes_of: Sequence[Axes]) -> None:
-    figure.colorbar(ScalarMappable(norm, HEAT), ax=list(axes_of), shrink=0.6, location="right", aspect=30)
+    mappable = ScalarMappable(norm, HEAT)
+    figure.colorbar(mappable, ax=list(axes_of), shrink=0.6, aspect=30, label="times even attention")
 
 
 def _mark(axes: Axes, stage: StageAttention, shown: Array) -> None:

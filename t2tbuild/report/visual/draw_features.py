@@ -10,17 +10,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from t2tbuild.report.figure import BLUE, GREY, new_figure
+from t2tbuild.report.figure import BLUE, ORANGE, new_figure
 from t2tbuild.report.visual.canvas import DEAD, TILE, Array, show_image
 from t2tbuild.report.visual.features import DEAD_BELOW, Layer, LayerFigures, dead_channels, spatial_deviation
 
 PANELS = 5  # in a row
-CHANNELS = 49  # of a layer that are drawn, seven by seven
+CHANNELS, CHANNELS_BESIDE = 49, 25  # of a layer that are drawn: a panel of many, and one of Figure 2's few
 CONTRAST = 2.5  # standard deviations from black to grey, and from grey to white
 FLATTEST = 0.5  # of the layer's median deviation: a channel is drawn in no smaller units, or noise would look alive
 LEGEND = (
-    f"each channel about its mean, in standard deviations; framed: dead, deviation at most {DEAD_BELOW:.0%} of the "
-    "layer's median in every image"
+    "channels spread evenly over the layer's, each about its mean, in standard deviations\n"
+    f"framed: dead, its deviation at most {DEAD_BELOW:.0%} of the layer's median in every image"
 )
 
 
@@ -28,10 +28,10 @@ def draw_layers(layers: Sequence[Layer], title: str) -> Figure:
     """A panel a layer, of up to 49 channels spread evenly over the layer's, of the first image."""
     rows = math.ceil(len(layers) / PANELS)
     tall = max(layer.grid.height / layer.grid.width for layer in layers)
-    figure = new_figure(2.3 * PANELS, 0.7 + rows * (2.2 * tall + 0.35))
+    figure = new_figure(2.3 * PANELS, 0.9 + rows * (2.2 * tall + 0.35))
     panels = figure.subplots(rows, PANELS, squeeze=False).flatten()
     for axes, layer in zip(panels, layers, strict=False):
-        _draw_channels(axes, layer)
+        _draw_channels(axes, layer, CHANNELS)
     for axes in panels[len(layers) :]:
         axes.set_axis_off()
     _entitle(figure, title, LEGEND)
@@ -40,13 +40,13 @@ def draw_layers(layers: Sequence[Layer], title: str) -> Figure:
 
 def draw_side_by_side(columns: Sequence[tuple[str, Array, Sequence[Layer]]]) -> Figure:
     """Figure 2 of the paper: for each model its image, then its first layer, the middle one and the last."""
-    figure = new_figure(4.2 * len(columns), 15.5)
+    figure = new_figure(3.3 * len(columns), 12.8)
     axes_of = figure.subplots(4, len(columns), squeeze=False, height_ratios=(0.5, 1, 1, 1))
     for number, (title, shown, layers) in enumerate(columns):
         show_image(axes_of[0][number], shown, title)
         chosen = (layers[0], layers[len(layers) // 2], layers[-1])
         for axes, layer in zip(axes_of[1:, number], chosen, strict=True):
-            _draw_channels(axes, layer)
+            _draw_channels(axes, layer, CHANNELS_BESIDE)
     _entitle(figure, "Features at the start, the middle and the end", LEGEND)
     return figure
 
@@ -60,20 +60,18 @@ def draw_figures(models: Sequence[tuple[str, Sequence[LayerFigures]]]) -> Figure
     for (dead, alike), (title, layers) in zip(axes_of, models, strict=True):
         rows = range(len(layers))
         dead.barh(rows, [100 * layer.dead_share for layer in layers], color=DEAD)
+        alike.barh(rows, [layer.redundancy for layer in layers], color=BLUE)
         for row, layer in zip(rows, layers, strict=True):
-            told = f"{layer.dead} of {layer.channels}"
-            dead.annotate(
-                told, (100 * layer.dead_share, row), (3, 0), textcoords="offset points", va="center", fontsize=7
-            )
+            _annotate(dead, f"{layer.dead} of {layer.channels}", 100 * layer.dead_share, row)
+            _annotate(alike, f"{layer.redundancy:.2f}", layer.redundancy, row)
         dead.set(xlim=(0, max(5, 128 * most)), xlabel="dead channels, %")
         dead.set_title(f"{title}: {_dead_of_all(layers)}", fontsize=9, loc="left")
-        alike.barh(rows, [layer.redundancy for layer in layers], color=BLUE)
         chance = [layer.chance for layer in layers]
-        alike.plot(chance, rows, "|", color="black", markersize=8, label="white noise on such a grid")
+        alike.plot(chance, rows, "|", color=ORANGE, markersize=9, markeredgewidth=2, label="white noise on such a grid")
         alike.set(xlim=(0, 1), xlabel="redundancy: mean |correlation| of channels")
-        alike.legend(fontsize=7, loc="upper right", framealpha=0.9, edgecolor=GREY)
+        alike.legend(fontsize=7, loc="lower right", bbox_to_anchor=(1, 1), frameon=False, borderaxespad=0.1)
         dead.set_yticks(rows, [_row_name(layer) for layer in layers], fontsize=7)
-        dead.invert_yaxis()
+        dead.set_ylim(len(layers) - 0.4, -0.6)
         for axes in (dead, alike):
             axes.grid(axis="x", alpha=0.3)
             axes.set_axisbelow(True)
@@ -90,14 +88,18 @@ def _row_name(layer: LayerFigures) -> str:
     return f"{layer.name} ({layer.grid})"
 
 
+def _annotate(axes: Axes, told: str, x: float, row: int) -> None:
+    axes.annotate(told, (x, row), (3, 0), textcoords="offset points", va="center", fontsize=7)
+
+
 def _entitle(figure: Figure, title: str, legend: str) -> None:
     figure.suptitle(f"{title}\n{legend}".strip(), x=0.01, ha="left", fontsize=10)
 
 
-def _draw_channels(axes: Axes, layer: Layer) -> None:
-    """The layer's channels as tiles, the dead ones framed."""
+def _draw_channels(axes: Axes, layer: Layer, most: int) -> None:
+    """Up to `most` of the layer's channels as tiles, the dead ones framed."""
     dead_C = dead_channels(layer.maps)
-    chosen = torch.linspace(0, layer.channels - 1, min(CHANNELS, layer.channels)).round().long()
+    chosen = torch.linspace(0, layer.channels - 1, min(most, layer.channels)).round().long()
     tiles = _tiles(layer, chosen)
     count, height, width = tiles.shape
     across = math.ceil(math.sqrt(count))
@@ -111,7 +113,7 @@ def _draw_channels(axes: Axes, layer: Layer) -> None:
     axes.imshow(canvas, cmap="gray", vmin=-CONTRAST, vmax=CONTRAST)
     axes.set_axis_off()
     dead = int(dead_C.sum())
-    told = f"{layer.name}: {layer.channels} of {layer.grid}" + (f", {dead} dead" if dead else "")
+    told = f"{layer.name}: {layer.channels} channels, {layer.grid}" + (f", {dead} dead" if dead else "")
     axes.set_title(told, fontsize=8)
 
 

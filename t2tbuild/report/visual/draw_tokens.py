@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from t2tbuild.parts import Grid
-from t2tbuild.report.figure import BLUE, GREEN, ORANGE, new_figure
+from t2tbuild.report.figure import BLUE, GREEN, GREY, ORANGE, new_figure
 from t2tbuild.report.visual.canvas import Array, show_image
 from t2tbuild.report.visual.receptive_field import (
     Box,
@@ -14,12 +15,14 @@ from t2tbuild.report.visual.receptive_field import (
     grids_of,
     overlap,
     receptive_box,
-    receptive_spans,
     same_place,
 )
 
-NEIGHBOURS = (((0, 1), BLUE), ((1, 0), GREEN), ((1, 1), "#CC79A7"))
+NEIGHBOURS = ((0, 1), (1, 0), (1, 1))
 """The tokens to the right of the chosen one, below it, and aslant; at the last row or column those before it."""
+
+COLOURS = (BLUE, GREEN, "#CC79A7")
+WIDE = 3.3  # inches of a panel
 
 
 def draw_receptive_fields(
@@ -30,20 +33,32 @@ def draw_receptive_fields(
     `token` is a row and column of the last grid; in the stages before, the token at the same place of the image.
     """
     grids = grids_of(image, windows)
-    wide = 3.4
-    figure = new_figure(wide * len(windows), 1.3 + wide * image.height / image.width)
-    panels = figure.subplots(1, len(windows), squeeze=False)[0]
-    for number, (axes, grid) in enumerate(zip(panels, grids, strict=True)):
+    tall = WIDE * image.height / image.width
+    figure = new_figure(WIDE * len(windows), 1.2 + tall + WIDE)
+    panels = figure.subplots(2, len(windows), squeeze=False, height_ratios=(tall, WIDE))
+    for number, (whole, near, grid) in enumerate(zip(*panels, grids, strict=True)):
         below = windows[: number + 1]
         row, column = same_place(*token, grids[-1], grid)
-        show_image(axes, shown // 2 + 100, _told(number, windows[number], grid, image, below, (row, column)))
-        for (down, across), colour in NEIGHBOURS:
-            beside = _inside(row, down, grid.height), _inside(column, across, grid.width)
-            axes.add_patch(_outline(receptive_box(image, below, *beside), colour))
-        axes.add_patch(_outline(receptive_box(image, below, row, column), ORANGE, alpha=0.45))
-    told = "pixels of one token (filled) and of its neighbours, through the soft splits alone"
+        beside = [(_inside(row, down, grid.height), _inside(column, across, grid.width)) for down, across in NEIGHBOURS]
+        chosen, *others = (receptive_box(image, below, *place) for place in [(row, column), *beside])
+        for axes in (whole, near):
+            show_image(axes, shown // 2 + 100, "")
+            for box, colour in zip(others, COLOURS, strict=True):
+                axes.add_patch(_outline(box, colour))
+            axes.add_patch(_outline(chosen, ORANGE, alpha=0.45))
+        whole.set_title(_told(number, windows[number], grid, chosen, others[0]), fontsize=8)
+        _look_near(near, [chosen, *others], image)
+    told = "pixels of one token (filled) and of its neighbours, through the soft splits alone; below enlarged"
     figure.suptitle(f"{title}\n{told}", x=0.01, ha="left", fontsize=10)
     return figure
+
+
+def _look_near(axes: Axes, boxes: Sequence[Box], image: Grid) -> None:
+    """Show a square about some boxes, and a frame around what is outside of the image."""
+    middle = [(min(box[side].start for box in boxes) + max(box[side].stop for box in boxes)) / 2 for side in (0, 1)]
+    reach = 0.65 * max(max(box[side].stop for box in boxes) - min(box[side].start for box in boxes) for side in (0, 1))
+    axes.set(xlim=(middle[1] - reach, middle[1] + reach), ylim=(middle[0] + reach, middle[0] - reach))
+    axes.add_patch(Rectangle((-0.5, -0.5), image.width, image.height, fill=False, edgecolor=GREY, linewidth=1))
 
 
 def _inside(place: int, step: int, side: int) -> int:
@@ -58,13 +73,11 @@ def _outline(box: Box, colour: str, alpha: float | None = None) -> Rectangle:
     return Rectangle(corner, *size, facecolor=face, edgecolor=colour, linewidth=1.8)
 
 
-def _told(number: int, window: Window, grid: Grid, image: Grid, below: Sequence[Window], token: tuple[int, int]) -> str:
+def _told(number: int, window: Window, grid: Grid, chosen: Box, beside: Box) -> str:
     """What a stage does, over two lines: its window, its grid, the pixels that a token has and shares."""
     patch_size, stride, padding = window
-    rows, columns = receptive_box(image, below, *token)
-    across = receptive_spans(image.width, below)
-    beside = across[_inside(token[1], 1, grid.width)]
-    shared = overlap(columns, beside) if grid.width > 1 else 0
+    rows, columns = chosen
+    shared = overlap(columns, beside.columns) if beside != chosen else 0
     size = f"{rows.stop - rows.start} x {columns.stop - columns.start} pixels"
     return (
         f"stage {number + 1}: {patch_size}x{patch_size} every {stride}, padding {padding}\n"

@@ -86,7 +86,7 @@ def draw_tokens(subject: Subject, picture: Picture, token: tuple[int, int] | Non
     windows = windows_of(subject.model)
     if not windows:
         raise InputError(f"--what tokens: {subject.name} does not make tokens of patches; leave it out")
-    figure = draw_receptive_fields(subject.image, windows, token_of(subject, token), picture.shown, subject.name)
+    figure = draw_receptive_fields(subject.image, windows, token_of(subject, token), picture.shown, subject.title)
     return [Drawn(f"tokens_{picture.name}", "pixels that each soft split groups into a token", figure)]
 
 

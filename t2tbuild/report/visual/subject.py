@@ -98,7 +98,8 @@ def windows_of(model: Any) -> list[Window]:
     """The windows that make a model's tokens of an image; empty where they are not known, as in a CNN."""
     if isinstance(model, T2TViT):
         return list(model.tokens_to_token.windows)
-    patches = getattr(getattr(model, "patch_embed", None), "proj", None)
+    embed = getattr(model, "patch_embed", None)
+    patches = None if hasattr(embed, "backbone") else getattr(embed, "proj", None)  # a CNN below makes maps, no patches
     if not isinstance(patches, nn.Conv2d) or len(set(patches.kernel_size)) > 1 or isinstance(patches.padding, str):
         return []
     return [(patches.kernel_size[0], patches.stride[0], patches.padding[0])]
