@@ -17,7 +17,7 @@ from t2tbuild.cli.folder import require_folder
 from t2tbuild.cli.options import Json, Overrides, complete_name
 from t2tbuild.cli.spec import open_spec
 from t2tbuild.cli.write import writing
-from t2tbuild.errors import InputError
+from t2tbuild.errors import InputError, T2TBuildError, is_memory_full
 
 if TYPE_CHECKING:
     from t2tbuild.report.visual.gallery import Drawn, Seen
@@ -89,10 +89,11 @@ def visualize(
     if not image:
         stderr().print("no --image given: looking at scikit-learn's photograph china.jpg", soft_wrap=True)
 
-    from t2tbuild.report.visual.gallery import draw_attention, draw_tokens
+    from t2tbuild.report.visual.gallery import draw_attention, draw_tokens, token_of
 
     looked = [_looked_at(source, image) for source in sources]
     subject, pictures = looked[0]
+    token_of(subject, chosen)
     seen: list[Seen] = []
     jobs: list[Callable[[], list[Drawn]]] = []
     if what in (What.FEATURES, What.ALL):
@@ -105,7 +106,7 @@ def visualize(
     if as_json:
         print_json(_as_json(looked, seen, files))
     else:
-        _print(files)
+        _print(out, files)
 
 
 def _see(looked: Sequence[tuple[Subject, list[Picture]]], seen: list[Seen]) -> list[Drawn]:
@@ -200,7 +201,7 @@ def _write(out: Path, jobs: Sequence[Callable[[], list[Drawn]]], suffixes: Seque
     with writing("--out", out), Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
         out.mkdir(parents=True, exist_ok=True)
         for job in bar.track(jobs, description="pictures"):
-            for drawn in job():
+            for drawn in _done(job):
                 for suffix in suffixes:
                     path = out / f"{drawn.stem}.{suffix}"
                     drawn.figure.savefig(path)
@@ -208,14 +209,24 @@ def _write(out: Path, jobs: Sequence[Callable[[], list[Drawn]]], suffixes: Seque
     return files
 
 
-def _print(files: Sequence[tuple[Path, str]]) -> None:
+def _done(job: Callable[[], list[Drawn]]) -> list[Drawn]:
+    try:
+        return job()
+    except (MemoryError, RuntimeError) as error:
+        if is_memory_full(error):
+            raise T2TBuildError("out of memory; a smaller model.image_size or fewer images may fit") from error
+        raise
+
+
+def _print(out: Path, files: Sequence[tuple[Path, str]]) -> None:
     from rich.table import Table
 
     table = Table()
     table.add_column("file", overflow="fold")
     table.add_column("shows")
     for path, shows in files:
-        table.add_row(str(path), shows)
+        table.add_row(path.name, shows)
+    stdout().print(f"pictures in {out}", soft_wrap=True)
     stdout().print(table)
 
 

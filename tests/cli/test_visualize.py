@@ -53,7 +53,8 @@ def test_every_kind_of_picture_is_written_and_named(tmp_path: Path, photograph: 
         f"{stem}.{suffix}" for stem in stems for suffix in ("png", "svg")
     )
     for path in out.iterdir():
-        assert path.name in done.stdout.replace("\n", "")
+        assert path.name in done.stdout
+    assert done.stdout.startswith(f"pictures in {out}\n")
     with Image.open(out / "attention_half_grey.png") as picture:
         assert min(picture.size) > 300
     assert "t2t_vit_7, random weights (seed 0)" in done.stderr

@@ -29,8 +29,9 @@ def draw_block(maps: AttentionMaps, block: BlockAttention, shown: Array, title: 
     show_image(axes_of[0], shown, "image")
     on_grid = [maps.on_grid(head_N) for head_N in heads]
     norm = _norm(on_grid)
+    own = "itself" if maps.prefix == 1 and maps.has_class_token else "tokens of no place"
     for number, (axes, head_N, heat) in enumerate(zip(axes_of[1:], heads, on_grid, strict=False)):
-        told = f"head {number}: {maps.on_prefix(head_N):.0%} on itself" if maps.prefix else f"head {number}"
+        told = f"head {number}: {maps.on_prefix(head_N):.0%} on {own}" if maps.prefix else f"head {number}"
         show_heat(axes, shown, heat.numpy(), norm, told)
     rolled = maps.on_grid(maps.rolled)
     rolled = rolled / rolled.mean()

@@ -60,16 +60,14 @@ def draw_figures(models: Sequence[tuple[str, Sequence[LayerFigures]]]) -> Figure
     for (dead, alike), (title, layers) in zip(axes_of, models, strict=True):
         rows = range(len(layers))
         dead.barh(rows, [100 * layer.dead_share for layer in layers], color=DEAD)
-        alike.barh(rows, [layer.redundancy for layer in layers], color=BLUE)
+        alike.barh(rows, [layer.redundancy or 0 for layer in layers], color=BLUE)
         for row, layer in zip(rows, layers, strict=True):
             _annotate(dead, f"{layer.dead} of {layer.channels}", 100 * layer.dead_share, row)
-            _annotate(alike, f"{layer.redundancy:.2f}", layer.redundancy, row)
+            _annotate(alike, "-" if layer.redundancy is None else f"{layer.redundancy:.2f}", layer.redundancy or 0, row)
         dead.set(xlim=(0, max(5, 128 * most)), xlabel="dead channels, %")
         dead.set_title(f"{title}: {_dead_of_all(layers)}", fontsize=9, loc="left")
-        chance = [layer.chance for layer in layers]
-        alike.plot(chance, rows, "|", color=ORANGE, markersize=9, markeredgewidth=2, label="white noise on such a grid")
-        alike.set(xlim=(0, 1), xlabel="redundancy: mean |correlation| of channels")
-        alike.legend(fontsize=7, loc="lower right", bbox_to_anchor=(1, 1), frameon=False, borderaxespad=0.1)
+        alike.plot([layer.chance for layer in layers], rows, "|", color=ORANGE, markersize=9, markeredgewidth=2)
+        alike.set(xlim=(0, 1), xlabel="redundancy: mean |correlation|; orange: of white noise")
         dead.set_yticks(rows, [_row_name(layer) for layer in layers], fontsize=7)
         dead.set_ylim(len(layers) - 0.4, -0.6)
         for axes in (dead, alike):

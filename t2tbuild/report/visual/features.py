@@ -47,7 +47,7 @@ class LayerFigures:
     channels: int
     grid: Grid
     dead: int
-    redundancy: float
+    redundancy: float | None
     chance: float
 
     @property
@@ -80,8 +80,8 @@ def dead_channels(maps_BCHW: Tensor) -> Tensor:
     return deviation_C <= torch.maximum(DEAD_BELOW * deviation_C.median(), rounding)
 
 
-def redundancy(maps_BCHW: Tensor) -> float:
-    """How alike the living channels are, 0 to 1: the mean of |r| over all pairs and images; NaN with fewer than two.
+def redundancy(maps_BCHW: Tensor) -> float | None:
+    """How alike the living channels are, 0 to 1: the mean of |r| over all pairs and images; None with fewer than two.
 
     r is Pearson's correlation of two channels over the places of an image. 1 says that every channel is every other
     one up to scale, sign and offset, which is how the paper explains that ViT needs so many (Section 1).
@@ -89,7 +89,7 @@ def redundancy(maps_BCHW: Tensor) -> float:
     x_BCN = maps_BCHW[:, ~dead_channels(maps_BCHW)].flatten(2).double()
     channels = x_BCN.shape[1]
     if channels < 2:
-        return math.nan
+        return None
     x_BCN = x_BCN - x_BCN.mean(dim=2, keepdim=True)
     x_BCN = x_BCN / x_BCN.norm(dim=2, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
     r_BCC = (x_BCN @ x_BCN.transpose(1, 2)).abs()

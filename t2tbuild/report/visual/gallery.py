@@ -8,7 +8,6 @@ import torch
 from matplotlib.figure import Figure
 
 from t2tbuild.errors import InputError
-from t2tbuild.parts import Grid
 from t2tbuild.report.visual.attention import AttentionMaps, BlockAttention, attention_maps
 from t2tbuild.report.visual.draw_attention import draw_all_blocks, draw_block, draw_stages
 from t2tbuild.report.visual.draw_features import draw_figures, draw_layers, draw_side_by_side
@@ -91,12 +90,14 @@ def draw_tokens(subject: Subject, picture: Picture, token: tuple[int, int] | Non
 
 
 def token_of(subject: Subject, token: tuple[int, int] | None) -> tuple[int, int]:
-    """The chosen row and column of the last grid, the middle one where none is named.
+    """The chosen row and column of the last grid, the middle one where none is named; 0, 0 of a CNN, which has none.
 
     Raises InputError for one that is not on the grid.
     """
     windows = windows_of(subject.model)
-    grid = grids_of(subject.image, windows)[-1] if windows else Grid(1, 1)
+    if not windows:
+        return 0, 0
+    grid = grids_of(subject.image, windows)[-1]
     row, column = token or (grid.height // 2, grid.width // 2)
     if not (0 <= row < grid.height and 0 <= column < grid.width):
         told = f"{row},{column} is not on the grid of {grid} tokens"
