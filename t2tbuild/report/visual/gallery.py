@@ -36,6 +36,12 @@ class Seen:
     layers: Sequence[Layer]
     figures: Sequence[LayerFigures]
 
+    @property
+    def title(self) -> str:
+        first, others = self.pictures[0].name, len(self.pictures) - 1
+        counted = f", dead in it and {others} more" if others else ""
+        return f"{self.subject.title}; image {first}{counted}"
+
 
 def see(subject: Subject, pictures: Sequence[Picture]) -> Seen:
     """Run the model on its images. Raises InputError where no layer gives a feature map of more than one place."""
@@ -50,7 +56,7 @@ def draw_features(seen: Sequence[Seen]) -> list[Drawn]:
     """Grids of channels for each model, the bars of all, and Figure 2's comparison where there are two."""
     stems = ("features", "features_against")
     drawn = [
-        Drawn(stem, f"feature maps of {one.subject.name}, dead ones framed", draw_layers(one.layers, one.subject.title))
+        Drawn(stem, f"feature maps of {one.subject.name}, dead ones framed", draw_layers(one.layers, one.title))
         for stem, one in zip(stems, seen, strict=False)
     ]
     bars = draw_figures([(one.subject.title, one.figures) for one in seen])
