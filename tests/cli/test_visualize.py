@@ -140,7 +140,10 @@ MISTAKES = [
     (["t2t_vit_7", "--image", "README.md"], "--image README.md: cannot be read: not an image; name a PNG or JPEG file"),
     (["t2t_vit_41"], "no such shipped name"),
     (["t2t_vit_7", "--block", "last"], "--block: 'last' is no block; write a number from 0, -1 for the last, or all"),
-    (["t2t_vit_7", *SMALL, "--what", "attention", "--block", "2"], "--block 2: there are 2 blocks; write 0 to 1"),
+    (
+        ["t2t_vit_7", *SMALL, "--what", "attention", "--block", "2"],
+        "--block 2: no such block; there are block 0, block 1;",
+    ),
     (["t2t_vit_7", "--token", "7"], "--token: '7' is no token; write its row and column, for example 7,7"),
     (
         ["t2t_vit_7", *SMALL, "--what", "tokens", "--token", "2,0"],

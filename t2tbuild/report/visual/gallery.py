@@ -112,9 +112,14 @@ def token_of(subject: Subject, token: tuple[int, int] | None) -> tuple[int, int]
 
 
 def _block(maps: AttentionMaps, block: str) -> BlockAttention:
-    """The block of a number, from the end where it is negative. Raises InputError where there is none."""
-    count = len(maps.blocks)
-    number = int(block)
-    if not -count <= number < count:
-        raise InputError(f"--block {block}: there are {count} blocks; write 0 to {count - 1}, or all")
+    """The block of the number that its name has, or from the end where it is negative.
+
+    In a dense backbone transitions are counted, too. Raises InputError where there is none.
+    """
+    named = {one.name: one for one in maps.blocks}
+    if f"block {block}" in named:
+        return named[f"block {block}"]
+    number, count = int(block), len(maps.blocks)
+    if not -count <= number < 0:
+        raise InputError(f"--block {block}: no such block; there are {', '.join(named)}; or write all")
     return maps.blocks[number]
