@@ -29,6 +29,7 @@ from t2tbuild.cli.show import show
 from t2tbuild.cli.summarize import summarize
 from t2tbuild.cli.train import train
 from t2tbuild.cli.validate import validate
+from t2tbuild.cli.visualize import visualize
 from t2tbuild.errors import InputError, SpecError, T2TBuildError, Terminated
 
 app = typer.Typer(
@@ -41,7 +42,12 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help takes a third of the time
     add_completion=True,
 )
-for command in (summarize, diagram, compare, fit, bench, train, evaluate, export, validate, ls, show, cp, init, schema):
+COMMANDS = (
+    *(summarize, diagram, compare, fit, bench),
+    *(train, evaluate, visualize, export),
+    *(validate, ls, show, cp, init, schema),
+)
+for command in COMMANDS:
     app.command()(command)
 searches = typer.Typer(cls=DefaultGroup, rich_markup_mode=None, add_completion=False)
 searches.command("spec", hidden=True)(search)
