@@ -20,6 +20,7 @@ from t2tbuild.cli.export import export
 from t2tbuild.cli.fit import fit
 from t2tbuild.cli.init import init
 from t2tbuild.cli.ls import ls
+from t2tbuild.cli.report import report
 from t2tbuild.cli.schema import schema
 from t2tbuild.cli.search import search
 from t2tbuild.cli.search_runs import export as export_search
@@ -40,7 +41,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help takes a third of the time
     add_completion=True,
 )
-for command in (summarize, compare, fit, bench, train, evaluate, export, validate, ls, show, cp, init, schema):
+for command in (summarize, compare, fit, bench, train, evaluate, report, export, validate, ls, show, cp, init, schema):
     app.command()(command)
 searches = typer.Typer(cls=DefaultGroup, rich_markup_mode=None, add_completion=False)
 searches.command("spec", hidden=True)(search)
