@@ -10,6 +10,7 @@ import typer
 from t2tbuild.cli.console import print_json, stdout
 from t2tbuild.cli.options import Json
 from t2tbuild.cli.search import Storage
+from t2tbuild.cli.search_runs import result_of
 from t2tbuild.errors import InputError
 from t2tbuild.files import exists
 
@@ -33,29 +34,16 @@ def report(
     from t2tbuild.spec.tree import SearchSpec
 
     if isinstance(read_any(run / "spec.yaml").spec, SearchSpec):
-        _of_search(run, storage)
+        from t2tbuild.report.search_page import write_page
+
+        write_page(result_of(run, storage))
     elif storage is not None:
         raise InputError(f"--storage is of a search, and {run} is a training; leave it out")
     else:
-        _of_training(run)
+        from t2tbuild.report.training_page import write_training_page
+
+        write_training_page(run)
     if as_json:
         print_json({"page": str(run / "report.html"), "data": str(run / "report.json")})
     else:
         stdout().print(str(run / "report.html"), soft_wrap=True, markup=False)
-
-
-def _of_search(run: Path, storage: str | None) -> None:
-    from t2tbuild.report.search_page import write_page
-    from t2tbuild.search.run import conclude, open_again
-    from t2tbuild.search.worker import outcome_of
-
-    spec, opened = open_again(run, storage)
-    with opened as studies:
-        result = conclude(run, spec, studies, outcome_of(studies, spec.search))
-    write_page(result)
-
-
-def _of_training(run: Path) -> None:
-    from t2tbuild.report.training_page import write_training_page
-
-    write_training_page(run)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from t2tbuild import load_spec, predict_cost, train
+from t2tbuild import load_spec, predict_cost, search, train
 from tests.report.test_search_page import embedded
 from tests.search.conftest import tiny_search
 
@@ -41,16 +41,10 @@ def test_a_training_has_a_page_in_the_same_style(tmp_path: Path) -> None:
 
 
 def test_a_search_has_its_page_written_anew(tmp_path: Path) -> None:
-    tiny_search(tmp_path)
     run = tmp_path / "run"
-    searching = ["search", str(tmp_path / "tiny.yaml"), "search.trials=1", "search.confirm=null", "--workers", "1"]
-    done = subprocess.run(
-        [sys.executable, "-m", "t2tbuild", *searching, "--out", str(run)], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+    search(tiny_search(tmp_path, "search.trials=1", "search.confirm=null", "search.proxy.seeds=1"), run)
     before = json.loads((run / "report.json").read_text())
-    for name in ("report.html", "report.json"):
-        (run / name).unlink()
+    (run / "report.json").unlink()
     again = report(run, "--json")
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout) == {"page": str(run / "report.html"), "data": str(run / "report.json")}

@@ -23,7 +23,7 @@ function drawDiagram(host, width) {
   const parts = (chosen?.parts ?? []).map((index) => data.parts[index]);
   if (!parts.length) return;
   const total = parts.reduce((sum, part) => sum + part[4], 0), most = Math.max(...parts.map((part) => part[2] ?? 0));
-  const step = 34, boxes = Math.min(90, width * 0.22), bars = width * 0.3, right = width - 46;
+  const step = 34, boxes = Math.min(90, width * 0.2), right = width - 46, bars = Math.min(width * 0.35, right - boxes - 150);
   const told = parts.map((part) => `${part[0]}: ${sizeOf(part)} tokens, ${part[3]} channels, ${percent(part[4] / total)} of the MACs`);
   const root = svg("svg", { viewBox: `0 0 ${width} ${parts.length * step + 18}`, height: parts.length * step + 18, role: "img",
     "aria-label": told.join("; ") }, host);

@@ -9,6 +9,7 @@ function lineChart(host, { series, height = 340, label, x, y }) {
     for (const one of series) {
       const sound = one.points.filter((point) => point.y != null && (!y.log || point.y > 0));
       const places = sound.map((point) => [chart.x(point.x), chart.y(point.y)]);
+      if (places.length === 1) svg("circle", { class: `curve ${one.style}`, cx: places[0][0], cy: places[0][1], r: 1.5 }, chart.marks);
       const path = places.length > 1 && svg("polyline", { class: `curve ${one.style}`,
         points: places.map((place) => place.map((value) => value.toFixed(1)).join()).join(" ") }, chart.marks);
       sound.forEach((point, index) => marks.push({ x: places[index][0], y: places[index][1], lines: point.lines, path,

@@ -13,7 +13,7 @@ const whole = (values, most) => {
 };
 
 // Offsets around one place, so that equal shapes lie beside each other (a sunflower's).
-const offset = (index) => [5.5 * Math.sqrt(index) * Math.cos(2.4 * index), 5.5 * Math.sqrt(index) * Math.sin(2.4 * index)];
+const offset = (index) => [7 * Math.sqrt(index) * Math.cos(2.4 * index), 7 * Math.sqrt(index) * Math.sin(2.4 * index)];
 
 function drawShape(host, width, steps) {
   const reached = candidates.concat(repeats.filter((entry) => isBase(entry) && !entry.full && !entry.seed))
