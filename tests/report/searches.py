@@ -1,13 +1,16 @@
-"""Searches for pages: a real one of seconds, and one as large as it gets, whose models and costs are real ones."""
+"""Runs for pages: a real study, a search as large as it gets, whose models and costs are real, and a training."""
 
 import json
 import random
+from dataclasses import asdict
 from pathlib import Path
 
+import pytest
 import torch
 
-from t2tbuild import load_search_spec, load_spec, predict_cost, search
+from t2tbuild import load_search_spec, load_spec, predict_cost, search, write_spec
 from t2tbuild.report.search_page import write_page
+from t2tbuild.report.training_page import write_training_page
 from t2tbuild.search import Outcome, Record, SearchResult, State
 from t2tbuild.search.importance import Importance
 from t2tbuild.search.record import BASE, Arm, Rung, key_of
@@ -15,14 +18,17 @@ from t2tbuild.search.results import leave
 from t2tbuild.search.timeline import Span
 from t2tbuild.search.verdict import decide
 from t2tbuild.spec import ModelSpec, Spec
+from t2tbuild.train.reports import EpochReport
 from t2tbuild.train.run_directory import environment
-from tests.search.conftest import tiny_search
+from tests.search.conftest import Pretended, tiny_search
 
 
 def real_search(folder: Path) -> SearchResult:
-    """Eight candidates, trained for a step or two, with their page."""
-    small = ["search.trials=8", "search.proxy.stop=never", "search.confirm=null"]
-    result = search(tiny_search(folder, *small), folder / "run")
+    """Ten candidates in a study of their own, whose trainings take no time, with their page."""
+    small = ["search.trials=10", "search.proxy.stop=never", "search.scores.names=[]"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("t2tbuild.search.judges.Climber", Pretended)
+        result = search(tiny_search(folder, *small), folder / "run")
     write_page(result)
     return result
 
@@ -59,6 +65,17 @@ def large_search(run: Path, count: int) -> SearchResult:
     leave(result)
     write_page(result)
     return result
+
+
+def training(run: Path, epochs: int) -> None:
+    """What a training run leaves, its epochs made up, with its page."""
+    run.mkdir(parents=True, exist_ok=True)
+    write_spec(load_spec("t2t_vit_7"), run / "spec.yaml")
+    (run / "environment.json").write_text(json.dumps(environment(torch.device("cpu"))))
+    shown = [(2.3 / epoch, 2.2 / epoch, 1 - 0.9 / epoch, 1 - 0.5 / epoch) for epoch in range(1, epochs + 1)]
+    reports = [EpochReport(1 + n, epochs, *one, 1500.0, 1e-3 / (1 + n), 10**9) for n, one in enumerate(shown)]
+    (run / "metrics.jsonl").write_text("".join(json.dumps({"event": "epoch", **asdict(one)}) + "\n" for one in reports))
+    write_training_page(run)
 
 
 def _candidate(base: ModelSpec, number: int, rungs: tuple[int, ...], chance: random.Random) -> Record:

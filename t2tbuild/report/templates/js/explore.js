@@ -12,7 +12,8 @@ function tell(lines, x, y) {
 }
 
 const hush = () => { tip.hidden = true; };
-addEventListener("scroll", hush, { passive: true, capture: true });
+let byKeys = false; // a page that comes to rest after the focus moved hides nothing
+addEventListener("scroll", () => byKeys || hush(), { passive: true, capture: true });
 
 // marks: [{x, y, lines(), choose()}] in the root's pixels; `lit` is told which mark is looked at, or null.
 function explore(root, marks, { reach = 28, lit = () => {} } = {}) {
@@ -36,7 +37,10 @@ function explore(root, marks, { reach = 28, lit = () => {} } = {}) {
     });
     return found;
   };
-  root.addEventListener("pointermove", (event) => look(nearest(event), event.clientX, event.clientY));
+  root.addEventListener("pointermove", (event) => {
+    byKeys = false;
+    look(nearest(event), event.clientX, event.clientY);
+  });
   root.addEventListener("pointerleave", () => look(-1));
   root.addEventListener("click", (event) => {
     const index = nearest(event);
@@ -47,6 +51,7 @@ function explore(root, marks, { reach = 28, lit = () => {} } = {}) {
   root.addEventListener("keydown", (event) => {
     const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
     if (step && order.length) {
+      byKeys = true;
       current = (current + step + order.length + (current < 0 && step < 0 ? 1 : 0)) % order.length;
       const mark = marks[order[current]], box = root.getBoundingClientRect();
       look(order[current], box.left + mark.x, box.top + mark.y);

@@ -31,7 +31,7 @@ function drawPareto(host, width) {
     if (entry === winner) svg("circle", { class: "ring", cx: x, cy: y, r: 10 }, chart.marks);
     return { x, y, lines: () => lines(entry), choose: (event) => choose(entry, event) };
   });
-  const glow = svg("circle", { class: "ring", r: 7, visibility: "hidden" }, chart.root);
+  const glow = svg("circle", { class: "ring glow", r: 7, visibility: "hidden" }, chart.root);
   explore(chart.root, marks, { lit: (one) => {
     glow.setAttribute("visibility", one ? "visible" : "hidden");
     if (one) { glow.setAttribute("cx", one.x); glow.setAttribute("cy", one.y); }

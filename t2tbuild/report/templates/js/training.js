@@ -11,13 +11,13 @@ const curve = (name, style) => ({ style,
 
 function byEpoch(id, label, series, y) {
   const last = data.epochs.length;
-  const x = { label: "epoch", format: (value) => (Number.isInteger(value) ? String(value) : "") };
+  const x = { label: "epoch", ticks: last > 12 ? undefined : data.epochs.map((epoch) => epoch.epoch) };
   lineChart(byId(id), { height: 280, series, label: `${label} by epoch, ${last} epochs; arrow keys go through them`, x, y });
 }
 
 byEpoch("loss", "Losses", [curve("train_loss", "blue"), curve("validation_loss", "orange")], { label: "cross-entropy (nats)" });
 byEpoch("accuracy", "Validation accuracy", [curve("validation_top5", "blue"), curve("validation_accuracy", "green")],
   { label: "validation accuracy", format: (value) => percent(value, 0) });
-byEpoch("lr", "Learning rate", [curve("lr", "green")], { label: "learning rate", format: (value) => String(Number(value.toPrecision(3))) });
+byEpoch("lr", "Learning rate", [curve("lr", "green")], { label: "learning rate", format: (value) => value.toExponential() });
 legend(byId("loss-legend"), [[lineSwatch("blue"), "training"], [lineSwatch("orange"), "validation"]]);
 legend(byId("accuracy-legend"), [[lineSwatch("green"), "top-1"], [lineSwatch("blue"), "top-5"]]);
