@@ -21,6 +21,7 @@ from t2tbuild.cli.export import export
 from t2tbuild.cli.fit import fit
 from t2tbuild.cli.init import init
 from t2tbuild.cli.ls import ls
+from t2tbuild.cli.report import report
 from t2tbuild.cli.schema import schema
 from t2tbuild.cli.search import search
 from t2tbuild.cli.search_runs import export as export_search
@@ -44,7 +45,7 @@ app = typer.Typer(
 )
 COMMANDS = (
     *(summarize, diagram, compare, fit, bench),
-    *(train, evaluate, visualize, export),
+    *(train, evaluate, report, visualize, export),
     *(validate, ls, show, cp, init, schema),
 )
 for command in COMMANDS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,9 @@ from t2tbuild.cli.options import Json
 from t2tbuild.cli.search import Storage, Workers, as_record, print_result, run_search
 from t2tbuild.errors import InputError
 from t2tbuild.spec.units import parse_seconds
+
+if TYPE_CHECKING:
+    from t2tbuild.search import SearchResult
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="The run directory of a search.")]
 
@@ -71,12 +74,8 @@ def export(run: Run, storage: Storage = None, as_json: Json = False) -> None:
     from t2tbuild.report.diagram import write_diagram
     from t2tbuild.report.pareto import plot_pareto
     from t2tbuild.report.search_page import write_page
-    from t2tbuild.search.run import conclude, open_again
-    from t2tbuild.search.worker import outcome_of
 
-    spec, opened = open_again(run, storage)
-    with opened as studies:
-        result = conclude(run, spec, studies, outcome_of(studies, spec.search))
+    result = result_of(run, storage)
     write_diagram(result.best.model, run / "diagram.svg")
     plot_pareto(result, run / "pareto.png")
     write_page(result)
@@ -84,6 +83,16 @@ def export(run: Run, storage: Storage = None, as_json: Json = False) -> None:
         print_json(as_record(result))
     else:
         print_result(result)
+
+
+def result_of(run: Path, storage: str | None) -> SearchResult:
+    """What a search holds by now, left in its run directory again."""
+    from t2tbuild.search.run import conclude, open_again
+    from t2tbuild.search.worker import outcome_of
+
+    spec, opened = open_again(run, storage)
+    with opened as studies:
+        return conclude(run, spec, studies, outcome_of(studies, spec.search))
 
 
 def repair(run: Run, storage: Storage = None, as_json: Json = False) -> None:

@@ -2,12 +2,19 @@
 
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 from t2tbuild.report.figure import BLUE, ORANGE, new_figure
 from t2tbuild.train.run_directory import read_json_lines
 
 
 def plot_curves(run: Path) -> None:
-    """Draw a training run's metrics.jsonl as curves.png beside it: losses and validation accuracy by epoch."""
+    """Draw a training run's metrics.jsonl as curves.png beside it."""
+    draw_curves(run).savefig(run / "curves.png")
+
+
+def draw_curves(run: Path) -> Figure:
+    """Losses and validation accuracy of a training run by epoch."""
     epochs = [record for record in read_json_lines(run / "metrics.jsonl") if record["event"] == "epoch"]
     figure = new_figure(9, 3.5)
     losses, accuracy = figure.subplots(1, 2)
@@ -20,4 +27,4 @@ def plot_curves(run: Path) -> None:
     accuracy.set(xlabel="epoch", ylabel="validation accuracy (%)")
     for axes in (losses, accuracy):
         axes.grid(alpha=0.3)
-    figure.savefig(run / "curves.png")
+    return figure

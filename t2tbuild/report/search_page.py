@@ -1,76 +1,79 @@
 """report.html of a search: one file without anything from elsewhere, the verdict first."""
 
-import io
-import json
-from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment
-
 from t2tbuild.files import write_whole
+from t2tbuild.report.figure import as_svg
+from t2tbuild.report.page import command_of, render
 from t2tbuild.report.pareto import draw_pareto
+from t2tbuild.report.search_data import search_data
 from t2tbuild.report.verdict_table import gain_lines, trained_again
-from t2tbuild.search.record import Record
+from t2tbuild.search.record import BASE, Record
 from t2tbuild.search.run import SearchResult
 from t2tbuild.spec.units import short_count
+
+SCRIPTS = ("tells.js", "scatter.js", "shape.js", "detail.js", "timeline.js", "table.js", "search.js")
 
 
 def write_page(result: SearchResult) -> None:
     """Write report.html beside report.json, which holds every number shown."""
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"number": _number, "interval": _interval}
-    template = environment.from_string(
-        (files("t2tbuild.report") / "templates" / "search.html.j2").read_text(encoding="utf-8")
-    )
-    told = result.report
-    kept = json.loads((result.run / "environment.json").read_text())
-    text = template.render(
-        name=result.spec.search.name,
+    report = result.report
+    text = render(
+        "search.html.j2",
+        search_data(report),
+        SCRIPTS,
+        report=report,
         budget=f"budget: {result.budget.short}",
-        trained_as=told["trained_as"],
-        verdict=told["verdict"],
-        outcome=told["outcome"],
-        caution=told["caution"],
+        facts=_facts(result),
+        winner="The winner: the base" if report["winner"]["number"] == BASE else f"The winner: {_name(result.winner)}",
         again=trained_again(result).values(),
         lines=gain_lines(result),
-        pareto=_svg(result),
-        rungs=told["rungs"],
-        correlations=told["correlations"],
+        pareto=as_svg(draw_pareto(result)),
+        columns=_columns(result),
         candidates=[_row(record, result) for record in result.records],
         best=(result.run / "best.yaml").read_text(encoding="utf-8"),
-        command=" ".join(["t2tbuild", *kept["command"][1:]]),
-        versions=", ".join(f"{name} {version}" for name, version in kept["packages"].items()),
+        command=command_of(report["environment"]),
     )
     write_whole(result.run / "report.html", text)
 
 
-def _shape(record: Record) -> list[str]:
-    backbone = record.model.backbone if record.model else None
-    shape = [str(backbone.depth), str(backbone.embed_dim)] if backbone else ["", ""]
-    return [*shape, *(short_count(count) if count else "" for count in (record.macs, record.params))]
+def _name(record: Record) -> str:
+    return f"candidate {record.number}"
+
+
+def _facts(result: SearchResult) -> list[tuple[str, str]]:
+    winner, tally = result.winner, result.report["counts"]
+    assert winner.model is not None
+    backbone = winner.model.backbone
+    return [
+        ("winner", "the base" if winner.number == BASE else _name(winner)),
+        ("depth, width", f"{backbone.depth}, {backbone.embed_dim}"),
+        ("MACs", short_count(winner.macs or 0)),
+        ("parameters", short_count(winner.params or 0)),
+        ("trained", f"{tally['trained']} of {tally['asked']}"),
+        ("stopped early", str(tally["stopped"])),
+        ("over budget", str(tally["trained_over_budget"])),
+        ("training time", f"{sum(record.seconds for record in (*result.records, *result.repeats)):.0f} s"),
+    ]
+
+
+def _columns(result: SearchResult) -> list[dict[str, Any]]:
+    """Titles of the table of candidates, and by which key of its data a script sorts each."""
+    named = {"number": "candidate", "arm": "drawn by", "state": "state", "depth": "depth", "width": "width"}
+    named |= {"tokens": "tokens", "macs": "MACs", "params": "parameters"}
+    named |= {f"loss{steps}": f"loss @{steps}" for steps in result.spec.search.proxy.rungs}
+    named |= {"accuracy": "accuracy", "seconds": "seconds", "reason": "reason"}
+    words = ("number", "arm", "state", "tokens", "reason")
+    return [{"key": key, "title": title, "text": key in words} for key, title in named.items()]
 
 
 def _row(record: Record, result: SearchResult) -> list[str]:
-    depth, width, macs, params = _shape(record)
+    backbone = record.model.backbone if record.model else None
+    shape = [str(backbone.depth), str(backbone.embed_dim)] if backbone else ["", ""]
+    tokens = record.model.tokenizer.short if record.model else ""
+    costs = [short_count(count) if count else "" for count in (record.macs, record.params)]
     losses = [f"{rung.loss:.3f}" for rung in record.rungs]
     losses += [""] * (len(result.spec.search.proxy.rungs) - len(losses))
     accuracy = "" if record.accuracy is None else f"{record.accuracy:.1%}"
-    tokens = record.model.tokenizer.short if record.model else ""
-    start = [record.number, str(record.arm), str(record.state), depth, width, tokens, macs, params]
+    start = [record.number, str(record.arm), str(record.state), *shape, tokens, *costs]
     return [*start, *losses, accuracy, f"{record.seconds:.0f}", record.reason]
-
-
-def _svg(result: SearchResult) -> str:
-    """The picture as part of the page."""
-    stream = io.StringIO()
-    draw_pareto(result).savefig(stream, format="svg")
-    text = stream.getvalue()
-    return text[text.index("<svg") :]
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3g}"
-
-
-def _interval(value: dict[str, Any] | None) -> str:
-    return "" if value is None else f"{value['value']:.2f} ({value['low']:.2f} to {value['high']:.2f})"

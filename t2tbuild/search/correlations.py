@@ -1,6 +1,7 @@
 """How well one judgement foretells another: Kendall's tau-b and Spearman's rho, with bootstrap intervals."""
 
 import itertools
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -51,11 +52,10 @@ def correlate(records: Sequence[Record], first: tuple[str, Measure], second: tup
 def equal_macs(records: Sequence[Record]) -> list[Record]:
     """The largest group of records whose MACs lie within BAND of its largest."""
     counted = sorted((record for record in records if record.macs), key=lambda record: record.macs or 0)
-    groups = [
-        [one for one in counted if (1 - BAND) * (top.macs or 0) <= (one.macs or 0) <= (top.macs or 0)]
-        for top in counted
-    ]
-    return max(groups, key=len, default=[])
+    macs = [record.macs or 0 for record in counted]
+    ends = [(bisect_left(macs, (1 - BAND) * most), bisect_right(macs, most)) for most in macs]
+    first, last = max(ends, key=lambda end: end[1] - end[0], default=(0, 0))
+    return counted[first:last]
 
 
 def interval(x: Sequence[float], y: Sequence[float], statistic: "Statistic") -> Interval | None:

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from scipy import stats
 
+from t2tbuild.cost import predict_cost
 from t2tbuild.files import write_whole
 from t2tbuild.search.correlations import Correlation, Measure, all_correlations, correlate
 from t2tbuild.search.record import BASE, Arm, Record, State, write_csv
 from t2tbuild.search.repeats import noise_floor, seed_spread
 from t2tbuild.search.verdict import LEVEL
+from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.tree import Spec
 from t2tbuild.spec.write import write_spec
 
@@ -59,13 +61,16 @@ def report_of(result: "SearchResult") -> dict[str, Any]:
     search, verdict = result.spec.search, result.verdict
     metric, rungs = search.proxy.metric, search.proxy.rungs
     return {
+        "name": search.name,
         "verdict": verdict.sentence,
         "caution": QUOTE,
         "winner": result.winner.to_json(),
         "base": [record.to_json() for record in result.repeats if record.number == BASE],
+        "judged_by": metric,
         "metric": f"validation {metric}" + (", as -ln(loss): higher is better" if metric == "loss" else ""),
         "trained_as": result.trained_as,
         "budget": search.budget.model_dump(),
+        "limits": {measure: bounds.max for measure, bounds in search.budget.limits.items()},
         "objectives": search.objectives,
         "gains": [asdict(gain) for gain in verdict.gains],
         "race": asdict(verdict.race) if verdict.race else None,
@@ -73,13 +78,25 @@ def report_of(result: "SearchResult") -> dict[str, Any]:
         "rungs": [_rung(result, steps) for steps in rungs],
         "correlations": [asdict(one) for one in correlations(result)],
         "counts": counts(result),
+        "importance": asdict(result.importance) if result.importance else None,
         "test": result.test,
         "outcome": str(result.outcome),
         "seconds": round(result.seconds, 1),
         "front": [record.number for record in pareto_front(result)],
         "candidates": [record.to_json() for record in result.records],
         "repeats": [record.to_json() for record in result.repeats],
+        "parts": {record.key: parts_of(record.model) for record in (*result.repeats, *result.records) if record.model},
+        "timeline": [asdict(span) for span in result.spans],
+        "environment": json.loads((result.run / "environment.json").read_text()),
     }
+
+
+def parts_of(model: ModelSpec) -> list[dict[str, Any]]:
+    """What a model consists of, from image to class: each part's grid (height, width), tokens, channels and MACs."""
+    return [
+        {"name": part.name, "grid": part.grid, "tokens": part.tokens, "channels": part.channels, "macs": part.macs}
+        for part in predict_cost(model).parts
+    ]
 
 
 def counts(result: "SearchResult") -> dict[str, int]:

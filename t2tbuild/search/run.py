@@ -17,6 +17,7 @@ from t2tbuild.errors import InputError, SearchError
 from t2tbuild.files import without_secrets
 from t2tbuild.parts import Grid
 from t2tbuild.search.final import TEST, look_at_test
+from t2tbuild.search.importance import Importance, importance
 from t2tbuild.search.judges import Judges
 from t2tbuild.search.plan import Plan, plan
 from t2tbuild.search.proxy import describe, settle
@@ -26,6 +27,7 @@ from t2tbuild.search.sampler import FeasibleSampler
 from t2tbuild.search.storage import connect
 from t2tbuild.search.storage_url import DATABASE, is_shared, storage_url
 from t2tbuild.search.studies import Studies, open_studies
+from t2tbuild.search.timeline import Span, timeline
 from t2tbuild.search.verdict import Verdict, decide
 from t2tbuild.search.worker import Listener, Outcome, Worker, outcome_of
 from t2tbuild.search.workers import supervise
@@ -48,7 +50,8 @@ class SearchResult:
 
     `records` are the candidates, `repeats` the base's trainings and the confirmations. `outcome` says how it ended,
     `trained_as` in words what was trained, `test` what the winner and the base showed on the test split, `seconds` how
-    long the searches took together that worked on it.
+    long the searches took together that worked on it, `spans` who trained what when, and `importance` which fields
+    mattered.
     """
 
     run: Path
@@ -62,6 +65,8 @@ class SearchResult:
     trained_as: str
     test: dict[str, Any] | None
     seconds: float
+    spans: tuple[Span, ...] = ()
+    importance: Importance | None = None
 
     @cached_property
     def report(self) -> dict[str, Any]:
@@ -234,6 +239,8 @@ def conclude(run: Path, spec: SearchSpec, studies: Studies, outcome: Outcome) ->
         trained_as=trained_as,
         test=studies.noted(TEST),
         seconds=studies.noted(SECONDS) or 0.0,
+        spans=tuple(timeline(studies)),
+        importance=importance(studies, spec.search.proxy.metric),
     )
     leave(result)
     return result

@@ -1,5 +1,6 @@
 """Spec files out: a validated spec as YAML that loads to an equal one."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,11 @@ def write_spec(spec: Spec | SearchSpec, path: str | Path, note: str = "") -> Non
 
 def dump_yaml(spec: Node) -> str:
     """A spec node as YAML text: fields in their order, what is left out left out."""
-    data = spec.model_dump(mode="json")
+    return dump_data(spec.model_dump(mode="json"))
+
+
+def dump_data(data: Mapping[str, Any]) -> str:
+    """Plain data of a spec, as `model_dump` gives it, as YAML text."""
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True)
 
 

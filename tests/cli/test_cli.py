@@ -76,6 +76,8 @@ MISTAKES = [
     (["search", "search.trials=0"], "search.trials must be at least 1, got 0"),
     (["show", "t2t_vit_7", "model.depth=3"], "it belongs in model.backbone"),
     (["cp", "t2t_vit_7", "README.md"], "README.md: is there already; name another, or add --force"),
+    (["report", "nowhere"], "nowhere: no such folder; name what --out of t2tbuild train or search named"),
+    (["report", "docs"], "docs: no run of a training or a search, which has a spec.yaml"),
     (["init", "README.md"], "README.md: is there already; name another, or add --force"),
     (["init", "/proc/mine.yaml"], "/proc/mine.yaml: cannot be written"),
     (

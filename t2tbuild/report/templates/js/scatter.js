@@ -1,0 +1,68 @@
+// Result against cost: loss on a logarithmic axis, best on top, or accuracy.
+const shown = { metric: data.judged_by === "accuracy" ? ACCURACY : LOSS };
+
+function frontOf(points, better) {
+  const front = [];
+  for (const point of [...points].sort((a, b) => a.macs - b.macs || (better(a.value, b.value) ? -1 : 1))) {
+    if (!front.length || better(point.value, front[front.length - 1].value)) front.push(point);
+  }
+  return front;
+}
+
+function drawPareto(host, width) {
+  const isLoss = shown.metric === LOSS;
+  const points = entries.filter((entry) => entry.rungs.length && entry.macs != null && !entry.full).map((entry) =>
+    ({ entry, macs: entry.macs, value: top(entry)[shown.metric] })).filter((point) => point.value != null && !(isLoss && point.value <= 0));
+  const limits = data.limit == null ? [] : [data.limit];
+  const chart = frame(host, width, {
+    height: Math.max(300, Math.min(460, width * 0.62)),
+    label: `Validation ${isLoss ? "loss" : "accuracy"} against MACs of ${points.length} trainings; arrow keys go through them, Enter shows one`,
+    x: { range: padded([...points.map((point) => point.macs), ...limits]), format: short, label: "MACs at full size" },
+    y: isLoss ? { range: padded(points.map((point) => point.value), true), log: true, down: true, label: "validation loss, less is better" }
+      : { range: padded(points.map((point) => point.value)), format: (value) => percent(value, 0), label: "validation accuracy" },
+  });
+  drawFront(chart, points, isLoss);
+  for (const limit of limits) {
+    svg("line", { class: "limit", x1: chart.x(limit), x2: chart.x(limit), y1: chart.top, y2: chart.bottom }, chart.marks);
+  }
+  const marks = points.map(({ entry, macs, value }) => {
+    const [x, y] = [chart.x(macs), chart.y(value)];
+    mark(entry, x, y, chart.marks, { "data-entry": entries.indexOf(entry) });
+    if (entry === winner) svg("circle", { class: "ring", cx: x, cy: y, r: 10 }, chart.marks);
+    return { x, y, lines: () => lines(entry), choose: (event) => choose(entry, event) };
+  });
+  const glow = svg("circle", { class: "ring glow", r: 7, visibility: "hidden" }, chart.root);
+  explore(chart.root, marks, { lit: (one) => {
+    glow.setAttribute("visibility", one ? "visible" : "hidden");
+    if (one) { glow.setAttribute("cx", one.x); glow.setAttribute("cy", one.y); }
+  } });
+}
+
+function drawFront(chart, points, isLoss) {
+  const better = (a, b) => (isLoss ? a < b : a > b);
+  const front = frontOf(points.filter(({ entry }) => entry.state === "top" && !again.has(entry)), better);
+  let path = "";
+  front.forEach(({ macs, value }, index) => {
+    path += index ? `H${chart.x(macs).toFixed(1)}V${chart.y(value).toFixed(1)}` : `M${chart.x(macs)} ${chart.y(value)}`;
+  });
+  if (front.length) svg("path", { class: "front", d: `${path}H${chart.right}` }, chart.marks);
+}
+
+function pareto() {
+  const host = byId("pareto");
+  const redraw = responsive(host, (width) => drawPareto(host, width));
+  const options = ["loss", "accuracy"];
+  choice(byId("pareto-choice"), "Show validation", options, shown.metric === LOSS ? 0 : 1, (index) => {
+    shown.metric = index ? ACCURACY : LOSS;
+    redraw();
+  });
+  const example = (entry) => (picture) => mark(entry, 0, 0, picture);
+  const like = (number, state) => example({ number, state });
+  legend(byId("pareto-legend"), [
+    [like("", "top"), "highest rung"], [like("", "stopped"), "stopped earlier"], [like("base", "top"), "base"],
+    ...(repeats.some((entry) => !isBase(entry)) ? [[example(repeats.find((entry) => !isBase(entry))), "trained again"]] : []),
+    [(picture) => svg("circle", { class: "ring", r: 7 }, picture), "winner"],
+    [(picture) => svg("path", { class: "front", d: "M-8 5h6v-8h10" }, picture), "Pareto front of the highest rung"],
+    ...(data.limit == null ? [] : [[(picture) => svg("line", { class: "limit", y1: -8, y2: 8 }, picture), `budget ${short(data.limit)}`]]),
+  ]);
+}

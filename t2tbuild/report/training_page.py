@@ -1,0 +1,98 @@
+"""report.html of a training run: what it reached first, then how it got there."""
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+from t2tbuild.build import build_model
+from t2tbuild.cost import Cost, measure_cost, predict_cost
+from t2tbuild.errors import InputError
+from t2tbuild.files import write_whole
+from t2tbuild.report.curves import draw_curves
+from t2tbuild.report.figure import as_svg
+from t2tbuild.report.page import command_of, finite, render
+from t2tbuild.spec.load import load_spec
+from t2tbuild.spec.model import AnyModel, TimmModel
+from t2tbuild.spec.units import short_count
+from t2tbuild.train.run_directory import read_json_lines
+
+
+def write_training_page(run: Path) -> None:
+    """Write report.html and, with every number that it shows, report.json into a training's run directory.
+
+    Raises InputError when nothing is trained in it yet.
+    """
+    report = training_report(run)
+    write_whole(run / "report.json", json.dumps(report, indent=1) + "\n")
+    last = report["epochs"][-1]
+    data = {"epochs": report["epochs"]}
+    text = render(
+        "training.html.j2",
+        data,
+        ["training.js"],
+        report=report,
+        last=last,
+        facts=_facts(report),
+        curves=as_svg(draw_curves(run)),
+        short=short_count,
+        command=command_of(report["environment"]),
+    )
+    write_whole(run / "report.html", text)
+
+
+def training_report(run: Path) -> dict[str, Any]:
+    """What a training run shows, as plain data. Raises InputError when nothing is trained in it yet."""
+    spec = load_spec(run / "spec.yaml")
+    records = read_json_lines(run / "metrics.jsonl")
+    epochs = [record for record in records if record.get("event") == "epoch"]
+    if not epochs:
+        again = shlex.join(["t2tbuild", "train", str(run / "spec.yaml"), "--out", str(run)])
+        raise InputError(f"{run}: no epoch of it is trained yet; go on with: {again}")
+    result = next((record["result"] for record in reversed(records) if record.get("event") == "result"), None)
+    cost = _cost(spec.model)
+    best = max(epochs, key=lambda epoch: epoch["validation_accuracy"])
+    report = {
+        "name": spec.model.name,
+        "verdict": _verdict(spec.model.name, epochs, best, result),
+        "best": best,
+        "epochs": epochs,
+        "result": result,
+        "params": cost.params,
+        "macs": cost.macs,
+        "parts": [part._asdict() | {"parts": []} for part in cost.parts],
+        "spec": (run / "spec.yaml").read_text(encoding="utf-8"),
+        "environment": json.loads((run / "environment.json").read_text(encoding="utf-8")),
+    }
+    told: dict[str, Any] = finite(report)
+    return told
+
+
+def _cost(model: AnyModel) -> Cost:
+    return measure_cost(build_model(model)) if isinstance(model, TimmModel) else predict_cost(model)
+
+
+def _verdict(name: str, epochs: list[dict[str, Any]], best: dict[str, Any], result: dict[str, Any] | None) -> str:
+    last = epochs[-1]
+    reached = f"best validation accuracy {best['validation_accuracy']:.1%} after epoch {best['epoch']}"
+    if result is None:
+        return f"{name} is not trained to its end: epoch {last['epoch']} of {last['epochs']}, {reached}."
+    return (
+        f"{name}: test accuracy {result['test_accuracy']:.1%}, validation {result['validation_accuracy']:.1%} after "
+        f"{result['epochs']} epochs in {result['seconds']:.0f} s on {result['device']}; {reached}."
+    )
+
+
+def _facts(report: dict[str, Any]) -> list[tuple[str, str]]:
+    result, last = report["result"], report["epochs"][-1]
+    told = [("test accuracy", f"{result['test_accuracy']:.1%}")] if result else []
+    told += [
+        ("last validation", f"{last['validation_accuracy']:.1%}"),
+        ("best validation", f"{report['best']['validation_accuracy']:.1%}"),
+        ("epochs", f"{last['epoch']} of {last['epochs']}"),
+        ("images/s", f"{last['images_per_second']:.0f}"),
+        ("MACs", short_count(report["macs"])),
+        ("parameters", short_count(report["params"])),
+        ("peak memory", f"{last['memory'] / 2**30:.2f} GiB"),
+    ]
+    return told

@@ -1,0 +1,52 @@
+"""Which fields of the space mattered: Optuna's functional ANOVA over the candidates at the highest rung."""
+
+from dataclasses import dataclass
+
+import optuna
+from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+
+from t2tbuild.search.record import Rung, State
+from t2tbuild.search.storage import RECORD
+from t2tbuild.search.studies import Studies, counted
+
+FEWEST = 8
+"""Candidates at the highest rung below which nothing is told."""
+MANY = 100
+"""Candidates from which on the caution is a shorter one."""
+
+
+@dataclass(frozen=True)
+class Importance:
+    """The share of the variance of scores, 0 to 1, that each field explains over the space; they sum to one.
+
+    Hutter, Hoos and Leyton-Brown, An Efficient Approach for Assessing Hyperparameter Importance (ICML 2014).
+    """
+
+    method: str
+    candidates: int
+    fields: dict[str, float]
+    caution: str
+
+
+def importance(studies: Studies, metric: str) -> Importance | None:
+    """The importance of the fields that every candidate has; None of too few candidates, or of equal ones."""
+    study = optuna.create_study(direction="maximize")
+    for trial in counted(studies.candidates):
+        record = trial.user_attrs.get(RECORD)
+        if record is not None and record["state"] == State.TOP:
+            value = Rung(**record["rungs"][-1]).score(metric)
+            study.add_trial(optuna.create_trial(params=trial.params, distributions=trial.distributions, value=value))
+    trials = study.get_trials(deepcopy=False)
+    if len(trials) < FEWEST or len({trial.value for trial in trials}) == 1:
+        return None
+    shares = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
+    if not shares:
+        return None
+    return Importance("fANOVA", len(trials), dict(shares), _caution(len(trials)))
+
+
+def _caution(candidates: int) -> str:
+    told = f"from {candidates} candidates at the highest rung, one seed each"
+    if candidates >= MANY:
+        return f"{told}; of this space, budget and proxy alone"
+    return f"{told}: with so few, shares change much from search to search, and order shows little"

@@ -1,0 +1,116 @@
+"""Runs for pages: a real study, a search as large as it gets, whose models and costs are real, and a training."""
+
+import json
+import random
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+
+from t2tbuild import load_search_spec, load_spec, predict_cost, search, write_spec
+from t2tbuild.report.search_page import write_page
+from t2tbuild.report.training_page import write_training_page
+from t2tbuild.search import Outcome, Record, SearchResult, State
+from t2tbuild.search.importance import Importance
+from t2tbuild.search.record import BASE, Arm, Rung, key_of
+from t2tbuild.search.results import leave
+from t2tbuild.search.timeline import Span
+from t2tbuild.search.verdict import decide
+from t2tbuild.spec import ModelSpec, Spec
+from t2tbuild.train.reports import EpochReport
+from t2tbuild.train.run_directory import environment
+from tests.search.conftest import Pretended, tiny_search
+
+
+def real_search(folder: Path) -> SearchResult:
+    """Ten candidates in a study of their own, whose trainings take no time, with their page."""
+    small = ["search.trials=10", "search.proxy.stop=never", "search.scores.names=[]"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("t2tbuild.search.judges.Climber", Pretended)
+        result = search(tiny_search(folder, *small), folder / "run")
+    write_page(result)
+    return result
+
+
+def large_search(run: Path, count: int) -> SearchResult:
+    """`count` candidates of deep_narrow with made-up losses, with all that a search leaves and its page."""
+    spec = load_search_spec("deep_narrow")
+    base, chance = load_spec("t2t_vit_14").model, random.Random(0)
+    run.mkdir(parents=True, exist_ok=True)
+    (run / "environment.json").write_text(json.dumps(environment(torch.device("cpu"))))
+    rungs = spec.search.proxy.rungs
+    records = tuple(_candidate(base, number, rungs, chance) for number in range(count))
+    again = min((record for record in records if record.state is State.TOP), key=lambda record: record.rungs[-1].loss)
+    repeats = tuple(_trained(base, BASE, seed, rungs, chance) for seed in range(5))
+    assert again.model is not None
+    repeats += tuple(_trained(again.model, again.number, seed, rungs, chance) for seed in (1, 2))
+    verdict = decide(records, repeats, "loss")
+    assert verdict is not None and verdict.winner.model is not None
+    result = SearchResult(
+        run=run,
+        spec=spec,
+        best=Spec(version=1, model=verdict.winner.model),
+        verdict=verdict,
+        base=repeats[0],
+        records=records,
+        repeats=repeats,
+        outcome=Outcome.COMPLETE,
+        trained_as="twins",
+        test=None,
+        seconds=60.0,
+        spans=_spans((*repeats, *records)),
+        importance=Importance("fANOVA", count, {"backbone.embed_dim": 0.75, "fill": 0.25}, "made up"),
+    )
+    leave(result)
+    write_page(result)
+    return result
+
+
+def training(run: Path, epochs: int) -> None:
+    """What a training run leaves, its epochs made up, with its page."""
+    run.mkdir(parents=True, exist_ok=True)
+    write_spec(load_spec("t2t_vit_7"), run / "spec.yaml")
+    (run / "environment.json").write_text(json.dumps(environment(torch.device("cpu"))))
+    shown = [(2.3 / epoch, 2.2 / epoch, 1 - 0.9 / epoch, 1 - 0.5 / epoch) for epoch in range(1, epochs + 1)]
+    reports = [EpochReport(1 + n, epochs, *one, 1500.0, 1e-3 / (1 + n), 10**9) for n, one in enumerate(shown)]
+    (run / "metrics.jsonl").write_text("".join(json.dumps({"event": "epoch", **asdict(one)}) + "\n" for one in reports))
+    write_training_page(run)
+
+
+def _candidate(base: ModelSpec, number: int, rungs: tuple[int, ...], chance: random.Random) -> Record:
+    width = chance.randrange(192, 641, 64)
+    fields = {"embed_dim": width, "depth": chance.randrange(4, 30), "mlp_ratio": chance.choice([2, 3, 4])}
+    backbone = base.backbone.model_copy(update={**fields, "num_heads": width // 64})
+    model = base.model_copy(update={"name": f"deep_narrow_{number:04}", "backbone": backbone})
+    return _trained(model, str(number), 0, rungs[: chance.choice([1, 2, len(rungs)])], chance)
+
+
+def _trained(model: ModelSpec, number: str, seed: int, rungs: tuple[int, ...], chance: random.Random) -> Record:
+    cost = predict_cost(model)
+    loss = 2.3 * 0.8 ** (cost.macs / 1e9) * chance.uniform(0.9, 1.1)
+    shown = tuple(Rung(steps, max(0.0, 1 - loss / 3), loss * 40 / steps, chance.uniform(1, 2)) for steps in rungs)
+    return Record(
+        number,
+        State.TOP if len(rungs) == 3 else State.STOPPED,
+        model,
+        key=key_of(model),
+        arm=chance.choice([Arm.SAMPLER, Arm.RANDOM]),
+        seed=seed,
+        params=cost.params,
+        macs=cost.macs,
+        rungs=shown,
+        worker=f"host:{1000 + chance.randrange(8)}",
+    )
+
+
+def _spans(records: tuple[Record, ...]) -> tuple[Span, ...]:
+    """Each worker trains its own one after the other."""
+    free: dict[str, float] = {}
+    spans = []
+    for record in records:
+        start = free.get(record.worker, 0.0)
+        free[record.worker] = end = start + record.seconds
+        place = (record.number, record.seed, record.full, str(record.state), record.worker)
+        spans.append(Span(*place, start=start, end=end))
+    return tuple(sorted(spans, key=lambda span: span.start))

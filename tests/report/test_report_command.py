@@ -1,0 +1,72 @@
+"""t2tbuild report: pages of runs, and one message where there is none to be made."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from t2tbuild import load_spec, predict_cost, search, train
+from tests.report.test_search_page import embedded
+from tests.search.conftest import tiny_search
+
+TINY = ["model.backbone.depth=1", "train.data.image_size=16", "train.epochs=2", "train.batch_size=256"]
+
+
+def report(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "t2tbuild", "report", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_a_training_has_a_page_in_the_same_style(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    result = train(load_spec("t2t_vit_7", TINY), run)
+    done = report(run)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{run / 'report.html'}\n"
+    told = json.loads((run / "report.json").read_text())
+    assert told["verdict"].startswith(f"t2t_vit_7: test accuracy {result.test_accuracy:.1%}, validation")
+    assert [epoch["epoch"] for epoch in told["epochs"]] == [1, 2]
+    assert told["macs"] == predict_cost(load_spec(run / "spec.yaml").model).macs
+    assert told["macs"] == sum(part["macs"] for part in told["parts"])
+    page = (run / "report.html").read_text()
+    assert embedded(page) == {"epochs": told["epochs"]}
+    assert told["verdict"] in page
+    assert "depth: 1" in page
+    (run / "metrics.jsonl").write_text("")
+    empty = report(run)
+    assert empty.returncode == 2
+    assert "no epoch of it is trained yet; go on with: t2tbuild train" in empty.stderr
+
+
+def test_a_search_has_its_page_written_anew(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    search(tiny_search(tmp_path, "search.trials=1", "search.confirm=null", "search.proxy.seeds=1"), run)
+    before = json.loads((run / "report.json").read_text())
+    (run / "report.json").unlink()
+    again = report(run, "--json")
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout) == {"page": str(run / "report.html"), "data": str(run / "report.json")}
+    assert json.loads((run / "report.json").read_text()) == before
+    assert before["verdict"] in (run / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ([], "no run of a training or a search, which has a spec.yaml"),
+        (["spec.yaml"], "holds a spec.yaml but no environment.json, so nothing ran in it"),
+        (None, "no such folder; name what --out of t2tbuild train or search named"),
+    ],
+)
+def test_what_is_no_run_ends_with_one_message(tmp_path: Path, files: list[str] | None, message: str) -> None:
+    run = tmp_path / "run"
+    if files is not None:
+        run.mkdir()
+        for name in files:
+            (run / name).write_text("version: 1\n")
+    done = report(run)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr

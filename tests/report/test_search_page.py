@@ -1,0 +1,139 @@
+"""The page of a search without a browser: what it embeds, what it says, how large it is."""
+
+import itertools
+import json
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from t2tbuild.report.page import finite
+from t2tbuild.search import SearchResult
+from t2tbuild.spec.units import short_count
+from t2tbuild.spec.write import dump_yaml
+from tests.report.searches import large_search, real_search
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory) -> SearchResult:
+    return real_search(tmp_path_factory.mktemp("page"))
+
+
+class Cells(HTMLParser):
+    """The texts of the cells of the table of candidates, row by row."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.rows: list[list[str]] = []
+        self.inside = False
+        body = re.search(r'<table id="table">.*?<tbody>(.*?)</tbody>', page, re.S)
+        assert body
+        self.feed(body[1])
+
+    def handle_starttag(self, tag: str, _attrs: Any) -> None:
+        if tag == "tr":
+            self.rows.append([])
+        elif tag == "td":
+            self.rows[-1].append("")
+            self.inside = True
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside = self.inside and tag != "td"
+
+    def handle_data(self, data: str) -> None:
+        if self.inside:
+            self.rows[-1][-1] += data
+
+
+def embedded(page: str) -> dict[str, Any]:
+    text = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)
+    assert text
+    data: dict[str, Any] = json.loads(text[1])
+    return data
+
+
+def numbers(value: Any) -> Iterator[float]:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for one in value:
+            yield from numbers(one)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield value
+
+
+def test_every_number_of_the_page_is_in_report_json(result: SearchResult) -> None:
+    data = embedded((result.run / "report.html").read_text())
+    report = json.loads((result.run / "report.json").read_text())
+    places = {"yaml": None, "parts": None}  # of lines and parts, which are compared below
+    shown = {**data, "entries": [entry | places for entry in data["entries"]]}
+    assert set(numbers(shown)) <= set(numbers(report))
+    for entry, record in zip(data["entries"], [*report["candidates"], *report["repeats"]], strict=True):
+        parts = [data["parts"][place] for place in entry["parts"]]
+        assert parts == [list(part.values()) for part in report["parts"].get(record["key"], [])]
+        assert sum(part[-1] for part in parts) == record["macs"]
+
+
+def test_the_yaml_of_a_candidate_is_its_spec(result: SearchResult) -> None:
+    data = embedded((result.run / "report.html").read_text())
+    for entry, record in zip(data["entries"], [*result.records, *result.repeats], strict=True):
+        text = "".join(f"{data['lines'][place]}\n" for place in entry["yaml"])
+        assert record.model is not None
+        assert text == dump_yaml(result.best.model_copy(update={"model": record.model}))
+
+
+def test_the_table_says_what_report_json_says(result: SearchResult) -> None:
+    rows = Cells((result.run / "report.html").read_text()).rows
+    report = json.loads((result.run / "report.json").read_text())
+    for row, record in zip(rows, report["candidates"], strict=True):
+        backbone = record["model"]["backbone"]
+        assert row[0] == record["number"]
+        assert row[3:5] == [str(backbone["depth"]), str(backbone["embed_dim"])]
+        assert row[6:8] == [short_count(record["macs"]), short_count(record["params"])]
+        losses = [f"{rung['loss']:.3f}" for rung in record["rungs"]]
+        assert row[8 : 8 + len(losses)] == losses
+        assert row[10] == f"{record['rungs'][-1]['accuracy']:.1%}"
+
+
+def test_who_trained_what_when(result: SearchResult) -> None:
+    spans = json.loads((result.run / "report.json").read_text())["timeline"]
+    trained = {(one.number, one.seed) for one in (*result.records, *result.repeats) if one.rungs}
+    assert {(span["number"], span["seed"]) for span in spans} == trained
+    assert spans[0]["start"] == 0
+    assert [(span["number"], span["seed"]) for span in spans[:2]] == [("base", 0), ("base", 1)]
+    assert all(before["end"] <= after["start"] for before, after in itertools.pairwise(spans))  # one worker
+    assert {span["worker"] for span in spans} == {record.worker for record in result.records if record.rungs}
+
+
+def test_importance_finds_the_field_that_matters(result: SearchResult) -> None:
+    told = json.loads((result.run / "report.json").read_text())["importance"]
+    assert told["candidates"] == sum(record.state == "top" for record in result.records) >= 8
+    assert sum(told["fields"].values()) == pytest.approx(1)
+    assert next(iter(told["fields"])) == "backbone.embed_dim"  # which pretended trainings hang on
+    assert set(told["fields"]) == {
+        "backbone.embed_dim",
+        "backbone.mlp_ratio",
+        "fill",
+        *(f"tokenizer.stages.{stage}.{field}" for stage in (0, 1) for field in ("attention", "token_dim")),
+    }
+    assert f"from {told['candidates']} candidates" in told["caution"]
+
+
+def test_nothing_in_the_page_ends_its_script(result: SearchResult) -> None:
+    page = (result.run / "report.html").read_text()
+    assert page.count("</script>") == page.count("<script") == 2
+    assert not re.findall(r"(?:src|href)=\"(?!#)[^\"]", page.replace("xlink:href", "href"))
+    assert finite({"a": [float("nan"), (float("inf"), 1.5)]}) == {"a": [None, [None, 1.5]]}
+
+
+def test_two_thousand_candidates_are_under_five_megabytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("t2tbuild.search.verdict.RESAMPLES", 2)
+    monkeypatch.setattr("t2tbuild.search.results.all_correlations", lambda *_: [])  # no more of many candidates
+    large_search(tmp_path, 2000)
+    page = (tmp_path / "report.html").read_text()
+    assert len(page.encode()) < 5_000_000
+    assert [row[0] for row in Cells(page).rows] == [str(number) for number in range(2000)]
+    assert len(embedded(page)["entries"]) == 2007
