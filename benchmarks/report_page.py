@@ -3,11 +3,11 @@
 Opened from a file by Debian's Chromium without a window: until it is loaded, until its scripts have drawn every figure,
 and until the first frame after that is painted. Before that, how long t2tbuild takes to make it.
 
-Measured on 2026-11-23, 2,000 candidates, Chromium 156, two cores of an AMD EPYC that six other processes kept busy:
+Measured on 2026-11-23, 2,000 candidates, Chromium 156, two cores of an AMD EPYC, not all theirs:
 
-written in 2.7 s: 1.99 MB
-loaded: median 0.58 s (0.50 to 0.73)
-painted: median 0.82 s (0.64 to 0.94)
+written in 1.8 s: 1.99 MB
+loaded: median 0.52 s (0.50 to 0.70)
+painted: median 0.67 s (0.64 to 0.89)
 
 The page itself takes 0.27 s of a core; were the table of candidates laid out before it is looked at, it would be 1.3 s.
 """

@@ -1,5 +1,6 @@
 """Which fields of the space mattered: Optuna's functional ANOVA over the candidates at the highest rung."""
 
+import math
 from dataclasses import dataclass
 
 import optuna
@@ -35,7 +36,9 @@ def importance(studies: Studies, metric: str) -> Importance | None:
         record = trial.user_attrs.get(RECORD)
         if record is not None and record["state"] == State.TOP:
             value = Rung(**record["rungs"][-1]).score(metric)
-            study.add_trial(optuna.create_trial(params=trial.params, distributions=trial.distributions, value=value))
+            if math.isfinite(value):
+                told = optuna.create_trial(params=trial.params, distributions=trial.distributions, value=value)
+                study.add_trial(told)
     trials = study.get_trials(deepcopy=False)
     if len(trials) < FEWEST or len({trial.value for trial in trials}) == 1:
         return None
