@@ -2,7 +2,7 @@
 
     python docs/pictures.py docs/summarize.svg t2tbuild summarize t2t_vit_14
 
-The command is run in the current folder, at 100 columns and in colour; what it prints becomes the picture.
+The command is run in the current folder, at 100 columns and in colour; what it prints on stdout becomes the picture.
 """
 
 import os
@@ -21,7 +21,7 @@ COLUMNS = 100
 def picture(command: list[str]) -> str:
     """The output of a command beneath its line, as an SVG that loads no font from elsewhere."""
     environment = os.environ | {"COLUMNS": str(COLUMNS), "FORCE_COLOR": "1"}
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
     console = Console(record=True, width=COLUMNS, file=StringIO())
     console.print(Text("$ " + " ".join(command), style="bold"))
     console.print(Text.from_ansi(done.stdout))
