@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -173,8 +174,8 @@ def _looked_at(source: Source, images: Sequence[Path] | None) -> tuple[Subject, 
     for path in paths:
         picture = subject.picture(path)
         name = re.sub(r"[^\w.-]+", "_", picture.name)
-        same = sum(other == name or other.startswith(f"{name}-") for other in pictures)
-        unique = f"{name}-{same + 1}" if same else name
+        numbered = (f"{name}-{number}" for number in itertools.count(2))
+        unique = next(one for one in itertools.chain([name], numbered) if one not in pictures)
         pictures[unique] = picture.named(unique)
     return subject, list(pictures.values())
 

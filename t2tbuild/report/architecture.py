@@ -166,9 +166,8 @@ def _slides(window: Window) -> str:
     patch = f"{window.patch_size} x {window.patch_size}"
     if not (window.overlap or window.pad):
         return f"{patch}, side by side"
-    shared = (
-        f", overlap {window.overlap}" if isinstance(window, Stage) else ""
-    )  # convolutions are told by their strides
+    # convolutions are told by their strides
+    shared = f", overlap {window.overlap}" if isinstance(window, Stage) else ""
     return f"{patch}{shared}, stride {window.stride}, padding {window.pad}"
 
 

@@ -42,7 +42,7 @@ def _entry(one: Mapping[str, Any], report: Mapping[str, Any], lines: Distinct, p
         "full": one["full"],
         "worker": one["worker"],
         "reason": one["reason"],
-        "depth": backbone.get("depth"),
+        "depth": backbone.get("depth") or sum(backbone.get("blocks", ())) or None,
         "width": backbone.get("embed_dim"),
         "macs": one["macs"],
         "params": one["params"],

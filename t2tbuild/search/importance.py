@@ -18,9 +18,10 @@ MANY = 100
 
 @dataclass(frozen=True)
 class Importance:
-    """The share of the variance of scores, 0 to 1, that each field explains over the space; they sum to one.
+    """How much of what single fields explain of the scores' variance each explains, 0 to 1: they sum to one.
 
-    Hutter, Hoos and Leyton-Brown, An Efficient Approach for Assessing Hyperparameter Importance (ICML 2014).
+    What only several fields together explain is left out. Hutter, Hoos and Leyton-Brown, An Efficient Approach for
+    Assessing Hyperparameter Importance (ICML 2014).
     """
 
     method: str

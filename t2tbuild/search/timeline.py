@@ -5,14 +5,16 @@ from datetime import datetime
 from itertools import chain
 from typing import Any
 
+from t2tbuild.search.record import State
 from t2tbuild.search.storage import RECORD
 from t2tbuild.search.studies import Studies, counted
 
 
 @dataclass(frozen=True)
 class Span:
-    """One training of one worker, `start` to `end` in seconds since the first training of the search began.
+    """One candidate in the hands of one worker, `start` to `end` in seconds since the first of the search began.
 
+    From the draw to the last rung: the count by fvcore and the cheap scores are in it.
     Of a training that a second worker took over, the span is the second's. `end` is None while it is under way.
     """
 
@@ -44,7 +46,7 @@ def timeline(studies: Studies) -> list[Span]:
 
 
 def _is_training(record: dict[str, Any] | None) -> bool:
-    return record is not None and (bool(record["rungs"]) or record["state"] == "climbing")
+    return record is not None and (record["state"] == "climbing" or State(record["state"]).trained)
 
 
 def _span(record: dict[str, Any], began: datetime, start: datetime, end: datetime | None) -> Span:

@@ -113,11 +113,13 @@ def test_every_block_and_images_of_one_name(tmp_path: Path, photograph: Path) ->
     other = tmp_path / "other" / photograph.name
     other.parent.mkdir()
     Image.open(photograph).convert("L").save(other)
-    images = ["--image", str(photograph), "--image", str(other)]
+    third = photograph.with_name("half_grey-2.png")
+    third.write_bytes(photograph.read_bytes())
+    images = [word for one in (third, photograph, other) for word in ("--image", str(one))]
     options = ["--what", "attention", "--block", "all", "--token", "0,2"]
     record = told("vit_s16", *SMALL, *images, *options, "--out", str(tmp_path / "seen"))
     names = [Path(one["file"]).name for one in record["files"]]
-    assert names == ["attention_half_grey.png", "attention_half_grey-2.png"]
+    assert names == ["attention_half_grey-2.png", "attention_half_grey.png", "attention_half_grey-3.png"]
 
 
 def test_what_the_model_reads_is_the_middle_of_the_image(photograph: Path) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import random
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -33,14 +33,14 @@ def real_search(folder: Path) -> SearchResult:
     return result
 
 
-def large_search(run: Path, count: int) -> SearchResult:
+def large_search(run: Path, count: int, base_name: str = "t2t_vit_14", reason: str = "") -> SearchResult:
     """`count` candidates of deep_narrow with made-up losses, with all that a search leaves and its page."""
-    spec = load_search_spec("deep_narrow")
-    base, chance = load_spec("t2t_vit_14").model, random.Random(0)
+    spec = load_search_spec("deep_narrow", [f"search.base={base_name}"])
+    base, chance = load_spec(base_name).model, random.Random(0)
     run.mkdir(parents=True, exist_ok=True)
     (run / "environment.json").write_text(json.dumps(environment(torch.device("cpu"))))
     rungs = spec.search.proxy.rungs
-    records = tuple(_candidate(base, number, rungs, chance) for number in range(count))
+    records = tuple(replace(_candidate(base, number, rungs, chance), reason=reason) for number in range(count))
     again = min((record for record in records if record.state is State.TOP), key=lambda record: record.rungs[-1].loss)
     repeats = tuple(_trained(base, BASE, seed, rungs, chance) for seed in range(5))
     assert again.model is not None
@@ -81,7 +81,11 @@ def training(run: Path, epochs: int) -> None:
 def _candidate(base: ModelSpec, number: int, rungs: tuple[int, ...], chance: random.Random) -> Record:
     width = chance.randrange(192, 641, 64)
     fields = {"embed_dim": width, "depth": chance.randrange(4, 30), "mlp_ratio": chance.choice([2, 3, 4])}
-    backbone = base.backbone.model_copy(update={**fields, "num_heads": width // 64})
+    if base.backbone.kind == "dense":
+        fields = {"blocks": tuple(chance.randrange(1, 6) for _ in range(4)), "mlp_ratio": chance.choice([2, 3])}
+    backbone = base.backbone.model_copy(update={**fields, "num_heads": base.backbone.num_heads or 8})
+    if base.backbone.kind != "dense":
+        backbone = backbone.model_copy(update={"num_heads": width // 64})
     model = base.model_copy(update={"name": f"deep_narrow_{number:04}", "backbone": backbone})
     return _trained(model, str(number), 0, rungs[: chance.choice([1, 2, len(rungs)])], chance)
 

@@ -122,11 +122,25 @@ def test_importance_finds_the_field_that_matters(result: SearchResult) -> None:
     assert f"from {told['candidates']} candidates" in told["caution"]
 
 
-def test_nothing_in_the_page_ends_its_script(result: SearchResult) -> None:
-    page = (result.run / "report.html").read_text()
+def test_nothing_in_the_page_ends_its_script(tmp_path: Path) -> None:
+    """Whatever a candidate's reason holds."""
+    reason = "</script><img src=x onerror=alert(1)>&amp;\u2028'\""
+    large_search(tmp_path, 12, reason=reason)
+    page = (tmp_path / "report.html").read_text()
     assert page.count("</script>") == page.count("<script") == 2
+    assert "<img" not in page
+    assert embedded(page)["entries"][0]["reason"] == reason
+    assert Cells(page).rows[0][-1] == reason
     assert not re.findall(r"(?:src|href)=\"(?!#)[^\"]", page.replace("xlink:href", "href"))
     assert finite({"a": [float("nan"), (float("inf"), 1.5)]}) == {"a": [None, [None, 1.5]]}
+
+
+def test_a_dense_backbone_is_as_deep_as_its_groups_together(tmp_path: Path) -> None:
+    result = large_search(tmp_path, 12, "t2t_vit_dense")
+    page = (tmp_path / "report.html").read_text()
+    for entry, row, record in zip(embedded(page)["entries"], Cells(page).rows, result.records, strict=False):
+        assert record.model is not None
+        assert str(entry["depth"]) == row[3] == str(record.model.backbone.depth)
 
 
 def test_two_thousand_candidates_are_under_five_megabytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

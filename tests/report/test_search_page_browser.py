@@ -205,3 +205,13 @@ def test_a_trainings_page_is_alike(context: BrowserContext, tmp_path: Path) -> N
         page.set_viewport_size({"width": 390, "height": 844})
         page.wait_for_function("document.querySelector('#loss svg').viewBox.baseVal.width <= innerWidth")
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_two_thousand_candidates_open(context: BrowserContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a mark for each; how long it takes is told by benchmarks/report_page.py."""
+    monkeypatch.setattr("t2tbuild.search.verdict.RESAMPLES", 2)
+    monkeypatch.setattr("t2tbuild.search.results.all_correlations", lambda *_: [])
+    large_search(tmp_path, 2000)
+    with opening(context, tmp_path) as opened:
+        expect(opened.locator("#table tbody tr")).to_have_count(2000)
+        assert opened.locator("#pareto [data-entry]").count() >= 2000

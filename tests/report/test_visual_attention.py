@@ -127,7 +127,7 @@ def test_the_pictures_say_how_attention_was_computed(small: ModelSpec) -> None:
     assert "Performer: computed as phi(q) phi(k)^T, normalised, from 8 random features" in title
     heads = draw_block(maps, maps.blocks[-1], shown, "small")
     panels = [axes.get_title().split(":")[0] for axes in heads.axes[:4]]
-    assert panels == ["image", "head 0", "head 1", "rollout of 2 blocks"]
+    assert panels == ["image", "head 0", "head 1", "rollout of 2 blocks, own scale"]
     assert "class token, block 1" in heads.get_suptitle()
     assert len([axes for axes in draw_all_blocks(maps, shown, "small").axes if len(axes.images) > 1]) == 4
 

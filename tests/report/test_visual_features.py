@@ -47,6 +47,12 @@ def test_a_large_constant_is_dead_and_so_is_its_rounding() -> None:
     assert dead_channels(maps).tolist() == [False, False, False, True]
 
 
+def test_one_outlier_kills_no_other_channel() -> None:
+    maps = 0.01 * torch.randn(1, 64, 4, 4, generator=torch.Generator().manual_seed(0))
+    maps[0, 0, 0, 0] = 2e4
+    assert not dead_channels(maps).any()
+
+
 def test_where_most_are_flat_the_rest_are_alive() -> None:
     maps = torch.zeros(1, 5, 2, 2)
     maps[0, 2, 0, 0] = 1

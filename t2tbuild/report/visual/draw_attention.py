@@ -36,7 +36,7 @@ def draw_block(maps: AttentionMaps, block: BlockAttention, shown: Array, title: 
     rolled = maps.on_grid(maps.rolled)
     rolled = rolled / rolled.mean()
     low, high = rolled.min().item(), rolled.max().item()
-    told = f"rollout of {len(maps.blocks)} blocks: {low:.2f} to {high:.2f}"
+    told = f"rollout of {len(maps.blocks)} blocks, own scale:\n{low:.2f} to {high:.2f} of its mean"
     show_heat(axes_of[1 + len(heads)], shown, rolled.numpy(), Normalize(min(low, EVEN[0]), max(high, EVEN[1])), told)
     _scale(figure, norm, axes_of)
     _entitle(figure, title, f"attention of the {_reader(maps)}, {block.name}, and rolled out over all blocks")

@@ -72,12 +72,12 @@ def dead_channels(maps_BCHW: Tensor) -> Tensor:
 
     With s the standard deviation of a channel over the places of an image, the largest of all images, a channel is dead
     where s <= 0.05 median(s), the layer's median (of an even number the lower one), or where s is no more than
-    rounding, 1e-6 of the layer's largest value. Zeros and large constants are both flat: the paper frames in red
+    rounding, 1e-6 of the channel's largest value. Zeros and large constants are both flat: the paper frames in red
     "invalid feature maps with zero or too large values" (Figure 2) and gives no threshold.
     """
     deviation_C = spatial_deviation(maps_BCHW)
-    rounding = ROUNDING * maps_BCHW.abs().max()
-    return deviation_C <= torch.maximum(DEAD_BELOW * deviation_C.median(), rounding)
+    rounding_C = ROUNDING * maps_BCHW.abs().amax(dim=(0, 2, 3))
+    return deviation_C <= torch.maximum(DEAD_BELOW * deviation_C.median(), rounding_C)
 
 
 def redundancy(maps_BCHW: Tensor) -> float | None:
@@ -92,9 +92,11 @@ def redundancy(maps_BCHW: Tensor) -> float | None:
         return None
     x_BCN = x_BCN - x_BCN.mean(dim=2, keepdim=True)
     x_BCN = x_BCN / x_BCN.norm(dim=2, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
-    r_BCC = (x_BCN @ x_BCN.transpose(1, 2)).abs()
-    pairs_B = (r_BCC.sum(dim=(1, 2)) - r_BCC.diagonal(dim1=1, dim2=2).sum(dim=1)) / (channels * (channels - 1))
-    return float(pairs_B.mean())
+    off_diagonal = 0.0
+    for x_CN in x_BCN:
+        r_CC = (x_CN @ x_CN.T).abs()
+        off_diagonal += float(r_CC.sum() - r_CC.diagonal().sum())
+    return off_diagonal / (len(x_BCN) * channels * (channels - 1))
 
 
 def chance_of(grid: Grid) -> float:
@@ -139,8 +141,9 @@ def _name(block: nn.Module, index: int) -> str:
 def _of_timms(model: Any, images_BCHW: Tensor) -> list[Layer]:
     """Stages by `forward_intermediates`, else by hooks; a stage that is a sequence of maps of its width, map by map."""
     told: list[dict[str, Any]] = _feature_info(model)
-    names = [info["module"] for info in told]
     modules = dict(model.named_modules())
+    told = [info for info in told if info["module"] in modules]
+    names = [info["module"] for info in told]
     inside = {name: _steps(name, modules) for name in names}
     watched = {name: modules[name] for name in [*names, *(step for steps in inside.values() for step in steps)]}
     with recorded(watched) as outputs:
@@ -148,7 +151,7 @@ def _of_timms(model: Any, images_BCHW: Tensor) -> list[Layer]:
             maps = dict(zip(names, model.forward_intermediates(images_BCHW, intermediates_only=True), strict=False))
         else:
             model(images_BCHW)
-            maps = {name: outputs[name] for name in names}
+            maps = {name: outputs[name] for name in names if name in outputs}
     layers = []
     for info, name in zip(told, names, strict=True):
         steps = [outputs.get(step) for step in inside[name]]

@@ -1,4 +1,4 @@
-"""Which pixels a token is made of, by interval arithmetic through the windows below it. Torch-free."""
+"""Which pixels a token is made of, by interval arithmetic through the windows below it."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

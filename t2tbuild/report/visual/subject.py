@@ -100,7 +100,12 @@ def windows_of(model: Any) -> list[Window]:
         return list(model.tokens_to_token.windows)
     embed = getattr(model, "patch_embed", None)
     patches = None if hasattr(embed, "backbone") else getattr(embed, "proj", None)  # a CNN below makes maps, no patches
-    if not isinstance(patches, nn.Conv2d) or len(set(patches.kernel_size)) > 1 or isinstance(patches.padding, str):
+    first = next((part for part in model.modules() if isinstance(part, nn.Conv2d)), None)
+    if not isinstance(patches, nn.Conv2d) or patches is not first:  # convolutions below it make maps, too
+        return []
+    if isinstance(patches.padding, str) or any(
+        len(set(sides)) > 1 for sides in (patches.kernel_size, patches.stride, patches.padding)
+    ):
         return []
     return [(patches.kernel_size[0], patches.stride[0], patches.padding[0])]
 

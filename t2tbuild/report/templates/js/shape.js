@@ -18,6 +18,7 @@ const offset = (index) => [7 * Math.sqrt(index) * Math.cos(2.4 * index), 7 * Mat
 function drawShape(host, width, steps) {
   const reached = candidates.concat(repeats.filter((entry) => isBase(entry) && !entry.full && !entry.seed))
     .filter((entry) => entry.depth != null && at(entry, steps));
+  if (!reached.length) return;
   const found = reached.map((entry) => at(entry, steps)[ACCURACY]);
   const [low, high] = [Math.min(...found), Math.max(...found)];
   const [widths, depths] = [reached.map((entry) => entry.width), reached.map((entry) => entry.depth)];
