@@ -18,7 +18,7 @@ from t2tbuild import load_spec
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SHORTER = {
-    "search": ["search.proxy.rungs=[2, 4]", "search.proxy.seeds=2", "search.trials=2", "search.scores=null"],
+    "search": ["search.proxy.rungs=[2, 4]", "search.proxy.seeds=2", "search.trials=2", "search.scores.pool=1"],
     "train": ["train.epochs=1", "model.image_size=64"],
 }
 
@@ -63,5 +63,5 @@ def test_optuna_dashboard_opens_the_study(toured: Path) -> None:
         assert statuses == ["200 OK"]
         return json.loads(body)
 
-    (study,) = [one for one in answer("/api/studies")["study_summaries"] if one["study_name"] == "t2tbuild"]
+    (study,) = [one for one in answer("/api/studies")["study_summaries"] if one["study_name"] == "lite"]
     assert len(answer(f"/api/studies/{study['study_id']}")["trials"]) == 2

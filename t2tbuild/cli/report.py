@@ -11,6 +11,7 @@ from t2tbuild.cli.console import print_json, stdout
 from t2tbuild.cli.options import Json
 from t2tbuild.cli.search import Storage
 from t2tbuild.cli.search_runs import result_of
+from t2tbuild.cli.write import writing
 from t2tbuild.errors import InputError
 from t2tbuild.files import exists
 
@@ -36,13 +37,16 @@ def report(
     if isinstance(read_any(run / "spec.yaml").spec, SearchSpec):
         from t2tbuild.report.search_page import write_page
 
-        write_page(result_of(run, storage))
+        result = result_of(run, storage)
+        with writing("RUN", run):
+            write_page(result)
     elif storage is not None:
         raise InputError(f"--storage is of a search, and {run} is a training; leave it out")
     else:
         from t2tbuild.report.training_page import write_training_page
 
-        write_training_page(run)
+        with writing("RUN", run):
+            write_training_page(run)
     if as_json:
         print_json({"page": str(run / "report.html"), "data": str(run / "report.json")})
     else:

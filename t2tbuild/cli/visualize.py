@@ -19,6 +19,7 @@ from t2tbuild.cli.options import Json, Overrides, complete_name
 from t2tbuild.cli.spec import open_spec
 from t2tbuild.cli.write import writing
 from t2tbuild.errors import InputError, T2TBuildError, is_memory_full
+from t2tbuild.files import exists
 
 if TYPE_CHECKING:
     from t2tbuild.report.visual.gallery import Drawn, Seen
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     Source = tuple[Document[Spec], Weights | None]
 
 MOST_IMAGES = 32
+LAST = "-1"
 
 
 class What(StrEnum):
@@ -68,7 +70,7 @@ def visualize(
     ] = None,
     block: Annotated[
         str, typer.Option(metavar="NUMBER|all", help="Whose attention is drawn, from 0; -1 is the last.")
-    ] = "-1",
+    ] = LAST,
     token: Annotated[
         str | None, typer.Option(metavar="ROW,COLUMN", help="The token that is followed, from 0,0; else the middle.")
     ] = None,
@@ -83,6 +85,10 @@ def visualize(
     """
     if against is not None and what not in (What.FEATURES, What.ALL):
         raise InputError(f"--against compares features, which --what {what} leaves out; leave one of them out")
+    if what not in (What.ATTENTION, What.ALL) and block != LAST:
+        raise InputError(f"--block is of attention, which --what {what} leaves out; leave one of them out")
+    if what is What.FEATURES and token is not None:
+        raise InputError("--token is of attention and tokens, which --what features leaves out")
     _require_images(image or [])
     require_folder(out)
     place, chosen = _block(block), None if token is None else _token(token)
@@ -122,8 +128,10 @@ def _require_images(images: Sequence[Path]) -> None:
     if len(images) > MOST_IMAGES:
         raise InputError(f"--image: {len(images)} images; at most {MOST_IMAGES} are looked at together")
     for path in images:
+        if not exists(path):
+            raise InputError(f"--image {path!s:.80}: no such file")
         if not path.is_file():
-            raise InputError(f"--image {path}: no such file")
+            raise InputError(f"--image {path}: no file; name an image")
 
 
 def _block(text: str) -> str:
@@ -195,11 +203,17 @@ def _draws(what: What, kind: What, subject: Subject) -> bool:
 
 def _write(out: Path, jobs: Sequence[Callable[[], list[Drawn]]], suffixes: Sequence[Suffix]) -> list[tuple[Path, str]]:
     """Do the jobs one after another, and write what each draws; the files and what they show."""
+    import matplotlib as mpl
     from rich.progress import Progress
 
     files = []
     console = stderr()
-    with writing("--out", out), Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
+    as_written = mpl.rc_context({"text.parse_math": False})  # a path may hold dollar signs
+    with (
+        as_written,
+        writing("--out", out),
+        Progress(console=console, disable=not console.is_terminal, transient=True) as bar,
+    ):
         out.mkdir(parents=True, exist_ok=True)
         for job in bar.track(jobs, description="pictures"):
             for drawn in _done(job):

@@ -46,7 +46,7 @@ def predict_memory(model: ModelSpec, batch_size: int = 1, precision: Precision =
 
         >>> from t2tbuild import load_spec
         >>> predict_memory(load_spec("t2t_vit_14").model, 64).training // 10**6
-        5517
+        3723
     """
     cost = predict_cost(model, EVERY_LEVEL)
     gradients = cost.trainable_params * FULL

@@ -51,7 +51,7 @@ def predict_roofline(
         >>> from t2tbuild import load_spec
         >>> roofline = predict_roofline(load_spec("t2t_vit_14").model, Device(flops=1e14, bandwidth=1e12))
         >>> round(roofline.intensity), round(roofline.memory_bound, 2)
-        (33, 1.0)
+        (32, 1.0)
     """
     program = trace(model, batch_size, precision.width, training=False)
     flops = moved = 0

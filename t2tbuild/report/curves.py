@@ -5,6 +5,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from t2tbuild.report.figure import BLUE, ORANGE, new_figure
+from t2tbuild.train.reports import whole_epochs
 from t2tbuild.train.run_directory import read_json_lines
 
 
@@ -15,7 +16,7 @@ def plot_curves(run: Path) -> None:
 
 def draw_curves(run: Path) -> Figure:
     """Losses and validation accuracy of a training run by epoch."""
-    epochs = [record for record in read_json_lines(run / "metrics.jsonl") if record["event"] == "epoch"]
+    epochs = whole_epochs(read_json_lines(run / "metrics.jsonl"))
     figure = new_figure(9, 3.5)
     losses, accuracy = figure.subplots(1, 2)
     x = [record["epoch"] for record in epochs]

@@ -15,7 +15,8 @@ from t2tbuild.report.page import command_of, finite, render
 from t2tbuild.spec.load import load_spec
 from t2tbuild.spec.model import AnyModel, TimmModel
 from t2tbuild.spec.units import short_count
-from t2tbuild.train.run_directory import read_json_lines
+from t2tbuild.train.reports import whole_epochs
+from t2tbuild.train.run_directory import read_environment, read_json_lines
 
 
 def write_training_page(run: Path) -> None:
@@ -45,7 +46,7 @@ def training_report(run: Path) -> dict[str, Any]:
     """What a training run shows, as plain data. Raises InputError when nothing is trained in it yet."""
     spec = load_spec(run / "spec.yaml")
     records = read_json_lines(run / "metrics.jsonl")
-    epochs = [record for record in records if record.get("event") == "epoch"]
+    epochs = whole_epochs(records)
     if not epochs:
         again = shlex.join(["t2tbuild", "train", str(run / "spec.yaml"), "--out", str(run)])
         raise InputError(f"{run}: no epoch of it is trained yet; go on with: {again}")
@@ -62,7 +63,7 @@ def training_report(run: Path) -> dict[str, Any]:
         "macs": cost.macs,
         "parts": [part._asdict() | {"parts": []} for part in cost.parts],
         "spec": (run / "spec.yaml").read_text(encoding="utf-8"),
-        "environment": json.loads((run / "environment.json").read_text(encoding="utf-8")),
+        "environment": read_environment(run),
     }
     told: dict[str, Any] = finite(report)
     return told

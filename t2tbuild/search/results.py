@@ -17,6 +17,7 @@ from t2tbuild.search.verdict import LEVEL
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.tree import Spec
 from t2tbuild.spec.write import write_spec
+from t2tbuild.train.run_directory import read_environment
 
 if TYPE_CHECKING:
     from t2tbuild.search.run import SearchResult
@@ -87,7 +88,7 @@ def report_of(result: "SearchResult") -> dict[str, Any]:
         "repeats": [record.to_json() for record in result.repeats],
         "parts": {record.key: parts_of(record.model) for record in (*result.repeats, *result.records) if record.model},
         "timeline": [asdict(span) for span in result.spans],
-        "environment": json.loads((result.run / "environment.json").read_text()),
+        "environment": read_environment(result.run),
     }
 
 
@@ -203,7 +204,7 @@ def _provenance(result: "SearchResult") -> str:
     accuracy, loss = (statistics.fmean(getattr(rung, name) for rung in rungs) for name in ("accuracy", "loss"))
     seeds = f"the mean of {len(rungs)} seeds" if len(rungs) > 1 else "one training"
     cheap = ", ".join(f"{name} {value:.4g}" for name, value in winner.scores.items())
-    environment = json.loads((result.run / "environment.json").read_text())
+    environment = read_environment(result.run)
     versions = ", ".join(f"{name} {environment['packages'][name]}" for name in ("t2tbuild", "torch", "timm", "optuna"))
     best = result.run / "best.yaml"
     return (

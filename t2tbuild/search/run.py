@@ -270,8 +270,9 @@ def open_again(run: Path, storage: str | None) -> tuple[SearchSpec, Studies]:
 
 
 def _no_winner(run: Path, outcome: Outcome, records: Sequence[Record]) -> str:
-    if outcome is Outcome.TIMEOUT:
-        return f"{run}: no candidate reached the top rung in time; continue with: t2tbuild search resume {run}"
+    if outcome in (Outcome.TIMEOUT, Outcome.UNFINISHED):
+        why = "in time" if outcome is Outcome.TIMEOUT else "so far"
+        return f"{run}: no candidate reached the top rung {why}; continue with: t2tbuild search resume {run}"
     reasons = Counter(record.reason or str(record.state) for record in records)
     told = "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common(5))
     return f"{run}: no candidate reached the top rung: {told}"

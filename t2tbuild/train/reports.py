@@ -1,8 +1,10 @@
 """What training tells those who listen, and what it gives in the end."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -73,3 +75,11 @@ Listener = Callable[[Report], None]
 
 def ignore(_report: Report) -> None:
     """What hears when nobody listens."""
+
+
+def whole_epochs(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Of the lines of metrics.jsonl those of epochs that have all that an EpochReport has, with a finite accuracy."""
+    numbers = [one.name for one in fields(EpochReport) if one.default is MISSING]
+    told = [dict(record) for record in records if record.get("event") == "epoch"]
+    whole = [one for one in told if all(isinstance(one.get(name), int | float) for name in numbers)]
+    return [one for one in whole if math.isfinite(one["validation_accuracy"])]

@@ -109,6 +109,18 @@ def environment(device: torch.device) -> dict[str, Any]:
     }
 
 
+def read_environment(run: Path) -> dict[str, Any]:
+    """What environment.json of a run holds. Raises InputError where that is no longer what a run writes."""
+    path = run / "environment.json"
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if not (isinstance(found["command"], list) and isinstance(found["packages"], dict)):
+            raise TypeError
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(f"{path}: broken, or not there; copy that of a run of the same machine there") from None
+    return found
+
+
 class Metrics:
     """metrics.jsonl: a line of JSON for each epoch and for the result.
 

@@ -122,6 +122,13 @@ def test_every_block_and_images_of_one_name(tmp_path: Path, photograph: Path) ->
     assert names == ["attention_half_grey-2.png", "attention_half_grey.png", "attention_half_grey-3.png"]
 
 
+def test_dollar_signs_of_a_path_are_shown_as_they_are(tmp_path: Path, photograph: Path) -> None:
+    image = tmp_path / r"$\frac$.png"
+    image.write_bytes(photograph.read_bytes())
+    for what in ("features", "tokens"):
+        told("vit_s16", *SMALL, "--image", str(image), "--what", what, "--out", str(tmp_path / "seen"))
+
+
 def test_what_the_model_reads_is_the_middle_of_the_image(photograph: Path) -> None:
     from t2tbuild.report.visual.subject import load_subject
 
@@ -138,6 +145,13 @@ def test_what_the_model_reads_is_the_middle_of_the_image(photograph: Path) -> No
 
 
 MISTAKES = [
+    (["t2t_vit_7", "--image", "x" * 300 + ".png"], f"--image {'x' * 80}: no such file"),
+    (["t2t_vit_7", "--image", "docs"], "--image docs: no file; name an image"),
+    (["t2t_vit_7", "--what", "tokens", "--block", "3"], "--block is of attention, which --what tokens"),
+    (
+        ["t2t_vit_7", "--what", "features", "--token", "1,1"],
+        "--token is of attention and tokens",
+    ),
     (["t2t_vit_7", "--image", "nowhere.png"], "--image nowhere.png: no such file"),
     (["t2t_vit_7", "--image", "README.md"], "--image README.md: cannot be read: not an image; name a PNG or JPEG file"),
     (["t2t_vit_41"], "no such shipped name"),

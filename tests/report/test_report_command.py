@@ -34,6 +34,18 @@ def test_a_training_has_a_page_in_the_same_style(tmp_path: Path) -> None:
     assert embedded(page) == {"epochs": told["epochs"]}
     assert told["verdict"] in page
     assert "depth: 1" in page
+    with (run / "metrics.jsonl").open("a") as lines:
+        lines.write('{"event": "epoch"}\n{"event": "epoch", "epoch": 3}\n')  # no epochs that are whole
+    assert report(run).returncode == 0
+    assert [epoch["epoch"] for epoch in json.loads((run / "report.json").read_text())["epochs"]] == [1, 2]
+    (run / "report.html").unlink()
+    (run / "report.html").mkdir()
+    blocked = report(run)
+    assert (blocked.returncode, "cannot be written" in blocked.stderr) == (2, True), blocked.stderr
+    for text in ("{", "{}", "[]"):
+        (run / "environment.json").write_text(text)
+        broken = report(run)
+        assert (broken.returncode, "environment.json: broken" in broken.stderr) == (2, True), broken.stderr
     (run / "metrics.jsonl").write_text("")
     empty = report(run)
     assert empty.returncode == 2

@@ -163,7 +163,7 @@ def test_nothing_of_a_search_is_asked_of_a_storage_for_ever(tmp_path: Path, monk
     started = time.monotonic()
     with pytest.raises((StorageInternalError, SQLAlchemyError), match=r"database|malformed|commit"):
         storage.create_new_trial(study._study_id)
-    assert 0.3 <= time.monotonic() - started < 5
+    assert 0.3 <= time.monotonic() - started < 60
     storage.close()
 
 

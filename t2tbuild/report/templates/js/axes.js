@@ -35,20 +35,22 @@ const plain = (value) => String(Number(value.toPrecision(4)));
 
 // An empty chart of a width, with axes {range, label, log, format, ticks}; y grows upwards unless it is `down`.
 function frame(host, width, { height, label, x, y }) {
-  const left = 58, right = 14, top = 8, bottom = 44;
+  const right = 14, top = 8, bottom = 44;
   const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, height, role: "group", "aria-roledescription": "chart",
     "aria-label": label }, host);
-  const atX = scale(...x.range, left, width - right, x.log);
   const [from, to] = y.down ? [top, height - bottom] : [height - bottom, top];
   const atY = scale(...y.range, from, to, y.log);
+  const steps = (y.ticks ?? ticks(atY, Math.max(2, height / 60))).map((value) => [value, (y.format ?? plain)(value)]);
+  const left = 58 + 7 * Math.max(0, ...steps.map(([, told]) => told.length - 5));
+  const atX = scale(...x.range, left, width - right, x.log);
   const axes = svg("g", { "aria-hidden": "true" }, root);
   for (const value of x.ticks ?? ticks(atX, Math.max(2, width / 90))) {
     svg("line", { class: "grid", x1: atX(value), x2: atX(value), y1: top, y2: height - bottom }, axes);
     svg("text", { x: atX(value), y: height - bottom + 17, "text-anchor": "middle" }, axes, (x.format ?? plain)(value));
   }
-  for (const value of y.ticks ?? ticks(atY, Math.max(2, height / 60))) {
+  for (const [value, told] of steps) {
     svg("line", { class: "grid", x1: left, x2: width - right, y1: atY(value), y2: atY(value) }, axes);
-    svg("text", { x: left - 7, y: atY(value) + 4, "text-anchor": "end" }, axes, (y.format ?? plain)(value));
+    svg("text", { x: left - 7, y: atY(value) + 4, "text-anchor": "end" }, axes, told);
   }
   const middle = (top + height - bottom) / 2;
   svg("text", { class: "axis-label", x: (left + width - right) / 2, y: height - 6, "text-anchor": "middle" }, axes, x.label);
