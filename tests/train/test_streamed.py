@@ -1,5 +1,6 @@
 """Images that workers read: each sample a function of (seed, epoch, index), whoever reads it and whenever."""
 
+import multiprocessing
 import os
 import random
 import signal
@@ -23,6 +24,7 @@ from t2tbuild.errors import FieldError, TrainingError
 from t2tbuild.parts import Grid
 from t2tbuild.spec.data import Augmentation, FolderData
 from t2tbuild.train.data.looks import seeded, training_look
+from t2tbuild.train.data.reading import _end
 from t2tbuild.train.data.streamed import StreamedData
 from t2tbuild.train.order import Order, mix
 
@@ -254,6 +256,22 @@ def test_a_signal_to_the_whole_group_is_for_the_main_process(root: Path) -> None
         for number in (signal.SIGINT, signal.SIGTERM):
             os.kill(worker.pid, number)
     assert len(list(batches)) == 59
+
+
+def test_a_death_that_is_told_while_workers_end_changes_nothing() -> None:
+    """torch tells it from a signal's handler: here in the middle of ending, with another worker still alive."""
+    alive = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    alive.start()
+
+    class Ending:
+        _workers = (alive,)
+
+        def _shutdown_workers(self) -> None:
+            raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+
+    _end(Ending())
+    alive.join(10)
+    assert alive.exitcode == -signal.SIGKILL
 
 
 def test_a_lost_worker_is_told(root: Path) -> None:

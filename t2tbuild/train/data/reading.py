@@ -65,7 +65,11 @@ def _end(iterator: Any) -> None:
     """Shut down what only torch's private method does; a worker that is stuck ignores the SIGTERM that it sends."""
     if not hasattr(iterator, "_shutdown_workers"):
         return  # read in this process
-    iterator._shutdown_workers()
+    try:
+        iterator._shutdown_workers()
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):  # a worker's death, which torch tells whatever is done at the moment
+            raise
     for worker in iterator._workers:
         if worker.is_alive():
             worker.kill()
