@@ -93,9 +93,7 @@ def search(
 
 def run_search(spec: SearchSpec, run: Path, workers: int | None, storage: str | None, *, as_json: bool) -> None:
     """Search, show what goes on, and tell what was found."""
-    from t2tbuild.report.diagram import write_diagram
-    from t2tbuild.report.pareto import plot_pareto
-    from t2tbuild.report.search_page import write_page
+    from t2tbuild.report.search_page import write_pictures
     from t2tbuild.search.run import search as search_spec
     from t2tbuild.search.workers import default_workers
 
@@ -108,9 +106,7 @@ def run_search(spec: SearchSpec, run: Path, workers: int | None, storage: str | 
             f"interrupted; nothing told is lost; continue with:\n{_again(run)}", soft_wrap=True, markup=False
         )
         raise
-    write_diagram(result.best.model, run / "diagram.svg")
-    plot_pareto(result, run / "pareto.png")
-    write_page(result)
+    write_pictures(result)
     if as_json:
         print_json(as_record(result))
     else:

@@ -71,14 +71,10 @@ def export(run: Run, storage: Storage = None, as_json: Json = False) -> None:
 
     Example: t2tbuild search export runs/five-giga
     """
-    from t2tbuild.report.diagram import write_diagram
-    from t2tbuild.report.pareto import plot_pareto
-    from t2tbuild.report.search_page import write_page
+    from t2tbuild.report.search_page import write_pictures
 
     result = result_of(run, storage)
-    write_diagram(result.best.model, run / "diagram.svg")
-    plot_pareto(result, run / "pareto.png")
-    write_page(result)
+    write_pictures(result)
     if as_json:
         print_json(as_record(result))
     else:

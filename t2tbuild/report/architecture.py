@@ -37,6 +37,19 @@ class Kind(StrEnum):
     HEAD = "head"
 
 
+COLOURS = {
+    Kind.IMAGE: "#8C959F",
+    Kind.SPLIT: "#0072B2",
+    Kind.ATTENTION: "#E69F00",
+    Kind.LINEAR: "#009E73",
+    Kind.TOKENS: "#CC79A7",
+    Kind.BLOCKS: "#D55E00",
+    Kind.NORM: "#8C959F",
+    Kind.HEAD: "#56B4E9",
+}
+"""Those of Okabe and Ito, which need no colour vision, and gray."""
+
+
 class Box(NamedTuple):
     """A step that an image passes.
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from jinja2 import Environment
 
 from t2tbuild.files import write_whole
-from t2tbuild.report.architecture import architecture
+from t2tbuild.report.architecture import COLOURS, architecture
 from t2tbuild.report.diagram_layout import place
 from t2tbuild.report.shapes import number
 from t2tbuild.spec.model import AnyModel, ModelSpec
@@ -20,7 +20,7 @@ def diagram_svg(model: ModelSpec) -> str:
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
     environment.filters["number"] = number
     text = (files("t2tbuild.report") / "templates" / "diagram.svg.j2").read_text(encoding="utf-8")
-    return environment.from_string(text).render(picture=place(architecture(model)))
+    return environment.from_string(text).render(picture=place(architecture(model)), kinds=COLOURS)
 
 
 def write_diagram(model: AnyModel, file: Path) -> None:

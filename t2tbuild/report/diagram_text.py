@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from t2tbuild.report.architecture import Architecture, Box, Branch, Join, Kind
+from t2tbuild.report.architecture import COLOURS, Architecture, Box, Branch, Join, Kind
 from t2tbuild.spec.tokenizer import Window
 from t2tbuild.spec.units import short_count
 
@@ -16,16 +16,9 @@ WIDEST, NARROWEST = 96, 60
 SHAPE, COUNT, SHARE, WIDEST_BAR = 12, 8, 7, 12
 """Columns of tokens and channels, of a count, of a share, and of a bar where there is room."""
 
-COLOURS = {
-    Kind.IMAGE: "default",
-    Kind.SPLIT: "#0072B2",
-    Kind.ATTENTION: "#E69F00",
-    Kind.LINEAR: "#009E73",
-    Kind.TOKENS: "#CC79A7",
-    Kind.BLOCKS: "#D55E00",
-    Kind.NORM: "#8C959F",
-    Kind.HEAD: "#56B4E9",
-}
+INK = COLOURS | {Kind.IMAGE: "default"}
+"""A terminal shows the image in its own colour, whatever that is."""
+
 PLAIN = str.maketrans({"→": "->", "●": "*", "│": "|", "╭": ".", "╰": "`", "─": "-", "█": "#", "■": "=", "▣": "#"})
 """For terminals that know ASCII alone."""
 
@@ -73,7 +66,7 @@ class _Lines:
         yield self._row(Text("total", "bold"), total)
 
     def _step(self, box: Box, way: str) -> Iterator[Text]:
-        title = Text(f"● {box.title}", f"bold {COLOURS[box.kind]}")
+        title = Text(f"● {box.title}", f"bold {INK[box.kind]}")
         if box.window and box.window.overlap:
             strip = _strip(box.window)
             if len(title) + 2 + len(strip) < self.room:
@@ -86,7 +79,7 @@ class _Lines:
         aside = branch.join is Join.ADD
         for index, box in enumerate(branch.boxes):
             way = ("│ ╭─ " if index == 0 else "│ │  ") if aside else "│    "
-            yield self._row(_joined(Text(way, "dim"), Text(box.title, COLOURS[box.kind])), box)
+            yield self._row(_joined(Text(way, "dim"), Text(box.title, INK[box.kind])), box)
             told = box.detail if box.kind is not Kind.NORM else ""
             told += f"; block by block: {' '.join(f'{value:g}' for value in box.profile)}" if box.profile else ""
             yield from self._told("│ │    " if aside else "│      ", told)
@@ -104,16 +97,16 @@ class _Lines:
             _cell(Text(_count(box.params)), COUNT, "right"),
             _cell(Text(_count(box.macs)), COUNT, "right"),
             Text(" "),
-            _cell(Text("█" * round(self.bar * box.share), COLOURS[box.kind]), self.bar),
+            _cell(Text("█" * round(self.bar * box.share), INK[box.kind]), self.bar),
             _cell(Text(f"{box.share:.1%}", "dim"), SHARE, "right"),
         )
 
 
 def _strip(window: Window) -> Text:
     """Two neighbouring patches, a cell a sign; what they share is marked."""
-    strip = Text("■" * window.stride, COLOURS[Kind.SPLIT])
+    strip = Text("■" * window.stride, INK[Kind.SPLIT])
     strip.append("▣" * window.overlap, "default")
-    return strip.append("■" * window.stride, COLOURS[Kind.ATTENTION])
+    return strip.append("■" * window.stride, INK[Kind.ATTENTION])
 
 
 def _cell(text: Text, width: int, align: str = "left") -> Text:

@@ -3,9 +3,10 @@
 from typing import Any
 
 from t2tbuild.files import write_whole
+from t2tbuild.report.diagram import write_diagram
 from t2tbuild.report.figure import as_svg
 from t2tbuild.report.page import command_of, render
-from t2tbuild.report.pareto import draw_pareto
+from t2tbuild.report.pareto import draw_pareto, plot_pareto
 from t2tbuild.report.search_data import search_data
 from t2tbuild.report.verdict_table import gain_lines, trained_again
 from t2tbuild.search.record import BASE, Record
@@ -13,6 +14,13 @@ from t2tbuild.search.run import SearchResult
 from t2tbuild.spec.units import short_count
 
 SCRIPTS = ("tells.js", "scatter.js", "shape.js", "detail.js", "timeline.js", "table.js", "search.js")
+
+
+def write_pictures(result: SearchResult) -> None:
+    """Write all that a run directory of a search has to look at: diagram.svg of the winner, pareto.png, report.html."""
+    write_diagram(result.best.model, result.run / "diagram.svg")
+    plot_pareto(result, result.run / "pareto.png")
+    write_page(result)
 
 
 def write_page(result: SearchResult) -> None:

@@ -3,6 +3,7 @@
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 HEAT = "inferno"
@@ -29,3 +30,8 @@ def show_heat(axes: Axes, shown: Array, heat: Array, norm: Normalize, title: str
     show_image(axes, np.repeat(gray[:, :, None] / 255, 3, axis=2), title)
     edges = (-0.5, width - 0.5, height - 0.5, -0.5)
     return axes.imshow(heat, cmap=HEAT, norm=norm, alpha=0.65, extent=edges, interpolation="nearest")
+
+
+def entitle(figure: Figure, title: str, told: str) -> None:
+    """A title above a figure's panels, and what is told of them beneath it."""
+    figure.suptitle(f"{title}\n{told}".strip(), x=0.01, ha="left", fontsize=10)

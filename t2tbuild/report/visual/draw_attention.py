@@ -11,7 +11,7 @@ from torch import Tensor
 
 from t2tbuild.report.figure import new_figure
 from t2tbuild.report.visual.attention import AttentionMaps, BlockAttention, StageAttention
-from t2tbuild.report.visual.canvas import HEAT, Array, show_heat, show_image
+from t2tbuild.report.visual.canvas import HEAT, Array, entitle, show_heat, show_image
 
 PANELS = 4  # in a row
 PANEL = 2.4  # inches
@@ -39,7 +39,7 @@ def draw_block(maps: AttentionMaps, block: BlockAttention, shown: Array, title: 
     told = f"rollout of {len(maps.blocks)} blocks, own scale:\n{low:.2f} to {high:.2f} of its mean"
     show_heat(axes_of[1 + len(heads)], shown, rolled.numpy(), Normalize(min(low, EVEN[0]), max(high, EVEN[1])), told)
     _scale(figure, norm, axes_of)
-    _entitle(figure, title, f"attention of the {_reader(maps)}, {block.name}, and rolled out over all blocks")
+    entitle(figure, title, f"attention of the {_reader(maps)}, {block.name}, and rolled out over all blocks")
     return figure
 
 
@@ -61,7 +61,7 @@ def draw_all_blocks(maps: AttentionMaps, shown: Array, title: str) -> Figure:
     for number, axes in enumerate(axes_of[0]):
         axes.set_title(f"head {number}", fontsize=7)
     _scale(figure, norm, list(axes_of.flatten()))
-    _entitle(figure, title, f"attention of the {_reader(maps)} in every block")
+    entitle(figure, title, f"attention of the {_reader(maps)} in every block")
     return figure
 
 
@@ -80,12 +80,8 @@ def draw_stages(stages: Sequence[StageAttention], shown: Array, title: str) -> F
         _mark(axes, stage, shown)
     features = [str(stage.features) for stage in stages if stage.features is not None]
     computed = "\n" + RANDOM_FEATURES.format(features=" and ".join(dict.fromkeys(features))) if features else ""
-    _entitle(figure, title, f"token attention of the marked token, times even attention{computed}")
+    entitle(figure, title, f"token attention of the marked token, times even attention{computed}")
     return figure
-
-
-def _entitle(figure: Figure, title: str, told: str) -> None:
-    figure.suptitle(f"{title}\n{told}", x=0.01, ha="left", fontsize=10)
 
 
 def _reader(maps: AttentionMaps) -> str:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from t2tbuild.report.figure import BLUE, ORANGE, new_figure
-from t2tbuild.report.visual.canvas import DEAD, TILE, Array, show_image
+from t2tbuild.report.visual.canvas import DEAD, TILE, Array, entitle, show_image
 from t2tbuild.report.visual.features import DEAD_BELOW, Layer, LayerFigures, dead_channels, spatial_deviation
 
 PANELS = 5  # in a row
@@ -34,7 +34,7 @@ def draw_layers(layers: Sequence[Layer], title: str) -> Figure:
         _draw_channels(axes, layer, CHANNELS)
     for axes in panels[len(layers) :]:
         axes.set_axis_off()
-    _entitle(figure, title, LEGEND)
+    entitle(figure, title, LEGEND)
     return figure
 
 
@@ -47,7 +47,7 @@ def draw_side_by_side(columns: Sequence[tuple[str, Array, Sequence[Layer]]]) -> 
         chosen = (layers[0], layers[len(layers) // 2], layers[-1])
         for axes, layer in zip(axes_of[1:, number], chosen, strict=True):
             _draw_channels(axes, layer, CHANNELS_BESIDE)
-    _entitle(figure, "Features at the start, the middle and the end", LEGEND)
+    entitle(figure, "Features at the start, the middle and the end", LEGEND)
     return figure
 
 
@@ -73,7 +73,7 @@ def draw_figures(models: Sequence[tuple[str, Sequence[LayerFigures]]]) -> Figure
         for axes in (dead, alike):
             axes.grid(axis="x", alpha=0.3)
             axes.set_axisbelow(True)
-    _entitle(figure, "Dead channels and redundancy, layer by layer", "")
+    entitle(figure, "Dead channels and redundancy, layer by layer", "")
     return figure
 
 
@@ -88,10 +88,6 @@ def _row_name(layer: LayerFigures) -> str:
 
 def _annotate(axes: Axes, told: str, x: float, row: int) -> None:
     axes.annotate(told, (x, row), (3, 0), textcoords="offset points", va="center", fontsize=7)
-
-
-def _entitle(figure: Figure, title: str, legend: str) -> None:
-    figure.suptitle(f"{title}\n{legend}".strip(), x=0.01, ha="left", fontsize=10)
 
 
 def _draw_channels(axes: Axes, layer: Layer, most: int) -> None:

@@ -8,7 +8,7 @@ from matplotlib.patches import Rectangle
 
 from t2tbuild.parts import Grid
 from t2tbuild.report.figure import BLUE, GREEN, GREY, ORANGE, new_figure
-from t2tbuild.report.visual.canvas import Array, show_image
+from t2tbuild.report.visual.canvas import Array, entitle, show_image
 from t2tbuild.report.visual.receptive_field import (
     Box,
     Window,
@@ -49,7 +49,7 @@ def draw_receptive_fields(
         whole.set_title(_told(number, windows[number], grid, chosen, others[0]), fontsize=8)
         _look_near(near, [chosen, *others], image)
     told = "pixels of one token (filled) and of its neighbours, through the soft splits alone; below enlarged"
-    figure.suptitle(f"{title}\n{told}", x=0.01, ha="left", fontsize=10)
+    entitle(figure, title, told)
     return figure
 
 
