@@ -100,7 +100,9 @@ def pair_table(models: Sequence[PublishedModel]) -> Table:
         better, worse = (shape_of(one.model) for one in both)
         gain = predictor.difference(better, worse, pair.recipe)
         published = f"{both[0].top1:g} - {both[1].top1:g} = {both[0].top1 - both[1].top1:.1f}"
-        table.add_row(pair.better[1], pair.worse[1], published, f"{gain.value:+.1f} ({gain.low:+.1f} to {gain.high:+.1f})")
+        table.add_row(
+            pair.better[1], pair.worse[1], published, f"{gain.value:+.1f} ({gain.low:+.1f} to {gain.high:+.1f})"
+        )
     return table
 
 
@@ -117,7 +119,9 @@ def plot(found: Sequence[LeftOut], path: Path) -> None:
             place = (one.model.top1, one.predicted)
             axes.annotate(one.model.name, place, (5, -3), textcoords="offset points", fontsize=7)
     axes.axline((75, 75), slope=1, color="black", linewidth=0.8)
-    axes.set(xlabel="published ImageNet top-1 (%)", ylabel="predicted without that model (%)", xlim=(66, 88), ylim=(66, 88))
+    axes.set(
+        xlabel="published ImageNet top-1 (%)", ylabel="predicted without that model (%)", xlim=(66, 88), ylim=(66, 88)
+    )
     axes.set_title("Accuracy, predicted with the model itself left out", loc="left")
     axes.grid(alpha=0.3)
     axes.legend(loc="upper left")

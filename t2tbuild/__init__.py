@@ -19,6 +19,7 @@ from t2tbuild._lazy import lazy_names
 from t2tbuild._version import __version__
 
 if TYPE_CHECKING:
+    from t2tbuild.accuracy import Accuracy, predict_accuracy
     from t2tbuild.build import build_model
     from t2tbuild.cost import Cost, PartCost, measure_cost, predict_cost
     from t2tbuild.errors import T2TBuildError
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from t2tbuild.weights import load_weights
 
 __all__ = [
+    "Accuracy",
     "Cost",
     "ModelSpec",
     "PartCost",
@@ -42,6 +44,7 @@ __all__ = [
     "load_spec",
     "load_weights",
     "measure_cost",
+    "predict_accuracy",
     "predict_cost",
     "search",
     "train",
@@ -49,6 +52,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "Accuracy": "t2tbuild.accuracy",
     "Cost": "t2tbuild.cost",
     "ModelSpec": "t2tbuild.spec",
     "PartCost": "t2tbuild.cost",
@@ -62,6 +66,7 @@ _HOME = {
     "load_spec": "t2tbuild.spec",
     "load_weights": "t2tbuild.weights",
     "measure_cost": "t2tbuild.cost",
+    "predict_accuracy": "t2tbuild.accuracy",
     "predict_cost": "t2tbuild.cost",
     "search": "t2tbuild.search",
     "train": "t2tbuild.train",

@@ -1,0 +1,5 @@
+"""What is known of ImageNet accuracy: published trainings, the predictor fitted to them, validity of evidence."""
+
+from t2tbuild.accuracy.predictor import Accuracy, predict_accuracy
+
+__all__ = ["Accuracy", "predict_accuracy"]

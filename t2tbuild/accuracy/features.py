@@ -123,7 +123,7 @@ def _weights(backbone: BaseBackbone) -> float:
 
 def _tokenizer(tokenizer: Tokenizer) -> str:
     """The tokenizer in words: t2t 7-3-64 performer 3-1-64 performer 3-1."""
-    words = [tokenizer.kind]
+    words: list[str] = [tokenizer.kind]
     for window in tokenizer.windows:
         words.append("-".join(str(size) for size in (window.patch_size, window.overlap, window.token_dim) if size))
         if isinstance(tokenizer, T2TTokenizer):

@@ -1,4 +1,4 @@
-"""Pairs of published models whose order on ImageNet is known: what a ranking must get right before it decides anything."""
+"""Pairs of published models whose order on ImageNet is known: evidence that decides must get them right."""
 
 from dataclasses import dataclass
 
@@ -31,5 +31,5 @@ KNOWN_PAIRS = (
         "deit_300_disttoken",
     ),
 )
-"""Tables 6 and 7 of the paper, and one against mere depth: DeiT-S distilled (81.2) over CaiT-XXS36 (79.8), whose recipes
-differ a little and whose MACs differ by a fifth."""
+"""Tables 6 and 7 of the paper, and one against mere depth: DeiT-S distilled (81.2) over CaiT-XXS36 (79.8), whose
+recipes differ a little and whose MACs differ by a fifth."""

@@ -18,11 +18,11 @@ DEFAULT_RECIPE = "t2t"
 Z = 1.645
 """Standard deviations on either side that hold 90% of a normal distribution."""
 TOKENIZER = 0.03
-"""Standard deviation, in log error, of what another stage list than the published ones of its kind may do: 0.6 points at
-80% top-1. All that soft splits gain over hard ones is 0.1 (Table 7 of the paper: 79.5 and 81.5)."""
+"""Standard deviation, in log error, of what another stage list than the published ones may do: 0.6 points at 80% top-1.
+All that soft splits gain over hard ones is 0.1 (Table 7 of the paper: 79.5 and 81.5)."""
 OTHER_KIND, OTHER_RECIPE = 0.2, 0.1
-"""How far apart models of different kinds of tokenizers, or of different recipes, count, beside the logarithms of depth,
-width, MLP ratio and tokens: for the list of the nearest alone."""
+"""How far apart models of different kinds of tokenizers, or of different recipes, count in the list of the nearest,
+beside the logarithms of depth, width, MLP ratio and tokens."""
 REACH = {"depth": 1.5, "width": 1.5, "mlp_ratio": 2.0, "tokens": 2.0}
 """By what factor a model may differ in each from the nearest published one; beyond that nothing is predicted."""
 
@@ -69,7 +69,7 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Estimate:
-    """ln(100 - top1) of a model: its mean, and the variance that knowing more rows would lower, and that of a training."""
+    """ln(100 - top1) of a model: its mean, the variance of the mean, and that of a training around it (`noise`)."""
 
     mean: float
     variance: float
@@ -79,6 +79,11 @@ class Estimate:
     def deviation(self) -> float:
         """The standard deviation of a single training's result."""
         return math.sqrt(self.variance + self.noise)
+
+    @property
+    def upper(self) -> float:
+        """The upper end of the 90% interval. Models are ranked by it: of two equal means the surer one comes first."""
+        return self.mean + Z * self.deviation
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,9 @@ class PublishedModel:
 def published_models() -> tuple[PublishedModel, ...]:
     """Every published model, in the order of the file. It takes a third of a second."""
     data = _read()
-    recipes = {name: Recipe(name, one["epochs"], one["data"], one.get("teacher")) for name, one in data["recipes"].items()}
+    recipes = {
+        name: Recipe(name, one["epochs"], one["data"], one.get("teacher")) for name, one in data["recipes"].items()
+    }
     return tuple(_model(row, recipes, data["tokenizers"]) for row in data["rows"])
 
 

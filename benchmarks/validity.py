@@ -1,0 +1,307 @@
+"""Which evidence agrees with ImageNet? python benchmarks/validity.py [--cache FILE] [--write].
+
+Every kind of evidence that a search has is held against published ImageNet top-1: Kendall's tau, with 95% intervals by
+bootstrap over models, and the pairs whose order is known. Three sets of models:
+
+- the paper's: the 16 ViTs and T2T-ViTs of Tables 6 and 7, all trained by one recipe;
+- those of nearly equal MACs among them: pairs that differ by at most a tenth;
+- other sources: published models of plain patches at 224 pixels, compared within their recipes alone.
+
+The predictor is fitted without what it predicts: without the model, and without the whole source. Zero-cost proxies are
+computed at full size and as narrow proxies; proxy trainings are the default's, two seeds. --write puts the table where
+the search reads it: t2tbuild/accuracy/validity.yaml. --cache keeps what was measured, so that it can be continued.
+"""
+
+import argparse
+import datetime
+import json
+import math
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import torch
+import yaml
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from t2tbuild import load_spec, predict_cost
+from t2tbuild.accuracy import validity
+from t2tbuild.accuracy.features import shape_of
+from t2tbuild.accuracy.fit import fit_predictor, imagenet_models
+from t2tbuild.accuracy.pairs import KNOWN_PAIRS
+from t2tbuild.accuracy.published import PublishedModel, reserved_sources
+from t2tbuild.build import build_model
+from t2tbuild.files import write_whole
+from t2tbuild.parts import Grid
+from t2tbuild.search.ladder import Climber
+from t2tbuild.search.proxy import settle, stand_in
+from t2tbuild.search.ranking import training_configuration, zero_cost_configuration
+from t2tbuild.search.scores import cheap_scores
+from t2tbuild.spec.model import ModelSpec
+from t2tbuild.spec.proxy import Proxy
+from t2tbuild.spec.search import ScoreName
+from t2tbuild.train.data import load_data
+from t2tbuild.train.order import Order
+
+RESAMPLES = 2_000
+SEEDS = (101, 202)
+NEAR = 0.1
+"""Models whose MACs differ by at most this share are of nearly equal cost."""
+PAPER = ("vit_s16", "vit_dn", "vit_sw", "vit_dense", "vit_se", "vit_resnext", "vit_ghost")
+PAPER += ("t2t_vit_14", "t2t_vit_14_wide", "t2t_vit_dense", "t2t_vit_14_se", "t2t_vit_14_resnext", "t2t_vit_16_ghost")
+PAPER += ("t2t_vit_14_wo_t2t", "t2t_vit_t_14", "t2t_vit_c_14")
+ZERO_COST = tuple(name for name in get_args(ScoreName) if name not in ("params", "macs", "depth"))
+FULL_BATCH = 8
+"""Images that zero-cost proxies see at full size."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A published model; those of one `group` were trained by one recipe. `name` is its source and its name there."""
+
+    name: str
+    group: str
+    row: PublishedModel
+    model: ModelSpec
+
+    @property
+    def top1(self) -> float:
+        return self.row.top1
+
+
+Values = Mapping[str, float]
+"""What one kind of evidence says of models, by their names; the higher, the better."""
+
+
+def paper_models(published: Sequence[PublishedModel]) -> list[Judged]:
+    rows = {one.name: one for one in published if one.source == "t2t"}
+    return [Judged(f"t2t {name}", "paper", rows[name], _ours(name)) for name in PAPER]
+
+
+def _ours(name: str) -> ModelSpec:
+    model = load_spec(name).model
+    assert isinstance(model, ModelSpec)
+    return model
+
+
+def other_models(published: Sequence[PublishedModel]) -> list[Judged]:
+    """Models of plain patches of 16 at 224 pixels, one for each shape of a recipe, of recipes with three shapes."""
+    groups: dict[str, dict[str, Judged]] = {}
+    for one in published:
+        shape = shape_of(one.model)
+        if one.source == "t2t" or shape.tokenizer != "patch 16" or shape.side != 224:
+            continue
+        judged = Judged(f"{one.source} {one.name}", f"{one.source} {one.recipe.name}", one, one.model)
+        groups.setdefault(judged.group, {}).setdefault(shape.key, judged)
+    return [judged for shapes in groups.values() if len(shapes) >= 3 for judged in shapes.values()]
+
+
+def pair_models(published: Sequence[PublishedModel]) -> list[Judged]:
+    """The models of the known pairs."""
+    wanted = {name for pair in KNOWN_PAIRS for name in (pair.better, pair.worse)}
+    rows = [one for one in published if (one.source, one.name) in wanted]
+    return [Judged(f"{one.source} {one.name}", "pairs", one, one.model) for one in rows]
+
+
+# Measuring
+
+
+def key_of(model: ModelSpec) -> str:
+    return model.model_copy(update={"name": "model"}).model_dump_json()
+
+
+def train(text: str, seed: int) -> dict[str, float]:
+    """The score at each rung of the default proxy training of a model."""
+    torch.set_num_threads(1)
+    model, proxy, device = ModelSpec.model_validate_json(text), settle(Proxy(), "cpu"), torch.device("cpu")
+    data = load_data(proxy.data, image=Grid(*proxy.side(model)), in_chans=model.in_chans, device=device)
+    climber = Climber(stand_in(model, proxy, "cpu"), data, proxy, seed=seed, device=device)
+    return {str(rung.steps): rung.score(proxy.metric) for rung in climber.climb(lambda: None)}
+
+
+def score(text: str, full: bool) -> dict[str, float]:
+    """The zero-cost proxies of a model, at full size or as the narrow proxy that a search trains."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    model, proxy, device = ModelSpec.model_validate_json(text), settle(Proxy(), "cpu"), torch.device("cpu")
+    if full:
+        generator = torch.Generator().manual_seed(0)
+        images = torch.randn(FULL_BATCH, 3, *model.image, generator=generator)
+        labels = torch.randint(model.num_classes, (FULL_BATCH,), generator=generator)
+        return cheap_scores(ZERO_COST, model, build_model(model), images, labels)
+    data = load_data(proxy.data, image=Grid(*proxy.side(model)), in_chans=model.in_chans, device=device)
+    images, labels = next(
+        iter(data.training(Order(data.size("train"), proxy.batch_size, 0), epoch=0, step=0, epochs=1))
+    )
+    return cheap_scores(ZERO_COST, model, build_model(stand_in(model, proxy, "cpu")), images, labels)
+
+
+def measure(
+    models: Sequence[ModelSpec], small: Sequence[ModelSpec], cache: dict[str, Any], path: Path | None, workers: int
+) -> None:
+    """Fill the cache with what is not in it yet; zero-cost proxies at full size are those of `small` alone."""
+    texts = list(dict.fromkeys(key_of(model) for model in models))
+    whole = {key_of(model) for model in small}
+    jobs: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = []
+    for text in texts:
+        jobs += [(f"train {seed} {text}", train, (text, seed)) for seed in SEEDS]
+        jobs += [(f"narrow {text}", score, (text, False))]
+        jobs += [(f"full {text}", score, (text, True))] if text in whole else []
+    left = [job for job in jobs if job[0] not in cache]
+    with ProcessPoolExecutor(workers) as pool, Progress() as progress:
+        task = progress.add_task("trainings and zero-cost proxies", total=len(left))
+        futures = {pool.submit(call, *given): name for name, call, given in left}
+        for future in as_completed(futures):
+            cache[futures[future]] = future.result()
+            progress.advance(task)
+            if path is not None:
+                path.write_text(json.dumps(cache))
+
+
+# Statistics
+
+
+def concordance(values: Sequence[float], judged: Sequence[Judged], counts: np.ndarray, near: bool) -> float:
+    """Kendall's tau-b over the pairs within groups, each model as often as `counts` says."""
+    x, y = np.array(values), np.array([one.top1 for one in judged])
+    macs = np.array([predict_cost(one.model).macs for one in judged], dtype=float)
+    groups = np.array([one.group for one in judged])
+    pairs = np.triu(groups[:, None] == groups[None], 1) * counts[:, None] * counts[None]
+    if near:
+        pairs = pairs * (np.abs(np.log(macs[:, None] / macs[None])) <= NEAR)
+    first, second = np.sign(x[:, None] - x[None]), np.sign(y[:, None] - y[None])
+    norm = math.sqrt((pairs * first**2).sum() * (pairs * second**2).sum())
+    return float((pairs * first * second).sum() / norm) if norm else math.nan
+
+
+def agreement(values: Values, judged: Sequence[Judged], near: bool = False) -> dict[str, Any] | None:
+    """Models, tau and its interval: the bootstrap draws models, or whole groups where there are several."""
+    known = [one for one in judged if math.isfinite(values.get(one.name, math.nan))]
+    numbers = [values[one.name] for one in known]
+    tau = concordance(numbers, known, np.ones(len(known)), near)
+    if math.isnan(tau):
+        return None
+    generator, found = np.random.default_rng(0), []
+    groups = sorted({one.group for one in known})
+    for _ in range(RESAMPLES):
+        drawn = len(groups) if len(groups) > 1 else len(known)
+        counts = np.bincount(generator.integers(drawn, size=drawn), minlength=drawn).astype(float)
+        if len(groups) > 1:  # a pair lies in one group, and counts as often as that was drawn
+            counts = np.sqrt(counts[[groups.index(one.group) for one in known]])
+        found.append(concordance(numbers, known, counts, near))
+    low, high = np.nanquantile(found, [0.025, 0.975])
+    return {"models": len(known), "tau": round(tau, 3), "low": round(float(low), 3), "high": round(float(high), 3)}
+
+
+def ordered(values: Values) -> list[bool]:
+    """Of each known pair whether its better model has the larger value."""
+
+    def value(name: tuple[str, str]) -> float:
+        return values.get(" ".join(name), math.nan)
+
+    return [value(pair.better) > value(pair.worse) for pair in KNOWN_PAIRS]
+
+
+# Evidence
+
+
+def predictions(published: Sequence[PublishedModel], judged: Sequence[Judged]) -> tuple[Values, Values]:
+    """The predicted log accuracy of each model, fitted without the model, and without its source."""
+    sources = {one.row.source for one in judged}
+    without = {name: fit_predictor([one for one in published if one.source != name], 1) for name in sources}
+    one_out, source_out = {}, {}
+    for one in judged:
+        shape, row = shape_of(one.model), one.row
+        rest = [other for other in published if (other.source, other.name) != (row.source, row.name)]
+        one_out[one.name] = -fit_predictor(rest, 1).estimate(shape, row.recipe.name).mean
+        source_out[one.name] = -without[row.source].estimate(shape, "unknown").mean
+    return one_out, source_out
+
+
+def evidence(cache: Mapping[str, Any], published: Sequence[PublishedModel]) -> list[dict[str, Any]]:
+    """The rows of the table."""
+    paper, others, pairs = paper_models(published), other_models(published), pair_models(published)
+    judged = list({one.name: one for one in (*others, *pairs, *paper)}.values())
+    vit, t2t = ([one for one in paper if one.name.startswith(f"t2t {start}")] for start in ("vit", "t2t"))
+    rows = []
+
+    def add(kind: str, configuration: Mapping[str, Any], values: Values) -> None:
+        right = ordered(values)
+        summary = (agreement(values, paper) or {}) | {"pairs_right": sum(right), "pairs": len(right)}
+        parts = {"vit": agreement(values, vit), "t2t": agreement(values, t2t)}
+        parts |= {"near_equal_macs": agreement(values, paper, near=True), "other_sources": agreement(values, others)}
+        rows.append({"kind": kind, "configuration": dict(configuration), "paper": summary} | parts | {"ordered": right})
+
+    one_out, source_out = predictions(published, judged)
+    add(validity.PREDICTOR, {"fitted_without": "the model"}, one_out)
+    add(validity.PREDICTOR, {"fitted_without": "its source"}, source_out)
+    simple: dict[str, Callable[[ModelSpec], float]] = {
+        "macs": lambda model: predict_cost(model).macs,
+        "params": lambda model: predict_cost(model).params,
+        "depth": lambda model: model.backbone.depth,
+        "depth x ln(width)": lambda model: model.backbone.depth * math.log(shape_of(model).width),
+    }
+    for name, rule in simple.items():
+        add(name, {}, {one.name: float(rule(one.model)) for one in judged})
+    proxy = settle(Proxy(), "cpu")
+    for place in ("narrow", "full"):
+        full = {"size": "full", "batch_size": FULL_BATCH, "images": "noise"}
+        configuration = full if place == "full" else zero_cost_configuration(proxy)
+        for name in ZERO_COST:
+            measured = {one.name: cache.get(f"{place} {key_of(one.model)}", {}).get(name, math.nan) for one in judged}
+            add(name, configuration, measured)
+    for steps in proxy.rungs:
+        seeds = {one.name: [cache[f"train {seed} {key_of(one.model)}"][str(steps)] for seed in SEEDS] for one in judged}
+        means = {name: float(np.mean(scores)) for name, scores in seeds.items()}
+        add(validity.PROXY_TRAINING, training_configuration(proxy, steps), means)
+    return rows
+
+
+def show(rows: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(title="Kendall's tau with published ImageNet top-1 (95% interval)", title_justify="left")
+    for column in ("evidence", "ViT rows", "T2T rows", "both", "near-equal MACs", "other sources", "pairs"):
+        table.add_column(column, justify="left" if column == "evidence" else "right")
+    for one in rows:
+        given = one["configuration"]
+        how = "narrow" if given else ""
+        for key, text in (("fitted_without", "without {}"), ("size", "{} size"), ("steps", "{} steps")):
+            how = text.format(given[key]) if key in given else how
+        cells = [one[part] for part in ("vit", "t2t", "paper", "near_equal_macs", "other_sources")]
+        words = [f"{c['tau']:+.2f} ({c['low']:+.2f}, {c['high']:+.2f})" if c and "tau" in c else "" for c in cells]
+        pairs = f"{one['paper']['pairs_right']} of {one['paper']['pairs']}"
+        table.add_row(f"{one['kind']}, {how}".removesuffix(", "), *words, pairs)
+    return table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--cache", type=Path)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--write", action="store_true")
+    given = parser.parse_args()
+    cache = json.loads(given.cache.read_text()) if given.cache and given.cache.exists() else {}
+    published = [one for one in imagenet_models() if one.source not in reserved_sources()]
+    small = [one.model for one in (*paper_models(published), *pair_models(published))]
+    models = [*small, *(one.model for one in other_models(published))]
+    measure(models, small, cache, given.cache, given.workers)
+    rows = evidence(cache, published)
+    Console(width=150).print(show(rows))
+    if given.write:
+        measured = {"date": str(datetime.date.today()), "command": "python benchmarks/validity.py --write"}
+        measured |= {name: version(name) for name in ("t2tbuild", "torch", "timm", "scikit-learn")}
+        measured |= {"device": f"CPU, {platform.machine()}, one thread"}
+        text = "# Measured by benchmarks/validity.py; accuracy/validity.py says what decides. Do not edit by hand.\n"
+        data = {"measured": measured, "evidence": rows}
+        text += yaml.safe_dump(data, sort_keys=False, width=120, default_flow_style=None)
+        write_whole(validity.FILE, text)
+
+
+if __name__ == "__main__":
+    main()
