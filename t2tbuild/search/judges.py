@@ -45,10 +45,7 @@ class Judges:
 
     def latency(self, model: ModelSpec) -> float:
         """Median seconds of a forward pass of one image at full size, in float32."""
-        built = build_model(model).to(self.device).eval()
-        images = torch.randn(1, model.in_chans, *model.image, device=self.device)
-        step = inference_step(built, images, torch.float32)
-        return measure_speed({model.name: step}, self.device, seconds=LATENCY_SECONDS, rounds=3)[model.name].median
+        return measure_latency(model, self.device)
 
     def proxy(self, record: Record) -> Proxy:
         """What a record's training is: of the candidate itself where that is asked for."""
@@ -95,6 +92,14 @@ class Judges:
             order = Order(self.data.size("train"), self.search.proxy.batch_size, self.search.seed)
             self._batch = next(iter(self.data.training(order, epoch=0, step=0, epochs=1)))
         return self._batch
+
+
+def measure_latency(model: ModelSpec, device: torch.device) -> float:
+    """Median seconds of a forward pass of one image at full size, in float32, on a device."""
+    built = build_model(model).to(device).eval()
+    images = torch.randn(1, model.in_chans, *model.image, device=device)
+    step = inference_step(built, images, torch.float32)
+    return measure_speed({model.name: step}, device, seconds=LATENCY_SECONDS, rounds=3)[model.name].median
 
 
 def training_seed(search: Search, record: Record) -> int:

@@ -1,12 +1,16 @@
 """What a search will do, checked before anything heavy is imported or written. Torch-free."""
 
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from t2tbuild.accuracy.predictor import predict_accuracy
 from t2tbuild.errors import Diagnostic, FieldError, SeveralFieldsError
+from t2tbuild.search.base import scaled_into
 from t2tbuild.search.budget import looked_at, params_of, require_feasible, within
+from t2tbuild.search.members import MEMBERS, Member, Predicted, by_prediction, members
 from t2tbuild.search.proxy import stand_in
 from t2tbuild.search.record import key_of
 from t2tbuild.search.space import Space, mistake_of
@@ -16,26 +20,40 @@ from t2tbuild.spec.load import load_spec
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.partial import Found
 from t2tbuild.spec.revise import revise
+from t2tbuild.spec.search import Search
 from t2tbuild.spec.space import Choices, Fill, Value
 from t2tbuild.spec.tree import SearchSpec
 from t2tbuild.spec.units import short_count
 from t2tbuild.spec.yaml_source import Keys, Source
 
-MEMBERS = 20_000
-"""Assignments up to which a space is small enough to try every member."""
+DEMONSTRATION = ("digits", "fake")
+"""Kinds of data that nobody searches a model for."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The base, the space around it, the models that are tried first, and what is likely a slip in all that.
+    """The base, the space around it, the models that are tried first, and warnings.
 
-    Of the models that are tried first there is what Optuna is told of each.
+    `search` is what was planned, with its target settled. `base` is the spec's own, scaled into the budget where it is
+    over it. Of the models that are tried first there are the values that Optuna records.
     """
 
+    search: Search
     base: ModelSpec
     space: Space
+    target: Literal["imagenet", "data"]
     enqueued: tuple[tuple[ModelSpec, dict[str, Any]], ...] = ()
     warnings: tuple[Found, ...] = ()
+
+    @cached_property
+    def members(self) -> dict[str, Member]:
+        """Every member within the budget by its key; none of a space that is too large for that."""
+        return members(self.space, self.search)
+
+    @cached_property
+    def predicted(self) -> list[Predicted]:
+        """The members near published models, the best predicted first."""
+        return by_prediction(self.members)
 
 
 def plan(spec: SearchSpec) -> Plan:
@@ -45,10 +63,12 @@ def plan(spec: SearchSpec) -> Plan:
     that the base has not, and when no member of the space lies within the budget.
     """
     search = spec.search
-    base = _ours(search.base, ("search", "base"))
-    space = Space(search, base)
+    named_base = _ours(search.base, ("search", "base"))
+    space = Space(search, named_base)
     _refuse_wrong_values(spec, space)
     fitting = require_feasible(space, search.budget)
+    base, scaled = scaled_into(named_base, search.budget)
+    target = _target(search, base)
     stand_in(base, search.proxy, "cpu")
     _refuse_dead_fields(spec, space)
     if search.sampler == "brute_force" and space.size > MEMBERS:
@@ -60,7 +80,19 @@ def plan(spec: SearchSpec) -> Plan:
         for index, model in enumerate(named)
         if key_of(model) != key_of(base)  # which is trained anyway
     )
-    return Plan(base, space, enqueued, _alone(fitting, space, search.budget))
+    search = search.model_copy(update={"target": target})
+    return Plan(search, base, space, target, enqueued, (*scaled, *_alone(fitting, space, search.budget)))
+
+
+def _target(search: Search, base: ModelSpec) -> Literal["imagenet", "data"]:
+    """What the winner should be best at. Raises FieldError where ImageNet is asked for and nothing can be predicted."""
+    accuracy = predict_accuracy(base)
+    if search.target == "imagenet" and accuracy.top1 is None:
+        told = f"nothing is predicted for the base {base.name}: {accuracy.reason}"
+        raise FieldError(("search", "target"), "target", told, "write target: data, or a base near published models")
+    if search.target != "auto":
+        return search.target
+    return "imagenet" if search.proxy.data.kind in DEMONSTRATION and accuracy.top1 is not None else "data"
 
 
 def _ours(name: str, path: Keys) -> ModelSpec:

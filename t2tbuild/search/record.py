@@ -5,12 +5,13 @@ import hashlib
 import io
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from t2tbuild.accuracy.predictor import Accuracy
 from t2tbuild.files import write_whole
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.space import Value
@@ -150,15 +151,26 @@ def key_of(model: ModelSpec) -> str:
     return hashlib.sha256(canonical(model).encode()).hexdigest()[:16]
 
 
-def best_of(records: Iterable[Record], metric: str) -> Record | None:
-    """The best of those that reached the highest rung; of equals the cheaper."""
+def best_of(records: Iterable[Record], value: Callable[[Record], float]) -> Record | None:
+    """The best by `value` of those that reached the highest rung; of equals the cheaper."""
     top = [record for record in records if record.state is State.TOP]
-    return max(top, key=lambda record: (record.score(metric), -(record.macs or 0)), default=None)
+    return max(top, key=lambda record: (value(record), -(record.macs or 0)), default=None)
 
 
-def write_csv(records: Sequence[Record], path: Path, *, trained_as: str) -> None:
-    """One row a candidate. params and macs are fvcore's count of the candidate at its full size."""
+def write_csv(
+    records: Sequence[Record],
+    path: Path,
+    *,
+    trained_as: str,
+    accuracy: Callable[[ModelSpec], Accuracy],
+    rank: Callable[[Record], float],
+) -> None:
+    """One row a candidate. params and macs are fvcore's count of the candidate at its full size.
+
+    predicted_* are ImageNet top-1 in percent with the 90% interval, `value` is what candidates are ranked by.
+    """
     names = ["candidate", "arm", "state", "params", "macs", "seed", "rung_steps", "accuracy", "loss", "train_seconds"]
+    names += ["predicted_top1", "predicted_low", "predicted_high", "value"]
     shape = ["depth", "embed_dim", "num_heads", "mlp_ratio", "token_dims", "attentions", "trained_as", "reason"]
     table = io.StringIO(newline="")
     writer = csv.DictWriter(table, [*names, *shape])
@@ -178,6 +190,12 @@ def write_csv(records: Sequence[Record], path: Path, *, trained_as: str) -> None
             "trained_as": trained_as if record.rungs else "",
             "reason": record.reason,
         }
+        predicted = accuracy(record.model) if record.model else None
+        for name in ("top1", "low", "high"):
+            value = getattr(predicted, name, None)
+            row[f"predicted_{name}"] = None if value is None else round(value, 2)
+        value = rank(record)
+        row["value"] = round(value, 4) if math.isfinite(value) else None
         writer.writerow(row | (shape_of(record.model) if record.model else {}))
     write_whole(path, table.getvalue())
 

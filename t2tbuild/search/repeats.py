@@ -9,25 +9,30 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 
+from t2tbuild.search.ranking import Ranking
 from t2tbuild.search.record import BASE, Arm, Record, State, key_of
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.search import Search
 
 
 def base_trainings(search: Search, base: ModelSpec) -> list[Record]:
-    """The base's trainings: one for each seed of the noise floor."""
+    """The base's trainings: one for each seed of the noise floor; a single one where trainings do not count."""
     first = Record(BASE, State.CLIMBING, base, key=key_of(base), arm=Arm.NAMED)
-    return [replace(first, seed=seed) for seed in range(search.proxy.seeds)]
+    seeds = search.proxy.seeds if Ranking(search, ()).training_counts else 1
+    return [replace(first, seed=seed) for seed in range(seeds)]
 
 
 def confirmations(search: Search, records: Sequence[Record], repeats: Sequence[Record]) -> list[Record]:
-    """The trainings that confirm what was found and are not there yet; none where nothing reached the highest rung."""
-    confirm = search.confirm
+    """The trainings that confirm what was found and are not there yet.
+
+    There are none where nothing reached the highest rung, and where trainings do not count.
+    """
+    confirm, ranking = search.confirm, Ranking(search, records)
     top = [record for record in records if record.state is State.TOP]
-    if confirm is None or not top:
+    if confirm is None or not top or not ranking.training_counts:
         return []
-    metric, full = search.proxy.metric, confirm.width == "full"
-    ranked = sorted(top, key=lambda record: -record.score(metric))
+    full = confirm.width == "full"
+    ranked = sorted(top, key=lambda record: -ranking.value(record))
     chosen = ranked[: confirm.best]
     by_chance = [record for record in ranked if record.arm is Arm.RANDOM]
     rest = sorted((record for record in by_chance[1:]), key=lambda record: record.key)
@@ -73,7 +78,7 @@ def reserve(search: Search, records: Sequence[Record], repeats: Sequence[Record]
 
     It is told by the trainings that reached the top so far, the base's or, where that is over budget, candidates'.
     """
-    if search.confirm is None or search.timeout is None:
+    if search.confirm is None or search.timeout is None or not Ranking(search, ()).training_counts:
         return 0.0
     if search.confirm.width == "full":
         return search.timeout / 2

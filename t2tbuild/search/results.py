@@ -1,19 +1,22 @@
 """What a search leaves in its run directory: candidates.csv, best.yaml, front/, report.json."""
 
 import json
+import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from scipy import stats
 
+from t2tbuild.accuracy.validity import PROXY_TRAINING, Validity, validity_of
 from t2tbuild.cost import predict_cost
 from t2tbuild.files import write_whole
 from t2tbuild.search.correlations import Correlation, Measure, all_correlations, correlate
+from t2tbuild.search.ranking import prediction, proxy_validity, zero_cost_configuration
 from t2tbuild.search.record import BASE, Arm, Record, State, write_csv
 from t2tbuild.search.repeats import noise_floor, seed_spread
-from t2tbuild.search.verdict import LEVEL
+from t2tbuild.search.verdict import LEVEL, Equal, Prediction
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.tree import Spec
 from t2tbuild.spec.write import write_spec
@@ -27,7 +30,10 @@ QUOTE = "short trainings favour what learns fast, and nothing here says how a mo
 
 def leave(result: "SearchResult") -> None:
     """Write all files of a search's end."""
-    write_csv([*result.repeats, *result.records], result.run / "candidates.csv", trained_as=result.trained_as)
+    records, ranking = [*result.repeats, *result.records], result.ranking
+    write_csv(
+        records, result.run / "candidates.csv", trained_as=result.trained_as, accuracy=prediction, rank=ranking.value
+    )
     write_spec(result.best, result.run / "best.yaml", note=_provenance(result))
     if len(result.spec.search.objectives) > 1:
         _leave_front(result)
@@ -64,6 +70,8 @@ def report_of(result: "SearchResult") -> dict[str, Any]:
     return {
         "name": search.name,
         "verdict": verdict.sentence,
+        "target": search.target,
+        "prediction": _prediction(verdict.prediction),
         "caution": QUOTE,
         "winner": result.winner.to_json(),
         "base": [record.to_json() for record in result.repeats if record.number == BASE],
@@ -84,11 +92,72 @@ def report_of(result: "SearchResult") -> dict[str, Any]:
         "outcome": str(result.outcome),
         "seconds": round(result.seconds, 1),
         "front": [record.number for record in pareto_front(result)],
-        "candidates": [record.to_json() for record in result.records],
-        "repeats": [record.to_json() for record in result.repeats],
+        "candidates": [record.to_json() | _evidence(record, result) for record in result.records],
+        "repeats": [record.to_json() | _evidence(record, result) for record in result.repeats],
+        "validity": validity_in_use(result),
         "parts": {record.key: parts_of(record.model) for record in (*result.repeats, *result.records) if record.model},
         "timeline": [asdict(span) for span in result.spans],
         "environment": read_environment(result.run),
+    }
+
+
+def _prediction(found: Prediction | None) -> dict[str, Any] | None:
+    """The prediction of a verdict as plain data."""
+    if found is None:
+        return None
+    data = asdict(replace(found, equals=()))
+    return data | {"equals": [_equal(one) for one in found.equals]}
+
+
+def _equal(one: Equal) -> dict[str, Any]:
+    backbone, accuracy = one.model.backbone, one.accuracy
+    return {
+        "depth": backbone.depth,
+        "embed_dim": backbone.embed_dim,
+        "mlp_ratio": backbone.mlp_ratio,
+        "tokens": one.model.tokenizer.short,
+        "top1": accuracy.top1,
+        "low": accuracy.low,
+        "high": accuracy.high,
+        "macs": one.macs,
+        "params": one.params,
+        "memory": one.memory,
+        "latency": one.latency,
+        "model": one.model.model_dump(mode="json"),
+    }
+
+
+def _evidence(record: Record, result: "SearchResult") -> dict[str, Any]:
+    """Everything that speaks about a record: its prediction, and each proxy with its validity and its weight."""
+    ranking = result.ranking
+    if record.model is None:
+        return {"predicted": None, "belief": None, "evidence": []}
+    accuracy, belief = prediction(record.model), ranking.belief(record)
+    predicted: dict[str, Any] = {
+        "top1": accuracy.top1,
+        "low": accuracy.low,
+        "high": accuracy.high,
+        "recipe": accuracy.recipe,
+    }
+    predicted |= {"nearest": [str(one) for one in accuracy.nearest], "reason": accuracy.reason}
+    weight = 1.0 - math.fsum(belief.weights) if belief is not None else 0.0
+    return {
+        "predicted": predicted | {"weight": round(weight, 4)},
+        "belief": None if belief is None else asdict(belief),
+        "evidence": [one.to_json() for one in ranking.evidence(record)],
+    }
+
+
+def validity_in_use(result: "SearchResult") -> dict[str, Any]:
+    """Of each kind of evidence of this search its validity and whether it counts; None where it was not measured."""
+    search = result.spec.search
+    found: dict[str, Validity | None] = {
+        f"{PROXY_TRAINING}, {steps} steps": proxy_validity(search.proxy, steps) for steps in search.proxy.rungs
+    }
+    found |= {name: validity_of(name, zero_cost_configuration(search.proxy)) for name in search.scores.names}
+    return {
+        name: None if one is None else asdict(one) | {"counts": one.counts, "correlation": one.correlation}
+        for name, one in found.items()
     }
 
 
@@ -154,10 +223,11 @@ def _mean_of(scores: Mapping[str, Sequence[float]]) -> Measure:
 
 def pareto_front(result: "SearchResult") -> list[Record]:
     """Of the candidates at the highest rung, those that none beats in one objective and equals in the others."""
-    metric, names = result.spec.search.proxy.metric, result.spec.search.objectives
+    names = result.spec.search.objectives
     costs = [name for name in names if name != "accuracy"] or ["macs"]
     top = [record for record in result.records if record.state is State.TOP]
-    points = {record.key: (-record.score(metric), *(getattr(record, name) or 0 for name in costs)) for record in top}
+    value = result.ranking.value
+    points = {record.key: (-value(record), *(getattr(record, name) or 0 for name in costs)) for record in top}
 
     def beaten(mine: tuple[float, ...]) -> bool:
         return any(
@@ -204,6 +274,7 @@ def _provenance(result: "SearchResult") -> str:
     accuracy, loss = (statistics.fmean(getattr(rung, name) for rung in rungs) for name in ("accuracy", "loss"))
     seeds = f"the mean of {len(rungs)} seeds" if len(rungs) > 1 else "one training"
     cheap = ", ".join(f"{name} {value:.4g}" for name, value in winner.scores.items())
+    assert winner.model is not None
     environment = read_environment(result.run)
     versions = ", ".join(f"{name} {environment['packages'][name]}" for name in ("t2tbuild", "torch", "timm", "optuna"))
     best = result.run / "best.yaml"
@@ -211,7 +282,8 @@ def _provenance(result: "SearchResult") -> str:
         f"Found by t2tbuild search {search.name}, seed {search.seed}: {who} of {result.run}.\n"
         f"{winner.params:,} parameters, {winner.macs:,} MACs, counted by fvcore.\n"
         f"Proxy validation accuracy {accuracy:.4f}, loss {loss:.4f}, {seeds}; trained were {result.trained_as}.\n"
-        f"Cheap scores: {cheap or 'none'}.\n"
+        f"Zero-cost proxies: {cheap or 'none'}.\n"
+        f"Predicted ImageNet top-1: {prediction(winner.model)}.\n"
         f"{result.verdict.sentence}\n"
         f"{versions}\n"
         f"t2tbuild train {best}"

@@ -2,9 +2,9 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,11 @@ from t2tbuild.files import without_secrets
 from t2tbuild.parts import Grid
 from t2tbuild.search.final import TEST, look_at_test
 from t2tbuild.search.importance import Importance, importance
-from t2tbuild.search.judges import Judges
+from t2tbuild.search.judges import Judges, measure_latency
 from t2tbuild.search.plan import Plan, plan
+from t2tbuild.search.predicted_verdict import decide_by_prediction, latency_key
 from t2tbuild.search.proxy import describe, settle
+from t2tbuild.search.ranking import Ranking
 from t2tbuild.search.record import BASE, Record, State
 from t2tbuild.search.results import leave, report_of
 from t2tbuild.search.sampler import FeasibleSampler
@@ -29,7 +31,7 @@ from t2tbuild.search.storage_url import DATABASE, is_shared, storage_url
 from t2tbuild.search.studies import Studies, open_studies
 from t2tbuild.search.timeline import Span, timeline
 from t2tbuild.search.verdict import Verdict, decide
-from t2tbuild.search.worker import Listener, Outcome, Worker, outcome_of
+from t2tbuild.search.worker import Listener, Outcome, Worker, outcome_of, ranked_together
 from t2tbuild.search.workers import supervise
 from t2tbuild.spec.budget import Budget
 from t2tbuild.spec.load import load_search_spec
@@ -40,18 +42,18 @@ from t2tbuild.train.interrupt import Interrupt, listening
 from t2tbuild.train.precision import pick_device
 from t2tbuild.train.run_directory import default_folder, open_run
 
-SECONDS = "seconds"
-"""Under what the studies keep how long the search took so far."""
+SECONDS, LATENCIES = "seconds", "latencies"
+"""Under what the studies keep how long the search took so far, and the latencies of the winner and its equals."""
 
 
 @dataclass(frozen=True)
 class SearchResult:
     """What a search found. `best` is the winner's spec, also at `run`/best.yaml.
 
-    `records` are the candidates, `repeats` the base's trainings and the confirmations. `outcome` says how it ended,
-    `trained_as` in words what was trained, `test` what the winner and the base showed on the test split, `seconds` how
-    long the searches took together that worked on it, `spans` who trained what when, and `importance` which fields
-    mattered.
+    `records` are the candidates, `repeats` the base's trainings and the confirmations, `ranking` ranks them. `outcome`
+    says how it ended, `trained_as` in words what was trained, `test` what the winner and the base showed on the test
+    split, `seconds` how long the searches took together that worked on it, `latencies` the measured seconds of the
+    winner and its equals, `spans` who trained what when, and `importance` which fields mattered.
     """
 
     run: Path
@@ -63,8 +65,10 @@ class SearchResult:
     repeats: tuple[Record, ...]
     outcome: Outcome
     trained_as: str
+    ranking: Ranking
     test: dict[str, Any] | None
     seconds: float
+    latencies: Mapping[str, float | None] = field(default_factory=dict)
     spans: tuple[Span, ...] = ()
     importance: Importance | None = None
 
@@ -119,9 +123,10 @@ def search(
     """
     started = time.perf_counter()
     hear: Listener = listener or (lambda _record: None)
-    planned, device = plan(spec), pick_device()
-    what = spec.search.model_copy(update={"proxy": settle(spec.search.proxy, device.type)})
-    spec = spec.model_copy(update={"search": what})
+    device = pick_device()
+    planned = plan(spec)
+    what = planned.search.model_copy(update={"proxy": settle(spec.search.proxy, device.type)})
+    spec, planned = spec.model_copy(update={"search": what}), replace(planned, search=what)
     run = Path(out) if out is not None else default_folder(what.name)
     url = storage_url(storage, run)
     deadline = time.monotonic() + (what.timeout if what.timeout is not None else float("inf"))
@@ -169,11 +174,12 @@ def search(
             studies.note(SECONDS, (studies.noted(SECONDS) or 0.0) + time.perf_counter() - started)
         outcome = outcome_of(studies, what)
         if outcome is Outcome.UNFINISHED:
-            return conclude(run, spec, studies, Outcome.TIMEOUT)
-        verdict = decide(studies.records(), studies.repeats(), what.proxy.metric)
+            return conclude(run, spec, planned, studies, Outcome.TIMEOUT)
+        verdict = _decide(planned, studies)
         if verdict is not None:
             look_at_test(run, studies, judges, verdict)
-        return conclude(run, spec, studies, outcome)
+            _note_latencies(studies, verdict, device)
+        return conclude(run, spec, planned, studies, outcome)
 
 
 @contextmanager
@@ -189,7 +195,8 @@ def _storage_errors(run: Path) -> Iterator[None]:
 
 def work(spec: SearchSpec, run: Path, interrupt: Interrupt, *, deadline: float, workers: int) -> None:
     """Do the share of one of several workers, in this process; the environment names the storage."""
-    planned, search = plan(spec), spec.search
+    planned = plan(spec)
+    search = planned.search
     sampler = FeasibleSampler(search, planned)
     with open_studies(storage_url(None, run), spec, planned, sampler) as studies:
         Worker(
@@ -217,13 +224,34 @@ def _judges(search: Search, planned: Plan, device: torch.device) -> Judges:
     return Judges(search, data, device)
 
 
-def conclude(run: Path, spec: SearchSpec, studies: Studies, outcome: Outcome) -> SearchResult:
+def _decide(planned: Plan, studies: Studies) -> Verdict | None:
+    """The verdict on what the studies hold by now."""
+    records, repeats, search = studies.records(), studies.repeats(), planned.search
+    if search.target == "data":
+        return decide(records, repeats, search.proxy.metric)
+    ranking = Ranking(search, ranked_together(records, repeats))
+    return decide_by_prediction(records, repeats, planned, ranking, studies.noted(LATENCIES) or {})
+
+
+def _note_latencies(studies: Studies, verdict: Verdict, device: torch.device) -> None:
+    """Measure the winner and its equals once, after the search, so that there is something to choose by."""
+    if verdict.prediction is None or verdict.winner.model is None:
+        return
+    known: dict[str, float | None] = dict(studies.noted(LATENCIES) or {})
+    base = [one.model for one in studies.repeats()[:1] if one.model is not None]
+    for model in (verdict.winner.model, *base, *(one.model for one in verdict.prediction.equals)):
+        if latency_key(model) not in known:
+            known[latency_key(model)] = measure_latency(model, device)
+    studies.note(LATENCIES, known)
+
+
+def conclude(run: Path, spec: SearchSpec, planned: Plan, studies: Studies, outcome: Outcome) -> SearchResult:
     """Leave in the run directory what the studies hold by now: candidates.csv, best.yaml, the front and report.json.
 
     Raises SearchError when nothing reached the highest rung.
     """
     records, repeats = tuple(studies.records()), tuple(studies.repeats())
-    verdict = decide(records, repeats, spec.search.proxy.metric)
+    verdict = _decide(planned, studies)
     trained_as = describe(spec.search.proxy, "cpu")  # its width is settled
     if verdict is None or verdict.winner.model is None:
         raise SearchError(_no_winner(run, outcome, [*repeats, *records]))
@@ -237,8 +265,10 @@ def conclude(run: Path, spec: SearchSpec, studies: Studies, outcome: Outcome) ->
         repeats=repeats,
         outcome=outcome,
         trained_as=trained_as,
+        ranking=Ranking(planned.search, ranked_together(records, repeats)),
         test=studies.noted(TEST),
         seconds=studies.noted(SECONDS) or 0.0,
+        latencies=studies.noted(LATENCIES) or {},
         spans=tuple(timeline(studies)),
         importance=importance(studies, spec.search.proxy.metric),
     )
@@ -260,13 +290,13 @@ def require_study(run: Path, storage: str | None) -> None:
         raise InputError(f"{run}: holds no {DATABASE}; name the storage of this search with --storage")
 
 
-def open_again(run: Path, storage: str | None) -> tuple[SearchSpec, Studies]:
+def open_again(run: Path, storage: str | None) -> tuple[SearchSpec, Plan, Studies]:
     """The studies of a run directory as they stand. Raises InputError when there are none."""
     spec = spec_of(run)
     require_study(run, storage)
     planned = plan(spec)
-    sampler = FeasibleSampler(spec.search, planned)
-    return spec, open_studies(storage_url(storage, run), spec, planned, sampler, new=False)
+    sampler = FeasibleSampler(planned.search, planned)
+    return spec, planned, open_studies(storage_url(storage, run), spec, planned, sampler, new=False)
 
 
 def _no_winner(run: Path, outcome: Outcome, records: Sequence[Record]) -> str:

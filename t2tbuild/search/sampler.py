@@ -1,7 +1,7 @@
 """Who draws candidates: each lies within the budget and is new before anything of it is built or trained."""
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
@@ -9,10 +9,11 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
-from pydantic import ValidationError
 
-from t2tbuild.search.budget import Infeasible, solve, solved_values
-from t2tbuild.search.plan import MEMBERS, Plan
+from t2tbuild.accuracy.features import shape_of
+from t2tbuild.search.budget import Infeasible, solve
+from t2tbuild.search.members import MEMBERS, Predicted
+from t2tbuild.search.plan import Plan
 from t2tbuild.search.record import Arm, key_of
 from t2tbuild.search.space import FILL, Assignment, Space, category
 from t2tbuild.search.storage import RECORD
@@ -25,9 +26,6 @@ TRIES = 100
 """Draws of the sampler of which one must be new and within the budget; else chance draws."""
 CHANCES = 5_000
 """Draws of chance after which a space that is too large to look at each member counts as exhausted."""
-
-
-Member = tuple[ModelSpec, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -63,11 +61,10 @@ class FeasibleSampler(BaseSampler):
     """
 
     def __init__(self, search: Search, plan: Plan) -> None:
-        self._search, self._space, self._base = search, plan.space, key_of(plan.base)
+        self._search, self._plan, self._space, self._base = search, plan, plan.space, key_of(plan.base)
         self.prefer: Callable[[Sequence[Draw]], Draw] | None = None
         self._distributions = distributions_of(plan.space)
         self._inner: BaseSampler = RandomSampler()
-        self._members: dict[str, Member] | None = None
         self.chosen: Draw | None = None
         self.pool = 1
 
@@ -116,6 +113,10 @@ class FeasibleSampler(BaseSampler):
         infeasible = duplicates = 0
         if self._search.sampler == "brute_force":
             return self._any_other(seen, arm, chance, 0, 0)
+        if arm is Arm.SAMPLER and self._by_prediction:
+            predicted = self._best_predicted(seen)
+            if predicted is not None:
+                return Draw(predicted.member.model, predicted.key, arm), dict(predicted.member.params)
         found: list[tuple[Draw, dict[str, Any]]] = []
         pool = self.pool if arm is Arm.SAMPLER and self.prefer else 1
         small = self._space.size <= MEMBERS
@@ -172,23 +173,34 @@ class FeasibleSampler(BaseSampler):
     def _conditional(self) -> bool:
         return any(dimension.when for dimension in self._space.dimensions.values())
 
+    @property
+    def _by_prediction(self) -> bool:
+        """Whether the candidates of the best predicted accuracy are tried, and not what an Optuna sampler draws."""
+        search = self._search
+        return search.sampler == "predicted" and self._plan.target == "imagenet" and len(search.objectives) == 1
+
+    def _best_predicted(self, seen: set[str]) -> Predicted | None:
+        """The best predicted member that was not drawn: of a backbone that was not, as long as there is one."""
+        left = [one for one in self._plan.predicted if one.key not in seen]
+        drawn = {one.shape.key for one in self._plan.predicted if one.key in seen}
+        drawn.add(shape_of(self._plan.base).key)
+        return next((one for one in left if one.shape.key not in drawn), left[0] if left else None)
+
     def _any_other(
         self, seen: set[str], arm: Arm, chance: random.Random, infeasible: int, duplicates: int
     ) -> tuple[Draw, dict[str, Any]] | None:
         """Of a space that is small enough to look at each member, one that was not drawn yet."""
-        if self._members is None:
-            self._members = members(self._space, self._search)
-        rest = [member for key, member in self._members.items() if key not in seen]
+        rest = [member for key, member in self._plan.members.items() if key not in seen]
         if not rest:
             return None
-        model, params = chance.choice(rest)
-        return Draw(model, key_of(model), arm, infeasible, duplicates), params
+        member = chance.choice(rest)
+        return Draw(member.model, key_of(member.model), arm, infeasible, duplicates), dict(member.params)
 
 
 def make_inner(sampler: Sampler, seed: int) -> BaseSampler:
     """The sampler of Optuna that a spec names. `brute_force` picks among what is left, so it needs none."""
     match sampler:
-        case "tpe":
+        case "tpe" | "predicted":
             return TPESampler(seed=seed)
         case "nsga2":
             return NSGAIISampler(seed=seed, population_size=16)
@@ -220,35 +232,6 @@ def draw_by_chance(space: Space, chance: random.Random) -> Assignment:
     if space.solved is not None:
         assignment[FILL] = chance.uniform(*space.solved.fill.fill)
     return assignment
-
-
-def members(space: Space, search: Search) -> dict[str, Member]:
-    """Every member within the budget by its key, with what Optuna is told of it; none of a space too large for that."""
-    if space.size > MEMBERS:
-        return {}
-    found: dict[str, Member] = {}
-    for assignment in space.assignments():
-        params = {path: category(value) for path, value in assignment.items()}
-        for fraction in _fractions(space, assignment, search):
-            given = assignment if fraction is None else assignment | {FILL: fraction}
-            try:
-                model = solve(space, given, search.budget)
-            except Infeasible:
-                continue
-            found.setdefault(key_of(model), (model, params if fraction is None else params | {FILL: fraction}))
-    return found
-
-
-def _fractions(space: Space, assignment: Mapping[str, Value], search: Search) -> Sequence[float | None]:
-    """The fractions that give each value of the solved field once."""
-    if space.solved is None:
-        return [None]
-    try:
-        most, values = solved_values(space, assignment, search.budget)
-    except (Infeasible, ValidationError, LookupError):
-        return []
-    low, high = space.solved.fill.fill
-    return [min(max(value / most, low), high) for value in values]
 
 
 def keys_in(study: optuna.Study) -> set[str]:

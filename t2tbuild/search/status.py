@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from t2tbuild import manifest
 from t2tbuild.errors import InputError
+from t2tbuild.search.ranking import Ranking
 from t2tbuild.search.record import BASE, Record, State, best_of
 from t2tbuild.search.repeats import confirmations
 from t2tbuild.search.storage import RECORD, retry_stale
@@ -56,7 +57,7 @@ class Status:
                 elif (record.number, record.seed) in self.silent:
                     worker += ", which is silent: the next worker takes it over"
                 told.append(f"{state}: {name}, after {record.steps} steps, {worker}")
-        best = best_of(self.records, search.proxy.metric)
+        best = best_of(self.records, Ranking(search, self.records).value)
         if best is not None:
             rung = best.rungs[-1]
             told.append(f"best so far: candidate {best.number}, loss {rung.loss:.3f}, accuracy {rung.accuracy:.1%}")

@@ -15,8 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from t2tbuild.accuracy.belief import Belief
+from t2tbuild.accuracy.predictor import Accuracy, Difference
 from t2tbuild.search.record import BASE, Arm, Record, State, best_of
 from t2tbuild.search.repeats import seed_spread
+from t2tbuild.spec.model import ModelSpec
 
 Floats = NDArray[np.float64]
 
@@ -63,13 +66,50 @@ class Race:
 
 
 @dataclass(frozen=True)
+class Equal:
+    """A member whose accuracy is not predicted to be below the winner's, and what there is to choose it by.
+
+    MACs and parameters by the closed form, `memory` the bytes of an inference on one image in float32, `latency` the
+    measured seconds of one, None where it was not measured.
+    """
+
+    model: ModelSpec
+    accuracy: Accuracy
+    macs: int
+    params: int
+    memory: int
+    latency: float | None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a verdict on ImageNet rests on: in percent, with 90% intervals.
+
+    `gain` is the winner's over the base, None where the base wins or has no prediction. `equals` are the best of
+    `equal_shapes` backbones that are not predicted to be worse, `reasons` the published models and what the proxy has
+    to say, in sentences.
+    """
+
+    winner: Belief
+    base: Belief | None
+    gain: Difference | None
+    equals: tuple[Equal, ...]
+    equal_shapes: int
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Verdict:
-    """The winner, what it gains over the base and over random search, and the sentence that follows from it."""
+    """The winner, what it gains over the base and over random search, and the sentence that follows from it.
+
+    `prediction` is there where candidates are ranked by predicted ImageNet accuracy; there are no gains then.
+    """
 
     winner: Record
     gains: tuple[Gain, ...]
     race: Race | None
     sentence: str
+    prediction: Prediction | None = None
 
 
 def decide(records: Sequence[Record], repeats: Sequence[Record], metric: str) -> Verdict | None:
@@ -81,7 +121,7 @@ def decide(records: Sequence[Record], repeats: Sequence[Record], metric: str) ->
         entrants = [*confirmed, *([base] if base is not None and base.key in scores else [])]
         winner = max(entrants, key=lambda record: (statistics.fmean(scores[record.key]), -(record.macs or 0)))
     else:
-        found = best_of([*records, *repeats], metric)
+        found = best_of([*records, *repeats], lambda record: record.score(metric))
         if found is None:
             return None
         winner = found
@@ -167,7 +207,7 @@ def _best_after(seconds: float, costs: Floats, scores: Floats) -> Floats:
 
 def _best_random(records: Sequence[Record], scores: dict[str, list[float]], metric: str) -> Record | None:
     by_chance = [record for record in records if record.arm is Arm.RANDOM and record.key in scores]
-    return best_of(by_chance, metric)
+    return best_of(by_chance, lambda record: record.score(metric))
 
 
 def _sentence(

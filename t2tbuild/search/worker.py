@@ -1,5 +1,6 @@
 """One worker of a search: it takes whatever is to be trained next, from the storage that all workers share."""
 
+import math
 import os
 import shutil
 import socket
@@ -15,6 +16,8 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
+from t2tbuild.accuracy.features import shape_of
+from t2tbuild.accuracy.predictor import DEFAULT_RECIPE, predict_accuracy, shipped_predictor
 from t2tbuild.cost.counter import count_model
 from t2tbuild.errors import T2TBuildError
 from t2tbuild.search.budget import Infeasible, excess, solve
@@ -22,9 +25,10 @@ from t2tbuild.search.correlations import trusted_score
 from t2tbuild.search.judges import Judges
 from t2tbuild.search.ladder import goes_on
 from t2tbuild.search.plan import Plan
+from t2tbuild.search.ranking import Ranking
 from t2tbuild.search.record import BASE, Arm, Record, Rung, State, key_of
 from t2tbuild.search.repeats import base_trainings, confirmations, noise_floor, reserve
-from t2tbuild.search.sampler import FeasibleSampler, place_of
+from t2tbuild.search.sampler import Draw, FeasibleSampler, place_of
 from t2tbuild.search.space import FILL, Assignment, category
 from t2tbuild.search.storage import RECORD, retry_stale
 from t2tbuild.search.studies import Studies, counted, enqueue, requeue
@@ -36,6 +40,9 @@ from t2tbuild.train.loop import memory_errors
 SMALLER = "a smaller batch_size or image_size may fit"
 POLL = 0.5  # seconds between looks at what other workers do
 EXHAUSTED = "exhausted"
+DRAWS, PRIOR_DRAWS = 64, 4
+"""Draws of which the best predicted is trained: of a space that is too large to look at each member, where the
+prediction decides; and where trainings on the proxy's data do, for which the prediction is a prior."""
 
 Listener = Callable[[Record], None]
 
@@ -184,18 +191,25 @@ class Worker:
         return self._value(trial, record)
 
     def _value(self, trial: optuna.Trial, record: Record) -> float | Sequence[float]:
-        """What Optuna is told. Raises TrialPruned for what did not reach the highest rung."""
-        metric = self.search.proxy.metric
+        """What Optuna learns from. Raises TrialPruned for what did not reach the highest rung, or has no value."""
+        ranking = self._ranking()
+        value = ranking.value(record)
         if len(self.search.objectives) == 1:
             for rung in record.rungs:
-                trial.report(rung.score(metric), step=rung.steps)
-            if record.state is not State.TOP:
+                at_rung = ranking.value(record, rung.steps)
+                if math.isfinite(at_rung):
+                    trial.report(at_rung, step=rung.steps)
+            if record.state is not State.TOP or not math.isfinite(value):
                 raise optuna.TrialPruned
-            return record.score(metric)
-        if not record.rungs:
+            return value
+        if not record.rungs or not math.isfinite(value):
             raise optuna.TrialPruned
-        told = {"accuracy": record.score(metric)}
-        return [told.get(name, getattr(record, name, None) or 0.0) for name in self.search.objectives]
+        found = {"accuracy": value}
+        return [found.get(name, getattr(record, name, None) or 0.0) for name in self.search.objectives]
+
+    def _ranking(self) -> Ranking:
+        """Candidates by all that is known by now."""
+        return Ranking(self.search, ranked_together(self.studies.records(), self.studies.repeats()))
 
     def _drawn(self, trial: optuna.Trial) -> Record:
         """The candidate of a trial: as its earlier worker left it, else as it is drawn now."""
@@ -207,7 +221,7 @@ class Worker:
         if claimed(self.studies, before=trial.number) >= self.search.trials:
             raise _Nothing  # another worker asked for the last one first
         named = trial.user_attrs.get("named")
-        self._prefer_by_scores()
+        self._choose_draws()
         _ = trial.relative_params  # Optuna draws when it is first asked for a value
         draw = None if named else self.sampler.chosen
         if draw is None and not named:
@@ -238,13 +252,16 @@ class Worker:
             place += 1
         return str(place)
 
-    def _prefer_by_scores(self) -> None:
-        """Let cheap scores choose among several draws: of the first, all of them; later one that has earned it."""
-        scores, records = self.search.scores, self.studies.records()
-        only = trusted_score(records, self.search)
-        few = sum(record.state.trained for record in records) < scores.first
-        self.sampler.pool = scores.pool if few or only else 1
-        self.sampler.prefer = partial(self.judges.prefer, only=None if few else only)
+    def _choose_draws(self) -> None:
+        """Let the sampler choose among several draws: by prediction, else by a zero-cost proxy that has earned it."""
+        scores = self.search.scores
+        if predict_accuracy(self.plan.base).top1 is not None:
+            alone = self.search.sampler == "predicted" and self.search.target == "imagenet"
+            self.sampler.pool, self.sampler.prefer = max(scores.pool, DRAWS if alone else PRIOR_DRAWS), _best_predicted
+            return
+        only = trusted_score(self.studies.records(), self.search)
+        self.sampler.pool = scores.pool if only else 1
+        self.sampler.prefer = partial(self.judges.prefer, only=only)
 
     def _suggest(self, trial: optuna.Trial) -> Assignment:
         """Tell Optuna what was drawn, field by field."""
@@ -278,13 +295,17 @@ class Worker:
             height, last = len(record.rungs), record.rungs[-1]
             if proxy.stop == "never" or height <= spared:
                 return True
-            repeats = self.studies.repeats()
+            repeats, ranking = self.studies.repeats(), self._ranking()
+            if not ranking.training_counts:
+                return True  # trainings show that candidates train, and how fast; they stop none
+            others = [other for other in self.studies.records() if other.key != record.key and other.at(last.steps)]
+            peers = [ranking.value(other, last.steps) for other in others]
+            if ranking.by_prediction:
+                return goes_on(ranking.value(record, last.steps), peers, proxy.keep)
             floor = noise_floor(repeats, last.steps, proxy.metric)
             if floor is None and any(one.number == BASE and one.state is State.CLIMBING for one in repeats):
                 return True  # what seeds alone do at this rung is about to be known
-            others = [other.at(last.steps) for other in self.studies.records() if other.key != record.key]
-            peers = [rung.score(proxy.metric) for rung in others if rung is not None]
-            return goes_on(last.score(proxy.metric), peers, proxy.keep, floor or 0.0)
+            return goes_on(ranking.value(record, last.steps), peers, proxy.keep, floor or 0.0)
 
         return wanted
 
@@ -385,6 +406,22 @@ class Worker:
 def folder_of(run: Path, record: Record) -> Path:
     """Where the rungs of a training are kept."""
     return run / "trials" / f"{record.key}-{record.seed}{'-full' if record.full else ''}"
+
+
+def ranked_together(records: Sequence[Record], repeats: Sequence[Record]) -> list[Record]:
+    """The records whose results are compared: the candidates, and the base's first training."""
+    return [*records, *(record for record in repeats if record.number == BASE and record.seed == 0)]
+
+
+def _best_predicted(draws: Sequence[Draw]) -> Draw:
+    """Of several draws the one of the best predicted accuracy; those far from published models come last."""
+    predictor = shipped_predictor()
+
+    def rank(draw: Draw) -> tuple[bool, float]:
+        shape = shape_of(draw.model)
+        return bool(predictor.outside(shape)), predictor.estimate(shape, DEFAULT_RECIPE).upper
+
+    return min(draws, key=rank)
 
 
 def _in_state(study: optuna.Study, state: TrialState) -> list[FrozenTrial]:

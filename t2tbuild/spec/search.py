@@ -14,7 +14,8 @@ from t2tbuild.spec.space import SpaceField, broken_space
 
 ScoreName = Literal["params", "macs", "depth", "naswot", "weight_norm", "snip", "grad_norm", "synflow", "dss"]
 Objective = Literal["accuracy", "macs", "params", "activations", "latency"]
-Sampler = Literal["tpe", "random", "nsga2", "gp", "brute_force"]
+Sampler = Literal["predicted", "tpe", "random", "nsga2", "gp", "brute_force"]
+Target = Literal["auto", "imagenet", "data"]
 
 
 class Scores(Node):
@@ -26,10 +27,10 @@ class Scores(Node):
     )
     """The scores that are computed for each candidate that is trained, and reported beside what it then showed."""
     pool: int = Field(default=1, ge=1, le=1000, examples=[8], json_schema_extra=unit("candidates"))
-    """Candidates that are drawn and scored for each of the first that are trained; the one whose scores rank best on
-    average is. 1 scores none beforehand."""
+    """Candidates that are drawn for each one that is trained: the one of the best predicted accuracy is, where there is
+    a prediction, else the one that a zero-cost proxy ranks best which `threshold` admits. 1 draws no others."""
     first: int = Field(default=8, ge=0, le=100_000, examples=[8], json_schema_extra=unit("candidates"))
-    """How many of the first candidates are chosen so."""
+    """Without effect: zero-cost proxies chose so many of the first candidates before their validity was measured."""
     threshold: Share | None = Field(default=0.3, examples=[0.3])
     """Later candidates are chosen from a pool by a score alone if, among the candidates of this very search, the lower
     end of the 95% interval of its Kendall rank correlation with what was trained lies above this; null never does."""
@@ -40,10 +41,11 @@ class Scores(Node):
             if name in self.names[:index]:
                 yield Broken(("names", index), f"names lists {name} twice", "remove one of the two")
 
-    @rule
-    def _pool_needs_scores(self) -> Iterator[Broken]:
-        if self.pool > 1 and not self.names:
-            yield Broken("pool", "a pool is ranked by scores, and names lists none", "write names: [naswot]")
+    @advice
+    def _first_has_no_effect(self) -> Iterator[Broken]:
+        if "first" in self.model_fields_set:
+            told = "first has no effect any more: zero-cost proxies choose only where they were shown to be valid"
+            yield Broken("first", told, "leave it out")
 
 
 class Confirm(Node):
@@ -80,9 +82,16 @@ class Search(Node):
         default=("accuracy",), min_length=1, max_length=4, examples=[["accuracy", "macs"]]
     )
     """What is sought: high accuracy, and low cost if there are more. With several there is a front, no single best."""
-    sampler: Sampler = "tpe"
-    """Who draws: a tree-structured Parzen estimator, chance, a genetic algorithm (NSGA-II), a Gaussian process, or
-    every member in turn."""
+    target: Target = "auto"
+    """What the winner should be best at. imagenet: candidates are ranked by the ImageNet top-1 that is predicted from
+    published trainings, updated by proxies whose validity was measured. data: they are ranked by their trainings on the
+    proxy's data, and the prediction chooses which are trained. auto: imagenet where the proxy trains on digits or
+    noise, and the base is near published models; data elsewhere."""
+    sampler: Sampler = "predicted"
+    """Which candidates are tried. predicted: those of the best predicted accuracy, another backbone each time; for
+    target data, with several objectives, and where nothing is predicted, as tpe. tpe: a tree-structured Parzen
+    estimator. random: at random. nsga2: a genetic algorithm. gp: a Gaussian process. brute_force: every member in
+    turn."""
     baseline: Share = Field(default=0.5, lt=1, examples=[0.5])
     """Share of the candidates that chance draws instead of the sampler, so that the same search tells what random
     search finds in as many seconds of training. The sampler learns from them too."""
