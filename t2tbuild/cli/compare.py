@@ -79,6 +79,7 @@ def compare(
     if as_json and output is not None:
         raise InputError(f"--json and --format {output} ask for two outputs; keep one of them")
 
+    from t2tbuild.accuracy.predictor import predict_accuracy
     from t2tbuild.report import comparison
     from t2tbuild.spec import catalog, load_spec
     from t2tbuild.spec.tree import PaperRow
@@ -91,7 +92,10 @@ def compare(
         first, *_ = sorted(spec.paper, key=lambda row: row.table != table) or [PaperRow()]  # of the table asked for
         triples.append((text if taken else name, spec, first))
     costs = _count([(name, spec) for name, spec, _ in triples])
-    rows = [comparison.Comparison(name, cost, row) for (name, _, row), cost in zip(triples, costs, strict=True)]
+    rows = [
+        comparison.Comparison(name, cost, row, accuracy=predict_accuracy(spec.model) if spec else None)
+        for (name, spec, row), cost in zip(triples, costs, strict=True)
+    ]
     rows = sorted(comparison.mark_front(rows) if pareto else rows, key=sort.key)
     title = f"Table {table} of the paper" if table and not specs else "beside the paper"
     if as_json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +19,15 @@ from t2tbuild.spec.units import short_count
 
 if TYPE_CHECKING:
     from t2tbuild.cost.fit import Fit, Setting
+    from t2tbuild.spec import ModelSpec, Spec
     from t2tbuild.spec.budget import Budget
+    from t2tbuild.spec.document import Document
+
+
+class By(StrEnum):
+    """What a whole shape is chosen by."""
+
+    ACCURACY = "accuracy"
 
 
 FIELDS = {
@@ -37,28 +46,38 @@ def fit(
     budget_macs: BudgetMacs = None,
     budget_params: BudgetParams = None,
     free: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="FIELD",
-            help="What is set: depth, embed_dim, mlp_ratio, growth_rate, token_dim or image_size.",
+            help="What is set: depth (the default), embed_dim, mlp_ratio, growth_rate, token_dim or image_size.",
         ),
-    ] = "depth",
+    ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(metavar="WHAT", help="accuracy: the width, depth and MLP ratio of the best predicted accuracy."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the spec here, not to stdout.")] = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Write the largest spec within a budget along one field, solved from the exact cost; nothing is trained.
+    """Write the largest spec within a budget along one field, or the backbone of the best predicted accuracy.
 
-    Fields are set in steps that keep a model sound: widths by whole heads, images by whole patches, ratios by quarters.
+    Both follow from the exact cost; nothing is trained. Fields are set in steps that keep a model sound: widths by
+    whole heads, images by whole patches, ratios by quarters.
 
-    Example: t2tbuild fit t2t_vit_14 --budget-macs 3G --free embed_dim --out narrow.yaml
+    Example: t2tbuild fit t2t_vit_14 --budget-macs 3G --by accuracy --out best_of_3g.yaml
     """
     from t2tbuild.cost.fit import Dial
     from t2tbuild.cost.fit import fit as fit_model
     from t2tbuild.spec.budget import Budget
     from t2tbuild.spec.model import ModelSpec
 
-    dial = one_of(Dial, FIELDS.get(free, free), "--free")
+    if by is not None:
+        one_of(By, by, "--by")
+        if free is not None:
+            raise InputError("--free sets one field, --by accuracy all of the backbone's shape; write one of the two")
+    field = free or "depth"
+    dial = one_of(Dial, FIELDS.get(field, field), "--free")
     limits = {
         "macs": count_option("--budget-macs", budget_macs),
         "params": count_option("--budget-params", budget_params),
@@ -72,6 +91,9 @@ def fit(
         raise InputError(f"{model.name} is a model of timm, which no formula covers; name one of ours")
     if out and not out.is_dir():
         target_file(out, "", force=force)  # what cannot be written is told before the work
+    if by is not None:
+        _fit_by_accuracy(document, model, budget, out, force=force, as_json=as_json)
+        return
     with document.placing():
         fitted = fit_model(model, budget, dial)
 
@@ -121,3 +143,61 @@ def _beside(setting: Setting, budget: Budget) -> str:
         what, spent = words[name]
         told += [f"{spent:,} {what}, {spent / bounds.max:.1%} of {short_count(bounds.max)}"] if bounds.max else []
     return " and ".join(told)
+
+
+LISTED = 5
+"""Shapes that are shown beside the best."""
+
+
+def _fit_by_accuracy(
+    document: Document[Spec], model: ModelSpec, budget: Budget, out: Path | None, *, force: bool, as_json: bool
+) -> None:
+    """Write the shape of the best predicted accuracy within a budget, and show the next ones."""
+    from t2tbuild.accuracy.best_shape import best_shapes
+    from t2tbuild.cost import predict_cost
+    from t2tbuild.cost.fit import is_within
+    from t2tbuild.spec.modeline import with_modeline
+    from t2tbuild.spec.tree import Spec as SpecTree
+    from t2tbuild.spec.write import dump_yaml
+
+    with document.placing():
+        shapes = best_shapes(model, lambda shape: is_within(predict_cost(shape), budget))
+    if not shapes:
+        raise InputError(
+            f"no backbone within {budget.short} is near a published model; t2tbuild fit --free depth sizes one"
+        )
+    lines, records = [], []
+    for one in shapes[: LISTED + 1]:
+        backbone, cost = one.model.backbone, predict_cost(one.model)
+        lines.append(
+            f"depth {backbone.depth}, embed_dim {backbone.embed_dim}, mlp_ratio {backbone.mlp_ratio}: predicted "
+            f"ImageNet top-1 {one.accuracy}, {short_count(cost.macs)} MACs, {short_count(cost.params)} parameters"
+        )
+        shape = {"depth": backbone.depth, "embed_dim": backbone.embed_dim, "mlp_ratio": backbone.mlp_ratio}
+        accuracy = {name: getattr(one.accuracy, name) for name in ("top1", "low", "high")}
+        records.append(shape | accuracy | {"macs": cost.macs, "params": cost.params})
+    best = shapes[0].model
+    name = f"{model.name[:48]}_{best.backbone.depth}x{best.backbone.embed_dim}"
+    written = SpecTree(version=1, model=best.model_copy(update={"name": name}), train=document.spec.train)
+    target = target_file(out, f"{name}.yaml", force=force) if out else None
+    text = f"# {lines[0]}\n{dump_yaml(written)}"
+    if target:
+        write_new(target, with_modeline(text, "spec", target))
+    for line in (lines[0], *(f"  next: {line}" for line in lines[1:])):
+        stderr().print(line, soft_wrap=True, markup=False, highlight=False)
+    if target:
+        stderr().print(f"written to {target}; next: t2tbuild summarize {shlex.quote(str(target))}", soft_wrap=True)
+    if as_json:
+        spec = {"spec": written.model_dump(mode="json")}
+        file = out and str(target)
+        print_json(
+            {
+                "by": "accuracy",
+                "budget": budget.model_dump(),
+                "best": records[0] | spec,
+                "next": records[1:],
+                "file": file,
+            }
+        )
+    elif not target:
+        sys.stdout.write(text)

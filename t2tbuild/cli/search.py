@@ -60,8 +60,10 @@ def search(
 ) -> None:
     """Search for the best model within a budget; no candidate over it is ever trained.
 
-    Candidates are ranked by short trainings on scikit-learn's digits; the winner is written as a spec again. What there
-    is to do with a run: t2tbuild search status RUN, search resume RUN, search export RUN, search repair RUN.
+    Candidates are ranked by the ImageNet accuracy that published trainings predict, and by proxies whose validity was
+    measured; short trainings show that they train. The winner is written as a spec again.
+
+    What there is to do with a run: t2tbuild search status RUN, search resume RUN, search export RUN, search repair RUN.
 
     Example: t2tbuild search --budget-macs 5G --timeout 5m --out runs/five-giga
     """
@@ -134,7 +136,8 @@ def _explain(spec: SearchSpec, planned: Plan, plot: Path | None, *, as_json: boo
     """Show what the space holds."""
     from dataclasses import asdict
 
-    from t2tbuild.report.space_plot import plot_space, space_lines, space_table
+    from t2tbuild.accuracy.predictor import predict_accuracy
+    from t2tbuild.report.space_plot import plot_space, predicted_table, space_lines, space_table
     from t2tbuild.search.budget import Infeasible
     from t2tbuild.search.explain import measure_space
 
@@ -148,11 +151,18 @@ def _explain(spec: SearchSpec, planned: Plan, plot: Path | None, *, as_json: boo
     if as_json:
         ends = {"smallest": size.smallest, "largest": size.largest}
         models = {name: vars(end) | {"model": end.model.model_dump(mode="json")} for name, end in ends.items()}
-        print_json(asdict(size) | models)
+        best = [predict_accuracy(one.member.model) for one in planned.predicted[:1]]
+        accuracies = {"base": predict_accuracy(planned.base), "best": best[0] if best else None}
+        predicted = {name: one and asdict(one) for name, one in accuracies.items()}
+        print_json(asdict(size) | models | {"target": planned.target, "predicted": predicted})
         return
     for line in space_lines(size, spec.search):
         stdout().print(line, soft_wrap=True, markup=False)
     stdout().print(space_table(size))
+    if planned.predicted:
+        stdout().print(predicted_table(planned, spec.search))
+    what = "predicted ImageNet accuracy" if planned.target == "imagenet" else "trainings on the proxy's data"
+    stdout().print(f"candidates will be ranked by {what} (search.target: {planned.target})", soft_wrap=True)
     if plot is not None:
         stderr().print(f"written: {plot}", soft_wrap=True)
 

@@ -28,7 +28,7 @@ def status(run: Run, storage: Storage = None, as_json: Json = False) -> None:
     from t2tbuild.search.run import open_again
     from t2tbuild.search.status import look_at
 
-    spec, opened = open_again(run, storage)
+    spec, _, opened = open_again(run, storage)
     with opened as studies:
         told = look_at(spec, studies)
     if as_json:
@@ -86,9 +86,9 @@ def result_of(run: Path, storage: str | None) -> SearchResult:
     from t2tbuild.search.run import conclude, open_again
     from t2tbuild.search.worker import outcome_of
 
-    spec, opened = open_again(run, storage)
+    spec, planned, opened = open_again(run, storage)
     with opened as studies:
-        return conclude(run, spec, studies, outcome_of(studies, spec.search))
+        return conclude(run, spec, planned, studies, outcome_of(studies, spec.search))
 
 
 def repair(run: Run, storage: Storage = None, as_json: Json = False) -> None:
@@ -99,7 +99,7 @@ def repair(run: Run, storage: Storage = None, as_json: Json = False) -> None:
     from t2tbuild.search.run import open_again
     from t2tbuild.search.status import repair as repair_run
 
-    _, opened = open_again(run, storage)
+    _, _, opened = open_again(run, storage)
     with opened as studies:
         told = repair_run(run, studies)
     if as_json:

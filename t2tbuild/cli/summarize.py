@@ -67,7 +67,8 @@ def summarize(
             raise InputError(f"{option}: {model.name} is a model of timm, which no formula covers; leave it out")
         _summarize_timm(document, depth=depth, batch_size=batch_size, plot=plot)
         return
-    from t2tbuild.report.cost_table import cost_table, load_table
+    from t2tbuild.accuracy.predictor import predict_accuracy
+    from t2tbuild.report.cost_table import accuracy_lines, cost_table, load_table
 
     cost, console = predict_cost(model, depth), stdout()
     if not as_json:
@@ -75,6 +76,8 @@ def summarize(
     load = _load(model, batch_size, precision, memory, flops, bytes_a_second)
     if not as_json:
         console.print(load_table(load))
+        for line in accuracy_lines(predict_accuracy(model)):
+            console.print(line, soft_wrap=True, markup=False)
     differing = None if fast else _verify(document, model)
     if as_json:
         print_json(_as_json(loaded, cost, load, differing))
@@ -181,6 +184,7 @@ def _draw(cost: Cost, plot: Path | None, spec: Spec) -> None:
 def _as_json(spec: Spec, cost: Cost, load: Load | None, differing: list[Difference] | None) -> dict[str, Any]:
     from dataclasses import asdict
 
+    from t2tbuild.accuracy.predictor import predict_accuracy
     from t2tbuild.cost.model import CONVENTION
 
     record: dict[str, Any] = {
@@ -194,6 +198,7 @@ def _as_json(spec: Spec, cost: Cost, load: Load | None, differing: list[Differen
         "convention": CONVENTION,
         "parts": [_part(part) for part in cost.parts],
         "paper": [dict(row) for row in spec.paper],
+        "accuracy": asdict(predict_accuracy(spec.model)),
     }
     if load:
         record |= {"batch_size": load.batch_size, "precision": load.precision, "memory_bytes": asdict(load.memory)}

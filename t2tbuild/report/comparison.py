@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
+from t2tbuild.accuracy.predictor import Accuracy
 from t2tbuild.cost import Cost
 from t2tbuild.spec.tree import PaperRow, Spec
 from t2tbuild.spec.units import short_count
@@ -24,13 +25,15 @@ LACKING = {
 class Comparison:
     """A model's cost, None where we have no such model, and the row of the paper that it is held against.
 
-    `front` says whether no other row of the comparison beats it; None where nobody asked.
+    `front` says whether no other row of the comparison beats it; None where nobody asked. `accuracy` is the predicted
+    ImageNet top-1; None where we have no such model.
     """
 
     name: str
     cost: Cost | None
     paper: PaperRow
     front: bool | None = None
+    accuracy: Accuracy | None = None
 
     @property
     def title(self) -> str:
@@ -114,6 +117,7 @@ def as_records(rows: Sequence[Comparison]) -> list[dict[str, Any]]:
             "paper_macs": row.paper.macs,
             "macs_off_percent": percent(row.macs_off),
             "paper_top1": row.paper.top1,
+            **{f"predicted_{name}": _rounded(row.accuracy, name) for name in ("top1", "low", "high")},
             "paper_cifar10": row.paper.cifar10,
             "paper_cifar100": row.paper.cifar100,
             **({} if row.front is None else {"front": row.front}),
@@ -121,6 +125,11 @@ def as_records(rows: Sequence[Comparison]) -> list[dict[str, Any]]:
         }
         for row in rows
     ]
+
+
+def _rounded(accuracy: Accuracy | None, name: str) -> float | None:
+    value: float | None = getattr(accuracy, name, None)
+    return None if value is None else round(value, 2)
 
 
 def as_csv(rows: Sequence[Comparison]) -> str:
@@ -154,12 +163,21 @@ def _columns(rows: Sequence[Comparison]) -> list[_Column]:
         _Column("top-1", lambda row: _printed(row.paper.top1, 1, "")),
     ]
     sometimes = [
+        _Column("predicted", _predicted),
         _Column("CIFAR-10", lambda row: _printed(row.paper.cifar10, 1, "")),
         _Column("CIFAR-100", lambda row: _printed(row.paper.cifar100, 1, "")),
         _Column("front", lambda row: "*" if row.front else "", left=True),
         _Column("note", lambda row: str(notes.index(row.paper.note) + 1) if row.paper.note else ""),
     ]
     return always + [column for column in sometimes if any(column.text(row) for row in rows)]
+
+
+def _predicted(row: Comparison) -> str:
+    """The predicted top-1 with the ends of its interval."""
+    accuracy = row.accuracy
+    if accuracy is None or accuracy.top1 is None:
+        return ""
+    return f"{accuracy.top1:.1f} ({accuracy.low:.1f}-{accuracy.high:.1f})"
 
 
 def _printed(value: float | None, unit: float, suffix: str) -> str:
@@ -178,6 +196,7 @@ def _remarks(rows: Sequence[Comparison]) -> list[str]:
 def _notes(rows: Sequence[Comparison]) -> list[str]:
     """What stands beneath the rows."""
     return [
-        "params and MACs: ours as counted, the paper's as printed. top-1: ImageNet, as printed; none is claimed by us.",
+        "params and MACs: ours as counted, the paper's as printed. top-1: ImageNet, as printed; none is claimed by us. "
+        "predicted: from published trainings, these among them, with the 90% interval.",
         *(f"{number} {remark}" for number, remark in enumerate(_remarks(rows), 1)),
     ]

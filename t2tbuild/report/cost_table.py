@@ -7,6 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from t2tbuild.accuracy.predictor import Accuracy, predict_accuracy
 from t2tbuild.cost.memory import Memory
 from t2tbuild.cost.model import CONVENTION, Cost, PartCost
 from t2tbuild.cost.roofline import Roofline
@@ -117,6 +118,19 @@ def _totals(spec: Spec, cost: Cost) -> RenderableType:
     ]
     for name, counted, paper in rows:
         totals.add_row(name, _right(f"{counted:,}"), _right(short_count(paper) if paper else ""))
-    if printed and printed.top1 is not None:
-        totals.add_row("ImageNet top-1", "", _right(f"{printed.top1}%"))
+    accuracy = predict_accuracy(spec.model)
+    if accuracy.top1 is not None or (printed and printed.top1 is not None):
+        predicted = f"predicted {accuracy.top1:.1f}%" if accuracy.top1 is not None else ""
+        totals.add_row(
+            "ImageNet top-1", _right(predicted), _right(f"{printed.top1}%" if printed and printed.top1 else "")
+        )
     return totals
+
+
+def accuracy_lines(accuracy: Accuracy) -> list[str]:
+    """A prediction in words: its interval and the nearest published models, or why there is none."""
+    if accuracy.top1 is None:
+        return [f"ImageNet top-1 is not predicted: {accuracy.reason}"]
+    nearest = ", ".join(f"{one.name} {one.top1:g}%" for one in accuracy.nearest)
+    interval = f"{accuracy.low:.1f} to {accuracy.high:.1f}% in 90% of trainings"
+    return [f"predicted from published trainings: {interval} by the paper's recipe; nearest: {nearest}"]

@@ -18,8 +18,7 @@ def plot_pareto(result: SearchResult, path: Path) -> None:
 
 
 def draw_pareto(result: SearchResult) -> Figure:
-    """The proxy's result at the highest rung against MACs at full size: base, winner, front and budget marked."""
-    metric = result.spec.search.proxy.metric
+    """What candidates are ranked by against MACs at full size: base, winner, front and budget marked."""
     figure = new_figure(8, 5)
     axes = figure.subplots()
     trained = [record for record in result.records if record.rungs]
@@ -27,22 +26,21 @@ def draw_pareto(result: SearchResult) -> Figure:
     for state, marker, label in ((State.TOP, "o", "top rung"), (State.STOPPED, "v", "stopped at a lower rung")):
         some = [record for record in trained if record.state is state and record.number != BASE]
         axes.scatter(
-            *_points(some, metric), c=BLUE if state is State.TOP else GREY, marker=marker, label=label, zorder=2
+            *_points(some, result), c=BLUE if state is State.TOP else GREY, marker=marker, label=label, zorder=2
         )
     front = sorted(pareto_front(result), key=lambda record: record.macs or 0)
     axes.step(
-        *_points(front, metric), where="post", color=GREEN, linewidth=1, label="Pareto front of the top rung", zorder=1
+        *_points(front, result), where="post", color=GREEN, linewidth=1, label="Pareto front of the top rung", zorder=1
     )
     if base:
         label = f"base, {_name(result.base)}, {len(base)} seeds"
-        axes.scatter(*_points(base, metric), c=ORANGE, marker="s", s=60, label=label, zorder=3)
-    x, y = _points([result.winner], metric)
+        axes.scatter(*_points(base, result), c=ORANGE, marker="s", s=60, label=label, zorder=3)
+    x, y = _points([result.winner], result)
     axes.scatter(x, y, facecolors="none", edgecolors="black", s=220, label=f"winner, {_name(result.winner)}", zorder=4)
     if result.budget.macs is not None and result.budget.macs.max is not None:
         limit = result.budget.macs.max
         axes.axvline(limit / 1e9, color="black", linestyle=":", label=f"budget {short_count(limit)}")
-    told = "proxy validation accuracy" if metric == "accuracy" else "proxy validation loss, as -ln(loss)"
-    axes.set(xlabel="GMACs at full size", ylabel=told)
+    axes.set(xlabel="GMACs at full size", ylabel=_label(result))
     figure.suptitle("Result against cost", x=0.02, ha="left")
     axes.set_title(f"trained: {result.trained_as}; one seed a candidate", fontsize=8, loc="left")
     axes.grid(alpha=0.3)
@@ -50,8 +48,16 @@ def draw_pareto(result: SearchResult) -> Figure:
     return figure
 
 
-def _points(records: Sequence[Record], metric: str) -> tuple[list[float], list[float]]:
-    return [(record.macs or 0) / 1e9 for record in records], [record.score(metric) for record in records]
+def _label(result: SearchResult) -> str:
+    """What candidates are ranked by, in words."""
+    if result.ranking.by_prediction:
+        return "ImageNet top-1 (%), lower end of the predicted 90% interval"
+    metric = result.spec.search.proxy.metric
+    return "proxy validation accuracy" if metric == "accuracy" else "proxy validation loss, as -ln(loss)"
+
+
+def _points(records: Sequence[Record], result: SearchResult) -> tuple[list[float], list[float]]:
+    return [(record.macs or 0) / 1e9 for record in records], [result.ranking.value(record) for record in records]
 
 
 def _name(record: Record) -> str:

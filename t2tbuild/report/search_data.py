@@ -20,6 +20,7 @@ def search_data(report: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "name": report["name"],
         "judged_by": report["judged_by"],
+        "target": report["target"],
         "rungs": [rung["steps"] for rung in report["rungs"]],
         "limit": report["limits"].get("macs"),
         "winner": report["winner"]["number"],
@@ -46,6 +47,7 @@ def _entry(one: Mapping[str, Any], report: Mapping[str, Any], lines: Distinct, p
         "width": backbone.get("embed_dim"),
         "macs": one["macs"],
         "params": one["params"],
+        "predicted": one["predicted"] and one["predicted"]["top1"],
         "rungs": [[rung[name] for name in ("steps", "accuracy", "loss", "seconds")] for rung in one["rungs"]],
         "yaml": [lines.place(line) for line in yaml_of(model).splitlines()] if model else [],
         "parts": [parts.place(_part(part)) for part in report["parts"].get(one["key"], ())],

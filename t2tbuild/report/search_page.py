@@ -8,7 +8,8 @@ from t2tbuild.report.figure import as_svg
 from t2tbuild.report.page import command_of, render
 from t2tbuild.report.pareto import draw_pareto, plot_pareto
 from t2tbuild.report.search_data import search_data
-from t2tbuild.report.verdict_table import gain_lines, trained_again
+from t2tbuild.report.verdict_table import PREDICTED, gain_lines, predicted_rows, trained_again
+from t2tbuild.search.ranking import prediction
 from t2tbuild.search.record import BASE, Record
 from t2tbuild.search.run import SearchResult
 from t2tbuild.spec.units import short_count
@@ -36,6 +37,8 @@ def write_page(result: SearchResult) -> None:
         winner="The winner: the base" if report["winner"]["number"] == BASE else f"The winner: {_name(result.winner)}",
         again=trained_again(result).values(),
         lines=gain_lines(result),
+        predicted_columns=PREDICTED,
+        predicted=predicted_rows(result) if result.verdict.prediction else [],
         pareto=as_svg(draw_pareto(result)),
         columns=_columns(result),
         candidates=[_row(record, result) for record in result.records],
@@ -69,6 +72,7 @@ def _columns(result: SearchResult) -> list[dict[str, Any]]:
     """Titles of the table of candidates, and by which key of its data a script sorts each."""
     named = {"number": "candidate", "arm": "drawn by", "state": "state", "depth": "depth", "width": "width"}
     named |= {"tokens": "tokens", "macs": "MACs", "params": "parameters"}
+    named |= {"predicted": "predicted top-1"}
     named |= {f"loss{steps}": f"loss @{steps}" for steps in result.spec.search.proxy.rungs}
     named |= {"accuracy": "accuracy", "seconds": "seconds", "reason": "reason"}
     words = ("number", "arm", "state", "tokens", "reason")
@@ -80,8 +84,10 @@ def _row(record: Record, result: SearchResult) -> list[str]:
     shape = [str(backbone.depth), str(backbone.embed_dim)] if backbone else ["", ""]
     tokens = record.model.tokenizer.short if record.model else ""
     costs = [short_count(count) if count else "" for count in (record.macs, record.params)]
+    accuracy = prediction(record.model) if record.model else None
+    predicted = f"{accuracy.top1:.1f}%" if accuracy is not None and accuracy.top1 is not None else ""
     losses = [f"{rung.loss:.3f}" for rung in record.rungs]
     losses += [""] * (len(result.spec.search.proxy.rungs) - len(losses))
-    accuracy = "" if record.accuracy is None else f"{record.accuracy:.1%}"
+    shown = "" if record.accuracy is None else f"{record.accuracy:.1%}"
     start = [record.number, str(record.arm), str(record.state), *shape, tokens, *costs]
-    return [*start, *losses, accuracy, f"{record.seconds:.0f}", record.reason]
+    return [*start, predicted, *losses, shown, f"{record.seconds:.0f}", record.reason]

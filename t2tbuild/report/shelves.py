@@ -5,6 +5,7 @@ from typing import Any, Literal, assert_never
 
 from rich.table import Table
 
+from t2tbuild.accuracy.predictor import predict_accuracy
 from t2tbuild.cost import predict_cost
 from t2tbuild.spec import catalog
 from t2tbuild.spec.data import AnyData, CifarData, FolderData, TimmData
@@ -36,9 +37,15 @@ def as_table(shelf: str, rows: list[dict[str, Any]]) -> Table:
     """The entries of a shelf as a table for people."""
     table = Table(title=shelf, title_justify="left")
     columns = [column for column in rows[0] if column != "counted"] if rows else []
+    longest = max((len(str(row["name"])) for row in rows), default=0)
     for column in columns:
-        right = column in ("params", "macs", "epochs", "trials")
-        table.add_column("MACs" if column == "macs" else column, justify="right" if right else "left", no_wrap=True)
+        right = column in ("params", "macs", "predicted", "epochs", "trials")
+        table.add_column(
+            "MACs" if column == "macs" else column,
+            justify="right" if right else "left",
+            no_wrap=True,
+            min_width=longest if column == "name" else None,  # the other columns shrink first
+        )
     for row in rows:
         about = "" if row.get("counted", True) else "~"
         table.add_row(*(_cell(column, row[column], about) for column in columns))
@@ -63,8 +70,15 @@ def _model(name: str, spec: Spec) -> dict[str, Any]:
         "params": params,
         "macs": macs,
         "counted": counted,
+        "predicted": predicted_top1(spec),
         "paper": _paper(spec),
     }
+
+
+def predicted_top1(spec: Spec) -> str | None:
+    """The predicted ImageNet top-1 of a spec's model, in a word; None where there is none."""
+    top1 = predict_accuracy(spec.model).top1
+    return None if top1 is None else f"{top1:.1f}%"
 
 
 def _kind(spec: Spec) -> str:

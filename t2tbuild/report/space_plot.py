@@ -1,14 +1,22 @@
 """A search space before the search: its size in words, and depth against width at equal MACs."""
 
+import statistics
 from pathlib import Path
 
 from rich.console import RenderableType
 from rich.table import Table
 
+from t2tbuild.accuracy.predictor import predict_accuracy
+from t2tbuild.cost import predict_cost
 from t2tbuild.report.figure import BLUE, ORANGE, new_figure
 from t2tbuild.search.explain import Member, Size
+from t2tbuild.search.members import Predicted
+from t2tbuild.search.plan import Plan
 from t2tbuild.spec.search import Search
 from t2tbuild.spec.units import short_count
+
+SHOWN = 8
+"""Members that the table of predictions shows."""
 
 
 def space_table(size: Size) -> RenderableType:
@@ -19,6 +27,23 @@ def space_table(size: Size) -> RenderableType:
         table.add_column(column, justify="right")
     for width, (low, high) in size.ranges.items():
         table.add_row(str(width), str(low), str(high))
+    return table
+
+
+def predicted_table(planned: Plan, search: Search) -> RenderableType:
+    """The members of the best predicted ImageNet accuracy, one of each backbone, and the base."""
+    found: dict[str, Predicted] = {}
+    for one in planned.predicted:
+        found.setdefault(one.shape.key, one)
+    table = Table(title=f"best predicted ImageNet top-1 within {search.budget.short}", title_justify="left")
+    for column in ("model", "depth", "width", "mlp", "tokens", "MACs", "top-1 (90% interval)"):
+        table.add_column(column, justify="left" if column in ("model", "tokens") else "right")
+    rows = [("base", planned.base), *(("", one.member.model) for one in list(found.values())[:SHOWN])]
+    for name, model in rows:
+        backbone = model.backbone
+        ratio = f"{statistics.fmean(backbone.mlp_ratios):g}"
+        shape = (str(backbone.depth), str(backbone.embed_dim), ratio, model.tokenizer.short)
+        table.add_row(name, *shape, short_count(predict_cost(model).macs), str(predict_accuracy(model)))
     return table
 
 

@@ -4,13 +4,77 @@ import statistics
 
 from rich.table import Table
 
-from t2tbuild.search.record import BASE, Record, State, best_of
+from t2tbuild.accuracy.belief import Belief
+from t2tbuild.cost import predict_cost
+from t2tbuild.cost.memory import predict_memory
+from t2tbuild.report.cost_table import in_bytes
+from t2tbuild.search.predicted_verdict import latency_key
+from t2tbuild.search.record import BASE, Record, State, best_of, shape_of
 from t2tbuild.search.run import SearchResult
-from t2tbuild.search.verdict import Interval
+from t2tbuild.search.verdict import Interval, Prediction
+from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.units import short_count
 
 
 def verdict_table(result: SearchResult) -> Table:
+    """What the verdict rests on: predicted accuracies, or the trainings with several seeds."""
+    found = result.verdict.prediction
+    return _retrained_table(result) if found is None else _predicted_table(result, found)
+
+
+PREDICTED = ("model", "depth", "width", "mlp", "tokens", "MACs", "params", "memory", "latency", "top-1")
+"""Columns of the table of predicted accuracies."""
+
+
+def _predicted_table(result: SearchResult, found: Prediction) -> Table:
+    shown = f", the best {len(found.equals)}" if found.equal_shapes > len(found.equals) else ""
+    title = f"predicted ImageNet top-1 (90% interval); {found.equal_shapes} other backbones are its equals{shown}"
+    table = Table(title=title, title_justify="left")
+    for column in PREDICTED:
+        table.add_column(column, justify="left" if column in ("model", "tokens") else "right")
+    for row in predicted_rows(result):
+        table.add_row(*row, style="bold" if row[0] == "winner" else None)
+    return table
+
+
+def predicted_rows(result: SearchResult) -> list[list[str]]:
+    """The winner, the base and the winner's equals: one row each, in the columns of PREDICTED."""
+    found, winner = result.verdict.prediction, result.winner
+    assert found is not None and winner.model is not None
+    latencies = result.latencies
+    rows = [("winner", winner.model, found.winner)]
+    if result.base.key != winner.key and result.base.model is not None and found.base is not None:
+        rows.append(("base", result.base.model, found.base))
+    table = []
+    for name, model, belief in rows:
+        cost, memory = predict_cost(model), predict_memory(model).inference
+        latency = latencies.get(latency_key(model))
+        table.append(_predicted_row(name, model, cost.macs, cost.params, memory, latency, belief))
+    for one in found.equals:
+        belief = Belief(one.accuracy.top1 or 0.0, one.accuracy.low or 0.0, one.accuracy.high or 0.0, ())
+        table.append(_predicted_row("equal", one.model, one.macs, one.params, one.memory, one.latency, belief))
+    return table
+
+
+def _predicted_row(
+    name: str, model: ModelSpec, macs: int, params: int, memory: int, latency: float | None, belief: Belief
+) -> list[str]:
+    shape = shape_of(model)
+    return [
+        name,
+        str(shape["depth"]),
+        str(shape["embed_dim"]),
+        str(shape["mlp_ratio"]),
+        model.tokenizer.short,
+        short_count(macs),
+        short_count(params),
+        in_bytes(memory),
+        "" if latency is None else f"{1000 * latency:.1f} ms",
+        f"{belief.top1:.1f}% ({belief.low:.1f} to {belief.high:.1f})",
+    ]
+
+
+def _retrained_table(result: SearchResult) -> Table:
     """The base and what was trained again, each with the mean and the spread of its seeds."""
     table = Table(title=f"trained again: {result.trained_as}", title_justify="left")
     for column in ("model", "drawn by", "depth", "width", "MACs", "seeds", "loss", "accuracy"):
@@ -48,12 +112,17 @@ def gain_lines(result: SearchResult) -> list[str]:
     """Gains with their intervals, the race of the arms, and what candidates were asked for."""
     metric = result.spec.search.proxy.metric
     unit = "accuracy" if metric == "accuracy" else "-ln(loss)"
-    told = [
+    told = list(result.verdict.prediction.reasons) if result.verdict.prediction else []
+    told += [
         f"gain over {gain.over}: {_interval(gain.difference)} {unit}, {gain.seeds[0]} against {gain.seeds[1]} seeds"
         for gain in result.verdict.gains
     ]
-    leader = best_of(result.records, metric)
-    if leader is not None and leader.key not in {record.key for record in result.repeats}:
+    leader = best_of(result.records, result.ranking.value)
+    if (
+        not result.ranking.by_prediction
+        and leader is not None
+        and leader.key not in {record.key for record in result.repeats}
+    ):
         told.append(f"candidate {leader.number} led by its one training; what was not trained again cannot win")
     race = result.verdict.race
     if race is not None:
@@ -68,10 +137,11 @@ def gain_lines(result: SearchResult) -> list[str]:
     )
     told.append(
         f"{tally['drawn']} draws: {tally['drawn_infeasible']} out of budget or invalid, {tally['drawn_duplicate']} not "
-        f"new, {tally['drawn_passed_over']} passed over for their cheap scores; none of these was built for training"
+        f"new, {tally['drawn_passed_over']} passed over for a better one; none of these was built for training"
     )
     told += _test_line(result)
-    told.append("a proxy, no full training: short trainings favour what learns fast")
+    if result.verdict.prediction is None:
+        told.append("a proxy, no full training: short trainings favour what learns fast")
     return told
 
 

@@ -10,8 +10,8 @@ from t2tbuild.report.space_plot import plot_space, space_lines
 from t2tbuild.search import explain
 from t2tbuild.search.budget import Infeasible
 from t2tbuild.search.explain import measure_space
+from t2tbuild.search.members import members
 from t2tbuild.search.plan import plan
-from t2tbuild.search.sampler import members
 from t2tbuild.spec import SearchSpec, catalog
 
 Tiny = Callable[..., SearchSpec]

@@ -9,9 +9,10 @@ import pytest
 from t2tbuild import load_search_spec, predict_cost
 from t2tbuild.errors import FieldError, InputError
 from t2tbuild.search.budget import params_of
+from t2tbuild.search.members import members
 from t2tbuild.search.plan import plan
 from t2tbuild.search.record import Arm, Record, State, key_of
-from t2tbuild.search.sampler import FeasibleSampler, arm_of, members
+from t2tbuild.search.sampler import FeasibleSampler, arm_of
 from t2tbuild.search.storage import RECORD
 from t2tbuild.spec import ModelSpec, SearchSpec
 

@@ -1,5 +1,13 @@
-// Result against cost: loss on a logarithmic axis, best on top, or accuracy.
-const shown = { metric: data.judged_by === "accuracy" ? ACCURACY : LOSS };
+// Result against cost: predicted accuracy, loss on a logarithmic axis, best on top, or accuracy of the proxy.
+const METRICS = [...(data.target === "imagenet" ? [PREDICTED] : []), LOSS, ACCURACY];
+const NAMES = { [PREDICTED]: "predicted ImageNet top-1", [LOSS]: "loss", [ACCURACY]: "accuracy" };
+const shown = { metric: data.target === "imagenet" ? PREDICTED : data.judged_by === "accuracy" ? ACCURACY : LOSS };
+
+function axisOf(metric, values) {
+  if (metric === LOSS) return { range: padded(values, true), log: true, down: true, label: "validation loss, less is better" };
+  if (metric === ACCURACY) return { range: padded(values), format: (value) => percent(value, 0), label: "validation accuracy" };
+  return { range: padded(values), format: (value) => `${value.toFixed(1)}%`, label: "predicted ImageNet top-1" };
+}
 
 function frontOf(points, better) {
   const front = [];
@@ -12,14 +20,13 @@ function frontOf(points, better) {
 function drawPareto(host, width) {
   const isLoss = shown.metric === LOSS;
   const points = entries.filter((entry) => entry.rungs.length && entry.macs != null && !entry.full).map((entry) =>
-    ({ entry, macs: entry.macs, value: top(entry)[shown.metric] })).filter((point) => point.value != null && !(isLoss && point.value <= 0));
+    ({ entry, macs: entry.macs, value: shown.metric === PREDICTED ? entry.predicted : top(entry)[shown.metric] })).filter((point) => point.value != null && !(isLoss && point.value <= 0));
   const limits = data.limit == null ? [] : [data.limit];
   const chart = frame(host, width, {
     height: Math.max(300, Math.min(460, width * 0.62)),
-    label: `Validation ${isLoss ? "loss" : "accuracy"} against MACs of ${points.length} trainings; arrow keys go through them, Enter shows one`,
+    label: `${NAMES[shown.metric]} against MACs of ${points.length} trainings; arrow keys go through them, Enter shows one`,
     x: { range: padded([...points.map((point) => point.macs), ...limits]), format: short, label: "MACs at full size" },
-    y: isLoss ? { range: padded(points.map((point) => point.value), true), log: true, down: true, label: "validation loss, less is better" }
-      : { range: padded(points.map((point) => point.value)), format: (value) => percent(value, 0), label: "validation accuracy" },
+    y: axisOf(shown.metric, points.map((point) => point.value)),
   });
   drawFront(chart, points, isLoss);
   for (const limit of limits) {
@@ -51,9 +58,8 @@ function drawFront(chart, points, isLoss) {
 function pareto() {
   const host = byId("pareto");
   const redraw = responsive(host, (width) => drawPareto(host, width));
-  const options = ["loss", "accuracy"];
-  choice(byId("pareto-choice"), "Show validation", options, shown.metric === LOSS ? 0 : 1, (index) => {
-    shown.metric = index ? ACCURACY : LOSS;
+  choice(byId("pareto-choice"), "Show", METRICS.map((metric) => NAMES[metric]), METRICS.indexOf(shown.metric), (index) => {
+    shown.metric = METRICS[index];
     redraw();
   });
   const example = (entry) => (picture) => mark(entry, 0, 0, picture);

@@ -2,7 +2,7 @@
 const entries = data.entries;
 const top = (entry) => entry.rungs[entry.rungs.length - 1];
 const at = (entry, steps) => entry.rungs.find((rung) => rung[0] === steps);
-const ACCURACY = 1, LOSS = 2, SECONDS = 3;
+const ACCURACY = 1, LOSS = 2, SECONDS = 3, PREDICTED = 4;
 const isBase = (entry) => entry.number === "base";
 const candidates = entries.slice(0, data.asked), repeats = entries.slice(data.asked);
 const again = new Set(repeats);
@@ -20,7 +20,8 @@ function lines(entry) {
   const cost = entry.macs == null ? "" : `${short(entry.macs)} MACs, ${short(entry.params)} parameters`;
   const rungs = entry.rungs.map(([steps, accuracy, loss]) =>
     `@${steps}: loss ${loss == null ? "not finite" : loss.toFixed(3)}, accuracy ${percent(accuracy)}`);
-  return [named(entry), shape, cost, ...rungs, `${entry.state}; drawn by ${entry.arm}`].filter(Boolean);
+  const predicted = entry.predicted == null ? "" : `predicted ImageNet top-1 ${entry.predicted.toFixed(1)}%`;
+  return [named(entry), shape, cost, predicted, ...rungs, `${entry.state}; drawn by ${entry.arm}`].filter(Boolean);
 }
 
 const yamlOf = (entry) => entry.yaml.map((index) => `${data.lines[index]}\n`).join("");
