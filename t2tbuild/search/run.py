@@ -173,13 +173,13 @@ def search(
         finally:
             studies.note(SECONDS, (studies.noted(SECONDS) or 0.0) + time.perf_counter() - started)
         outcome = outcome_of(studies, what)
-        if outcome is Outcome.UNFINISHED:
-            return conclude(run, spec, planned, studies, Outcome.TIMEOUT)
+        unfinished = outcome is Outcome.UNFINISHED
         verdict = _decide(planned, studies)
         if verdict is not None:
-            look_at_test(run, studies, judges, verdict)
+            if not unfinished:  # the test split is read once, at the end
+                look_at_test(run, studies, judges, verdict)
             _note_latencies(studies, verdict, device)
-        return conclude(run, spec, planned, studies, outcome)
+        return conclude(run, spec, planned, studies, Outcome.TIMEOUT if unfinished else outcome)
 
 
 @contextmanager
