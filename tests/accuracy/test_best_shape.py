@@ -1,0 +1,43 @@
+"""best_shapes: a budget's best backbone at once."""
+
+import pytest
+
+from t2tbuild import load_spec, predict_cost
+from t2tbuild.accuracy.best_shape import best_shapes
+from t2tbuild.errors import FieldError
+from t2tbuild.spec.model import ModelSpec
+
+
+def shipped(name: str) -> ModelSpec:
+    model = load_spec(name).model
+    assert isinstance(model, ModelSpec)
+    return model
+
+
+def test_all_fit_and_none_could_be_deeper() -> None:
+    base, budget = shipped("t2t_vit_14"), 5_000_000_000
+    found = best_shapes(base, lambda model: predict_cost(model).macs <= budget)
+    assert found
+    for one in found:
+        backbone = one.model.backbone
+        assert predict_cost(one.model).macs <= budget
+        assert one.model.tokenizer == base.tokenizer
+        assert backbone.embed_dim % backbone.heads[0] == 0
+    lows = [one.accuracy.low or 0.0 for one in found]
+    assert lows == sorted(lows, reverse=True)
+
+
+def test_the_best_within_five_giga_macs_is_deep_and_narrow() -> None:
+    best = best_shapes(shipped("t2t_vit_14"), lambda model: predict_cost(model).macs <= 5_000_000_000)[0]
+    assert best.model.backbone.depth >= 12
+    assert best.model.backbone.embed_dim <= 448
+    assert (best.accuracy.top1 or 0) >= 81
+
+
+def test_nothing_fits_a_budget_below_the_tokenizer() -> None:
+    assert best_shapes(shipped("t2t_vit_14"), lambda model: predict_cost(model).macs <= 1_000_000) == []
+
+
+def test_a_dense_backbone_has_no_published_shapes() -> None:
+    with pytest.raises(FieldError, match="dense"):
+        best_shapes(shipped("t2t_vit_dense"), lambda _model: True)
