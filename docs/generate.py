@@ -98,7 +98,7 @@ SLIPS = {  # overrides of a shipped spec by which a rule is broken, or advice ap
     "Search._accuracy_is_sought": ["search.objectives=[macs]"],
     "Search._several_objectives_suit_the_sampler": ["search.sampler=gp", "search.objectives=[accuracy, macs]"],
     "Scores._no_score_twice": ["search.scores.names=[snip, snip]"],
-    "Scores._pool_needs_scores": ["search.scores={names: [], pool: 4}"],
+    "Scores._first_has_no_effect": ["search.scores={first: 4}"],
     "Bounds._bounds_hold_something": ["search.budget.macs={max: 4G, min: 5G}"],
     "Budget._some_limit": ["search.budget={}"],
     "Choices._no_choice_twice": ["search.space={backbone.mlp_ratio: {choices: [2, 2]}}"],
