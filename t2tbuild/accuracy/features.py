@@ -67,6 +67,11 @@ class Shape(NamedTuple):
         words = self.tokenizer.split()
         return words[0] if words[0] != "t2t" else f"t2t {'performer' if 'performer' in words else 'transformer'}"
 
+    @property
+    def options(self) -> str:
+        """The options that it has, in words: squeeze_excite, ghost, dense."""
+        return " ".join(name for name in ("squeeze_excite", "ghost", "dense") if getattr(self, name))
+
 
 def shape_of(model: ModelSpec) -> Shape:
     """The shape of a model."""

@@ -91,6 +91,7 @@ def _neighbour(model: PublishedModel) -> Neighbour:
         tokens=shape.tokens,
         side=shape.side,
         tokenizer=shape.tokenizer,
+        options=shape.options,
     )
 
 

@@ -20,9 +20,9 @@ Z = 1.645
 TOKENIZER = 0.03
 """Standard deviation, in log error, of what another stage list than the published ones may do: 0.6 points at 80% top-1.
 All that soft splits gain over hard ones is 0.1 (Table 7 of the paper: 79.5 and 81.5)."""
-OTHER_KIND, OTHER_RECIPE = 0.2, 0.1
-"""How far apart models of different kinds of tokenizers, or of different recipes, count in the list of the nearest,
-beside the logarithms of depth, width, MLP ratio and tokens."""
+OTHER_KIND, OTHER_OPTIONS, OTHER_RECIPE = 0.2, 0.2, 0.1
+"""How far apart models of different kinds of tokenizers, of different options, or of different recipes count in the list
+of the nearest, beside the logarithms of depth, width, MLP ratio and tokens."""
 REACH = {"depth": 1.5, "width": 1.5, "mlp_ratio": 2.0, "tokens": 2.0}
 """By what factor a model may differ in each from the nearest published one; beyond that nothing is predicted."""
 
@@ -41,6 +41,7 @@ class Neighbour:
     tokens: int
     side: int
     tokenizer: str
+    options: str
 
     def __str__(self) -> str:
         return f"{self.name} {self.top1:g}% ({self.source}, {self.recipe})"
@@ -141,17 +142,18 @@ class Predictor:
         return Difference(value, value - half, value + half)
 
     def nearest(self, shape: Shape, recipe: str, count: int = 3) -> tuple[Neighbour, ...]:
-        """The published models of the nearest shapes, those of the same tokenizer and recipe first among equals."""
+        """The published models of the nearest shapes, those of the same tokenizer, options and recipe first."""
         own = _logarithms(shape.depth, shape.width, shape.mlp_ratio, shape.tokens)
         kind = shape.tokenizer.split()[0]
         by_shape = sorted((_distance(own, there), there) for there in self._by_shape)
-        limit = by_shape[min(count, len(by_shape)) - 1][0] + OTHER_KIND + OTHER_RECIPE
+        limit = by_shape[min(count, len(by_shape)) - 1][0] + OTHER_KIND + OTHER_OPTIONS + OTHER_RECIPE
         found: list[tuple[float, int, Neighbour]] = []
         for apart, there in by_shape:
             if apart > limit:
                 break
             for place, one in self._by_shape[there]:
                 other = OTHER_KIND * (one.tokenizer.split()[0] != kind) + OTHER_RECIPE * (one.recipe != recipe)
+                other += OTHER_OPTIONS * (one.options != shape.options)
                 found.append((apart + other, place, one))
         return tuple(one for _, _, one in sorted(found)[:count])
 

@@ -45,7 +45,7 @@ class Judges:
 
     def latency(self, model: ModelSpec) -> float:
         """Median seconds of a forward pass of one image at full size, in float32."""
-        return measure_latency(model, self.device)
+        return measure_latencies([model], self.device)[0]
 
     def proxy(self, record: Record) -> Proxy:
         """What a record's training is: of the candidate itself where that is asked for."""
@@ -94,12 +94,18 @@ class Judges:
         return self._batch
 
 
-def measure_latency(model: ModelSpec, device: torch.device) -> float:
-    """Median seconds of a forward pass of one image at full size, in float32, on a device."""
-    built = build_model(model).to(device).eval()
-    images = torch.randn(1, model.in_chans, *model.image, device=device)
-    step = inference_step(built, images, torch.float32)
-    return measure_speed({model.name: step}, device, seconds=LATENCY_SECONDS, rounds=3)[model.name].median
+def measure_latencies(models: Sequence[ModelSpec], device: torch.device) -> list[float]:
+    """Median seconds of a forward pass of one image at full size, in float32, of each model on a device.
+
+    The models take turns, so that a slow moment of the machine falls on all of them alike.
+    """
+    steps = {}
+    for index, model in enumerate(models):
+        built = build_model(model).to(device).eval()
+        images = torch.randn(1, model.in_chans, *model.image, device=device)
+        steps[index] = inference_step(built, images, torch.float32)
+    speeds = measure_speed(steps, device, seconds=LATENCY_SECONDS, rounds=3)
+    return [speeds[index].median for index in range(len(models))]
 
 
 def training_seed(search: Search, record: Record) -> int:

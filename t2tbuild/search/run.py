@@ -18,7 +18,7 @@ from t2tbuild.files import without_secrets
 from t2tbuild.parts import Grid
 from t2tbuild.search.final import TEST, look_at_test
 from t2tbuild.search.importance import Importance, importance
-from t2tbuild.search.judges import Judges, measure_latency
+from t2tbuild.search.judges import Judges, measure_latencies
 from t2tbuild.search.plan import Plan, plan
 from t2tbuild.search.predicted_verdict import decide_by_prediction, latency_key
 from t2tbuild.search.proxy import describe, settle
@@ -234,15 +234,17 @@ def _decide(planned: Plan, studies: Studies) -> Verdict | None:
 
 
 def _note_latencies(studies: Studies, verdict: Verdict, device: torch.device) -> None:
-    """Measure the winner and its equals once, after the search, so that there is something to choose by."""
+    """Measure the winner, the base and the equals side by side, so that there is something to choose by."""
     if verdict.prediction is None or verdict.winner.model is None:
         return
-    known: dict[str, float | None] = dict(studies.noted(LATENCIES) or {})
     base = [one.model for one in studies.repeats()[:1] if one.model is not None]
-    for model in (verdict.winner.model, *base, *(one.model for one in verdict.prediction.equals)):
-        if latency_key(model) not in known:
-            known[latency_key(model)] = measure_latency(model, device)
-    studies.note(LATENCIES, known)
+    models = [verdict.winner.model, *base, *(one.model for one in verdict.prediction.equals)]
+    by_key = {latency_key(model): model for model in models}
+    known = studies.noted(LATENCIES) or {}
+    if by_key.keys() <= known.keys():
+        return
+    measured = measure_latencies(list(by_key.values()), device)
+    studies.note(LATENCIES, known | dict(zip(by_key, measured, strict=True)))
 
 
 def conclude(run: Path, spec: SearchSpec, planned: Plan, studies: Studies, outcome: Outcome) -> SearchResult:

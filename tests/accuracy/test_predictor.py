@@ -1,4 +1,4 @@
-"""predict_accuracy: what is published comes out again, what is far from it is not predicted, and known pairs are right."""
+"""predict_accuracy: near published models only, the known pairs in their order, as good as docs/accuracy.md says."""
 
 import json
 import math
@@ -13,7 +13,7 @@ from t2tbuild import load_spec, predict_accuracy
 from t2tbuild.accuracy.features import PRIOR, REFERENCE, features_of, shape_of
 from t2tbuild.accuracy.fit import as_json, fit_predictor, imagenet_models
 from t2tbuild.accuracy.pairs import KNOWN_PAIRS, KnownPair
-from t2tbuild.accuracy.predictor import FILE, Z, Accuracy, Predictor, shipped_predictor
+from t2tbuild.accuracy.predictor import FILE, Accuracy, Predictor, Z, shipped_predictor
 from t2tbuild.accuracy.published import PublishedModel, reserved_sources
 from t2tbuild.errors import InputError
 from t2tbuild.spec.model import ModelSpec

@@ -13,10 +13,14 @@ from t2tbuild.report.search_page import write_page
 from t2tbuild.report.training_page import write_training_page
 from t2tbuild.search import Outcome, Record, SearchResult, State
 from t2tbuild.search.importance import Importance
+from t2tbuild.search.plan import plan
+from t2tbuild.search.predicted_verdict import decide_by_prediction
+from t2tbuild.search.ranking import Ranking
 from t2tbuild.search.record import BASE, Arm, Rung, key_of
 from t2tbuild.search.results import leave
 from t2tbuild.search.timeline import Span
 from t2tbuild.search.verdict import decide
+from t2tbuild.search.worker import ranked_together
 from t2tbuild.spec import ModelSpec, Spec
 from t2tbuild.train.reports import EpochReport
 from t2tbuild.train.run_directory import environment
@@ -33,9 +37,11 @@ def real_search(folder: Path) -> SearchResult:
     return result
 
 
-def large_search(run: Path, count: int, base_name: str = "t2t_vit_14", reason: str = "") -> SearchResult:
+def large_search(
+    run: Path, count: int, base_name: str = "t2t_vit_14", reason: str = "", target: str = "data"
+) -> SearchResult:
     """`count` candidates of deep_narrow with made-up losses, with all that a search leaves and its page."""
-    spec = load_search_spec("deep_narrow", [f"search.base={base_name}"])
+    spec = load_search_spec("deep_narrow", [f"search.base={base_name}", f"search.target={target}"])
     base, chance = load_spec(base_name).model, random.Random(0)
     run.mkdir(parents=True, exist_ok=True)
     (run / "environment.json").write_text(json.dumps(environment(torch.device("cpu"))))
@@ -45,7 +51,11 @@ def large_search(run: Path, count: int, base_name: str = "t2t_vit_14", reason: s
     repeats = tuple(_trained(base, BASE, seed, rungs, chance) for seed in range(5))
     assert again.model is not None
     repeats += tuple(_trained(again.model, again.number, seed, rungs, chance) for seed in (1, 2))
-    verdict = decide(records, repeats, "loss")
+    ranking = Ranking(spec.search, ranked_together(records, repeats))
+    if target == "imagenet":
+        verdict = decide_by_prediction(records, repeats, plan(spec), ranking, {})
+    else:
+        verdict = decide(records, repeats, "loss")
     assert verdict is not None and verdict.winner.model is not None
     result = SearchResult(
         run=run,
@@ -56,7 +66,8 @@ def large_search(run: Path, count: int, base_name: str = "t2t_vit_14", reason: s
         records=records,
         repeats=repeats,
         outcome=Outcome.COMPLETE,
-        trained_as="twins",
+        trained_as="narrow proxies",
+        ranking=ranking,
         test=None,
         seconds=60.0,
         spans=_spans((*repeats, *records)),

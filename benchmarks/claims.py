@@ -1,0 +1,123 @@
+"""What does each kind of evidence say of the T2T paper's claims? python benchmarks/claims.py --cache FILE [--markdown].
+
+Each claim is one or two pairs of the paper's models. For each pair: the difference in ImageNet top-1 that the paper
+prints; the predictor's, fitted without both models, with its 90% interval; that of the default proxy training's result,
+-ln(validation loss) after the last rung, two seeds, with a 95% interval from the spread of seeds over all models; and
+the signs of the zero-cost proxies at full size and as narrow proxies. The cache is that of benchmarks/validity.py.
+"""
+
+import argparse
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from scipy import stats
+from validity import SEEDS, ZERO_COST, Judged, key_of, paper_models
+
+from t2tbuild.accuracy.features import shape_of
+from t2tbuild.accuracy.fit import fit_predictor, imagenet_models
+from t2tbuild.accuracy.published import PublishedModel, reserved_sources
+from t2tbuild.search.proxy import settle
+from t2tbuild.spec.proxy import Proxy
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of the paper, and the pairs of its models that bear on it: the first should be `sign` of the second."""
+
+    text: str
+    pairs: tuple[tuple[str, str], ...]
+
+
+CLAIMS = (
+    Claim(
+        "deep and narrow beats shallow and wide",
+        (("t2t_vit_14", "t2t_vit_14_wide"), ("vit_dn", "vit_s16"), ("vit_dn", "vit_sw")),
+    ),
+    Claim("T2T beats hard patches", (("t2t_vit_14", "t2t_vit_14_wo_t2t"),)),
+    Claim("T2T beats convolutions", (("t2t_vit_14", "t2t_vit_c_14"),)),
+    Claim("a Transformer is at least a Performer", (("t2t_vit_t_14", "t2t_vit_14"),)),
+    Claim("squeeze-and-excitation helps", (("t2t_vit_14_se", "t2t_vit_14"), ("vit_se", "vit_s16"))),
+    Claim("dense connections hurt", (("t2t_vit_dense", "t2t_vit_14"), ("vit_dense", "vit_s16"))),
+    Claim("ghost operations compress, at a loss", (("t2t_vit_16_ghost", "t2t_vit_14"), ("vit_ghost", "vit_s16"))),
+    Claim("more heads change little", (("t2t_vit_14_resnext", "t2t_vit_14"), ("vit_resnext", "vit_s16"))),
+)
+COLUMNS = ("claim", "pair", "published", "predictor", "proxy training", "zero-cost, narrow", "zero-cost, full size")
+
+
+def predicted(models: Sequence[PublishedModel], better: Judged, other: Judged) -> str:
+    """The predictor's difference in points, fitted without both."""
+    rest = [one for one in models if one not in (better.row, other.row)]
+    found = fit_predictor(rest, fewest=1).difference(shape_of(better.model), shape_of(other.model), "t2t")
+    return f"{found.value:+.1f} ({found.low:+.1f} to {found.high:+.1f})"
+
+
+def trained(cache: Mapping[str, Any], judged: Sequence[Judged], better: Judged, other: Judged, steps: int) -> str:
+    """The difference of the proxy trainings' results; the noise is that of seeds, over all models."""
+    scores = {one.name: [cache[f"train {seed} {key_of(one.model)}"][str(steps)] for seed in SEEDS] for one in judged}
+    variance = float(np.mean([np.var(seeds, ddof=1) for seeds in scores.values()]))
+    value = float(np.mean(scores[better.name]) - np.mean(scores[other.name]))
+    freedom = len(judged) * (len(SEEDS) - 1)
+    half = float(stats.t.ppf(0.975, freedom)) * math.sqrt(2 * variance / len(SEEDS))
+    return f"{value:+.2f} ({value - half:+.2f} to {value + half:+.2f})"
+
+
+def signs(cache: Mapping[str, Any], place: str, better: Judged, other: Judged) -> str:
+    """Which zero-cost proxies have the larger value for the first."""
+    values = [cache[f"{place} {key_of(one.model)}"] for one in (better, other)]
+    above = [name for name in ZERO_COST if values[0][name] > values[1][name]]
+    return ", ".join(above) or "none"
+
+
+def rows(cache: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """The cells of the table."""
+    published = [one for one in imagenet_models() if one.source not in reserved_sources()]
+    judged = paper_models(published)
+    named = {one.name.removeprefix("t2t "): one for one in judged}
+    steps = settle(Proxy(), "cpu").rungs[-1]
+    found = []
+    for claim in CLAIMS:
+        for names in claim.pairs:
+            better, other = (named[name] for name in names)
+            found.append(
+                (
+                    claim.text if names is claim.pairs[0] else "",
+                    f"{names[0]} - {names[1]}",
+                    f"{better.top1 - other.top1:+.1f}",
+                    predicted(published, better, other),
+                    trained(cache, judged, better, other, steps),
+                    signs(cache, "narrow", better, other),
+                    signs(cache, "full", better, other),
+                )
+            )
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--markdown", action="store_true")
+    given = parser.parse_args()
+    cells = rows(json.loads(given.cache.read_text()))
+    if given.markdown:
+        for row in (COLUMNS, ("---",) * len(COLUMNS), *cells):
+            print(f"| {' | '.join(row)} |")
+        return
+    table = Table(
+        title="differences: published and predicted in points of top-1, proxies as they are; zero-cost: above"
+    )
+    for column in COLUMNS:
+        table.add_column(column)
+    for row in cells:
+        table.add_row(*row)
+    Console(width=170).print(table)
+
+
+if __name__ == "__main__":
+    main()
