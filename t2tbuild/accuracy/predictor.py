@@ -21,8 +21,8 @@ TOKENIZER = 0.03
 """Standard deviation, in log error, of what another stage list than the published ones may do: 0.6 points at 80% top-1.
 All that soft splits gain over hard ones is 0.1 (Table 7 of the paper: 79.5 and 81.5)."""
 OTHER_KIND, OTHER_OPTIONS, OTHER_RECIPE = 0.2, 0.2, 0.1
-"""How far apart models of different kinds of tokenizers, of different options, or of different recipes count in the list
-of the nearest, beside the logarithms of depth, width, MLP ratio and tokens."""
+"""How far apart models of different kinds of tokenizers, of different options, or of different recipes count among the
+nearest, beside the logarithms of depth, width, MLP ratio and tokens."""
 REACH = {"depth": 1.5, "width": 1.5, "mlp_ratio": 2.0, "tokens": 2.0}
 """By what factor a model may differ in each from the nearest published one; beyond that nothing is predicted."""
 
