@@ -180,6 +180,26 @@ def test_another_metric_and_another_rung_are_drawn(page: Page, result: SearchRes
     assert page.locator("#shape .mark").count() == reached
 
 
+def test_a_search_for_imagenet_shows_predictions_first(context: BrowserContext, tmp_path: Path) -> None:
+    result = large_search(tmp_path, 12, target="imagenet")
+    found = result.verdict.prediction
+    assert found is not None
+    with opening(context, tmp_path) as page:
+        assert page.locator(".verdict").inner_text() == result.verdict.sentence
+        assert "Predicted ImageNet top-1" in page.locator("#pareto svg").get_attribute("aria-label")
+        expect(page.locator("body")).to_contain_text("they do not count")
+        rows = page.locator("[aria-label='Predicted accuracy'] tr")
+        assert rows.count() == 1 + 2 + len(found.equals)  # a heading, the winner, the base
+        assert f"{found.winner.top1:.1f}% ({found.winner.low:.1f} to {found.winner.high:.1f})" in rows.nth(1).inner_text()
+        evidence = page.locator("[aria-label='Evidence'] tr").all_inner_texts()
+        assert any("proxy training, 200 steps" in row for row in evidence)
+        page.locator("#pareto-choice select").select_option("loss")
+        assert "Validation loss" in page.locator("#pareto svg").get_attribute("aria-label")
+        page.locator("#pareto svg").focus()
+        page.keyboard.press("ArrowRight")
+        assert "predicted ImageNet top-1" in page.locator("#tip").inner_text()
+
+
 def test_without_scripts_verdict_tables_and_a_picture_are_there(browser: Browser, result: SearchResult) -> None:
     context = browser.new_context(java_script_enabled=False, offline=True)
     page = context.new_page()

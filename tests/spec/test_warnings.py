@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from t2tbuild.spec import catalog
-from t2tbuild.spec.load import read_spec
+from t2tbuild.spec.load import read_search_spec, read_spec
 
 SHIPPED_WARNINGS = {"t2t_vit_14_resnext": "narrow-heads", "t2t_vit_dense": "uneven-heads", "vit_dense": "uneven-heads"}
 GOOD = """\
@@ -149,3 +149,11 @@ def test_full_attention_among_many_tokens_is_told_with_its_memory(tmp_path: Path
     assert "full attention among 12,544 tokens: its matrix of 1 head is 629 MB an image in float32" in warning.message
     assert 12_544**2 * 4 == 629_407_744
     assert "attention: performer" in warning.hint
+
+
+def test_a_field_without_effect_is_warned_of(tmp_path: Path) -> None:
+    lines = ["version: 1", "search:", "  base: t2t_vit_7", "  budget: {macs: 1G}"]
+    lines += ["  space: {backbone.depth: {fill: [0.7, 1.0]}}", "  scores: {first: 4}"]
+    (tmp_path / "mine.yaml").write_text("\n".join(lines) + "\n")
+    (warning,) = read_search_spec(tmp_path / "mine.yaml").warnings
+    assert (warning.line, warning.rule, warning.hint) == (6, "first-has-no-effect", "leave it out")

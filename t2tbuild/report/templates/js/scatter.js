@@ -4,9 +4,9 @@ const NAMES = { [PREDICTED]: "predicted ImageNet top-1", [LOSS]: "loss", [ACCURA
 const shown = { metric: data.target === "imagenet" ? PREDICTED : data.judged_by === "accuracy" ? ACCURACY : LOSS };
 
 function axisOf(metric, values) {
-  if (metric === LOSS) return { range: padded(values, true), log: true, down: true, label: "validation loss, less is better" };
-  if (metric === ACCURACY) return { range: padded(values), format: (value) => percent(value, 0), label: "validation accuracy" };
-  return { range: padded(values), format: (value) => `${value.toFixed(1)}%`, label: "predicted ImageNet top-1" };
+  if (metric === LOSS) return { range: padded(values, true), log: true, down: true, label: "validation loss, less is better", title: "Validation loss" };
+  if (metric === ACCURACY) return { range: padded(values), format: (value) => percent(value, 0), label: "validation accuracy", title: "Validation accuracy" };
+  return { range: padded(values), format: (value) => `${value.toFixed(1)}%`, label: "predicted ImageNet top-1", title: "Predicted ImageNet top-1" };
 }
 
 function frontOf(points, better) {
@@ -22,11 +22,12 @@ function drawPareto(host, width) {
   const points = entries.filter((entry) => entry.rungs.length && entry.macs != null && !entry.full).map((entry) =>
     ({ entry, macs: entry.macs, value: shown.metric === PREDICTED ? entry.predicted : top(entry)[shown.metric] })).filter((point) => point.value != null && !(isLoss && point.value <= 0));
   const limits = data.limit == null ? [] : [data.limit];
+  const axis = axisOf(shown.metric, points.map((point) => point.value));
   const chart = frame(host, width, {
     height: Math.max(300, Math.min(460, width * 0.62)),
-    label: `${NAMES[shown.metric]} against MACs of ${points.length} trainings; arrow keys go through them, Enter shows one`,
+    label: `${axis.title} against MACs of ${points.length} trainings; arrow keys go through them, Enter shows one`,
     x: { range: padded([...points.map((point) => point.macs), ...limits]), format: short, label: "MACs at full size" },
-    y: axisOf(shown.metric, points.map((point) => point.value)),
+    y: axis,
   });
   drawFront(chart, points, isLoss);
   for (const limit of limits) {
