@@ -82,8 +82,9 @@ def test_what_the_readme_tells_of_timm_holds(capsys: pytest.CaptureFixture[str])
 def test_the_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     exec(compile(blocks("python")[1], "README.md", "exec"), {})
-    predicted, measured = capsys.readouterr().out.split()
+    predicted, measured, top1 = capsys.readouterr().out.splitlines()
     assert predicted == measured
+    assert re.fullmatch(r"8\d\.\d% \(\d\d\.\d to \d\d\.\d\)", top1)
     assert load_spec("wide_screen.yaml").model.grids[-1] == (12, 16)
 
 

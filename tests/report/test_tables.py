@@ -36,7 +36,7 @@ def test_the_live_table_shows_base_and_candidates_with_their_rungs() -> None:
         record("1", State.CLIMBING, 2.2, 1.4),
     )
     last = shown[shown.rindex("deep_narrow:") :]
-    assert "1 of 24 candidates" in last
+    assert "1 of 8 candidates" in last
     assert "ETA" in last
     rows = {line.split("│")[1].strip(): line for line in last.splitlines() if line.count("│") > 5}
     assert list(rows) == ["base", "1", "0"]  # the base, then what is under way, then the others
