@@ -105,6 +105,8 @@ def init(
         for key in [key for key in QUESTIONS[chosen] if key not in answers]:
             answers[key] = _ask(chosen, key, answers)
     _derive(answers)
+    if chosen is Kind.SEARCH:
+        _derive_base(answers)
     default = f"{Path(answers.get('name', chosen.value)).name}.yaml"
     target = target_file(file or Path(default), default, force=force)
     write_new(target, _sound_text(chosen, answers, target))
@@ -128,6 +130,25 @@ def _derive(answers: dict[str, str]) -> None:
         answers["num_heads"] = str(
             min((h for h in heads if int(width) % h == 0), key=lambda h: abs(int(width) / h - 64))
         )
+
+
+def _derive_base(answers: dict[str, str]) -> None:
+    """The largest shipped T2T-ViT within the budget, where the default base is over it and none was named."""
+    if "model" in answers or "budget" not in answers:
+        return
+    from t2tbuild.search.base import largest_shipped
+    from t2tbuild.search.budget import within
+    from t2tbuild.spec.budget import Budget
+    from t2tbuild.spec.load import load_spec
+    from t2tbuild.spec.model import ModelSpec
+
+    try:
+        budget = Budget.model_validate({"macs": answers["budget"]})
+    except ValueError:
+        return  # the spec is refused where it is checked, with the line
+    default = load_spec(DEFAULT_MODEL).model
+    if isinstance(default, ModelSpec) and not within(default, budget):
+        answers["model"] = largest_shipped(budget) or DEFAULT_MODEL
 
 
 def _template(kind: Kind) -> Template:

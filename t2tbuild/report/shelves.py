@@ -37,14 +37,12 @@ def as_table(shelf: str, rows: list[dict[str, Any]]) -> Table:
     """The entries of a shelf as a table for people."""
     table = Table(title=shelf, title_justify="left")
     columns = [column for column in rows[0] if column != "counted"] if rows else []
-    longest = max((len(str(row["name"])) for row in rows), default=0)
     for column in columns:
         right = column in ("params", "macs", "predicted", "epochs", "trials")
         table.add_column(
             "MACs" if column == "macs" else column,
             justify="right" if right else "left",
-            no_wrap=True,
-            min_width=longest if column == "name" else None,  # the other columns shrink first
+            no_wrap=right or column == "name",  # the other columns shrink first
         )
     for row in rows:
         about = "" if row.get("counted", True) else "~"

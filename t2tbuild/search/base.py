@@ -36,11 +36,13 @@ def scaled_into(base: ModelSpec, budget: Budget) -> tuple[ModelSpec, tuple[Found
         return base, ()
     width, depth = scaled.backbone.embed_dim, scaled.backbone.depth
     scaled = scaled.model_copy(update={"name": f"{base.name[:48]}_{depth}x{width}"})
-    told = (
+    largest_name = largest_shipped(budget)
+    nearest = f"; the largest shipped T2T-ViT within it is {largest_name}" if largest_name else ""
+    message = (
         f"the base {base.name} is over {budget.short}; it is scaled to {depth} blocks of width {width}, "
-        f"{short_count(predict_cost(scaled).macs)} MACs{_nearest(budget)}"
+        f"{short_count(predict_cost(scaled).macs)} MACs{nearest}"
     )
-    return scaled, (Found(("search", "base"), "base-over-budget", told, "name a base within the budget"),)
+    return scaled, (Found(("search", "base"), "base-over-budget", message, "name a base within the budget"),)
 
 
 def _half_as_deep(base: ModelSpec, backbone: PlainBackbone, budget: Budget) -> ModelSpec | None:
@@ -61,12 +63,11 @@ def _half_as_deep(base: ModelSpec, backbone: PlainBackbone, budget: Budget) -> M
     return found
 
 
-def _nearest(budget: Budget) -> str:
-    """The largest shipped T2T-ViT within the budget, in words."""
-    fitting = {}
+def largest_shipped(budget: Budget) -> str | None:
+    """The name of the largest shipped T2T-ViT within a budget; None where all are over it."""
+    macs = {}
     for name in catalog.names("specs"):
         model = load_spec(name).model
         if name.startswith("t2t_vit") and isinstance(model, ModelSpec) and within(model, budget):
-            fitting[name] = predict_cost(model).macs
-    largest_name = max(fitting, key=lambda name: fitting[name], default=None)
-    return f"; the largest shipped T2T-ViT within it is {largest_name}" if largest_name else ""
+            macs[name] = predict_cost(model).macs
+    return max(macs, key=lambda name: macs[name], default=None)

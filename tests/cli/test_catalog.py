@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from t2tbuild import load_spec
+from t2tbuild import load_search_spec, load_spec
 from t2tbuild.spec import catalog
 from t2tbuild.spec.load import read_any
 from t2tbuild.spec.modeline import MARK
@@ -39,6 +39,7 @@ def test_ls_names_everything_that_ships(tmp_path: Path) -> None:
         "params": 21_545_550,
         "macs": 4_800_254_784,
         "counted": True,
+        "predicted": "81.7%",
         "paper": "Tables 1, 2, 5, 6, 7: 81.5%",
     }
     assert not found["resnet50"]["counted"]
@@ -57,7 +58,7 @@ def test_ls_names_everything_that_ships(tmp_path: Path) -> None:
     assert trained["t2t_vit_7_distilled_imagenet"]["weights or teacher"] == "timm:regnety_160.deit_in1k"
     assert trained["t2t_vit_7_digits"]["paper"] is None
     table = t2tbuild("ls", "models", cwd=tmp_path).stdout
-    assert "│ t2t_vit_16_ghost     │ t2t performer, plain, ghost │  16.3M │   3.82G │ Table 6: 79.5%" in table
+    assert "│ t2t_vit_16_ghost     │ t2t performer, plain, ghost │  16.3M │   3.82G │     78.8% │ Table 6: 79.5%" in table
     assert "~4.30G" in table
     assert "deep_narrow" not in table
 
@@ -150,6 +151,7 @@ def test_init_writes_what_its_options_say(tmp_path: Path) -> None:
     assert load_spec(tmp_path / "training.yaml").model == model
     assert t2tbuild("init", "--kind", "search", "--name", "mine", "--budget-macs", "2G", cwd=tmp_path).returncode == 0
     assert t2tbuild("validate", "m.yaml", "training.yaml", "mine.yaml", "--strict", cwd=tmp_path).returncode == 0
+    assert load_search_spec(tmp_path / "mine.yaml").search.base == "t2t_vit_12"  # T2T-ViT-14 is over the budget
     wrong = t2tbuild("init", "w.yaml", "--kind", "search", "--budget-macs", "2GB", cwd=tmp_path)
     assert wrong.returncode == 2
     assert "reads as bytes" in wrong.stderr

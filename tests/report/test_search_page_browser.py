@@ -190,7 +190,8 @@ def test_a_search_for_imagenet_shows_predictions_first(context: BrowserContext, 
         expect(page.locator("body")).to_contain_text("they do not count")
         rows = page.locator("[aria-label='Predicted accuracy'] tr")
         assert rows.count() == 1 + 2 + len(found.equals)  # a heading, the winner, the base
-        assert f"{found.winner.top1:.1f}% ({found.winner.low:.1f} to {found.winner.high:.1f})" in rows.nth(1).inner_text()
+        interval = f"{found.winner.top1:.1f}% ({found.winner.low:.1f} to {found.winner.high:.1f})"
+        assert interval in rows.nth(1).inner_text()
         evidence = page.locator("[aria-label='Evidence'] tr").all_inner_texts()
         assert any("proxy training, 200 steps" in row for row in evidence)
         page.locator("#pareto-choice select").select_option("loss")
