@@ -1,9 +1,11 @@
 """What does each kind of evidence say of the T2T paper's claims? python benchmarks/claims.py --cache FILE [--markdown].
 
-Each claim is one or two pairs of the paper's models. For each pair: the difference in ImageNet top-1 that the paper
-prints; the predictor's, fitted without both models, with its 90% interval; that of the default proxy training's result,
--ln(validation loss) after the last rung, two seeds, with a 95% interval from the spread of seeds over all models; and
-the signs of the zero-cost proxies at full size and as narrow proxies. The cache is that of benchmarks/validity.py.
+Each claim has one pair of the paper's models or more. For each pair, the first less the second: the difference in
+ImageNet top-1 that the paper prints; the predictor's, fitted without both models, with its 90% interval; that of the
+default proxy training's result, -ln(validation loss) after the last rung, two seeds, with a 95% interval from the
+spread of seeds over all models; and the zero-cost proxies that are larger for the first, as narrow proxies and at full
+size.
+The cache is that of benchmarks/validity.py.
 """
 
 import argparse
@@ -18,7 +20,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 from scipy import stats
-from validity import SEEDS, ZERO_COST, Judged, key_of, paper_models
+from validity import SEEDS, ZERO_COST, RatedModel, key_of, paper_models
 
 from t2tbuild.accuracy.features import shape_of
 from t2tbuild.accuracy.fit import fit_predictor, imagenet_models
@@ -29,7 +31,7 @@ from t2tbuild.spec.proxy import Proxy
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of the paper, and the pairs of its models that bear on it: the first should be `sign` of the second."""
+    """A claim of the paper, and the pairs of its models that bear on it: it is about the first less the second."""
 
     text: str
     pairs: tuple[tuple[str, str], ...]
@@ -51,24 +53,26 @@ CLAIMS = (
 COLUMNS = ("claim", "pair", "published", "predictor", "proxy training", "zero-cost, narrow", "zero-cost, full size")
 
 
-def predicted(models: Sequence[PublishedModel], better: Judged, other: Judged) -> str:
+def predicted(models: Sequence[PublishedModel], better: RatedModel, other: RatedModel) -> str:
     """The predictor's difference in points, fitted without both."""
     rest = [one for one in models if one not in (better.row, other.row)]
     found = fit_predictor(rest, fewest=1).difference(shape_of(better.model), shape_of(other.model), "t2t")
     return f"{found.value:+.1f} ({found.low:+.1f} to {found.high:+.1f})"
 
 
-def trained(cache: Mapping[str, Any], judged: Sequence[Judged], better: Judged, other: Judged, steps: int) -> str:
+def trained(
+    cache: Mapping[str, Any], rated: Sequence[RatedModel], better: RatedModel, other: RatedModel, steps: int
+) -> str:
     """The difference of the proxy trainings' results; the noise is that of seeds, over all models."""
-    scores = {one.name: [cache[f"train {seed} {key_of(one.model)}"][str(steps)] for seed in SEEDS] for one in judged}
+    scores = {one.name: [cache[f"train {seed} {key_of(one.model)}"][str(steps)] for seed in SEEDS] for one in rated}
     variance = float(np.mean([np.var(seeds, ddof=1) for seeds in scores.values()]))
     value = float(np.mean(scores[better.name]) - np.mean(scores[other.name]))
-    freedom = len(judged) * (len(SEEDS) - 1)
+    freedom = len(rated) * (len(SEEDS) - 1)
     half = float(stats.t.ppf(0.975, freedom)) * math.sqrt(2 * variance / len(SEEDS))
     return f"{value:+.2f} ({value - half:+.2f} to {value + half:+.2f})"
 
 
-def signs(cache: Mapping[str, Any], place: str, better: Judged, other: Judged) -> str:
+def signs(cache: Mapping[str, Any], place: str, better: RatedModel, other: RatedModel) -> str:
     """Which zero-cost proxies have the larger value for the first."""
     values = [cache[f"{place} {key_of(one.model)}"] for one in (better, other)]
     above = [name for name in ZERO_COST if values[0][name] > values[1][name]]
@@ -78,8 +82,8 @@ def signs(cache: Mapping[str, Any], place: str, better: Judged, other: Judged) -
 def rows(cache: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """The cells of the table."""
     published = [one for one in imagenet_models() if one.source not in reserved_sources()]
-    judged = paper_models(published)
-    named = {one.name.removeprefix("t2t "): one for one in judged}
+    rated = paper_models(published)
+    named = {one.name.removeprefix("t2t "): one for one in rated}
     steps = settle(Proxy(), "cpu").rungs[-1]
     found = []
     for claim in CLAIMS:
@@ -91,7 +95,7 @@ def rows(cache: Mapping[str, Any]) -> list[tuple[str, ...]]:
                     f"{names[0]} - {names[1]}",
                     f"{better.top1 - other.top1:+.1f}",
                     predicted(published, better, other),
-                    trained(cache, judged, better, other, steps),
+                    trained(cache, rated, better, other, steps),
                     signs(cache, "narrow", better, other),
                     signs(cache, "full", better, other),
                 )

@@ -8,8 +8,9 @@ bootstrap over models, and the pairs whose order is known. Three sets of models:
 - other sources: published models of plain patches at 224 pixels, compared within their recipes alone.
 
 The predictor is fitted without what it predicts: without the model, and without the whole source. Zero-cost proxies are
-computed at full size and as narrow proxies; proxy trainings are the default's, two seeds. --write puts the table where
-the search reads it: t2tbuild/accuracy/validity.yaml. --cache keeps what was measured, so that it can be continued.
+computed at full size and as narrow proxies. Proxy trainings are the default's, with two seeds; tau is the mean over
+both, since a search trains a candidate once. --write puts the table where the search reads it:
+t2tbuild/accuracy/validity.yaml. --cache keeps what was measured, so that it can be continued.
 """
 
 import argparse
@@ -35,7 +36,7 @@ from t2tbuild import load_spec, predict_cost
 from t2tbuild.accuracy import validity
 from t2tbuild.accuracy.features import shape_of
 from t2tbuild.accuracy.fit import fit_predictor, imagenet_models
-from t2tbuild.accuracy.pairs import KNOWN_PAIRS
+from t2tbuild.accuracy.pairs import KNOWN_PAIRS, KnownPair
 from t2tbuild.accuracy.published import PublishedModel, reserved_sources
 from t2tbuild.build import build_model
 from t2tbuild.files import write_whole
@@ -63,7 +64,7 @@ FULL_BATCH = 8
 
 
 @dataclass(frozen=True)
-class Judged:
+class RatedModel:
     """A published model; those of one `group` were trained by one recipe. `name` is its source and its name there."""
 
     name: str
@@ -80,9 +81,9 @@ Values = Mapping[str, float]
 """What one kind of evidence says of models, by their names; the higher, the better."""
 
 
-def paper_models(published: Sequence[PublishedModel]) -> list[Judged]:
+def paper_models(published: Sequence[PublishedModel]) -> list[RatedModel]:
     rows = {one.name: one for one in published if one.source == "t2t"}
-    return [Judged(f"t2t {name}", "paper", rows[name], _ours(name)) for name in PAPER]
+    return [RatedModel(f"t2t {name}", "paper", rows[name], _ours(name)) for name in PAPER]
 
 
 def _ours(name: str) -> ModelSpec:
@@ -91,23 +92,23 @@ def _ours(name: str) -> ModelSpec:
     return model
 
 
-def other_models(published: Sequence[PublishedModel]) -> list[Judged]:
+def other_models(published: Sequence[PublishedModel]) -> list[RatedModel]:
     """Models of plain patches of 16 at 224 pixels, one for each shape of a recipe, of recipes with three shapes."""
-    groups: dict[str, dict[str, Judged]] = {}
+    groups: dict[str, dict[str, RatedModel]] = {}
     for one in published:
         shape = shape_of(one.model)
         if one.source == "t2t" or shape.tokenizer != "patch 16" or shape.side != 224:
             continue
-        judged = Judged(f"{one.source} {one.name}", f"{one.source} {one.recipe.name}", one, one.model)
-        groups.setdefault(judged.group, {}).setdefault(shape.key, judged)
-    return [judged for shapes in groups.values() if len(shapes) >= 3 for judged in shapes.values()]
+        rated = RatedModel(f"{one.source} {one.name}", f"{one.source} {one.recipe.name}", one, one.model)
+        groups.setdefault(rated.group, {}).setdefault(shape.key, rated)
+    return [rated for shapes in groups.values() if len(shapes) >= 3 for rated in shapes.values()]
 
 
-def pair_models(published: Sequence[PublishedModel]) -> list[Judged]:
+def pair_models(published: Sequence[PublishedModel]) -> list[RatedModel]:
     """The models of the known pairs."""
     wanted = {name for pair in KNOWN_PAIRS for name in (pair.better, pair.worse)}
     rows = [one for one in published if (one.source, one.name) in wanted]
-    return [Judged(f"{one.source} {one.name}", "pairs", one, one.model) for one in rows]
+    return [RatedModel(f"{one.source} {one.name}", "pairs", one, one.model) for one in rows]
 
 
 # Measuring
@@ -168,11 +169,11 @@ def measure(
 # Statistics
 
 
-def concordance(values: Sequence[float], judged: Sequence[Judged], counts: np.ndarray, near: bool) -> float:
+def concordance(values: Sequence[float], rated: Sequence[RatedModel], counts: np.ndarray, near: bool) -> float:
     """Kendall's tau-b over the pairs within groups, each model as often as `counts` says."""
-    x, y = np.array(values), np.array([one.top1 for one in judged])
-    macs = np.array([predict_cost(one.model).macs for one in judged], dtype=float)
-    groups = np.array([one.group for one in judged])
+    x, y = np.array(values), np.array([one.top1 for one in rated])
+    macs = np.array([predict_cost(one.model).macs for one in rated], dtype=float)
+    groups = np.array([one.group for one in rated])
     pairs = np.triu(groups[:, None] == groups[None], 1) * counts[:, None] * counts[None]
     if near:
         pairs = pairs * (np.abs(np.log(macs[:, None] / macs[None])) <= NEAR)
@@ -181,11 +182,15 @@ def concordance(values: Sequence[float], judged: Sequence[Judged], counts: np.nd
     return float((pairs * first * second).sum() / norm) if norm else math.nan
 
 
-def agreement(values: Values, judged: Sequence[Judged], near: bool = False) -> dict[str, Any] | None:
-    """Models, tau and its interval: the bootstrap draws models, or whole groups where there are several."""
-    known = [one for one in judged if math.isfinite(values.get(one.name, math.nan))]
-    numbers = [values[one.name] for one in known]
-    tau = concordance(numbers, known, np.ones(len(known)), near)
+def agreement(seeds: Sequence[Values], rated: Sequence[RatedModel], near: bool = False) -> dict[str, Any] | None:
+    """Models, tau as the mean over seeds, and its interval: the bootstrap draws models, or whole groups of them."""
+    known = [one for one in rated if all(math.isfinite(values.get(one.name, math.nan)) for values in seeds)]
+    numbers = [[values[one.name] for one in known] for values in seeds]
+
+    def mean_tau(counts: np.ndarray) -> float:
+        return float(np.mean([concordance(one, known, counts, near) for one in numbers]))
+
+    tau = mean_tau(np.ones(len(known)))
     if math.isnan(tau):
         return None
     generator, found = np.random.default_rng(0), []
@@ -195,29 +200,30 @@ def agreement(values: Values, judged: Sequence[Judged], near: bool = False) -> d
         counts = np.bincount(generator.integers(drawn, size=drawn), minlength=drawn).astype(float)
         if len(groups) > 1:  # a pair lies in one group, and counts as often as that was drawn
             counts = np.sqrt(counts[[groups.index(one.group) for one in known]])
-        found.append(concordance(numbers, known, counts, near))
+        found.append(mean_tau(counts))
     low, high = np.nanquantile(found, [0.025, 0.975])
     return {"models": len(known), "tau": round(tau, 3), "low": round(float(low), 3), "high": round(float(high), 3)}
 
 
-def ordered(values: Values) -> list[bool]:
-    """Of each known pair whether its better model has the larger value."""
+def ordered(seeds: Sequence[Values]) -> list[bool]:
+    """Of each known pair whether its better model has the larger value with every seed."""
 
-    def value(name: tuple[str, str]) -> float:
-        return values.get(" ".join(name), math.nan)
+    def right(values: Values, pair: KnownPair) -> bool:
+        better, worse = (values.get(" ".join(name), math.nan) for name in (pair.better, pair.worse))
+        return better > worse
 
-    return [value(pair.better) > value(pair.worse) for pair in KNOWN_PAIRS]
+    return [all(right(values, pair) for values in seeds) for pair in KNOWN_PAIRS]
 
 
 # Evidence
 
 
-def predictions(published: Sequence[PublishedModel], judged: Sequence[Judged]) -> tuple[Values, Values]:
+def predictions(published: Sequence[PublishedModel], rated: Sequence[RatedModel]) -> tuple[Values, Values]:
     """The predicted log accuracy of each model, fitted without the model, and without its source."""
-    sources = {one.row.source for one in judged}
+    sources = {one.row.source for one in rated}
     without = {name: fit_predictor([one for one in published if one.source != name], 1) for name in sources}
     one_out, source_out = {}, {}
-    for one in judged:
+    for one in rated:
         shape, row = shape_of(one.model), one.row
         rest = [other for other in published if (other.source, other.name) != (row.source, row.name)]
         one_out[one.name] = -fit_predictor(rest, 1).estimate(shape, row.recipe.name).mean
@@ -228,18 +234,20 @@ def predictions(published: Sequence[PublishedModel], judged: Sequence[Judged]) -
 def evidence(cache: Mapping[str, Any], published: Sequence[PublishedModel]) -> list[dict[str, Any]]:
     """The rows of the table."""
     paper, others, pairs = paper_models(published), other_models(published), pair_models(published)
-    judged = list({one.name: one for one in (*others, *pairs, *paper)}.values())
+    rated = list({one.name: one for one in (*others, *pairs, *paper)}.values())
     vit, t2t = ([one for one in paper if one.name.startswith(f"t2t {start}")] for start in ("vit", "t2t"))
     rows = []
 
-    def add(kind: str, configuration: Mapping[str, Any], values: Values) -> None:
-        right = ordered(values)
-        summary = (agreement(values, paper) or {}) | {"pairs_right": sum(right), "pairs": len(right)}
-        parts = {"vit": agreement(values, vit), "t2t": agreement(values, t2t)}
-        parts |= {"near_equal_macs": agreement(values, paper, near=True), "other_sources": agreement(values, others)}
+    def add(kind: str, configuration: Mapping[str, Any], *seeds: Values) -> None:
+        right, summary = ordered(seeds), agreement(seeds, paper)
+        if summary is None:
+            return
+        summary |= {"pairs_right": sum(right), "pairs": len(right)}
+        parts = {"vit": agreement(seeds, vit), "t2t": agreement(seeds, t2t)}
+        parts |= {"near_equal_macs": agreement(seeds, paper, near=True), "other_sources": agreement(seeds, others)}
         rows.append({"kind": kind, "configuration": dict(configuration), "paper": summary} | parts | {"ordered": right})
 
-    one_out, source_out = predictions(published, judged)
+    one_out, source_out = predictions(published, rated)
     add(validity.PREDICTOR, {"fitted_without": "the model"}, one_out)
     add(validity.PREDICTOR, {"fitted_without": "its source"}, source_out)
     simple: dict[str, Callable[[ModelSpec], float]] = {
@@ -249,18 +257,20 @@ def evidence(cache: Mapping[str, Any], published: Sequence[PublishedModel]) -> l
         "depth x ln(width)": lambda model: model.backbone.depth * math.log(shape_of(model).width),
     }
     for name, rule in simple.items():
-        add(name, {}, {one.name: float(rule(one.model)) for one in judged})
+        add(name, {}, {one.name: float(rule(one.model)) for one in rated})
     proxy = settle(Proxy(), "cpu")
     for place in ("narrow", "full"):
         full = {"size": "full", "batch_size": FULL_BATCH, "images": "noise"}
-        configuration = full if place == "full" else zero_cost_configuration(proxy)
         for name in ZERO_COST:
-            measured = {one.name: cache.get(f"{place} {key_of(one.model)}", {}).get(name, math.nan) for one in judged}
+            configuration = full if place == "full" else zero_cost_configuration(proxy, name)
+            measured = {one.name: cache.get(f"{place} {key_of(one.model)}", {}).get(name, math.nan) for one in rated}
             add(name, configuration, measured)
     for steps in proxy.rungs:
-        seeds = {one.name: [cache[f"train {seed} {key_of(one.model)}"][str(steps)] for seed in SEEDS] for one in judged}
-        means = {name: float(np.mean(scores)) for name, scores in seeds.items()}
-        add(validity.PROXY_TRAINING, training_configuration(proxy, steps), means)
+        seeds = [
+            {one.name: found[str(steps)] for one in rated if (found := cache.get(f"train {seed} {key_of(one.model)}"))}
+            for seed in SEEDS
+        ]
+        add(validity.PROXY_TRAINING, training_configuration(proxy, steps), *seeds)
     return rows
 
 
@@ -284,12 +294,13 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--paper", action="store_true", help="train the paper's models and the known pairs' alone")
     parser.add_argument("--write", action="store_true")
     given = parser.parse_args()
     cache = json.loads(given.cache.read_text()) if given.cache and given.cache.exists() else {}
     published = [one for one in imagenet_models() if one.source not in reserved_sources()]
     small = [one.model for one in (*paper_models(published), *pair_models(published))]
-    models = [*small, *(one.model for one in other_models(published))]
+    models = small if given.paper else [*small, *(one.model for one in other_models(published))]
     measure(models, small, cache, given.cache, given.workers)
     rows = evidence(cache, published)
     Console(width=150).print(show(rows))

@@ -31,6 +31,9 @@ class Belief:
     high: float
     weights: tuple[float, ...]
 
+    def __str__(self) -> str:
+        return f"{self.top1:.1f}% ({self.low:.1f} to {self.high:.1f})"
+
 
 def update(top1: float, deviation: float, observations: Sequence[Observation]) -> Belief:
     """The belief of a model of predicted `top1` and its standard deviation, both in percent, after observations.

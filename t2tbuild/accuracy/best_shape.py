@@ -12,9 +12,9 @@ from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.revise import revise
 
 WIDEST, DEEPEST = 1280, 64
-"""The widest and deepest backbones that are looked at; wider and deeper ones were not published."""
+"""The widest and deepest backbones that are considered; wider and deeper ones were not published."""
 RATIOS = (2, 3, 4)
-"""MLP ratios that are looked at beside the model's own."""
+"""MLP ratios that are considered beside the model's own."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def best_shapes(model: ModelSpec, fits: Callable[[ModelSpec], bool], recipe: str
     for width, ratio in _shapes(model):
         depth = largest(range(1, DEEPEST + 1), partial(_fits, fits, model, width, ratio))
         if depth is not None:
-            shaped = _with(model, width, ratio, depth)
+            shaped = with_shape(model, width, ratio, depth)
             found.append(BestShape(shaped, predict_accuracy(shaped, recipe)))
     predicted = [one for one in found if one.accuracy.low is not None]
     return sorted(predicted, key=lambda one: -(one.accuracy.low or 0.0))
@@ -45,12 +45,12 @@ def best_shapes(model: ModelSpec, fits: Callable[[ModelSpec], bool], recipe: str
 def _shapes(model: ModelSpec) -> Iterator[tuple[int, int | float]]:
     backbone = model.backbone
     if not isinstance(backbone, PlainBackbone):
-        told = f"{model.name} has a {backbone.kind} backbone, whose shape no published model tells"
-        raise FieldError(("model", "backbone", "kind"), "by-accuracy", told, "write kind: plain")
+        message = f"{model.name} has a {backbone.kind} backbone; the published models are plain ones"
+        raise FieldError(("model", "backbone", "kind"), "by-accuracy", message, "write kind: plain")
     if isinstance(backbone.mlp_ratio, tuple) or isinstance(backbone.num_heads, tuple):
         field = "mlp_ratio" if isinstance(backbone.mlp_ratio, tuple) else "num_heads"
-        told = f"{field} lists one value a block, so another depth has none"
-        raise FieldError(("model", "backbone", field), "by-accuracy", told, "write one value for all blocks")
+        message = f"{field} lists a value for each block, so another depth has none"
+        raise FieldError(("model", "backbone", field), "by-accuracy", message, "write one value for all blocks")
     head_dim = backbone.embed_dim // backbone.heads[0]
     ratios = dict.fromkeys((backbone.mlp_ratio, *RATIOS))
     for width in range(head_dim, WIDEST + 1, head_dim):
@@ -59,11 +59,18 @@ def _shapes(model: ModelSpec) -> Iterator[tuple[int, int | float]]:
 
 
 def _fits(fits: Callable[[ModelSpec], bool], model: ModelSpec, width: int, ratio: int | float, depth: int) -> bool:
-    return fits(_with(model, width, ratio, depth))
+    return fits(with_shape(model, width, ratio, depth))
 
 
-def _with(model: ModelSpec, width: int, ratio: int | float, depth: int) -> ModelSpec:
+def with_shape(model: ModelSpec, width: int, ratio: int | float, depth: int) -> ModelSpec:
+    """The model with a plain backbone of another width, MLP ratio and depth, and as many channels a head."""
     backbone = model.backbone
     head_dim = backbone.embed_dim // backbone.heads[0]
     changes = {"depth": depth, "embed_dim": width, "mlp_ratio": ratio, "num_heads": None, "head_dim": head_dim}
     return revise(model, {"backbone": backbone.model_dump() | changes}, f"shaped as {depth} x {width}")
+
+
+def named_by_shape(model: ModelSpec, shaped: ModelSpec) -> ModelSpec:
+    """A reshaped model under the name of the one that it was made from, with its depth and width: t2t_vit_14_18x320."""
+    name = f"{model.name[:48]}_{shaped.backbone.depth}x{shaped.backbone.embed_dim}"
+    return shaped.model_copy(update={"name": name})

@@ -1,4 +1,4 @@
-"""ModelSpec -> ImageNet top-1, predicted from published trainings, with an interval. Torch-free, in microseconds."""
+"""ModelSpec -> ImageNet top-1, predicted from published trainings, with an interval. Torch-free."""
 
 import functools
 import json
@@ -83,7 +83,7 @@ class Estimate:
 
     @property
     def upper(self) -> float:
-        """The upper end of the 90% interval. Models are ranked by it: of two equal means the surer one comes first."""
+        """The upper end of the 90% interval. Models are ranked by it: of two equal means the surest is first."""
         return self.mean + Z * self.deviation
 
 
@@ -101,7 +101,7 @@ class Predictor:
     """A fitted linear model of log error: a normal distribution over the weights of named features.
 
     `covariance` is that of the weights, in the order of `names`. `noise` is the standard deviation of one training
-    around its shape's error, `unknown_*` those of an offset or slope that no row told of.
+    around its shape's error, `unknown_*` those of an offset or slope that the published rows leave open.
     """
 
     intercept: float
@@ -122,23 +122,25 @@ class Predictor:
 
     def estimate(self, shape: Shape, recipe: str) -> Estimate:
         """The log error of a shape that is trained by a recipe, which may be one that no row has."""
-        terms, variance = self._terms(shape, recipe)
-        mean = self.intercept + math.fsum(self.weights[place] * value for place, value in terms.items())
-        return Estimate(mean, variance + self._spread(terms), self.noise**2)
+        terms = self._terms(shape, recipe)
+        unknown = self._unknown(shape, recipe)
+        variance = math.fsum((scale * self._unknown_scale(name)) ** 2 for (name, _), scale in unknown.items())
+        return Estimate(self._mean(terms), variance + self._spread(terms), self.noise**2)
 
     def difference(self, shape: Shape, other: Shape, recipe: str) -> Difference:
         """By how much the top-1 of a shape exceeds another's, both trained once by the same recipe."""
-        mine, theirs = self.estimate(shape, recipe), self.estimate(other, recipe)
-        value = math.exp(theirs.mean) - math.exp(mine.mean)
         if shape == other:
             return Difference(0.0, 0.0, 0.0)
-        (ours, own), (others, their) = self._terms(shape, recipe), self._terms(other, recipe)
-        apart = {place: ours.get(place, 0.0) - others.get(place, 0.0) for place in ours.keys() | others.keys()}
-        unknown = own + their if shape.key != other.key or shape.tokenizer != other.tokenizer else 0.0
-        if recipe not in self.recipes:
-            unknown = max(0.0, unknown - 2 * self.unknown_recipe**2)  # it is the same for both
-        variance = self._spread(apart) + unknown + 2 * self.noise**2
-        half = Z * math.sqrt(variance) * math.exp((mine.mean + theirs.mean) / 2)
+        mine, theirs = self._terms(shape, recipe), self._terms(other, recipe)
+        means = [self._mean(terms) for terms in (mine, theirs)]
+        apart = {place: mine.get(place, 0.0) - theirs.get(place, 0.0) for place in mine.keys() | theirs.keys()}
+        unknown, others = (self._unknown(one, recipe) for one in (shape, other))
+        variance = self._spread(apart) + 2 * self.noise**2
+        for key in unknown.keys() | others.keys():  # an offset that both have is the same in both, and cancels
+            (name, _), scale = key, unknown.get(key, 0.0) - others.get(key, 0.0)
+            variance += (scale * self._unknown_scale(name)) ** 2
+        value = math.exp(means[1]) - math.exp(means[0])
+        half = Z * math.sqrt(variance) * math.exp(sum(means) / 2)
         return Difference(value, value - half, value + half)
 
     def nearest(self, shape: Shape, recipe: str, count: int = 3) -> tuple[Neighbour, ...]:
@@ -173,22 +175,32 @@ class Predictor:
             f"{shape.mlp_ratio:.3g}, {shape.tokens} tokens"
         )
 
-    def _terms(self, shape: Shape, recipe: str) -> tuple[dict[int, float], float]:
-        """The features of a shape by their places, and the variance of what no row tells of it."""
+    def _terms(self, shape: Shape, recipe: str) -> dict[int, float]:
+        """The features of a shape by their places among the weights."""
         values: Mapping[str, float] = features_of(shape) | {"teacher": float(recipe in self.teachers)}
-        terms = {self._place[name]: value for name, value in values.items() if value}
-        unknown = 0.0
-        if f"recipe {recipe}" in self._place:
-            terms |= {self._place[f"recipe {recipe}"]: 1.0, self._place[f"slope {recipe}"]: values["size"]}
-        else:
-            unknown += self.unknown_recipe**2 + (self.unknown_slope * values["size"]) ** 2
-        if f"shape {shape.key}" in self._place:
-            terms[self._place[f"shape {shape.key}"]] = 1.0
-        else:
-            unknown += self.unknown_shape**2
+        offsets = {f"recipe {recipe}": 1.0, f"slope {recipe}": values["size"], f"shape {shape.key}": 1.0}
+        given = [*values.items(), *offsets.items()]
+        return {self._place[name]: value for name, value in given if value and name in self._place}
+
+    def _unknown(self, shape: Shape, recipe: str) -> dict[tuple[str, str], float]:
+        """The offsets of a shape that the published rows leave open, each by its kind and name, with its feature."""
+        found: dict[tuple[str, str], float] = {}
+        if f"recipe {recipe}" not in self._place:
+            found |= {("recipe", recipe): 1.0, ("slope", recipe): features_of(shape)["size"]}
+        if f"shape {shape.key}" not in self._place:
+            found["shape", shape.key] = 1.0
         if shape.tokenizer not in self._tokenizers:
-            unknown += TOKENIZER**2
-        return terms, unknown
+            found["tokenizer", shape.tokenizer] = 1.0
+        return found
+
+    def _unknown_scale(self, kind: str) -> float:
+        """The standard deviation of an offset that the published rows leave open."""
+        scales = {"recipe": self.unknown_recipe, "slope": self.unknown_slope, "shape": self.unknown_shape}
+        return scales.get(kind, TOKENIZER)
+
+    def _mean(self, terms: Mapping[int, float]) -> float:
+        """The log error of a sum of features."""
+        return self.intercept + math.fsum(self.weights[place] * value for place, value in terms.items())
 
     def _spread(self, terms: Mapping[int, float]) -> float:
         """The variance of a sum of weights."""

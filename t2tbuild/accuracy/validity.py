@@ -20,9 +20,9 @@ PROXY_TRAINING = "proxy training"
 
 @dataclass(frozen=True)
 class Validity:
-    """The agreement of one kind of evidence with published top-1, on the models of the paper that it can judge.
+    """The agreement of one kind of evidence with published top-1, on the models of the paper for which it has a value.
 
-    `configuration` says how the evidence was gained. `tau` is Kendall's rank correlation over `models` models, `low`
+    `configuration` says how it was measured. `tau` is Kendall's rank correlation over `models` models, `low`
     and `high` the ends of its 95% bootstrap interval. `pairs_right` of `pairs` known pairs were ordered as published.
     """
 

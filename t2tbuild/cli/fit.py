@@ -62,7 +62,7 @@ def fit(
 ) -> None:
     """Write the largest spec within a budget along one field, or the backbone of the best predicted accuracy.
 
-    Both follow from the exact cost; nothing is trained. Fields are set in steps that keep a model sound: widths by
+    Both follow from the exact cost; nothing is trained. Fields are set in steps that keep a model valid: widths by
     whole heads, images by whole patches, ratios by quarters.
 
     Example: t2tbuild fit t2t_vit_14 --budget-macs 3G --by accuracy --out best_of_3g.yaml
@@ -153,7 +153,7 @@ def _fit_by_accuracy(
     document: Document[Spec], model: ModelSpec, budget: Budget, out: Path | None, *, force: bool, as_json: bool
 ) -> None:
     """Write the shape of the best predicted accuracy within a budget, and show the next ones."""
-    from t2tbuild.accuracy.best_shape import best_shapes
+    from t2tbuild.accuracy.best_shape import best_shapes, named_by_shape
     from t2tbuild.cost import predict_cost
     from t2tbuild.cost.fit import is_within
     from t2tbuild.spec.modeline import with_modeline
@@ -164,7 +164,7 @@ def _fit_by_accuracy(
         shapes = best_shapes(model, lambda shape: is_within(predict_cost(shape), budget))
     if not shapes:
         raise InputError(
-            f"no backbone within {budget.short} is near a published model; t2tbuild fit --free depth sizes one"
+            f"no backbone within {budget.short} is near a published model; raise the budget, or write --free depth"
         )
     lines, records = [], []
     for one in shapes[: LISTED + 1]:
@@ -176,10 +176,9 @@ def _fit_by_accuracy(
         shape = {"depth": backbone.depth, "embed_dim": backbone.embed_dim, "mlp_ratio": backbone.mlp_ratio}
         accuracy = {name: getattr(one.accuracy, name) for name in ("top1", "low", "high")}
         records.append(shape | accuracy | {"macs": cost.macs, "params": cost.params})
-    best = shapes[0].model
-    name = f"{model.name[:48]}_{best.backbone.depth}x{best.backbone.embed_dim}"
-    written = SpecTree(version=1, model=best.model_copy(update={"name": name}), train=document.spec.train)
-    target = target_file(out, f"{name}.yaml", force=force) if out else None
+    best = named_by_shape(model, shapes[0].model)
+    written = SpecTree(version=1, model=best, train=document.spec.train)
+    target = target_file(out, f"{best.name}.yaml", force=force) if out else None
     text = f"# {lines[0]}\n{dump_yaml(written)}"
     if target:
         write_new(target, with_modeline(text, "spec", target))

@@ -90,6 +90,7 @@ def search(
 
     from t2tbuild.train.run_directory import default_folder
 
+    loaded = loaded.model_copy(update={"search": planned.search})  # its target is settled
     run_search(loaded, out or default_folder(loaded.search.name), workers, storage, as_json=as_json)
 
 

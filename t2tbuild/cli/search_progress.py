@@ -43,6 +43,7 @@ class SearchProgress:
     def hear(self, record: Record) -> None:
         """Show a training that began, came to a rung, or ended."""
         from t2tbuild.report.candidates_table import candidates_table
+        from t2tbuild.search.ranking import Ranking
         from t2tbuild.search.record import State
 
         known = self.records.get((record.number, record.seed, record.full))
@@ -52,12 +53,8 @@ class SearchProgress:
             self.before = done  # of an earlier process
         title = f"{self.what.name}: {done} of {self.what.trials} candidates, {self._times(done)}"
         if self.live:
-            table = candidates_table(
-                [*self.records.values()],
-                title=title,
-                rungs=self.what.proxy.rungs,
-                metric=self.what.proxy.metric,
-            )
+            records = [*self.records.values()]
+            table = candidates_table(records, Ranking(self.what, records), title=title, proxy=self.what.proxy)
             self.live.update(table, refresh=True)
         elif (record.rungs and (known is None or known.rungs != record.rungs)) or record.state is not State.CLIMBING:
             self.console.print(f"{_line(record)}  [{title}]", soft_wrap=True, markup=False)

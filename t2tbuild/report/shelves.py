@@ -38,9 +38,9 @@ def as_table(shelf: str, rows: list[dict[str, Any]]) -> Table:
     table = Table(title=shelf, title_justify="left")
     columns = [column for column in rows[0] if column != "counted"] if rows else []
     for column in columns:
-        right = column in ("params", "macs", "predicted", "epochs", "trials")
+        right = column in ("params", "macs", "predicted_top1", "epochs", "trials")
         table.add_column(
-            "MACs" if column == "macs" else column,
+            {"macs": "MACs", "predicted_top1": "predicted"}.get(column, column),
             justify="right" if right else "left",
             no_wrap=right or column == "name",  # the other columns shrink first
         )
@@ -53,6 +53,8 @@ def as_table(shelf: str, rows: list[dict[str, Any]]) -> Table:
 def _cell(column: str, value: Any, about: str) -> str:
     if value is None:
         return ""
+    if column == "predicted_top1":
+        return f"{value:.1f}%"
     return f"{about}{short_count(value)}" if column in ("params", "macs") else str(value)
 
 
@@ -68,15 +70,15 @@ def _model(name: str, spec: Spec) -> dict[str, Any]:
         "params": params,
         "macs": macs,
         "counted": counted,
-        "predicted": predicted_top1(spec),
+        "predicted_top1": predicted_top1(spec),
         "paper": _paper(spec),
     }
 
 
-def predicted_top1(spec: Spec) -> str | None:
-    """The predicted ImageNet top-1 of a spec's model, in a word; None where there is none."""
+def predicted_top1(spec: Spec) -> float | None:
+    """The predicted ImageNet top-1 of a spec's model in percent, to a tenth; None where there is none."""
     top1 = predict_accuracy(spec.model).top1
-    return None if top1 is None else f"{top1:.1f}%"
+    return None if top1 is None else round(top1, 1)
 
 
 def _kind(spec: Spec) -> str:

@@ -4,12 +4,10 @@ import statistics
 
 from rich.table import Table
 
-from t2tbuild.accuracy.belief import Belief
 from t2tbuild.cost import predict_cost
 from t2tbuild.cost.memory import predict_memory
 from t2tbuild.report.cost_table import in_bytes
-from t2tbuild.search.predicted_verdict import latency_key
-from t2tbuild.search.record import BASE, Record, State, best_of, shape_of
+from t2tbuild.search.record import BASE, Record, State, best_of, key_of, shape_of
 from t2tbuild.search.run import SearchResult
 from t2tbuild.search.verdict import Interval, Prediction
 from t2tbuild.spec.model import ModelSpec
@@ -48,16 +46,16 @@ def predicted_rows(result: SearchResult) -> list[list[str]]:
     table = []
     for name, model, belief in rows:
         cost, memory = predict_cost(model), predict_memory(model).inference
-        latency = latencies.get(latency_key(model))
-        table.append(_predicted_row(name, model, cost.macs, cost.params, memory, latency, belief))
+        latency = latencies.get(key_of(model))
+        table.append(_predicted_row(name, model, cost.macs, cost.params, memory, latency, str(belief)))
     for one in found.equals:
-        belief = Belief(one.accuracy.top1 or 0.0, one.accuracy.low or 0.0, one.accuracy.high or 0.0, ())
-        table.append(_predicted_row("equal", one.model, one.macs, one.params, one.memory, one.latency, belief))
+        row = _predicted_row("equal", one.model, one.macs, one.params, one.memory, one.latency, str(one.accuracy))
+        table.append(row)
     return table
 
 
 def _predicted_row(
-    name: str, model: ModelSpec, macs: int, params: int, memory: int, latency: float | None, belief: Belief
+    name: str, model: ModelSpec, macs: int, params: int, memory: int, latency: float | None, accuracy: str
 ) -> list[str]:
     shape = shape_of(model)
     return [
@@ -70,7 +68,7 @@ def _predicted_row(
         short_count(params),
         in_bytes(memory),
         "" if latency is None else f"{1000 * latency:.1f} ms",
-        f"{belief.top1:.1f}% ({belief.low:.1f} to {belief.high:.1f})",
+        accuracy,
     ]
 
 

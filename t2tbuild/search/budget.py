@@ -58,7 +58,7 @@ def solve(space: Space, assignment: Mapping[str, Value], budget: Budget, name: s
         if space.solved is None:
             model = space.model(assignment, name=name)
             if not within(model, budget):
-                raise Infeasible("over budget" if _too_large(model, budget) else "below the budget's least")
+                raise Infeasible("over budget" if is_over(model, budget) else "below the budget's least")
             return model
         least, most = solved_range(space, assignment, budget)
         value = _at(space.solved.fill, float(assignment[FILL]), least, most)
@@ -91,7 +91,7 @@ def solved_range(space: Space, assignment: Mapping[str, Value], budget: Budget) 
     """
     assert space.solved is not None
     values = space.solved.fill.values
-    most = largest(values, lambda value: not _too_large(space.model(assignment, value), budget))
+    most = largest(values, lambda value: not is_over(space.model(assignment, value), budget))
     if most is None:
         raise Infeasible(f"over budget at every {space.solved.path.rpartition('.')[2]}")
     least = values[0]
@@ -104,7 +104,8 @@ def solved_range(space: Space, assignment: Mapping[str, Value], budget: Budget) 
     return least, most
 
 
-def _too_large(model: ModelSpec, budget: Budget) -> bool:
+def is_over(model: ModelSpec, budget: Budget) -> bool:
+    """Whether a model exceeds an upper bound, by the closed form."""
     measures = measures_of(model, budget)
     return any(limit.max is not None and measures[name] > limit.max for name, limit in budget.limits.items())
 

@@ -65,14 +65,9 @@ class Judges:
             return record
         return replace(record, scores=self._scored(record.key, record.model))
 
-    def prefer(self, draws: Sequence[Draw], only: str | None = None) -> Draw:
-        """Of several draws the one whose scores rank best on average, or that which one score alone ranks best."""
-        names = [name for name in self.search.scores.names if only in (None, name)]
-        scored = [[self._scored(draw.key, draw.model).get(name, -math.inf) for name in names] for draw in draws]
-        ranks = [
-            sum(theirs < ours for other in scored for theirs, ours in zip(other, mine, strict=True)) for mine in scored
-        ]
-        return draws[ranks.index(max(ranks))]
+    def prefer(self, draws: Sequence[Draw], name: str) -> Draw:
+        """Of several draws the one that a zero-cost proxy ranks best."""
+        return max(draws, key=lambda draw: self._scored(draw.key, draw.model).get(name, -math.inf))
 
     def _scored(self, key: str, model: ModelSpec) -> dict[str, float]:
         """The scores of a candidate; none of one that cannot be built or run, whose training will say why."""

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from t2tbuild.accuracy.predictor import predict_accuracy
 from t2tbuild.errors import Diagnostic, FieldError, SeveralFieldsError
-from t2tbuild.search.base import scaled_into
+from t2tbuild.search.base import scale_to_budget
 from t2tbuild.search.budget import looked_at, params_of, require_feasible, within
 from t2tbuild.search.members import MEMBERS, Member, Predicted, by_prediction, members
 from t2tbuild.search.proxy import stand_in
@@ -27,7 +27,7 @@ from t2tbuild.spec.units import short_count
 from t2tbuild.spec.yaml_source import Keys, Source
 
 DEMONSTRATION = ("digits", "fake")
-"""Kinds of data that nobody searches a model for."""
+"""Bundled data for demonstrations."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def plan(spec: SearchSpec) -> Plan:
     space = Space(search, named_base)
     _refuse_wrong_values(spec, space)
     fitting = require_feasible(space, search.budget)
-    base, scaled = scaled_into(named_base, search.budget)
+    base, scaled = scale_to_budget(named_base, search.budget)
     target = _target(search, base)
     stand_in(base, search.proxy, "cpu")
     _refuse_dead_fields(spec, space)
@@ -88,8 +88,8 @@ def _target(search: Search, base: ModelSpec) -> Literal["imagenet", "data"]:
     """What the winner should be best at. Raises FieldError where ImageNet is asked for and nothing can be predicted."""
     accuracy = predict_accuracy(base)
     if search.target == "imagenet" and accuracy.top1 is None:
-        told = f"nothing is predicted for the base {base.name}: {accuracy.reason}"
-        raise FieldError(("search", "target"), "target", told, "write target: data, or a base near published models")
+        message = f"nothing is predicted for the base {base.name}: {accuracy.reason}"
+        raise FieldError(("search", "target"), "target", message, "write target: data, or a base near published models")
     if search.target != "auto":
         return search.target
     return "imagenet" if search.proxy.data.kind in DEMONSTRATION and accuracy.top1 is not None else "data"

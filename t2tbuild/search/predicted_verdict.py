@@ -10,13 +10,13 @@ from t2tbuild.cost import predict_cost
 from t2tbuild.cost.memory import predict_memory
 from t2tbuild.search.plan import Plan
 from t2tbuild.search.ranking import Ranking, prediction, proxy_validity
-from t2tbuild.search.record import BASE, Record, State, best_of
+from t2tbuild.search.record import BASE, Record, State, best_of, key_of
 from t2tbuild.search.verdict import Equal, Prediction, Verdict
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.search import Search
 
-MOST = 8
-"""Equals that are listed."""
+MAX_EQUALS = 8
+"""Equals that are listed at most."""
 
 
 def decide_by_prediction(
@@ -29,7 +29,7 @@ def decide_by_prediction(
     """The verdict on candidates that are ranked by prediction; None where none reached the highest rung.
 
     The winner is the best ranked of the candidates that reached the highest rung and the base, if it did. `latencies`
-    are seconds by the text of `latency_key`.
+    are seconds by `key_of` the model.
     """
     base = next((record for record in repeats if record.number == BASE and record.state is State.TOP), None)
     winner = best_of([*records, *([base] if base else [])], ranking.value)
@@ -40,27 +40,25 @@ def decide_by_prediction(
     gain = None
     if base is not None and base.model is not None and base_belief is not None and base.key != winner.key:
         gain = _gain(winner.model, belief, base.model, base_belief)
-    equals = equals_of(winner.model, plan, records)
+    equals, better = equals_of(winner.model, plan, records)
+    listed = [_equal(model, latencies) for model in equals[:MAX_EQUALS]]
+    limit = plan.search.budget.latency
     found = Prediction(
         winner=belief,
         base=base_belief,
         gain=gain,
-        equals=tuple(_equal(model, latencies) for model in equals[:MOST]),
+        equals=tuple(one for one in listed if limit is None or one.latency is None or one.latency <= limit),
         equal_shapes=len(equals),
-        reasons=(_published(winner.model), _proxy(winner, base, plan.search)),
+        reasons=(*_better(better), _published(winner.model), _proxy(winner, base, plan.search)),
     )
     return Verdict(winner, (), None, _sentence(winner, found), found)
 
 
-def latency_key(model: ModelSpec) -> str:
-    """What a model's latency hangs on, but for the device: the model without its name."""
-    return model.model_copy(update={"name": "model"}).model_dump_json()
+def equals_of(winner: ModelSpec, plan: Plan, records: Iterable[Record]) -> tuple[list[ModelSpec], int]:
+    """The winner's equals, best first, and how many other backbones are predicted to be better than it.
 
-
-def equals_of(winner: ModelSpec, plan: Plan, records: Iterable[Record]) -> list[ModelSpec]:
-    """The models that are not predicted to be worse than the winner, the best of each other backbone, best first.
-
-    Of a space that is too large to look at each member, those of the candidates.
+    Equals are backbones whose predicted difference from the winner has an interval that includes zero, each with the
+    tokenizer of the best prediction. Of a space that is too large to predict every member, those of the candidates.
     """
     predictor, own = shipped_predictor(), shape_of(winner)
     members = [(one.shape, one.member.model) for one in plan.predicted]
@@ -72,13 +70,19 @@ def equals_of(winner: ModelSpec, plan: Plan, records: Iterable[Record]) -> list[
     for shape, model in members:
         best.setdefault(shape.key, (shape, model))
     best.pop(own.key, None)
-    return [model for shape, model in best.values() if predictor.difference(own, shape, DEFAULT_RECIPE).low <= 0]
+    equals, better = [], 0
+    for shape, model in best.values():
+        ahead = predictor.difference(own, shape, DEFAULT_RECIPE)
+        if ahead.low <= 0 <= ahead.high:
+            equals.append(model)
+        better += ahead.high < 0
+    return equals, better
 
 
 def _equal(model: ModelSpec, latencies: Mapping[str, float | None]) -> Equal:
     cost = predict_cost(model)
     memory = predict_memory(model).inference
-    return Equal(model, prediction(model), cost.macs, cost.params, memory, latencies.get(latency_key(model)))
+    return Equal(model, prediction(model), cost.macs, cost.params, memory, latencies.get(key_of(model)))
 
 
 def _gain(model: ModelSpec, belief: Belief, base: ModelSpec, base_belief: Belief) -> Difference:
@@ -94,19 +98,22 @@ def _gain(model: ModelSpec, belief: Belief, base: ModelSpec, base_belief: Belief
 def _sentence(winner: Record, found: Prediction) -> str:
     """The verdict in a sentence, which claims no more than the interval does."""
     if winner.number == BASE:
-        return f"No candidate is predicted to be better than the base: ImageNet top-1 {_percent(found.winner)}."
-    told = f"Candidate {winner.number} is predicted to reach an ImageNet top-1 of {_percent(found.winner)}"
+        return f"No candidate is predicted to be better than the base: ImageNet top-1 {found.winner}."
+    sentence = f"Candidate {winner.number} is predicted to reach an ImageNet top-1 of {found.winner}"
     if found.base is None or found.gain is None:
-        return f"{told}; the base has no trained result to compare with."
+        return f"{sentence}; the base has no trained result to compare with."
     gain = f"{found.gain.value:+.1f} points ({found.gain.low:+.1f} to {found.gain.high:+.1f})"
     shown = "" if found.gain.low > 0 else "; the interval includes zero, so an improvement is likely but not shown"
     if found.gain.value <= 0:
-        shown = "; it is the surer of the two, not the better"
-    return f"{told}, the base {_percent(found.base)}: {gain}{shown}."
+        shown = "; its interval is narrower, its prediction is not higher"
+    return f"{sentence}, the base {found.base}: {gain}{shown}."
 
 
-def _percent(belief: Belief) -> str:
-    return f"{belief.top1:.1f}% ({belief.low:.1f} to {belief.high:.1f})"
+def _better(count: int) -> list[str]:
+    """That backbones which were not trained are predicted to be better, where there are any."""
+    if not count:
+        return []
+    return [f"{count} backbones of the space that were not trained are predicted to be better than the winner."]
 
 
 def _published(model: ModelSpec) -> str:

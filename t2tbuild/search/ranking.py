@@ -1,7 +1,7 @@
 """By what a search ranks its candidates: what is believed of their ImageNet accuracy, or what the proxy's data show.
 
 For `target: imagenet` that is the prediction from published trainings, updated by the proxy trainings and the
-zero-cost proxies whose validity was measured in this configuration. What is not valid has no share in it. For
+zero-cost proxies whose validity was measured in this configuration. What is not valid has weight 0. For
 `target: data` it is the proxy training's own result.
 """
 
@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from t2tbuild.accuracy.belief import Belief, Observation, update
 from t2tbuild.accuracy.predictor import Accuracy, Z, predict_accuracy
@@ -22,7 +22,9 @@ from t2tbuild.spec.search import Search
 
 FEWEST = 3
 """Results below which none of them can be standardised, and so none counts."""
-NOT_OF_A_TRAINING = {"rungs", "scheduler", "stop", "keep", "seeds"}
+SHAPE_ONLY = ("params", "macs", "depth")
+"""Zero-cost proxies that depend on the candidate alone."""
+NOT_OF_A_TRAINING = {"rungs", "stop", "keep", "seeds"}
 """Fields of a proxy that do not change what a training shows at a rung."""
 
 
@@ -61,9 +63,19 @@ def training_configuration(proxy: Proxy, steps: int) -> dict[str, Any]:
     return data | {"steps": steps, "evaluated_at": list(proxy.judged_at(steps))}
 
 
-def zero_cost_configuration(proxy: Proxy) -> dict[str, Any]:
+def zero_cost_configuration(proxy: Proxy, name: str) -> dict[str, Any]:
     """What a zero-cost proxy depends on, but for the candidate and the seed."""
+    if name in SHAPE_ONLY:
+        return {}
     return proxy.model_dump(mode="json", include={"data", "width", "batch_size"})
+
+
+class _Result(NamedTuple):
+    """What one kind of evidence gave for a record; the higher the value, the better."""
+
+    kind: str
+    value: float
+    validity: Validity | None
 
 
 class Ranking:
@@ -82,15 +94,16 @@ class Ranking:
 
     @property
     def training_counts(self) -> bool:
-        """Whether the proxy trainings have a say in the ranking: at the highest rung."""
+        """Whether the proxy trainings count in the ranking: those of the highest rung."""
         proxy = self._search.proxy
         return not self.by_prediction or is_valid(proxy_validity(proxy, proxy.rungs[-1]))
 
     def value(self, record: Record, steps: int | None = None) -> float:
         """By what a record is ranked, the higher the better; its results up to `steps` alone, if that is given.
 
-        For ImageNet it is the lower end of the interval of what is believed, in percent: of two equal beliefs the surer
-        one ranks first. A record without a prediction, or without a result where results rank, has -inf.
+        For ImageNet it is the lower end of the interval of what is believed, in percent: of two equal beliefs the
+        one with the narrower interval ranks first. A record without a prediction, or without a result where results
+        rank, has -inf.
         """
         if self.by_prediction:
             belief = self.belief(record, steps)
@@ -99,8 +112,8 @@ class Ranking:
         return -math.inf if rung is None else rung.score(self._search.proxy.metric)
 
     def belief(self, record: Record, steps: int | None = None) -> Belief | None:
-        """What is believed of a record's ImageNet top-1; None where nothing is predicted of it."""
-        if record.model is None:
+        """What is believed of a record's ImageNet top-1; None where that is not sought, or nothing is predicted."""
+        if record.model is None or not self.by_prediction:
             return None
         prior = prediction(record.model)
         if prior.top1 is None or prior.low is None or prior.high is None:
@@ -110,17 +123,20 @@ class Ranking:
         return found if given else Belief(prior.top1, prior.low, prior.high, ())
 
     def evidence(self, record: Record) -> list[Evidence]:
-        """All that speaks about a record beside the prediction, valid or not, with its share in the belief."""
+        """All evidence on a record beside the prediction, valid or not, with its weight.
+
+        For ImageNet that is its share in the belief. For the proxy's data the training has all of it.
+        """
         belief, observations = self.belief(record), self._observations(record, None)
+        if not self.by_prediction:
+            return [Evidence(*result, float(result.kind.startswith(PROXY_TRAINING))) for result, _ in observations]
         weights = iter(belief.weights if belief is not None else ())
         return [
-            Evidence(kind, value, validity, next(weights, 0.0) if observation is not None else 0.0)
-            for (kind, value, validity), observation in observations
+            Evidence(*result, next(weights, 0.0) if observation is not None else 0.0)
+            for result, observation in observations
         ]
 
-    def _observations(
-        self, record: Record, steps: int | None
-    ) -> list[tuple[tuple[str, float, Validity | None], Observation | None]]:
+    def _observations(self, record: Record, steps: int | None) -> list[tuple[_Result, Observation | None]]:
         """Each result of a record with its validity, and the observation that it makes where it is valid."""
         found = []
         metric = self._search.proxy.metric
@@ -128,18 +144,24 @@ class Ranking:
         if reached:
             rung = reached[-1]
             validity = proxy_validity(self._search.proxy, rung.steps)
-            result = (f"{PROXY_TRAINING}, {rung.steps} steps", rung.score(metric), validity)
+            result = _Result(f"{PROXY_TRAINING}, {rung.steps} steps", rung.score(metric), validity)
             others = [other.score(metric) for one in self._records if (other := one.at(rung.steps)) is not None]
             found.append((result, self._observe(rung.score(metric), others, validity)))
         for name, score in record.scores.items():
-            validity = validity_of(name, zero_cost_configuration(self._search.proxy))
+            validity = validity_of(name, zero_cost_configuration(self._search.proxy, name))
             others = [one.scores[name] for one in self._records if name in one.scores]
-            found.append(((name, score, validity), self._observe(score, others, validity)))
+            found.append((_Result(name, score, validity), self._observe(score, others, validity)))
         return found
 
     def _observe(self, value: float, others: Sequence[float], validity: Validity | None) -> Observation | None:
         finite = [other for other in others if math.isfinite(other)]
-        if not is_valid(validity) or len(finite) < FEWEST or not math.isfinite(value) or not statistics.pstdev(finite):
+        if (
+            not self.by_prediction
+            or not is_valid(validity)
+            or len(finite) < FEWEST
+            or not math.isfinite(value)
+            or not statistics.pstdev(finite)
+        ):
             return None
         assert validity is not None
         mean, deviation = self._top1

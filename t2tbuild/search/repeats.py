@@ -16,10 +16,14 @@ from t2tbuild.spec.search import Search
 
 
 def base_trainings(search: Search, base: ModelSpec) -> list[Record]:
-    """The base's trainings: one for each seed of the noise floor; a single one where trainings do not count."""
+    """The base's trainings, one for each of its seeds."""
     first = Record(BASE, State.CLIMBING, base, key=key_of(base), arm=Arm.NAMED)
-    seeds = search.proxy.seeds if Ranking(search, ()).training_counts else 1
-    return [replace(first, seed=seed) for seed in range(seeds)]
+    return [replace(first, seed=seed) for seed in range(base_seeds(search))]
+
+
+def base_seeds(search: Search) -> int:
+    """With how many seeds the base is trained: a single one where trainings do not count."""
+    return search.proxy.seeds if Ranking(search, ()).training_counts else 1
 
 
 def confirmations(search: Search, records: Sequence[Record], repeats: Sequence[Record]) -> list[Record]:

@@ -49,18 +49,20 @@ def _leave_front(result: "SearchResult") -> None:
         write_spec(
             Spec(version=1, model=record.model),
             folder / f"{record.model.name}.yaml",
-            note=f"Of the front of {result.run}: {_point(record, result.spec.search.objectives)}.",
+            note=f"Of the front of {result.run}: {_point(record, result)}.",
         )
     for path in folder.glob("*.yaml"):
         if path.name not in names:
             path.unlink(missing_ok=True)
 
 
-def _point(record: Record, objectives: Sequence[str]) -> str:
+def _point(record: Record, result: "SearchResult") -> str:
     """What a candidate shows in each objective."""
-    values = {"accuracy": f"{record.accuracy:.4f}", "macs": f"{record.macs:,}", "params": f"{record.params:,}"}
+    belief = result.ranking.belief(record)
+    accuracy = f"{record.accuracy:.4f}" if belief is None else f"predicted {belief}"
+    values = {"accuracy": accuracy, "macs": f"{record.macs:,}", "params": f"{record.params:,}"}
     values |= {"latency": f"{record.latency or 0:.4g} s", "activations": f"{record.activations or 0:,} bytes"}
-    return ", ".join(f"{name} {values[name]}" for name in objectives)
+    return ", ".join(f"{name} {values[name]}" for name in result.spec.search.objectives)
 
 
 def report_of(result: "SearchResult") -> dict[str, Any]:
@@ -128,7 +130,7 @@ def _equal(one: Equal) -> dict[str, Any]:
 
 
 def _evidence(record: Record, result: "SearchResult") -> dict[str, Any]:
-    """Everything that speaks about a record: its prediction, and each proxy with its validity and its weight."""
+    """All evidence on a record: its prediction, and each proxy with its validity and its weight."""
     ranking = result.ranking
     if record.model is None:
         return {"predicted": None, "belief": None, "evidence": []}
@@ -140,7 +142,7 @@ def _evidence(record: Record, result: "SearchResult") -> dict[str, Any]:
         "recipe": accuracy.recipe,
     }
     predicted |= {"nearest": [str(one) for one in accuracy.nearest], "reason": accuracy.reason}
-    weight = 1.0 - math.fsum(belief.weights) if belief is not None else 0.0
+    weight = 1.0 - math.fsum(belief.weights) if belief is not None else 0.0  # for other data it chose what is trained
     return {
         "predicted": predicted | {"weight": round(weight, 4)},
         "belief": None if belief is None else asdict(belief),
@@ -154,7 +156,7 @@ def validity_in_use(result: "SearchResult") -> dict[str, Any]:
     found: dict[str, Validity | None] = {
         f"{PROXY_TRAINING}, {steps} steps": proxy_validity(search.proxy, steps) for steps in search.proxy.rungs
     }
-    found |= {name: validity_of(name, zero_cost_configuration(search.proxy)) for name in search.scores.names}
+    found |= {name: validity_of(name, zero_cost_configuration(search.proxy, name)) for name in search.scores.names}
     return {
         name: None if one is None else asdict(one) | {"counts": one.counts, "correlation": one.correlation}
         for name, one in found.items()
@@ -225,8 +227,8 @@ def pareto_front(result: "SearchResult") -> list[Record]:
     """Of the candidates at the highest rung, those that none beats in one objective and equals in the others."""
     names = result.spec.search.objectives
     costs = [name for name in names if name != "accuracy"] or ["macs"]
-    top = [record for record in result.records if record.state is State.TOP]
     value = result.ranking.value
+    top = [record for record in result.records if record.state is State.TOP and math.isfinite(value(record))]
     points = {record.key: (-value(record), *(getattr(record, name) or 0 for name in costs)) for record in top}
 
     def beaten(mine: tuple[float, ...]) -> bool:

@@ -20,10 +20,10 @@ from t2tbuild.search.final import TEST, look_at_test
 from t2tbuild.search.importance import Importance, importance
 from t2tbuild.search.judges import Judges, measure_latencies
 from t2tbuild.search.plan import Plan, plan
-from t2tbuild.search.predicted_verdict import decide_by_prediction, latency_key
+from t2tbuild.search.predicted_verdict import decide_by_prediction
 from t2tbuild.search.proxy import describe, settle
 from t2tbuild.search.ranking import Ranking
-from t2tbuild.search.record import BASE, Record, State
+from t2tbuild.search.record import BASE, Record, State, key_of
 from t2tbuild.search.results import leave, report_of
 from t2tbuild.search.sampler import FeasibleSampler
 from t2tbuild.search.storage import connect
@@ -239,7 +239,7 @@ def _note_latencies(studies: Studies, verdict: Verdict, device: torch.device) ->
         return
     base = [one.model for one in studies.repeats()[:1] if one.model is not None]
     models = [verdict.winner.model, *base, *(one.model for one in verdict.prediction.equals)]
-    by_key = {latency_key(model): model for model in models}
+    by_key = {key_of(model): model for model in models}
     known = studies.noted(LATENCIES) or {}
     if by_key.keys() <= known.keys():
         return
@@ -297,6 +297,7 @@ def open_again(run: Path, storage: str | None) -> tuple[SearchSpec, Plan, Studie
     spec = spec_of(run)
     require_study(run, storage)
     planned = plan(spec)
+    spec = spec.model_copy(update={"search": planned.search})
     sampler = FeasibleSampler(planned.search, planned)
     return spec, planned, open_studies(storage_url(storage, run), spec, planned, sampler, new=False)
 

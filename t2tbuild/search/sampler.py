@@ -180,7 +180,7 @@ class FeasibleSampler(BaseSampler):
         return search.sampler == "predicted" and self._plan.target == "imagenet" and len(search.objectives) == 1
 
     def _best_predicted(self, seen: set[str]) -> Predicted | None:
-        """The best predicted member that was not drawn: of a backbone that was not, as long as there is one."""
+        """The best predicted member that is not in the study, of a new backbone as long as there is one."""
         left = [one for one in self._plan.predicted if one.key not in seen]
         drawn = {one.shape.key for one in self._plan.predicted if one.key in seen}
         drawn.add(shape_of(self._plan.base).key)

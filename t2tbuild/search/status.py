@@ -14,7 +14,7 @@ from t2tbuild import manifest
 from t2tbuild.errors import InputError
 from t2tbuild.search.ranking import Ranking
 from t2tbuild.search.record import BASE, Record, State, best_of
-from t2tbuild.search.repeats import confirmations
+from t2tbuild.search.repeats import base_seeds, confirmations
 from t2tbuild.search.storage import RECORD, retry_stale
 from t2tbuild.search.storage_url import DATABASE
 from t2tbuild.search.studies import Studies
@@ -46,7 +46,7 @@ class Status:
         base = [record for record in self.repeats if record.number == BASE and record.state is State.TOP]
         again = sum(record.number != BASE and record.state is State.TOP for record in self.repeats)
         told.append(
-            f"base: {len(base)} of {search.proxy.seeds} seeds; confirmations: {again} of {again + self.to_confirm}"
+            f"base: {len(base)} of {base_seeds(search)} seeds; confirmations: {again} of {again + self.to_confirm}"
         )
         for record in (*self.repeats, *self.records):
             if record.state is State.CLIMBING or (record.number, record.seed) in self.waiting:

@@ -86,8 +86,8 @@ class Prediction:
     """What a verdict on ImageNet rests on: in percent, with 90% intervals.
 
     `gain` is the winner's over the base, None where the base wins or has no prediction. `equals` are the best of
-    `equal_shapes` backbones that are not predicted to be worse, `reasons` the published models and what the proxy has
-    to say, in sentences.
+    `equal_shapes` backbones whose predicted difference from the winner has an interval that includes zero, `reasons`
+    the published models and the results of the proxy, in sentences.
     """
 
     winner: Belief

@@ -40,9 +40,9 @@ from t2tbuild.train.loop import memory_errors
 SMALLER = "a smaller batch_size or image_size may fit"
 POLL = 0.5  # seconds between looks at what other workers do
 EXHAUSTED = "exhausted"
-DRAWS, PRIOR_DRAWS = 64, 4
-"""Draws of which the best predicted is trained: of a space that is too large to look at each member, where the
-prediction decides; and where trainings on the proxy's data do, for which the prediction is a prior."""
+DRAWS = 64
+"""Draws of which the best predicted is trained, where the prediction decides and the space is too large to predict
+every member."""
 
 Listener = Callable[[Record], None]
 
@@ -254,14 +254,16 @@ class Worker:
 
     def _choose_draws(self) -> None:
         """Let the sampler choose among several draws: by prediction, else by a zero-cost proxy that has earned it."""
-        scores = self.search.scores
+        search, self.sampler.pool = self.search, 1
+        if len(search.objectives) > 1:
+            return  # the sampler weighs accuracy against cost
         if predict_accuracy(self.plan.base).top1 is not None:
-            alone = self.search.sampler == "predicted" and self.search.target == "imagenet"
-            self.sampler.pool, self.sampler.prefer = max(scores.pool, DRAWS if alone else PRIOR_DRAWS), _best_predicted
-            return
-        only = trusted_score(self.studies.records(), self.search)
-        self.sampler.pool = scores.pool if only else 1
-        self.sampler.prefer = partial(self.judges.prefer, only=only)
+            alone = search.sampler == "predicted" and search.target == "imagenet"
+            self.sampler.pool = max(search.scores.pool, DRAWS) if alone else search.scores.pool
+            self.sampler.prefer = _best_predicted_draw
+        elif (name := trusted_score(self.studies.records(), search)) is not None:
+            self.sampler.pool = search.scores.pool
+            self.sampler.prefer = partial(self.judges.prefer, name=name)
 
     def _suggest(self, trial: optuna.Trial) -> Assignment:
         """Tell Optuna what was drawn, field by field."""
@@ -413,7 +415,7 @@ def ranked_together(records: Sequence[Record], repeats: Sequence[Record]) -> lis
     return [*records, *(record for record in repeats if record.number == BASE and record.seed == 0)]
 
 
-def _best_predicted(draws: Sequence[Draw]) -> Draw:
+def _best_predicted_draw(draws: Sequence[Draw]) -> Draw:
     """Of several draws the one of the best predicted accuracy; those far from published models come last."""
     predictor = shipped_predictor()
 

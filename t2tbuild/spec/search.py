@@ -26,14 +26,16 @@ class Scores(Node):
         examples=[["naswot", "snip"]],
     )
     """The scores that are computed for each candidate that is trained, and reported beside what it then showed."""
-    pool: int = Field(default=1, ge=1, le=1000, examples=[8], json_schema_extra=unit("candidates"))
+    pool: int = Field(default=4, ge=1, le=1000, examples=[8], json_schema_extra=unit("candidates"))
     """Candidates that are drawn for each one that is trained: the one of the best predicted accuracy is, where there is
-    a prediction, else the one that a zero-cost proxy ranks best which `threshold` admits. 1 draws no others."""
+    a prediction, else the one that a zero-cost proxy ranks best which `threshold` admits. 1 draws no others, and so do
+    several objectives."""
     first: int = Field(default=8, ge=0, le=100_000, examples=[8], json_schema_extra=unit("candidates"))
     """Without effect: zero-cost proxies chose so many of the first candidates before their validity was measured."""
     threshold: Share | None = Field(default=0.3, examples=[0.3])
-    """Later candidates are chosen from a pool by a score alone if, among the candidates of this very search, the lower
-    end of the 95% interval of its Kendall rank correlation with what was trained lies above this; null never does."""
+    """Where nothing is predicted, candidates are chosen from the pool by one zero-cost proxy if, among the candidates
+    of this very search, the lower end of the 95% interval of its Kendall rank correlation with the results of their
+    trainings lies above this; null never does."""
 
     @rule
     def _no_score_twice(self) -> Iterator[Broken]:
@@ -43,9 +45,9 @@ class Scores(Node):
 
     @advice
     def _first_has_no_effect(self) -> Iterator[Broken]:
-        if "first" in self.model_fields_set:
-            told = "first has no effect any more: zero-cost proxies choose only where they were shown to be valid"
-            yield Broken("first", told, "leave it out")
+        if self.first != type(self).model_fields["first"].default:
+            message = "first has no effect any more: zero-cost proxies choose only where they were shown to be valid"
+            yield Broken("first", message, "leave it out")
 
 
 class Confirm(Node):

@@ -128,6 +128,20 @@ def test_a_difference_is_surer_than_two_accuracies() -> None:
     assert predictor.difference(one, one, "t2t").value == 0
 
 
+def test_what_is_unknown_of_both_cancels() -> None:
+    """The same unpublished stage list, or recipe, makes a difference no less sure."""
+    predictor, pair = shipped_predictor(), [shape_of(shaped(depth=depth)) for depth in (14, 15)]
+    published = predictor.difference(*pair, "t2t")
+    other = predictor.difference(
+        *(one._replace(tokenizer="t2t 7-3-48 performer 3-1-48 performer 3-1") for one in pair), "t2t"
+    )
+    assert (other.low, other.high) == pytest.approx((published.low, published.high))
+    mixed = predictor.difference(
+        pair[0], pair[1]._replace(tokenizer="t2t 7-3-48 performer 3-1-48 performer 3-1"), "t2t"
+    )
+    assert mixed.high - mixed.low > published.high - published.low
+
+
 def test_predicting_needs_neither_torch_nor_scikit_learn() -> None:
     code = (
         "import sys, t2tbuild as t; t.predict_accuracy(t.load_spec('t2t_vit_14').model);"

@@ -39,7 +39,7 @@ def test_ls_names_everything_that_ships(tmp_path: Path) -> None:
         "params": 21_545_550,
         "macs": 4_800_254_784,
         "counted": True,
-        "predicted": "81.7%",
+        "predicted_top1": 81.7,
         "paper": "Tables 1, 2, 5, 6, 7: 81.5%",
     }
     assert not found["resnet50"]["counted"]

@@ -1,6 +1,7 @@
 """The tables that a person watches."""
 
 import io
+from dataclasses import replace
 
 from rich.console import Console
 
@@ -9,6 +10,7 @@ from t2tbuild.cli.search_progress import SearchProgress
 from t2tbuild.report.cost_table import cost_table
 from t2tbuild.search import Record, State
 from t2tbuild.search.record import Rung
+from t2tbuild.spec.revise import revise
 
 BASE = load_spec("t2t_vit_14").model
 
@@ -18,10 +20,10 @@ def record(number: str, state: State, *losses: float) -> Record:
     return Record(number, state, BASE, params=21_545_550, macs=4_800_254_784, rungs=rungs)
 
 
-def watch(terminal: bool, *records: Record) -> str:
+def watch(terminal: bool, *records: Record, target: str = "data") -> str:
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=terminal, width=110, color_system=None)
-    with SearchProgress(console, load_search_spec("deep_narrow")) as progress:
+    with SearchProgress(console, load_search_spec("deep_narrow", [f"search.target={target}"])) as progress:
         for one in records:
             progress.hear(one)
     return screen.getvalue()
@@ -42,6 +44,16 @@ def test_the_live_table_shows_base_and_candidates_with_their_rungs() -> None:
     assert list(rows) == ["base", "1", "0"]  # the base, then what is under way, then the others
     assert all(word in rows["base"] for word in ("14", "384", "P64 P64", "4.80G", "21.5M", "1.352", "0.319", "top"))
     assert "climbing" in rows["1"]
+
+
+def test_where_accuracy_is_predicted_it_has_a_column_and_decides_the_order() -> None:
+    small = revise(BASE, {"backbone": BASE.backbone.model_dump() | {"depth": 8}}, "in a test")
+    worse = replace(record("0", State.TOP, 2.0, 1.0, 0.1), model=small)
+    shown = watch(True, worse, record("1", State.TOP, 2.2, 1.4, 0.5), target="imagenet")
+    last = shown[shown.rindex("deep_narrow:") :]
+    rows = {line.split("│")[1].strip(): line for line in last.splitlines() if line.count("│") > 5}
+    assert list(rows) == ["1", "0"]  # the better predicted, though the other has the lower loss
+    assert "81.7%" in rows["1"]
 
 
 def test_off_a_terminal_each_candidate_is_one_plain_line() -> None:

@@ -9,15 +9,20 @@ from pathlib import Path
 import pytest
 
 from t2tbuild import load_search_spec, load_spec, predict_accuracy, predict_cost, search
+from t2tbuild.accuracy.features import shape_of
+from t2tbuild.accuracy.predictor import shipped_predictor
 from t2tbuild.accuracy.validity import PROXY_TRAINING, Validity
 from t2tbuild.errors import FieldError
+from t2tbuild.search.base import scale_to_budget
 from t2tbuild.search.budget import within
 from t2tbuild.search.plan import plan
-from t2tbuild.search.predicted_verdict import decide_by_prediction
+from t2tbuild.search.predicted_verdict import decide_by_prediction, equals_of
 from t2tbuild.search.ranking import Ranking, training_configuration, zero_cost_configuration
 from t2tbuild.search.record import BASE, Arm, Record, Rung, State, key_of
 from t2tbuild.search.repeats import base_trainings, confirmations
+from t2tbuild.search.worker import Worker
 from t2tbuild.spec import ModelSpec, SearchSpec
+from t2tbuild.spec.budget import Budget
 from t2tbuild.spec.proxy import Proxy
 from t2tbuild.spec.revise import revise
 from tests.search.conftest import Pretended, tiny_search
@@ -51,6 +56,13 @@ def shallow_wins(model: ModelSpec) -> float:
 def test_what_is_sought(overrides: tuple[str, ...], target: str) -> None:
     planned = plan(deep_narrow(*overrides))
     assert planned.target == planned.search.target == target
+
+
+def test_a_base_below_the_minimum_or_without_another_depth_stays() -> None:
+    assert plan(deep_narrow("search.budget={macs: {max: 8G, min: 6G}}")).base == load_spec("t2t_vit_14").model
+    dense = load_spec("t2t_vit_dense").model
+    assert isinstance(dense, ModelSpec)
+    assert scale_to_budget(dense, Budget.model_validate({"macs": "1G"})) == (dense, ())
 
 
 def test_where_nothing_can_be_predicted_the_data_are_sought(tmp_path: Path) -> None:
@@ -157,6 +169,8 @@ def test_on_data_of_ones_own_trainings_rank() -> None:
     ranking = Ranking(deep_narrow("search.target=data").search, given)
     assert ranking.training_counts
     assert [ranking.value(one) for one in given] == pytest.approx([-math.log(one.rungs[-1].loss) for one in given])
+    assert [one.weight for one in ranking.evidence(given[0])] == [1.0]
+    assert ranking.belief(given[0]) is None
 
 
 def test_configurations_are_the_same_after_a_round_trip_through_yaml() -> None:
@@ -165,7 +179,7 @@ def test_configurations_are_the_same_after_a_round_trip_through_yaml() -> None:
 
     proxy = deep_narrow("search.proxy.width=quarter").search.proxy
     default = Proxy(width="quarter")
-    for configuration in (training_configuration(proxy, 200), zero_cost_configuration(proxy)):
+    for configuration in (training_configuration(proxy, 200), zero_cost_configuration(proxy, "snip")):
         assert yaml.safe_load(yaml.safe_dump(configuration)) == configuration
     assert training_configuration(proxy, 200) == training_configuration(default, 200)
     assert training_configuration(proxy, 200) != training_configuration(proxy, 100)
@@ -173,6 +187,7 @@ def test_configurations_are_the_same_after_a_round_trip_through_yaml() -> None:
     assert training_configuration(more_seeds, 200)["steps"] == 200
 
 
+@pytest.mark.usefixtures("invalid")
 def test_where_trainings_do_not_count_there_are_fewer() -> None:
     planned = plan(imagenet())
     assert len(base_trainings(planned.search, planned.base)) == 1
@@ -204,6 +219,44 @@ def test_the_verdict_names_intervals_equals_sources_and_what_does_not_count() ->
     assert "t2t_vit" in published
     assert "they do not count" in proxy
     assert "candidate 9 1.700, the base 1.600" in proxy
+
+
+def test_better_members_that_were_not_trained_are_counted_and_are_no_equals() -> None:
+    planned, given = plan(imagenet()), [record("1", 5, 1.0)]
+    verdict = decide_by_prediction(given, [], planned, Ranking(planned.search, given), {})
+    assert verdict is not None and verdict.prediction is not None
+    assert verdict.winner.model is not None
+    equals, better = equals_of(verdict.winner.model, planned, given)
+    assert better > 10
+    assert f"{better} backbones of the space that were not trained" in verdict.prediction.reasons[0]
+    predictor, own = shipped_predictor(), shape_of(verdict.winner.model)
+    apart = [predictor.difference(own, shape_of(model), "t2t") for model in equals]
+    assert all(one.low <= 0 <= one.high for one in apart)
+
+
+@pytest.mark.usefixtures("pretended", "at_once")
+@pytest.mark.parametrize(
+    ("overrides", "pool"),
+    [
+        ((), 64),
+        (("search.sampler=tpe",), 4),
+        (("search.sampler=tpe", "search.scores.pool=1"), 1),
+        (("search.objectives=[accuracy, macs]",), 1),
+    ],
+)
+def test_of_how_many_draws_the_best_predicted_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: tuple[str, ...], pool: int
+) -> None:
+    pools = []
+    choose = Worker._choose_draws
+
+    def watched(worker: Worker) -> None:
+        choose(worker)
+        pools.append(worker.sampler.pool)
+
+    monkeypatch.setattr(Worker, "_choose_draws", watched)
+    search(whole("search.scores.names=[]", *overrides), tmp_path / "run")
+    assert set(pools) == {pool}
 
 
 def test_the_base_wins_where_no_candidate_is_predicted_to_be_better() -> None:
@@ -255,7 +308,7 @@ def test_report_and_table_hold_every_piece_of_evidence(tmp_path: Path, pretended
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert report["target"] == "imagenet"
     assert set(report["validity"]) == {*(f"proxy training, {steps} steps" for steps in (40, 100, 200)), "naswot"}
-    assert report["prediction"]["equal_shapes"] >= 0
+    assert report["prediction"]["equal_shapes"] == len(report["prediction"]["equals"]) > 0
     for candidate in report["candidates"]:
         predicted, (training, naswot) = candidate["predicted"], candidate["evidence"]
         assert predicted["low"] < predicted["top1"] < predicted["high"]
@@ -268,7 +321,7 @@ def test_report_and_table_hold_every_piece_of_evidence(tmp_path: Path, pretended
         assert float(row["predicted_low"]) < float(row["predicted_top1"]) < float(row["predicted_high"])
     assert {row["candidate"] for row in rows} == {BASE, *(one.number for one in result.records)}
     assert result.latencies
-    assert all(seconds is None or seconds > 0 for seconds in result.latencies.values())
+    assert all(seconds is not None and seconds > 0 for seconds in result.latencies.values())
 
 
 @pytest.mark.usefixtures("at_once")
