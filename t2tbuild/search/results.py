@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from scipy import stats
 
-from t2tbuild.accuracy.validity import PROXY_TRAINING, Validity, validity_of
+from t2tbuild.accuracy.validity import PREDICTOR, PROXY_TRAINING, Validity, validity_of
 from t2tbuild.cost import predict_cost
 from t2tbuild.files import write_whole
 from t2tbuild.search.correlations import Correlation, Measure, all_correlations, correlate
@@ -153,7 +153,8 @@ def _evidence(record: Record, result: "SearchResult") -> dict[str, Any]:
 def validity_in_use(result: "SearchResult") -> dict[str, Any]:
     """Of each kind of evidence of this search its validity and whether it counts; None where it was not measured."""
     search = result.spec.search
-    found: dict[str, Validity | None] = {
+    found: dict[str, Validity | None] = {"predictor": validity_of(PREDICTOR, {"fitted_without": "the model"})}
+    found |= {
         f"{PROXY_TRAINING}, {steps} steps": proxy_validity(search.proxy, steps) for steps in search.proxy.rungs
     }
     found |= {name: validity_of(name, zero_cost_configuration(search.proxy, name)) for name in search.scores.names}

@@ -27,7 +27,7 @@ def test_members_are_those_that_brute_force_would_try(tiny: Tiny) -> None:
     found = members(plan(spec).space, spec.search)
     assert size.exact
     assert size.members == size.low == size.high == len(found)
-    costs = [predict_cost(model).macs for model, _ in found.values()]
+    costs = [predict_cost(member.model).macs for member in found.values()]
     assert (size.smallest.macs, size.largest.macs) == (min(costs), max(costs))
     assert max(costs) <= 5_000_000
 

@@ -307,7 +307,10 @@ def test_report_and_table_hold_every_piece_of_evidence(tmp_path: Path, pretended
     result = search(whole(), tmp_path / "run")
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert report["target"] == "imagenet"
-    assert set(report["validity"]) == {*(f"proxy training, {steps} steps" for steps in (40, 100, 200)), "naswot"}
+    trainings = [f"proxy training, {steps} steps" for steps in (40, 100, 200)]
+    assert list(report["validity"]) == ["predictor", *trainings, "naswot"]
+    assert report["validity"]["predictor"]["counts"]
+    assert not any(report["validity"][name]["counts"] for name in (*trainings, "naswot"))
     assert report["prediction"]["equal_shapes"] == len(report["prediction"]["equals"]) > 0
     for candidate in report["candidates"]:
         predicted, (training, naswot) = candidate["predicted"], candidate["evidence"]

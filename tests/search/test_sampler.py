@@ -7,6 +7,7 @@ import optuna
 import pytest
 
 from t2tbuild import load_search_spec, predict_cost
+from t2tbuild.accuracy.features import shape_of
 from t2tbuild.errors import FieldError, InputError
 from t2tbuild.search.budget import params_of
 from t2tbuild.search.members import members
@@ -62,7 +63,7 @@ def test_draws_are_a_function_of_the_seed() -> None:
 
 def test_the_sampler_learns_and_chance_does_not() -> None:
     """The value rises with the width: after its random start TPE draws wide models, the random arm all widths."""
-    drawn = ask(load_search_spec("deep_narrow"), 60)[20:]
+    drawn = ask(load_search_spec("deep_narrow", ["search.sampler=tpe"]), 60)[20:]
     width = {arm: [model.backbone.embed_dim for model, who in drawn if who is arm] for arm in (Arm.SAMPLER, Arm.RANDOM)}
     mean = {arm: sum(widths) / len(widths) for arm, widths in width.items()}
     assert mean[Arm.SAMPLER] > mean[Arm.RANDOM] + 64
@@ -125,12 +126,22 @@ def test_a_lower_bound_holds_too() -> None:
 
 
 def test_conditional_fields_are_drawn_where_their_condition_holds() -> None:
-    models = [model for model, _ in ask(load_search_spec("cnn_options"), 40)]
+    models = [model for model, _ in ask(load_search_spec("cnn_options", ["search.sampler=tpe"]), 40)]
     kinds = Counter(model.backbone.kind for model in models)
     assert set(kinds) == {"plain", "dense"}
     assert len({model.backbone.growth_rate for model in models if model.backbone.kind == "dense"}) > 1
     assert any(model.backbone.ghost for model in models)
     assert any(model.backbone.squeeze_excite for model in models)
+
+
+def test_the_best_predicted_are_tried_first_each_of_another_backbone() -> None:
+    spec = load_search_spec("deep_narrow", ["search.baseline=0"])
+    predicted = [one for one in plan(spec).predicted if one.key != key_of(plan(spec).base)]
+    models = [model for model, _ in ask(spec, 6)]
+    shapes = [shape_of(model).key for model in models]
+    assert len(set(shapes)) == 6
+    base = shape_of(plan(spec).base).key
+    assert shapes == [one for one in dict.fromkeys(one.shape.key for one in predicted) if one != base][:6]
 
 
 def test_blocks_may_differ() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from t2tbuild import build_model, load_spec, measure_cost, search, write_spec
+from t2tbuild import build_model, load_search_spec, load_spec, measure_cost, predict_cost, search, write_spec
 from t2tbuild.errors import InputError, SearchError, TrainingError
 from t2tbuild.report.pareto import plot_pareto
 from t2tbuild.search import Outcome, SearchResult, State
@@ -254,9 +254,23 @@ def test_the_timeout_stops_and_the_next_run_goes_on(unbroken: SearchResult, tmp_
     assert sorted(map(str, story(longer))) == sorted(map(str, story(unbroken)))
 
 
-def test_a_base_over_budget_is_not_trained(tmp_path: Path, tiny: Tiny, pretended: type[Pretended]) -> None:
+def test_a_base_over_budget_is_scaled_into_it(tmp_path: Path, tiny: Tiny, pretended: type[Pretended]) -> None:
     assert pretended
     result = search(tiny("search.budget.macs=1100K", "search.trials=1"), tmp_path / "run")
+    assert result.base.state is State.TOP
+    assert result.base.model is not None
+    assert result.base.model.name == "small_1x64"  # half of its depth fits at its width
+    assert result.base.macs == predict_cost(result.base.model).macs <= 1_100_000
+
+
+def test_a_base_that_cannot_be_scaled_is_not_trained(tmp_path: Path, tiny: Tiny, pretended: type[Pretended]) -> None:
+    assert pretended
+    tiny()
+    base = (tmp_path / "small.yaml").read_text()
+    (tmp_path / "small.yaml").write_text(base.replace("mlp_ratio: 2}", "mlp_ratio: [2, 2]}"))
+    narrower = "search.space={backbone.embed_dim: {choices: [32, 64]}}"
+    spec = load_search_spec(tmp_path / "tiny.yaml", [narrower, "search.budget.macs=1100K", "search.trials=1"])
+    result = search(spec, tmp_path / "run")
     assert result.base.state is State.INFEASIBLE
     assert result.base.rungs == ()
     assert result.winner.macs is not None
