@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from t2tbuild.accuracy.read import read_data
 from t2tbuild.spec.model import ModelSpec
 
 FILE = Path(__file__).parent / "published.yaml"
@@ -53,7 +52,7 @@ class PublishedModel:
 @functools.cache
 def published_models() -> tuple[PublishedModel, ...]:
     """Every published model, in the order of the file. It takes a third of a second."""
-    data = _read()
+    data = read_data(FILE)
     recipes = {
         name: Recipe(name, one["epochs"], one["data"], one.get("teacher")) for name, one in data["recipes"].items()
     }
@@ -62,20 +61,13 @@ def published_models() -> tuple[PublishedModel, ...]:
 
 def reserved_sources() -> frozenset[str]:
     """The sources that had no part in building the predictor, for its last test."""
-    return frozenset(_read()["reserved"])
+    return frozenset(read_data(FILE)["reserved"])
 
 
 def sources() -> Mapping[str, Mapping[str, Any]]:
     """Title, authors, year and arXiv number of each source, and where its figures were read."""
-    found: Mapping[str, Mapping[str, Any]] = _read()["sources"]
+    found: Mapping[str, Mapping[str, Any]] = read_data(FILE)["sources"]
     return found
-
-
-@functools.cache
-def _read() -> dict[str, Any]:
-    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml is ten times as fast
-    data: dict[str, Any] = yaml.load(FILE.read_text(encoding="utf-8"), Loader=loader)  # noqa: S506  # both are safe
-    return data
 
 
 def _model(row: Mapping[str, Any], recipes: Mapping[str, Recipe], tokenizers: Mapping[str, Any]) -> PublishedModel:

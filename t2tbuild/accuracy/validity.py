@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
+from t2tbuild.accuracy.read import read_data
 
 FILE = Path(__file__).parent / "validity.yaml"
 PREDICTOR = "predictor"
@@ -60,21 +60,14 @@ def measured() -> tuple[Validity, ...]:
 
 def table() -> list[dict[str, Any]]:
     """The rows of validity.yaml: beside what decides, results on parts of the paper's models and on other sources."""
-    rows: list[dict[str, Any]] = _read()["evidence"]
+    rows: list[dict[str, Any]] = read_data(FILE)["evidence"]
     return rows
 
 
 def provenance() -> Mapping[str, str]:
     """When, with what and on which device the table was measured."""
-    found: Mapping[str, str] = _read()["measured"]
+    found: Mapping[str, str] = read_data(FILE)["measured"]
     return found
-
-
-@functools.cache
-def _read() -> dict[str, Any]:
-    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    data: dict[str, Any] = yaml.load(FILE.read_text(encoding="utf-8"), Loader=loader)  # noqa: S506  # both are safe
-    return data
 
 
 def validity_of(kind: str, configuration: Mapping[str, Any]) -> Validity | None:

@@ -154,9 +154,7 @@ def validity_in_use(result: "SearchResult") -> dict[str, Any]:
     """Of each kind of evidence of this search its validity and whether it counts; None where it was not measured."""
     search = result.spec.search
     found: dict[str, Validity | None] = {"predictor": validity_of(PREDICTOR, {"fitted_without": "the model"})}
-    found |= {
-        f"{PROXY_TRAINING}, {steps} steps": proxy_validity(search.proxy, steps) for steps in search.proxy.rungs
-    }
+    found |= {f"{PROXY_TRAINING}, {steps} steps": proxy_validity(search.proxy, steps) for steps in search.proxy.rungs}
     found |= {name: validity_of(name, zero_cost_configuration(search.proxy, name)) for name in search.scores.names}
     return {
         name: None if one is None else asdict(one) | {"counts": one.counts, "correlation": one.correlation}
