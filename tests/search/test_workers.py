@@ -70,7 +70,7 @@ def require_whole(folder: Path, told: str) -> None:
     report = json.loads(told)
     assert report["outcome"] == "complete"
     assert (report["counts"]["trained"], report["counts"]["failed"]) == (PLANNED, 0)
-    _, opened = open_again(folder / "run", None)
+    *_, opened = open_again(folder / "run", None)
     with opened as studies:
         _require_whole(studies)
 
@@ -94,7 +94,7 @@ def test_killed_workers_lose_nothing(tmp_path: Path) -> None:
     assert process.returncode == 0, err
     assert killed >= 1
     require_whole(tmp_path, out)
-    _, opened = open_again(tmp_path / "run", None)
+    *_, opened = open_again(tmp_path / "run", None)
     with opened as studies:
         trials = [*studies.candidates.trials, *studies.references.trials]
         assert any("retry_history" in trial.system_attrs for trial in trials)
