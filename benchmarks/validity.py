@@ -274,19 +274,30 @@ def evidence(cache: Mapping[str, Any], published: Sequence[PublishedModel]) -> l
     return rows
 
 
-def show(rows: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table(title="Kendall's tau with published ImageNet top-1 (95% interval)", title_justify="left")
-    for column in ("evidence", "ViT rows", "T2T rows", "both", "near-equal MACs", "other sources", "pairs"):
-        table.add_column(column, justify="left" if column == "evidence" else "right")
+COLUMNS = ("evidence", "ViT rows", "T2T rows", "both", "near-equal MACs", "other sources", "pairs")
+
+
+def cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """The table in words: of each kind of evidence tau with its interval, on each set of models."""
+    found = []
     for one in rows:
         given = one["configuration"]
         how = "narrow" if given else ""
         for key, text in (("fitted_without", "without {}"), ("size", "{} size"), ("steps", "{} steps")):
             how = text.format(given[key]) if key in given else how
-        cells = [one[part] for part in ("vit", "t2t", "paper", "near_equal_macs", "other_sources")]
-        words = [f"{c['tau']:+.2f} ({c['low']:+.2f}, {c['high']:+.2f})" if c and "tau" in c else "" for c in cells]
+        parts = [one[part] for part in ("vit", "t2t", "paper", "near_equal_macs", "other_sources")]
+        words = [f"{part['tau']:+.2f} ({part['low']:+.2f} to {part['high']:+.2f})" if part else "" for part in parts]
         pairs = f"{one['paper']['pairs_right']} of {one['paper']['pairs']}"
-        table.add_row(f"{one['kind']}, {how}".removesuffix(", "), *words, pairs)
+        found.append([f"{one['kind']}, {how}".removesuffix(", "), *words, pairs])
+    return found
+
+
+def show(rows: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(title="Kendall's tau with published ImageNet top-1 (95% interval)", title_justify="left")
+    for column in COLUMNS:
+        table.add_column(column, justify="left" if column == "evidence" else "right")
+    for row in cells(rows):
+        table.add_row(*row)
     return table
 
 
@@ -295,6 +306,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--paper", action="store_true", help="train the paper's models and the known pairs' alone")
+    parser.add_argument("--markdown", action="store_true")
     parser.add_argument("--write", action="store_true")
     given = parser.parse_args()
     cache = json.loads(given.cache.read_text()) if given.cache and given.cache.exists() else {}
@@ -303,7 +315,11 @@ def main() -> None:
     models = small if given.paper else [*small, *(one.model for one in other_models(published))]
     measure(models, small, cache, given.cache, given.workers)
     rows = evidence(cache, published)
-    Console(width=150).print(show(rows))
+    if given.markdown:
+        for row in (COLUMNS, ["---"] * len(COLUMNS), *cells(rows)):
+            print(f"| {' | '.join(row)} |")
+    else:
+        Console(width=160).print(show(rows))
     if given.write:
         measured = {"date": str(datetime.date.today()), "command": "python benchmarks/validity.py --write"}
         measured |= {name: version(name) for name in ("t2tbuild", "torch", "timm", "scikit-learn")}
