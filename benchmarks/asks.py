@@ -59,7 +59,7 @@ def pretend(model: ModelSpec) -> float:
 
 
 def ours(seed: int) -> dict[str, int]:
-    spec = load_search_spec("deep_narrow", [f"search.seed={seed}", "search.baseline=0"])
+    spec = load_search_spec("deep_narrow", ["search.sampler=tpe", f"search.seed={seed}", "search.baseline=0"])
     with tempfile.TemporaryDirectory() as folder:
         asker = Asker(spec, f"sqlite:///{folder}/study.db")
         drawn = [asker.ask() for _ in range(ASKS)]

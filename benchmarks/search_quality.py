@@ -61,7 +61,7 @@ ARMS = {
     "TPE": [],
 }
 COMMON = ["search.confirm=null", "search.trials=100000", "search.proxy.seeds=1", "search.scores.names=[]"]
-COMMON += ["search.scores.pool=1"]
+COMMON += ["search.scores.pool=1", "search.target=data"]
 FINAL = 3  # trainings of the final pick
 
 
