@@ -59,6 +59,8 @@ PAPER = ("vit_s16", "vit_dn", "vit_sw", "vit_dense", "vit_se", "vit_resnext", "v
 PAPER += ("t2t_vit_14", "t2t_vit_14_wide", "t2t_vit_dense", "t2t_vit_14_se", "t2t_vit_14_resnext", "t2t_vit_16_ghost")
 PAPER += ("t2t_vit_14_wo_t2t", "t2t_vit_t_14", "t2t_vit_c_14")
 ZERO_COST = tuple(name for name in get_args(ScoreName) if name not in ("params", "macs", "depth"))
+DIGITS = 9
+"""Predictions that agree to so many digits are ties, whatever the rounding of a sum."""
 FULL_BATCH = 8
 """Images that zero-cost proxies see at full size."""
 
@@ -226,8 +228,8 @@ def predictions(published: Sequence[PublishedModel], rated: Sequence[RatedModel]
     for one in rated:
         shape, row = shape_of(one.model), one.row
         rest = [other for other in published if (other.source, other.name) != (row.source, row.name)]
-        one_out[one.name] = -fit_predictor(rest, 1).estimate(shape, row.recipe.name).mean
-        source_out[one.name] = -without[row.source].estimate(shape, "unknown").mean
+        one_out[one.name] = -round(fit_predictor(rest, 1).estimate(shape, row.recipe.name).mean, DIGITS)
+        source_out[one.name] = -round(without[row.source].estimate(shape, "unknown").mean, DIGITS)
     return one_out, source_out
 
 
