@@ -11,17 +11,18 @@ import pytest
 from t2tbuild import load_search_spec, load_spec, predict_accuracy, predict_cost, search
 from t2tbuild.accuracy.features import shape_of
 from t2tbuild.accuracy.predictor import shipped_predictor
-from t2tbuild.accuracy.validity import PROXY_TRAINING, Validity
+from t2tbuild.accuracy.validity import PROXY_TRAINING, Validity, validity_of
 from t2tbuild.errors import FieldError
 from t2tbuild.search.base import scale_to_budget
 from t2tbuild.search.budget import within
 from t2tbuild.search.plan import plan
 from t2tbuild.search.predicted_verdict import decide_by_prediction, equals_of
-from t2tbuild.search.ranking import Ranking, training_configuration, zero_cost_configuration
+from t2tbuild.search.proxy import settle
+from t2tbuild.search.ranking import Ranking, proxy_validity, training_configuration, zero_cost_configuration
 from t2tbuild.search.record import BASE, Arm, Record, Rung, State, key_of
 from t2tbuild.search.repeats import base_trainings, confirmations
 from t2tbuild.search.worker import Worker
-from t2tbuild.spec import ModelSpec, SearchSpec
+from t2tbuild.spec import ModelSpec, SearchSpec, catalog
 from t2tbuild.spec.budget import Budget
 from t2tbuild.spec.proxy import Proxy
 from t2tbuild.spec.revise import revise
@@ -185,6 +186,21 @@ def test_configurations_are_the_same_after_a_round_trip_through_yaml() -> None:
     assert training_configuration(proxy, 200) != training_configuration(proxy, 100)
     more_seeds = proxy.model_copy(update={"seeds": 5, "rungs": (100, 200)})
     assert training_configuration(more_seeds, 200)["steps"] == 200
+
+
+@pytest.mark.parametrize("name", catalog.names("search"))
+def test_the_table_has_the_validity_of_shipped_searches_on_a_cpu(name: str) -> None:
+    """It is found under the very configuration, and no training on digits is valid."""
+    proxy = settle(load_search_spec(name).search.proxy, "cpu")
+    for steps in proxy.rungs:
+        found = proxy_validity(proxy, steps)
+        assert found is not None
+        assert found.high < 0
+        assert not found.counts
+    for score in load_search_spec(name).search.scores.names:
+        found = validity_of(score, zero_cost_configuration(proxy, score))
+        assert found is not None
+        assert not found.counts
 
 
 @pytest.mark.usefixtures("invalid")
