@@ -45,8 +45,8 @@ def best_shapes(model: ModelSpec, fits: Callable[[ModelSpec], bool], recipe: str
 def _shapes(model: ModelSpec) -> Iterator[tuple[int, int | float]]:
     backbone = model.backbone
     if not isinstance(backbone, PlainBackbone):
-        message = f"{model.name} has a {backbone.kind} backbone; the published models are plain ones"
-        raise FieldError(("model", "backbone", "kind"), "by-accuracy", message, "write kind: plain")
+        message = f"a shape is a depth and a width, which the {backbone.kind} backbone of {model.name} does not have"
+        raise FieldError(("model", "backbone", "kind"), "by-accuracy", message, "name a model with a plain backbone")
     if isinstance(backbone.mlp_ratio, tuple) or isinstance(backbone.num_heads, tuple):
         field = "mlp_ratio" if isinstance(backbone.mlp_ratio, tuple) else "num_heads"
         message = f"{field} lists a value for each block, so another depth has none"

@@ -44,7 +44,7 @@ class Neighbour:
     options: str
 
     def __str__(self) -> str:
-        return f"{self.name} {self.top1:g}% ({self.source}, {self.recipe})"
+        return f"{self.name} {self.top1:g}% ({self.source}, recipe {self.recipe})"
 
 
 @dataclass(frozen=True)
@@ -279,12 +279,12 @@ def predict_accuracy(model: AnyModel, recipe: str = DEFAULT_RECIPE) -> Accuracy:
 
         >>> from t2tbuild import load_spec
         >>> print(predict_accuracy(load_spec("t2t_vit_14").model).nearest[0])
-        t2t_vit_14 81.5% (t2t, t2t)
+        t2t_vit_14 81.5% (t2t, recipe t2t)
     """
     predictor = shipped_predictor()
     if recipe not in predictor.recipes:
         known = ", ".join(predictor.recipes)
-        raise InputError(f"no published recipe named {recipe}; write one of: {known}")
+        raise InputError(f"no published recipe named {recipe!r}; write one of: {known}")
     if not isinstance(model, ModelSpec):
         return Accuracy(None, None, None, (), recipe, f"{model.name} is a model of timm")
     return accuracy_of(shape_of(model), recipe, predictor)

@@ -16,6 +16,8 @@ from t2tbuild.accuracy.read import read_data
 FILE = Path(__file__).parent / "validity.yaml"
 PREDICTOR = "predictor"
 PROXY_TRAINING = "proxy training"
+AS_SHIPPED = {"fitted_without": "the model"}
+"""The configuration of the predictor that describes the shipped one: fitted to all models but the one in question."""
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,10 @@ def fit(
     ] = None,
     by: Annotated[
         str | None,
-        typer.Option(metavar="WHAT", help="accuracy: the width, depth and MLP ratio of the best predicted accuracy."),
+        typer.Option(
+            metavar="WHAT",
+            help="accuracy: width, depth and MLP ratio of the best predicted top-1, by its interval's lower end.",
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the spec here, not to stdout.")] = None,
     force: Force = False,
@@ -154,6 +157,7 @@ def _fit_by_accuracy(
 ) -> None:
     """Write the shape of the best predicted accuracy within a budget, and show the next ones."""
     from t2tbuild.accuracy.best_shape import best_shapes, named_by_shape
+    from t2tbuild.accuracy.predictor import predict_accuracy
     from t2tbuild.cost import predict_cost
     from t2tbuild.cost.fit import is_within
     from t2tbuild.spec.modeline import with_modeline
@@ -163,9 +167,9 @@ def _fit_by_accuracy(
     with document.placing():
         shapes = best_shapes(model, lambda shape: is_within(predict_cost(shape), budget))
     if not shapes:
-        raise InputError(
-            f"no backbone within {budget.short} is near a published model; raise the budget, or write --free depth"
-        )
+        reason = predict_accuracy(model).reason
+        message = f"no backbone within {budget.short} is near a published model{f' ({reason})' if reason else ''}"
+        raise InputError(f"{message}; write --free depth instead of --by accuracy")
     lines, records = [], []
     for one in shapes[: LISTED + 1]:
         backbone, cost = one.model.backbone, predict_cost(one.model)

@@ -138,7 +138,7 @@ def _explain(spec: SearchSpec, planned: Plan, plot: Path | None, *, as_json: boo
     from dataclasses import asdict
 
     from t2tbuild.accuracy.predictor import predict_accuracy
-    from t2tbuild.report.space_plot import plot_space, predicted_table, space_lines, space_table
+    from t2tbuild.report.space_plot import plot_space, predicted_table, space_lines, space_table, why_not_predicted
     from t2tbuild.search.budget import Infeasible
     from t2tbuild.search.explain import measure_space
 
@@ -164,6 +164,8 @@ def _explain(spec: SearchSpec, planned: Plan, plot: Path | None, *, as_json: boo
         stdout().print(predicted_table(planned, spec.search))
     what = "predicted ImageNet accuracy" if planned.target == "imagenet" else "trainings on the proxy's data"
     stdout().print(f"candidates will be ranked by {what} (search.target: {planned.target})", soft_wrap=True)
+    if (missing := why_not_predicted(planned)) is not None:
+        stdout().print(missing, soft_wrap=True, markup=False)
     if plot is not None:
         stderr().print(f"written: {plot}", soft_wrap=True)
 

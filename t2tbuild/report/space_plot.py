@@ -10,7 +10,7 @@ from t2tbuild.accuracy.predictor import predict_accuracy
 from t2tbuild.cost import predict_cost
 from t2tbuild.report.figure import BLUE, ORANGE, new_figure
 from t2tbuild.search.explain import Member, Size
-from t2tbuild.search.members import Predicted
+from t2tbuild.search.members import MEMBERS, Predicted
 from t2tbuild.search.plan import Plan
 from t2tbuild.spec.search import Search
 from t2tbuild.spec.units import short_count
@@ -35,7 +35,12 @@ def predicted_table(planned: Plan, search: Search) -> RenderableType:
     found: dict[str, Predicted] = {}
     for one in planned.predicted:
         found.setdefault(one.shape.key, one)
-    table = Table(title=f"best predicted ImageNet top-1 within {search.budget.short}", title_justify="left")
+    table = Table(
+        title=f"best predicted ImageNet top-1 within {search.budget.short}",
+        title_justify="left",
+        caption="ordered by the lower end of the interval",
+        caption_justify="left",
+    )
     for column in ("model", "depth", "width", "mlp", "tokens", "MACs", "top-1 (90% interval)"):
         table.add_column(column, justify="left" if column in ("model", "tokens") else "right")
     rows = [("base", planned.base), *(("", one.member.model) for one in list(found.values())[:SHOWN])]
@@ -45,6 +50,17 @@ def predicted_table(planned: Plan, search: Search) -> RenderableType:
         shape = (str(backbone.depth), str(backbone.embed_dim), ratio, model.tokenizer.short)
         table.add_row(name, *shape, short_count(predict_cost(model).macs), str(predict_accuracy(model)))
     return table
+
+
+def why_not_predicted(planned: Plan) -> str | None:
+    """Why the members of a space are not predicted, in words; None where they are."""
+    if reason := predict_accuracy(planned.base).reason:
+        return f"nothing is predicted for the base {planned.base.name}: {reason}"
+    if not planned.members:
+        return (
+            f"the space is too large to predict every member (more than {MEMBERS:,} assignments); draws are predicted"
+        )
+    return None if planned.predicted else "no member of the space is near a published model, so none is predicted"
 
 
 def space_lines(size: Size, search: Search) -> list[str]:

@@ -37,7 +37,8 @@ def scale_to_budget(base: ModelSpec, budget: Budget) -> tuple[ModelSpec, tuple[F
     nearest = f"; the largest shipped T2T-ViT within it is {largest_name}" if largest_name else ""
     message = (
         f"the base {base.name} is over {budget.short}; it is scaled to {scaled.backbone.depth} blocks of width "
-        f"{scaled.backbone.embed_dim}, {short_count(predict_cost(scaled).macs)} MACs{nearest}"
+        f"{scaled.backbone.embed_dim}, {short_count(predict_cost(scaled).macs)} MACs, with the tokenizer, options and "
+        f"MLP ratio kept{nearest}"
     )
     return scaled, (Found(("search", "base"), "base-over-budget", message, "name a base within the budget"),)
 

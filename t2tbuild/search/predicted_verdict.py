@@ -15,7 +15,7 @@ from t2tbuild.search.verdict import Equal, Prediction, Verdict
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.search import Search
 
-MAX_EQUALS = 8
+MAX_EQUALS = 5
 """Equals that are listed at most."""
 
 
@@ -41,6 +41,7 @@ def decide_by_prediction(
     if base is not None and base.model is not None and base_belief is not None and base.key != winner.key:
         gain = _gain(winner.model, belief, base.model, base_belief)
     equals, better = equals_of(winner.model, plan, records)
+    tried = [record for record in records if record.state is State.TOP]
     listed = [_equal(model, latencies) for model in equals[:MAX_EQUALS]]
     limit = plan.search.budget.latency
     found = Prediction(
@@ -51,7 +52,7 @@ def decide_by_prediction(
         equal_shapes=len(equals),
         reasons=(*_better(better), _published(winner.model), _proxy(winner, base, plan.search)),
     )
-    return Verdict(winner, (), None, _sentence(winner, found), found)
+    return Verdict(winner, (), None, _sentence(winner, found, tried), found)
 
 
 def equals_of(winner: ModelSpec, plan: Plan, records: Iterable[Record]) -> tuple[list[ModelSpec], int]:
@@ -69,7 +70,8 @@ def equals_of(winner: ModelSpec, plan: Plan, records: Iterable[Record]) -> tuple
     best: dict[str, tuple[Shape, ModelSpec]] = {}
     for shape, model in members:
         best.setdefault(shape.key, (shape, model))
-    best.pop(own.key, None)
+    for shape in (own, shape_of(plan.base)):  # which have rows of their own
+        best.pop(shape.key, None)
     equals, better = [], 0
     for shape, model in best.values():
         ahead = predictor.difference(own, shape, DEFAULT_RECIPE)
@@ -95,15 +97,19 @@ def _gain(model: ModelSpec, belief: Belief, base: ModelSpec, base_belief: Belief
     return Difference(value, value - half, value + half)
 
 
-def _sentence(winner: Record, found: Prediction) -> str:
+def _sentence(winner: Record, found: Prediction, tried: Sequence[Record]) -> str:
     """The verdict in a sentence, which claims no more than the interval does."""
+    if winner.number == BASE and not tried:
+        return f"No candidate was trained to the highest rung; predicted ImageNet top-1 of the base: {found.winner}."
+    if winner.number == BASE and all(prediction(one.model).top1 is None for one in tried if one.model is not None):
+        return f"No candidate is near a published model, so none has a prediction; the base has {found.winner}."
     if winner.number == BASE:
         return f"No candidate is predicted to be better than the base: ImageNet top-1 {found.winner}."
     sentence = f"Candidate {winner.number} is predicted to reach an ImageNet top-1 of {found.winner}"
     if found.base is None or found.gain is None:
         return f"{sentence}; the base has no trained result to compare with."
     gain = f"{found.gain.value:+.1f} points ({found.gain.low:+.1f} to {found.gain.high:+.1f})"
-    shown = "" if found.gain.low > 0 else "; the interval includes zero, so an improvement is likely but not shown"
+    shown = "" if found.gain.low > 0 else "; the interval includes zero, so an improvement is not shown"
     if found.gain.value <= 0:
         shown = "; its interval is narrower, its prediction is not higher"
     return f"{sentence}, the base {found.base}: {gain}{shown}."

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from scipy import stats
 
-from t2tbuild.accuracy.validity import PREDICTOR, PROXY_TRAINING, Validity, validity_of
+from t2tbuild.accuracy.validity import AS_SHIPPED, PREDICTOR, PROXY_TRAINING, Validity, validity_of
 from t2tbuild.cost import predict_cost
 from t2tbuild.files import write_whole
 from t2tbuild.search.correlations import Correlation, Measure, all_correlations, correlate
-from t2tbuild.search.ranking import prediction, proxy_validity, zero_cost_configuration
+from t2tbuild.search.ranking import Evidence, prediction, proxy_validity, zero_cost_configuration
 from t2tbuild.search.record import BASE, Arm, Record, State, write_csv
 from t2tbuild.search.repeats import noise_floor, seed_spread
 from t2tbuild.search.verdict import LEVEL, Equal, Prediction
@@ -143,17 +143,17 @@ def _evidence(record: Record, result: "SearchResult") -> dict[str, Any]:
     }
     predicted |= {"nearest": [str(one) for one in accuracy.nearest], "reason": accuracy.reason}
     weight = 1.0 - math.fsum(belief.weights) if belief is not None else 0.0  # for other data it chose what is trained
-    return {
-        "predicted": predicted | {"weight": round(weight, 4)},
-        "belief": None if belief is None else asdict(belief),
-        "evidence": [one.to_json() for one in ranking.evidence(record)],
-    }
+    evidence = [one.to_json() for one in ranking.evidence(record)]
+    if accuracy.top1 is not None:
+        validity = validity_of(PREDICTOR, AS_SHIPPED)
+        evidence.insert(0, Evidence(PREDICTOR, accuracy.top1, validity, weight).to_json())
+    return {"predicted": predicted, "belief": None if belief is None else asdict(belief), "evidence": evidence}
 
 
 def validity_in_use(result: "SearchResult") -> dict[str, Any]:
     """Of each kind of evidence of this search its validity and whether it counts; None where it was not measured."""
     search = result.spec.search
-    found: dict[str, Validity | None] = {"predictor": validity_of(PREDICTOR, {"fitted_without": "the model"})}
+    found: dict[str, Validity | None] = {"predictor": validity_of(PREDICTOR, AS_SHIPPED)}
     found |= {f"{PROXY_TRAINING}, {steps} steps": proxy_validity(search.proxy, steps) for steps in search.proxy.rungs}
     found |= {name: validity_of(name, zero_cost_configuration(search.proxy, name)) for name in search.scores.names}
     return {

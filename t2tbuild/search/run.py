@@ -176,7 +176,7 @@ def search(
         unfinished = outcome is Outcome.UNFINISHED
         verdict = _decide(planned, studies)
         if verdict is not None:
-            if not unfinished:  # the test split is read once, at the end
+            if not unfinished and Ranking(what, ()).training_counts:  # it is evaluated once, at the end
                 look_at_test(run, studies, judges, verdict)
             _note_latencies(studies, verdict, device)
         return conclude(run, spec, planned, studies, Outcome.TIMEOUT if unfinished else outcome)

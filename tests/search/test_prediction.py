@@ -230,7 +230,8 @@ def test_the_verdict_names_intervals_equals_sources_and_what_does_not_count() ->
     assert found.base is not None
     alone = math.hypot(found.winner.high - found.winner.low, found.base.high - found.base.low)
     assert found.gain.high - found.gain.low < alone  # what both have in common cancels
-    assert 0 < len(found.equals) <= 8 <= found.equal_shapes
+    assert 0 < len(found.equals) <= 5 <= found.equal_shapes
+    assert shape_of(planned.base).key not in {shape_of(one.model).key for one in found.equals}
     published, proxy = found.reasons
     assert "t2t_vit" in published
     assert "they do not count" in proxy
@@ -329,11 +330,12 @@ def test_report_and_table_hold_every_piece_of_evidence(tmp_path: Path, pretended
     assert not any(report["validity"][name]["counts"] for name in (*trainings, "naswot"))
     assert report["prediction"]["equal_shapes"] == len(report["prediction"]["equals"]) > 0
     for candidate in report["candidates"]:
-        predicted, (training, naswot) = candidate["predicted"], candidate["evidence"]
+        predicted, (predictor, training, naswot) = candidate["predicted"], candidate["evidence"]
         assert predicted["low"] < predicted["top1"] < predicted["high"]
         assert predicted["nearest"]
         assert (training["kind"], naswot["kind"]) == ("proxy training, 200 steps", "naswot")
-        assert predicted["weight"] + training["weight"] + naswot["weight"] == pytest.approx(1, abs=1e-3)
+        assert (predictor["kind"], predictor["value"]) == ("predictor", predicted["top1"])
+        assert [one["weight"] for one in (predictor, training, naswot)] == [1, 0, 0]
     with (tmp_path / "run" / "candidates.csv").open() as file:
         rows = list(csv.DictReader(file))
     for row in rows:
