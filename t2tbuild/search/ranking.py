@@ -86,6 +86,8 @@ class Ranking:
 
     def __init__(self, search: Search, records: Sequence[Record]) -> None:
         self._search, self._records = search, records
+        self._validities: dict[str, Validity | None] = {}
+        self._spreads: dict[str, tuple[float, float]] = {}
 
     @property
     def by_prediction(self) -> bool:
@@ -138,35 +140,45 @@ class Ranking:
 
     def _observations(self, record: Record, steps: int | None) -> list[tuple[_Result, Observation | None]]:
         """Each result of a record with its validity, and the observation that it makes where it is valid."""
-        found = []
-        metric = self._search.proxy.metric
+        found: list[tuple[_Result, int | None]] = []
         reached = [rung for rung in record.rungs if steps is None or rung.steps <= steps]
         if reached:
             rung = reached[-1]
-            validity = proxy_validity(self._search.proxy, rung.steps)
-            result = _Result(f"{PROXY_TRAINING}, {rung.steps} steps", rung.score(metric), validity)
-            others = [other.score(metric) for one in self._records if (other := one.at(rung.steps)) is not None]
-            found.append((result, self._observe(rung.score(metric), others, validity)))
-        for name, score in record.scores.items():
-            validity = validity_of(name, zero_cost_configuration(self._search.proxy, name))
-            others = [one.scores[name] for one in self._records if name in one.scores]
-            found.append((_Result(name, score, validity), self._observe(score, others, validity)))
-        return found
+            kind, score = f"{PROXY_TRAINING}, {rung.steps} steps", rung.score(self._search.proxy.metric)
+            found.append((_Result(kind, score, self._validity(kind, rung.steps)), rung.steps))
+        found += [(_Result(name, score, self._validity(name)), None) for name, score in record.scores.items()]
+        return [(result, self._observe(result, at)) for result, at in found]
 
-    def _observe(self, value: float, others: Sequence[float], validity: Validity | None) -> Observation | None:
-        finite = [other for other in others if math.isfinite(other)]
-        if (
-            not self.by_prediction
-            or not is_valid(validity)
-            or len(finite) < FEWEST
-            or not math.isfinite(value)
-            or not statistics.pstdev(finite)
-        ):
+    def _validity(self, kind: str, steps: int | None = None) -> Validity | None:
+        """The validity of a kind of evidence in this search, looked up once; of a training with its steps."""
+        if kind not in self._validities:
+            proxy = self._search.proxy
+            found = proxy_validity(proxy, steps) if steps else validity_of(kind, zero_cost_configuration(proxy, kind))
+            self._validities[kind] = found
+        return self._validities[kind]
+
+    def _observe(self, result: _Result, steps: int | None) -> Observation | None:
+        """What a result says of its model among all records; None where it does not count."""
+        validity = result.validity
+        if not self.by_prediction or validity is None or not is_valid(validity) or not math.isfinite(result.value):
             return None
-        assert validity is not None
-        mean, deviation = self._top1
-        z = (value - statistics.fmean(finite)) / statistics.pstdev(finite)
-        return Observation(z, validity.correlation, mean, deviation)
+        mean, deviation = self._spread_of(result.kind, steps)
+        if not deviation:
+            return None
+        return Observation((result.value - mean) / deviation, validity.correlation, *self._top1)
+
+    def _spread_of(self, kind: str, steps: int | None) -> tuple[float, float]:
+        """Mean and standard deviation of a kind's results over all records, computed once; 0 and 0 of too few."""
+        if kind not in self._spreads:
+            metric = self._search.proxy.metric
+            if steps is not None:
+                values = [rung.score(metric) for one in self._records if (rung := one.at(steps)) is not None]
+            else:
+                values = [one.scores[kind] for one in self._records if kind in one.scores]
+            finite = [value for value in values if math.isfinite(value)]
+            few = len(finite) < FEWEST
+            self._spreads[kind] = (0.0, 0.0) if few else (statistics.fmean(finite), statistics.pstdev(finite))
+        return self._spreads[kind]
 
     @cached_property
     def _top1(self) -> tuple[float, float]:
