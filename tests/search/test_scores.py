@@ -122,8 +122,8 @@ def test_ranks_of_several_scores_choose_together(small: ModelSpec) -> None:
         "2": {"params": 2, "macs": 7, "depth": 2},
         "3": {"macs": 10},
     }
-    assert judges.prefer(draws) is draws[1]
-    assert judges.prefer(draws, only="macs") is draws[0]
+    assert judges.prefer(draws, "params") is draws[1]
+    assert judges.prefer(draws, "macs") is draws[0]
     unscored = Draw(small, "3", Arm.SAMPLER)  # of which only one score was finite
-    assert judges.prefer([unscored, *draws]) is draws[1]
-    assert judges.prefer([unscored, *draws], only="macs") is unscored
+    assert judges.prefer([unscored, *draws], "params") is draws[1]
+    assert judges.prefer([unscored, *draws], "macs") is unscored
