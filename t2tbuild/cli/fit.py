@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -100,30 +101,36 @@ def fit(
     with document.placing():
         fitted = fit_model(model, budget, dial)
 
-    from t2tbuild.spec.modeline import with_modeline
     from t2tbuild.spec.tree import Spec
-    from t2tbuild.spec.write import dump_yaml
 
     name = f"{model.name}_{dial}_{fitted.best.value:g}"
     named = fitted.best.model.model_copy(update={"name": name if len(name) <= 64 else model.name})
-    target = target_file(out, f"{named.name}.yaml", force=force) if out else None
     written = Spec(version=1, model=named, train=document.spec.train)
-    told = _told(fitted, dial, budget)
-    text = f"# {told[0]}\n{dump_yaml(written)}"
-    if target:
-        write_new(target, with_modeline(text, "spec", target))
-    for line in told:
-        stderr().print(line, soft_wrap=True)
-    if target:
-        stderr().print(f"written to {target}; next: t2tbuild summarize {shlex.quote(str(target))}", soft_wrap=True)
+    target = _write(written, named.name, _told(fitted, dial, budget), out, force=force, as_json=as_json)
     if as_json:
         over = fitted.over and _record(fitted.over)
         best = _record(fitted.best) | {"spec": written.model_dump(mode="json")}
         print_json(
             {"dial": dial, "budget": budget.model_dump(), "best": best, "over": over, "file": out and str(target)}
         )
-    elif not target:
+
+
+def _write(spec: Spec, name: str, lines: Sequence[str], out: Path | None, *, force: bool, as_json: bool) -> Path | None:
+    """Write a spec to its file, or to stdout unless JSON goes there, and say in `lines` what it is; the file."""
+    from t2tbuild.spec.modeline import with_modeline
+    from t2tbuild.spec.write import dump_yaml
+
+    target = target_file(out, f"{name}.yaml", force=force) if out else None
+    text = f"# {lines[0]}\n{dump_yaml(spec)}"
+    if target:
+        write_new(target, with_modeline(text, "spec", target))
+    for line in lines:
+        stderr().print(line, soft_wrap=True)
+    if target:
+        stderr().print(f"written to {target}; next: t2tbuild summarize {shlex.quote(str(target))}", soft_wrap=True)
+    elif not as_json:
         sys.stdout.write(text)
+    return target
 
 
 def _record(setting: Setting) -> dict[str, object]:
@@ -160,9 +167,7 @@ def _fit_by_accuracy(
     from t2tbuild.accuracy.predictor import predict_accuracy
     from t2tbuild.cost import predict_cost
     from t2tbuild.cost.fit import is_within
-    from t2tbuild.spec.modeline import with_modeline
     from t2tbuild.spec.tree import Spec as SpecTree
-    from t2tbuild.spec.write import dump_yaml
 
     with document.placing():
         shapes = best_shapes(model, lambda shape: is_within(predict_cost(shape), budget))
@@ -182,14 +187,8 @@ def _fit_by_accuracy(
         records.append(shape | accuracy | {"macs": cost.macs, "params": cost.params})
     best = named_by_shape(model, shapes[0].model)
     written = SpecTree(version=1, model=best, train=document.spec.train)
-    target = target_file(out, f"{best.name}.yaml", force=force) if out else None
-    text = f"# {lines[0]}\n{dump_yaml(written)}"
-    if target:
-        write_new(target, with_modeline(text, "spec", target))
-    for line in (lines[0], *(f"  next: {line}" for line in lines[1:])):
-        stderr().print(line, soft_wrap=True, markup=False, highlight=False)
-    if target:
-        stderr().print(f"written to {target}; next: t2tbuild summarize {shlex.quote(str(target))}", soft_wrap=True)
+    shown = [lines[0], *(f"  next: {line}" for line in lines[1:])]
+    target = _write(written, best.name, shown, out, force=force, as_json=as_json)
     if as_json:
         spec = {"spec": written.model_dump(mode="json")}
         file = out and str(target)
@@ -202,5 +201,3 @@ def _fit_by_accuracy(
                 "file": file,
             }
         )
-    elif not target:
-        sys.stdout.write(text)

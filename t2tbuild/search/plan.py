@@ -41,9 +41,13 @@ class Plan:
     search: Search
     base: ModelSpec
     space: Space
-    target: Literal["imagenet", "data"]
     enqueued: tuple[tuple[ModelSpec, dict[str, Any]], ...] = ()
     warnings: tuple[Found, ...] = ()
+
+    @property
+    def target(self) -> str:
+        """What the winner should be best at: imagenet or data."""
+        return self.search.target
 
     @cached_property
     def members(self) -> dict[str, Member]:
@@ -81,7 +85,7 @@ def plan(spec: SearchSpec) -> Plan:
         if key_of(model) != key_of(base)  # which is trained anyway
     )
     search = search.model_copy(update={"target": target})
-    return Plan(search, base, space, target, enqueued, (*scaled, *_alone(fitting, space, search.budget)))
+    return Plan(search, base, space, enqueued, (*scaled, *_alone(fitting, space, search.budget)))
 
 
 def _target(search: Search, base: ModelSpec) -> Literal["imagenet", "data"]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from t2tbuild import load_spec, predict_cost
+from t2tbuild import load_spec, predict_accuracy, predict_cost
 from t2tbuild.cli import app
 from t2tbuild.errors import FieldError, InputError, SpecError
 from t2tbuild.spec import ModelSpec
@@ -78,3 +78,29 @@ def test_mistakes_are_told(arguments: list[str], kind: type[InputError], message
     assert not isinstance(done.exception, FieldError)  # its place in the file is told
     assert message in str(done.exception)
     assert done.stdout == ""
+
+
+def test_by_accuracy_writes_the_best_predicted_backbone(tmp_path: Path) -> None:
+    best = ("t2t_vit_14", "--budget-macs", "3G", "--by", "accuracy")
+    done = fit(*best, "--out", str(tmp_path / "best.yaml"))
+    assert done.exit_code == 0
+    model = model_of(tmp_path / "best.yaml")
+    assert predict_cost(model).macs <= 3_000_000_000
+    accuracy = predict_accuracy(model)
+    first, *others = done.stderr.splitlines()
+    assert str(accuracy) in first
+    assert sum(line.startswith("  next: ") for line in others) == 5
+    (tmp_path / "printed.yaml").write_text(fit(*best).stdout)
+    assert model_of(tmp_path / "printed.yaml") == model
+    found = json.loads(fit(*best, "--json").stdout)
+    assert (found["best"]["top1"], found["file"]) == (accuracy.top1, None)
+    lows = [one["low"] for one in (found["best"], *found["next"])]
+    assert lows == sorted(lows, reverse=True)
+
+
+def test_by_accuracy_takes_no_field_and_needs_a_plain_backbone() -> None:
+    both = fit("t2t_vit_14", "--budget-macs", "3G", "--by", "accuracy", "--free", "depth")
+    assert isinstance(both.exception, InputError)
+    dense = fit("t2t_vit_dense", "--budget-macs", "3G", "--by", "accuracy")
+    assert isinstance(dense.exception, SpecError | FieldError)
+    assert "name a model with a plain backbone" in str(dense.exception)
