@@ -35,14 +35,14 @@ from rich.console import Console
 from rich.table import Table
 
 from t2tbuild import load_search_spec, load_spec
-from t2tbuild.search.budget import is_within, measures_of, solve
-from t2tbuild.search.plan import plan
-from t2tbuild.search.record import Arm, Record, State, key_of
-from t2tbuild.search.sampler import FeasibleSampler
-from t2tbuild.search.space import FILL, Space, category
-from t2tbuild.search.storage import RECORD
-from t2tbuild.search.storage_url import storage_url
-from t2tbuild.search.studies import open_studies
+from t2tbuild.nas.budget import is_within, measures_of, solve
+from t2tbuild.nas.plan import plan
+from t2tbuild.nas.record import Record, Source, State, key_of
+from t2tbuild.nas.sampler import FeasibleSampler
+from t2tbuild.nas.space import FILL, Space, category
+from t2tbuild.nas.storage import RECORD
+from t2tbuild.nas.storage_url import storage_url
+from t2tbuild.nas.store import open_studies
 from t2tbuild.spec import ModelSpec, SearchSpec
 
 ASKS, SEEDS = 200, 5
@@ -128,7 +128,7 @@ class Asker:
         )
         assignment[FILL] = trial.suggest_float(FILL, *self.space.solved.fill.fill)
         assert key_of(solve(self.space, assignment, self.search.budget)) == draw.key
-        record = Record(str(trial.number), State.TOP, draw.model, key=draw.key, arm=Arm.SAMPLER)
+        record = Record(str(trial.number), State.TOP, draw.model, key=draw.key, arm=Source.SAMPLER)
         trial.set_user_attr(RECORD, record.to_json())
         self.draw = draw
         return pretend(draw.model)
@@ -161,7 +161,7 @@ def rate(url: str, processes: int, seconds: float, sampler: str) -> float:
 @contextmanager
 def storages() -> Iterator[dict[str, Any]]:
     sys.path.insert(0, str(Path(__file__).parents[1]))
-    from tests.search.postgresql import installed, server
+    from tests.nas.postgresql import installed, server
 
     with tempfile.TemporaryDirectory() as folder:
         found: dict[str, Any] = {"SQLite": lambda name: f"sqlite:///{folder}/{name}.db"}

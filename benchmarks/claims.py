@@ -25,7 +25,7 @@ from validity import SEEDS, ZERO_COST, RatedModel, key_of, paper_models
 from t2tbuild.accuracy.features import shape_of
 from t2tbuild.accuracy.fit import fit_predictor, imagenet_models
 from t2tbuild.accuracy.published import PublishedModel, reserved_sources
-from t2tbuild.search.proxy import settle
+from t2tbuild.nas.proxy import settle
 from t2tbuild.spec.proxy import Proxy
 
 

@@ -18,8 +18,8 @@ import torch
 
 from t2tbuild import build_model, load_search_spec, load_spec, measure_cost, predict_cost
 from t2tbuild.cost import closed_form
-from t2tbuild.search.budget import deepest
-from t2tbuild.search.space import Space
+from t2tbuild.nas.budget import deepest
+from t2tbuild.nas.space import Space
 from t2tbuild.spec import ModelSpec
 
 SPECS, ROUNDS = 500, 25

@@ -30,7 +30,7 @@ from safetensors.torch import load_file
 
 import t2tbuild.timm  # noqa: F401
 from t2tbuild import Spec, load_spec
-from t2tbuild.train.run import train
+from t2tbuild.training.run import train
 
 CLOCKS = ("images_per_second", "memory", "seconds", "run")
 PATIENCE = 120.0

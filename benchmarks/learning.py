@@ -52,7 +52,7 @@ from rich.console import Console
 from rich.table import Table
 
 from t2tbuild import load_spec, train
-from t2tbuild.train import TrainResult
+from t2tbuild.training import TrainResult
 
 SIDE = 32
 LETTERS = "ABCDEFGHJKLMNPRT"

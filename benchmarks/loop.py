@@ -43,17 +43,17 @@ import torch.nn.functional as F
 from rich.console import Console
 from rich.table import Table
 
-import t2tbuild.train.learner as learner_room
-import t2tbuild.train.training as training_room
+import t2tbuild.training.train_state as learner_room
+import t2tbuild.training.trainer as training_room
 from t2tbuild import Spec, load_spec, train
 from t2tbuild.cli.progress import TrainingProgress
-from t2tbuild.train.data import load_data
-from t2tbuild.train.optim import make_optimizer
-from t2tbuild.train.order import Order
-from t2tbuild.train.precision import pick_device
-from t2tbuild.train.reports import EpochReport, Remark, StepReport
-from t2tbuild.train.resolve import resolve
-from t2tbuild.train.start import build_for_training
+from t2tbuild.training.data import load_data
+from t2tbuild.training.device import pick_device
+from t2tbuild.training.init_model import build_for_training
+from t2tbuild.training.optim import make_optimizer
+from t2tbuild.training.reports import EpochReport, Notice, StepReport
+from t2tbuild.training.resolve import resolve
+from t2tbuild.training.sampler import EpochSampler
 
 Clock = np.ndarray[tuple[int], np.dtype[np.float64]]
 WALL, PROCESSOR = 0, 1
@@ -108,7 +108,7 @@ class Bare:
             self.model, lr=recipe.lr, weight_decay=recipe.weight_decay, kind=recipe.optimizer
         )
         data = load_data(recipe.data, image=resolved.model.image, in_chans=resolved.model.in_chans, device=device)
-        order = Order(data.size("train"), recipe.batch_size, recipe.seed)
+        order = EpochSampler(data.size("train"), recipe.batch_size, recipe.seed)
         self.images, self.labels = next(iter(data.training(order, epoch=0, step=0, epochs=1)))
         self.smoothing = float(recipe.label_smoothing)
 
@@ -134,7 +134,7 @@ class Turns:
     passed: Clock = field(default_factory=lambda: np.zeros(2))
     resumed: Clock = field(default_factory=clock)
 
-    def hear(self, report: StepReport | EpochReport | Remark) -> None:
+    def hear(self, report: StepReport | EpochReport | Notice) -> None:
         self.progress.hear(report)
         now = self.now()
         match report:

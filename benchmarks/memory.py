@@ -11,10 +11,10 @@ import argparse
 import torch
 
 from t2tbuild import build_model, load_spec
-from t2tbuild.cost.device import peak_memory, storage_bytes
+from t2tbuild.bench.peak_memory import peak_memory, storage_bytes
+from t2tbuild.bench.steps import inference_step, training_step
 from t2tbuild.cost.memory import predict_memory
-from t2tbuild.cost.steps import inference_step, training_step
-from t2tbuild.precision import Precision
+from t2tbuild.dtype import Precision
 from t2tbuild.spec import ModelSpec
 
 SPECS = ["t2t_vit_7", "t2t_vit_14", "t2t_vit_t_14", "t2t_vit_16_ghost", "t2t_vit_dense"]

@@ -12,12 +12,12 @@ import tempfile
 import torch
 
 from t2tbuild import build_model, load_spec, load_weights, train
+from t2tbuild.layout import Grid
 from t2tbuild.modules.position import sinusoid_table
-from t2tbuild.parts import Grid
 from t2tbuild.spec.data import DigitsData
-from t2tbuild.train.data import load_data
-from t2tbuild.train.loop import evaluate
-from t2tbuild.train.ranks import Ranks
+from t2tbuild.training.data import load_data
+from t2tbuild.training.distributed import Ranks
+from t2tbuild.training.loop import evaluate
 
 CPU = torch.device("cpu")
 

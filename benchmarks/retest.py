@@ -27,15 +27,15 @@ from rich.table import Table
 from scipy import stats
 
 from t2tbuild import load_search_spec
-from t2tbuild.parts import Grid
-from t2tbuild.search.budget import solve
-from t2tbuild.search.ladder import Climber
-from t2tbuild.search.plan import plan
-from t2tbuild.search.proxy import settle, stand_in
-from t2tbuild.search.record import key_of
-from t2tbuild.search.sampler import draw_by_chance
+from t2tbuild.layout import Grid
+from t2tbuild.nas.budget import solve
+from t2tbuild.nas.plan import plan
+from t2tbuild.nas.proxy import settle, stand_in
+from t2tbuild.nas.record import key_of
+from t2tbuild.nas.sampler import draw_by_chance
+from t2tbuild.nas.successive_halving import ProxyTrainer
 from t2tbuild.spec import ModelSpec, SearchSpec
-from t2tbuild.train.data import load_data
+from t2tbuild.training.data import load_data
 
 RESAMPLES = 2_000
 
@@ -57,7 +57,7 @@ def train(name: str, overrides: list[str], model: ModelSpec, seed: int) -> dict[
     proxy = settle(load_search_spec(name, overrides).search.proxy, device.type)
     side = proxy.side(model)
     data = load_data(proxy.data, image=Grid(*side), in_chans=model.in_chans, device=device)
-    climber = Climber(stand_in(model, proxy, device.type), data, proxy, seed=seed, device=device)
+    climber = ProxyTrainer(stand_in(model, proxy, device.type), data, proxy, seed=seed, device=device)
     rungs = list(climber.climb(lambda: None))
     return {field: [getattr(rung, field) for rung in rungs] for field in ("accuracy", "loss", "seconds")}
 

@@ -29,13 +29,13 @@ from rich.table import Table
 
 from t2tbuild import load_search_spec, load_spec
 from t2tbuild.build import build_model
-from t2tbuild.parts import Grid
-from t2tbuild.search.ladder import CLIP_GRAD, Climber
-from t2tbuild.search.proxy import settle, stand_in
+from t2tbuild.layout import Grid
+from t2tbuild.nas.proxy import settle, stand_in
+from t2tbuild.nas.successive_halving import CLIP_GRAD, ProxyTrainer
 from t2tbuild.spec import ModelSpec
-from t2tbuild.train.data import load_data
-from t2tbuild.train.optim import make_optimizer
-from t2tbuild.train.precision import pick_device, pick_dtype
+from t2tbuild.training.data import load_data
+from t2tbuild.training.device import pick_device, pick_dtype
+from t2tbuild.training.optim import make_optimizer
 
 CASES = {
     "T2T-ViT-14": [],
@@ -74,7 +74,7 @@ def compare(model: ModelSpec, folder: Path) -> tuple[float, float, float]:
     proxy = settle(load_search_spec("deep_narrow").search.proxy, device.type)
     data = load_data(proxy.data, image=Grid(*proxy.side(model)), in_chans=model.in_chans, device=device)
     twin = stand_in(model, proxy, device.type)
-    climber = Climber(twin, data, proxy, seed=0, device=device)
+    climber = ProxyTrainer(twin, data, proxy, seed=0, device=device)
     bare = Bare(twin, *next(iter(data.training(climber.order, epoch=0, step=0, epochs=1))), device)
     for _ in range(WARM_UP):
         bare.step()

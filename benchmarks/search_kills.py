@@ -33,11 +33,11 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from t2tbuild.search.run import open_again
-from t2tbuild.search.storage_url import VARIABLE
-from t2tbuild.search.studies import counted
-from tests.search.conftest import tiny_search
-from tests.search.postgresql import Server, installed, server
+from t2tbuild.nas.run import open_again
+from t2tbuild.nas.storage_url import VARIABLE
+from t2tbuild.nas.store import counted
+from tests.nas.conftest import tiny_search
+from tests.nas.postgresql import Server, installed, server
 
 
 def workers_of(parent: int) -> list[int]:

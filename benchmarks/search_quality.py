@@ -45,14 +45,14 @@ from rich.console import Console
 from rich.table import Table
 
 from t2tbuild import load_search_spec, load_spec, search
-from t2tbuild.parts import Grid
-from t2tbuild.search.budget import excess, measures_of
-from t2tbuild.search.ladder import Climber
-from t2tbuild.search.proxy import settle, stand_in
-from t2tbuild.search.record import State
-from t2tbuild.search.space import Space
+from t2tbuild.layout import Grid
+from t2tbuild.nas.budget import excess, measures_of
+from t2tbuild.nas.proxy import settle, stand_in
+from t2tbuild.nas.record import State
+from t2tbuild.nas.space import Space
+from t2tbuild.nas.successive_halving import ProxyTrainer
 from t2tbuild.spec import ModelSpec
-from t2tbuild.train.data import load_data
+from t2tbuild.training.data import load_data
 
 ARMS = {
     "ladder": ["search.baseline=0"],
@@ -150,7 +150,7 @@ def train(model: ModelSpec, seed: int) -> Found:
     device = torch.device("cpu")
     proxy = settle(load_search_spec("deep_narrow").search.proxy, device.type)
     data = load_data(proxy.data, image=Grid(*proxy.side(model)), in_chans=model.in_chans, device=device)
-    climber = Climber(stand_in(model, proxy, device.type), data, proxy, seed=seed, device=device)
+    climber = ProxyTrainer(stand_in(model, proxy, device.type), data, proxy, seed=seed, device=device)
     rungs = list(climber.climb(lambda: None))
     return Found(sum(rung.seconds for rung in rungs), rungs[-1].loss, rungs[-1].accuracy, model)
 

@@ -4,8 +4,8 @@
                                [--precisions float32 bfloat16] [--compiled] [--device cuda] [--out FILE] [--plot FILE]
 
 Each case is a process that runs four models in turn, a round after the other: ours, the same weights by the formulas as
-they are written (tests/naive.py), and timm's vit_small_patch16_224 and deit_small_patch16_224. Ratios are of medians;
-the spread is that of single rounds, 5% to 95%. Memory is the peak of a step, weights included. "of peak" is the share
+they are written (tests/reference_modules.py), and timm's vit_small_patch16_224 and deit_small_patch16_224. Ratios are
+of medians; the spread is that of single rounds, 5% to 95%. Memory is the peak of a step, weights included. "of peak" is the share
 of the best matrix product of the same minutes. docs/speed.md holds what was measured.
 """
 
@@ -25,12 +25,12 @@ import torch
 from matplotlib.figure import Figure
 
 from t2tbuild import build_model, load_spec, predict_cost
-from t2tbuild.cost.bench import Bench, Setup, Subject, measure_models
+from t2tbuild.bench.benchmark import Bench, Setup, Subject, measure_models
 from t2tbuild.spec import ModelSpec, catalog
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests.naive import naive
+from tests.reference_modules import reference_module
 
 BESIDE = ("vit_small_patch16_224", "deit_small_patch16_224")
 OURS, NAIVE = "ours", "formulas"
@@ -49,7 +49,7 @@ def subjects(name: str, *, beside: bool) -> list[Subject]:
     size = (model.in_chans, *model.image)
     found = [
         Subject(called, module, size, model.num_classes, cost.params, cost.macs)
-        for called, module in ((OURS, built), (NAIVE, naive(built)))
+        for called, module in ((OURS, built), (NAIVE, reference_module(built)))
     ]
     return found + [timm_subject(other) for other in BESIDE] if beside else found
 

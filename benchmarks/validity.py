@@ -39,17 +39,17 @@ from t2tbuild.accuracy.fit import fit_predictor, imagenet_models
 from t2tbuild.accuracy.pairs import KNOWN_PAIRS, KnownPair
 from t2tbuild.accuracy.published import PublishedModel, reserved_sources
 from t2tbuild.build import build_model
-from t2tbuild.files import write_whole
-from t2tbuild.parts import Grid
-from t2tbuild.search.ladder import Climber
-from t2tbuild.search.proxy import settle, stand_in
-from t2tbuild.search.ranking import training_configuration, zero_cost_configuration
-from t2tbuild.search.scores import cheap_scores
+from t2tbuild.files import atomic_write
+from t2tbuild.layout import Grid
+from t2tbuild.nas.proxy import settle, stand_in
+from t2tbuild.nas.ranking import training_configuration, zero_cost_configuration
+from t2tbuild.nas.successive_halving import ProxyTrainer
+from t2tbuild.nas.zero_cost import zero_cost_proxies
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.proxy import Proxy
 from t2tbuild.spec.search import ScoreName
-from t2tbuild.train.data import load_data
-from t2tbuild.train.order import Order
+from t2tbuild.training.data import load_data
+from t2tbuild.training.sampler import EpochSampler
 
 RESAMPLES = 2_000
 SEEDS = (101, 202)
@@ -125,7 +125,7 @@ def train(text: str, seed: int) -> dict[str, float]:
     torch.set_num_threads(1)
     model, proxy, device = ModelSpec.model_validate_json(text), settle(Proxy(), "cpu"), torch.device("cpu")
     data = load_data(proxy.data, image=Grid(*proxy.side(model)), in_chans=model.in_chans, device=device)
-    climber = Climber(stand_in(model, proxy, "cpu"), data, proxy, seed=seed, device=device)
+    climber = ProxyTrainer(stand_in(model, proxy, "cpu"), data, proxy, seed=seed, device=device)
     return {str(rung.steps): rung.score(proxy.metric) for rung in climber.climb(lambda: None)}
 
 
@@ -138,12 +138,12 @@ def score(text: str, full: bool) -> dict[str, float]:
         generator = torch.Generator().manual_seed(0)
         images = torch.randn(FULL_BATCH, 3, *model.image, generator=generator)
         labels = torch.randint(model.num_classes, (FULL_BATCH,), generator=generator)
-        return cheap_scores(ZERO_COST, model, build_model(model), images, labels)
+        return zero_cost_proxies(ZERO_COST, model, build_model(model), images, labels)
     data = load_data(proxy.data, image=Grid(*proxy.side(model)), in_chans=model.in_chans, device=device)
     images, labels = next(
-        iter(data.training(Order(data.size("train"), proxy.batch_size, 0), epoch=0, step=0, epochs=1))
+        iter(data.training(EpochSampler(data.size("train"), proxy.batch_size, 0), epoch=0, step=0, epochs=1))
     )
-    return cheap_scores(ZERO_COST, model, build_model(stand_in(model, proxy, "cpu")), images, labels)
+    return zero_cost_proxies(ZERO_COST, model, build_model(stand_in(model, proxy, "cpu")), images, labels)
 
 
 def measure(
@@ -329,7 +329,7 @@ def main() -> None:
         text = "# Measured by benchmarks/validity.py; accuracy/validity.py says what decides. Do not edit by hand.\n"
         data = {"measured": measured, "evidence": rows}
         text += yaml.safe_dump(data, sort_keys=False, width=120, default_flow_style=None)
-        write_whole(validity.FILE, text)
+        atomic_write(validity.FILE, text)
 
 
 if __name__ == "__main__":

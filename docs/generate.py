@@ -25,18 +25,18 @@ from t2tbuild.cli.schema import schema
 from t2tbuild.cli.show import show
 from t2tbuild.cli.validate import validate
 from t2tbuild.errors import Diagnostic, SpecError
-from t2tbuild.parts import Grid
+from t2tbuild.layout import Grid
 from t2tbuild.report.diagram import diagram_svg
 from t2tbuild.report.figure import BLUE, GREEN, GREY, ORANGE, new_figure
-from t2tbuild.spec import yaml_source
-from t2tbuild.spec.anatomy import kinds_of, nodes_in
 from t2tbuild.spec.base import VERSIONS, Check, Node
+from t2tbuild.spec.diagnostics import yaml_source
+from t2tbuild.spec.diagnostics.introspect import kinds_of, nodes_in
 from t2tbuild.spec.load import load_spec, read_any
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.modeline import MARK
+from t2tbuild.spec.root import SearchSpec, Spec
 from t2tbuild.spec.schema import json_schema
 from t2tbuild.spec.tokenizer import ConvStage, Stage, Window
-from t2tbuild.spec.tree import SearchSpec, Spec
 from t2tbuild.spec.units import COUNT_PATTERN, TIME_PATTERN, parse_count, parse_seconds
 from t2tbuild.spec.write import one_line
 

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from t2tbuild.build import build_model
     from t2tbuild.cost import Cost, PartCost, measure_cost, predict_cost
     from t2tbuild.errors import T2TBuildError
-    from t2tbuild.search import SearchResult, search
+    from t2tbuild.nas import SearchResult, search
     from t2tbuild.spec import ModelSpec, SearchSpec, Spec, load_search_spec, load_spec, write_spec
-    from t2tbuild.train import TrainResult, train
+    from t2tbuild.training import TrainResult, train
     from t2tbuild.weights import load_weights
 
 __all__ = [
@@ -56,11 +56,11 @@ _HOME = {
     "Cost": "t2tbuild.cost",
     "ModelSpec": "t2tbuild.spec",
     "PartCost": "t2tbuild.cost",
-    "SearchResult": "t2tbuild.search",
+    "SearchResult": "t2tbuild.nas",
     "SearchSpec": "t2tbuild.spec",
     "Spec": "t2tbuild.spec",
     "T2TBuildError": "t2tbuild.errors",
-    "TrainResult": "t2tbuild.train",
+    "TrainResult": "t2tbuild.training",
     "build_model": "t2tbuild.build",
     "load_search_spec": "t2tbuild.spec",
     "load_spec": "t2tbuild.spec",
@@ -68,8 +68,8 @@ _HOME = {
     "measure_cost": "t2tbuild.cost",
     "predict_accuracy": "t2tbuild.accuracy",
     "predict_cost": "t2tbuild.cost",
-    "search": "t2tbuild.search",
-    "train": "t2tbuild.train",
+    "search": "t2tbuild.nas",
+    "train": "t2tbuild.training",
     "write_spec": "t2tbuild.spec",
 }
 

@@ -23,8 +23,8 @@ from t2tbuild.modules.tokenizers import ConvTokenizer, T2TTokenizer
 from t2tbuild.modules.vit import INIT_STD, T2TViT
 from t2tbuild.spec import backbone as spec_backbone
 from t2tbuild.spec import tokenizer as spec_tokenizer
-from t2tbuild.spec.layout import layout
 from t2tbuild.spec.model import AnyModel, ModelSpec, TimmModel
+from t2tbuild.spec.model_parts import layout
 from t2tbuild.spec.tokenizer import PerformerAttention, Stage, TransformerAttention
 
 SMALL_IMAGE = 128

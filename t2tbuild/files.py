@@ -21,7 +21,7 @@ _SECRET = re.compile(
 )
 
 
-def without_secrets(text: str) -> str:
+def redact(text: str) -> str:
     """The text with passwords of URLs, tokens and keys left out, for files and services that others read.
 
     >>> without_secrets("postgresql://me:hush@host/db"), without_secrets("--header=Authorization: Bearer abc")
@@ -30,7 +30,7 @@ def without_secrets(text: str) -> str:
     return _SECRET.sub("***", text)
 
 
-def write_whole(path: Path, text: str) -> None:
+def atomic_write(path: Path, text: str) -> None:
     """Write a file so that a kill leaves either the old one or the new one; a link stays one. Raises OSError."""
     target = path.resolve()
     temporary = target.with_name(f".{target.name[:100]}.{os.getpid()}-{secrets.token_hex(3)}.tmp")

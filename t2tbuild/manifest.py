@@ -17,7 +17,7 @@ def write_manifest(folder: Path, files: Sequence[str]) -> None:
     (folder / NAME).write_text(json.dumps(sums, indent=1))
 
 
-def problem(folder: Path, files: Sequence[str]) -> str:
+def verify(folder: Path, files: Sequence[str]) -> str:
     """What is wrong with the folder by its manifest; empty when `files` and all else in it are as they were written."""
     try:
         manifest = json.loads((folder / NAME).read_text())
@@ -29,11 +29,11 @@ def problem(folder: Path, files: Sequence[str]) -> str:
     return f"{', '.join(wrong)} changed since it was written" if wrong else ""
 
 
-def newest_sound(folder: Path, files: Sequence[str]) -> tuple[Path | None, list[str]]:
+def latest_valid(folder: Path, files: Sequence[str]) -> tuple[Path | None, list[str]]:
     """The last of a folder's visible folders by name whose `files` are sound, and what is wrong with those after it."""
     broken: list[str] = []
     for child in reversed(children(folder)):
-        wrong = problem(child, files)
+        wrong = verify(child, files)
         if not wrong:
             return child, broken
         broken.append(f"{child}: {wrong}")

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from t2tbuild.spec import ModelSpec
+from t2tbuild.spec.diagnostics.yaml_source import read_text
 from t2tbuild.spec.load import load_search_spec, load_spec
 from t2tbuild.spec.weights import Weights
-from t2tbuild.spec.yaml_source import read_text
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -9,7 +9,7 @@ from t2tbuild.cost.fit import largest
 from t2tbuild.errors import FieldError
 from t2tbuild.spec.backbone import PlainBackbone
 from t2tbuild.spec.model import ModelSpec
-from t2tbuild.spec.revise import revise
+from t2tbuild.spec.with_changes import with_changes
 
 WIDEST, DEEPEST = 1280, 64
 """The widest and deepest backbones that are considered; wider and deeper ones were not published."""
@@ -67,7 +67,7 @@ def with_shape(model: ModelSpec, width: int, ratio: int | float, depth: int) -> 
     backbone = model.backbone
     head_dim = backbone.embed_dim // backbone.heads[0]
     changes = {"depth": depth, "embed_dim": width, "mlp_ratio": ratio, "num_heads": None, "head_dim": head_dim}
-    return revise(model, {"backbone": backbone.model_dump() | changes}, f"shaped as {depth} x {width}")
+    return with_changes(model, {"backbone": backbone.model_dump() | changes}, f"shaped as {depth} x {width}")
 
 
 def named_by_shape(model: ModelSpec, shaped: ModelSpec) -> ModelSpec:

@@ -21,7 +21,7 @@ from sklearn.linear_model import BayesianRidge
 from t2tbuild.accuracy.features import PRIOR, features_of, shape_of
 from t2tbuild.accuracy.predictor import FILE, Neighbour, Predictor
 from t2tbuild.accuracy.published import IMAGENET, PublishedModel, published_models
-from t2tbuild.files import write_whole
+from t2tbuild.files import atomic_write
 
 RECIPE, SLOPE, SHAPE = 0.085, 0.02, 0.03
 """Standard deviations of a recipe's offset, of its slope, and of a shape's offset, in log error; as those of PRIOR."""
@@ -103,4 +103,4 @@ def as_json(predictor: Predictor) -> str:
 
 
 if __name__ == "__main__":
-    write_whole(FILE, as_json(fit_predictor(imagenet_models())))
+    atomic_write(FILE, as_json(fit_predictor(imagenet_models())))

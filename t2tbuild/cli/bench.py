@@ -14,14 +14,14 @@ from t2tbuild.cli.console import minutes, print_json, stderr, stdout
 from t2tbuild.cli.options import Json, complete_name
 from t2tbuild.cli.spec import grouped, open_spec
 from t2tbuild.cli.write import require_picture, writing
+from t2tbuild.dtype import Precision
 from t2tbuild.errors import CostError, InputError, is_memory_full
-from t2tbuild.precision import Precision
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from t2tbuild.cost.bench import Bench, Subject
-    from t2tbuild.cost.timing import Rounds
+    from t2tbuild.bench.benchmark import Bench, Subject
+    from t2tbuild.bench.timing import Rounds
     from t2tbuild.spec import Spec
     from t2tbuild.spec.document import Document
 
@@ -70,8 +70,8 @@ def bench(
 
     import torch
 
-    from t2tbuild.cost.bench import Setup, measure_models
-    from t2tbuild.cost.hardware import find_device, require_dtype, use_threads
+    from t2tbuild.bench.benchmark import Setup, measure_models
+    from t2tbuild.bench.hardware import find_device, require_dtype, use_threads
 
     found = find_device(device)
     dtype: torch.dtype = getattr(torch, precision)
@@ -126,9 +126,9 @@ def _names(groups: Sequence[tuple[str, list[str]]], specs: Sequence[Spec]) -> li
 def _build(name: str, document: Document[Spec]) -> Subject:
     import torch
 
+    from t2tbuild.bench.benchmark import Subject
     from t2tbuild.build import build_model
     from t2tbuild.cost import predict_cost
-    from t2tbuild.cost.bench import Subject
     from t2tbuild.spec.model import TimmModel
 
     torch.manual_seed(0)
@@ -153,7 +153,7 @@ def _build(name: str, document: Document[Spec]) -> Subject:
 
 
 def _title(result: Bench, precision: Precision) -> str:
-    from t2tbuild.cost.hardware import device_name
+    from t2tbuild.bench.hardware import device_name
 
     setup = result.setup
     job = f"{'training' if setup.training else 'inference'}{', compiled' * setup.compiled}"
@@ -170,7 +170,7 @@ def _threads(result: Bench) -> str:
 def _as_json(result: Bench, precision: Precision) -> dict[str, Any]:
     import torch
 
-    from t2tbuild.cost.hardware import device_name
+    from t2tbuild.bench.hardware import device_name
 
     setup = result.setup
     return {

@@ -82,7 +82,7 @@ def compare(
     from t2tbuild.accuracy.predictor import predict_accuracy
     from t2tbuild.report import comparison
     from t2tbuild.spec import catalog, load_spec
-    from t2tbuild.spec.tree import PaperRow
+    from t2tbuild.spec.root import PaperRow
 
     shipped = catalog.names("specs")
     triples = comparison.rows_of_table({name: load_spec(name) for name in shipped}, table) if table else []

@@ -27,7 +27,7 @@ def cp(
     """
     from t2tbuild.spec import catalog
     from t2tbuild.spec.load import check_text, read_any
-    from t2tbuild.spec.tree import SearchSpec
+    from t2tbuild.spec.root import SearchSpec
 
     found = catalog.find(name)
     document = read_any(found)

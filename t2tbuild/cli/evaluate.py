@@ -57,15 +57,15 @@ def evaluate(
         document = read_spec(run_spec if run_spec.is_file() else spec, [*(overrides or ()), *of_data])
     source = _source(document.spec, run, weights, trained=trained)
 
-    from t2tbuild.train.resolve import locate, resolve
+    from t2tbuild.training.resolve import locate, resolve
 
     with document.placing():
         locate(resolve(document.spec))  # its errors come before torch
 
     from rich.progress import Progress
 
-    from t2tbuild.report.score_table import score_table
-    from t2tbuild.train.score import score
+    from t2tbuild.report.evaluation_table import score_table
+    from t2tbuild.training.evaluate import score
 
     console = stderr()
     with document.placing(), Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
@@ -105,7 +105,7 @@ def _source(spec: Spec, run: Path, named: str | None, *, trained: bool) -> Weigh
     if (run / "checkpoints").is_dir():
         from t2tbuild import manifest
 
-        newest, broken = manifest.newest_sound(run / "checkpoints", ("model.safetensors",))
+        newest, broken = manifest.latest_valid(run / "checkpoints", ("model.safetensors",))
         for told in broken:
             stderr().print(f"broken, so an earlier checkpoint is evaluated: {told}", soft_wrap=True)
         return Weights(file=str(newest or run))
@@ -117,7 +117,7 @@ def _source(spec: Spec, run: Path, named: str | None, *, trained: bool) -> Weigh
 def _newest(run: Path) -> Path:
     from t2tbuild import manifest
 
-    newest, _ = manifest.newest_sound(run / "checkpoints", ("model.safetensors",))
+    newest, _ = manifest.latest_valid(run / "checkpoints", ("model.safetensors",))
     if newest is None or not (newest / "trained.safetensors").exists():
         raise InputError(f"--trained: {run} is no run that averages weights; leave the option out")
     return newest

@@ -36,7 +36,7 @@ def export(
     if weights is not None:
         source = Weights(file=weights)
     elif (Path(spec).parent / "checkpoints").is_dir():
-        newest, broken = manifest.newest_sound(Path(spec).parent / "checkpoints", ("model.safetensors",))
+        newest, broken = manifest.latest_valid(Path(spec).parent / "checkpoints", ("model.safetensors",))
         for told in broken:
             stderr().print(f"broken, so an earlier checkpoint is exported: {told}", soft_wrap=True)
         source = Weights(file=str(newest or Path(spec).parent))  # of a run, what it learned, not what it started from

@@ -19,7 +19,7 @@ from t2tbuild.errors import InputError
 from t2tbuild.spec.units import short_count
 
 if TYPE_CHECKING:
-    from t2tbuild.cost.fit import Fit, Setting
+    from t2tbuild.cost.fit import Fit, Point
     from t2tbuild.spec import ModelSpec, Spec
     from t2tbuild.spec.budget import Budget
     from t2tbuild.spec.document import Document
@@ -71,7 +71,7 @@ def fit(
 
     Example: t2tbuild fit t2t_vit_14 --budget-macs 3G --by accuracy --out best_of_3g.yaml
     """
-    from t2tbuild.cost.fit import Dial
+    from t2tbuild.cost.fit import Axis
     from t2tbuild.cost.fit import fit as fit_model
     from t2tbuild.spec.budget import Budget
     from t2tbuild.spec.model import ModelSpec
@@ -81,7 +81,7 @@ def fit(
         if free is not None:
             raise InputError("--free sets one field, --by accuracy all of the backbone's shape; write one of the two")
     field = free or "depth"
-    dial = one_of(Dial, FIELDS.get(field, field), "--free")
+    dial = one_of(Axis, FIELDS.get(field, field), "--free")
     limits = {
         "macs": count_option("--budget-macs", budget_macs),
         "params": count_option("--budget-params", budget_params),
@@ -101,7 +101,7 @@ def fit(
     with document.placing():
         fitted = fit_model(model, budget, dial)
 
-    from t2tbuild.spec.tree import Spec
+    from t2tbuild.spec.root import Spec
 
     name = f"{model.name}_{dial}_{fitted.best.value:g}"
     named = fitted.best.model.model_copy(update={"name": name if len(name) <= 64 else model.name})
@@ -133,7 +133,7 @@ def _write(spec: Spec, name: str, lines: Sequence[str], out: Path | None, *, for
     return target
 
 
-def _record(setting: Setting) -> dict[str, object]:
+def _record(setting: Point) -> dict[str, object]:
     return {"value": setting.value, "macs": setting.cost.macs, "params": setting.cost.params}
 
 
@@ -145,7 +145,7 @@ def _told(fitted: Fit, dial: str, budget: Budget) -> list[str]:
     return [best, f"{dial} {fitted.over.value:g} would be over: {_beside(fitted.over, budget)}"]
 
 
-def _beside(setting: Setting, budget: Budget) -> str:
+def _beside(setting: Point, budget: Budget) -> str:
     """What a setting costs beside each limit."""
     words = {"macs": ("MACs", setting.cost.macs), "params": ("parameters", setting.cost.params)}
     told = []
@@ -167,7 +167,7 @@ def _fit_by_accuracy(
     from t2tbuild.accuracy.predictor import predict_accuracy
     from t2tbuild.cost import predict_cost
     from t2tbuild.cost.fit import is_within
-    from t2tbuild.spec.tree import Spec as SpecTree
+    from t2tbuild.spec.root import Spec as SpecTree
 
     with document.placing():
         shapes = best_shapes(model, lambda shape: is_within(predict_cost(shape), budget))

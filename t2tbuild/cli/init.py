@@ -136,8 +136,8 @@ def _derive_base(answers: dict[str, str]) -> None:
     """The largest shipped T2T-ViT within the budget, where the default base is over it and none was named."""
     if "model" in answers or "budget" not in answers:
         return
-    from t2tbuild.search.base import largest_shipped
-    from t2tbuild.search.budget import within
+    from t2tbuild.nas.base import largest_shipped
+    from t2tbuild.nas.budget import within
     from t2tbuild.spec.budget import Budget
     from t2tbuild.spec.load import load_spec
     from t2tbuild.spec.model import ModelSpec
@@ -186,8 +186,8 @@ def _sound_text(kind: Kind, answers: dict[str, str], target: Path) -> str:
     from t2tbuild.spec.load import check_text, load_spec
     from t2tbuild.spec.model import ModelSpec
     from t2tbuild.spec.modeline import with_modeline
+    from t2tbuild.spec.root import SearchSpec
     from t2tbuild.spec.tokenizer import T2TTokenizer
-    from t2tbuild.spec.tree import SearchSpec
 
     answers = DEFAULTS | answers | {"file": shlex.quote(str(target)).replace("\n", " ")}
     text = _template(kind).substitute(answers)

@@ -12,7 +12,7 @@ from t2tbuild.errors import InputError
 
 if TYPE_CHECKING:
     from t2tbuild.spec import Spec
-    from t2tbuild.train import EpochReport
+    from t2tbuild.training import EpochReport
 
 FIGURES = ("train_loss", "validation_loss", "validation_accuracy", "validation_top5", "images_per_second", "lr")
 
@@ -80,7 +80,7 @@ class _Wandb:
         if self.session is None:
             import wandb
 
-            from t2tbuild.files import without_secrets
+            from t2tbuild.files import redact
             from t2tbuild.spec.write import dump_yaml
 
             self.session = wandb.init(
@@ -89,7 +89,7 @@ class _Wandb:
                 id=hashlib.sha256(str(self.run.resolve()).encode()).hexdigest()[:16],
                 resume="allow",
                 dir=str(self.run),
-                config={"spec": without_secrets(dump_yaml(self.spec))},
+                config={"spec": redact(dump_yaml(self.spec))},
             )
         self.session.log(_figures(report), step=report.epoch)
 

@@ -29,14 +29,14 @@ def ls(
 
     Example: t2tbuild ls models
     """
-    from t2tbuild.report import shelves
+    from t2tbuild.report import catalog_table
 
     wanted = [one_of(Shelf, shelf, "SHELF")] if shelf else list(Shelf)
-    listed = {str(one): shelves.entries(one.value) for one in wanted}
+    listed = {str(one): catalog_table.entries(one.value) for one in wanted}
     if as_json:
         print_json(listed)
         return
     for name, entries in listed.items():
-        stdout().print(shelves.as_table(name, entries))
+        stdout().print(catalog_table.as_table(name, entries))
     if Shelf.MODELS in wanted:
-        stdout().print(shelves.LEGEND, soft_wrap=True)
+        stdout().print(catalog_table.LEGEND, soft_wrap=True)

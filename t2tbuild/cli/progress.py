@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from t2tbuild.spec import Spec
-    from t2tbuild.train import EpochReport, Remark, StepReport
+    from t2tbuild.training import EpochReport, Notice, StepReport
 
 SETTLED = 3  # steps after which the rate is one that lasts
 SAMPLED = 10.0  # seconds of steps from which a whole training is forecast
@@ -48,8 +48,8 @@ class TrainingProgress:
     def __exit__(self, *error: object) -> None:
         self.bar.stop()
 
-    def hear(self, report: StepReport | EpochReport | Remark) -> None:
-        from t2tbuild.train.reports import EpochReport, StepReport
+    def hear(self, report: StepReport | EpochReport | Notice) -> None:
+        from t2tbuild.training.reports import EpochReport, StepReport
 
         if not self.speaks:
             return

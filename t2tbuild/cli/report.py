@@ -32,7 +32,7 @@ def report(
         raise InputError(f"{run}: holds a spec.yaml but no environment.json, so nothing ran in it; name a run")
 
     from t2tbuild.spec.load import read_any
-    from t2tbuild.spec.tree import SearchSpec
+    from t2tbuild.spec.root import SearchSpec
 
     if isinstance(read_any(run / "spec.yaml").spec, SearchSpec):
         from t2tbuild.report.search_page import write_page

@@ -19,8 +19,8 @@ from t2tbuild.errors import InputError
 from t2tbuild.spec.units import parse_seconds, short_count
 
 if TYPE_CHECKING:
-    from t2tbuild.search import SearchResult
-    from t2tbuild.search.plan import Plan
+    from t2tbuild.nas import SearchResult
+    from t2tbuild.nas.plan import Plan
     from t2tbuild.spec import SearchSpec
 
 Workers = Annotated[
@@ -77,8 +77,8 @@ def search(
     document = open_search_spec(spec, [*(overrides or ()), *options])
     loaded = document.spec
 
-    from t2tbuild.search.plan import plan
-    from t2tbuild.search.storage_url import storage_url
+    from t2tbuild.nas.plan import plan
+    from t2tbuild.nas.storage_url import storage_url
 
     with document.placing():  # its errors come before torch
         planned = plan(loaded)
@@ -88,7 +88,7 @@ def search(
             _explain(loaded, planned, plot, as_json=as_json)
             return
 
-    from t2tbuild.train.run_directory import default_folder
+    from t2tbuild.training.run_directory import default_folder
 
     loaded = loaded.model_copy(update={"search": planned.search})  # its target is settled
     run_search(loaded, out or default_folder(loaded.search.name), workers, storage, as_json=as_json)
@@ -96,9 +96,9 @@ def search(
 
 def run_search(spec: SearchSpec, run: Path, workers: int | None, storage: str | None, *, as_json: bool) -> None:
     """Search, show what goes on, and tell what was found."""
+    from t2tbuild.nas.run import search as search_spec
+    from t2tbuild.nas.supervisor import default_workers
     from t2tbuild.report.search_page import write_pictures
-    from t2tbuild.search.run import search as search_spec
-    from t2tbuild.search.workers import default_workers
 
     try:
         with SearchProgress(stderr(), spec) as progress:
@@ -138,9 +138,9 @@ def _explain(spec: SearchSpec, planned: Plan, plot: Path | None, *, as_json: boo
     from dataclasses import asdict
 
     from t2tbuild.accuracy.predictor import predict_accuracy
+    from t2tbuild.nas.budget import Infeasible
+    from t2tbuild.nas.space_stats import measure_space
     from t2tbuild.report.space_plot import plot_space, predicted_table, space_lines, space_table, why_not_predicted
-    from t2tbuild.search.budget import Infeasible
-    from t2tbuild.search.explain import measure_space
 
     try:
         size = measure_space(planned.space, spec.search)
@@ -179,8 +179,8 @@ def _again(run: Path) -> str:
 
 def print_result(result: SearchResult) -> None:
     """The verdict first, then what it rests on, and what to do next."""
+    from t2tbuild.nas import Outcome
     from t2tbuild.report.verdict_table import gain_lines, verdict_table
-    from t2tbuild.search import Outcome
 
     console, winner = stdout(), result.winner
     assert winner.model is not None and winner.macs is not None and winner.params is not None

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.live import Live
 
-    from t2tbuild.search import Record
+    from t2tbuild.nas import Record
     from t2tbuild.spec import SearchSpec
 
 
@@ -42,9 +42,9 @@ class SearchProgress:
 
     def hear(self, record: Record) -> None:
         """Show a training that began, came to a rung, or ended."""
+        from t2tbuild.nas.ranking import Ranking
+        from t2tbuild.nas.record import State
         from t2tbuild.report.candidates_table import candidates_table
-        from t2tbuild.search.ranking import Ranking
-        from t2tbuild.search.record import State
 
         known = self.records.get((record.number, record.seed, record.full))
         self.records[record.number, record.seed, record.full] = record

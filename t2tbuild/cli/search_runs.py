@@ -15,7 +15,7 @@ from t2tbuild.errors import InputError
 from t2tbuild.spec.units import parse_seconds
 
 if TYPE_CHECKING:
-    from t2tbuild.search import SearchResult
+    from t2tbuild.nas import SearchResult
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="The run directory of a search.")]
 
@@ -25,8 +25,8 @@ def status(run: Run, storage: Storage = None, as_json: Json = False) -> None:
 
     Example: t2tbuild search status runs/five-giga
     """
-    from t2tbuild.search.run import open_again
-    from t2tbuild.search.status import look_at
+    from t2tbuild.nas.run import open_again
+    from t2tbuild.nas.status import look_at
 
     spec, _, opened = open_again(run, storage)
     with opened as studies:
@@ -52,7 +52,7 @@ def resume(
 
     Example: t2tbuild search resume runs/five-giga --trials 64
     """
-    from t2tbuild.search.run import require_study, spec_of
+    from t2tbuild.nas.run import require_study, spec_of
 
     spec = spec_of(run)
     require_study(run, storage)
@@ -83,8 +83,8 @@ def export(run: Run, storage: Storage = None, as_json: Json = False) -> None:
 
 def result_of(run: Path, storage: str | None) -> SearchResult:
     """What a search holds by now, left in its run directory again."""
-    from t2tbuild.search.run import conclude, open_again
-    from t2tbuild.search.worker import outcome_of
+    from t2tbuild.nas.run import conclude, open_again
+    from t2tbuild.nas.worker import outcome_of
 
     spec, planned, opened = open_again(run, storage)
     with opened as studies:
@@ -96,8 +96,8 @@ def repair(run: Run, storage: Storage = None, as_json: Json = False) -> None:
 
     Example: t2tbuild search repair runs/five-giga
     """
-    from t2tbuild.search.run import open_again
-    from t2tbuild.search.status import repair as repair_run
+    from t2tbuild.nas.run import open_again
+    from t2tbuild.nas.status import repair as repair_run
 
     _, _, opened = open_again(run, storage)
     with opened as studies:

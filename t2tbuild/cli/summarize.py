@@ -11,8 +11,8 @@ from t2tbuild.cli.console import json_wanted, print_json, stderr, stdout
 from t2tbuild.cli.options import ImageSize, Json, Overrides, SpecArgument, amount_option, image_override
 from t2tbuild.cli.spec import open_spec
 from t2tbuild.cli.write import require_picture, writing
+from t2tbuild.dtype import Precision
 from t2tbuild.errors import CostError, InputError, is_memory_full
-from t2tbuild.precision import Precision
 
 if TYPE_CHECKING:
     from t2tbuild.cost import Cost, PartCost

@@ -22,8 +22,8 @@ from t2tbuild.errors import InputError, TrainingError
 if TYPE_CHECKING:
     from t2tbuild.cli.loggers import Logger
     from t2tbuild.spec.model import AnyModel
-    from t2tbuild.train import TrainResult
-    from t2tbuild.train.reports import Listener, Report
+    from t2tbuild.training import TrainResult
+    from t2tbuild.training.reports import Listener, Report
 
 
 DRAW_EVERY = 60.0
@@ -69,7 +69,7 @@ def train(
     document = open_spec(spec, overrides)
     loaded = document.spec
 
-    from t2tbuild.train.resolve import locate, resolve
+    from t2tbuild.training.resolve import locate, resolve
 
     with document.placing():
         resolved = locate(resolve(loaded))  # its errors come before torch
@@ -77,21 +77,21 @@ def train(
     if dry_run and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("--dry-run is for one process; start it without torchrun")
     if dry_run:
-        from t2tbuild.report.rehearsal import print_rehearsal
-        from t2tbuild.train.rehearsal import rehearse
+        from t2tbuild.report.dry_run_table import print_dry_run
+        from t2tbuild.training.dry_run import dry_run_training
 
         with document.placing():
-            rehearsal = rehearse(loaded, nearest_folder(out))
+            found = dry_run_training(loaded, nearest_folder(out))
         if as_json:
-            print_json(vars(rehearsal))
+            print_json(vars(found))
         else:
-            print_rehearsal(stdout(), rehearsal)
+            print_dry_run(stdout(), found)
         return
 
     from t2tbuild.cli.progress import TrainingProgress
-    from t2tbuild.train.ranks import started_together
-    from t2tbuild.train.run import train as train_spec
-    from t2tbuild.train.run_directory import default_folder
+    from t2tbuild.training.distributed import started_together
+    from t2tbuild.training.run import train as train_spec
+    from t2tbuild.training.run_directory import default_folder
 
     first = int(os.environ.get("RANK", "0")) == 0
     run = out or default_folder(loaded.model.name)
@@ -129,10 +129,10 @@ def _all(show: Listener, loggers: list[Logger], run: Path, model: AnyModel, *, s
 
     def hear(report: Report) -> None:
         nonlocal drawn_at, drawn
-        from t2tbuild.train.reports import EpochReport, Remark
+        from t2tbuild.training.reports import EpochReport, Notice
 
         show(report)
-        if not drawn and not isinstance(report, Remark):  # of a step: the run directory is there
+        if not drawn and not isinstance(report, Notice):  # of a step: the run directory is there
             _draw(model, run)
             drawn = True
         if not isinstance(report, EpochReport):
@@ -145,7 +145,7 @@ def _all(show: Listener, loggers: list[Logger], run: Path, model: AnyModel, *, s
                 logger.hear(report)
             except Exception as error:  # a full disk, a service that is gone: the training matters more
                 loggers.remove(logger)
-                show(Remark(f"no more is logged to {type(logger).__name__.strip('_')}: {error}"))
+                show(Notice(f"no more is logged to {type(logger).__name__.strip('_')}: {error}"))
 
     return hear
 
@@ -165,7 +165,7 @@ def _saved(run: Path) -> str:
     """What is on disk of a run, in words."""
     from t2tbuild import manifest
 
-    newest, _ = manifest.newest_sound(run / "checkpoints", ("model.safetensors",))
+    newest, _ = manifest.latest_valid(run / "checkpoints", ("model.safetensors",))
     return f"{newest} is saved" if newest else "nothing is saved yet"
 
 

@@ -48,8 +48,8 @@ def validate(
 def diagnose(spec: str, overrides: list[str]) -> Iterator[Diagnostic]:
     """Everything there is to say of one spec: its warnings, then what is wrong with it."""
     from t2tbuild.spec.load import read_any
-    from t2tbuild.spec.tree import SearchSpec, Spec
-    from t2tbuild.train.resolve import resolve
+    from t2tbuild.spec.root import SearchSpec, Spec
+    from t2tbuild.training.resolve import resolve
 
     try:
         document = read_any(spec, overrides)
@@ -65,7 +65,7 @@ def diagnose(spec: str, overrides: list[str]) -> Iterator[Diagnostic]:
 
 def diagnose_search(document: Document[SearchSpec]) -> Iterator[Diagnostic]:
     """What only the base and the closed form can tell of a search: unknown fields, a budget that nothing meets."""
-    from t2tbuild.search.plan import plan
+    from t2tbuild.nas.plan import plan
 
     with document.placing():
         for warning in plan(document.spec).warnings:

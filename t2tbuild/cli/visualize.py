@@ -22,8 +22,8 @@ from t2tbuild.errors import InputError, T2TBuildError, is_memory_full
 from t2tbuild.files import exists
 
 if TYPE_CHECKING:
-    from t2tbuild.report.visual.gallery import Drawn, Seen
-    from t2tbuild.report.visual.subject import Picture, Subject
+    from t2tbuild.report.visual.gallery import FeatureMaps, NamedFigure
+    from t2tbuild.report.visual.loaded_model import LoadedModel, Picture
     from t2tbuild.spec import Spec
     from t2tbuild.spec.document import Document
     from t2tbuild.spec.weights import Weights
@@ -101,8 +101,8 @@ def visualize(
     looked = [_looked_at(source, image) for source in sources]
     subject, pictures = looked[0]
     token_of(subject, chosen)
-    seen: list[Seen] = []
-    jobs: list[Callable[[], list[Drawn]]] = []
+    seen: list[FeatureMaps] = []
+    jobs: list[Callable[[], list[NamedFigure]]] = []
     if what in (What.FEATURES, What.ALL):
         jobs.append(partial(_see, looked, seen))
     if _draws(what, What.ATTENTION, subject):
@@ -116,11 +116,11 @@ def visualize(
         _print(out, files)
 
 
-def _see(looked: Sequence[tuple[Subject, list[Picture]]], seen: list[Seen]) -> list[Drawn]:
+def _see(looked: Sequence[tuple[LoadedModel, list[Picture]]], seen: list[FeatureMaps]) -> list[NamedFigure]:
     """Run the models on their images, keep what was seen, and draw it."""
-    from t2tbuild.report.visual.gallery import draw_features, see
+    from t2tbuild.report.visual.gallery import draw_features, extract
 
-    seen += [see(subject, pictures) for subject, pictures in looked]
+    seen += [extract(subject, pictures) for subject, pictures in looked]
     return draw_features(seen)
 
 
@@ -159,7 +159,7 @@ def _source(text: str, overrides: list[str] | None, named: str | None) -> Source
     if named is not None:
         source = Weights(file=named)
     elif of_run.is_file() and (run / "checkpoints").is_dir():
-        newest, broken = manifest.newest_sound(run / "checkpoints", ("model.safetensors",))
+        newest, broken = manifest.latest_valid(run / "checkpoints", ("model.safetensors",))
         for told in broken:
             stderr().print(f"broken, so an earlier checkpoint is looked at: {told}", soft_wrap=True)
         source = Weights(file=str(newest or run))
@@ -168,13 +168,13 @@ def _source(text: str, overrides: list[str] | None, named: str | None) -> Source
     return document, source
 
 
-def _looked_at(source: Source, images: Sequence[Path] | None) -> tuple[Subject, list[Picture]]:
+def _looked_at(source: Source, images: Sequence[Path] | None) -> tuple[LoadedModel, list[Picture]]:
     """The model that is built, and the images at its size, no two of one name."""
-    from t2tbuild.report.visual.subject import load_subject
+    from t2tbuild.report.visual.loaded_model import load_model
 
     document, weights = source
     with document.placing():
-        subject = load_subject(document.spec, weights)
+        subject = load_model(document.spec, weights)
     told = " ".join(f"{value:.3g}" for value in (*subject.mean, *subject.std))
     stderr().print(f"{subject.title}; images of {subject.image} pixels, mean and deviation {told}", soft_wrap=True)
     pictures: dict[str, Picture] = {}
@@ -188,10 +188,10 @@ def _looked_at(source: Source, images: Sequence[Path] | None) -> tuple[Subject, 
     return subject, list(pictures.values())
 
 
-def _draws(what: What, kind: What, subject: Subject) -> bool:
+def _draws(what: What, kind: What, subject: LoadedModel) -> bool:
     """Whether pictures of a kind are drawn: where they are asked for, and with `all` where the model has any."""
     from t2tbuild.report.visual.attention import has_attention
-    from t2tbuild.report.visual.subject import windows_of
+    from t2tbuild.report.visual.loaded_model import windows_of
 
     if what is not What.ALL:
         return what is kind
@@ -201,7 +201,7 @@ def _draws(what: What, kind: What, subject: Subject) -> bool:
     return there
 
 
-def _write(out: Path, jobs: Sequence[Callable[[], list[Drawn]]], suffixes: Sequence[Suffix]) -> list[tuple[Path, str]]:
+def _write(out: Path, jobs: Sequence[Callable[[], list[NamedFigure]]], suffixes: Sequence[Suffix]) -> list[tuple[Path, str]]:
     """Do the jobs one after another, and write what each draws; the files and what they show."""
     import matplotlib as mpl
     from rich.progress import Progress
@@ -224,7 +224,7 @@ def _write(out: Path, jobs: Sequence[Callable[[], list[Drawn]]], suffixes: Seque
     return files
 
 
-def _done(job: Callable[[], list[Drawn]]) -> list[Drawn]:
+def _done(job: Callable[[], list[NamedFigure]]) -> list[NamedFigure]:
     try:
         return job()
     except (MemoryError, RuntimeError) as error:
@@ -246,7 +246,7 @@ def _print(out: Path, files: Sequence[tuple[Path, str]]) -> None:
 
 
 def _as_json(
-    looked: Sequence[tuple[Subject, list[Picture]]], seen: Sequence[Seen], files: Sequence[tuple[Path, str]]
+    looked: Sequence[tuple[LoadedModel, list[Picture]]], seen: Sequence[FeatureMaps], files: Sequence[tuple[Path, str]]
 ) -> dict[str, Any]:
     """The files, and every number that they show of layers."""
     layers = {id(one.subject): one.figures for one in seen}

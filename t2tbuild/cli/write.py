@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from t2tbuild.errors import InputError
-from t2tbuild.files import write_whole
+from t2tbuild.files import atomic_write
 from t2tbuild.spec.catalog import MAX_NAME
 
 
@@ -35,7 +35,7 @@ def write_new(file: Path, text: str) -> None:
     """Write a file, and the folders above it. Raises InputError when it cannot be written."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, text)
+        atomic_write(file, text)
     except OSError as error:
         raise InputError(f"{file}: cannot be written: {error.strerror}; name another") from None
 

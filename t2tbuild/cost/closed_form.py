@@ -14,10 +14,10 @@ from typing import assert_never
 
 from t2tbuild.cost.model import PRODUCTS, Cost, Counted, Leaf, total_cost
 from t2tbuild.errors import CostError
-from t2tbuild.parts import Grid
+from t2tbuild.layout import Grid
 from t2tbuild.spec.backbone import Backbone, BaseBackbone, DenseBackbone, Ghost, PlainBackbone, SqueezeExcite
-from t2tbuild.spec.layout import layout
 from t2tbuild.spec.model import AnyModel, ModelSpec, TimmModel
+from t2tbuild.spec.model_parts import layout
 from t2tbuild.spec.tokenizer import (
     ConvTokenizer,
     PatchTokenizer,

@@ -20,8 +20,8 @@ from t2tbuild.build import build_model
 from t2tbuild.cost.closed_form import predict_cost
 from t2tbuild.cost.model import PRODUCTS, Cost, Counted, Leaf, total_cost
 from t2tbuild.errors import CostError
+from t2tbuild.layout import Part
 from t2tbuild.modules.vit import T2TViT
-from t2tbuild.parts import Part
 from t2tbuild.spec.model import AnyModel, ModelSpec
 from t2tbuild.spec.tokenizer import T2TTokenizer
 

@@ -13,8 +13,8 @@ from t2tbuild.errors import FieldError
 from t2tbuild.spec.backbone import DenseBackbone
 from t2tbuild.spec.budget import Budget
 from t2tbuild.spec.model import ModelSpec
-from t2tbuild.spec.revise import revise
 from t2tbuild.spec.units import short_count
+from t2tbuild.spec.with_changes import with_changes
 
 T = TypeVar("T")
 MOST = {"depth": 1000, "width": 65536, "ratio": 64, "side": 16384}
@@ -25,7 +25,7 @@ SMALLEST = 64
 """Values of a dial, from the smallest, among which one that is valid is looked for."""
 
 
-class Dial(StrEnum):
+class Axis(StrEnum):
     """A field that can be turned until the budget is full; what else follows from it."""
 
     DEPTH = "depth"
@@ -37,7 +37,7 @@ class Dial(StrEnum):
 
 
 @dataclass(frozen=True)
-class Setting:
+class Point:
     """A dial's value, the model that it makes, and what that costs."""
 
     value: int | float
@@ -49,8 +49,8 @@ class Setting:
 class Fit:
     """The largest setting of a dial within a budget, and the next larger one, which is over; None beyond the last."""
 
-    best: Setting
-    over: Setting | None
+    best: Point
+    over: Point | None
 
 
 def largest(values: Sequence[T], fits: Callable[[T], bool]) -> T | None:
@@ -76,7 +76,7 @@ def is_within(cost: Cost, budget: Budget) -> bool:
     return all(excess <= 0 for excess in overshoot(budget, cost).values())
 
 
-def fit(model: ModelSpec, budget: Budget, dial: Dial) -> Fit:
+def fit(model: ModelSpec, budget: Budget, dial: Axis) -> Fit:
     """The largest model within `budget` that differs from `model` in one dial.
 
     A dial is turned in steps: depth of 1; mlp_ratio of 0.25, of 1 where it is ghosted; token_dim, of every stage that
@@ -104,7 +104,7 @@ def fit(model: ModelSpec, budget: Budget, dial: Dial) -> Fit:
         except FieldError:  # larger than the language admits
             return False
 
-    if isinstance(model.backbone, DenseBackbone) and dial in (Dial.EMBED_DIM, Dial.GROWTH_RATE):
+    if isinstance(model.backbone, DenseBackbone) and dial in (Axis.EMBED_DIM, Axis.GROWTH_RATE):
         values = list(_sound(model, dial, values, budget))  # which widths halve evenly at every transition is irregular
     # Too small a value breaks a rule as too large a one does: a patch does not fit, no random feature is left.
     first = next((index for index, value in enumerate(values[:SMALLEST]) if valid(value)), None)
@@ -119,7 +119,7 @@ def fit(model: ModelSpec, budget: Budget, dial: Dial) -> Fit:
     return Fit(_set(model, dial, best), _over(model, dial, rest))
 
 
-def _sound(model: ModelSpec, dial: Dial, values: Iterable[int | float], budget: Budget) -> Iterator[int | float]:
+def _sound(model: ModelSpec, dial: Axis, values: Iterable[int | float], budget: Budget) -> Iterator[int | float]:
     """The valid ones of rising values, up to the first that is over the budget."""
     for value in values:
         try:
@@ -131,7 +131,7 @@ def _sound(model: ModelSpec, dial: Dial, values: Iterable[int | float], budget: 
             return
 
 
-def _over(model: ModelSpec, dial: Dial, values: Iterable[int | float]) -> Setting | None:
+def _over(model: ModelSpec, dial: Axis, values: Iterable[int | float]) -> Point | None:
     for value in values:
         try:
             return _set(model, dial, value)
@@ -140,48 +140,48 @@ def _over(model: ModelSpec, dial: Dial, values: Iterable[int | float]) -> Settin
     return None
 
 
-def _set(model: ModelSpec, dial: Dial, value: int | float) -> Setting:
+def _set(model: ModelSpec, dial: Axis, value: int | float) -> Point:
     """The model with its dial set. Raises FieldError where the rest of the model does not allow that."""
     path = ("model", *_path(dial))
     purpose = f"fitted with {dial} {value:g}"
-    turned = revise(model, _changes(model, dial, value), purpose, (path, "set that field, or free another"))
-    return Setting(value, turned, predict_cost(turned))
+    turned = with_changes(model, _changes(model, dial, value), purpose, (path, "set that field, or free another"))
+    return Point(value, turned, predict_cost(turned))
 
 
-def _path(dial: Dial) -> tuple[str, ...]:
+def _path(dial: Axis) -> tuple[str, ...]:
     match dial:
-        case Dial.IMAGE_SIZE:
+        case Axis.IMAGE_SIZE:
             return (dial.value,)
-        case Dial.TOKEN_DIM:
+        case Axis.TOKEN_DIM:
             return ("tokenizer", "stages")
         case _:
             return ("backbone", dial.value)
 
 
-def _values(model: ModelSpec, dial: Dial) -> Sequence[int | float]:
+def _values(model: ModelSpec, dial: Axis) -> Sequence[int | float]:
     """What a dial can be set to, rising. Raises FieldError where the model has no such dial."""
     backbone = model.backbone
     dense = isinstance(backbone, DenseBackbone)
     match dial:
-        case Dial.DEPTH if not dense:
+        case Axis.DEPTH if not dense:
             for field in ("num_heads", "mlp_ratio"):
                 if isinstance(getattr(backbone, field), tuple):
                     told = f"{model.name} cannot be fitted with another depth: {field} lists one value a block"
                     raise FieldError(("model", "backbone", field), "dial", told, "write one value for all blocks")
             return range(1, MOST["depth"] + 1)
-        case Dial.GROWTH_RATE if isinstance(backbone, DenseBackbone):
+        case Axis.GROWTH_RATE if isinstance(backbone, DenseBackbone):
             return _steps(backbone.growth_rate, _width_step(model), MOST["width"])
-        case Dial.EMBED_DIM:
+        case Axis.EMBED_DIM:
             return _steps(backbone.embed_dim, _width_step(model), MOST["width"])
-        case Dial.MLP_RATIO:
+        case Axis.MLP_RATIO:
             whole = backbone.ghost is not None and backbone.ghost.mlp
             return range(1, MOST["ratio"] + 1) if whole else [_plain(n / 4) for n in range(1, 4 * MOST["ratio"] + 1)]
-        case Dial.TOKEN_DIM if model.tokenizer.windows[0].token_dim is not None:
+        case Axis.TOKEN_DIM if model.tokenizer.windows[0].token_dim is not None:
             return _steps(model.tokenizer.windows[0].token_dim, 8, MOST["width"])
-        case Dial.IMAGE_SIZE:
+        case Axis.IMAGE_SIZE:
             step = _side_step(model)
             return range(step, MOST["side"] * model.image.height // max(model.image) + 1, step)
-        case Dial.DEPTH | Dial.GROWTH_RATE | Dial.TOKEN_DIM:
+        case Axis.DEPTH | Axis.GROWTH_RATE | Axis.TOKEN_DIM:
             kinds = f"its backbone is {backbone.kind}, its tokenizer {model.tokenizer.kind}"
             told = f"{model.name} has no {dial} to set: {kinds}"
             raise FieldError(("model",), "dial", told, f"free another: {', '.join(_dials_of(model))}")
@@ -189,28 +189,28 @@ def _values(model: ModelSpec, dial: Dial) -> Sequence[int | float]:
             assert_never(dial)
 
 
-def _dials_of(model: ModelSpec) -> list[Dial]:
+def _dials_of(model: ModelSpec) -> list[Axis]:
     """The dials that a model has."""
     dense, staged = isinstance(model.backbone, DenseBackbone), model.tokenizer.windows[0].token_dim is not None
-    own = [Dial.EMBED_DIM, Dial.MLP_RATIO, Dial.IMAGE_SIZE]
-    own += [Dial.GROWTH_RATE] * dense + [Dial.DEPTH] * (not dense) + [Dial.TOKEN_DIM] * staged
+    own = [Axis.EMBED_DIM, Axis.MLP_RATIO, Axis.IMAGE_SIZE]
+    own += [Axis.GROWTH_RATE] * dense + [Axis.DEPTH] * (not dense) + [Axis.TOKEN_DIM] * staged
     return own
 
 
-def _changes(model: ModelSpec, dial: Dial, value: int | float) -> dict[str, Any]:
+def _changes(model: ModelSpec, dial: Axis, value: int | float) -> dict[str, Any]:
     """The model's top-level fields that setting a dial replaces."""
     backbone, tokenizer = model.backbone.model_dump(), model.tokenizer.model_dump()
     match dial:
-        case Dial.EMBED_DIM:
+        case Axis.EMBED_DIM:
             head_dim = _head_dim(model)
             heads = {"num_heads": None, "head_dim": head_dim} if head_dim else {}
             return {"backbone": backbone | heads | {"embed_dim": value}}
-        case Dial.DEPTH | Dial.MLP_RATIO | Dial.GROWTH_RATE:
+        case Axis.DEPTH | Axis.MLP_RATIO | Axis.GROWTH_RATE:
             return {"backbone": backbone | {dial.value: value}}
-        case Dial.TOKEN_DIM:
+        case Axis.TOKEN_DIM:
             *below, last = tokenizer["stages"]
             return {"tokenizer": tokenizer | {"stages": [*(stage | {"token_dim": value} for stage in below), last]}}
-        case Dial.IMAGE_SIZE:
+        case Axis.IMAGE_SIZE:
             height, width = model.image
             square = isinstance(model.image_size, int)
             return {"image_size": value if square else (value, int(value) * width // height)}
@@ -252,7 +252,7 @@ def _plain(number: float) -> int | float:
     return int(number) if number == int(number) else number
 
 
-def _nothing_fits(smallest: Setting, dial: Dial, budget: Budget) -> FieldError:
+def _nothing_fits(smallest: Point, dial: Axis, budget: Budget) -> FieldError:
     """What is said when the smallest setting of a dial is over the budget."""
     spent = {"macs": smallest.cost.macs, "params": smallest.cost.params}
     over = {name: excess for name, excess in overshoot(budget, smallest.cost).items() if excess > 0}

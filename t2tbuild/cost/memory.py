@@ -9,7 +9,7 @@ from t2tbuild.cost.model import EVERY_LEVEL, Cost, PartCost
 from t2tbuild.cost.program import Program, inference_peak, kept_bytes, training_peak
 from t2tbuild.cost.recorder import FULL
 from t2tbuild.cost.trace import trace
-from t2tbuild.precision import Precision
+from t2tbuild.dtype import Precision
 from t2tbuild.spec.model import ModelSpec
 
 MOST_IMAGES = 2**20

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from t2tbuild.cost.program import Operation, Program, Value
-from t2tbuild.modules import thrift
+from t2tbuild.modules import recompute_policy
 
 FULL, HALF = 4, 2
 """Bytes of a number of float32, and of what autocast computes products in."""
@@ -62,7 +62,7 @@ class Recorder:
 
     def remade(self, value: Value, scratch: int = 0) -> Value:
         """The value, which the backward pass makes anew where it is large, with so many bytes more while it does."""
-        value.remade = scratch if value.size >= thrift.REMADE_FROM else None
+        value.remade = scratch if value.size >= recompute_policy.RECOMPUTE_THRESHOLD else None
         return value
 
     def norm(self, x: Value, tokens: int, dim: int) -> Value:

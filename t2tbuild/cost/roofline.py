@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from t2tbuild.cost.program import Operation, moved_bytes
 from t2tbuild.cost.trace import trace
-from t2tbuild.precision import Precision
+from t2tbuild.dtype import Precision
 from t2tbuild.spec.model import ModelSpec
 
 

@@ -13,7 +13,7 @@ from typing import assert_never
 
 from t2tbuild.cost.program import Operation, Program, Value
 from t2tbuild.cost.recorder import FULL, Recorder
-from t2tbuild.modules.thrift import images_at_once
+from t2tbuild.modules.recompute_policy import images_at_once
 from t2tbuild.spec.backbone import BaseBackbone, DenseBackbone
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.tokenizer import (

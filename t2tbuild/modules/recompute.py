@@ -9,7 +9,7 @@ import torch.fx
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from t2tbuild.modules import thrift
+from t2tbuild.modules import recompute_policy
 
 
 class _Again(NamedTuple):
@@ -35,7 +35,9 @@ def recomputed(tensor: Tensor, make: Callable[[], Tensor], *, of: Tensor) -> Ite
     checkpointing, torch.func) and for other kinds of tensors. On the way back raises RuntimeError if a tensor was
     changed in place, as autograd does.
     """
-    if not (runs_eagerly(tensor) and _is_ours_to_decide(tensor) and tensor.nbytes >= thrift.REMADE_FROM):
+    if not (
+        runs_eagerly(tensor) and _is_ours_to_decide(tensor) and tensor.nbytes >= recompute_policy.RECOMPUTE_THRESHOLD
+    ):
         yield
         return
     place, numbers, dtype, source_version = tensor.data_ptr(), tensor.numel(), tensor.dtype, of._version

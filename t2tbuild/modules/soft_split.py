@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from t2tbuild.modules.recompute import recomputed, runs_eagerly
-from t2tbuild.modules.thrift import images_at_once
+from t2tbuild.modules.recompute_policy import images_at_once
 
 
 def windows_along(side: int, patch_size: int, stride: int, padding: int) -> int:

@@ -4,15 +4,15 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from t2tbuild.layout import Part
+from t2tbuild.modules.encoder import T2TEncoder
 from t2tbuild.modules.tokenizers import Tokenizer
-from t2tbuild.modules.trunk import Trunk
-from t2tbuild.parts import Part
 
 INIT_STD = 0.02
 POOLS = ("token", "avg", "")
 
 
-class T2TViT(Trunk):
+class T2TViT(T2TEncoder):
     """Image classifier: the head reads the normed class token, with `global_pool="avg"` the mean of the image's tokens.
 
     With a distillation token (`num_prefix_tokens=2`) a second head, `head_dist`, reads that token, or the same mean,

@@ -11,7 +11,7 @@ from typing import NamedTuple, assert_never
 
 from t2tbuild.cost.closed_form import predict_cost
 from t2tbuild.cost.model import EVERY_LEVEL, Cost, PartCost
-from t2tbuild.parts import Grid
+from t2tbuild.layout import Grid
 from t2tbuild.spec.backbone import Backbone, DenseBackbone, PlainBackbone
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.tokenizer import (

@@ -2,7 +2,7 @@
 
 from rich.table import Table
 
-from t2tbuild.cost.bench import Bench
+from t2tbuild.bench.benchmark import Bench
 from t2tbuild.spec.units import short_count
 
 

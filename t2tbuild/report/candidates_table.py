@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from t2tbuild.search.ranking import Ranking
-from t2tbuild.search.record import BASE, Record, State, shape_of
+from t2tbuild.nas.ranking import Ranking
+from t2tbuild.nas.record import BASE, Record, State, shape_of
 from t2tbuild.spec.proxy import Proxy
 from t2tbuild.spec.units import short_count
 

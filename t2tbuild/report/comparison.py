@@ -10,7 +10,7 @@ from rich.table import Table
 
 from t2tbuild.accuracy.predictor import Accuracy
 from t2tbuild.cost import Cost
-from t2tbuild.spec.tree import PaperRow, Spec
+from t2tbuild.spec.root import PaperRow, Spec
 from t2tbuild.spec.units import short_count
 
 # Rows of the paper that no spec can stand for: shown, so that a table is whole, without figures of ours.

@@ -11,8 +11,8 @@ from t2tbuild.accuracy.predictor import Accuracy, predict_accuracy
 from t2tbuild.cost.memory import Memory
 from t2tbuild.cost.model import CONVENTION, Cost, PartCost
 from t2tbuild.cost.roofline import Roofline
-from t2tbuild.precision import Precision
-from t2tbuild.spec.tree import Spec
+from t2tbuild.dtype import Precision
+from t2tbuild.spec.root import Spec
 from t2tbuild.spec.units import short_count
 
 

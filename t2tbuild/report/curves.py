@@ -5,8 +5,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from t2tbuild.report.figure import BLUE, ORANGE, new_figure
-from t2tbuild.train.reports import whole_epochs
-from t2tbuild.train.run_directory import read_json_lines
+from t2tbuild.training.reports import whole_epochs
+from t2tbuild.training.run_directory import read_json_lines
 
 
 def plot_curves(run: Path) -> None:

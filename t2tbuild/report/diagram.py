@@ -5,10 +5,10 @@ from pathlib import Path
 
 from jinja2 import Environment
 
-from t2tbuild.files import write_whole
+from t2tbuild.files import atomic_write
 from t2tbuild.report.architecture import COLOURS, architecture
 from t2tbuild.report.diagram_layout import place
-from t2tbuild.report.shapes import number
+from t2tbuild.report.svg_primitives import number
 from t2tbuild.spec.model import AnyModel, ModelSpec
 
 
@@ -26,4 +26,4 @@ def diagram_svg(model: ModelSpec) -> str:
 def write_diagram(model: AnyModel, file: Path) -> None:
     """Write `diagram_svg` into a file; a model of timm, whose insides no spec says, has none. Raises OSError."""
     if isinstance(model, ModelSpec):
-        write_whole(file, diagram_svg(model))
+        atomic_write(file, diagram_svg(model))

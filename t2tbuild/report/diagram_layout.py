@@ -10,9 +10,9 @@ from functools import partial
 from typing import NamedTuple
 
 from t2tbuild.cost.model import CONVENTION
-from t2tbuild.report import glyphs
+from t2tbuild.report import svg_icons
 from t2tbuild.report.architecture import Architecture, Box, Branch, Join, Kind
-from t2tbuild.report.shapes import Path, Rect, Shape, Text, fitted, line, number
+from t2tbuild.report.svg_primitives import Path, Rect, Shape, Text, fitted, line, number
 from t2tbuild.spec.units import short_count
 
 WIDTH, MARGIN, TOP = 900, 16, 92
@@ -93,11 +93,11 @@ def sentence(box: Box) -> str:
 
 
 def _image(drawn: Architecture) -> _Section:
-    width, height = glyphs.grid_size(drawn.image, IMAGE)
+    width, height = svg_icons.grid_size(drawn.image, IMAGE)
     window = next(box.window for box in drawn.boxes if box.window)
     told = f"{drawn.image} pixels, {drawn.in_chans} channel{'s' * (drawn.in_chans > 1)}"
     box = Box(Kind.IMAGE, "image", told, None, None, None, 0, 0, 0)
-    glyph = partial(glyphs.image_glyph, SPINE - width / 2, image=drawn.image, longest=IMAGE, window=window)
+    glyph = partial(svg_icons.image_glyph, SPINE - width / 2, image=drawn.image, longest=IMAGE, window=window)
     return _Section((box,), height, glyph)
 
 
@@ -107,20 +107,24 @@ def _sections(drawn: Architecture) -> Iterator[_Section]:
         grid, channels, prefix = boxes[0].grid, boxes[-1].channels or 1, drawn.prefix_tokens
         if grid:
             longest = LARGEST * (max(grid) / largest) ** 0.5
-            (width, height), depth = glyphs.grid_size(grid, longest), glyphs.block_depth(channels)
+            (width, height), depth = svg_icons.grid_size(grid, longest), svg_icons.block_depth(channels)
             left = SPINE - (width + depth) / 2
             yield _Section(
-                boxes, height + depth, partial(glyphs.grid_glyph, left, grid=grid, channels=channels, longest=longest)
+                boxes,
+                height + depth,
+                partial(svg_icons.grid_glyph, left, grid=grid, channels=channels, longest=longest),
             )
         elif boxes[0].kind is Kind.TOKENS:
             left = SPINE - SPINE_ROOM / 2
             yield _Section(
-                boxes, glyphs.TOKEN, partial(glyphs.token_glyph, left, learned=prefix, width=SPINE_ROOM, more=True)
+                boxes,
+                svg_icons.TOKEN,
+                partial(svg_icons.token_glyph, left, learned=prefix, width=SPINE_ROOM, more=True),
             )
         elif boxes[0].kind is Kind.HEAD:
-            width = glyphs.STEP * prefix
+            width = svg_icons.STEP * prefix
             left = SPINE - width / 2
-            yield _Section(boxes, glyphs.TOKEN, partial(glyphs.token_glyph, left, learned=prefix, width=width))
+            yield _Section(boxes, svg_icons.TOKEN, partial(svg_icons.token_glyph, left, learned=prefix, width=width))
         else:
             yield _Section(boxes)
 
@@ -143,7 +147,7 @@ def _row(box: Box, y: float, height: float, left: float = LEFT) -> Iterator[Shap
     yield Rect(left, y, RIGHT - left, height, f"box {box.kind}", 6)
     room = RIGHT - left - 24
     if box.window:
-        yield from glyphs.window_glyph(RIGHT - 10, middle, box.window, (WINDOW, ROW - 10))
+        yield from svg_icons.window_glyph(RIGHT - 10, middle, box.window, (WINDOW, ROW - 10))
         room -= WINDOW + 8
     yield fitted(box.title, room, (left + 12, middle - 4), 13, "ink bold")
     yield fitted(box.detail, room, (left + 12, middle + 12), 11, "muted")
@@ -216,7 +220,7 @@ def _inner_row(box: Box, y: float) -> Iterator[Shape]:
     yield fitted(box.title, end - INNER - 14, (INNER + 10, middle + 4), 12, "ink bold")
     yield fitted(box.detail, RIGHT - 8 - end, (end, middle + 4), 11, "muted")
     if box.profile:
-        yield from glyphs.profile_glyph(GIVES, middle, box.profile, (GIVES_END - GIVES - 8, INNER_ROW - 6))
+        yield from svg_icons.profile_glyph(GIVES, middle, box.profile, (GIVES_END - GIVES - 8, INNER_ROW - 6))
     yield from _figures(box, middle)
 
 

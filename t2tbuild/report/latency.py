@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
-from t2tbuild.cost.bench import Bench, Measurement
+from t2tbuild.bench.benchmark import Bench, Measurement
 from t2tbuild.report.figure import BLUE, GREEN, GREY, new_figure
 
 WIDE = 4  # largest by smallest value beyond which an axis is logarithmic

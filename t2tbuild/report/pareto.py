@@ -5,10 +5,10 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from t2tbuild.nas.artifacts import pareto_front
+from t2tbuild.nas.record import BASE, Record, State
+from t2tbuild.nas.run import SearchResult
 from t2tbuild.report.figure import BLUE, GREEN, GREY, ORANGE, new_figure
-from t2tbuild.search.record import BASE, Record, State
-from t2tbuild.search.results import pareto_front
-from t2tbuild.search.run import SearchResult
 from t2tbuild.spec.units import short_count
 
 

@@ -8,12 +8,12 @@ from typing import Any
 from t2tbuild.cost import predict_cost
 from t2tbuild.spec.base import FULL, Node
 from t2tbuild.spec.data import FolderData
+from t2tbuild.spec.diagnostics.yaml_source import Keys, Place, dotted
 from t2tbuild.spec.document import Document
 from t2tbuild.spec.model import ModelSpec
-from t2tbuild.spec.tree import Spec
+from t2tbuild.spec.root import Spec
 from t2tbuild.spec.units import short_count
 from t2tbuild.spec.write import one_line
-from t2tbuild.spec.yaml_source import Keys, Place, dotted
 
 COLUMN = 44  # where the origins stand, if the values leave room
 

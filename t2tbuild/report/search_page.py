@@ -2,19 +2,19 @@
 
 from typing import Any
 
-from t2tbuild.files import write_whole
+from t2tbuild.files import atomic_write
+from t2tbuild.nas.ranking import prediction
+from t2tbuild.nas.record import BASE, Record
+from t2tbuild.nas.run import SearchResult
 from t2tbuild.report.diagram import write_diagram
 from t2tbuild.report.figure import as_svg
 from t2tbuild.report.page import command_of, render
 from t2tbuild.report.pareto import draw_pareto, plot_pareto
 from t2tbuild.report.search_data import search_data
 from t2tbuild.report.verdict_table import PREDICTED, gain_lines, predicted_rows, trained_again
-from t2tbuild.search.ranking import prediction
-from t2tbuild.search.record import BASE, Record
-from t2tbuild.search.run import SearchResult
 from t2tbuild.spec.units import short_count
 
-SCRIPTS = ("tells.js", "scatter.js", "shape.js", "detail.js", "timeline.js", "table.js", "search.js")
+SCRIPTS = ("entries.js", "scatter.js", "shape.js", "detail.js", "timeline.js", "table.js", "search.js")
 
 
 def write_pictures(result: SearchResult) -> None:
@@ -45,7 +45,7 @@ def write_page(result: SearchResult) -> None:
         best=(result.run / "best.yaml").read_text(encoding="utf-8"),
         command=command_of(report["environment"]),
     )
-    write_whole(result.run / "report.html", text)
+    atomic_write(result.run / "report.html", text)
 
 
 def _name(record: Record) -> str:

@@ -8,10 +8,10 @@ from rich.table import Table
 
 from t2tbuild.accuracy.predictor import predict_accuracy
 from t2tbuild.cost import predict_cost
+from t2tbuild.nas.members import MEMBERS, Predicted
+from t2tbuild.nas.plan import Plan
+from t2tbuild.nas.space_stats import Member, Size
 from t2tbuild.report.figure import BLUE, ORANGE, new_figure
-from t2tbuild.search.explain import Member, Size
-from t2tbuild.search.members import MEMBERS, Predicted
-from t2tbuild.search.plan import Plan
 from t2tbuild.spec.search import Search
 from t2tbuild.spec.units import short_count
 

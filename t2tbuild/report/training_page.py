@@ -8,15 +8,15 @@ from typing import Any
 from t2tbuild.build import build_model
 from t2tbuild.cost import Cost, measure_cost, predict_cost
 from t2tbuild.errors import InputError
-from t2tbuild.files import write_whole
+from t2tbuild.files import atomic_write
 from t2tbuild.report.curves import draw_curves
 from t2tbuild.report.figure import as_svg
 from t2tbuild.report.page import command_of, finite, render
 from t2tbuild.spec.load import load_spec
 from t2tbuild.spec.model import AnyModel, TimmModel
 from t2tbuild.spec.units import short_count
-from t2tbuild.train.reports import whole_epochs
-from t2tbuild.train.run_directory import read_environment, read_json_lines
+from t2tbuild.training.reports import whole_epochs
+from t2tbuild.training.run_directory import read_environment, read_json_lines
 
 
 def write_training_page(run: Path) -> None:
@@ -25,7 +25,7 @@ def write_training_page(run: Path) -> None:
     Raises InputError when nothing is trained in it yet.
     """
     report = training_report(run)
-    write_whole(run / "report.json", json.dumps(report, indent=1) + "\n")
+    atomic_write(run / "report.json", json.dumps(report, indent=1) + "\n")
     last = report["epochs"][-1]
     data = {"epochs": report["epochs"]}
     text = render(
@@ -39,7 +39,7 @@ def write_training_page(run: Path) -> None:
         short=short_count,
         command=command_of(report["environment"]),
     )
-    write_whole(run / "report.html", text)
+    atomic_write(run / "report.html", text)
 
 
 def training_report(run: Path) -> dict[str, Any]:

@@ -6,10 +6,10 @@ from rich.table import Table
 
 from t2tbuild.cost import predict_cost
 from t2tbuild.cost.memory import predict_memory
+from t2tbuild.nas.record import BASE, Record, State, best_of, key_of, shape_of
+from t2tbuild.nas.run import SearchResult
+from t2tbuild.nas.verdict import Interval, Prediction
 from t2tbuild.report.cost_table import in_bytes
-from t2tbuild.search.record import BASE, Record, State, best_of, key_of, shape_of
-from t2tbuild.search.run import SearchResult
-from t2tbuild.search.verdict import Interval, Prediction
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.units import short_count
 

@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from t2tbuild.spec.budget import Budget
     from t2tbuild.spec.load import load_search_spec, load_spec
     from t2tbuild.spec.model import ModelSpec
+    from t2tbuild.spec.root import PaperRow, SearchSpec, Spec
     from t2tbuild.spec.train import TrainSpec
-    from t2tbuild.spec.tree import PaperRow, SearchSpec, Spec
     from t2tbuild.spec.write import write_spec
 
 __all__ = [
@@ -29,9 +29,9 @@ __getattr__ = lazy_names(
     {
         "Budget": "t2tbuild.spec.budget",
         "ModelSpec": "t2tbuild.spec.model",
-        "PaperRow": "t2tbuild.spec.tree",
-        "SearchSpec": "t2tbuild.spec.tree",
-        "Spec": "t2tbuild.spec.tree",
+        "PaperRow": "t2tbuild.spec.root",
+        "SearchSpec": "t2tbuild.spec.root",
+        "Spec": "t2tbuild.spec.root",
         "TrainSpec": "t2tbuild.spec.train",
         "load_search_spec": "t2tbuild.spec.load",
         "load_spec": "t2tbuild.spec.load",

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field
 
-from t2tbuild.spec.base import KIND_WRITTEN, Broken, Listed, Node, advice, default_kind, rule, unit
+from t2tbuild.spec.base import KIND_WRITTEN, Listed, Node, Violation, default_kind, lint, rule, unit
 
 T = TypeVar("T", int, int | float)
 
@@ -33,9 +33,9 @@ class Ghost(Node):
     """Hidden layer of the MLP: as many channels as the block has are computed, the others are scaled copies."""
 
     @rule
-    def _ghost_somewhere(self) -> Iterator[Broken]:
+    def _ghost_somewhere(self) -> Iterator[Violation]:
         if not (self.attention or self.mlp):
-            yield Broken("", "ghost is switched off in attention and in mlp", "remove ghost")
+            yield Violation("", "ghost is switched off in attention and in mlp", "remove ghost")
 
 
 class BaseBackbone(Node, ABC):
@@ -81,21 +81,21 @@ class BaseBackbone(Node, ABC):
         """Channels of the tokens that the last norm and the head read."""
 
     @rule
-    def _heads_said_once(self) -> Iterator[Broken]:
+    def _heads_said_once(self) -> Iterator[Violation]:
         if self.num_heads is not None and self.head_dim is not None:
-            yield Broken("head_dim", "num_heads and head_dim say the same thing twice", "keep one of them")
+            yield Violation("head_dim", "num_heads and head_dim say the same thing twice", "keep one of them")
         if self.num_heads is None and self.head_dim is None:
-            yield Broken("", "num_heads is missing", "write num_heads: 6, or head_dim: 64")
+            yield Violation("", "num_heads is missing", "write num_heads: 6, or head_dim: 64")
 
     @rule
-    def _one_per_block(self) -> Iterator[Broken]:
+    def _one_per_block(self) -> Iterator[Violation]:
         for field in ("num_heads", "mlp_ratio"):
             values, blocks = getattr(self, field), self.blocks_in_all
             if isinstance(values, tuple) and len(values) != blocks:
-                yield Broken(field, f"{field} lists {len(values)} values for {blocks} blocks", "write one per block")
+                yield Violation(field, f"{field} lists {len(values)} values for {blocks} blocks", "write one per block")
 
     @rule
-    def _heads_divide(self) -> Iterator[Broken]:
+    def _heads_divide(self) -> Iterator[Violation]:
         if self.num_heads is not None and self.head_dim is not None:
             return
         field = "num_heads" if self.head_dim is None else "head_dim"
@@ -105,53 +105,53 @@ class BaseBackbone(Node, ABC):
                 told = f"{whose} must be divisible by {field}, got {width} and {divisor}"
                 common = width if index is not None else math.gcd(*self.every_width)
                 hint = f"nearest that work: {nearest_divisors(common, divisor)}"
-                yield Broken(field if index is None else (field, index), told, hint)
+                yield Violation(field if index is None else (field, index), told, hint)
                 if index is None:
                     return
 
     @rule
-    def _mlp_has_channels(self) -> Iterator[Broken]:
+    def _mlp_has_channels(self) -> Iterator[Violation]:
         for index, width, ratio in self._per_width(self.mlp_ratio):
             if int(width * ratio) < 1:
                 told = f"mlp_ratio leaves the MLP no channel, got {ratio} of {width}"
-                yield Broken("mlp_ratio" if index is None else ("mlp_ratio", index), told, "write 2, 3 or 4")
+                yield Violation("mlp_ratio" if index is None else ("mlp_ratio", index), told, "write 2, 3 or 4")
                 if index is None:
                     return
 
     @rule
-    def _squeeze_leaves_channels(self) -> Iterator[Broken]:
+    def _squeeze_leaves_channels(self) -> Iterator[Violation]:
         if self.squeeze_excite and self.squeeze_excite.reduction > min(self.every_width):
             narrow, reduction = min(self.every_width), self.squeeze_excite.reduction
             told = f"a width of {narrow} over a reduction of {reduction} leaves no channel"
-            yield Broken(("squeeze_excite", "reduction"), told, f"write at most {narrow}")
+            yield Violation(("squeeze_excite", "reduction"), told, f"write at most {narrow}")
 
     @rule
-    def _ghost_halves_widths(self) -> Iterator[Broken]:
+    def _ghost_halves_widths(self) -> Iterator[Violation]:
         odd = [width for width in self.every_width if width % 2]
         if self.ghost and self.ghost.attention and odd:
             told = f"ghost attention computes half of the channels, which an odd width has not, got {odd[0]}"
-            yield Broken("embed_dim", told, "write widths that 2 and the heads divide, or ghost: {attention: false}")
+            yield Violation("embed_dim", told, "write widths that 2 and the heads divide, or ghost: {attention: false}")
 
     @rule
-    def _ghost_mlp_ratio_is_whole(self) -> Iterator[Broken]:
+    def _ghost_mlp_ratio_is_whole(self) -> Iterator[Violation]:
         for index, _, ratio in self._per_width(self.mlp_ratio):
             if self.ghost and self.ghost.mlp and ratio != int(ratio):
                 told = f"a ghost MLP needs a whole mlp_ratio, got {ratio}"
                 field = "mlp_ratio" if index is None else ("mlp_ratio", index)
-                yield Broken(field, told, f"write {max(1, round(ratio))}, or ghost: {{mlp: false}}")
+                yield Violation(field, told, f"write {max(1, round(ratio))}, or ghost: {{mlp: false}}")
                 if index is None:
                     return
 
-    @advice
-    def _narrow_heads(self) -> Iterator[Broken]:
+    @lint
+    def _narrow_heads(self) -> Iterator[Violation]:
         for width, head_dim in self._head_dims():
             if head_dim < 16:
                 told = f"heads of {head_dim} channels: under 16, attention has little to tell tokens apart by"
                 yield self._with_better_heads(told, width, head_dim)
                 return
 
-    @advice
-    def _uneven_heads(self) -> Iterator[Broken]:
+    @lint
+    def _uneven_heads(self) -> Iterator[Violation]:
         for width, head_dim in self._head_dims():
             if head_dim >= 16 and head_dim % 8:
                 told = f"heads of {head_dim} channels: no multiple of 8, which fused attention kernels want"
@@ -163,16 +163,16 @@ class BaseBackbone(Node, ABC):
         pairs = sorted(set(zip(self.widths, self.heads, strict=True)))
         return [(width, width // heads) for width, heads in pairs]
 
-    def _with_better_heads(self, told: str, width: int, head_dim: int) -> Broken:
+    def _with_better_heads(self, told: str, width: int, head_dim: int) -> Violation:
         """A warning about heads, with the nearest that would be good."""
         field = "num_heads" if self.head_dim is None else "head_dim"
         if len(self.every_width) > 1:
-            return Broken(field, told, "write widths whose every head has a multiple of 8 channels")
+            return Violation(field, told, "write widths whose every head has a multiple of 8 channels")
         good = [dim for dim in range(16, width + 1, 8) if width % dim == 0]
         if not good:
-            return Broken(field, told, "write an embed_dim that 8 divides")
+            return Violation(field, told, "write an embed_dim that 8 divides")
         near = min(good, key=lambda dim: abs(dim - max(head_dim, 32)))
-        return Broken(field, told, f"write {field}: {width // near if field == 'num_heads' else near}")
+        return Violation(field, told, f"write {field}: {width // near if field == 'num_heads' else near}")
 
     def _per_width(self, value: T | tuple[T, ...] | None) -> list[tuple[int | None, int, T]]:
         """Each value beside the widths it is for, with its index in the list where there is one."""
@@ -258,9 +258,9 @@ class DenseBackbone(BaseBackbone, _DenseShape):
     """Outputs of blocks concatenated to their inputs (DenseNet, Huang et al. 2017; the paper's T2T-ViT-Dense)."""
 
     @rule
-    def _at_most_a_thousand_blocks(self) -> Iterator[Broken]:
+    def _at_most_a_thousand_blocks(self) -> Iterator[Violation]:
         if self.depth > 1000:
-            yield Broken("blocks", f"at most 1000 blocks in all, got {self.depth}", "write fewer")
+            yield Violation("blocks", f"at most 1000 blocks in all, got {self.depth}", "write fewer")
 
     @property
     def depth(self) -> int:

@@ -39,7 +39,7 @@ VERSIONS = {1: "the first of the language"}
 """The versions that are read, and what changed in each."""
 
 
-class Broken(NamedTuple):
+class Violation(NamedTuple):
     """A rule across fields that does not hold, or advice that applies.
 
     `field` is what a person would change: a field's name, or a path below the node; empty means the node itself.
@@ -57,7 +57,7 @@ class Broken(NamedTuple):
         return tuple(self.field) if isinstance(self.field, tuple) else (self.field,) if self.field else ()
 
 
-Check = Callable[[Any], Iterator[Broken]]
+Check = Callable[[Any], Iterator[Violation]]
 C = TypeVar("C", bound=Check)
 
 
@@ -67,7 +67,7 @@ def rule(check: C) -> C:
     return check
 
 
-def advice(check: C) -> C:
+def lint(check: C) -> C:
     """Marks a method of a node that yields what is legal but likely a slip; its name is the warning's."""
     check.spec_rule = "warning"  # type: ignore[attr-defined]
     return check

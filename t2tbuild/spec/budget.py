@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, PlainSerializer, SerializationInfo
 from pydantic_core import PydanticCustomError
 
-from t2tbuild.spec.base import FULL, Broken, Count, Node, Seconds, Short, rule, unit
+from t2tbuild.spec.base import FULL, Count, Node, Seconds, Short, Violation, rule, unit
 from t2tbuild.spec.units import COUNT_PATTERN, UnitError, format_count, format_seconds, parse_count, short_count
 
 
@@ -19,12 +19,12 @@ class Bounds(Node):
     """The least: a tolerance below the most, so that all candidates are of a size."""
 
     @rule
-    def _bounds_hold_something(self) -> Iterator[Broken]:
+    def _bounds_hold_something(self) -> Iterator[Violation]:
         if self.max is None and self.min is None:
-            yield Broken("", "no limit is given", "write max: 5G, min: 4G, or both")
+            yield Violation("", "no limit is given", "write max: 5G, min: 4G, or both")
         elif self.max is not None and self.min is not None and self.min > self.max:
             told = f"min must not be above max, got {format_count(self.min)} and {format_count(self.max)}"
-            yield Broken("min", told, "swap them")
+            yield Violation("min", told, "swap them")
 
     @property
     def short(self) -> str:
@@ -76,9 +76,9 @@ class Budget(Node):
     built and measured, but never trained."""
 
     @rule
-    def _some_limit(self) -> Iterator[Broken]:
+    def _some_limit(self) -> Iterator[Violation]:
         if not self.limits and self.latency is None:
-            yield Broken("", "the budget is empty", "write macs: 5G, params: 22M, or both")
+            yield Violation("", "the budget is empty", "write macs: 5G, params: 22M, or both")
 
     @property
     def short(self) -> str:

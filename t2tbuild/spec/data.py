@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from t2tbuild.spec.base import KIND_WRITTEN, Broken, Listed, Node, advice, default_kind, rule, unit
+from t2tbuild.spec.base import KIND_WRITTEN, Listed, Node, Violation, default_kind, lint, rule, unit
 from t2tbuild.spec.model import Side
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -92,11 +92,11 @@ class CifarData(Node):
     """Probability that a training image is mirrored."""
 
     @rule
-    def _crop_padding_below_side(self) -> Iterator[Broken]:
+    def _crop_padding_below_side(self) -> Iterator[Violation]:
         sides = () if self.image_size is None else _sides(self.image_size)
         if self.crop_padding is not None and sides and self.crop_padding >= min(sides):
             told = f"crop_padding must be below image_size, got {self.crop_padding} and {min(sides)}"
-            yield Broken("crop_padding", told, f"write {min(sides) // 8}, else a crop may be nothing but padding")
+            yield Violation("crop_padding", told, f"write {min(sides) // 8}, else a crop may be nothing but padding")
 
     @property
     def num_classes(self) -> int:
@@ -126,11 +126,11 @@ class Augmentation(Node):
     """What is put there: noise for each pixel, one random colour, or zero."""
 
     @rule
-    def _crop_scale_rises(self) -> Iterator[Broken]:
+    def _crop_scale_rises(self) -> Iterator[Violation]:
         low, high = self.crop_scale
         if not 0 < low <= high:
             told = f"crop_scale must rise from above 0, got {low} and {high}"
-            yield Broken("crop_scale", told, "write [0.08, 1]")
+            yield Violation("crop_scale", told, "write [0.08, 1]")
 
 
 class _Streamed(Node):
@@ -160,18 +160,18 @@ class _Streamed(Node):
     evaluation the first one does, and in training with hfids/ or tfds/."""
 
     @rule
-    def _values_from_0_to_1(self) -> Iterator[Broken]:
+    def _values_from_0_to_1(self) -> Iterator[Violation]:
         for field, values in (("mean", self.mean), ("std", self.std)):
             for index, value in enumerate(values):
                 if not 0 <= value <= 1:
                     told = f"{field} is of values from 0 to 1, got {value}"
-                    yield Broken((field, index), told, f"write {value / 255 if 1 < value <= 255 else 0.5:.3g}")
+                    yield Violation((field, index), told, f"write {value / 255 if 1 < value <= 255 else 0.5:.3g}")
 
     @rule
-    def _mean_and_std_of_the_same_channels(self) -> Iterator[Broken]:
+    def _mean_and_std_of_the_same_channels(self) -> Iterator[Violation]:
         if len(self.mean) != len(self.std):
             told = f"mean and std must list as many channels, got {len(self.mean)} and {len(self.std)}"
-            yield Broken("std", told, "write one each in both, or one for all in both")
+            yield Violation("std", told, "write one each in both, or one for all in both")
 
 
 class FolderData(_Streamed):
@@ -194,8 +194,8 @@ class FolderData(_Streamed):
     test: str | None = Field(default=None, min_length=1, examples=["test"])
     """The folder of the test images below root; without it, what is called test is validation."""
 
-    @advice
-    def _measured_on_training_images(self) -> Iterator[Broken]:
+    @lint
+    def _measured_on_training_images(self) -> Iterator[Violation]:
         yield from _measured_on(self.train, {"validation": self.validation, "test": self.test})
 
 
@@ -226,24 +226,26 @@ class TimmData(_Streamed):
     """The split that is measured once, at the end; without it, what is called test is validation."""
 
     @rule
-    def _shards_have_a_root(self) -> Iterator[Broken]:
+    def _shards_have_a_root(self) -> Iterator[Violation]:
         if self.name.startswith("wds/") and self.root is None:
-            yield Broken("name", f"{self.name} needs root, the folder of its shards", "write root: /data/shards")
+            yield Violation("name", f"{self.name} needs root, the folder of its shards", "write root: /data/shards")
 
     @rule
-    def _no_pipes(self) -> Iterator[Broken]:
+    def _no_pipes(self) -> Iterator[Violation]:
         if self.root is not None and self.root.startswith("pipe:"):
-            yield Broken("root", "a root that is a pipe would run a command", "write a folder, or the address of one")
+            yield Violation(
+                "root", "a root that is a pipe would run a command", "write a folder, or the address of one"
+            )
 
-    @advice
-    def _measured_on_training_images(self) -> Iterator[Broken]:
+    @lint
+    def _measured_on_training_images(self) -> Iterator[Violation]:
         yield from _measured_on(self.train, {"validation": self.validation, "test": self.test})
 
 
-def _measured_on(train: str, splits: dict[str, str | None]) -> Iterator[Broken]:
+def _measured_on(train: str, splits: dict[str, str | None]) -> Iterator[Violation]:
     for field, name in splits.items():
         if name == train:
-            yield Broken(field, f"{field} is {name}, the training images", "name images that are not trained on")
+            yield Violation(field, f"{field} is {name}, the training images", "name images that are not trained on")
 
 
 InMemory = DigitsData | CifarData | FakeData

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from t2tbuild.spec.base import Broken, Node, advice, rule
+from t2tbuild.spec.base import Node, Violation, lint, rule
 from t2tbuild.spec.weights import WeightsField
 
 TIMM_TEACHER = "timm:"
@@ -33,12 +33,12 @@ class Distillation(Node):
     """What logits are divided by before the softmax of a soft loss."""
 
     @rule
-    def _teacher_is_named(self) -> Iterator[Broken]:
+    def _teacher_is_named(self) -> Iterator[Violation]:
         if not self.teacher.removeprefix(TIMM_TEACHER).strip():
             told = f"the teacher {self.teacher!r} names no model"
-            yield Broken("teacher", told, "write timm: and a model's name, or a run directory")
+            yield Violation("teacher", told, "write timm: and a model's name, or a run directory")
 
-    @advice
-    def _temperature_of_a_soft_loss(self) -> Iterator[Broken]:
+    @lint
+    def _temperature_of_a_soft_loss(self) -> Iterator[Violation]:
         if self.loss == "hard" and self.temperature != type(self).model_fields["temperature"].default:
-            yield Broken("temperature", "a hard loss has no temperature", "write loss: soft, or leave it out")
+            yield Violation("temperature", "a hard loss has no temperature", "write loss: soft, or leave it out")

@@ -7,8 +7,8 @@ from typing import Generic, TypeVar
 
 from t2tbuild.errors import Diagnostic, FieldError, SeveralFieldsError, SpecError, UnknownFieldError
 from t2tbuild.spec.base import Node
-from t2tbuild.spec.partial import Found, advised
-from t2tbuild.spec.yaml_source import Source
+from t2tbuild.spec.diagnostics.partial_validation import Found, advised
+from t2tbuild.spec.diagnostics.yaml_source import Source
 
 N = TypeVar("N", bound=Node, covariant=True)
 

@@ -10,14 +10,14 @@ from pydantic import ValidationError
 from t2tbuild.errors import Diagnostic, SpecError
 from t2tbuild.spec import catalog
 from t2tbuild.spec.base import Node
+from t2tbuild.spec.diagnostics.messages import explain
+from t2tbuild.spec.diagnostics.scalars import shown
+from t2tbuild.spec.diagnostics.yaml_source import Keys, Source, dotted, read_file, read_text
 from t2tbuild.spec.distill import TIMM_TEACHER
 from t2tbuild.spec.document import Document
-from t2tbuild.spec.explain import explain
 from t2tbuild.spec.overrides import Override
-from t2tbuild.spec.scalars import shown
-from t2tbuild.spec.tree import SearchSpec, Spec
+from t2tbuild.spec.root import SearchSpec, Spec
 from t2tbuild.spec.weights import LOCAL_DIR
-from t2tbuild.spec.yaml_source import Keys, Source, dotted, read_file, read_text
 
 T = TypeVar("T", bound=Node)
 

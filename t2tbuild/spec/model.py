@@ -9,10 +9,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from t2tbuild.parts import Grid
-from t2tbuild.spec import size
+from t2tbuild.layout import Grid
+from t2tbuild.spec import limits
 from t2tbuild.spec.backbone import BackboneField
-from t2tbuild.spec.base import KIND_WRITTEN, Broken, Listed, Node, advice, default_kind, rule, unit
+from t2tbuild.spec.base import KIND_WRITTEN, Listed, Node, Violation, default_kind, lint, rule, unit
 from t2tbuild.spec.tokenizer import T2TTokenizer, TokenizerField, TransformerAttention
 
 MANY_TOKENS = 10_000
@@ -60,7 +60,7 @@ class ModelSpec(_Classifier):
     head of its own reads it, which distillation trains on the teacher; at inference both heads' logits are averaged."""
 
     @rule
-    def _tokens_are_left(self) -> Iterator[Broken]:
+    def _tokens_are_left(self) -> Iterator[Violation]:
         below, where = self.image, "the image"
         for index, (window, grid) in enumerate(zip(self.tokenizer.windows, self.grids, strict=True)):
             if not grid.tokens:
@@ -70,32 +70,32 @@ class ModelSpec(_Classifier):
                 )
                 patch_size = ("tokenizer", *self.tokenizer.place_of(index), "patch_size")
                 field = "image_size" if "image_size" in self.model_fields_set else patch_size
-                yield Broken(field, told, "write a larger image_size or a smaller patch_size")
+                yield Violation(field, told, "write a larger image_size or a smaller patch_size")
                 return
             below, where = grid, "the grid"
 
     @rule
-    def _fits_some_machine(self) -> Iterator[Broken]:
+    def _fits_some_machine(self) -> Iterator[Violation]:
         embed_dim = self.backbone.embed_dim
         params = {
-            "tokenizer": size.tokenizer_params(self.tokenizer, self.in_chans, embed_dim),
-            "backbone": size.backbone_params(self.backbone),
+            "tokenizer": limits.tokenizer_params(self.tokenizer, self.in_chans, embed_dim),
+            "backbone": limits.backbone_params(self.backbone),
             "image_size": float(self.tokens) * embed_dim,  # the position table
             "num_classes": float(self.num_classes) * self.backbone.out_dim * self.prefix_tokens,  # a head each
         }
-        if sum(params.values()) > size.MOST_PARAMS:
-            told = f"the model would have {size.told(sum(params.values()))}"
-            hint = f"at most {size.told(size.MOST_PARAMS)} are built"
-            yield Broken(max(params, key=lambda field: params[field]), told, hint)
+        if sum(params.values()) > limits.MOST_PARAMS:
+            told = f"the model would have {limits.told(sum(params.values()))}"
+            hint = f"at most {limits.told(limits.MOST_PARAMS)} are built"
+            yield Violation(max(params, key=lambda field: params[field]), told, hint)
             return
-        values = size.largest_activation(self.tokenizer, self.image, self.in_chans, self.backbone, self.tokens)
-        if values > size.MOST_VALUES:
-            told = f"one image would make an activation of {size.in_bytes(values)} in float32"
+        values = limits.largest_activation(self.tokenizer, self.image, self.in_chans, self.backbone, self.tokens)
+        if values > limits.MOST_VALUES:
+            told = f"one image would make an activation of {limits.in_bytes(values)} in float32"
             field = "image_size" if "image_size" in self.model_fields_set else "tokenizer"
-            yield Broken(field, told, "write a smaller image_size, larger strides or fewer channels")
+            yield Violation(field, told, "write a smaller image_size, larger strides or fewer channels")
 
-    @advice
-    def _pixels_left_out(self) -> Iterator[Broken]:
+    @lint
+    def _pixels_left_out(self) -> Iterator[Violation]:
         below, what = self.image, "pixels"
         for index, (window, grid) in enumerate(zip(self.tokenizer.windows, self.grids, strict=True)):
             rows, columns = window.left_out(below)
@@ -104,19 +104,21 @@ class ModelSpec(_Classifier):
                 sides += [f"{_many(columns, 'column')} at the right"] * bool(columns)
                 told = f"no patch of {window} reaches {' and '.join(sides)} of the {below} {what}"
                 field = ("tokenizer", *self.tokenizer.place_of(index))
-                yield Broken(field, told, f"write a larger padding, or a side that the stride {window.stride} divides")
+                yield Violation(
+                    field, told, f"write a larger padding, or a side that the stride {window.stride} divides"
+                )
             below, what = grid, "tokens"
 
-    @advice
-    def _many_tokens(self) -> Iterator[Broken]:
+    @lint
+    def _many_tokens(self) -> Iterator[Violation]:
         hint = "write attention: performer, larger strides or a smaller image_size"
         if isinstance(self.tokenizer, T2TTokenizer):
             for index, (stage, grid) in enumerate(zip(self.tokenizer.stages, self.grids, strict=True)):
                 if isinstance(stage.attention, TransformerAttention) and grid.tokens > MANY_TOKENS:
-                    yield Broken(("tokenizer", "stages", index, "attention"), _squared(grid.tokens, 1), hint)
+                    yield Violation(("tokenizer", "stages", index, "attention"), _squared(grid.tokens, 1), hint)
         if self.tokens > MANY_TOKENS:
             told = _squared(self.tokens, max(self.backbone.heads))
-            yield Broken("tokenizer", told, "write larger strides or a smaller image_size")
+            yield Violation("tokenizer", told, "write larger strides or a smaller image_size")
 
     @property
     def grids(self) -> tuple[Grid, ...]:
@@ -140,7 +142,7 @@ def _many(number: int, noun: str) -> str:
 
 def _squared(tokens: int, heads: int) -> str:
     """What full attention among many tokens takes, in words."""
-    matrix = size.in_bytes(float(tokens) ** 2 * heads)
+    matrix = limits.in_bytes(float(tokens) ** 2 * heads)
     return (
         f"full attention among {tokens:,} tokens: its matrix of {_many(heads, 'head')} is {matrix} an image "
         "in float32 wherever a kernel stores it, and its time grows with the square"
@@ -175,10 +177,10 @@ class TimmModel(_Classifier):
     """Further arguments of timm.create_model."""
 
     @rule
-    def _arguments_of_timm(self) -> Iterator[Broken]:
+    def _arguments_of_timm(self) -> Iterator[Violation]:
         for name, hint in _NOT_ARGUMENTS.items():
             if name in self.args:
-                yield Broken(("args", name), f"args cannot hold {name}", hint)
+                yield Violation(("args", name), f"args cannot hold {name}", hint)
 
 
 AnyModel = ModelSpec | TimmModel

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from t2tbuild.spec.base import KIND_WRITTEN, Broken, Listed, Named, Node, Short, by_kind, rule
+from t2tbuild.spec.base import KIND_WRITTEN, Listed, Named, Node, Short, Violation, by_kind, rule
 
 Scale = Annotated[int, Field(ge=0, le=1000)] | Annotated[float, Field(ge=0, le=1000)]
 Decay = Annotated[int, Field(ge=0, lt=1)] | Annotated[float, Field(ge=0, lt=1)]
@@ -38,9 +38,11 @@ class Sgd(Named):
     """Whether the gradient is that of the place where momentum leads."""
 
     @rule
-    def _nesterov_needs_momentum(self) -> Iterator[Broken]:
+    def _nesterov_needs_momentum(self) -> Iterator[Violation]:
         if self.nesterov and not self.momentum:
-            yield Broken("nesterov", "nesterov looks ahead by the momentum, and momentum is 0", "write momentum: 0.9")
+            yield Violation(
+                "nesterov", "nesterov looks ahead by the momentum, and momentum is 0", "write momentum: 0.9"
+            )
 
 
 OptimizerField = Annotated[

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from t2tbuild.errors import Diagnostic, SpecError
-from t2tbuild.spec.scalars import ScalarError, parse_scalar, shown
-from t2tbuild.spec.yaml_source import Keys, Place, Source, dotted, read_text
+from t2tbuild.spec.diagnostics.scalars import ScalarError, parse_scalar, shown
+from t2tbuild.spec.diagnostics.yaml_source import Keys, Place, Source, dotted, read_text
 
 _SHORT = {"attention": "kind", "weights": "file"}  # fields that a bare word may stand for
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from t2tbuild.spec.base import Broken, Listed, Node, advice, rule, unit
+from t2tbuild.spec.base import Listed, Node, Violation, lint, rule, unit
 from t2tbuild.spec.data import DigitsData, InMemoryField
 from t2tbuild.spec.model import ModelSpec
 
@@ -53,16 +53,16 @@ class Proxy(Node):
     """Seeds that the base is trained with before any candidate: their spread at a rung is the noise floor."""
 
     @rule
-    def _rungs_rise(self) -> Iterator[Broken]:
+    def _rungs_rise(self) -> Iterator[Violation]:
         if list(self.rungs) != sorted(set(self.rungs)):
             told = f"rungs must rise, got {list(self.rungs)}"
-            yield Broken("rungs", told, "write [40, 100, 200]")
+            yield Violation("rungs", told, "write [40, 100, 200]")
 
-    @advice
-    def _warm_up_ends(self) -> Iterator[Broken]:
+    @lint
+    def _warm_up_ends(self) -> Iterator[Violation]:
         if self.warmup_steps >= self.rungs[-1]:
             told = f"the warm-up of {self.warmup_steps} steps never ends: the last rung is {self.rungs[-1]}"
-            yield Broken("warmup_steps", told, f"write less than {self.rungs[-1]}")
+            yield Violation("warmup_steps", told, f"write less than {self.rungs[-1]}")
 
     def side(self, model: ModelSpec) -> tuple[int, int]:
         """Height and width of the images that are trained on: the data's, else the model's own."""

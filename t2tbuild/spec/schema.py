@@ -7,9 +7,9 @@ Rules across fields are beyond JSON Schema; `t2tbuild validate` has them.
 
 from typing import Any
 
-from t2tbuild.spec.described import descriptions, every_node
+from t2tbuild.spec.field_docs import descriptions, every_node
 from t2tbuild.spec.modeline import Kind
-from t2tbuild.spec.tree import SearchSpec, Spec
+from t2tbuild.spec.root import SearchSpec, Spec
 
 _DIALECT = "http://json-schema.org/draft-07/schema#"  # the newest that every YAML language server reads
 _ROOTS: dict[Kind, type[Spec] | type[SearchSpec]] = {"spec": Spec, "search": SearchSpec}

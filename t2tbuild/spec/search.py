@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from t2tbuild.spec.base import Broken, Listed, Node, Seconds, advice, rule, unit
+from t2tbuild.spec.base import Listed, Node, Seconds, Violation, lint, rule, unit
 from t2tbuild.spec.budget import Budget
 from t2tbuild.spec.data import Share
 from t2tbuild.spec.model import NAME_PATTERN
@@ -38,16 +38,16 @@ class Scores(Node):
     trainings lies above this; null never does."""
 
     @rule
-    def _no_score_twice(self) -> Iterator[Broken]:
+    def _no_score_twice(self) -> Iterator[Violation]:
         for index, name in enumerate(self.names):
             if name in self.names[:index]:
-                yield Broken(("names", index), f"names lists {name} twice", "remove one of the two")
+                yield Violation(("names", index), f"names lists {name} twice", "remove one of the two")
 
-    @advice
-    def _first_has_no_effect(self) -> Iterator[Broken]:
+    @lint
+    def _first_has_no_effect(self) -> Iterator[Violation]:
         if self.first != type(self).model_fields["first"].default:
             message = "first has no effect any more: zero-cost proxies choose only where they were shown to be valid"
-            yield Broken("first", message, "leave it out")
+            yield Violation("first", message, "leave it out")
 
 
 class Confirm(Node):
@@ -117,18 +117,18 @@ class Search(Node):
     """Seed of candidates, weights and order of samples."""
 
     @rule
-    def _space_holds_together(self) -> Iterator[Broken]:
+    def _space_holds_together(self) -> Iterator[Violation]:
         yield from broken_space(self.space)
 
     @rule
-    def _accuracy_is_sought(self) -> Iterator[Broken]:
+    def _accuracy_is_sought(self) -> Iterator[Violation]:
         if "accuracy" not in self.objectives:
-            yield Broken("objectives", "a search without accuracy needs no training", "add accuracy")
+            yield Violation("objectives", "a search without accuracy needs no training", "add accuracy")
         for index, name in enumerate(self.objectives):
             if name in self.objectives[:index]:
-                yield Broken(("objectives", index), f"objectives lists {name} twice", "remove one of the two")
+                yield Violation(("objectives", index), f"objectives lists {name} twice", "remove one of the two")
 
-    @advice
-    def _several_objectives_suit_the_sampler(self) -> Iterator[Broken]:
+    @lint
+    def _several_objectives_suit_the_sampler(self) -> Iterator[Violation]:
         if self.sampler == "gp" and len(self.objectives) > 1:
-            yield Broken("sampler", "a Gaussian process is slow with several objectives", "write tpe or nsga2")
+            yield Violation("sampler", "a Gaussian process is slow with several objectives", "write tpe or nsga2")

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from t2tbuild.spec.base import Broken, Listed, Node, rule
-from t2tbuild.spec.scalars import shown
+from t2tbuild.spec.base import Listed, Node, Violation, rule
+from t2tbuild.spec.diagnostics.scalars import shown
 
 MAX_PATH = 100  # characters of a path that are compared with others
 DEPTH = "backbone.depth"
@@ -39,12 +39,12 @@ class Choices(_Drawn):
     """The values to choose from; a value may be null, or a whole mapping or list."""
 
     @rule
-    def _no_choice_twice(self) -> Iterator[Broken]:
+    def _no_choice_twice(self) -> Iterator[Violation]:
         seen: set[str] = set()
         for index, choice in enumerate(self.choices):
             text = json.dumps(choice, default=str)
             if text in seen:
-                yield Broken(("choices", index), f"lists the choice {shown(choice)} twice", "remove one of the two")
+                yield Violation(("choices", index), f"lists the choice {shown(choice)} twice", "remove one of the two")
             seen.add(text)
 
     @property
@@ -63,7 +63,7 @@ class Range(_Drawn):
     """The difference between neighbouring values."""
 
     @rule
-    def _range_rises_in_steps(self) -> Iterator[Broken]:
+    def _range_rises_in_steps(self) -> Iterator[Violation]:
         yield from _in_steps(self)
 
     @property
@@ -87,13 +87,13 @@ class Fill(Node):
     """The difference between neighbouring values."""
 
     @rule
-    def _fractions_rise(self) -> Iterator[Broken]:
+    def _fractions_rise(self) -> Iterator[Violation]:
         low, high = self.fill
         if high < low:
-            yield Broken("fill", f"fill must rise, got {low} and {high}", f"write [{high}, {low}]")
+            yield Violation("fill", f"fill must rise, got {low} and {high}", f"write [{high}, {low}]")
 
     @rule
-    def _range_rises_in_steps(self) -> Iterator[Broken]:
+    def _range_rises_in_steps(self) -> Iterator[Violation]:
         yield from _in_steps(self)
 
     @property
@@ -101,15 +101,15 @@ class Fill(Node):
         return range(self.low, self.high + 1, self.step)
 
 
-def _in_steps(given: Range | Fill) -> Iterator[Broken]:
+def _in_steps(given: Range | Fill) -> Iterator[Violation]:
     if given.high < given.low:
-        yield Broken("high", f"high must not be below low, got {given.high} and {given.low}", "swap them")
+        yield Violation("high", f"high must not be below low, got {given.high} and {given.low}", "swap them")
     elif (given.high - given.low) % given.step:
         last = given.high - (given.high - given.low) % given.step
         told = f"high is not low plus a multiple of step {given.step}, got {given.high}"
-        yield Broken("high", told, f"write {last}")
+        yield Violation("high", told, f"write {last}")
     elif isinstance(given, Range) and (given.high - given.low) // given.step >= 10_000:
-        yield Broken("step", "a range holds at most 10,000 values", "write a larger step")
+        yield Violation("step", "a range holds at most 10,000 values", "write a larger step")
 
 
 def _kind_of_dimension(value: Any) -> str | None:
@@ -132,15 +132,15 @@ SpaceField = dict[str, Dimension]
 """Dotted fields of the base's model and what each may be."""
 
 
-def broken_space(space: Mapping[str, Dimension]) -> Iterator[Broken]:
+def broken_space(space: Mapping[str, Dimension]) -> Iterator[Violation]:
     """What does not go together in a space, whatever the base."""
     solved = [path for path, dimension in space.items() if isinstance(dimension, Fill)]
     for path in solved[1:]:
         told = f"one field alone can be solved from the budget, and {solved[0]:.60} is already"
-        yield Broken(("space", path), told, "write {choices: [...]}")
+        yield Violation(("space", path), told, "write {choices: [...]}")
     for path in solved[:1]:
         if "*" in path:
-            yield Broken(
+            yield Violation(
                 ("space", path), f"one field is solved from the budget, not several: {path:.60}", f"e.g. {DEPTH}"
             )
     before: list[str] = []
@@ -152,13 +152,13 @@ def broken_space(space: Mapping[str, Dimension]) -> Iterator[Broken]:
 
 def _broken_dimension(
     path: str, dimension: Choices | Range, space: Mapping[str, Dimension], before: list[str]
-) -> Iterator[Broken]:
+) -> Iterator[Violation]:
     if dimension.per == "block" and path not in PER_BLOCK:
         near = difflib.get_close_matches(path[:MAX_PATH], PER_BLOCK, n=1, cutoff=0.85)
         hint = f"did you mean {near[0]}?" if near else f"write per: block for {' or '.join(PER_BLOCK)}"
-        yield Broken(("space", path, "per"), f"{path:.60} has no value for each block", hint)
+        yield Violation(("space", path, "per"), f"{path:.60} has no value for each block", hint)
     for asked in dimension.when or ():
         later = [other for other in space if other not in before and other == asked]
         if later:
             told = f"{asked:.60} is drawn after {path:.60}, which depends on it"
-            yield Broken(("space", path, "when", asked), told, "write it first")
+            yield Violation(("space", path, "when", asked), told, "write it first")

@@ -10,17 +10,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from t2tbuild.parts import Grid
+from t2tbuild.layout import Grid
 from t2tbuild.spec.base import (
     KIND_WRITTEN,
-    Broken,
     Listed,
     Named,
     Node,
     Short,
-    advice,
+    Violation,
     by_kind,
     default_kind,
+    lint,
     rule,
     unit,
 )
@@ -80,16 +80,16 @@ class Window(Node):
         return f"{self.patch_size}x{self.patch_size}, overlap {self.overlap}"
 
     @rule
-    def _overlap_below_patch_size(self) -> Iterator[Broken]:
+    def _overlap_below_patch_size(self) -> Iterator[Violation]:
         if self.overlap >= self.patch_size:
             told = f"overlap must be below patch_size, got {self.overlap} and {self.patch_size}"
-            yield Broken("overlap", told, f"write at most {self.patch_size - 1}")
+            yield Violation("overlap", told, f"write at most {self.patch_size - 1}")
 
     @rule
-    def _padding_below_patch_size(self) -> Iterator[Broken]:
+    def _padding_below_patch_size(self) -> Iterator[Violation]:
         if self.pad >= self.patch_size > self.overlap:
             told = f"padding must be below patch_size, got {self.pad} and {self.patch_size}"
-            yield Broken("padding", told, f"write at most {self.patch_size - 1}, else a patch is nothing but zeros")
+            yield Violation("padding", told, f"write at most {self.patch_size - 1}, else a patch is nothing but zeros")
 
     def left_out(self, below: Grid) -> Grid:
         """Rows at the bottom and columns at the right of the grid below that no patch reaches."""
@@ -111,18 +111,18 @@ class Stage(Window):
     """The token attention, performer or transformer; every stage has one but the last."""
 
     @rule
-    def _random_features(self) -> Iterator[Broken]:
+    def _random_features(self) -> Iterator[Violation]:
         if isinstance(self.attention, PerformerAttention) and self.token_dim is not None:
             ratio = self.attention.kernel_ratio
             if int(self.token_dim * ratio) < 1:
                 told = f"token_dim * kernel_ratio leaves no random feature, got {self.token_dim} * {ratio}"
-                yield Broken(("attention", "kernel_ratio"), told, f"write at least {1 / self.token_dim:g}")
+                yield Violation(("attention", "kernel_ratio"), told, f"write at least {1 / self.token_dim:g}")
 
-    @advice
-    def _hard_split(self) -> Iterator[Broken]:
+    @lint
+    def _hard_split(self) -> Iterator[Violation]:
         if self.overlap == 0 and self.patch_size > 1:
             told = f"patches of {self.patch_size} without overlap: no pixel is seen twice, a hard split"
-            yield Broken("overlap", told, f"a soft split overlaps; write overlap: {max(1, self.patch_size // 3)}")
+            yield Violation("overlap", told, f"a soft split overlaps; write overlap: {max(1, self.patch_size // 3)}")
 
 
 class ConvStage(Window):
@@ -174,7 +174,7 @@ class T2TTokenizer(_Tokenizer):
     """The soft splits, from the image upwards."""
 
     @rule
-    def _last_stage(self) -> Iterator[Broken]:
+    def _last_stage(self) -> Iterator[Violation]:
         every = "every stage but the last is followed by a token attention"
         yield from _last_has_none(self.stages, "token_dim", every, "write token_dim: 64")
         yield from _last_has_none(self.stages, "attention", every, "write attention: performer")
@@ -216,7 +216,7 @@ class ConvTokenizer(_Tokenizer):
     """The convolutions, from the image upwards."""
 
     @rule
-    def _last_stage(self) -> Iterator[Broken]:
+    def _last_stage(self) -> Iterator[Violation]:
         every = "every convolution but the last says its channels"
         yield from _last_has_none(self.stages, "token_dim", every, "write token_dim: 64")
 
@@ -255,12 +255,12 @@ Tokenizer = T2TTokenizer | ConvTokenizer | PatchTokenizer
 TokenizerField = Annotated[Tokenizer, Field(discriminator="kind"), default_kind("t2t")]
 
 
-def _last_has_none(stages: Sequence[Window], field: str, every: str, write: str) -> Iterator[Broken]:
+def _last_has_none(stages: Sequence[Window], field: str, every: str, write: str) -> Iterator[Violation]:
     """Every stage but the last has `field`, the last has not."""
     for index, stage in enumerate(stages):
         last, given = index == len(stages) - 1, getattr(stage, field) is not None
         if last and given:
             told = f"the last stage takes no {field}; it is projected to the backbone's embed_dim"
-            yield Broken(("stages", index, field), told, f"remove {field}")
+            yield Violation(("stages", index, field), told, f"remove {field}")
         if not last and not given:
-            yield Broken(("stages", index, field), f"stage {index} has no {field}; {every}", write)
+            yield Violation(("stages", index, field), f"stage {index} has no {field}; {every}", write)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field
 
 from t2tbuild.spec.backbone import nearest_divisors
-from t2tbuild.spec.base import Broken, Listed, Node, Seconds, advice, rule, unit
+from t2tbuild.spec.base import Listed, Node, Seconds, Violation, lint, rule, unit
 from t2tbuild.spec.data import CifarData, DataField, DigitsData, FakeData, Share
 from t2tbuild.spec.distill import Distillation
 from t2tbuild.spec.optimizer import AdamW, LrScale, ModelPart, OptimizerField
@@ -28,11 +28,11 @@ class Mixup(Node):
     """Probability that it is CutMix where both are on."""
 
     @rule
-    def _mixes_something(self) -> Iterator[Broken]:
+    def _mixes_something(self) -> Iterator[Violation]:
         if not self.mixup and not self.cutmix:
-            yield Broken("mixup", "mixup and cutmix are both 0", "write mixup: 0.8, or leave the section out")
+            yield Violation("mixup", "mixup and cutmix are both 0", "write mixup: 0.8, or leave the section out")
         if not self.prob:
-            yield Broken("prob", "with prob 0 no batch is mixed", "write prob: 1, or leave the section out")
+            yield Violation("prob", "with prob 0 no batch is mixed", "write prob: 1, or leave the section out")
 
 
 class TrainSpec(Node):
@@ -95,74 +95,74 @@ class TrainSpec(Node):
     """Seed of the weights, of the order of samples and of their augmentation."""
 
     @rule
-    def _warmup_below_epochs(self) -> Iterator[Broken]:
+    def _warmup_below_epochs(self) -> Iterator[Violation]:
         if self.warmup_epochs is not None and self.warmup_epochs >= self.epochs:
             told = f"warmup_epochs must be below epochs, got {self.warmup_epochs} and {self.epochs}"
-            yield Broken("warmup_epochs", told, f"write at most {self.epochs - 1}")
+            yield Violation("warmup_epochs", told, f"write at most {self.epochs - 1}")
 
     @rule
-    def _min_lr_below_lr(self) -> Iterator[Broken]:
+    def _min_lr_below_lr(self) -> Iterator[Violation]:
         if self.min_lr > self.lr:
             told = f"min_lr must not be above lr, got {self.min_lr} and {self.lr}"
-            yield Broken("min_lr", told, f"write {self.lr / 100:g}")
+            yield Violation("min_lr", told, f"write {self.lr / 100:g}")
 
     @rule
-    def _warmup_rises(self) -> Iterator[Broken]:
+    def _warmup_rises(self) -> Iterator[Violation]:
         if self.warmup_lr is not None and self.warmup_lr > self.lr:
             told = f"warmup_lr must not be above lr, got {self.warmup_lr} and {self.lr}"
-            yield Broken("warmup_lr", told, f"write {self.lr / 100:g}")
+            yield Violation("warmup_lr", told, f"write {self.lr / 100:g}")
 
     @rule
-    def _accumulate_divides_batch(self) -> Iterator[Broken]:
+    def _accumulate_divides_batch(self) -> Iterator[Violation]:
         if self.batch_size % self.accumulate:
             told = f"batch_size must be divisible by accumulate, got {self.batch_size} and {self.accumulate}"
             hint = f"nearest that work: {nearest_divisors(self.batch_size, self.accumulate)}"
-            yield Broken("accumulate", told, hint)
+            yield Violation("accumulate", told, hint)
 
     @rule
-    def _mixup_needs_pairs(self) -> Iterator[Broken]:
+    def _mixup_needs_pairs(self) -> Iterator[Violation]:
         if self.mixup is not None and self.batch_size % 2:
             told = f"mixup pairs the images of a batch, and batch_size {self.batch_size} is odd"
-            yield Broken("batch_size", told, f"write {self.batch_size + 1}")
+            yield Violation("batch_size", told, f"write {self.batch_size + 1}")
 
     @rule
-    def _rates_said_once(self) -> Iterator[Broken]:
+    def _rates_said_once(self) -> Iterator[Violation]:
         if self.lr_scale is not None and self.layer_decay is not None:
-            yield Broken("layer_decay", "lr_scale and layer_decay both set learning rates", "leave one of them out")
+            yield Violation("layer_decay", "lr_scale and layer_decay both set learning rates", "leave one of them out")
 
     @rule
-    def _something_is_trained(self) -> Iterator[Broken]:
+    def _something_is_trained(self) -> Iterator[Violation]:
         scale = self.lr_scale
         still = {name for name in get_args(ModelPart) if scale is not None and not getattr(scale, name)}
         if still.union(self.freeze) == set(get_args(ModelPart)):
             told = f"every part is frozen{' or at a learning rate of 0' if still else ''}: nothing would be trained"
-            yield Broken(*(("lr_scale", told, "write head: 1") if still else ("freeze", told, "leave the head out")))
+            yield Violation(*(("lr_scale", told, "write head: 1") if still else ("freeze", told, "leave the head out")))
 
     @rule
-    def _no_part_twice(self) -> Iterator[Broken]:
+    def _no_part_twice(self) -> Iterator[Violation]:
         for index, part in enumerate(self.freeze):
             if part in self.freeze[:index]:
-                yield Broken(("freeze", index), f"freeze lists {part} twice", "remove one of the two")
+                yield Violation(("freeze", index), f"freeze lists {part} twice", "remove one of the two")
 
-    @advice
-    def _short_average(self) -> Iterator[Broken]:
+    @lint
+    def _short_average(self) -> Iterator[Violation]:
         if self.ema is not None and isinstance(self.data, IN_MEMORY):
             steps = self.all_epochs * max(1, self.data.train_images // self.batch_size)
             if 1 / (1 - self.ema) > steps:
                 told = f"ema {self.ema} averages over {1 / (1 - self.ema):,.0f} steps and there are {steps:,}"
                 shorter = f"write {1 - 10 / steps:.3g}, or " if steps > 10 else ""
-                yield Broken("ema", told, f"{shorter}leave it out")
+                yield Violation("ema", told, f"{shorter}leave it out")
 
-    @advice
-    def _batch_above_data(self) -> Iterator[Broken]:
+    @lint
+    def _batch_above_data(self) -> Iterator[Violation]:
         if isinstance(self.data, IN_MEMORY) and self.batch_size > self.data.train_images:
             told = f"batch_size {self.batch_size:,} is above the {self.data.train_images:,} training images"
-            yield Broken("batch_size", told, f"write at most {self.data.train_images}")
+            yield Violation("batch_size", told, f"write at most {self.data.train_images}")
 
-    @advice
-    def _warmup_lr_unused(self) -> Iterator[Broken]:
+    @lint
+    def _warmup_lr_unused(self) -> Iterator[Violation]:
         if self.warmup_lr is not None and self.warmup_epochs == 0:
-            yield Broken("warmup_lr", "with warmup_epochs 0 no warm-up starts there", "leave it out")
+            yield Violation("warmup_lr", "with warmup_epochs 0 no warm-up starts there", "leave it out")
 
     @property
     def warmup(self) -> float:

@@ -4,7 +4,7 @@ import math
 import re
 from decimal import Decimal
 
-from t2tbuild.spec.scalars import ScalarError, shown
+from t2tbuild.spec.diagnostics.scalars import ScalarError, shown
 
 COUNT_PATTERN = r"^\+?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?[KMGT]?$"
 """How a count is written as text, for editors."""

@@ -6,10 +6,10 @@ from typing import Any
 
 import yaml
 
-from t2tbuild.files import write_whole
+from t2tbuild.files import atomic_write
 from t2tbuild.spec.base import Node
-from t2tbuild.spec.scalars import parse_scalar
-from t2tbuild.spec.tree import SearchSpec, Spec
+from t2tbuild.spec.diagnostics.scalars import parse_scalar
+from t2tbuild.spec.root import SearchSpec, Spec
 
 _BREAKS = set("\x85\u2028\u2029")  # line breaks of YAML 1.1 that PyYAML folds
 ONE_LINE = 90  # characters of a mapping that is written on one line
@@ -26,7 +26,7 @@ def write_spec(spec: Spec | SearchSpec, path: str | Path, note: str = "") -> Non
     True
     """
     comment = "".join(f"# {line}".rstrip() + "\n" for line in note.splitlines())
-    write_whole(Path(path), comment + dump_yaml(spec))
+    atomic_write(Path(path), comment + dump_yaml(spec))
 
 
 def dump_yaml(spec: Node) -> str:

@@ -48,7 +48,7 @@ def read_weights(path: str | Path) -> Stored:
 
 def newest_of_run(run: Path) -> tuple[Path, list[str]]:
     """The newest sound checkpoint of a run, and what is wrong with newer ones; the path itself where there is none."""
-    newest, broken = manifest.newest_sound(run / "checkpoints", IN_FOLDER[:1])
+    newest, broken = manifest.latest_valid(run / "checkpoints", IN_FOLDER[:1])
     return newest or run, broken
 
 
@@ -60,7 +60,7 @@ def _file(path: Path) -> Path:
         raise InputError(f"{path}: no such file or folder of weights")
     found = [path / name for name in IN_FOLDER if (path / name).is_file()]
     if not found:
-        newest, broken = manifest.newest_sound(path / "checkpoints", IN_FOLDER[:1])
+        newest, broken = manifest.latest_valid(path / "checkpoints", IN_FOLDER[:1])
         if newest:
             return newest / IN_FOLDER[0]
         if broken:
@@ -68,7 +68,7 @@ def _file(path: Path) -> Path:
         inside = ", ".join(sorted(child.name for child in path.iterdir())[:8]) or "nothing"
         raise InputError(f"{path}: a folder without {' or '.join(IN_FOLDER)}; it holds {inside}")
     if (path / manifest.NAME).is_file():
-        wrong = manifest.problem(path, [found[0].name])
+        wrong = manifest.verify(path, [found[0].name])
         if wrong:
             raise InputError(f"{path}: {wrong}")
     return found[0]

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from t2tbuild.accuracy.belief import Observation, update
+from t2tbuild.accuracy.posterior import Observation, update
 from t2tbuild.accuracy.predictor import Z
 from t2tbuild.accuracy.validity import Validity, measured, provenance, table, validity_of
 

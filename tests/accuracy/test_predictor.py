@@ -17,7 +17,7 @@ from t2tbuild.accuracy.predictor import FILE, Accuracy, Predictor, Z, shipped_pr
 from t2tbuild.accuracy.published import PublishedModel, reserved_sources
 from t2tbuild.errors import InputError
 from t2tbuild.spec.model import ModelSpec
-from t2tbuild.spec.revise import revise
+from t2tbuild.spec.with_changes import with_changes
 
 
 def shipped(name: str) -> ModelSpec:
@@ -29,7 +29,7 @@ def shipped(name: str) -> ModelSpec:
 def shaped(**backbone: object) -> ModelSpec:
     """T2T-ViT-14 with another backbone."""
     base = shipped("t2t_vit_14")
-    return revise(base, {"backbone": base.backbone.model_dump() | backbone}, "in a test")
+    return with_changes(base, {"backbone": base.backbone.model_dump() | backbone}, "in a test")
 
 
 # Features, by hand

@@ -13,9 +13,9 @@ from torch import nn
 from typer.testing import CliRunner, Result
 
 from t2tbuild import load_spec, predict_cost
+from t2tbuild.bench import benchmark as cost_bench
+from t2tbuild.bench.benchmark import Setup, Subject, measure_models
 from t2tbuild.cli import app
-from t2tbuild.cost import bench as cost_bench
-from t2tbuild.cost.bench import Setup, Subject, measure_models
 from t2tbuild.errors import CostError, InputError
 
 SMALL = ["t2t_vit_7", "model.image_size=64", "model.backbone.depth=2"]
@@ -33,7 +33,7 @@ main()
 
 @pytest.fixture(autouse=True)
 def small_products(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr("t2tbuild.cost.matmul.SIZES", {"cpu": (32, 64)})
+    monkeypatch.setattr("t2tbuild.bench.peak_flops.SIZES", {"cpu": (32, 64)})
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)

@@ -14,7 +14,7 @@ from t2tbuild import load_search_spec, load_spec
 from t2tbuild.spec import catalog
 from t2tbuild.spec.load import read_any
 from t2tbuild.spec.modeline import MARK
-from t2tbuild.spec.tree import Spec
+from t2tbuild.spec.root import Spec
 
 SHIPPED = catalog.all_names()
 

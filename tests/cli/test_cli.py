@@ -106,12 +106,12 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize("first", ["t2tbuild.train.loop", "t2tbuild.search.space", "t2tbuild.train", "t2tbuild"])
-def test_rooms_that_are_verbs_can_be_called_in_any_order_of_imports(first: str) -> None:
+@pytest.mark.parametrize("first", ["t2tbuild.training.loop", "t2tbuild.nas.space", "t2tbuild.training", "t2tbuild"])
+def test_train_and_search_are_functions_in_any_order_of_imports(first: str) -> None:
     code = (
         f"import {first}, inspect, t2tbuild\n"
+        "assert inspect.isfunction(t2tbuild.train) and inspect.isfunction(t2tbuild.search)\n"
         "assert next(iter(inspect.signature(t2tbuild.train).parameters)) == 'spec'\n"
-        "assert callable(t2tbuild.search) and t2tbuild.train.__name__.endswith('train')\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -12,7 +12,7 @@ import pytest
 from t2tbuild import load_spec
 from t2tbuild.report.diagram import diagram_svg
 from t2tbuild.spec import ModelSpec
-from tests.search.conftest import tiny_search
+from tests.nas.conftest import tiny_search
 
 
 def t2tbuild(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -16,7 +16,7 @@ from t2tbuild.cli import app
 from t2tbuild.errors import InputError, SpecError
 from t2tbuild.report.diagram import diagram_svg
 from t2tbuild.spec import ModelSpec
-from t2tbuild.train.run_directory import read_json_lines
+from t2tbuild.training.run_directory import read_json_lines
 
 TINY = ["t2t_vit_7", "model.backbone.depth=1", "train.data.image_size=16", "train.epochs=2", "train.batch_size=256"]
 

@@ -130,10 +130,10 @@ def test_dollar_signs_of_a_path_are_shown_as_they_are(tmp_path: Path, photograph
 
 
 def test_what_the_model_reads_is_the_middle_of_the_image(photograph: Path) -> None:
-    from t2tbuild.report.visual.subject import load_subject
+    from t2tbuild.report.visual.loaded_model import load_model
 
     spec = load_spec("t2t_vit_7", ["model.image_size=[16, 32]", "model.backbone.depth=1", "model.in_chans=1"])
-    subject = load_subject(spec, None)
+    subject = load_model(spec, None)
     picture = subject.picture(photograph)
     assert picture.shown.shape == (16, 32, 3)
     assert picture.read.shape == (1, 1, 16, 32)

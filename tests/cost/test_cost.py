@@ -10,7 +10,7 @@ from t2tbuild.cost.counter import count_model
 from t2tbuild.errors import CostError
 from t2tbuild.modules.vit import T2TViT
 from t2tbuild.spec import ModelSpec, catalog
-from tests.second_opinion import fvcore_products, torch_products
+from tests.flop_counter_check import fvcore_products, torch_products
 
 OURS = [name for name in catalog.names("specs") if isinstance(load_spec(name).model, ModelSpec)]
 

@@ -5,15 +5,15 @@ import contextlib
 import pytest
 
 from t2tbuild import load_search_spec, load_spec, predict_cost
-from t2tbuild.cost.fit import Dial, Fit, fit, largest
+from t2tbuild.cost.fit import Axis, Fit, fit, largest
 from t2tbuild.errors import FieldError
-from t2tbuild.search.budget import Infeasible, solved_range, within
-from t2tbuild.search.space import Space
+from t2tbuild.nas.budget import Infeasible, solved_range, within
+from t2tbuild.nas.space import Space
 from t2tbuild.spec import ModelSpec, catalog
 from t2tbuild.spec.budget import Budget
 
 OURS = {name: spec for name in catalog.names("specs") if isinstance(spec := load_spec(name).model, ModelSpec)}
-PATHS = {Dial.TOKEN_DIM: "tokenizer", Dial.IMAGE_SIZE: "image_size"}
+PATHS = {Axis.TOKEN_DIM: "tokenizer", Axis.IMAGE_SIZE: "image_size"}
 
 
 def ours(name: str, *overrides: str) -> ModelSpec:
@@ -34,10 +34,10 @@ def test_largest_is_the_last_that_fits(limit: int) -> None:
     assert len(asked) <= 3  # of seven
 
 
-def settings_of(model: ModelSpec, budget: Budget) -> dict[Dial, Fit]:
+def settings_of(model: ModelSpec, budget: Budget) -> dict[Axis, Fit]:
     """What each dial of a model fits to; dials that it has not are left out."""
     found = {}
-    for dial in Dial:
+    for dial in Axis:
         with contextlib.suppress(FieldError):
             found[dial] = fit(model, budget, dial)
     return found
@@ -60,20 +60,20 @@ def test_the_best_is_within_the_next_is_over_and_nothing_else_changes(name: str)
 
 def test_which_dials_models_have() -> None:
     plenty = Budget(macs=10**12)
-    both = {Dial.DEPTH, Dial.EMBED_DIM, Dial.MLP_RATIO, Dial.IMAGE_SIZE}
-    assert set(settings_of(OURS["t2t_vit_14"], plenty)) == both | {Dial.TOKEN_DIM}
+    both = {Axis.DEPTH, Axis.EMBED_DIM, Axis.MLP_RATIO, Axis.IMAGE_SIZE}
+    assert set(settings_of(OURS["t2t_vit_14"], plenty)) == both | {Axis.TOKEN_DIM}
     assert set(settings_of(OURS["vit_b16"], plenty)) == both
-    assert set(settings_of(OURS["t2t_vit_dense"], plenty)) == both - {Dial.DEPTH} | {Dial.GROWTH_RATE, Dial.TOKEN_DIM}
-    assert fit(OURS["t2t_vit_16_ghost"], plenty, Dial.MLP_RATIO).best.value == 64
+    assert set(settings_of(OURS["t2t_vit_dense"], plenty)) == both - {Axis.DEPTH} | {Axis.GROWTH_RATE, Axis.TOKEN_DIM}
+    assert fit(OURS["t2t_vit_16_ghost"], plenty, Axis.MLP_RATIO).best.value == 64
 
 
 def test_the_heads_follow_the_width() -> None:
-    best = fit(ours("t2t_vit_14"), Budget(macs=3 * 10**9), Dial.EMBED_DIM).best.model.backbone
+    best = fit(ours("t2t_vit_14"), Budget(macs=3 * 10**9), Axis.EMBED_DIM).best.model.backbone
     assert (best.out_dim, best.heads[0], best.head_dim) == (256, 4, 64)
 
 
 def test_a_rectangle_keeps_its_shape_and_whole_patches() -> None:
-    found = fit(ours("t2t_vit_14", "model.image_size=[192, 256]"), Budget(macs=9 * 10**9), Dial.IMAGE_SIZE)
+    found = fit(ours("t2t_vit_14", "model.image_size=[192, 256]"), Budget(macs=9 * 10**9), Axis.IMAGE_SIZE)
     assert found.best.model.image == (240, 320)
     assert found.over is not None
     assert found.over.model.image == (288, 384)
@@ -81,8 +81,8 @@ def test_a_rectangle_keeps_its_shape_and_whole_patches() -> None:
 
 def test_both_limits_are_kept() -> None:
     model = ours("t2t_vit_14")
-    loose = fit(model, Budget(macs=10 * 10**9), Dial.DEPTH).best
-    tight = fit(model, Budget(macs=10 * 10**9, params=21_545_550), Dial.DEPTH).best
+    loose = fit(model, Budget(macs=10 * 10**9), Axis.DEPTH).best
+    tight = fit(model, Budget(macs=10 * 10**9, params=21_545_550), Axis.DEPTH).best
     assert loose.value > tight.value == 14
     assert tight.cost == predict_cost(model)
 
@@ -98,7 +98,7 @@ def test_the_search_solves_the_depth_as_fit_does() -> None:
         except Infeasible:
             assert not within(shallow, search.budget)
         else:
-            assert most == min(fit(shallow, search.budget, Dial.DEPTH).best.value, space.solved.fill.high)
+            assert most == min(fit(shallow, search.budget, Axis.DEPTH).best.value, space.solved.fill.high)
 
 
 @pytest.mark.parametrize(
@@ -106,13 +106,13 @@ def test_the_search_solves_the_depth_as_fit_does() -> None:
     [
         (
             ["model.backbone.depth=2", "model.backbone.mlp_ratio=[3, 3]"],
-            Dial.DEPTH,
+            Axis.DEPTH,
             "mlp_ratio lists one value a block",
         ),
-        ([], Dial.GROWTH_RATE, "t2t_vit_14 has no growth_rate to set: its backbone is plain, its tokenizer t2t"),
+        ([], Axis.GROWTH_RATE, "t2t_vit_14 has no growth_rate to set: its backbone is plain, its tokenizer t2t"),
     ],
 )
-def test_what_cannot_be_set_is_told(overrides: list[str], dial: Dial, told: str) -> None:
+def test_what_cannot_be_set_is_told(overrides: list[str], dial: Axis, told: str) -> None:
     with pytest.raises(FieldError) as caught:
         fit(ours("t2t_vit_14", *overrides), Budget(macs=10**9), dial)
     assert told in caught.value.message
@@ -120,17 +120,17 @@ def test_what_cannot_be_set_is_told(overrides: list[str], dial: Dial, told: str)
 
 def test_a_budget_that_nothing_meets_names_the_smallest() -> None:
     with pytest.raises(FieldError, match=r"the smallest depth, 1, has 626,603,328 macs, over 1\.00M"):
-        fit(ours("t2t_vit_14"), Budget(macs=10**6), Dial.DEPTH)
+        fit(ours("t2t_vit_14"), Budget(macs=10**6), Axis.DEPTH)
 
 
 @pytest.mark.parametrize(
     ("name", "overrides", "dial", "best"),
     [
-        ("t2t_vit_14", ["model.backbone.squeeze_excite.reduction=128"], Dial.EMBED_DIM, 384),  # 64 leaves no channel
-        ("vit_dense", [], Dial.GROWTH_RATE, 32),  # transitions halve the widths that other rates make unevenly
+        ("t2t_vit_14", ["model.backbone.squeeze_excite.reduction=128"], Axis.EMBED_DIM, 384),  # 64 leaves no channel
+        ("vit_dense", [], Axis.GROWTH_RATE, 32),  # transitions halve the widths that other rates make unevenly
     ],
 )
-def test_values_that_break_a_rule_are_passed_over(name: str, overrides: list[str], dial: Dial, best: int) -> None:
+def test_values_that_break_a_rule_are_passed_over(name: str, overrides: list[str], dial: Axis, best: int) -> None:
     found = fit(ours(name, *overrides), Budget(macs=5 * 10**9), dial)
     assert found.best.value == best
     assert within(found.best.model, Budget(macs=5 * 10**9))
@@ -138,4 +138,4 @@ def test_values_that_break_a_rule_are_passed_over(name: str, overrides: list[str
 
 def test_no_other_image_of_an_odd_shape() -> None:
     with pytest.raises(FieldError, match="no other image_size is valid beside its other fields"):
-        fit(ours("t2t_vit_14", "model.image_size=[2039, 2053]"), Budget(macs=5 * 10**9), Dial.IMAGE_SIZE)
+        fit(ours("t2t_vit_14", "model.image_size=[2039, 2053]"), Budget(macs=5 * 10**9), Axis.IMAGE_SIZE)

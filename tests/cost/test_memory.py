@@ -9,13 +9,13 @@ from random_specs import models
 from torch import Tensor, nn
 
 from t2tbuild import build_model, load_spec
-from t2tbuild.cost.device import allocations, peak_memory, storage_bytes
+from t2tbuild.bench.peak_memory import allocations, peak_memory, storage_bytes
+from t2tbuild.bench.steps import inference_step, training_step
 from t2tbuild.cost.memory import largest_batch, predict_memory
 from t2tbuild.cost.program import Operation, Program, Value, inference_peak, kept_bytes, training_peak
-from t2tbuild.cost.steps import inference_step, training_step
 from t2tbuild.cost.trace import trace
-from t2tbuild.modules import thrift
-from t2tbuild.precision import Precision
+from t2tbuild.dtype import Precision
+from t2tbuild.modules import recompute_policy
 from t2tbuild.spec import ModelSpec
 
 CPU = torch.device("cpu")
@@ -35,7 +35,7 @@ def small_one(name: str) -> ModelSpec:
 @pytest.fixture
 def all_remade(monkeypatch: pytest.MonkeyPatch) -> None:
     """However small a tensor is, training makes it anew."""
-    monkeypatch.setattr(thrift, "REMADE_FROM", 0)
+    monkeypatch.setattr(recompute_policy, "REMADE_FROM", 0)
 
 
 def batch_of(model: ModelSpec, number: int) -> tuple[Tensor, Tensor]:
@@ -104,7 +104,7 @@ def test_activations_of_any_spec_are_what_autograd_keeps(model: ModelSpec, remad
     """Within the batch itself: of patches that do not overlap torch may keep a copy of what they were cut from."""
     with pytest.MonkeyPatch.context() as patch:
         if remade:
-            patch.setattr(thrift, "REMADE_FROM", 0)
+            patch.setattr(recompute_policy, "REMADE_FROM", 0)
         check_activations(model)
 
 

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from t2tbuild import build_model, load_spec, predict_cost
 from t2tbuild.cost.roofline import Device, predict_roofline
-from t2tbuild.precision import Precision
+from t2tbuild.dtype import Precision
 from t2tbuild.spec import ModelSpec
 
 SPECS = ["t2t_vit_7", "t2t_vit_t_14", "t2t_vit_c_14", "t2t_vit_16_ghost", "t2t_vit_dense", "vit_s16"]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from naive import naive
+from reference_modules import reference_module
 from shipped import OURS, shallow
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -15,8 +15,8 @@ from torch.utils._pytree import tree_flatten
 from torch.utils.checkpoint import checkpoint
 
 from t2tbuild import build_model, load_spec
-from t2tbuild.cost.device import allocations
-from t2tbuild.modules import recompute, thrift
+from t2tbuild.bench.peak_memory import allocations
+from t2tbuild.modules import recompute, recompute_policy
 from t2tbuild.modules.soft_split import SoftSplit
 
 pytestmark = pytest.mark.usefixtures("all_remade")
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("all_remade")
 @pytest.fixture
 def all_remade(monkeypatch: pytest.MonkeyPatch) -> None:
     """However small a tensor is, training makes it anew."""
-    monkeypatch.setattr(thrift, "REMADE_FROM", 0)
+    monkeypatch.setattr(recompute_policy, "REMADE_FROM", 0)
 
 
 def learned(model: nn.Module, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -42,7 +42,7 @@ def test_logits_and_gradients_are_those_of_the_formulas(name: str) -> None:
     images = torch.randn(3, 3, 64, 64)
     images[1, :, 10:40, 10:40] = 2.6  # a flat area, where every patch has no variance
     logits, gradients = learned(model, images)
-    wanted_logits, wanted = learned(naive(model), images)
+    wanted_logits, wanted = learned(reference_module(model), images)
     torch.testing.assert_close(logits, wanted_logits, rtol=0, atol=1e-4)
     assert gradients.keys() == wanted.keys()
     for parameter, gradient in gradients.items():
@@ -86,7 +86,7 @@ def test_second_derivatives_are_those_of_the_formulas() -> None:
     model = build_model(shallow("t2t_vit_7")).eval()
     images = torch.randn(2, 3, 64, 64)
     found = []
-    for one in (model, naive(model)):
+    for one in (model, reference_module(model)):
         with sdpa_kernel(SDPBackend.MATH):  # the fused kernel has no second derivative
             first = torch.autograd.grad(one(images).square().sum(), one.blocks[0].mlp.fc1.weight, create_graph=True)[0]
         found.append(torch.autograd.grad(first.square().sum(), one.blocks[0].norm1.weight)[0])
@@ -138,8 +138,8 @@ def test_large_tensors_are_made_anew_and_small_ones_kept(monkeypatch: pytest.Mon
     monkeypatch.undo()
     model = build_model(load_spec("t2t_vit_t_14", ["model.backbone.depth=1"]).model).train()
     kept = {}
-    for bound in (0, thrift.REMADE_FROM, 1 << 40):
-        monkeypatch.setattr(thrift, "REMADE_FROM", bound)
+    for bound in (0, recompute_policy.RECOMPUTE_THRESHOLD, 1 << 40):
+        monkeypatch.setattr(recompute_policy, "REMADE_FROM", bound)
         images, logits = torch.randn(8, 3, 224, 224), []
         kept[bound] = sum(allocations(lambda images=images, out=logits: out.append(model(images))))
     none, shipped, all_kept = kept.values()
@@ -211,7 +211,7 @@ def test_gradients_with_chance_and_in_bfloat16_are_those_of_what_is_kept(monkeyp
     model = build_model(shallow("t2t_vit_7")).train()
     images, found = torch.randn(2, 3, 64, 64), []
     for bound in (0, 1 << 40):
-        monkeypatch.setattr(thrift, "REMADE_FROM", bound)
+        monkeypatch.setattr(recompute_policy, "REMADE_FROM", bound)
         torch.manual_seed(5)
         with torch.autocast("cpu", torch.bfloat16):
             loss = model(images).square().sum()

@@ -9,29 +9,29 @@ import pytest
 import torch
 
 from t2tbuild import load_search_spec, load_spec, predict_cost, search, write_spec
+from t2tbuild.nas import Outcome, Record, SearchResult, State
+from t2tbuild.nas.artifacts import leave
+from t2tbuild.nas.importance import Importance
+from t2tbuild.nas.plan import plan
+from t2tbuild.nas.predicted_verdict import decide_by_prediction
+from t2tbuild.nas.ranking import Ranking
+from t2tbuild.nas.record import BASE, Rung, Source, key_of
+from t2tbuild.nas.timeline import Span
+from t2tbuild.nas.verdict import decide
+from t2tbuild.nas.worker import ranked_together
 from t2tbuild.report.search_page import write_page
 from t2tbuild.report.training_page import write_training_page
-from t2tbuild.search import Outcome, Record, SearchResult, State
-from t2tbuild.search.importance import Importance
-from t2tbuild.search.plan import plan
-from t2tbuild.search.predicted_verdict import decide_by_prediction
-from t2tbuild.search.ranking import Ranking
-from t2tbuild.search.record import BASE, Arm, Rung, key_of
-from t2tbuild.search.results import leave
-from t2tbuild.search.timeline import Span
-from t2tbuild.search.verdict import decide
-from t2tbuild.search.worker import ranked_together
 from t2tbuild.spec import ModelSpec, Spec
-from t2tbuild.train.reports import EpochReport
-from t2tbuild.train.run_directory import environment
-from tests.search.conftest import Pretended, tiny_search
+from t2tbuild.training.reports import EpochReport
+from t2tbuild.training.run_directory import environment
+from tests.nas.conftest import FakeTrainer, tiny_search
 
 
 def real_search(folder: Path) -> SearchResult:
     """Ten candidates in a study of their own, whose trainings take no time, with their page."""
     small = ["search.trials=10", "search.proxy.stop=never", "search.scores.names=[]"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("t2tbuild.search.judges.Climber", Pretended)
+        patch.setattr("t2tbuild.nas.evaluator.Climber", FakeTrainer)
         result = search(tiny_search(folder, *small), folder / "run")
     write_page(result)
     return result
@@ -110,7 +110,7 @@ def _trained(model: ModelSpec, number: str, seed: int, rungs: tuple[int, ...], c
         State.TOP if len(rungs) == 3 else State.STOPPED,
         model,
         key=key_of(model),
-        arm=chance.choice([Arm.SAMPLER, Arm.RANDOM]),
+        arm=chance.choice([Source.SAMPLER, Source.RANDOM]),
         seed=seed,
         params=cost.params,
         macs=cost.macs,

@@ -16,7 +16,7 @@ from t2tbuild.cost.counter import count_model
 from t2tbuild.report import comparison
 from t2tbuild.report.comparison import Comparison
 from t2tbuild.spec import catalog
-from t2tbuild.spec.tree import PaperRow
+from t2tbuild.spec.root import PaperRow
 from t2tbuild.spec.units import short_count
 
 SPECS = {name: load_spec(name) for name in catalog.names("specs")}

@@ -12,7 +12,7 @@ from t2tbuild.report.architecture import Architecture, Box, Join, Kind, architec
 from t2tbuild.report.diagram import diagram_svg
 from t2tbuild.report.diagram_layout import BAR, BAR_END, Picture, place
 from t2tbuild.report.diagram_text import TextDiagram
-from t2tbuild.report.shapes import Rect, Text
+from t2tbuild.report.svg_primitives import Rect, Text
 from t2tbuild.spec import ModelSpec
 from t2tbuild.spec.units import short_count
 from tests.shipped import OURS

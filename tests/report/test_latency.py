@@ -8,8 +8,8 @@ import torch
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from t2tbuild.cost.bench import Bench, Measurement, Setup, Subject, measurement
-from t2tbuild.cost.timing import Speed
+from t2tbuild.bench.benchmark import Bench, Measurement, Setup, Subject, measurement
+from t2tbuild.bench.timing import Speed
 from t2tbuild.report import latency
 from t2tbuild.report.bench_table import bench_table, milliseconds
 from t2tbuild.report.latency import fastest_for_macs, plot_latency

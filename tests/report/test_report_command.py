@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from t2tbuild import load_spec, predict_cost, search, train
+from tests.nas.conftest import tiny_search
 from tests.report.test_search_page import embedded
-from tests.search.conftest import tiny_search
 
 TINY = ["model.backbone.depth=1", "train.data.image_size=16", "train.epochs=2", "train.batch_size=256"]
 

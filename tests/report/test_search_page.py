@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from t2tbuild.nas import SearchResult
 from t2tbuild.report.page import finite
-from t2tbuild.search import SearchResult
 from t2tbuild.spec.units import short_count
 from t2tbuild.spec.write import dump_yaml
 from tests.report.searches import large_search, real_search
@@ -145,8 +145,8 @@ def test_a_dense_backbone_is_as_deep_as_its_groups_together(tmp_path: Path) -> N
 
 
 def test_two_thousand_candidates_are_under_five_megabytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("t2tbuild.search.verdict.RESAMPLES", 2)
-    monkeypatch.setattr("t2tbuild.search.results.all_correlations", lambda *_: [])  # no more of many candidates
+    monkeypatch.setattr("t2tbuild.nas.verdict.RESAMPLES", 2)
+    monkeypatch.setattr("t2tbuild.nas.artifacts.all_correlations", lambda *_: [])  # no more of many candidates
     large_search(tmp_path, 2000)
     page = (tmp_path / "report.html").read_text()
     assert len(page.encode()) < 5_000_000

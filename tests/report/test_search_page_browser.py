@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from t2tbuild.search import SearchResult
+from t2tbuild.nas import SearchResult
 from t2tbuild.spec.load import check_text
 from t2tbuild.spec.units import short_count
 from tests.report.browser import CHROMIUM, chromium
@@ -230,8 +230,8 @@ def test_a_trainings_page_is_alike(context: BrowserContext, tmp_path: Path) -> N
 
 def test_two_thousand_candidates_open(context: BrowserContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a mark for each; how long it takes is told by benchmarks/report_page.py."""
-    monkeypatch.setattr("t2tbuild.search.verdict.RESAMPLES", 2)
-    monkeypatch.setattr("t2tbuild.search.results.all_correlations", lambda *_: [])
+    monkeypatch.setattr("t2tbuild.nas.verdict.RESAMPLES", 2)
+    monkeypatch.setattr("t2tbuild.nas.artifacts.all_correlations", lambda *_: [])
     large_search(tmp_path, 2000)
     with opening(context, tmp_path) as opened:
         expect(opened.locator("#table tbody tr")).to_have_count(2000)

@@ -7,10 +7,10 @@ from rich.console import Console
 
 from t2tbuild import load_search_spec, load_spec, predict_cost
 from t2tbuild.cli.search_progress import SearchProgress
+from t2tbuild.nas import Record, State
+from t2tbuild.nas.record import Rung
 from t2tbuild.report.cost_table import cost_table
-from t2tbuild.search import Record, State
-from t2tbuild.search.record import Rung
-from t2tbuild.spec.revise import revise
+from t2tbuild.spec.with_changes import with_changes
 
 BASE = load_spec("t2t_vit_14").model
 
@@ -47,7 +47,7 @@ def test_the_live_table_shows_base_and_candidates_with_their_rungs() -> None:
 
 
 def test_where_accuracy_is_predicted_it_has_a_column_and_decides_the_order() -> None:
-    small = revise(BASE, {"backbone": BASE.backbone.model_dump() | {"depth": 8}}, "in a test")
+    small = with_changes(BASE, {"backbone": BASE.backbone.model_dump() | {"depth": 8}}, "in a test")
     worse = replace(record("0", State.TOP, 2.0, 1.0, 0.1), model=small)
     shown = watch(True, worse, record("1", State.TOP, 2.2, 1.4, 0.5), target="imagenet")
     last = shown[shown.rindex("deep_narrow:") :]

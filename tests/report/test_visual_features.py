@@ -5,7 +5,7 @@ import torch
 from shipped import shallow
 
 from t2tbuild import build_model, load_spec
-from t2tbuild.parts import Grid
+from t2tbuild.layout import Grid
 from t2tbuild.report.visual.draw_features import draw_figures, draw_layers, draw_side_by_side
 from t2tbuild.report.visual.features import (
     Layer,

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from t2tbuild import load_spec
+from t2tbuild.layout import Grid
 from t2tbuild.modules.soft_split import SoftSplit
-from t2tbuild.parts import Grid
 from t2tbuild.report.visual.receptive_field import (
     Span,
     Window,

@@ -20,14 +20,14 @@ from rich.console import Console
 from t2tbuild import build_model, load_spec, predict_cost, write_spec
 from t2tbuild.cli.diagnostics import print_diagnostics
 from t2tbuild.errors import SpecError
+from t2tbuild.nas.plan import plan
 from t2tbuild.report.resolved import resolved_yaml
-from t2tbuild.search.plan import plan
 from t2tbuild.spec import ModelSpec, catalog
+from t2tbuild.spec.diagnostics.yaml_source import read_text
 from t2tbuild.spec.load import check_text, read_any
+from t2tbuild.spec.root import SearchSpec, Spec
 from t2tbuild.spec.train import TrainSpec
-from t2tbuild.spec.tree import SearchSpec, Spec
-from t2tbuild.spec.yaml_source import read_text
-from t2tbuild.train.resolve import resolve
+from t2tbuild.training.resolve import resolve
 
 EXAMPLES = int(os.environ.get("T2TBUILD_FUZZ", "0"))
 OURS = [name for name in catalog.names("specs") if isinstance(load_spec(name).model, ModelSpec)]

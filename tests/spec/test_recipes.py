@@ -8,11 +8,11 @@ import pytest
 from t2tbuild import load_spec
 from t2tbuild.spec import Spec, catalog
 from t2tbuild.spec.data import IMAGENET_MEAN, IMAGENET_STD, CifarData, FolderData
+from t2tbuild.spec.diagnostics.yaml_source import read_file
 from t2tbuild.spec.load import read_spec
 from t2tbuild.spec.optimizer import AdamW, Sgd
 from t2tbuild.spec.train import TrainSpec
-from t2tbuild.spec.yaml_source import read_file
-from t2tbuild.train.resolve import resolve
+from t2tbuild.training.resolve import resolve
 
 TABLES = read_file(Path(__file__).parents[1] / "data" / "paper_tables.yaml").data
 RECIPES: dict[str, Any] = TABLES["recipes"]

@@ -7,9 +7,9 @@ import jsonschema
 import pytest
 
 from t2tbuild.spec import catalog
+from t2tbuild.spec.diagnostics.yaml_source import read_file
 from t2tbuild.spec.modeline import MARK
 from t2tbuild.spec.schema import Kind, json_schema
-from t2tbuild.spec.yaml_source import read_file
 
 SHIPPED = [
     *(("spec", name) for name in (*catalog.names("specs"), *catalog.names("training"))),

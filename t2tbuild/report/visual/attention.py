@@ -15,13 +15,13 @@ from timm.layers.attention import Attention as TimmAttention
 from torch import Tensor, nn
 
 from t2tbuild.errors import InputError
+from t2tbuild.layout import Grid
 from t2tbuild.modules.attention import Attention, split_heads
 from t2tbuild.modules.ghost import GhostAttention
 from t2tbuild.modules.performer import EPSILON, TokenPerformer, random_features
 from t2tbuild.modules.token_transformer import TokenAttention
-from t2tbuild.parts import Grid
+from t2tbuild.report.visual.loaded_model import windows_of
 from t2tbuild.report.visual.receptive_field import grids_of
-from t2tbuild.report.visual.subject import windows_of
 
 BACKBONE = (Attention, GhostAttention, TimmAttention)
 TOKENIZER = (TokenAttention, TokenPerformer)

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from t2tbuild.parts import Grid
+from t2tbuild.layout import Grid
 from t2tbuild.report.figure import BLUE, GREEN, GREY, ORANGE, new_figure
 from t2tbuild.report.visual.canvas import Array, entitle, show_image
 from t2tbuild.report.visual.receptive_field import (

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from t2tbuild.errors import InputError
+from t2tbuild.layout import Grid
 from t2tbuild.modules.dense import Transition
 from t2tbuild.modules.tokenizers import ConvTokenizer
 from t2tbuild.modules.vit import T2TViT
-from t2tbuild.parts import Grid
 from t2tbuild.report.visual.receptive_field import grids_of
 
 DEAD_BELOW = 0.05

@@ -13,13 +13,13 @@ from t2tbuild.report.visual.draw_attention import draw_all_blocks, draw_block, d
 from t2tbuild.report.visual.draw_features import draw_figures, draw_layers, draw_side_by_side
 from t2tbuild.report.visual.draw_tokens import draw_receptive_fields
 from t2tbuild.report.visual.features import Layer, LayerFigures, figures_of, layers_of
+from t2tbuild.report.visual.loaded_model import LoadedModel, Picture, windows_of
 from t2tbuild.report.visual.receptive_field import grids_of, same_place
-from t2tbuild.report.visual.subject import Picture, Subject, windows_of
 
 EVERY_BLOCK = "all"
 
 
-class Drawn(NamedTuple):
+class NamedFigure(NamedTuple):
     """A picture by the stem of its file's name, and what it shows."""
 
     stem: str
@@ -28,10 +28,10 @@ class Drawn(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Seen:
+class FeatureMaps:
     """A model, its images, and its layers' feature maps of them with what is counted of each."""
 
-    subject: Subject
+    subject: LoadedModel
     pictures: Sequence[Picture]
     layers: Sequence[Layer]
     figures: Sequence[LayerFigures]
@@ -43,32 +43,32 @@ class Seen:
         return f"{self.subject.title}; image {first}{counted}"
 
 
-def see(subject: Subject, pictures: Sequence[Picture]) -> Seen:
+def extract(subject: LoadedModel, pictures: Sequence[Picture]) -> FeatureMaps:
     """Run the model on its images. Raises InputError where no layer gives a feature map of more than one place."""
     layers = layers_of(subject.model, torch.cat([picture.read for picture in pictures]))
     if not layers:
         told = f"images of {subject.image} pixels leave every layer a single place"
         raise InputError(f"{subject.name}: {told}; write a larger model.image_size")
-    return Seen(subject, pictures, layers, [figures_of(layer) for layer in layers])
+    return FeatureMaps(subject, pictures, layers, [figures_of(layer) for layer in layers])
 
 
-def draw_features(seen: Sequence[Seen]) -> list[Drawn]:
+def draw_features(seen: Sequence[FeatureMaps]) -> list[NamedFigure]:
     """Grids of channels for each model, the bars of all, and Figure 2's comparison where there are two."""
     stems = ("features", "features_against")
     drawn = [
-        Drawn(stem, f"feature maps of {one.subject.name}, dead ones framed", draw_layers(one.layers, one.title))
+        NamedFigure(stem, f"feature maps of {one.subject.name}, dead ones framed", draw_layers(one.layers, one.title))
         for stem, one in zip(stems, seen, strict=False)
     ]
     bars = draw_figures([(one.subject.title, one.figures) for one in seen])
-    drawn.append(Drawn("channels", "dead channels and redundancy of each layer", bars))
+    drawn.append(NamedFigure("channels", "dead channels and redundancy of each layer", bars))
     if len(seen) > 1:
         columns = [(one.subject.title, one.pictures[0].shown, one.layers) for one in seen]
         names = " against ".join(one.subject.name for one in seen)
-        drawn.append(Drawn("features_side_by_side", f"{names}, as in Figure 2", draw_side_by_side(columns)))
+        drawn.append(NamedFigure("features_side_by_side", f"{names}, as in Figure 2", draw_side_by_side(columns)))
     return drawn
 
 
-def draw_attention(subject: Subject, picture: Picture, token: tuple[int, int] | None, block: str) -> list[Drawn]:
+def draw_attention(subject: LoadedModel, picture: Picture, token: tuple[int, int] | None, block: str) -> list[NamedFigure]:
     """Attention of a block, or of all, rolled out, and of the tokenizer's stages. Raises InputError as it says."""
     chosen = token_of(subject, token)
     last = grids_of(subject.image, windows_of(subject.model))[-1:]
@@ -79,23 +79,23 @@ def draw_attention(subject: Subject, picture: Picture, token: tuple[int, int] | 
     else:
         one = _block(maps, block)
         figure, shows = draw_block(maps, one, shown, title), f"attention of {one.name}, head by head, and rolled out"
-    drawn = [Drawn(f"attention_{picture.name}", shows, figure)]
+    drawn = [NamedFigure(f"attention_{picture.name}", shows, figure)]
     if maps.stages:
         figure = draw_stages(maps.stages, shown, title)
-        drawn.append(Drawn(f"token_attention_{picture.name}", "attention of one token in each stage", figure))
+        drawn.append(NamedFigure(f"token_attention_{picture.name}", "attention of one token in each stage", figure))
     return drawn
 
 
-def draw_tokens(subject: Subject, picture: Picture, token: tuple[int, int] | None) -> list[Drawn]:
+def draw_tokens(subject: LoadedModel, picture: Picture, token: tuple[int, int] | None) -> list[NamedFigure]:
     """The pixels behind a token and its neighbours. Raises InputError where a model's windows are not known."""
     windows = windows_of(subject.model)
     if not windows:
         raise InputError(f"--what tokens: {subject.name} does not make tokens of patches; leave it out")
     figure = draw_receptive_fields(subject.image, windows, token_of(subject, token), picture.shown, subject.title)
-    return [Drawn(f"tokens_{picture.name}", "pixels that each soft split groups into a token", figure)]
+    return [NamedFigure(f"tokens_{picture.name}", "pixels that each soft split groups into a token", figure)]
 
 
-def token_of(subject: Subject, token: tuple[int, int] | None) -> tuple[int, int]:
+def token_of(subject: LoadedModel, token: tuple[int, int] | None) -> tuple[int, int]:
     """The chosen row and column of the last grid, the middle one where none is named; 0, 0 of a CNN, which has none.
 
     Raises InputError for one that is not on the grid.

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from t2tbuild.parts import Grid
+from t2tbuild.layout import Grid
 
 Window = tuple[int, int, int]
 """Patch size, stride and padding of a soft split, in tokens of the grid below."""

@@ -1,0 +1,1 @@
+"""Latency, throughput and peak memory of models on this machine."""

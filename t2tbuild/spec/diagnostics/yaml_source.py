@@ -1,0 +1,232 @@
+"""YAML text -> plain data, with the place of every key and value. Scalars follow YAML 1.2, so 1e-3 is a number.
+
+What could hurt or mislead is refused before anything grows: over 1 MiB, over 32 levels, over 20,000 values, tags,
+recursion, many aliases, several documents, duplicate keys, numbers with a leading zero.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from t2tbuild.errors import Diagnostic, SpecError
+from t2tbuild.spec.diagnostics.scalars import ScalarError, parse_scalar
+from t2tbuild.spec.diagnostics.yaml_syntax import Span, explain_syntax, lines_of, refuse_encoding
+
+MAX_BYTES = 1 << 20
+MAX_LEVELS = 32
+MAX_VALUES = 20_000
+MAX_ALIASES = 32
+
+Keys = tuple[str | int, ...]
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml is ten times as fast
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where something stands in a file, counted from 1; line 0 means no line, e.g. a command-line override."""
+
+    file: str
+    line: int = 0
+    column: int = 0
+    text: str = ""
+    length: int = 1
+
+    def diagnostic(self, path: Keys, rule: str, message: str, hint: str = "") -> Diagnostic:
+        """An error at this place."""
+        return Diagnostic(
+            self.file, self.line, self.column, dotted(path), rule, message, hint, text=self.text, length=self.length
+        )
+
+
+@dataclass
+class Source:
+    """Plain data and where it came from: `keys` has the place of each mapping key, `values` that of each value.
+
+    `problems` are the mistakes that leave the rest readable: they are told together with what validation finds.
+    `changes` are the places of what the command line changed, by path.
+    """
+
+    file: str
+    data: Any = None
+    keys: dict[Keys, Place] = field(default_factory=dict)
+    values: dict[Keys, Place] = field(default_factory=dict)
+    problems: list[Diagnostic] = field(default_factory=list)
+    changes: dict[Keys, Place] = field(default_factory=dict)
+
+    def at(self, path: Keys) -> Any:
+        """What stands at a path of the data; None where nothing does."""
+        value = self.data
+        for part in path:
+            inside = isinstance(value, list) and isinstance(part, int) and part < len(value)
+            value = value[part] if inside or (isinstance(value, dict) and part in value) else None
+        return value
+
+    def blame(self, diagnostic: Diagnostic) -> Diagnostic:
+        """The diagnostic at the change of the command line that lies nearest; a file that was sound is not to blame."""
+        if not self.changes or not diagnostic.line:
+            return diagnostic
+        parts = diagnostic.path.split(".")
+
+        def shared(path: Keys) -> int:
+            return sum(1 for _ in takewhile(lambda pair: pair[0] == str(pair[1]), zip(parts, path, strict=False)))
+
+        place = self.changes[max(self.changes, key=shared)]
+        return replace(diagnostic, file=place.file, line=0, column=place.column, text=place.text, length=place.length)
+
+    def forget(self, path: Keys) -> None:
+        """Drop the places of `path` and of all below it."""
+        self.values = {other: place for other, place in self.values.items() if other[: len(path)] != path}
+        self.keys = {other: place for other, place in self.keys.items() if other[: len(path)] != path}
+
+    def key_place(self, path: Keys) -> Place:
+        """The place of the key at `path`."""
+        return self.keys.get(path) or self.place(path)
+
+    def section(self, path: Keys) -> Place:
+        """Where a rule about the whole of what is at `path` is told: at a block mapping's key, else as `place`."""
+        value, place = self.at(path), self.place(path)
+        braces = place.text[place.column - 1 : place.column] == "{"
+        return self.keys[path] if isinstance(value, dict) and path in self.keys and not braces else place
+
+    def place(self, path: Keys) -> Place:
+        """The place of the value at `path`; of the nearest key around it where there is none."""
+        if path in self.values:
+            return self.values[path]
+        while path and path not in self.keys and path not in self.values:
+            path = path[:-1]
+        return self.keys.get(path) or self.values.get(path) or Place(self.file)
+
+
+def dotted(path: Keys) -> str:
+    """A path as people write it: model.tokenizer.stages.0.patch_size."""
+    return ".".join(str(part) for part in path)
+
+
+def read_file(path: Path) -> Source:
+    """Read a YAML file. Raises SpecError when it cannot be read or is not plain YAML."""
+    whole = Place(str(path))
+    if not path.is_file():  # a device or a FIFO would wait, or never end
+        raise SpecError([whole.diagnostic((), "file", "not a regular file", "name a YAML file")])
+    try:
+        with path.open("rb") as stream:
+            raw = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        told = f"cannot be read: {error.strerror}"
+        raise SpecError([whole.diagnostic((), "file", told, "look at its permissions")]) from None
+    if len(raw) > MAX_BYTES:
+        raise SpecError([whole.diagnostic((), "size", "larger than 1 MiB", "a spec is a few lines of YAML")])
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise SpecError([refuse_encoding(raw, error, str(path))]) from None
+    return read_text(text, str(path))
+
+
+def read_text(text: str, file: str) -> Source:
+    """Read YAML text; `file` is the name shown in messages. Raises SpecError when it is not plain YAML at all."""
+    return _Reader(file, text).read(text)
+
+
+class _Reader:
+    """Reads one YAML text into a Source."""
+
+    def __init__(self, file: str, text: str) -> None:
+        self.source = Source(file)
+        self.lines = lines_of(text)
+        self.values = 0
+
+    def read(self, text: str) -> Source:
+        try:
+            self._check_events(text)
+            node = yaml.compose(text, Loader=_Loader)
+        except yaml.YAMLError as error:
+            span, *told = explain_syntax(error, text)
+            raise SpecError([self._place(span).diagnostic((), *told)]) from None
+        if node is None or (isinstance(node, yaml.ScalarNode) and not node.value and not node.style):
+            place = Place(self.source.file)
+            raise SpecError([place.diagnostic((), "empty", "spec is empty", "t2tbuild init writes one")])
+        self.source.data = self._convert(node, (), ())
+        return self.source
+
+    def _place(self, span: Span) -> Place:
+        text = self.lines[span.line] if 0 <= span.line < len(self.lines) else ""
+        return Place(self.source.file, span.line + 1, span.column + 1, text, max(1, span.length))
+
+    def _place_of(self, node: Any) -> Place:
+        start, end = node.start_mark, node.end_mark
+        one_line = end.line == start.line
+        return self._place(Span(start.line, start.column, end.column - start.column if one_line else 1))
+
+    def _check_events(self, text: str) -> None:
+        level = documents = values = aliases = 0
+        for event in yaml.parse(text, Loader=_Loader):
+            told: Sequence[str] = ()
+            values += isinstance(event, yaml.NodeEvent)
+            if isinstance(event, yaml.DocumentStartEvent):
+                documents += 1
+                if documents > 1:
+                    told = "documents", "several documents in one file", "one spec per file; remove the line ---"
+            elif isinstance(event, yaml.CollectionStartEvent):
+                level += 1
+                if level > MAX_LEVELS:
+                    told = "nesting", f"nested deeper than {MAX_LEVELS} levels", "a spec needs six"
+            elif isinstance(event, yaml.CollectionEndEvent):
+                level -= 1
+            elif isinstance(event, yaml.AliasEvent):
+                aliases += 1
+                if aliases > MAX_ALIASES:
+                    told = "aliases", f"more than {MAX_ALIASES} aliases", "write the values out"
+            tag = getattr(event, "tag", None)
+            if tag:
+                told = "tag", f"tag {tag!r:.60}", "a spec is plain YAML; remove the tag"
+            if values > MAX_VALUES:
+                told = "size", f"more than {MAX_VALUES:,} values", "a spec has a hundred"
+            if told:
+                raise SpecError([self._place_of(event).diagnostic((), *told)])
+
+    def _convert(self, node: Any, path: Keys, above: tuple[yaml.Node, ...]) -> Any:
+        place = self.source.values[path] = self._place_of(node)
+        self.values += 1
+        if node in above:
+            raise SpecError(
+                [place.diagnostic(path, "recursion", "an alias of what it stands in", "write the value out")]
+            )
+        if self.values > MAX_VALUES:
+            raise SpecError([place.diagnostic(path, "aliases", f"aliases make more than {MAX_VALUES:,} values", "")])
+        if isinstance(node, yaml.SequenceNode):
+            return [self._convert(child, (*path, index), (*above, node)) for index, child in enumerate(node.value)]
+        if isinstance(node, yaml.MappingNode):
+            return self._convert_mapping(node, path, (*above, node))
+        if node.style:  # quoted and block scalars are text
+            return node.value
+        try:
+            return parse_scalar(node.value)
+        except ScalarError as error:
+            self.source.problems.append(place.diagnostic(path, "number", error.message, error.hint))
+            return node.value
+
+    def _convert_mapping(self, node: yaml.MappingNode, path: Keys, above: tuple[yaml.Node, ...]) -> dict[str, Any]:
+        data: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            place = self._place_of(key_node)
+            if not isinstance(key_node, yaml.ScalarNode):
+                self.source.problems.append(place.diagnostic(path, "key", "a key must be a word", "write key: value"))
+                continue
+            key = key_node.value
+            here = (*path, key)
+            if key in data:
+                first = self.source.keys[here]
+                told = f"key {key!r:.60} stands twice, in line {first.line} ({first.text.strip():.60}) and here"
+                self.source.problems.append(place.diagnostic(here, "duplicate-key", told, "remove one of the two"))
+                continue
+            if key == "<<":
+                hint = "YAML 1.2 has no merge keys; write the fields out"
+                self.source.problems.append(place.diagnostic(here, "merge-key", "a merge key", hint))
+                continue
+            self.source.keys[here] = place
+            data[key] = self._convert(value_node, here, above)
+        return data

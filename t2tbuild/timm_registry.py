@@ -1,0 +1,168 @@
+"""Our models as timm's: after `import t2tbuild.timm`, `timm.create_model("t2t_vit_14")` builds them.
+
+Every shipped spec of ours is registered under its name, and `t2t_vit_spec` for any other model of the spec language: it
+takes the fields of a spec's model section as `spec`, which is also how an exported folder says what it holds. Arguments
+are those of timm's vision_transformer: num_classes, in_chans, img_size, drop_rate, drop_path_rate, global_pool, device,
+dtype, features_only, out_indices.
+
+    >>> import timm, t2tbuild.timm
+    >>> timm.create_model("t2t_vit_7", num_classes=10, img_size=64).num_features
+    256
+"""
+
+import functools
+import math
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from torch import Tensor, nn
+
+from t2tbuild.build import build_model
+from t2tbuild.errors import InputError
+from t2tbuild.modules.position import fit_position
+from t2tbuild.modules.vit import T2TViT
+from t2tbuild.spec import ModelSpec, catalog, load_spec
+from t2tbuild.spec.tokenizer import (
+    ConvTokenizer,
+    PerformerAttention,
+    Stage,
+    T2TTokenizer,
+    Tokenizer,
+    TransformerAttention,
+)
+from t2tbuild.spec.with_changes import with_changes
+
+ANY = "t2t_vit_spec"  # takes any model as `spec`; without it, t2t_vit_14
+
+
+@functools.cache
+def _specs() -> dict[str, ModelSpec]:
+    """Every name that is registered, with its spec."""
+    shipped = {name: load_spec(name).model for name in catalog.names("specs")}
+    ours = {name: model for name, model in shipped.items() if isinstance(model, ModelSpec)}
+    return ours | {ANY: ours["t2t_vit_14"]}
+
+
+def model_configs() -> Mapping[str, Any]:
+    """Timm's configuration of each of our models, by name: what timm calls `default_cfgs`."""
+    configs: Mapping[str, Any] = generate_default_cfgs({name: _config(model) for name, model in _specs().items()})
+    return configs
+
+
+def _config(model: ModelSpec) -> dict[str, Any]:
+    """What timm wants to know of a model beside its weights; crop and interpolation are the paper's."""
+    return {
+        "num_classes": model.num_classes,
+        "input_size": (model.in_chans, *model.image),
+        "fixed_input_size": True,
+        "pool_size": None,
+        "crop_pct": 0.9,
+        "interpolation": "bicubic",
+        "mean": IMAGENET_DEFAULT_MEAN,
+        "std": IMAGENET_DEFAULT_STD,
+        "first_conv": f"tokens_to_token.{_first_layer(model.tokenizer)}",
+        "classifier": ("head", "head_dist") if model.distillation_token else "head",
+        "license": "apache-2.0",
+    }
+
+
+def _first_layer(tokenizer: Tokenizer) -> str:
+    """The first layer that reads the image's channels."""
+    match tokenizer:
+        case T2TTokenizer(stages=[Stage(attention=PerformerAttention()), *_]):
+            return "attention1.kqv"
+        case T2TTokenizer(stages=[Stage(attention=TransformerAttention()), *_]):
+            return "attention1.attn.qkv"
+        case ConvTokenizer(stages=[_, _, *_]):
+            return "soft_split0"
+        case _:
+            return "project"
+
+
+def _build(
+    spec: ModelSpec,
+    *,
+    num_classes: int = 1000,
+    in_chans: int = 3,
+    img_size: int | tuple[int, int] | None = None,
+    global_pool: str = "token",
+    drop_rate: float = 0.0,
+    drop_path_rate: float | None = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> T2TViT:
+    """The model of a spec with timm's arguments in place of the spec's fields."""
+    changes: dict[str, Any] = {"num_classes": max(1, num_classes), "in_chans": in_chans}
+    if img_size is not None:
+        changes["image_size"] = img_size if isinstance(img_size, int) else tuple(img_size)
+    if drop_path_rate is not None:
+        changes["backbone"] = spec.backbone.model_dump() | {"drop_path": drop_path_rate}
+    with torch.device(device if device is not None else torch.get_default_device()):
+        model = build_model(with_changes(spec, changes, f"built with {changes}"))
+    if num_classes == 0 or global_pool != "token":
+        model.reset_classifier(num_classes, global_pool)
+    model.head_drop.p = drop_rate
+    for module in model.modules():
+        _tables_to_buffers(module)
+    return model if dtype is None else model.to(dtype)
+
+
+def _tables_to_buffers(module: nn.Module) -> None:
+    """Make frozen parameters buffers of the same name, since timm wants every parameter of a model trained."""
+    for name, parameter in list(module.named_parameters(recurse=False)):
+        if not parameter.requires_grad:
+            delattr(module, name)
+            module.register_buffer(name, parameter.data)
+
+
+def _fit(state: dict[str, Tensor], model: T2TViT) -> dict[str, Tensor]:
+    """Stored weights for a model of another image size: the position embedding is interpolated.
+
+    Raises InputError when the first layer has other channels and is no convolution, which timm would adapt.
+    """
+    config: dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
+    first = f"{config['first_conv']}.weight"
+    own, stored = model.state_dict()[first], state.get(first)
+    if stored is not None and own.ndim == 2 and own.shape != stored.shape:
+        raise InputError("these weights are for images of another number of channels; leave out in_chans")
+    table, prefix = state.get("pos_embed"), 1 + ("dist_token" in state)
+    if table is None or prefix != model.num_prefix_tokens:
+        return state
+    grid = model.tokens_to_token.grid(*config["input_size"][1:])  # of the image size that the weights are for
+    says = grid if math.prod(grid) == table.shape[1] - prefix else None
+    try:
+        return state | {"pos_embed": fit_position(table, model.grid, says, prefix=prefix)}
+    except ValueError as error:
+        raise InputError(f"these weights: {error}") from None
+
+
+def _create(variant: str, pretrained: bool = False, spec: Mapping[str, Any] | None = None, **kwargs: Any) -> nn.Module:
+    """What timm calls for a name of ours."""
+    try:
+        model_spec = _specs()[variant] if spec is None else ModelSpec.model_validate(dict(spec))
+    except ValidationError as error:
+        raise InputError(f"spec: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from None
+    if spec is not None and not kwargs.get("pretrained_cfg"):  # a folder brings its own configuration
+        kwargs["pretrained_cfg_overlay"] = _config(model_spec) | (kwargs.get("pretrained_cfg_overlay") or {})
+    built: nn.Module = build_model_with_cfg(
+        partial(_build, model_spec),
+        variant,
+        pretrained,
+        feature_cfg={"out_indices": 3, "feature_cls": "getter"},
+        pretrained_filter_fn=_fit,
+        **kwargs,
+    )
+    return built
+
+
+def register(module: str) -> None:
+    """Enter every model into timm's registry as one of the module of that name, whose `default_cfgs` timm reads."""
+    for name in _specs():
+        create = partial(_create, name)
+        create.__name__, create.__module__ = name, module  # type: ignore[attr-defined]
+        register_model(create)

@@ -1,0 +1,57 @@
+"""scikit-learn's handwritten digits: the data that come with the library."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+
+from t2tbuild.spec.data import DigitsData
+from t2tbuild.training.data import SplitName
+from t2tbuild.training.data.in_memory import InMemoryData, InMemorySplit
+
+SPLIT_SEED = 0  # fixed: the splits are part of the data set, not of a run
+HELD_OUT = 270  # images of validation, and of test
+TURN = math.radians(10)  # augmentation: the largest turn, shift (in images) and change of size
+SHIFT = 0.1
+SCALE = 0.1
+
+
+def load_digits_data(spec: DigitsData, *, in_chans: int, device: torch.device) -> InMemoryData:
+    """The digits, enlarged and normalised once, their one channel repeated over the model's."""
+    digits = load_digits()
+    images = torch.from_numpy(digits.images).float()[:, None] / 16
+    labels = torch.from_numpy(digits.target).long()
+    rest, test = train_test_split(range(len(labels)), test_size=HELD_OUT, stratify=labels, random_state=SPLIT_SEED)
+    train, validation = train_test_split(rest, test_size=HELD_OUT, stratify=labels[rest], random_state=SPLIT_SEED)
+    mean, std = images[train].mean(), images[train].std()
+    images = F.interpolate((images - mean) / std, size=(spec.image_size,) * 2, mode="bicubic", align_corners=False)
+    images = images.expand(-1, in_chans, -1, -1)
+
+    def split(indices: list[int]) -> InMemorySplit:
+        return InMemorySplit(images[indices].contiguous().to(device), labels[indices].to(device))
+
+    splits: dict[SplitName, InMemorySplit] = {
+        "train": split(train),
+        "validation": split(validation),
+        "test": split(test),
+    }
+    return InMemoryData(
+        splits,
+        num_classes=spec.num_classes,
+        mean=(mean.item(),) * in_chans,
+        std=(std.item(),) * in_chans,
+        vary=_move if spec.augment else None,
+        numbers_each=4,
+    )
+
+
+def _move(images_BCHW: Tensor, numbers_B4: Tensor) -> Tensor:
+    """Turn, scale and shift each image by its own numbers."""
+    turn, scale, down, across = (numbers_B4 * 2 - 1).unbind(1)
+    cos, sin = (turn * TURN).cos() * (1 + scale * SCALE), (turn * TURN).sin() * (1 + scale * SCALE)
+    rows = [torch.stack(row, dim=1) for row in ((cos, -sin, across * 2 * SHIFT), (sin, cos, down * 2 * SHIFT))]
+    grid = F.affine_grid(torch.stack(rows, dim=1), list(images_BCHW.shape), align_corners=False)
+    return F.grid_sample(images_BCHW, grid, padding_mode="border", align_corners=False)

@@ -1,0 +1,58 @@
+"""Images in a folder for each class, found once and kept in little memory."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from t2tbuild.errors import FieldError
+from t2tbuild.training.dataset_paths import IMAGES
+
+
+class FolderSamples:
+    """The images below FOLDER/CLASS, at any depth, class by class, sorted by path; labels count `classes`.
+
+    Paths are kept as one string of bytes: a list of a million would be copied into each worker, reference count by
+    reference count. Raises FieldError for a class without images where `every_class` is the field to blame.
+    """
+
+    def __init__(self, folder: Path, classes: list[str], *, every_class: tuple[str, ...] | None = None) -> None:
+        self.folder = os.fspath(folder.absolute())
+        paths: list[bytes] = []
+        counts = []
+        for name in classes:
+            found = sorted(_images(os.path.join(self.folder, name)))  # noqa: PTH118 - a million paths, in a second
+            counts.append(len(found))
+            paths += [os.fsencode(os.path.relpath(path, self.folder)) for path in found]
+        empty = [name for name, count in zip(classes, counts, strict=True) if not count]
+        if every_class and empty:
+            told = f"{folder / empty[0]} has no images" + (f", nor have {len(empty) - 1} others" if empty[1:] else "")
+            raise FieldError(every_class, "data-classes", told, f"images end in {', '.join(IMAGES)}")
+        self._paths = b"".join(paths)
+        self._ends = np.cumsum([len(path) for path in paths], dtype=np.int64)
+        self._labels = np.repeat(np.arange(len(classes), dtype=np.int32), counts)
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def name(self, index: int) -> str:
+        start = self._ends[index - 1] if index else 0
+        path = os.fsdecode(self._paths[start : self._ends[index]])
+        return os.path.join(self.folder, path)  # noqa: PTH118
+
+    def read(self, index: int) -> tuple[Image.Image, int]:
+        with open(self.name(index), "rb") as file:  # noqa: PTH123 - as PIL does
+            image = Image.open(file)
+            image.load()
+        return image, int(self._labels[index])
+
+
+def _images(folder: str) -> list[str]:
+    """Paths of the images below a folder; a class folder that cannot be listed counts as empty."""
+    found = []
+    for base, _, names in os.walk(folder, followlinks=True):
+        if os.sep + "." not in base[len(folder) :]:  # hidden ones are other programs'
+            shown = (name for name in names if not name.startswith("."))
+            found += [f"{base}{os.sep}{name}" for name in shown if name.lower().endswith(IMAGES)]
+    return found

@@ -1,0 +1,113 @@
+"""Searches that take a second: a small base, a few steps, and where a test is not of training, none at all."""
+
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from t2tbuild import load_search_spec
+from t2tbuild.nas.record import Rung, key_of
+from t2tbuild.spec import ModelSpec, SearchSpec
+from t2tbuild.spec.proxy import Proxy
+from t2tbuild.training.data import Data
+from t2tbuild.training.loop import Evaluation
+from tests.nas.postgresql import Server, installed, server
+
+BASE = """version: 1
+model:
+  name: small
+  image_size: 32
+  tokenizer:
+    stages:
+      - {patch_size: 7, overlap: 3, token_dim: 16, attention: performer}
+      - {patch_size: 3, overlap: 1, token_dim: 16, attention: performer}
+      - {patch_size: 3, overlap: 1}
+  backbone: {depth: 2, embed_dim: 64, num_heads: 2, mlp_ratio: 2}
+"""
+SEARCH = """version: 1
+search:
+  name: tiny
+  base: small.yaml
+  budget: {macs: 5M}
+  space:
+    backbone.embed_dim: {choices: [32, 64, 96]}
+    backbone.mlp_ratio: {choices: [1, 2, 3, 4]}
+    backbone.depth: {fill: [0.5, 1.0]}
+    tokenizer.stages.*.attention: {choices: [performer, transformer]}
+    tokenizer.stages.*.token_dim: {choices: [8, 16]}
+  proxy: {data: {kind: digits, image_size: 16}, rungs: [1, 2], keep: 2, batch_size: 16, seeds: 2, evaluations: 1}
+  confirm: {best: 1, random: 1, seeds: 1}
+  scores: {names: [snip], pool: 1}
+  trials: 4
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Callable[..., SearchSpec]:
+    """Writes the small search and loads it with overrides."""
+    return lambda *overrides: tiny_search(tmp_path, *overrides)
+
+
+def tiny_search(folder: Path, *overrides: str) -> SearchSpec:
+    (folder / "small.yaml").write_text(BASE)
+    (folder / "tiny.yaml").write_text(SEARCH)
+    return load_search_spec(folder / "tiny.yaml", list(overrides))
+
+
+class FakeTrainer:
+    """A training that takes no time, whose results hang on the shape and on the seed as real ones do."""
+
+    quality: Callable[[ModelSpec], float] = staticmethod(lambda model: 0.01 * model.backbone.embed_dim)
+    noise = 0.02
+
+    def __init__(self, model: ModelSpec, _data: Data, proxy: Proxy, *, seed: int, device: torch.device) -> None:
+        self.model, self.proxy, self.seed, self.device = model, proxy, seed, device
+
+    def climb(self, check: Callable[[], None], folder: Path | None = None) -> Iterator[Rung]:
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+        for steps in self.proxy.rungs:
+            check()
+            luck = random.Random(f"{self.seed} {steps} {key_of(self.model)}").gauss(0, self.noise)
+            worth = self.quality(self.model) + luck
+            yield Rung(steps, min(1.0, max(0.0, worth)), 2.0 ** -(worth + steps / 100), 1.0)
+
+    def restore(self, _folder: Path) -> bool:
+        return True
+
+    def test(self) -> Evaluation:
+        return Evaluation(loss=0.5, accuracy=0.9, top5=1.0, per_class=())
+
+
+@pytest.fixture
+def pretended(monkeypatch: pytest.MonkeyPatch) -> type[FakeTrainer]:
+    """Lets every training of this test take no time."""
+
+    class Own(FakeTrainer):
+        pass
+
+    monkeypatch.setattr("t2tbuild.nas.evaluator.Climber", Own)
+    return Own
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    """A real server; tests that need one say that they skip where it is not installed."""
+    if not installed():
+        pytest.skip("PostgreSQL is not installed")
+    with server() as running:
+        yield running
+
+
+def states(url: str) -> dict[Any, int]:
+    """How many trials of all studies of a storage are in which state."""
+    import sqlalchemy
+
+    engine = sqlalchemy.create_engine(url)
+    with engine.connect() as connection:
+        rows = connection.execute(sqlalchemy.text("select state, count(*) from trials group by state")).fetchall()
+    engine.dispose()
+    return dict(map(tuple, rows))

@@ -1,0 +1,361 @@
+"""A search for ImageNet accuracy ranks by prediction; evidence has a share in it as far as it is valid."""
+
+import csv
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from t2tbuild import load_search_spec, load_spec, predict_accuracy, predict_cost, search
+from t2tbuild.accuracy.features import shape_of
+from t2tbuild.accuracy.predictor import shipped_predictor
+from t2tbuild.accuracy.validity import PROXY_TRAINING, Validity, validity_of
+from t2tbuild.errors import FieldError
+from t2tbuild.nas.base import scale_to_budget
+from t2tbuild.nas.budget import within
+from t2tbuild.nas.plan import plan
+from t2tbuild.nas.predicted_verdict import decide_by_prediction, equals_of
+from t2tbuild.nas.proxy import settle
+from t2tbuild.nas.ranking import Ranking, proxy_validity, training_configuration, zero_cost_configuration
+from t2tbuild.nas.record import BASE, Record, Rung, Source, State, key_of
+from t2tbuild.nas.reference_runs import base_trainings, confirmations
+from t2tbuild.nas.worker import Worker
+from t2tbuild.spec import ModelSpec, SearchSpec, catalog
+from t2tbuild.spec.budget import Budget
+from t2tbuild.spec.proxy import Proxy
+from t2tbuild.spec.with_changes import with_changes
+from tests.nas.conftest import FakeTrainer, tiny_search
+
+VALID = Validity(PROXY_TRAINING, {}, models=16, tau=0.6, low=0.2, high=0.8, pairs_right=7, pairs=7)
+INVALID = replace(VALID, tau=-0.55, low=-0.8, high=-0.2, pairs_right=2)
+SMALL_SPACE = "search.space={backbone.embed_dim: {choices: [384, 640]}, backbone.depth: {fill: [0.9, 1.0]}}"
+
+
+def deep_narrow(*overrides: str) -> SearchSpec:
+    return load_search_spec("deep_narrow", list(overrides))
+
+
+def shallow_wins(model: ModelSpec) -> float:
+    """What the default proxy says: the shallower, the better."""
+    return 0.9 - 0.02 * model.backbone.depth
+
+
+# Target
+
+
+@pytest.mark.parametrize(
+    ("overrides", "target"),
+    [
+        ((), "imagenet"),
+        (("search.target=data",), "data"),
+        (("search.proxy.data={kind: cifar10}", "search.target=auto"), "data"),
+        (("search.base=t2t_vit_14", "search.proxy.data={kind: fake}"), "imagenet"),
+    ],
+)
+def test_what_is_sought(overrides: tuple[str, ...], target: str) -> None:
+    planned = plan(deep_narrow(*overrides))
+    assert planned.target == planned.search.target == target
+
+
+def test_a_base_below_the_minimum_or_without_another_depth_stays() -> None:
+    assert plan(deep_narrow("search.budget={macs: {max: 8G, min: 6G}}")).base == load_spec("t2t_vit_14").model
+    dense = load_spec("t2t_vit_dense").model
+    assert isinstance(dense, ModelSpec)
+    assert scale_to_budget(dense, Budget.model_validate({"macs": "1G"})) == (dense, ())
+
+
+def test_where_nothing_can_be_predicted_the_data_are_sought(tmp_path: Path) -> None:
+    assert plan(tiny_search(tmp_path)).target == "data"
+    with pytest.raises(FieldError, match="nothing is predicted for the base small") as caught:
+        plan(tiny_search(tmp_path, "search.target=imagenet"))
+    assert "write target: data" in str(caught.value)
+
+
+# The base
+
+
+def test_a_base_within_the_budget_stays() -> None:
+    planned = plan(deep_narrow())
+    assert planned.base == load_spec("t2t_vit_14").model
+    assert planned.warnings == ()
+
+
+def test_a_base_over_the_budget_is_scaled_and_the_warning_names_one_that_fits() -> None:
+    planned = plan(deep_narrow("search.budget={macs: 2500M}"))
+    named, base = load_spec("t2t_vit_14").model, planned.base
+    assert isinstance(named, ModelSpec)
+    assert within(base, planned.search.budget)
+    assert base.tokenizer == named.tokenizer
+    assert base.backbone.mlp_ratio == named.backbone.mlp_ratio
+    assert base.backbone.depth >= 10
+    assert base.name == f"t2t_vit_14_{base.backbone.depth}x{base.backbone.embed_dim}"
+    (warning,) = planned.warnings
+    assert warning.rule == "base-over-budget"
+    assert "t2t_vit_12" in warning.message
+
+
+# Ranking
+
+
+def record(number: str, depth: int, loss: float, arm: Source = Source.SAMPLER, width: int = 384) -> Record:
+    base = load_spec("t2t_vit_14").model
+    assert isinstance(base, ModelSpec)
+    backbone = base.backbone.model_dump() | {"depth": depth, "embed_dim": width, "num_heads": width // 64}
+    model = with_changes(base, {"backbone": backbone}, "in a test")
+    rungs = tuple(Rung(steps, 0.5, loss * 200 / steps, 1.0) for steps in (40, 100, 200))
+    cost = predict_cost(model)
+    return Record(number, State.TOP, model, key=key_of(model), arm=arm, rungs=rungs, macs=cost.macs, params=cost.params)
+
+
+def records() -> list[Record]:
+    """The deeper, the better predicted; the shallower, the better trained."""
+    return [record("0", 14, 1.6), record("1", 10, 1.2), record("2", 7, 0.8), record("3", 12, 1.4)]
+
+
+def imagenet() -> SearchSpec:
+    return deep_narrow("search.target=imagenet")
+
+
+@pytest.fixture
+def valid(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("t2tbuild.nas.ranking.proxy_validity", lambda *_: VALID)
+
+
+@pytest.fixture
+def invalid(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("t2tbuild.nas.ranking.proxy_validity", lambda *_: INVALID)
+
+
+@pytest.mark.usefixtures("invalid")
+def test_evidence_that_is_not_valid_is_reported_and_weighs_nothing() -> None:
+    given = records()
+    ranking = Ranking(imagenet().search, given)
+    assert not ranking.training_counts
+    for one in given:
+        assert one.model is not None
+        assert ranking.value(one) == predict_accuracy(one.model).low
+        (evidence,) = ranking.evidence(one)
+        assert (evidence.kind, evidence.weight) == ("proxy training, 200 steps", 0.0)
+        assert evidence.value == pytest.approx(-math.log(one.rungs[-1].loss))
+        assert evidence.to_json()["validity"] == {"tau": -0.55, "low": -0.8, "high": -0.2}
+    assert sorted(given, key=ranking.value)[-1].number == "0"
+
+
+@pytest.mark.usefixtures("valid")
+def test_valid_evidence_moves_a_prediction_by_its_weight() -> None:
+    given = records()
+    ranking = Ranking(imagenet().search, given)
+    assert ranking.training_counts
+    for one, sign in ((given[0], -1), (given[2], 1)):  # the worst and the best trained
+        assert one.model is not None
+        belief, prior = ranking.belief(one), predict_accuracy(one.model)
+        assert belief is not None and prior.top1 is not None
+        assert (belief.top1 - prior.top1) * sign > 0
+        (weight,) = belief.weights
+        assert 0 < weight < 1
+        assert ranking.evidence(one)[0].weight == weight
+
+
+@pytest.mark.usefixtures("valid")
+def test_too_few_results_are_no_evidence() -> None:
+    given = records()[:2]
+    ranking = Ranking(imagenet().search, given)
+    assert [one.weight for one in ranking.evidence(given[0])] == [0.0]
+
+
+def test_on_data_of_ones_own_trainings_rank() -> None:
+    given = records()
+    ranking = Ranking(deep_narrow("search.target=data").search, given)
+    assert ranking.training_counts
+    assert [ranking.value(one) for one in given] == pytest.approx([-math.log(one.rungs[-1].loss) for one in given])
+    assert [one.weight for one in ranking.evidence(given[0])] == [1.0]
+    assert ranking.belief(given[0]) is None
+
+
+def test_configurations_are_the_same_after_a_round_trip_through_yaml() -> None:
+    """So that the table finds the defaults, however a search names them."""
+    import yaml
+
+    proxy = deep_narrow("search.proxy.width=quarter").search.proxy
+    default = Proxy(width="quarter")
+    for configuration in (training_configuration(proxy, 200), zero_cost_configuration(proxy, "snip")):
+        assert yaml.safe_load(yaml.safe_dump(configuration)) == configuration
+    assert training_configuration(proxy, 200) == training_configuration(default, 200)
+    assert training_configuration(proxy, 200) != training_configuration(proxy, 100)
+    more_seeds = proxy.model_copy(update={"seeds": 5, "rungs": (100, 200)})
+    assert training_configuration(more_seeds, 200)["steps"] == 200
+
+
+@pytest.mark.parametrize("name", catalog.names("search"))
+def test_the_table_has_the_validity_of_shipped_searches_on_a_cpu(name: str) -> None:
+    """It is found under the very configuration, and no training on digits is valid."""
+    proxy = settle(load_search_spec(name).search.proxy, "cpu")
+    for steps in proxy.rungs:
+        found = proxy_validity(proxy, steps)
+        assert found is not None
+        assert found.high < 0
+        assert not found.counts
+    for score in load_search_spec(name).search.scores.names:
+        found = validity_of(score, zero_cost_configuration(proxy, score))
+        assert found is not None
+        assert not found.counts
+
+
+@pytest.mark.usefixtures("invalid")
+def test_where_trainings_do_not_count_there_are_fewer() -> None:
+    planned = plan(imagenet())
+    assert len(base_trainings(planned.search, planned.base)) == 1
+    assert confirmations(planned.search, records(), []) == []
+    data = plan(deep_narrow("search.target=data"))
+    assert len(base_trainings(data.search, data.base)) == data.search.proxy.seeds
+
+
+# The verdict
+
+
+def test_the_verdict_names_intervals_equals_sources_and_what_does_not_count() -> None:
+    planned, given = plan(imagenet()), records()
+    base = replace(record(BASE, 14, 1.6), arm=Source.NAMED)
+    better = record("9", 16, 1.7, width=384)
+    verdict = decide_by_prediction(
+        [*given[1:], better], [base], planned, Ranking(planned.search, [*given[1:], better, base]), {}
+    )
+    assert verdict is not None and verdict.prediction is not None
+    assert verdict.winner.number == "9"
+    assert verdict.sentence.startswith("Candidate 9 is predicted to reach an ImageNet top-1 of 8")
+    found = verdict.prediction
+    assert found.gain is not None and found.gain.low < found.gain.value < found.gain.high
+    assert found.base is not None
+    alone = math.hypot(found.winner.high - found.winner.low, found.base.high - found.base.low)
+    assert found.gain.high - found.gain.low < alone  # what both have in common cancels
+    assert 0 < len(found.equals) <= 5 <= found.equal_shapes
+    assert shape_of(planned.base).key not in {shape_of(one.model).key for one in found.equals}
+    published, proxy = found.reasons
+    assert "t2t_vit" in published
+    assert "they do not count" in proxy
+    assert "candidate 9 1.700, the base 1.600" in proxy
+
+
+def test_better_members_that_were_not_trained_are_counted_and_are_no_equals() -> None:
+    planned, given = plan(imagenet()), [record("1", 5, 1.0)]
+    verdict = decide_by_prediction(given, [], planned, Ranking(planned.search, given), {})
+    assert verdict is not None and verdict.prediction is not None
+    assert verdict.winner.model is not None
+    equals, better = equals_of(verdict.winner.model, planned, given)
+    assert better > 10
+    assert f"{better} backbones of the space that were not trained" in verdict.prediction.reasons[0]
+    predictor, own = shipped_predictor(), shape_of(verdict.winner.model)
+    apart = [predictor.difference(own, shape_of(model), "t2t") for model in equals]
+    assert all(one.low <= 0 <= one.high for one in apart)
+
+
+@pytest.mark.usefixtures("pretended", "at_once")
+@pytest.mark.parametrize(
+    ("overrides", "pool"),
+    [
+        ((), 64),
+        (("search.sampler=tpe",), 4),
+        (("search.sampler=tpe", "search.scores.pool=1"), 1),
+        (("search.objectives=[accuracy, macs]",), 1),
+    ],
+)
+def test_of_how_many_draws_the_best_predicted_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: tuple[str, ...], pool: int
+) -> None:
+    pools = []
+    choose = Worker._choose_draws
+
+    def watched(worker: Worker) -> None:
+        choose(worker)
+        pools.append(worker.sampler.pool)
+
+    monkeypatch.setattr(Worker, "_choose_draws", watched)
+    search(whole("search.scores.names=[]", *overrides), tmp_path / "run")
+    assert set(pools) == {pool}
+
+
+def test_the_base_wins_where_no_candidate_is_predicted_to_be_better() -> None:
+    planned, base = plan(imagenet()), replace(record(BASE, 14, 1.6), arm=Source.NAMED)
+    given = [record("1", 7, 0.2)]
+    verdict = decide_by_prediction(given, [base], planned, Ranking(planned.search, [*given, base]), {})
+    assert verdict is not None
+    assert verdict.winner.number == BASE
+    assert verdict.sentence.startswith("No candidate is predicted to be better than the base")
+
+
+# Whole searches
+
+
+def whole(*overrides: str) -> SearchSpec:
+    return deep_narrow(SMALL_SPACE, "search.trials=2", "search.scores.names=[naswot]", *overrides)
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Latencies that take no time to measure."""
+    monkeypatch.setattr("t2tbuild.nas.run.measure_latencies", lambda models, _device: [0.05] * len(models))
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_search_returns_what_is_predicted_best_whatever_the_proxy_prefers(
+    tmp_path: Path, pretended: type[FakeTrainer]
+) -> None:
+    pretended.quality = staticmethod(shallow_wins)
+    winners = []
+    for seed in (0, 1, 2):
+        result = search(whole(f"search.seed={seed}"), tmp_path / str(seed))
+        assert result.verdict.prediction is not None
+        assert all(one.state is State.TOP for one in result.records)  # no candidate is stopped by what does not count
+        best = max(result.records, key=lambda one: predict_accuracy(one.model).low or 0)  # type: ignore[arg-type]
+        base = predict_accuracy(result.base.model).low  # type: ignore[arg-type]
+        assert base is not None
+        assert result.winner.number == (best.number if result.ranking.value(best) > base else BASE)
+        winners.append(result.best.model.backbone.depth)  # type: ignore[union-attr]
+        assert result.winner.model is not None
+        assert predict_accuracy(result.winner.model).low >= base  # type: ignore[operator]
+    assert len(set(winners)) == 1
+    assert winners[0] >= 12
+
+
+def test_report_and_table_hold_every_piece_of_evidence(tmp_path: Path, pretended: type[FakeTrainer]) -> None:
+    pretended.quality = staticmethod(shallow_wins)
+    result = search(whole(), tmp_path / "run")
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["target"] == "imagenet"
+    trainings = [f"proxy training, {steps} steps" for steps in (40, 100, 200)]
+    assert list(report["validity"]) == ["predictor", *trainings, "naswot"]
+    assert report["validity"]["predictor"]["counts"]
+    assert not any(report["validity"][name]["counts"] for name in (*trainings, "naswot"))
+    assert report["prediction"]["equal_shapes"] == len(report["prediction"]["equals"]) > 0
+    for candidate in report["candidates"]:
+        predicted, (predictor, training, naswot) = candidate["predicted"], candidate["evidence"]
+        assert predicted["low"] < predicted["top1"] < predicted["high"]
+        assert predicted["nearest"]
+        assert (training["kind"], naswot["kind"]) == ("proxy training, 200 steps", "naswot")
+        assert (predictor["kind"], predictor["value"]) == ("predictor", predicted["top1"])
+        assert [one["weight"] for one in (predictor, training, naswot)] == [1, 0, 0]
+    with (tmp_path / "run" / "candidates.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        assert float(row["predicted_low"]) < float(row["predicted_top1"]) < float(row["predicted_high"])
+    assert {row["candidate"] for row in rows} == {BASE, *(one.number for one in result.records)}
+    assert result.latencies
+    assert all(seconds is not None and seconds > 0 for seconds in result.latencies.values())
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_search_that_runs_out_of_time_measures_latencies_too(tmp_path: Path, pretended: type[FakeTrainer]) -> None:
+    class Slow(pretended):  # type: ignore[valid-type, misc]
+        def climb(self, check, folder=None):  # type: ignore[no-untyped-def]
+            import time
+
+            time.sleep(0.5)
+            yield from super().climb(check, folder)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("t2tbuild.nas.evaluator.Climber", Slow)
+        result = search(whole("search.timeout=3s", "search.trials=200"), tmp_path / "run")
+    assert result.outcome == "timeout"
+    assert result.latencies

@@ -1,0 +1,192 @@
+"""Many workers, killed again and again: every planned candidate is trained once and nothing runs for ever.
+
+Real processes on a real SQLite file and a real PostgreSQL server.
+"""
+
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from t2tbuild.nas.run import open_again
+from t2tbuild.nas.storage_url import VARIABLE
+from t2tbuild.nas.store import Studies, counted
+from tests.nas.conftest import states, tiny_search
+from tests.nas.postgresql import Server
+
+PLANNED = 8
+
+
+def command(folder: Path, workers: int, *overrides: str) -> list[str]:
+    tiny_search(folder)
+    spec, run = str(folder / "tiny.yaml"), str(folder / "run")
+    more = [
+        f"search.trials={PLANNED}",
+        "search.heartbeat=2",
+        "search.retries=20",
+        "search.proxy.rungs=[5, 40]",
+        *overrides,
+    ]
+    return [sys.executable, "-m", "t2tbuild", "search", spec, *more, "--out", run, "--workers", str(workers), "--json"]
+
+
+def workers_of(parent: int) -> list[int]:
+    found = subprocess.run(["pgrep", "-P", str(parent)], capture_output=True, text=True, check=False)
+    return [int(line) for line in found.stdout.split()]
+
+
+def kill_now_and_then(process: subprocess.Popen[str], kills: int, seconds: float) -> Iterator[int]:
+    """SIGKILL a random worker every few seconds; the number of those that were hit so far."""
+    chance, done = random.Random(0), 0
+    while process.poll() is None and done < kills:
+        time.sleep(seconds * chance.uniform(0.5, 1.5))
+        for worker in chance.sample(found := workers_of(process.pid), min(1, len(found))):
+            os.kill(worker, signal.SIGKILL)
+            done += 1
+        yield done
+
+
+def kill_one_at_work(process: subprocess.Popen[str], run: Path) -> None:
+    """SIGKILL a worker in the middle of a training."""
+    until = time.monotonic() + 120
+    while not (found := _at_work(run)):
+        assert process.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    os.kill(found[0], signal.SIGKILL)
+
+
+def require_whole(folder: Path, told: str) -> None:
+    """As many candidates as planned, each trained once, and no trial that still runs."""
+    report = json.loads(told)
+    assert report["outcome"] == "complete"
+    assert (report["counts"]["trained"], report["counts"]["failed"]) == (PLANNED, 0)
+    *_, opened = open_again(folder / "run", None)
+    with opened as studies:
+        _require_whole(studies)
+
+
+def _require_whole(studies: Studies) -> None:
+    for study in (studies.candidates, studies.references):
+        tally = Counter(trial.state.name for trial in counted(study))
+        assert not tally["RUNNING"] + tally["WAITING"], tally
+    records = studies.records()
+    assert len({record.key for record in records}) == len(records) == PLANNED
+    repeats = studies.repeats()
+    assert len({(record.key, record.seed) for record in repeats}) == len(repeats)
+    assert all(record.rungs for record in (*records, *repeats))
+
+
+def test_killed_workers_lose_nothing(tmp_path: Path) -> None:
+    process = subprocess.Popen(command(tmp_path, 3), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    kill_one_at_work(process, tmp_path / "run")
+    killed = max(kill_now_and_then(process, kills=2, seconds=6.0), default=0)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert killed >= 1
+    require_whole(tmp_path, out)
+    *_, opened = open_again(tmp_path / "run", None)
+    with opened as studies:
+        trials = [*studies.candidates.trials, *studies.references.trials]
+        assert any("retry_history" in trial.system_attrs for trial in trials)
+
+
+def test_killed_workers_and_a_database_that_restarts(
+    tmp_path: Path, postgresql: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = postgresql.database("killed")
+    monkeypatch.setenv(VARIABLE, url)
+    process = subprocess.Popen(command(tmp_path, 2), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for killed in kill_now_and_then(process, kills=2, seconds=10.0):
+        if killed == 1:
+            postgresql.stop()
+            time.sleep(3)
+            postgresql.start()
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    require_whole(tmp_path, out)
+    assert set(states(url.replace("postgresql", "postgresql+psycopg"))) <= {"COMPLETE", "PRUNED", "FAIL"}
+    assert "hush-hush" not in out + err
+
+
+def test_sigterm_ends_all_and_leaves_nothing_running(tmp_path: Path) -> None:
+    process = subprocess.Popen(command(tmp_path, 2), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 120
+    while not _running(tmp_path / "run"):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    workers = workers_of(process.pid)
+    assert len(workers) == 2
+    process.terminate()
+    _, err = process.communicate(timeout=90)
+    assert process.returncode == 143
+    assert "continue with" in err
+    assert "Traceback" not in err
+    assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
+    assert not _running(tmp_path / "run")
+
+
+def test_workers_end_with_the_command_that_started_them(tmp_path: Path) -> None:
+    process = subprocess.Popen(command(tmp_path, 2), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 120
+    while not _running(tmp_path / "run"):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    workers = workers_of(process.pid)
+    process.kill()
+    process.communicate()
+    until = time.monotonic() + 60
+    while any(_is_alive(worker) for worker in workers):
+        assert time.monotonic() < until
+        time.sleep(0.2)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def _at_work(run: Path) -> list[int]:
+    """The processes whose training stands at a rung, so that another can go on from it."""
+    told = (
+        "select value_json from trial_user_attributes join trials using (trial_id) "
+        "where state = 'RUNNING' and key = 'record'"
+    )
+    try:
+        with sqlite3.connect(f"file:{run / 'study.db'}?mode=ro", uri=True) as database:
+            records = [json.loads(row[0]) for row in database.execute(told)]
+    except sqlite3.OperationalError:
+        return []
+    return [int(record["worker"].rpartition(":")[2]) for record in records if record["worker"] and record["rungs"]]
+
+
+def _running(run: Path) -> int:
+    try:
+        with sqlite3.connect(f"file:{run / 'study.db'}?mode=ro", uri=True) as database:
+            told = "select count(*) from trials where state = 'RUNNING'"
+            return int(database.execute(told).fetchone()[0])
+    except sqlite3.OperationalError:
+        return 0
+
+
+def test_a_worker_that_cannot_start_is_told_and_not_started_for_ever(tmp_path: Path) -> None:
+    """What a worker says last is in the error."""
+    from t2tbuild.errors import SearchError
+    from t2tbuild.nas.supervisor import supervise
+    from t2tbuild.training.signals import Interrupt
+
+    (tmp_path / "spec.yaml").write_text("version: 1\nsearch: {base: nothing}\n")
+    with pytest.raises(SearchError, match=r"worker 0 cannot work: .*0\.log"):
+        supervise(tmp_path, f"sqlite:///{tmp_path}/s.db", 1, time.time() + 60, Interrupt(), lambda: None)

@@ -1,0 +1,110 @@
+"""Several processes train as one: real ones, started by torchrun, with gloo."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from t2tbuild import load_spec, train
+from t2tbuild.errors import FieldError
+from t2tbuild.training.checkpoint import find_newest, read_checkpoint
+from t2tbuild.training.distributed import Ranks
+from t2tbuild.training.reports import ignore
+from t2tbuild.training.resolve import resolve
+from t2tbuild.training.run_directory import read_json_lines
+from t2tbuild.training.trainer import Trainer
+
+TINY = ["model.backbone.depth=1", "train.data.image_size=16", "train.batch_size=256"]
+STILL = ["model.tokenizer.stages.0.attention={kind: performer, dropout: 0}"]
+STILL += ["model.tokenizer.stages.1.attention={kind: performer, dropout: 0}"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+
+
+def command(run: Path, *changes: str) -> list[str]:
+    port = 20_000 + os.getpid() % 20_000
+    start = [*TORCHRUN, "--master-port", str(port), "-m", "t2tbuild", "train", "t2t_vit_7"]
+    return [*start, *TINY, *changes, "--out", str(run)]
+
+
+def begin(run: Path, *changes: str) -> subprocess.Popen[str]:
+    """Two ranks under torchrun, once they have saved something."""
+    process = subprocess.Popen(command(run, *changes), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list((run / "checkpoints").glob("step-*")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return process
+
+
+def workers_of(process: subprocess.Popen[str]) -> list[int]:
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [int(child) for child in children]
+
+
+def test_two_ranks_learn_what_one_does(tmp_path: Path) -> None:
+    """Without dropout, whose draws differ, they see the same batches and average the same gradients."""
+    changes = [*STILL, "train.epochs=2"]
+    ended = subprocess.run(command(tmp_path / "two", *changes), capture_output=True, text=True, timeout=200)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.count("test accuracy") == 1
+    assert ended.stderr.count("epoch 2/2") == 1
+    train(load_spec("t2t_vit_7", [*TINY, *changes]), tmp_path / "one")
+    one, two = (read_json_lines(tmp_path / run / "metrics.jsonl") for run in ("one", "two"))
+    assert len(one) == len(two) == 3
+    for mine, theirs in zip(one[:2], two[:2], strict=True):
+        for figure in ("train_loss", "validation_loss"):
+            assert mine[figure] == pytest.approx(theirs[figure], rel=1e-4)
+        assert mine["validation_accuracy"] == pytest.approx(theirs["validation_accuracy"], abs=1 / 270)
+
+
+def test_a_dead_rank_ends_the_job_and_the_same_command_continues_it(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = begin(run, "train.epochs=12")
+    os.kill(workers_of(process)[1], signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert process.returncode == 1
+    newest, _ = find_newest(run / "checkpoints")
+    assert newest is not None
+    epochs = read_checkpoint(newest).progress["epoch"]
+    assert 0 < epochs < 12
+    again = begin(run, "train.epochs=12")
+    _, err = again.communicate(timeout=120)
+    assert again.returncode == 0, err
+    assert f"continues from {newest.parent}" in err
+    assert [line.get("epoch") for line in read_json_lines(run / "metrics.jsonl")] == [*range(1, 13), None]
+
+
+def test_sigterm_to_torchrun_ends_the_step_and_saves_it(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = begin(run, "train.epochs=1000")
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "continue with:" in err
+    assert err.count("interrupted;") == 1
+    newest, broken = find_newest(run / "checkpoints")
+    assert newest is not None
+    assert broken == []
+    progress = read_checkpoint(newest).progress
+    assert newest.name == f"step-{progress['epoch'] * 4 + progress['step']:09}"
+
+
+def test_a_batch_that_the_devices_cannot_share_is_told(tmp_path: Path) -> None:
+    cpu = torch.device("cpu")
+    spec = resolve(load_spec("t2t_vit_7", [*TINY, "train.batch_size=64"]))
+    with pytest.raises(FieldError, match="batch_size 64 is not divisible by 3 devices"):
+        Trainer(spec, tmp_path, Ranks(cpu, 0, 3), ignore, None)
+    mixed = resolve(load_spec("t2t_vit_7", [*TINY, "train.batch_size=6", "train.mixup={}"]))
+    with pytest.raises(FieldError, match="mixup pairs the images of a device, and each has 3 of a batch"):
+        Trainer(mixed, tmp_path, Ranks(cpu, 0, 2), ignore, None)
+
+
+def test_alone_a_rank_agrees_with_itself() -> None:
+    alone = Ranks(torch.device("cpu"))
+    assert (alone.sum([1.0, 2.0]), alone.gather("x"), alone.agree(3), alone.first) == ([1.0, 2.0], ["x"], 3, True)

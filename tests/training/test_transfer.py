@@ -1,0 +1,182 @@
+"""Training that starts from trained weights: another set of classes, other image sizes, frozen parts."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from t2tbuild import ModelSpec, Spec, build_model, load_spec, train
+from t2tbuild.errors import FieldError, InputError
+from t2tbuild.spec.weights import Weights
+from t2tbuild.training.init_model import build_for_training
+from t2tbuild.training.reports import Notice, Report, ignore
+from t2tbuild.training.resolve import locate, resolve
+
+TINY = ["model.backbone.depth=1", "train.data.image_size=16", "train.epochs=1", "train.batch_size=256"]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on the ten digits."""
+    run = tmp_path_factory.mktemp("source") / "run"
+    train(load_spec("t2t_vit_7", TINY), run)
+    return run
+
+
+def weights_of(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(sorted((run / "checkpoints").iterdir())[-1] / "model.safetensors")
+
+
+def drawn(root: Path) -> Path:
+    """A folder of three new classes: rings, crosses and bars, a little different each."""
+    noise = np.random.default_rng(0)
+    rows, columns = np.mgrid[:20, :20] - 9.5
+    shapes = {
+        "bars": np.abs(rows) < 3,
+        "crosses": (np.abs(rows) < 2) | (np.abs(columns) < 2),
+        "rings": np.abs(np.hypot(rows, columns) - 6) < 2,
+    }
+    for split, count in (("train", 12), ("val", 4)):
+        for name, shape in shapes.items():
+            (root / split / name).mkdir(parents=True)
+            for number in range(count):
+                picture = 200 * shape + noise.integers(0, 55, shape.shape)
+                Image.fromarray(picture.astype(np.uint8)).save(root / split / name / f"{number}.png")
+    return root
+
+
+def new_classes(root: Path, *changes: str) -> Spec:
+    data = f"train.data={{kind: folder, root: {root}, image_size: 32, workers: 0, augment: null}}"
+    recipe = [data, "train.epochs=2", "train.batch_size=12"]
+    return load_spec("t2t_vit_7", ["model.backbone.depth=1", *recipe, *changes])
+
+
+def test_a_run_starts_training_on_other_classes_at_another_size(source: Path, tmp_path: Path) -> None:
+    """The head is fresh and said to be; the position embedding fits the new grid; all else is the run's."""
+    heard: list[Report] = []
+    spec = locate(resolve(new_classes(drawn(tmp_path / "images"), f"weights={source}")))
+    model = build_for_training(spec, heard.append)
+    assert isinstance(spec.model, ModelSpec)
+    assert (spec.model.num_classes, spec.model.image) == (3, (32, 32))
+    started, told = heard
+    assert isinstance(started, Notice) and isinstance(told, Notice)
+    assert started.text == f"starts from {source}/checkpoints/step-000000004"
+    assert "head starts fresh" in told.text
+    assert "head.weight [10, 256], the model has [3, 256]" in told.text
+    for key, value in weights_of(source).items():
+        if not key.startswith("head.") and key != "pos_embed":
+            assert torch.equal(model.state_dict()[key], value), key
+    result = train(spec, tmp_path / "run")
+    assert result.epochs == 2
+    assert load_spec(tmp_path / "run" / "spec.yaml").model.num_classes == 3
+
+
+def test_a_head_of_the_same_classes_is_kept_unless_it_is_to_be_fresh(source: Path) -> None:
+    heard: list[Report] = []
+    spec = resolve(load_spec("t2t_vit_7", [*TINY, f"weights={source}"]))
+    kept = build_for_training(spec, heard.append)
+    assert [report for report in heard if isinstance(report, Notice) and "head" in report.text] == []
+    assert torch.equal(kept.state_dict()["head.weight"], weights_of(source)["head.weight"])
+    fresh = spec.model_copy(update={"weights": Weights(file=str(source), reset_head=True)})
+    assert not torch.equal(
+        build_for_training(fresh, ignore).state_dict()["head.weight"], weights_of(source)["head.weight"]
+    )
+    refused = resolve(load_spec("t2t_vit_7", [*TINY])).model_copy(
+        update={"weights": Weights(file=str(source), reset_head=False)}
+    )
+    other = refused.model.model_copy(update={"num_classes": 3})
+    with pytest.raises(InputError, match=r"mis-shaped \(2\): head.weight"):
+        build_for_training(refused.model_copy(update={"model": other}), ignore)
+
+
+def test_frozen_parts_come_out_as_they_went_in(source: Path, tmp_path: Path) -> None:
+    frozen = ["train.freeze=[tokenizer, backbone]", f"weights={source}"]
+    train(load_spec("t2t_vit_7", [*TINY, *frozen]), tmp_path / "run")
+    before, after = weights_of(source), weights_of(tmp_path / "run")
+    changed = {key for key in before if not torch.equal(before[key], after[key])}
+    assert changed == {"head.weight", "head.bias"}
+
+
+def test_everything_moves_in_a_transfer_with_scaled_rates(source: Path, tmp_path: Path) -> None:
+    """Class token and last norm included, which the released script leaves out."""
+    scaled = ["train.lr_scale={tokenizer: 0.5, backbone: 0.5}", "train.optimizer=sgd", f"weights={source}"]
+    train(load_spec("t2t_vit_7", [*TINY, *scaled, "train.lr=0.1"]), tmp_path / "run")
+    before, after = weights_of(source), weights_of(tmp_path / "run")
+    still = {key for key in before if torch.equal(before[key], after[key])}
+    assert still == {"pos_embed", "tokens_to_token.attention1.w", "tokens_to_token.attention2.w"}  # the frozen tables
+
+
+def test_weights_are_not_loaded_again_when_a_run_is_continued(source: Path, tmp_path: Path) -> None:
+    spec = load_spec("t2t_vit_7", [*TINY, f"weights={tmp_path / 'start.safetensors'}"])
+    save_file(weights_of(source), tmp_path / "start.safetensors")
+    train(spec, tmp_path / "run")
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    (tmp_path / "run" / "metrics.jsonl").write_text(lines[0] + "\n")  # as if killed before the result was told
+    (tmp_path / "start.safetensors").unlink()
+    assert train(spec, tmp_path / "run").epochs == 1
+
+
+def test_missing_weights_leave_no_run_behind(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file or folder of weights"):
+        train(load_spec("t2t_vit_7", [*TINY, "weights=nowhere.pth"]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_missing_images_say_what_is_expected_and_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("T2TBUILD_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FieldError) as told:
+        train(new_classes(Path("birds")))
+    assert f"there is no folder {tmp_path}/birds" in str(told.value)
+    assert "expected birds/train/CLASS/*.jpg and birds/val/CLASS/*.jpg" in str(told.value)
+    assert "T2TBUILD_DATA" in str(told.value)
+
+
+NOISE = "train.data={kind: fake, image_size: 32, samples: 8, num_classes: 4}"
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224"])
+def test_a_model_of_timm_is_trained_by_the_same_recipe(tmp_path: Path, name: str) -> None:
+    changes = [
+        f"model={{kind: timm, name: {name}}}",
+        "train.data={kind: fake, image_size: 32, samples: 8, num_classes: 4}",
+    ]
+    changes += ["train.epochs=1", "train.batch_size=4", "train.ema=0.5", "train.drop_path=0.1", "train.freeze=[head]"]
+    result = train(load_spec("t2t_vit_7", changes), tmp_path / "run")
+    assert math.isfinite(result.test_loss)
+
+
+def test_what_a_model_of_timm_cannot_do_is_told_at_the_field(tmp_path: Path) -> None:
+    changes = [
+        "model={kind: timm, name: resnet18}",
+        "train.data={kind: fake, image_size: 32, samples: 8, num_classes: 4}",
+    ]
+    changes += ["train.batch_size=4", f"train.distill={{teacher: {tmp_path}}}"]
+    with pytest.raises(FieldError, match=r"train\.distill\.token: timm's ResNet has no distillation token"):
+        train(load_spec("t2t_vit_7", changes), tmp_path / "run")
+
+
+def test_gradient_checkpointing_changes_nothing_but_memory(tmp_path: Path) -> None:
+    for name, extra in (("plain", []), ("kept", ["train.checkpoint_gradients=true"])):
+        train(load_spec("t2t_vit_7", [*TINY, *extra]), tmp_path / name)
+    plain, kept = weights_of(tmp_path / "plain"), weights_of(tmp_path / "kept")
+    for key, value in plain.items():
+        torch.testing.assert_close(value, kept[key])
+
+
+def test_a_checkpoint_opens_in_timm(source: Path) -> None:
+    import timm
+
+    import t2tbuild.timm  # noqa: F401
+
+    folder = sorted((source / "checkpoints").iterdir())[-1]
+    opened = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    spec = load_spec(source / "spec.yaml")
+    own = build_model(spec.model).eval()
+    own.load_state_dict(weights_of(source))
+    images = torch.randn(2, 3, 16, 16)
+    torch.testing.assert_close(opened(images), own(images))
