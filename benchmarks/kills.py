@@ -106,8 +106,8 @@ def kill(processes: list[int], run: Path, after: float, *, saving: bool) -> str:
     victim = random.choice(processes)
     os.kill(victim, signal.SIGKILL)
     left = sorted(path.name for path in (run / "checkpoints").glob("*")) if (run / "checkpoints").exists() else []
-    told = ", ".join(left) or "before the first checkpoint"
-    return told if hit and not _is_complete(run) else f"{told}: too late, it was complete"
+    message = ", ".join(left) or "before the first checkpoint"
+    return message if hit and not _is_complete(run) else f"{message}: too late, it was complete"
 
 
 def _is_complete(run: Path) -> bool:

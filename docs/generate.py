@@ -260,8 +260,8 @@ def spec_reference() -> str:
 
 
 def _command(command: Callable[..., None]) -> str:
-    told, *_, example = inspect.cleandoc(command.__doc__ or "").split("\n\n")
-    return _row(f"`{example.removeprefix('Example: ')}`", told)
+    message, *_, example = inspect.cleandoc(command.__doc__ or "").split("\n\n")
+    return _row(f"`{example.removeprefix('Example: ')}`", message)
 
 
 def _example(kind: Kind) -> str:
@@ -335,8 +335,8 @@ def _bounds(schema: dict[str, Any]) -> str:
     if {"minimum", "maximum"} <= schema.keys():
         return f" {schema['minimum']:,} to {schema['maximum']:,}"
     words = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
-    told = [f"{word} {schema[key]:,}" for key, word in words.items() if key in schema]
-    return f" {' and '.join(told)}" if told else ""
+    message = [f"{word} {schema[key]:,}" for key, word in words.items() if key in schema]
+    return f" {' and '.join(message)}" if message else ""
 
 
 def _default(value: Any, field: dict[str, Any]) -> str:

@@ -178,8 +178,8 @@ def _build_timm(model: TimmModel) -> nn.Module:
     try:
         built = timm.create_model(model.name, num_classes=model.num_classes, in_chans=model.in_chans, **args)
     except Exception as error:  # timm checks its arguments by using them
-        told = f"{type(error).__name__}: {error}".splitlines()[0]
-        said = f"timm cannot build {model.name} with {args}: {told}"
+        message = f"{type(error).__name__}: {error}".splitlines()[0]
+        said = f"timm cannot build {model.name} with {args}: {message}"
         raise FieldError(("model", "args"), "timm-args", said, "see timm.create_model") from None
     if min(model.image) < SMALL_IMAGE or (model.args and model.image.tokens <= TRIED_PIXELS):
         _require_fit(built, model)
@@ -194,9 +194,9 @@ def _require_fit(built: nn.Module, model: TimmModel) -> None:
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # whatever timm's modules run into
-        told = f"{model.name} takes no image of {model.image} pixels: {error}".splitlines()[0]
+        message = f"{model.name} takes no image of {model.image} pixels: {error}".splitlines()[0]
         if model.args:
-            raise FieldError(("model", "args"), "timm-args", told, "see timm.create_model") from None
-        raise FieldError(("model", "image_size"), "timm-image", told, "write a larger image_size") from None
+            raise FieldError(("model", "args"), "timm-args", message, "see timm.create_model") from None
+        raise FieldError(("model", "image_size"), "timm-image", message, "write a larger image_size") from None
     finally:
         built.train()

@@ -34,8 +34,8 @@ def words_of_the_script() -> list[str]:
     """What srun starts, with a person's arguments in place of the variables."""
     text = SBATCH.read_text().replace("\\\n", " ")
     (line,) = re.findall(r"^srun (.*) &$", text, re.M)
-    told = {"$spec": "t2t_vit_14_imagenet", "$run": "runs/x", "${@:3}": "train.epochs=1", "$SLURM_NNODES": "2"}
-    words = [told.get(word, word) for word in shlex.split(line)]
+    message = {"$spec": "t2t_vit_14_imagenet", "$run": "runs/x", "${@:3}": "train.epochs=1", "$SLURM_NNODES": "2"}
+    words = [message.get(word, word) for word in shlex.split(line)]
     return words[words.index("torchrun") :]
 
 
@@ -114,9 +114,9 @@ def test_the_manifest_is_an_indexed_job_whose_pods_find_each_other() -> None:
 
 
 STUBS = {
-    "scontrol": 'echo "scontrol $*" >> told; [ "$1" = show ] && echo first && echo second; exit 0',
-    "srun": 'echo "srun $*" >> told; echo $$ > step; trap "exit 143" TERM; while :; do sleep 0.1; done',
-    "scancel": 'echo "scancel $*" >> told; kill -TERM "$(cat step)"',
+    "scontrol": 'echo "scontrol $*" >> calls; [ "$1" = show ] && echo first && echo second; exit 0',
+    "srun": 'echo "srun $*" >> calls; echo $$ > step; trap "exit 143" TERM; while :; do sleep 0.1; done',
+    "scancel": 'echo "scancel $*" >> calls; kill -TERM "$(cat step)"',
 }
 
 
@@ -132,8 +132,8 @@ def slurm(folder: Path, **stubs: str) -> subprocess.Popen[bytes]:
     )
 
 
-def told(folder: Path) -> list[str]:
-    return (folder / "told").read_text().splitlines()
+def slurm_calls(folder: Path) -> list[str]:
+    return (folder / "calls").read_text().splitlines()
 
 
 def test_bash_reads_the_script() -> None:
@@ -150,7 +150,7 @@ def test_a_job_at_its_time_limit_is_told_to_save_and_requeued(tmp_path: Path) ->
     time.sleep(0.2)  # the stub sets its trap
     process.terminate()
     assert process.wait(20) == 143
-    asked = told(tmp_path)
+    asked = slurm_calls(tmp_path)
     assert asked[0] == "scontrol show hostnames m[1-2]"
     assert "--rdzv-endpoint first:29500 --rdzv-id 7" in asked[1]
     assert asked[1].endswith("train t2t_vit_7_digits --out runs/x --resume auto train.epochs=1")
@@ -160,4 +160,4 @@ def test_a_job_at_its_time_limit_is_told_to_save_and_requeued(tmp_path: Path) ->
 @pytest.mark.parametrize("code", [0, 1])
 def test_a_job_that_ends_of_itself_is_not_requeued(tmp_path: Path, code: int) -> None:
     assert slurm(tmp_path, srun=f"exit {code}").wait(20) == code
-    assert told(tmp_path) == ["scontrol show hostnames m[1-2]"]
+    assert slurm_calls(tmp_path) == ["scontrol show hostnames m[1-2]"]

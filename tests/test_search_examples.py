@@ -52,7 +52,7 @@ def test_the_command_line_takes_what_the_pages_show(words: list[str]) -> None:
 
 def slurm(folder: Path, srun: str) -> subprocess.Popen[bytes]:
     """The script as Slurm would start it, among commands that write down what is asked of them."""
-    stubs = {"scontrol": 'echo "scontrol $*" >> told', "srun": srun}
+    stubs = {"scontrol": 'echo "scontrol $*" >> calls', "srun": srun}
     for name, text in stubs.items():
         (folder / name).write_text(f"#!/bin/bash\n{text}\n")
         (folder / name).chmod(0o755)
@@ -62,8 +62,8 @@ def slurm(folder: Path, srun: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(["bash", SBATCH, *arguments], cwd=folder, env=environment)
 
 
-def told(folder: Path) -> list[str]:
-    return (folder / "told").read_text().splitlines() if (folder / "told").exists() else []
+def slurm_calls(folder: Path) -> list[str]:
+    return (folder / "calls").read_text().splitlines() if (folder / "calls").exists() else []
 
 
 def test_a_task_at_its_time_limit_stops_its_worker_and_is_requeued(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_a_task_at_its_time_limit_stops_its_worker_and_is_requeued(tmp_path: Pat
     time.sleep(0.2)  # the stub sets its trap
     process.terminate()
     assert process.wait(20) == 143
-    assert told(tmp_path) == ["scontrol requeue 7_3"]
+    assert slurm_calls(tmp_path) == ["scontrol requeue 7_3"]
     given = parse(shlex.split((tmp_path / "asked").read_text()))
     assert (given["spec"], given["overrides"], given["workers"]) == ("deep_narrow", ["search.trials=9"], 1)
 
@@ -83,7 +83,7 @@ def test_a_task_at_its_time_limit_stops_its_worker_and_is_requeued(tmp_path: Pat
 @pytest.mark.parametrize("code", [0, 1])
 def test_a_task_that_ends_of_itself_is_not_requeued(tmp_path: Path, code: int) -> None:
     assert slurm(tmp_path, f"exit {code}").wait(20) == code
-    assert told(tmp_path) == []
+    assert slurm_calls(tmp_path) == []
 
 
 def test_a_task_without_a_database_says_so(tmp_path: Path) -> None:

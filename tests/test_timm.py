@@ -91,9 +91,9 @@ def test_intermediates_and_their_options(name: str) -> None:
     torch.testing.assert_close(normed[0], final[:, 1:])
     early = model.forward_intermediates(images(), indices=[0, 1], stop_early=True, intermediates_only=True)
     assert all(torch.equal(one, other) for one, other in zip(early, maps, strict=False))
-    told = model.forward_intermediates(images(), indices=2, output_dict=True, return_prefix_tokens=True)
-    assert told.keys() == {"image_intermediates", "image_intermediates_prefix", "image_features"}
-    assert told["image_intermediates_prefix"][0].shape[:2] == (2, 1)
+    message = model.forward_intermediates(images(), indices=2, output_dict=True, return_prefix_tokens=True)
+    assert message.keys() == {"image_intermediates", "image_intermediates_prefix", "image_features"}
+    assert message["image_intermediates_prefix"][0].shape[:2] == (2, 1)
     for wrong in ([last + 1], 0, last + 2, []):
         with pytest.raises(ValueError, match=rf"there are {last + 1} blocks"):
             model.forward_intermediates(images(), indices=wrong)

@@ -106,8 +106,8 @@ def _source(spec: Spec, run: Path, named: str | None, *, trained: bool) -> Weigh
         from t2tbuild import manifest
 
         newest, broken = manifest.latest_valid(run / "checkpoints", ("model.safetensors",))
-        for told in broken:
-            stderr().print(f"broken, so an earlier checkpoint is evaluated: {told}", soft_wrap=True)
+        for message in broken:
+            stderr().print(f"broken, so an earlier checkpoint is evaluated: {message}", soft_wrap=True)
         return Weights(file=str(newest or run))
     if spec.weights is None:
         raise InputError("there is nothing to evaluate: name a run, or add --weights FILE")

@@ -37,8 +37,8 @@ def export(
         source = Weights(file=weights)
     elif (Path(spec).parent / "checkpoints").is_dir():
         newest, broken = manifest.latest_valid(Path(spec).parent / "checkpoints", ("model.safetensors",))
-        for told in broken:
-            stderr().print(f"broken, so an earlier checkpoint is exported: {told}", soft_wrap=True)
+        for message in broken:
+            stderr().print(f"broken, so an earlier checkpoint is exported: {message}", soft_wrap=True)
         source = Weights(file=str(newest or Path(spec).parent))  # of a run, what it learned, not what it started from
     if source is not None and not Path(source.file.removeprefix(LOCAL_DIR)).exists():
         raise InputError(f"{source.file}: no such file or folder of weights")

@@ -148,11 +148,11 @@ def _told(fitted: Fit, dial: str, budget: Budget) -> list[str]:
 def _beside(setting: Point, budget: Budget) -> str:
     """What a setting costs beside each limit."""
     words = {"macs": ("MACs", setting.cost.macs), "params": ("parameters", setting.cost.params)}
-    told = []
+    message = []
     for name, bounds in budget.limits.items():
         what, spent = words[name]
-        told += [f"{spent:,} {what}, {spent / bounds.max:.1%} of {short_count(bounds.max)}"] if bounds.max else []
-    return " and ".join(told)
+        message += [f"{spent:,} {what}, {spent / bounds.max:.1%} of {short_count(bounds.max)}"] if bounds.max else []
+    return " and ".join(message)
 
 
 LISTED = 5

@@ -75,8 +75,8 @@ class TrainingProgress:
         self.bar.update(self.task, total=total, completed=done, epoch=place, rate=speed)
         if rate and not self.forecast_given and (passed > SAMPLED or report.step == report.steps):
             self.forecast_given = True
-            told = f"forecast: {_hours((total - done) / rate)} for {report.epochs} epochs at {speed}"
-            self.bar.console.print(f"{told}, evaluations not counted")
+            message = f"forecast: {_hours((total - done) / rate)} for {report.epochs} epochs at {speed}"
+            self.bar.console.print(f"{message}, evaluations not counted")
         if rate and not self.console.is_terminal and now - self.line_at > LINE_EVERY:
             self.line_at = now
             self.bar.console.print(

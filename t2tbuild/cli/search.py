@@ -210,5 +210,5 @@ def print_result(result: SearchResult) -> None:
 def as_record(result: SearchResult) -> dict[str, object]:
     """A search's result as plain data: the report without what is told of each candidate, which is in report.json."""
     each = ("candidates", "repeats", "parts", "timeline")
-    told = {key: value for key, value in result.report.items() if key not in each}
-    return {"run": str(result.run), "best": str(result.run / "best.yaml")} | told
+    message = {key: value for key, value in result.report.items() if key not in each}
+    return {"run": str(result.run), "best": str(result.run / "best.yaml")} | message

@@ -30,11 +30,11 @@ def status(run: Run, storage: Storage = None, as_json: Json = False) -> None:
 
     spec, _, opened = open_again(run, storage)
     with opened as studies:
-        told = look_at(spec, studies)
+        message = look_at(spec, studies)
     if as_json:
-        print_json(told.to_json())
+        print_json(message.to_json())
     else:
-        for line in told.lines():
+        for line in message.lines():
             stdout().print(line, soft_wrap=True, markup=False)
 
 
@@ -101,10 +101,10 @@ def repair(run: Run, storage: Storage = None, as_json: Json = False) -> None:
 
     _, _, opened = open_again(run, storage)
     with opened as studies:
-        told = repair_run(run, studies)
+        message = repair_run(run, studies)
     if as_json:
-        print_json({"repaired": told})
+        print_json({"repaired": message})
         return
-    for line in told or ["nothing to repair"]:
+    for line in message or ["nothing to repair"]:
         stdout().print(line, soft_wrap=True, markup=False)
     stderr().print(f"next: {shlex.join(['t2tbuild', 'search', 'resume', str(run)])}", soft_wrap=True)

@@ -85,8 +85,10 @@ def summarize(
         console.print("verified by fvcore: parameters and MACs of every module are those of the built model")
     _draw(cost, plot, loaded)
     if differing:
-        told = "; ".join(map(str, differing[:3])) + (f"; and {len(differing) - 3} more" if len(differing) > 3 else "")
-        raise CostError(f"fvcore counts otherwise: {told}; this is a fault of t2tbuild, please report it")
+        message = "; ".join(map(str, differing[:3])) + (
+            f"; and {len(differing) - 3} more" if len(differing) > 3 else ""
+        )
+        raise CostError(f"fvcore counts otherwise: {message}; this is a fault of t2tbuild, please report it")
 
 
 def _load(
@@ -125,8 +127,8 @@ def _verify(document: Document[Spec], model: ModelSpec) -> list[Difference]:
             counted = count_model(model, EVERY_LEVEL)
     except (MemoryError, RuntimeError) as error:
         if is_memory_full(error):
-            told = f"{model.name}: out of memory, so fvcore could not check it; --fast gives the table alone"
-            raise CostError(told) from error
+            message = f"{model.name}: out of memory, so fvcore could not check it; --fast gives the table alone"
+            raise CostError(message) from error
         raise
     return differences(predict_cost(model, EVERY_LEVEL), counted)
 
@@ -139,8 +141,8 @@ def _require_memory(model: ModelSpec) -> None:
 
     needed, free = 4 * predict_cost(model).params, _free_memory()
     if free is not None and needed > free and is_built_for_real(model):
-        told = f"its weights take {in_bytes(needed)}, and {in_bytes(free)} are free"
-        raise CostError(f"{model.name}: fvcore cannot check it, {told}; --fast gives the table alone")
+        message = f"its weights take {in_bytes(needed)}, and {in_bytes(free)} are free"
+        raise CostError(f"{model.name}: fvcore cannot check it, {message}; --fast gives the table alone")
 
 
 def _free_memory() -> int | None:

@@ -34,14 +34,14 @@ def validate(
     """
     from t2tbuild.cli.diagnostics import as_records, print_diagnostics
 
-    told = [list(diagnose(spec, overrides)) for spec, overrides in grouped(specs)]
-    found = list(dict.fromkeys(diagnostic for diagnostics in told for diagnostic in diagnostics))
+    message = [list(diagnose(spec, overrides)) for spec, overrides in grouped(specs)]
+    found = list(dict.fromkeys(diagnostic for diagnostics in message for diagnostic in diagnostics))
     if as_json:
         print_json(as_records(found))
     elif found:
         print_diagnostics(stdout(), found)
     else:
-        sys.stdout.write(f"{'1 spec is' if len(told) == 1 else f'all {len(told)} specs are'} sound\n")
+        sys.stdout.write(f"{'1 spec is' if len(message) == 1 else f'all {len(message)} specs are'} sound\n")
     raise typer.Exit(2 if any(diagnostic.severity == "error" or strict for diagnostic in found) else 0)
 
 

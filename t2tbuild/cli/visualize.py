@@ -160,8 +160,8 @@ def _source(text: str, overrides: list[str] | None, named: str | None) -> Source
         source = Weights(file=named)
     elif of_run.is_file() and (run / "checkpoints").is_dir():
         newest, broken = manifest.latest_valid(run / "checkpoints", ("model.safetensors",))
-        for told in broken:
-            stderr().print(f"broken, so an earlier checkpoint is looked at: {told}", soft_wrap=True)
+        for message in broken:
+            stderr().print(f"broken, so an earlier checkpoint is looked at: {message}", soft_wrap=True)
         source = Weights(file=str(newest or run))
     if source is not None and not Path(source.file.removeprefix(LOCAL_DIR)).exists():
         raise InputError(f"{source.file}: no such file or folder of weights")
@@ -175,8 +175,8 @@ def _looked_at(source: Source, images: Sequence[Path] | None) -> tuple[LoadedMod
     document, weights = source
     with document.placing():
         subject = load_model(document.spec, weights)
-    told = " ".join(f"{value:.3g}" for value in (*subject.mean, *subject.std))
-    stderr().print(f"{subject.title}; images of {subject.image} pixels, mean and deviation {told}", soft_wrap=True)
+    message = " ".join(f"{value:.3g}" for value in (*subject.mean, *subject.std))
+    stderr().print(f"{subject.title}; images of {subject.image} pixels, mean and deviation {message}", soft_wrap=True)
     pictures: dict[str, Picture] = {}
     paths: Sequence[Path | None] = images or (None,)
     for path in paths:
@@ -201,7 +201,9 @@ def _draws(what: What, kind: What, subject: LoadedModel) -> bool:
     return there
 
 
-def _write(out: Path, jobs: Sequence[Callable[[], list[NamedFigure]]], suffixes: Sequence[Suffix]) -> list[tuple[Path, str]]:
+def _write(
+    out: Path, jobs: Sequence[Callable[[], list[NamedFigure]]], suffixes: Sequence[Suffix]
+) -> list[tuple[Path, str]]:
     """Do the jobs one after another, and write what each draws; the files and what they show."""
     import matplotlib as mpl
     from rich.progress import Progress

@@ -148,14 +148,14 @@ def _refuse_unknown_operators(model: nn.Module, analysis: FlopCountAnalysis) -> 
     if not strange:
         return
     runs = {name: set(analysis.unsupported_ops(name)) for name, _ in model.named_modules()}
-    told = []
+    message = []
     for operator in strange:
         places = [name for name, operators in runs.items() if operator in operators]
         inner = [name for name in places if not any(other != name and _inside(other, name) for other in places)]
-        told.append(
+        message.append(
             f"{operator} in {', '.join(name or 'the model itself' for name in inner[:3])}" + ", ..." * (len(inner) > 3)
         )
-    raise CostError(f"fvcore cannot count {', '.join(told)}; the total would be too low")
+    raise CostError(f"fvcore cannot count {', '.join(message)}; the total would be too low")
 
 
 def _inside(module: str, other: str) -> bool:

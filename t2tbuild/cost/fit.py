@@ -109,8 +109,8 @@ def fit(model: ModelSpec, budget: Budget, dial: Axis) -> Fit:
     # Too small a value breaks a rule as too large a one does: a patch does not fit, no random feature is left.
     first = next((index for index, value in enumerate(values[:SMALLEST]) if valid(value)), None)
     if first is None:
-        told = f"{model.name} cannot be fitted: no other {dial} is valid beside its other fields"
-        raise FieldError(("model", *_path(dial)), "dial", told, f"free another: {', '.join(_dials_of(model))}")
+        message = f"{model.name} cannot be fitted: no other {dial} is valid beside its other fields"
+        raise FieldError(("model", *_path(dial)), "dial", message, f"free another: {', '.join(_dials_of(model))}")
     values = values[first:]
     best = largest(values, within)
     if best is None:
@@ -166,8 +166,8 @@ def _values(model: ModelSpec, dial: Axis) -> Sequence[int | float]:
         case Axis.DEPTH if not dense:
             for field in ("num_heads", "mlp_ratio"):
                 if isinstance(getattr(backbone, field), tuple):
-                    told = f"{model.name} cannot be fitted with another depth: {field} lists one value a block"
-                    raise FieldError(("model", "backbone", field), "dial", told, "write one value for all blocks")
+                    message = f"{model.name} cannot be fitted with another depth: {field} lists one value a block"
+                    raise FieldError(("model", "backbone", field), "dial", message, "write one value for all blocks")
             return range(1, MOST["depth"] + 1)
         case Axis.GROWTH_RATE if isinstance(backbone, DenseBackbone):
             return _steps(backbone.growth_rate, _width_step(model), MOST["width"])
@@ -183,8 +183,8 @@ def _values(model: ModelSpec, dial: Axis) -> Sequence[int | float]:
             return range(step, MOST["side"] * model.image.height // max(model.image) + 1, step)
         case Axis.DEPTH | Axis.GROWTH_RATE | Axis.TOKEN_DIM:
             kinds = f"its backbone is {backbone.kind}, its tokenizer {model.tokenizer.kind}"
-            told = f"{model.name} has no {dial} to set: {kinds}"
-            raise FieldError(("model",), "dial", told, f"free another: {', '.join(_dials_of(model))}")
+            message = f"{model.name} has no {dial} to set: {kinds}"
+            raise FieldError(("model",), "dial", message, f"free another: {', '.join(_dials_of(model))}")
         case _:
             assert_never(dial)
 
@@ -256,8 +256,10 @@ def _nothing_fits(smallest: Point, dial: Axis, budget: Budget) -> FieldError:
     """What is said when the smallest setting of a dial is over the budget."""
     spent = {"macs": smallest.cost.macs, "params": smallest.cost.params}
     over = {name: excess for name, excess in overshoot(budget, smallest.cost).items() if excess > 0}
-    told = " and ".join(
+    message = " and ".join(
         f"{spent[name]:,} {name}, over {short_count(spent[name] - more)}" for name, more in over.items()
     )
     hint = "raise the budget, or free another field"
-    return FieldError(("model", *_path(dial)), "budget", f"the smallest {dial}, {smallest.value:g}, has {told}", hint)
+    return FieldError(
+        ("model", *_path(dial)), "budget", f"the smallest {dial}, {smallest.value:g}, has {message}", hint
+    )

@@ -124,11 +124,11 @@ class Difference:
     counted: tuple[int, int, int] | None
 
     def __str__(self) -> str:
-        told = [
+        message = [
             "no such row" if one is None else f"{one[0]:,} MACs, {one[1]:,} parameters, {one[2]:,} of them trained"
             for one in (self.predicted, self.counted)
         ]
-        return f"{self.path}: the formula gives {told[0]}; fvcore counts {told[1]}"
+        return f"{self.path}: the formula gives {message[0]}; fvcore counts {message[1]}"
 
 
 def differences(predicted: Cost, counted: Cost) -> list[Difference]:

@@ -152,8 +152,8 @@ def require_feasible(space: Space, budget: Budget) -> list[ModelSpec]:
             if len(fitting) == 2:
                 return fitting
     if not found:
-        told = f"no member is a valid model; of the first, {space.first_mistake()}"
-        raise FieldError(("search", "space"), "space", told, "change its values, or add the field that they need")
+        message = f"no member is a valid model; of the first, {space.first_mistake()}"
+        raise FieldError(("search", "space"), "space", message, "change its values, or add the field that they need")
     if not fitting:
         raise _none_fits(found, budget)
     return fitting
@@ -192,11 +192,11 @@ def _none_fits(found: Sequence[Measures], budget: Budget) -> FieldError:
                 f"write at least {_rounded_up(int(least[name]))}, or widen search.space",
             )
     if len(budget.limits) == 1 or any(limit.min is not None for limit in budget.limits.values()):
-        told = f"no candidate lies within {budget.short}"
-        return FieldError(("search", "budget"), "budget", told, "widen the bounds, or search.space")
+        message = f"no candidate lies within {budget.short}"
+        return FieldError(("search", "budget"), "budget", message, "widen the bounds, or search.space")
     cheapest = [f"that with the fewest {name} has {_told(min(found, key=lambda one: one[name]))}" for name in least]
-    told = f"no candidate keeps all limits; {'; '.join(cheapest)}"
-    return FieldError(("search", "budget"), "budget", told, "raise one of them, or widen search.space")
+    message = f"no candidate keeps all limits; {'; '.join(cheapest)}"
+    return FieldError(("search", "budget"), "budget", message, "raise one of them, or widen search.space")
 
 
 def _told(measures: Measures) -> str:

@@ -38,8 +38,8 @@ def importance(studies: Studies, metric: str) -> Importance | None:
         if record is not None and record["state"] == State.TOP:
             value = Rung(**record["rungs"][-1]).score(metric)
             if math.isfinite(value):
-                told = optuna.create_trial(params=trial.params, distributions=trial.distributions, value=value)
-                study.add_trial(told)
+                message = optuna.create_trial(params=trial.params, distributions=trial.distributions, value=value)
+                study.add_trial(message)
     trials = study.get_trials(deepcopy=False)
     if len(trials) < FEWEST or len({trial.value for trial in trials}) == 1:
         return None
@@ -50,7 +50,7 @@ def importance(studies: Studies, metric: str) -> Importance | None:
 
 
 def _caution(candidates: int) -> str:
-    told = f"from {candidates} candidates at the highest rung, one seed each"
+    message = f"from {candidates} candidates at the highest rung, one seed each"
     if candidates >= MANY:
-        return f"{told}; of this space, budget and proxy alone"
-    return f"{told}: with so few, shares change much from search to search, and order shows little"
+        return f"{message}; of this space, budget and proxy alone"
+    return f"{message}: with so few, shares change much from search to search, and order shows little"

@@ -76,8 +76,8 @@ def plan(spec: SearchSpec) -> Plan:
     stand_in(base, search.proxy, "cpu")
     _refuse_dead_fields(spec, space)
     if search.sampler == "brute_force" and space.size > MEMBERS:
-        told = f"brute force tries every member, and the space has {short_count(space.size)} assignments"
-        raise FieldError(("search", "sampler"), "sampler", told, f"write random, or leave at most {MEMBERS:,}")
+        message = f"brute force tries every member, and the space has {short_count(space.size)} assignments"
+        raise FieldError(("search", "sampler"), "sampler", message, f"write random, or leave at most {MEMBERS:,}")
     named = [_ours(name, ("search", "enqueue", index)) for index, name in enumerate(search.enqueue)]
     enqueued = tuple(
         _member(model, index, space, search.budget)
@@ -102,8 +102,8 @@ def _target(search: Search, base: ModelSpec) -> Literal["imagenet", "data"]:
 def _ours(name: str, path: Keys) -> ModelSpec:
     model = load_spec(name).model
     if not isinstance(model, ModelSpec):
-        told = f"{model.name} is a model of timm, which has no fields to search"
-        raise FieldError(path, "base", told, "name one of ours")
+        message = f"{model.name} is a model of timm, which has no fields to search"
+        raise FieldError(path, "base", message, "name one of ours")
     return model
 
 
@@ -112,8 +112,8 @@ def _member(model: ModelSpec, index: int, space: Space, budget: Budget) -> tuple
     path = ("search", "enqueue", index)
     params = params_of(space, model, budget)
     if params is None:
-        told = f"{model.name} is no member of the space within the budget"
-        raise FieldError(path, "enqueue", told, "widen search.space, or leave it out")
+        message = f"{model.name} is no member of the space within the budget"
+        raise FieldError(path, "enqueue", message, "widen search.space, or leave it out")
     return model, params
 
 
@@ -151,9 +151,9 @@ def _refuse_dead_fields(spec: SearchSpec, space: Space) -> None:
                 del waiting[path]
         if not waiting:
             return
-    for path, told in waiting.items():
+    for path, message in waiting.items():
         raise FieldError(
-            ("search", "space", path, "when"), "when", f"{path:.60}: {told}", "correct it, or leave it out"
+            ("search", "space", path, "when"), "when", f"{path:.60}: {message}", "correct it, or leave it out"
         )
 
 
@@ -182,5 +182,5 @@ def _alone(fitting: list[ModelSpec], space: Space, budget: Budget) -> tuple[Foun
                 return ()
         except FieldError:  # e.g. a list with one value a block
             return ()
-    told = f"one candidate alone lies within the budget: depth {backbone.depth}, embed_dim {backbone.embed_dim}"
-    return (Found(("search", "budget"), "one-candidate", told, "raise the budget or widen search.space"),)
+    message = f"one candidate alone lies within the budget: depth {backbone.depth}, embed_dim {backbone.embed_dim}"
+    return (Found(("search", "budget"), "one-candidate", message, "raise the budget or widen search.space"),)

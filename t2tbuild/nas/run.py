@@ -139,7 +139,7 @@ def search(
         listening() as interrupt,
         open_studies(url, spec, planned, sampler) as studies,
     ):
-        told: dict[tuple[str, int, bool], Record] = {}
+        message: dict[tuple[str, int, bool], Record] = {}
 
         @cache
         def judges() -> Evaluator:
@@ -148,8 +148,8 @@ def search(
         def look() -> None:
             for record in (*studies.repeats(), *studies.records()):
                 place = (record.number, record.seed, record.full)
-                if told.get(place) != record:
-                    told[place] = record
+                if message.get(place) != record:
+                    message[place] = record
                     hear(record)
 
         look()
@@ -307,5 +307,5 @@ def _no_winner(run: Path, outcome: Outcome, records: Sequence[Record]) -> str:
         why = "in time" if outcome is Outcome.TIMEOUT else "so far"
         return f"{run}: no candidate reached the top rung {why}; continue with: t2tbuild search resume {run}"
     reasons = Counter(record.reason or str(record.state) for record in records)
-    told = "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common(5))
-    return f"{run}: no candidate reached the top rung: {told}"
+    message = "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common(5))
+    return f"{run}: no candidate reached the top rung: {message}"

@@ -143,8 +143,8 @@ class FeasibleSampler(BaseSampler):
             return self._any_other(seen, arm, chance, infeasible, duplicates)
         draws = [draw for draw, _ in found]
         best = draws[0] if len(found) == 1 or self.prefer is None else self.prefer(draws)
-        told = replace(best, infeasible=infeasible, duplicates=duplicates, passed=len(found) - 1)
-        return told, found[draws.index(best)][1]
+        message = replace(best, infeasible=infeasible, duplicates=duplicates, passed=len(found) - 1)
+        return message, found[draws.index(best)][1]
 
     def _by_sampler(self, study: optuna.Study, trial: FrozenTrial) -> Assignment:
         given = self._inner.infer_relative_search_space(study, trial)

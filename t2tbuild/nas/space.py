@@ -192,8 +192,8 @@ class Space:
             return None
         near = difflib.get_close_matches(path, [field for field, _ in _leaves(self._data)], n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else f"t2tbuild show {self._named} lists its fields"
-        told = f"the base {self.base.name} has no field {path!r:.60}"
-        return UnknownFieldError(("search", "space", path), "space", told, hint)
+        message = f"the base {self.base.name} has no field {path!r:.60}"
+        return UnknownFieldError(("search", "space", path), "space", message, hint)
 
 
 def mistake_of(error: ValidationError | LookupError) -> str:

@@ -42,10 +42,10 @@ class Status:
         tally = Counter(str(record.state) for record in self.records)
         trained = sum(record.state.trained for record in self.records)
         states = ", ".join(f"{count} {state}" for state, count in sorted(tally.items())) or "none asked for yet"
-        told = [f"{search.name}: {trained} of {search.trials} candidates trained ({states})"]
+        message = [f"{search.name}: {trained} of {search.trials} candidates trained ({states})"]
         base = [record for record in self.repeats if record.number == BASE and record.state is State.TOP]
         again = sum(record.number != BASE and record.state is State.TOP for record in self.repeats)
-        told.append(
+        message.append(
             f"base: {len(base)} of {base_seeds(search)} seeds; confirmations: {again} of {again + self.to_confirm}"
         )
         for record in (*self.repeats, *self.records):
@@ -56,17 +56,17 @@ class Status:
                     state, worker = "waiting", "for a worker"
                 elif (record.number, record.seed) in self.silent:
                     worker += ", which is silent: the next worker takes it over"
-                told.append(f"{state}: {name}, after {record.steps} steps, {worker}")
+                message.append(f"{state}: {name}, after {record.steps} steps, {worker}")
         best = best_of(self.records, Ranking(search, self.records).value)
         if best is not None:
             rung = best.rungs[-1]
-            told.append(f"best so far: candidate {best.number}, loss {rung.loss:.3f}, accuracy {rung.accuracy:.1%}")
+            message.append(f"best so far: candidate {best.number}, loss {rung.loss:.3f}, accuracy {rung.accuracy:.1%}")
         if base:
             losses = [record.rungs[-1].loss for record in base]
-            told.append(f"base: loss {statistics.fmean(losses):.3f}")
+            message.append(f"base: loss {statistics.fmean(losses):.3f}")
         if self.last is not None:
-            told.append(f"last end of a training: {self.last:%Y-%m-%d %H:%M:%S}")
-        return told
+            message.append(f"last end of a training: {self.last:%Y-%m-%d %H:%M:%S}")
+        return message
 
     def to_json(self) -> dict[str, Any]:
         """As plain data."""
@@ -111,7 +111,7 @@ def _silent(studies: Studies) -> list[FrozenTrial]:
 
 def repair(run: Path, studies: Studies) -> list[str]:
     """Put right what a crash left, and tell what was done. Raises InputError when the database itself is broken."""
-    told = []
+    message = []
     database = run / DATABASE
     if database.exists():
         with sqlite3.connect(database) as connection:
@@ -123,14 +123,16 @@ def repair(run: Path, studies: Studies) -> list[str]:
         retry_stale(study)
         after = len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
         if after < before:
-            told.append(
+            message.append(
                 f"{study.study_name}: asked for again, since their workers are gone: {before - after} trainings"
             )
         if after:
-            told.append(f"{study.study_name}: under way, or given up a moment ago: {after} trainings; look again later")
+            message.append(
+                f"{study.study_name}: under way, or given up a moment ago: {after} trainings; look again later"
+            )
     trials = run / "trials"
     for folder in sorted(trials.iterdir()) if trials.is_dir() else ():
         for child in manifest.children(folder):
             wrong = manifest.verify(child, FILES)
-            told += [f"{child}: {wrong}; the rung below it is used, or the training starts anew"] if wrong else []
-    return told
+            message += [f"{child}: {wrong}; the rung below it is used, or the training starts anew"] if wrong else []
+    return message

@@ -74,8 +74,8 @@ class _Retry:
                 warnings.simplefilter("ignore", ExperimentalWarning)
                 RetryHeartbeatStaleTrialCallback()(study, trial)
         elif RECORD in trial.user_attrs:
-            told = {"state": "failed", "reason": f"its worker died {deaths} times"}
-            record = {RECORD: trial.user_attrs[RECORD] | told}
+            message = {"state": "failed", "reason": f"its worker died {deaths} times"}
+            record = {RECORD: trial.user_attrs[RECORD] | message}
             state, values = TrialState.PRUNED, trial.intermediate_values
             study.add_trial(
                 optuna.create_trial(
@@ -191,13 +191,13 @@ def creating(url: str) -> Iterator[None]:
 
 def connect(url: str, search: Search) -> RetryingStorage:
     """The storage at a URL, its tables made if need be. Raises InputError when it cannot be reached or opened."""
-    told = redact(url)
+    message = redact(url)
     try:
         with creating(url):
             return RetryingStorage(url, heartbeat=search.heartbeat, retries=search.retries)
     except ModuleNotFoundError as error:
         backend = sqlalchemy.make_url(url).get_backend_name()
-        raise InputError(f"{told}: {error.name} is not installed; pip install 't2tbuild[{backend}]'") from None
+        raise InputError(f"{message}: {error.name} is not installed; pip install 't2tbuild[{backend}]'") from None
     except (SQLAlchemyError, OSError, RuntimeError, ValueError) as error:
         lines = redact(str(getattr(error, "orig", error))).strip().splitlines()
         reason = re.sub(r"[^\s'\"]*@", "", lines[0]) if lines else type(error).__name__  # a password that holds an @
@@ -205,7 +205,7 @@ def connect(url: str, search: Search) -> RetryingStorage:
             reason = "its folder is not there"
         elif "not a database" in reason or "malformed" in reason:
             reason += "; move it away to start anew: candidates.csv and report.json hold what was last written"
-        raise InputError(f"the storage {told} cannot be opened: {reason}") from None
+        raise InputError(f"the storage {message} cannot be opened: {reason}") from None
 
 
 def retry_stale(study: optuna.Study) -> None:

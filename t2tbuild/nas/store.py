@@ -87,8 +87,8 @@ def open_studies(url: str, spec: SearchSpec, plan: Plan, sampler: BaseSampler, *
     storage = connect(url, search)
     try:
         if not new and search.name not in optuna.get_all_study_names(storage):
-            told = f"the storage {redact(url)} has no search named {search.name}"
-            raise InputError(f"{told}; name the right one with --storage")
+            message = f"the storage {redact(url)} has no search named {search.name}"
+            raise InputError(f"{message}; name the right one with --storage")
         with creating(url):
             candidates = _open(search.name, storage, sampler, _directions(search))
             if _is_new(candidates, spec, plan.base):

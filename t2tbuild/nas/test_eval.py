@@ -33,7 +33,9 @@ def look_at_test(run: Path, studies: Studies, load_judges: Callable[[], Evaluato
         found = {"looks": kept["looks"] + 1, "winner": winner}
         for role, key in (("of_winner", winner), ("of_base", base)):
             records = [record for record in repeats if record.key == key]
-            found[role] = [told for record in records if (told := _tested(run, load_judges(), record)) is not None]
+            found[role] = [
+                message for record in records if (message := _tested(run, load_judges(), record)) is not None
+            ]
         studies.note(TEST, found)
 
 

@@ -51,5 +51,5 @@ def _is_training(record: dict[str, Any] | None) -> bool:
 
 def _span(record: dict[str, Any], began: datetime, start: datetime, end: datetime | None) -> Span:
     since, until = ((moment - began).total_seconds() if moment else None for moment in (start, end))
-    told = (record["number"], record["seed"], record["full"], record["state"], record.get("worker", ""))
-    return Span(*told, start=since or 0.0, end=until)
+    message = (record["number"], record["seed"], record["full"], record["state"], record.get("worker", ""))
+    return Span(*message, start=since or 0.0, end=until)

@@ -227,10 +227,10 @@ def _sentence(
         return "No evidence of improvement: too few trainings with several seeds to tell the noise."
     if over_base not in shown:
         return f"No evidence of improvement: the interval of the gain over the base includes zero ({unit})."
-    told = f"Candidate {winner.number} beats the base in {unit} of the proxy beyond the noise of seeds"
+    message = f"Candidate {winner.number} beats the base in {unit} of the proxy beyond the noise of seeds"
     if winner.arm is Source.RANDOM:
-        return f"{told}; chance drew it, so the sampler has shown nothing."
+        return f"{message}; chance drew it, so the sampler has shown nothing."
     over_random = [gain for gain in gains if gain.over != "the base"]
     if over_random and over_random[0] in shown and race is not None and race.gain.above_zero:
-        return f"{told}, and so it does the best that chance drew in as many seconds of training."
-    return f"{told}; that the sampler beats random search is not shown."
+        return f"{message}, and so it does the best that chance drew in as many seconds of training."
+    return f"{message}; that the sampler beats random search is not shown."

@@ -274,8 +274,8 @@ class Worker:
         def pick(path: str, values: Sequence[Value]) -> Value:
             if isinstance(values, range):
                 return trial.suggest_int(path, values[0], values[-1], step=values.step)
-            told = trial.suggest_categorical(path, [category(value) for value in values])
-            return next(value for value in values if category(value) == told)
+            message = trial.suggest_categorical(path, [category(value) for value in values])
+            return next(value for value in values if category(value) == message)
 
         assignment = space.draw(pick)
         if space.solved is not None:
@@ -380,8 +380,10 @@ class Worker:
         except (_OutOfTime, optuna.exceptions.OptunaError):
             raise
         except Exception as error:  # of this one training: it fails, with its cause, and nothing else does
-            told = str(error) if isinstance(error, T2TBuildError) else f"{type(error).__name__}: {error}"
-            record = replace(record, state=State.FAILED, reason=told.splitlines()[0] if told else "no reason given")
+            message = str(error) if isinstance(error, T2TBuildError) else f"{type(error).__name__}: {error}"
+            record = replace(
+                record, state=State.FAILED, reason=message.splitlines()[0] if message else "no reason given"
+            )
         if study is self.studies.candidates:
             shutil.rmtree(folder, ignore_errors=True)
         return record
@@ -401,9 +403,9 @@ class Worker:
 
     def _note(self, trial: optuna.Trial, record: Record) -> None:
         """Tell the storage and the listener what is known of a training by now."""
-        told = record.to_json()
-        self._current = (trial, told) if record.state is State.CLIMBING else None
-        trial.set_user_attr(RECORD, told)
+        message = record.to_json()
+        self._current = (trial, message) if record.state is State.CLIMBING else None
+        trial.set_user_attr(RECORD, message)
         self.listener(record)
 
 

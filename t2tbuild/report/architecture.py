@@ -193,8 +193,8 @@ def _attends(stage: Stage) -> str:
 def _backbone(backbone: Backbone) -> Iterator[_Caption]:
     match backbone:
         case PlainBackbone():
-            told = f"{backbone.embed_dim:,} channels, {_heads(backbone)}, MLP ratio {_told(backbone.mlp_ratios)}"
-            yield _Caption(Kind.BLOCKS, told)
+            message = f"{backbone.embed_dim:,} channels, {_heads(backbone)}, MLP ratio {_told(backbone.mlp_ratios)}"
+            yield _Caption(Kind.BLOCKS, message)
         case DenseBackbone(groups=groups, growth_rate=growth_rate):
             for index, group in enumerate(groups):
                 width = group[-1] + growth_rate
@@ -219,14 +219,14 @@ def _inside(backbone: Backbone, groups: Sequence[PartCost], total: int) -> Itera
     norms = [module(name, Kind.NORM, "norm", "LayerNorm") for name in ("norm1", "norm2")]
     attention = [module("attn", Kind.ATTENTION, "attention", f"{_heads(backbone)}{halves}", backbone.heads)]
     if squeeze:
-        told = f"bottleneck of channels / {squeeze.reduction}"
-        attention.append(module("attn.se_layer", Kind.LINEAR, "squeeze-excite", told))
+        message = f"bottleneck of channels / {squeeze.reduction}"
+        attention.append(module("attn.se_layer", Kind.LINEAR, "squeeze-excite", message))
     mlp = module("mlp", Kind.LINEAR, "MLP", f"{_hidden(backbone)}{copies}", backbone.mlp_ratios)
     yield Branch((norms[0], *attention), Join.ADD)
     yield Branch((norms[1], mlp), Join.ADD)
     if isinstance(backbone, DenseBackbone):
-        told = f"→ {backbone.growth_rate:,} channels"
-        yield Branch((module("dense_linear", Kind.LINEAR, "dense linear", told),), Join.CONCATENATE)
+        message = f"→ {backbone.growth_rate:,} channels"
+        yield Branch((module("dense_linear", Kind.LINEAR, "dense linear", message),), Join.CONCATENATE)
 
 
 def _sums(groups: Sequence[PartCost]) -> tuple[Counter[str], Counter[str]]:

@@ -73,8 +73,8 @@ def load_table(load: Load) -> RenderableType:
     if load.largest:
         size, *counts = load.largest
         for what, count in zip(("inference", "training"), counts, strict=True):
-            told = "not one image" if count is None else f"{count:,} images"
-            rows.add_row(f"largest batch in {in_bytes(size)}", what, _right(told), "")
+            message = "not one image" if count is None else f"{count:,} images"
+            rows.add_row(f"largest batch in {in_bytes(size)}", what, _right(message), "")
     if load.roofline:
         line = load.roofline
         rate = f"{line.intensity:.0f} FLOPs a byte, {line.memory_bound:.0%} of the time waiting for memory"

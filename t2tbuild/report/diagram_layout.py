@@ -75,28 +75,28 @@ def place(drawn: Architecture) -> Picture:
             groups += frame
             y += height + GAP
     groups.append(_foot(drawn, y))
-    told = "; ".join(sentence(box) for box in drawn.boxes)
-    told = f"From top to bottom: image of {drawn.image} pixels and {drawn.in_chans} channels; {told}."
-    return Picture(WIDTH, math.ceil(y + 62), f"Architecture of {drawn.name}", told, tuple(groups))
+    message = "; ".join(sentence(box) for box in drawn.boxes)
+    message = f"From top to bottom: image of {drawn.image} pixels and {drawn.in_chans} channels; {message}."
+    return Picture(WIDTH, math.ceil(y + 62), f"Architecture of {drawn.name}", message, tuple(groups))
 
 
 def sentence(box: Box) -> str:
     """A box in words, for who cannot see it, and for who points at it."""
-    told = [f"grid {box.grid}"] if box.grid else []
+    message = [f"grid {box.grid}"] if box.grid else []
     if box.tokens and box.channels:
-        told.append(f"{box.tokens:,} tokens of {box.channels:,} channels")
+        message.append(f"{box.tokens:,} tokens of {box.channels:,} channels")
     if box.profile:
-        told.append(f"block by block {', '.join(f'{value:g}' for value in box.profile)}")
+        message.append(f"block by block {', '.join(f'{value:g}' for value in box.profile)}")
     if box.kind is not Kind.IMAGE:
-        told.append(f"{box.params:,} parameters, {box.macs:,} MACs")
-    return f"{box.title} ({box.detail}): {', '.join(told)}".removesuffix(": ")
+        message.append(f"{box.params:,} parameters, {box.macs:,} MACs")
+    return f"{box.title} ({box.detail}): {', '.join(message)}".removesuffix(": ")
 
 
 def _image(drawn: Architecture) -> _Section:
     width, height = svg_icons.grid_size(drawn.image, IMAGE)
     window = next(box.window for box in drawn.boxes if box.window)
-    told = f"{drawn.image} pixels, {drawn.in_chans} channel{'s' * (drawn.in_chans > 1)}"
-    box = Box(Kind.IMAGE, "image", told, None, None, None, 0, 0, 0)
+    message = f"{drawn.image} pixels, {drawn.in_chans} channel{'s' * (drawn.in_chans > 1)}"
+    box = Box(Kind.IMAGE, "image", message, None, None, None, 0, 0, 0)
     glyph = partial(svg_icons.image_glyph, SPINE - width / 2, image=drawn.image, longest=IMAGE, window=window)
     return _Section((box,), height, glyph)
 
@@ -191,9 +191,9 @@ def _inside(drawn: Architecture, y: float) -> tuple[list[Group], float]:
         at += 26
     height = at - 4 - y
     many = f"what each of the {drawn.blocks} blocks does" if drawn.blocks > 1 else "what the block does"
-    told = many + ("; figures are of all together" if drawn.blocks > 1 else "")
+    message = many + ("; figures are of all together" if drawn.blocks > 1 else "")
     frame = Rect(LEFT, y, SHARE_END + 8 - LEFT, height, "panel", 8)
-    heading = fitted(told, SHARE_END - LEFT - 24, (LEFT + 12, y + 19), 11, "muted")
+    heading = fitted(message, SHARE_END - LEFT - 24, (LEFT + 12, y + 19), 11, "muted")
     return [Group("", (frame, heading, *lines)), *rows], height
 
 
@@ -231,13 +231,13 @@ def _arrow(x: float, start: float, end: float) -> Iterator[Shape]:
 
 
 def _head(drawn: Architecture) -> Group:
-    told = f"image {drawn.image}, {drawn.params:,} parameters, {drawn.macs:,} MACs"
+    message = f"image {drawn.image}, {drawn.params:,} parameters, {drawn.macs:,} MACs"
     room, heading = SHARE_END - MARGIN, partial(fitted, size=10.5, look="muted")
     return Group(
         "",
         (
             fitted(drawn.name, room, (MARGIN, 36), 20, "ink bold"),
-            fitted(told, room, (MARGIN, 56), 12.5, "muted"),
+            fitted(message, room, (MARGIN, 56), 12.5, "muted"),
             heading("tokens x channels", GIVES_END - GIVES, (GIVES, TOP - 8)),
             heading("params", PARAMS_END - GIVES_END, (PARAMS_END, TOP - 8), anchor="end"),
             heading("MACs", MACS_END - PARAMS_END, (MACS_END, TOP - 8), anchor="end"),

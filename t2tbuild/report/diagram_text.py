@@ -58,8 +58,8 @@ class _Lines:
             yield from self._step(box, "  " if box is drawn.boxes[-1] else "│ ")
             if box is last_blocks:
                 blocks = drawn.blocks
-                told = f"each of the {blocks} blocks, figures of all together:" if blocks > 1 else "the block:"
-                yield Text(f"│ {told}", "italic")
+                message = f"each of the {blocks} blocks, figures of all together:" if blocks > 1 else "the block:"
+                yield Text(f"│ {message}", "italic")
                 for branch in drawn.inside:
                     yield from self._branch(branch)
         total = Box(Kind.NORM, "", "", None, None, None, drawn.params, drawn.macs, 1)
@@ -80,9 +80,9 @@ class _Lines:
         for index, box in enumerate(branch.boxes):
             way = ("│ ╭─ " if index == 0 else "│ │  ") if aside else "│    "
             yield self._row(_joined(Text(way, "dim"), Text(box.title, INK[box.kind])), box)
-            told = box.detail if box.kind is not Kind.NORM else ""
-            told += f"; block by block: {' '.join(f'{value:g}' for value in box.profile)}" if box.profile else ""
-            yield from self._told("│ │    " if aside else "│      ", told)
+            message = box.detail if box.kind is not Kind.NORM else ""
+            message += f"; block by block: {' '.join(f'{value:g}' for value in box.profile)}" if box.profile else ""
+            yield from self._told("│ │    " if aside else "│      ", message)
         yield Text("│ ╰─ + " if aside else "│    + ", "dim").append(str(branch.join))
 
     def _told(self, way: str, text: str) -> Iterator[Text]:

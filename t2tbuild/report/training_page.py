@@ -65,8 +65,8 @@ def training_report(run: Path) -> dict[str, Any]:
         "spec": (run / "spec.yaml").read_text(encoding="utf-8"),
         "environment": read_environment(run),
     }
-    told: dict[str, Any] = finite(report)
-    return told
+    message: dict[str, Any] = finite(report)
+    return message
 
 
 def _cost(model: AnyModel) -> Cost:
@@ -86,8 +86,8 @@ def _verdict(name: str, epochs: list[dict[str, Any]], best: dict[str, Any], resu
 
 def _facts(report: dict[str, Any]) -> list[tuple[str, str]]:
     result, last = report["result"], report["epochs"][-1]
-    told = [("test accuracy", f"{result['test_accuracy']:.1%}")] if result else []
-    told += [
+    message = [("test accuracy", f"{result['test_accuracy']:.1%}")] if result else []
+    message += [
         ("last validation", f"{last['validation_accuracy']:.1%}"),
         ("best validation", f"{report['best']['validation_accuracy']:.1%}"),
         ("epochs", f"{last['epoch']} of {last['epochs']}"),
@@ -96,4 +96,4 @@ def _facts(report: dict[str, Any]) -> list[tuple[str, str]]:
         ("parameters", short_count(report["params"])),
         ("peak memory", f"{last['memory'] / 2**30:.2f} GiB"),
     ]
-    return told
+    return message

@@ -110,8 +110,8 @@ def gain_lines(result: SearchResult) -> list[str]:
     """Gains with their intervals, the race of the arms, and what candidates were asked for."""
     metric = result.spec.search.proxy.metric
     unit = "accuracy" if metric == "accuracy" else "-ln(loss)"
-    told = list(result.verdict.prediction.reasons) if result.verdict.prediction else []
-    told += [
+    message = list(result.verdict.prediction.reasons) if result.verdict.prediction else []
+    message += [
         f"gain over {gain.over}: {_interval(gain.difference)} {unit}, {gain.seeds[0]} against {gain.seeds[1]} seeds"
         for gain in result.verdict.gains
     ]
@@ -121,26 +121,26 @@ def gain_lines(result: SearchResult) -> list[str]:
         and leader is not None
         and leader.key not in {record.key for record in result.repeats}
     ):
-        told.append(f"candidate {leader.number} led by its one training; what was not trained again cannot win")
+        message.append(f"candidate {leader.number} led by its one training; what was not trained again cannot win")
     race = result.verdict.race
     if race is not None:
-        told.append(
+        message.append(
             f"sampler against random draws after {race.seconds:.0f} s of training each: {_interval(race.gain)} {unit}"
         )
     tally = result.report["counts"]
-    told.append(
+    message.append(
         f"{tally['asked']} candidates asked for, {tally['trained']} trained, {tally['stopped']} of them stopped early, "
         f"{tally['failed']} failed; {tally['infeasible']} too dear by fvcore's count or too slow, {tally['duplicate']} "
         f"trained by another worker; trained over budget: {tally['trained_over_budget']}"
     )
-    told.append(
+    message.append(
         f"{tally['drawn']} draws: {tally['drawn_infeasible']} out of budget or invalid, {tally['drawn_duplicate']} not "
         f"new, {tally['drawn_passed_over']} passed over for a better one; none of these was built for training"
     )
-    told += _test_line(result)
+    message += _test_line(result)
     if result.verdict.prediction is None:
-        told.append("a proxy, no full training: short trainings favour what learns fast")
-    return told
+        message.append("a proxy, no full training: short trainings favour what learns fast")
+    return message
 
 
 def _test_line(result: SearchResult) -> list[str]:

@@ -102,10 +102,10 @@ class BaseBackbone(Node, ABC):
         for index, width, divisor in self._per_width(getattr(self, field)):
             if width % divisor:
                 whose = "embed_dim" if len(self.every_width) == 1 else f"the width {width} of a block"
-                told = f"{whose} must be divisible by {field}, got {width} and {divisor}"
+                message = f"{whose} must be divisible by {field}, got {width} and {divisor}"
                 common = width if index is not None else math.gcd(*self.every_width)
                 hint = f"nearest that work: {nearest_divisors(common, divisor)}"
-                yield Violation(field if index is None else (field, index), told, hint)
+                yield Violation(field if index is None else (field, index), message, hint)
                 if index is None:
                     return
 
@@ -113,8 +113,8 @@ class BaseBackbone(Node, ABC):
     def _mlp_has_channels(self) -> Iterator[Violation]:
         for index, width, ratio in self._per_width(self.mlp_ratio):
             if int(width * ratio) < 1:
-                told = f"mlp_ratio leaves the MLP no channel, got {ratio} of {width}"
-                yield Violation("mlp_ratio" if index is None else ("mlp_ratio", index), told, "write 2, 3 or 4")
+                message = f"mlp_ratio leaves the MLP no channel, got {ratio} of {width}"
+                yield Violation("mlp_ratio" if index is None else ("mlp_ratio", index), message, "write 2, 3 or 4")
                 if index is None:
                     return
 
@@ -122,23 +122,25 @@ class BaseBackbone(Node, ABC):
     def _squeeze_leaves_channels(self) -> Iterator[Violation]:
         if self.squeeze_excite and self.squeeze_excite.reduction > min(self.every_width):
             narrow, reduction = min(self.every_width), self.squeeze_excite.reduction
-            told = f"a width of {narrow} over a reduction of {reduction} leaves no channel"
-            yield Violation(("squeeze_excite", "reduction"), told, f"write at most {narrow}")
+            message = f"a width of {narrow} over a reduction of {reduction} leaves no channel"
+            yield Violation(("squeeze_excite", "reduction"), message, f"write at most {narrow}")
 
     @rule
     def _ghost_halves_widths(self) -> Iterator[Violation]:
         odd = [width for width in self.every_width if width % 2]
         if self.ghost and self.ghost.attention and odd:
-            told = f"ghost attention computes half of the channels, which an odd width has not, got {odd[0]}"
-            yield Violation("embed_dim", told, "write widths that 2 and the heads divide, or ghost: {attention: false}")
+            message = f"ghost attention computes half of the channels, which an odd width has not, got {odd[0]}"
+            yield Violation(
+                "embed_dim", message, "write widths that 2 and the heads divide, or ghost: {attention: false}"
+            )
 
     @rule
     def _ghost_mlp_ratio_is_whole(self) -> Iterator[Violation]:
         for index, _, ratio in self._per_width(self.mlp_ratio):
             if self.ghost and self.ghost.mlp and ratio != int(ratio):
-                told = f"a ghost MLP needs a whole mlp_ratio, got {ratio}"
+                message = f"a ghost MLP needs a whole mlp_ratio, got {ratio}"
                 field = "mlp_ratio" if index is None else ("mlp_ratio", index)
-                yield Violation(field, told, f"write {max(1, round(ratio))}, or ghost: {{mlp: false}}")
+                yield Violation(field, message, f"write {max(1, round(ratio))}, or ghost: {{mlp: false}}")
                 if index is None:
                     return
 
@@ -146,16 +148,16 @@ class BaseBackbone(Node, ABC):
     def _narrow_heads(self) -> Iterator[Violation]:
         for width, head_dim in self._head_dims():
             if head_dim < 16:
-                told = f"heads of {head_dim} channels: under 16, attention has little to tell tokens apart by"
-                yield self._with_better_heads(told, width, head_dim)
+                message = f"heads of {head_dim} channels: under 16, attention has little to tell tokens apart by"
+                yield self._with_better_heads(message, width, head_dim)
                 return
 
     @lint
     def _uneven_heads(self) -> Iterator[Violation]:
         for width, head_dim in self._head_dims():
             if head_dim >= 16 and head_dim % 8:
-                told = f"heads of {head_dim} channels: no multiple of 8, which fused attention kernels want"
-                yield self._with_better_heads(told, width, head_dim)
+                message = f"heads of {head_dim} channels: no multiple of 8, which fused attention kernels want"
+                yield self._with_better_heads(message, width, head_dim)
                 return
 
     def _head_dims(self) -> list[tuple[int, int]]:
@@ -163,16 +165,16 @@ class BaseBackbone(Node, ABC):
         pairs = sorted(set(zip(self.widths, self.heads, strict=True)))
         return [(width, width // heads) for width, heads in pairs]
 
-    def _with_better_heads(self, told: str, width: int, head_dim: int) -> Violation:
+    def _with_better_heads(self, message: str, width: int, head_dim: int) -> Violation:
         """A warning about heads, with the nearest that would be good."""
         field = "num_heads" if self.head_dim is None else "head_dim"
         if len(self.every_width) > 1:
-            return Violation(field, told, "write widths whose every head has a multiple of 8 channels")
+            return Violation(field, message, "write widths whose every head has a multiple of 8 channels")
         good = [dim for dim in range(16, width + 1, 8) if width % dim == 0]
         if not good:
-            return Violation(field, told, "write an embed_dim that 8 divides")
+            return Violation(field, message, "write an embed_dim that 8 divides")
         near = min(good, key=lambda dim: abs(dim - max(head_dim, 32)))
-        return Violation(field, told, f"write {field}: {width // near if field == 'num_heads' else near}")
+        return Violation(field, message, f"write {field}: {width // near if field == 'num_heads' else near}")
 
     def _per_width(self, value: T | tuple[T, ...] | None) -> list[tuple[int | None, int, T]]:
         """Each value beside the widths it is for, with its index in the list where there is one."""

@@ -23,8 +23,8 @@ class Bounds(Node):
         if self.max is None and self.min is None:
             yield Violation("", "no limit is given", "write max: 5G, min: 4G, or both")
         elif self.max is not None and self.min is not None and self.min > self.max:
-            told = f"min must not be above max, got {format_count(self.min)} and {format_count(self.max)}"
-            yield Violation("min", told, "swap them")
+            message = f"min must not be above max, got {format_count(self.min)} and {format_count(self.max)}"
+            yield Violation("min", message, "swap them")
 
     @property
     def short(self) -> str:
@@ -83,8 +83,8 @@ class Budget(Node):
     @property
     def short(self) -> str:
         """In a few words, for tables: 5.00G macs, 22.0M params."""
-        told = [f"{bounds.short} {measure}" for measure, bounds in self.limits.items()]
-        return ", ".join(told + ([f"{format_seconds(self.latency)} latency"] if self.latency else []))
+        message = [f"{bounds.short} {measure}" for measure, bounds in self.limits.items()]
+        return ", ".join(message + ([f"{format_seconds(self.latency)} latency"] if self.latency else []))
 
     @property
     def limits(self) -> Mapping[str, Bounds]:

@@ -95,8 +95,8 @@ class CifarData(Node):
     def _crop_padding_below_side(self) -> Iterator[Violation]:
         sides = () if self.image_size is None else _sides(self.image_size)
         if self.crop_padding is not None and sides and self.crop_padding >= min(sides):
-            told = f"crop_padding must be below image_size, got {self.crop_padding} and {min(sides)}"
-            yield Violation("crop_padding", told, f"write {min(sides) // 8}, else a crop may be nothing but padding")
+            message = f"crop_padding must be below image_size, got {self.crop_padding} and {min(sides)}"
+            yield Violation("crop_padding", message, f"write {min(sides) // 8}, else a crop may be nothing but padding")
 
     @property
     def num_classes(self) -> int:
@@ -129,8 +129,8 @@ class Augmentation(Node):
     def _crop_scale_rises(self) -> Iterator[Violation]:
         low, high = self.crop_scale
         if not 0 < low <= high:
-            told = f"crop_scale must rise from above 0, got {low} and {high}"
-            yield Violation("crop_scale", told, "write [0.08, 1]")
+            message = f"crop_scale must rise from above 0, got {low} and {high}"
+            yield Violation("crop_scale", message, "write [0.08, 1]")
 
 
 class _Streamed(Node):
@@ -164,14 +164,14 @@ class _Streamed(Node):
         for field, values in (("mean", self.mean), ("std", self.std)):
             for index, value in enumerate(values):
                 if not 0 <= value <= 1:
-                    told = f"{field} is of values from 0 to 1, got {value}"
-                    yield Violation((field, index), told, f"write {value / 255 if 1 < value <= 255 else 0.5:.3g}")
+                    message = f"{field} is of values from 0 to 1, got {value}"
+                    yield Violation((field, index), message, f"write {value / 255 if 1 < value <= 255 else 0.5:.3g}")
 
     @rule
     def _mean_and_std_of_the_same_channels(self) -> Iterator[Violation]:
         if len(self.mean) != len(self.std):
-            told = f"mean and std must list as many channels, got {len(self.mean)} and {len(self.std)}"
-            yield Violation("std", told, "write one each in both, or one for all in both")
+            message = f"mean and std must list as many channels, got {len(self.mean)} and {len(self.std)}"
+            yield Violation("std", message, "write one each in both, or one for all in both")
 
 
 class FolderData(_Streamed):

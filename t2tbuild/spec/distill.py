@@ -35,8 +35,8 @@ class Distillation(Node):
     @rule
     def _teacher_is_named(self) -> Iterator[Violation]:
         if not self.teacher.removeprefix(TIMM_TEACHER).strip():
-            told = f"the teacher {self.teacher!r} names no model"
-            yield Violation("teacher", told, "write timm: and a model's name, or a run directory")
+            message = f"the teacher {self.teacher!r} names no model"
+            yield Violation("teacher", message, "write timm: and a model's name, or a run directory")
 
     @lint
     def _temperature_of_a_soft_loss(self) -> Iterator[Violation]:

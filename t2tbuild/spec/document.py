@@ -27,7 +27,9 @@ class Document(Generic[N]):
         """What is legal but likely a slip, each at its place."""
         old = [(found.path, found.rule) for found in advised(self.before)]
         warnings = [(found, self.warning(found)) for found in advised(self.spec)]
-        return [told if (found.path, found.rule) in old else self.source.blame(told) for found, told in warnings]
+        return [
+            message if (found.path, found.rule) in old else self.source.blame(message) for found, message in warnings
+        ]
 
     def warning(self, found: Found) -> Diagnostic:
         """A warning at its place."""

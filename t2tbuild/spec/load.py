@@ -128,8 +128,8 @@ def _refuse_other_kind(source: Source, wanted: str) -> None:
     other, command = ("search", "t2tbuild search") if wanted == "model" else ("model", "t2tbuild summarize or train")
     if other in source.data and wanted not in source.data:
         place = source.keys[(other,)]
-        told = f"this is a {other} spec, and a {wanted} spec is wanted"
-        raise SpecError([place.diagnostic((other,), "spec-kind", told, f"use it with {command}")])
+        message = f"this is a {other} spec, and a {wanted} spec is wanted"
+        raise SpecError([place.diagnostic((other,), "spec-kind", message, f"use it with {command}")])
 
 
 def _take_model_of_another(source: Source, beside: Path) -> None:
@@ -141,9 +141,9 @@ def _take_model_of_another(source: Source, beside: Path) -> None:
     if other is None:
         return
     if not isinstance(other.data, dict) or not isinstance(other.data.get("model"), dict):
-        told = f"{other.file} has no model section of its own"
+        message = f"{other.file} has no model section of its own"
         source.problems.append(
-            source.place(("model",)).diagnostic(("model",), "base", told, "name a spec that has one")
+            source.place(("model",)).diagnostic(("model",), "base", message, "name a spec that has one")
         )
         return
     try:
@@ -231,8 +231,8 @@ def _find_file(source: Source, above: dict[Any, Any], path: Keys, beside: Path, 
     try:
         above[path[-1]] = str((beside / file.removeprefix(LOCAL_DIR)).resolve())
     except (OSError, ValueError, RuntimeError):  # too long, a NUL byte, a loop of links
-        told = f"{shown(file)} is not a file name"
-        source.problems.append(source.place(path).diagnostic(path, "file", told, hint))
+        message = f"{shown(file)} is not a file name"
+        source.problems.append(source.place(path).diagnostic(path, "file", message, hint))
 
 
 def _validated(source: Source, root: type[T], pristine: Any) -> Document[T]:
@@ -266,8 +266,10 @@ def _validate(source: Source, root: type[T]) -> T:
     try:
         spec = root.model_validate(source.data)
     except ValidationError as error:
-        told = [one for one in explain(error, source, root) if not any(_echoes(one, problem) for problem in problems)]
-        both = sorted([*problems, *told], key=_order(source))
+        message = [
+            one for one in explain(error, source, root) if not any(_echoes(one, problem) for problem in problems)
+        ]
+        both = sorted([*problems, *message], key=_order(source))
         raise SpecError(both) from None
     if problems:
         raise SpecError(problems)

@@ -64,13 +64,13 @@ class ModelSpec(_Classifier):
         below, where = self.image, "the image"
         for index, (window, grid) in enumerate(zip(self.tokenizer.windows, self.grids, strict=True)):
             if not grid.tokens:
-                told = (
+                message = (
                     f"image_size {self.image} leaves no token at stage {index}: a patch of {window.patch_size} with "
                     f"padding {window.pad} does not fit {where} of {below}"
                 )
                 patch_size = ("tokenizer", *self.tokenizer.place_of(index), "patch_size")
                 field = "image_size" if "image_size" in self.model_fields_set else patch_size
-                yield Violation(field, told, "write a larger image_size or a smaller patch_size")
+                yield Violation(field, message, "write a larger image_size or a smaller patch_size")
                 return
             below, where = grid, "the grid"
 
@@ -102,10 +102,10 @@ class ModelSpec(_Classifier):
             if rows or columns:
                 sides = [f"{_many(rows, 'row')} at the bottom"] * bool(rows)
                 sides += [f"{_many(columns, 'column')} at the right"] * bool(columns)
-                told = f"no patch of {window} reaches {' and '.join(sides)} of the {below} {what}"
+                message = f"no patch of {window} reaches {' and '.join(sides)} of the {below} {what}"
                 field = ("tokenizer", *self.tokenizer.place_of(index))
                 yield Violation(
-                    field, told, f"write a larger padding, or a side that the stride {window.stride} divides"
+                    field, message, f"write a larger padding, or a side that the stride {window.stride} divides"
                 )
             below, what = grid, "tokens"
 
@@ -117,8 +117,8 @@ class ModelSpec(_Classifier):
                 if isinstance(stage.attention, TransformerAttention) and grid.tokens > MANY_TOKENS:
                     yield Violation(("tokenizer", "stages", index, "attention"), _squared(grid.tokens, 1), hint)
         if self.tokens > MANY_TOKENS:
-            told = _squared(self.tokens, max(self.backbone.heads))
-            yield Violation("tokenizer", told, "write larger strides or a smaller image_size")
+            message = _squared(self.tokens, max(self.backbone.heads))
+            yield Violation("tokenizer", message, "write larger strides or a smaller image_size")
 
     @property
     def grids(self) -> tuple[Grid, ...]:

@@ -30,8 +30,8 @@ class Override:
 
     def _apply(self, source: Source) -> None:
         if not self.equals or not all(self.parts):
-            told = "an override is written key=value"
-            raise self._wrong(Place(self.file, text=self.text), (), told, "for example train.epochs=5")
+            message = "an override is written key=value"
+            raise self._wrong(Place(self.file, text=self.text), (), message, "for example train.epochs=5")
         path: Keys = ()
         node: Any = source.data
         start = 0

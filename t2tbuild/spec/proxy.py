@@ -55,14 +55,14 @@ class Proxy(Node):
     @rule
     def _rungs_rise(self) -> Iterator[Violation]:
         if list(self.rungs) != sorted(set(self.rungs)):
-            told = f"rungs must rise, got {list(self.rungs)}"
-            yield Violation("rungs", told, "write [40, 100, 200]")
+            message = f"rungs must rise, got {list(self.rungs)}"
+            yield Violation("rungs", message, "write [40, 100, 200]")
 
     @lint
     def _warm_up_ends(self) -> Iterator[Violation]:
         if self.warmup_steps >= self.rungs[-1]:
-            told = f"the warm-up of {self.warmup_steps} steps never ends: the last rung is {self.rungs[-1]}"
-            yield Violation("warmup_steps", told, f"write less than {self.rungs[-1]}")
+            message = f"the warm-up of {self.warmup_steps} steps never ends: the last rung is {self.rungs[-1]}"
+            yield Violation("warmup_steps", message, f"write less than {self.rungs[-1]}")
 
     def side(self, model: ModelSpec) -> tuple[int, int]:
         """Height and width of the images that are trained on: the data's, else the model's own."""

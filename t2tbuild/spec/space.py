@@ -106,8 +106,8 @@ def _in_steps(given: Range | Fill) -> Iterator[Violation]:
         yield Violation("high", f"high must not be below low, got {given.high} and {given.low}", "swap them")
     elif (given.high - given.low) % given.step:
         last = given.high - (given.high - given.low) % given.step
-        told = f"high is not low plus a multiple of step {given.step}, got {given.high}"
-        yield Violation("high", told, f"write {last}")
+        message = f"high is not low plus a multiple of step {given.step}, got {given.high}"
+        yield Violation("high", message, f"write {last}")
     elif isinstance(given, Range) and (given.high - given.low) // given.step >= 10_000:
         yield Violation("step", "a range holds at most 10,000 values", "write a larger step")
 
@@ -136,8 +136,8 @@ def broken_space(space: Mapping[str, Dimension]) -> Iterator[Violation]:
     """What does not go together in a space, whatever the base."""
     solved = [path for path, dimension in space.items() if isinstance(dimension, Fill)]
     for path in solved[1:]:
-        told = f"one field alone can be solved from the budget, and {solved[0]:.60} is already"
-        yield Violation(("space", path), told, "write {choices: [...]}")
+        message = f"one field alone can be solved from the budget, and {solved[0]:.60} is already"
+        yield Violation(("space", path), message, "write {choices: [...]}")
     for path in solved[:1]:
         if "*" in path:
             yield Violation(
@@ -160,5 +160,5 @@ def _broken_dimension(
     for asked in dimension.when or ():
         later = [other for other in space if other not in before and other == asked]
         if later:
-            told = f"{asked:.60} is drawn after {path:.60}, which depends on it"
-            yield Violation(("space", path, "when", asked), told, "write it first")
+            message = f"{asked:.60} is drawn after {path:.60}, which depends on it"
+            yield Violation(("space", path, "when", asked), message, "write it first")

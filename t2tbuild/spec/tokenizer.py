@@ -82,14 +82,16 @@ class Window(Node):
     @rule
     def _overlap_below_patch_size(self) -> Iterator[Violation]:
         if self.overlap >= self.patch_size:
-            told = f"overlap must be below patch_size, got {self.overlap} and {self.patch_size}"
-            yield Violation("overlap", told, f"write at most {self.patch_size - 1}")
+            message = f"overlap must be below patch_size, got {self.overlap} and {self.patch_size}"
+            yield Violation("overlap", message, f"write at most {self.patch_size - 1}")
 
     @rule
     def _padding_below_patch_size(self) -> Iterator[Violation]:
         if self.pad >= self.patch_size > self.overlap:
-            told = f"padding must be below patch_size, got {self.pad} and {self.patch_size}"
-            yield Violation("padding", told, f"write at most {self.patch_size - 1}, else a patch is nothing but zeros")
+            message = f"padding must be below patch_size, got {self.pad} and {self.patch_size}"
+            yield Violation(
+                "padding", message, f"write at most {self.patch_size - 1}, else a patch is nothing but zeros"
+            )
 
     def left_out(self, below: Grid) -> Grid:
         """Rows at the bottom and columns at the right of the grid below that no patch reaches."""
@@ -115,14 +117,14 @@ class Stage(Window):
         if isinstance(self.attention, PerformerAttention) and self.token_dim is not None:
             ratio = self.attention.kernel_ratio
             if int(self.token_dim * ratio) < 1:
-                told = f"token_dim * kernel_ratio leaves no random feature, got {self.token_dim} * {ratio}"
-                yield Violation(("attention", "kernel_ratio"), told, f"write at least {1 / self.token_dim:g}")
+                message = f"token_dim * kernel_ratio leaves no random feature, got {self.token_dim} * {ratio}"
+                yield Violation(("attention", "kernel_ratio"), message, f"write at least {1 / self.token_dim:g}")
 
     @lint
     def _hard_split(self) -> Iterator[Violation]:
         if self.overlap == 0 and self.patch_size > 1:
-            told = f"patches of {self.patch_size} without overlap: no pixel is seen twice, a hard split"
-            yield Violation("overlap", told, f"a soft split overlaps; write overlap: {max(1, self.patch_size // 3)}")
+            message = f"patches of {self.patch_size} without overlap: no pixel is seen twice, a hard split"
+            yield Violation("overlap", message, f"a soft split overlaps; write overlap: {max(1, self.patch_size // 3)}")
 
 
 class ConvStage(Window):
@@ -260,7 +262,7 @@ def _last_has_none(stages: Sequence[Window], field: str, every: str, write: str)
     for index, stage in enumerate(stages):
         last, given = index == len(stages) - 1, getattr(stage, field) is not None
         if last and given:
-            told = f"the last stage takes no {field}; it is projected to the backbone's embed_dim"
-            yield Violation(("stages", index, field), told, f"remove {field}")
+            message = f"the last stage takes no {field}; it is projected to the backbone's embed_dim"
+            yield Violation(("stages", index, field), message, f"remove {field}")
         if not last and not given:
             yield Violation(("stages", index, field), f"stage {index} has no {field}; {every}", write)

@@ -97,33 +97,33 @@ class TrainSpec(Node):
     @rule
     def _warmup_below_epochs(self) -> Iterator[Violation]:
         if self.warmup_epochs is not None and self.warmup_epochs >= self.epochs:
-            told = f"warmup_epochs must be below epochs, got {self.warmup_epochs} and {self.epochs}"
-            yield Violation("warmup_epochs", told, f"write at most {self.epochs - 1}")
+            message = f"warmup_epochs must be below epochs, got {self.warmup_epochs} and {self.epochs}"
+            yield Violation("warmup_epochs", message, f"write at most {self.epochs - 1}")
 
     @rule
     def _min_lr_below_lr(self) -> Iterator[Violation]:
         if self.min_lr > self.lr:
-            told = f"min_lr must not be above lr, got {self.min_lr} and {self.lr}"
-            yield Violation("min_lr", told, f"write {self.lr / 100:g}")
+            message = f"min_lr must not be above lr, got {self.min_lr} and {self.lr}"
+            yield Violation("min_lr", message, f"write {self.lr / 100:g}")
 
     @rule
     def _warmup_rises(self) -> Iterator[Violation]:
         if self.warmup_lr is not None and self.warmup_lr > self.lr:
-            told = f"warmup_lr must not be above lr, got {self.warmup_lr} and {self.lr}"
-            yield Violation("warmup_lr", told, f"write {self.lr / 100:g}")
+            message = f"warmup_lr must not be above lr, got {self.warmup_lr} and {self.lr}"
+            yield Violation("warmup_lr", message, f"write {self.lr / 100:g}")
 
     @rule
     def _accumulate_divides_batch(self) -> Iterator[Violation]:
         if self.batch_size % self.accumulate:
-            told = f"batch_size must be divisible by accumulate, got {self.batch_size} and {self.accumulate}"
+            message = f"batch_size must be divisible by accumulate, got {self.batch_size} and {self.accumulate}"
             hint = f"nearest that work: {nearest_divisors(self.batch_size, self.accumulate)}"
-            yield Violation("accumulate", told, hint)
+            yield Violation("accumulate", message, hint)
 
     @rule
     def _mixup_needs_pairs(self) -> Iterator[Violation]:
         if self.mixup is not None and self.batch_size % 2:
-            told = f"mixup pairs the images of a batch, and batch_size {self.batch_size} is odd"
-            yield Violation("batch_size", told, f"write {self.batch_size + 1}")
+            message = f"mixup pairs the images of a batch, and batch_size {self.batch_size} is odd"
+            yield Violation("batch_size", message, f"write {self.batch_size + 1}")
 
     @rule
     def _rates_said_once(self) -> Iterator[Violation]:
@@ -135,8 +135,10 @@ class TrainSpec(Node):
         scale = self.lr_scale
         still = {name for name in get_args(ModelPart) if scale is not None and not getattr(scale, name)}
         if still.union(self.freeze) == set(get_args(ModelPart)):
-            told = f"every part is frozen{' or at a learning rate of 0' if still else ''}: nothing would be trained"
-            yield Violation(*(("lr_scale", told, "write head: 1") if still else ("freeze", told, "leave the head out")))
+            message = f"every part is frozen{' or at a learning rate of 0' if still else ''}: nothing would be trained"
+            yield Violation(
+                *(("lr_scale", message, "write head: 1") if still else ("freeze", message, "leave the head out"))
+            )
 
     @rule
     def _no_part_twice(self) -> Iterator[Violation]:
@@ -149,15 +151,15 @@ class TrainSpec(Node):
         if self.ema is not None and isinstance(self.data, IN_MEMORY):
             steps = self.all_epochs * max(1, self.data.train_images // self.batch_size)
             if 1 / (1 - self.ema) > steps:
-                told = f"ema {self.ema} averages over {1 / (1 - self.ema):,.0f} steps and there are {steps:,}"
+                message = f"ema {self.ema} averages over {1 / (1 - self.ema):,.0f} steps and there are {steps:,}"
                 shorter = f"write {1 - 10 / steps:.3g}, or " if steps > 10 else ""
-                yield Violation("ema", told, f"{shorter}leave it out")
+                yield Violation("ema", message, f"{shorter}leave it out")
 
     @lint
     def _batch_above_data(self) -> Iterator[Violation]:
         if isinstance(self.data, IN_MEMORY) and self.batch_size > self.data.train_images:
-            told = f"batch_size {self.batch_size:,} is above the {self.data.train_images:,} training images"
-            yield Violation("batch_size", told, f"write at most {self.data.train_images}")
+            message = f"batch_size {self.batch_size:,} is above the {self.data.train_images:,} training images"
+            yield Violation("batch_size", message, f"write at most {self.data.train_images}")
 
     @lint
     def _warmup_lr_unused(self) -> Iterator[Violation]:

@@ -40,14 +40,14 @@ def class_folders(data: FolderData) -> list[str]:
         inside = [child for child in folder.iterdir() if child.is_dir()] if folder.is_dir() else []
         found = sorted(child.name for child in inside if not child.name.startswith("."))
         if not found:
-            told = f"no folders of classes in {folder.absolute()}"
+            message = f"no folders of classes in {folder.absolute()}"
             if not folder.is_dir():
-                told = f"there is no folder {folder.absolute() if root.is_dir() else root.absolute()}"
-            raise _missing(root, told, f"expected {layout}")
+                message = f"there is no folder {folder.absolute() if root.is_dir() else root.absolute()}"
+            raise _missing(root, message, f"expected {layout}")
         strange = sorted(set(found) - set(classes))
         if classes and strange:
-            told = f"{folder} has classes that {root / data.train} has not: {', '.join(strange[:5])}"
-            raise FieldError(("train", "data", field), "data-classes", told, "every class needs training images")
+            message = f"{folder} has classes that {root / data.train} has not: {', '.join(strange[:5])}"
+            raise FieldError(("train", "data", field), "data-classes", message, "every class needs training images")
         classes = classes or found
     return classes
 
@@ -59,11 +59,11 @@ def cifar_folder(data: CifarData) -> Path:
     folder = root if root.name == name else root / name
     missing = [file for file in (*train, test) if not (folder / file).is_file()]
     if missing:
-        told = f"no file {(folder / missing[0]).absolute()}"
-        raise _missing(root, told, f"expected {folder}/{{{', '.join((*train, test))}}}, the Python version unpacked")
+        message = f"no file {(folder / missing[0]).absolute()}"
+        raise _missing(root, message, f"expected {folder}/{{{', '.join((*train, test))}}}, the Python version unpacked")
     return folder
 
 
-def _missing(root: Path, told: str, expected: str) -> FieldError:
+def _missing(root: Path, message: str, expected: str) -> FieldError:
     seen = "" if root.is_absolute() else f"; {DATA_VARIABLE} is the folder that roots are seen from"
-    return FieldError(_ROOT, "data", told, f"{expected}{seen}")
+    return FieldError(_ROOT, "data", message, f"{expected}{seen}")

@@ -45,24 +45,24 @@ class Ranks:
             return list(values)
         total = torch.tensor(values, dtype=torch.float64)
         dist.all_reduce(total, group=self.control)
-        told: list[float] = total.tolist()
-        return told
+        message: list[float] = total.tolist()
+        return message
 
     def gather(self, value: Any) -> list[Any]:
         """What every rank says, in the order of ranks."""
         if self.count == 1:
             return [value]
-        told: list[Any] = [None] * self.count
-        dist.all_gather_object(told, value, group=self.control)
-        return told
+        message: list[Any] = [None] * self.count
+        dist.all_gather_object(message, value, group=self.control)
+        return message
 
     def agree(self, value: Any) -> Any:
         """What rank 0 says."""
         if self.count == 1:
             return value
-        told = [value]
-        dist.broadcast_object_list(told, src=0, group=self.control)
-        return told[0]
+        message = [value]
+        dist.broadcast_object_list(message, src=0, group=self.control)
+        return message[0]
 
     def wait(self) -> None:
         """Go on when every rank has come here."""
@@ -116,8 +116,8 @@ def join_ranks(device: torch.device) -> Iterator[Ranks]:
     except RuntimeError as error:
         if not _is_lost(error):
             raise
-        told = f"rank {os.environ['RANK']}: another rank is gone; its own error, if it told one, is the cause"
-        raise TrainingError(f"{told} ({str(error).splitlines()[0]})") from None
+        message = f"rank {os.environ['RANK']}: another rank is gone; its own error, if it told one, is the cause"
+        raise TrainingError(f"{message} ({str(error).splitlines()[0]})") from None
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()

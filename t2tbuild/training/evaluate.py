@@ -61,10 +61,10 @@ def score(spec: Spec, weights: Weights, split: SplitName, heard: Callable[[int, 
     load_named(model, weights)
     data = load_data(recipe.data, image=resolved.model.image, in_chans=resolved.model.in_chans, device=device)
     total = data.size(split)
-    told = None if heard is None else lambda done: heard(done, total)
+    message = None if heard is None else lambda done: heard(done, total)
     dtype = pick_dtype(recipe.precision, device)
     with memory_errors(lambda: "a smaller train.batch_size or image_size may fit"):
-        found = evaluate(model.to(device), data, split, Ranks(device), dtype, evaluation_batch(recipe), told)
+        found = evaluate(model.to(device), data, split, Ranks(device), dtype, evaluation_batch(recipe), message)
     numbers = map(str, range(data.num_classes))
     names = class_folders(recipe.data) if isinstance(recipe.data, FolderData) else numbers
     return Score(

@@ -36,11 +36,11 @@ def build_for_training(spec: Spec, listener: Listener) -> nn.Module:
 
 def _load(model: nn.Module, weights: Weights, listener: Listener) -> None:
     if not Path(weights.file.removeprefix(LOCAL_DIR)).exists():
-        told = f"{weights.file}: no such file or folder of weights"
-        raise FieldError(("weights",), "file", told, "name a checkpoint, safetensors or a run directory")
+        message = f"{weights.file}: no such file or folder of weights"
+        raise FieldError(("weights",), "file", message, "name a checkpoint, safetensors or a run directory")
     checkpoint, broken = newest_of_run(Path(weights.file))
-    told = "\nbroken, so it is an earlier one: ".join(["starts from {checkpoint}", *broken])
-    listener(Notice(told.format(checkpoint=checkpoint)))
+    message = "\nbroken, so it is an earlier one: ".join(["starts from {checkpoint}", *broken])
+    listener(Notice(message.format(checkpoint=checkpoint)))
     weights = weights.model_copy(update={"file": str(checkpoint)})
     if weights.reset_head is None:
         other = other_heads(model, weights.file)
@@ -55,5 +55,5 @@ def _switch(model: nn.Module, method: str, field: tuple[str, ...], lack: str) ->
     try:
         getattr(model, method)(True)
     except (AttributeError, AssertionError):
-        told = f"timm's {type(model).__name__} {lack}"
-        raise FieldError(field, "timm-model", told, "leave it out, or name another model") from None
+        message = f"timm's {type(model).__name__} {lack}"
+        raise FieldError(field, "timm-model", message, "leave it out, or name another model") from None

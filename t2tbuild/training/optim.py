@@ -65,8 +65,8 @@ def freeze(model: nn.Module, parts: tuple[ModelPart, ...]) -> None:
     named = {part: [one for name, one in model.named_parameters() if part_of(name, heads) == part] for part in parts}
     for index, (part, parameters) in enumerate(named.items()):
         if not parameters:
-            told = f"the model has no {part} with parameters"
-            raise FieldError(("train", "freeze", index), "no-such-part", told, "leave it out")
+            message = f"the model has no {part} with parameters"
+            raise FieldError(("train", "freeze", index), "no-such-part", message, "leave it out")
         for parameter in parameters:
             parameter.requires_grad_(False)
     if not any(parameter.requires_grad for parameter in model.parameters()):

@@ -26,10 +26,10 @@ class Progress:
     skipped: list[str] = field(default_factory=list)
 
     @classmethod
-    def from_json(cls, told: dict[str, Any]) -> Self:
+    def from_json(cls, message: dict[str, Any]) -> Self:
         """What `as_json` gave. Raises TrainingError when another version of t2tbuild gave it."""
         try:
-            return cls(**told)
+            return cls(**message)
         except TypeError:
             raise TrainingError("the checkpoint was written by another version of t2tbuild: start a new run") from None
 

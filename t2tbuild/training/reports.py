@@ -80,6 +80,6 @@ def ignore(_report: Report) -> None:
 def whole_epochs(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Of the lines of metrics.jsonl those of epochs that have all that an EpochReport has, with a finite accuracy."""
     numbers = [one.name for one in fields(EpochReport) if one.default is MISSING]
-    told = [dict(record) for record in records if record.get("event") == "epoch"]
-    whole = [one for one in told if all(isinstance(one.get(name), int | float) for name in numbers)]
+    message = [dict(record) for record in records if record.get("event") == "epoch"]
+    whole = [one for one in message if all(isinstance(one.get(name), int | float) for name in numbers)]
     return [one for one in whole if math.isfinite(one["validation_accuracy"])]

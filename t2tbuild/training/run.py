@@ -38,18 +38,18 @@ def train(spec: Spec, out: str | Path | None = None, *, listener: Listener | Non
     resolved = locate(resolve(spec))
     with join_ranks(pick_device()) as ranks:
         run = ranks.agree(Path(out) if out is not None else default_folder(spec.model.name))
-        told = (listener or ignore) if ranks.first else ignore
+        message = (listener or ignore) if ranks.first else ignore
         with out_of_memory(resolved, ranks), listening() as interrupt:
             fresh = ranks.agree(not (run / "spec.yaml").exists())
-            training = Trainer(resolved, run, ranks, told, None) if fresh else None  # its errors leave no run
+            training = Trainer(resolved, run, ranks, message, None) if fresh else None  # its errors leave no run
             with open_run(run, resolved, ranks.device) if ranks.first else nullcontext():
                 ranks.wait()
                 done: TrainResult | None = ranks.agree(_result(run) if ranks.first else None)
                 if done is not None:
-                    told(Notice(f"{run} is complete"))
+                    message(Notice(f"{run} is complete"))
                     return done
                 if training is None:
-                    training = Trainer(resolved, run, ranks, told, _newest(run, ranks, told))
+                    training = Trainer(resolved, run, ranks, message, _newest(run, ranks, message))
                 return training.finish(interrupt)
 
 
@@ -61,18 +61,18 @@ def _result(run: Path) -> TrainResult | None:
     return TrainResult(**records[-1] | {"run": run, "skipped": tuple(records[-1].get("skipped", ()))})
 
 
-def _newest(run: Path, ranks: Ranks, told: Listener) -> Checkpoint | None:
+def _newest(run: Path, ranks: Ranks, message: Listener) -> Checkpoint | None:
     """The checkpoint to continue from, the same for every rank; metrics of what is trained again are dropped."""
     newest, broken = ranks.agree(find_newest(run / "checkpoints") if ranks.first else None)
     if broken:
-        told(Notice("broken, so an earlier checkpoint is used:\n" + "\n".join(broken)))
+        message(Notice("broken, so an earlier checkpoint is used:\n" + "\n".join(broken)))
     checkpoint = read_checkpoint(newest) if newest else None
     ranks.wait()
     if ranks.first:
         set_aside(run / "checkpoints", newest)
         Metrics(run / "metrics.jsonl").forget_after(checkpoint.progress["epoch"] if checkpoint else 0)
     if checkpoint is not None:
-        told(Notice(f"continues from {newest}"))
+        message(Notice(f"continues from {newest}"))
     return checkpoint
 
 

@@ -49,14 +49,14 @@ def _spec_of(teacher: str) -> Spec:
     except SpecError as error:
         if any(diagnostic.line for diagnostic in error.diagnostics):
             raise  # mistakes inside the spec
-        told = f"{teacher} is neither a run nor a spec"
-        raise FieldError(_TEACHER, "teacher", told, "name a run directory, a spec, or timm:MODEL") from None
+        message = f"{teacher} is neither a run nor a spec"
+        raise FieldError(_TEACHER, "teacher", message, "name a run directory, a spec, or timm:MODEL") from None
 
 
 def _own_weights(named: Spec, teacher: str) -> Weights:
     if named.weights is None:
-        told = f"the spec {teacher} names no weights, so its model has learned nothing"
-        raise FieldError(_TEACHER, "teacher", told, "write distill.weights: FILE, or name a run")
+        message = f"the spec {teacher} names no weights, so its model has learned nothing"
+        raise FieldError(_TEACHER, "teacher", message, "write distill.weights: FILE, or name a run")
     return named.weights
 
 
@@ -96,5 +96,5 @@ def _require_same(teacher: AnyModel, student: AnyModel) -> None:
     for field in ("image", "in_chans", "num_classes"):
         theirs, ours = getattr(teacher, field), getattr(student, field)
         if theirs != ours:
-            told = f"the teacher {teacher.name} has {field} {theirs}, the student {ours}"
-            raise FieldError(_TEACHER, "teacher", told, "train one of them anew")
+            message = f"the teacher {teacher.name} has {field} {theirs}, the student {ours}"
+            raise FieldError(_TEACHER, "teacher", message, "train one of them anew")

@@ -128,8 +128,8 @@ class TrainState:
         if self.recipe.mixup is None:
             return None
         if self.order.share % 2:
-            told = f"mixup pairs the images of a device, and each has {self.order.share} of a batch"
-            raise FieldError(("train", "batch_size"), "batch-size", told, "write one that makes them even")
+            message = f"mixup pairs the images of a device, and each has {self.order.share} of a batch"
+            raise FieldError(("train", "batch_size"), "batch-size", message, "write one that makes them even")
         from timm.data.mixup import Mixup
 
         return Mixup(  # type: ignore[no-untyped-call]

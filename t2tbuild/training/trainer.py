@@ -133,8 +133,8 @@ class Trainer:
 
     def _asked(self, interrupt: Interrupt, due: bool) -> tuple[bool, bool]:
         """Whether any rank was asked to stop, which all then take as theirs, and whether the first wants to save."""
-        told = [float(interrupt.number == signal.SIGINT), float(interrupt.number == signal.SIGTERM)]
-        keyboard, terminated, dues = self.ranks.sum([*told, float(due and self.ranks.first)])
+        message = [float(interrupt.number == signal.SIGINT), float(interrupt.number == signal.SIGTERM)]
+        keyboard, terminated, dues = self.ranks.sum([*message, float(due and self.ranks.first)])
         if terminated or keyboard:
             interrupt.number = signal.SIGTERM if terminated else signal.SIGINT
         return bool(interrupt), dues > 0
@@ -192,13 +192,13 @@ class Trainer:
         names = {name for found in self.ranks.gather(list(self.data.corrupt)) for name in found}
         new = sorted(names - {*self.progress.skipped})
         if new:
-            told = f"{len(new)} training images cannot be read and are replaced: {'; '.join(new[:SHOWN])}"
+            message = f"{len(new)} training images cannot be read and are replaced: {'; '.join(new[:SHOWN])}"
             more = f" and {len(new) - SHOWN} more, all in the checkpoint's progress.json" if len(new) > SHOWN else ""
-            self.listener(Notice(told + more))
+            self.listener(Notice(message + more))
         self.progress.skipped = sorted({*self.progress.skipped, *names})
         if isinstance(self.recipe.data, Streamed) and len(self.progress.skipped) > self.recipe.data.skip_corrupt:
-            told = f"{len(self.progress.skipped)} training images cannot be read: {self.progress.skipped[0]} ..."
-            raise TrainingError(f"{told}; repair or remove them, or raise train.data.skip_corrupt")
+            message = f"{len(self.progress.skipped)} training images cannot be read: {self.progress.skipped[0]} ..."
+            raise TrainingError(f"{message}; repair or remove them, or raise train.data.skip_corrupt")
 
     def _record(self, record: dict[str, Any]) -> str:
         """Write a line of metrics; gives why it cannot be written, empty when it is."""
@@ -207,17 +207,17 @@ class Trainer:
         try:
             self.metrics.add(record)
         except OSError as error:
-            told = f"{self.metrics.path} cannot be written: {error.strerror}"
-            self.listener(Notice(f"{told}; training goes on"))
-            return told
+            message = f"{self.metrics.path} cannot be written: {error.strerror}"
+            self.listener(Notice(f"{message}; training goes on"))
+            return message
         return ""
 
     def _order(self) -> EpochSampler:
         passes = self.ranks.count * self.recipe.accumulate
         if self.recipe.batch_size % passes:
-            told = f"batch_size {self.recipe.batch_size} is not divisible by {self.ranks.count} devices"
+            message = f"batch_size {self.recipe.batch_size} is not divisible by {self.ranks.count} devices"
             more = f" times {self.recipe.accumulate} passes" if self.recipe.accumulate > 1 else ""
-            raise FieldError(("train", "batch_size"), "batch-size", told + more, f"write a multiple of {passes}")
+            raise FieldError(("train", "batch_size"), "batch-size", message + more, f"write a multiple of {passes}")
         samples = self.data.size("train")
         if samples < self.ranks.count:
             raise FieldError(("train", "data"), "data", f"{samples} training images for {self.ranks.count} devices")

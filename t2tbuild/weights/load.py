@@ -116,14 +116,14 @@ def _require_fit(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], pa
     wrong = [key for keys in lists.values() for key in keys]
     if not wrong:
         return
-    told = []
+    message = []
     for kind, keys in lists.items():
         shown = [_shapes(key, state, expected) if kind == "mis-shaped" else key for key in keys[:SHOWN]]
         more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
-        told += [f"{kind} ({len(keys)}): {'; '.join(shown)}{more}"] if keys else []
+        message += [f"{kind} ({len(keys)}): {'; '.join(shown)}{more}"] if keys else []
     if all(key.startswith(heads) for key in wrong):
-        told.append("for another number of classes, leave the head fresh: reset_head: true")
-    raise InputError(f"{path}: these weights do not fit the model\n" + "\n".join(told))
+        message.append("for another number of classes, leave the head fresh: reset_head: true")
+    raise InputError(f"{path}: these weights do not fit the model\n" + "\n".join(message))
 
 
 def _shapes(key: str, state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:

@@ -46,15 +46,20 @@ def bench(*arguments: str) -> Result:
 def records(*arguments: str) -> dict[str, Any]:
     done = bench(*arguments, "--json")
     assert done.exit_code == 0, done.exception
-    told: dict[str, Any] = json.loads(done.stdout)
-    return told
+    message: dict[str, Any] = json.loads(done.stdout)
+    return message
 
 
 def test_the_figures_of_json_agree_with_each_other(tmp_path: Path) -> None:
-    told = records(*SMALL, *DEEPER, *DEEPER, "--plot", str(tmp_path / "latency.svg"))
-    assert (told["device"], told["threads"], told["torch"]) == ("cpu", 1, torch.__version__)
-    assert (told["precision"], told["batch_size"], told["compiled"], told["training"]) == ("float32", 2, False, False)
-    models = told["models"]
+    message = records(*SMALL, *DEEPER, *DEEPER, "--plot", str(tmp_path / "latency.svg"))
+    assert (message["device"], message["threads"], message["torch"]) == ("cpu", 1, torch.__version__)
+    assert (message["precision"], message["batch_size"], message["compiled"], message["training"]) == (
+        "float32",
+        2,
+        False,
+        False,
+    )
+    models = message["models"]
     small, deeper = " ".join(SMALL), " ".join(DEEPER)
     assert [one["name"] for one in models] == [small, f"{deeper} #1", f"{deeper} #2"]
     for one, typed in zip(models, (SMALL, DEEPER, DEEPER), strict=True):
@@ -64,19 +69,19 @@ def test_the_figures_of_json_agree_with_each_other(tmp_path: Path) -> None:
         assert one["images_per_second"] * one["median_seconds"] == pytest.approx(2)
         assert one["ratio"] == pytest.approx(one["images_per_second"] / models[0]["images_per_second"])
         flops = 2 * one["macs"] * 2 / one["median_seconds"]
-        assert one["share_of_peak"] == pytest.approx(flops / told["matmul_peak_flops_per_second"])
+        assert one["share_of_peak"] == pytest.approx(flops / message["matmul_peak_flops_per_second"])
         assert one["peak_memory_bytes"] > 4 * cost.params + 4 * 2 * 3 * 64 * 64
     assert models[1]["peak_memory_bytes"] == models[2]["peak_memory_bytes"] > models[0]["peak_memory_bytes"]
     assert (tmp_path / "latency.svg").exists()
 
 
 def test_training_takes_the_memory_of_gradients_and_moments_and_counts_backward() -> None:
-    told = records(*SMALL, "--train", "--precision", "bfloat16")
-    (one,) = told["models"]
-    assert (told["training"], told["precision"], one["name"]) == (True, "bfloat16", " ".join(SMALL))
+    message = records(*SMALL, "--train", "--precision", "bfloat16")
+    (one,) = message["models"]
+    assert (message["training"], message["precision"], one["name"]) == (True, "bfloat16", " ".join(SMALL))
     assert one["peak_memory_bytes"] > 4 * 4 * one["params"] * 0.95  # the frozen tables have no gradient
     flops = 3 * 2 * one["macs"] * 2 / one["median_seconds"]
-    assert one["share_of_peak"] == pytest.approx(flops / told["matmul_peak_flops_per_second"])
+    assert one["share_of_peak"] == pytest.approx(flops / message["matmul_peak_flops_per_second"])
 
 
 def test_a_model_of_timm_stands_beside_ours_in_the_table(tmp_path: Path) -> None:
@@ -191,6 +196,6 @@ def test_each_compiled_model_is_compiled_for_its_own_shapes(monkeypatch: pytest.
         return model
 
     monkeypatch.setattr(cost_bench.torch, "compile", compile_)
-    told = records(*SMALL, "--compile")
-    assert told["compiled"]
+    message = records(*SMALL, "--compile")
+    assert message["compiled"]
     assert asked == [{"dynamic": False}]

@@ -52,8 +52,8 @@ def test_ls_names_everything_that_ships(tmp_path: Path) -> None:
         "weights or teacher": "81.5_T2T_ViT_14.pth.tar",
         "paper": "88.4%",
     }
-    told = [(trained[name]["data"], trained[name]["epochs"], trained[name]["paper"]) for name in trained]
-    assert ("imagenet", 310, "82.3%") in told
+    message = [(trained[name]["data"], trained[name]["epochs"], trained[name]["paper"]) for name in trained]
+    assert ("imagenet", 310, "82.3%") in message
     assert trained["t2t_vit_7_distilled_imagenet"]["paper"] == "73.1%"
     assert trained["t2t_vit_7_distilled_imagenet"]["weights or teacher"] == "timm:regnety_160.deit_in1k"
     assert trained["t2t_vit_7_digits"]["paper"] is None
@@ -79,12 +79,12 @@ def test_show_prints_a_spec_that_loads_to_the_same(tmp_path: Path, name: str) ->
 def test_show_says_where_each_value_came_from(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("version: 1\nmodel: t2t_vit_7\ntrain:\n  epochs: 3\n")
     lines = t2tbuild("show", "mine.yaml", "model.backbone.depth=5", cwd=tmp_path).stdout.splitlines()
-    told = {line.split("#")[0].strip(): line.rpartition("# ")[2] for line in lines}
-    assert told["epochs: 3"] == "mine.yaml:4"
-    assert told["batch_size: 64"] == "default"
-    assert told["depth: 5"] == "override 'model.backbone.depth=5'"
-    assert told["embed_dim: 256"] == f"{catalog.find('t2t_vit_7')}:20"
-    assert told["kind: performer"] == f"{catalog.find('t2t_vit_7')}:15"
+    message = {line.split("#")[0].strip(): line.rpartition("# ")[2] for line in lines}
+    assert message["epochs: 3"] == "mine.yaml:4"
+    assert message["batch_size: 64"] == "default"
+    assert message["depth: 5"] == "override 'model.backbone.depth=5'"
+    assert message["embed_dim: 256"] == f"{catalog.find('t2t_vit_7')}:20"
+    assert message["kind: performer"] == f"{catalog.find('t2t_vit_7')}:15"
     assert lines[0] == "# 224 x 224 -> 56 x 56 -> 28 x 28 -> 14 x 14; 197 tokens with the class token; 4 heads"
     both = t2tbuild("show", "mine.yaml", "model.distillation_token=true", cwd=tmp_path).stdout.splitlines()
     assert "; 198 tokens with the class and the distillation token; " in both[0]

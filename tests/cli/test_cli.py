@@ -221,9 +221,9 @@ def test_export_writes_what_was_trained(tmp_path: Path) -> None:
 
 def test_models_of_timm_are_summarized_and_trained(tmp_path: Path) -> None:
     done = t2tbuild("summarize", "resnet50", "model.image_size=64", "--json")
-    told = json.loads(done.stdout)
-    assert told["params"] == 25_557_032
-    assert sum(part["macs"] for part in told["parts"]) == told["macs"]
+    message = json.loads(done.stdout)
+    assert message["params"] == 25_557_032
+    assert sum(part["macs"] for part in message["parts"]) == message["macs"]
     (tmp_path / "mine.yaml").write_text("version: 1\nmodel: {kind: timm, name: resnet10t}\n")
     tiny = ["train.epochs=1", "train.data.image_size=32"]
     done = t2tbuild("train", "mine.yaml", *tiny, "--out", "run", "--json", cwd=tmp_path)

@@ -14,7 +14,7 @@ from t2tbuild.cli import app
 from t2tbuild.errors import InputError
 from t2tbuild.report.diagram import diagram_svg
 from t2tbuild.spec import ModelSpec
-from tests.cli.test_summarize import HEAVY, told
+from tests.cli.test_summarize import HEAVY, summary_json
 
 
 def diagram(*arguments: str) -> Result:
@@ -35,7 +35,7 @@ def test_json_has_the_figures_of_summarize() -> None:
     arguments = ["t2t_vit_dense", "model.distillation_token=true", "--image-size", "96x128"]
     done = diagram(*arguments, "--json")
     assert done.exit_code == 0, done.exception
-    drawn, summary = json.loads(done.stdout), told(*arguments, "--fast")
+    drawn, summary = json.loads(done.stdout), summary_json(*arguments, "--fast")
     for field in ("name", "image_size", "params", "trainable_params", "macs"):
         assert drawn[field] == summary[field]
     for field in ("grid", "tokens", "channels", "params", "macs"):

@@ -60,9 +60,9 @@ def test_a_run_is_a_directory(folder: Path) -> None:
     assert isinstance(best, ModelSpec)
     assert best.num_classes == 1000
     assert (folder / "run" / "diagram.svg").read_text(encoding="utf-8") == diagram_svg(best)
-    told = (folder / "run" / "best.yaml").read_text()
-    assert "counted by fvcore" in told
-    assert "t2tbuild train run/best.yaml" in told
+    message = (folder / "run" / "best.yaml").read_text()
+    assert "counted by fvcore" in message
+    assert "t2tbuild train run/best.yaml" in message
 
 
 def test_the_page_needs_nothing_from_elsewhere(folder: Path) -> None:
@@ -82,8 +82,8 @@ def test_status_tells_how_far_a_search_is(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("tiny: 3 of 3 candidates trained")
     assert re.search(r"^base: 2 of 2 seeds; confirmations: (\d) of \1$", done.stdout, re.MULTILINE)
-    told = json.loads(t2tbuild("status", "run", "--json", cwd=folder).stdout)
-    assert (told["trials"], told["under_way"], told["to_confirm"]) == (3, [], 0)
+    message = json.loads(t2tbuild("status", "run", "--json", cwd=folder).stdout)
+    assert (message["trials"], message["under_way"], message["to_confirm"]) == (3, [], 0)
 
 
 def test_resume_goes_on_and_export_writes_what_there_is(folder: Path) -> None:
@@ -119,9 +119,9 @@ def test_explain_trains_nothing(tmp_path: Path) -> None:
     assert "members within 5.00G macs (counted)" in done.stdout
     assert (tmp_path / "space.png").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["space.png"]
-    told = json.loads(t2tbuild("deep_narrow", "--explain", "--json", cwd=tmp_path).stdout)
-    assert told["exact"]
-    assert told["largest"]["macs"] <= 5_000_000_000
+    message = json.loads(t2tbuild("deep_narrow", "--explain", "--json", cwd=tmp_path).stdout)
+    assert message["exact"]
+    assert message["largest"]["macs"] <= 5_000_000_000
 
 
 @pytest.mark.parametrize(
@@ -148,11 +148,11 @@ def test_explain_trains_nothing(tmp_path: Path) -> None:
         (["--budget-macs", "1M"], "no candidate has 1.00M macs or fewer"),
     ],
 )
-def test_a_mistake_is_one_message_and_exit_code_2(arguments: list[str], told: str, tmp_path: Path) -> None:
+def test_a_mistake_is_one_message_and_exit_code_2(arguments: list[str], message: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     done = t2tbuild(*arguments, cwd=tmp_path)
     assert done.returncode == 2, done.stdout
-    assert told in " ".join(done.stderr.split())
+    assert message in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
     assert "hush" not in done.stderr + done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]

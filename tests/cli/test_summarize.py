@@ -34,7 +34,7 @@ def summarize(*arguments: str) -> Result:
     return CliRunner().invoke(app, ["summarize", *arguments])
 
 
-def told(*arguments: str) -> dict[str, Any]:
+def summary_json(*arguments: str) -> dict[str, Any]:
     done = summarize(*arguments, "--json")
     assert done.exit_code == 0, done.exception
     record: dict[str, Any] = json.loads(done.stdout)
@@ -52,8 +52,8 @@ def test_the_table_needs_no_torch_and_is_followed_by_the_verdict() -> None:
 
 
 def test_json_says_whether_it_was_verified() -> None:
-    assert told("t2t_vit_7", "--fast")["verified"] is None
-    whole = told("t2t_vit_7")
+    assert summary_json("t2t_vit_7", "--fast")["verified"] is None
+    whole = summary_json("t2t_vit_7")
     assert (whole["verified"], whole["differences"]) == (True, [])
 
 
@@ -91,7 +91,7 @@ def test_a_difference_names_the_innermost_part_and_fails() -> None:
 
 
 def test_depth_unfolds_the_tree_whose_rows_add_up() -> None:
-    record = told("t2t_vit_14_se", "--fast", "--depth", "4")
+    record = summary_json("t2t_vit_14_se", "--fast", "--depth", "4")
     blocks = next(part for part in record["parts"] if part["name"] == "backbone blocks x 14")
     attention = blocks["parts"][0]["parts"][1]
     assert [row["name"] for row in attention["parts"]] == ["qkv", "proj", "se_layer", "products"]
@@ -104,7 +104,9 @@ def test_depth_unfolds_the_tree_whose_rows_add_up() -> None:
 
 
 def test_image_and_batch_are_counted_anew() -> None:
-    record = told("t2t_vit_7", "--fast", "--image-size", "96x128", "--batch-size", "8", "--precision", "bfloat16")
+    record = summary_json(
+        "t2t_vit_7", "--fast", "--image-size", "96x128", "--batch-size", "8", "--precision", "bfloat16"
+    )
     assert record["image_size"] == [96, 128]
     assert record["macs"] == predict_cost(load_spec("t2t_vit_7", ["model.image_size=[96, 128]"]).model).macs
     assert (record["batch_size"], record["precision"]) == (8, "bfloat16")
@@ -116,7 +118,7 @@ def test_image_and_batch_are_counted_anew() -> None:
 
 def test_memory_and_a_device_are_told() -> None:
     device = ["--device-memory", "8GB", "--peak-flops", "100T", "--bandwidth", "1TB/s"]
-    record = told("t2t_vit_7", "--fast", "--batch-size", "4", *device)
+    record = summary_json("t2t_vit_7", "--fast", "--batch-size", "4", *device)
     model = load_spec("t2t_vit_7").model
     assert isinstance(model, ModelSpec)
     assert record["memory_bytes"] == dataclasses.asdict(predict_memory(model, 4))
@@ -144,7 +146,7 @@ def test_a_model_of_timm_is_counted_by_fvcore_alone(tmp_path: Path) -> None:
     assert done.exit_code == 0
     assert "counted by fvcore; no formula covers a model of timm" in done.stdout
     assert "conv_stem" in done.stdout
-    assert told("mobilenet_v2", "--image-size", "64")["verified"] is None
+    assert summary_json("mobilenet_v2", "--image-size", "64")["verified"] is None
 
 
 @pytest.mark.parametrize(

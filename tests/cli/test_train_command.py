@@ -35,12 +35,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_what_is_shown_while_it_trains(tmp_path: Path) -> None:
-    told = run("train", *TINY, "--out", str(tmp_path / "run")).stderr
-    assert "token performer 1" in told
-    assert "t2t_vit_7 on digits: 16 x 16 pixels, 10 classes, 2 epochs in batches of 256" in told
-    assert "forecast: " in told
-    assert told.index("forecast") < told.index("epoch 1/2")
-    assert "ETA" in told.splitlines()[-2]
+    message = run("train", *TINY, "--out", str(tmp_path / "run")).stderr
+    assert "token performer 1" in message
+    assert "t2t_vit_7 on digits: 16 x 16 pixels, 10 classes, 2 epochs in batches of 256" in message
+    assert "forecast: " in message
+    assert message.index("forecast") < message.index("epoch 1/2")
+    assert "ETA" in message.splitlines()[-2]
 
 
 def test_a_run_has_its_curves_and_its_event_files(trained: Path) -> None:

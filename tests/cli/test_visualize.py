@@ -23,7 +23,7 @@ def visualize(*arguments: str) -> Result:
     return CliRunner().invoke(app, ["visualize", *arguments])
 
 
-def told(*arguments: str) -> dict[str, Any]:
+def pictures_json(*arguments: str) -> dict[str, Any]:
     done = visualize(*arguments, "--json")
     assert done.exit_code == 0, done.exception
     record: dict[str, Any] = json.loads(done.stdout)
@@ -62,7 +62,7 @@ def test_every_kind_of_picture_is_written_and_named(tmp_path: Path, photograph: 
 
 
 def test_the_numbers_of_layers_come_as_json(tmp_path: Path) -> None:
-    record = told("t2t_vit_7", *SMALL, "--what", "features", "--out", str(tmp_path))
+    record = pictures_json("t2t_vit_7", *SMALL, "--what", "features", "--out", str(tmp_path))
     assert [Path(one["file"]).name for one in record["files"]] == ["features.png", "channels.png"]
     (model,) = record["models"]
     assert (model["images"], model["image_size"], model["mean"]) == (["china"], [32, 48], [0.485, 0.456, 0.406])
@@ -82,12 +82,14 @@ def test_a_run_is_seen_with_what_it_learned(tmp_path: Path) -> None:
     (checkpoint,) = (tmp_path / "run" / "checkpoints").iterdir()
     config = json.loads((checkpoint / "config.json").read_text())["pretrained_cfg"]
     for named in ("run", "run/spec.yaml"):
-        record = told(str(tmp_path / named), "--what", "tokens", "--out", str(tmp_path / "seen"))
+        record = pictures_json(str(tmp_path / named), "--what", "tokens", "--out", str(tmp_path / "seen"))
         (seen,) = record["models"]
         assert seen["weights"] == f"weights of {checkpoint}"
         assert seen["image_size"] == [16, 16]
         assert (seen["mean"], seen["std"]) == (config["mean"], config["std"]) != ([0.485, 0.456, 0.406], seen["std"])
-    given = told("t2t_vit_7", *model, "--weights", str(tmp_path / "run"), "--what", "tokens", "--out", str(tmp_path))
+    given = pictures_json(
+        "t2t_vit_7", *model, "--weights", str(tmp_path / "run"), "--what", "tokens", "--out", str(tmp_path)
+    )
     assert given["models"][0]["weights"] == f"weights of {tmp_path / 'run'}"
     assert given["models"][0]["mean"] == config["mean"]
 
@@ -117,7 +119,7 @@ def test_every_block_and_images_of_one_name(tmp_path: Path, photograph: Path) ->
     third.write_bytes(photograph.read_bytes())
     images = [word for one in (third, photograph, other) for word in ("--image", str(one))]
     options = ["--what", "attention", "--block", "all", "--token", "0,2"]
-    record = told("vit_s16", *SMALL, *images, *options, "--out", str(tmp_path / "seen"))
+    record = pictures_json("vit_s16", *SMALL, *images, *options, "--out", str(tmp_path / "seen"))
     names = [Path(one["file"]).name for one in record["files"]]
     assert names == ["attention_half_grey-2.png", "attention_half_grey.png", "attention_half_grey-3.png"]
 
@@ -126,7 +128,7 @@ def test_dollar_signs_of_a_path_are_shown_as_they_are(tmp_path: Path, photograph
     image = tmp_path / r"$\frac$.png"
     image.write_bytes(photograph.read_bytes())
     for what in ("features", "tokens"):
-        told("vit_s16", *SMALL, "--image", str(image), "--what", what, "--out", str(tmp_path / "seen"))
+        pictures_json("vit_s16", *SMALL, "--image", str(image), "--what", what, "--out", str(tmp_path / "seen"))
 
 
 def test_what_the_model_reads_is_the_middle_of_the_image(photograph: Path) -> None:

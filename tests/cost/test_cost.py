@@ -93,8 +93,8 @@ class _Spectrum(nn.Module):
 def test_an_operator_that_nobody_listed_fails_the_count(small: ModelSpec) -> None:
     model = build_model(small)
     model.blocks.append(_Spectrum())
-    told = "fvcore cannot count aten::fft_fft in blocks.2, aten::real in blocks.2; the total would be too low"
-    with pytest.raises(CostError, match=f"^{re.escape(told)}$"):
+    message = "fvcore cannot count aten::fft_fft in blocks.2, aten::real in blocks.2; the total would be too low"
+    with pytest.raises(CostError, match=f"^{re.escape(message)}$"):
         measure_cost(model)
 
 

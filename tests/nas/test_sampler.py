@@ -116,8 +116,8 @@ def test_brute_force_tries_every_member_once(tiny: Tiny) -> None:
         ),
     ],
 )
-def test_what_can_never_be_drawn_is_refused(tiny: Tiny, space: str, sampler: str, told: str) -> None:
-    with pytest.raises((InputError, FieldError), match=told):
+def test_what_can_never_be_drawn_is_refused(tiny: Tiny, space: str, sampler: str, message: str) -> None:
+    with pytest.raises((InputError, FieldError), match=message):
         plan(tiny(f"search.space={space}", f"search.sampler={sampler}"))
 
 

@@ -134,10 +134,10 @@ def start(folder: Path) -> subprocess.Popen[str]:
 
 
 def _candidates(run: Path) -> int:
-    told = "select count(*) from trials t join studies s on t.study_id = s.study_id where s.study_name = 'tiny'"
+    message = "select count(*) from trials t join studies s on t.study_id = s.study_id where s.study_name = 'tiny'"
     try:
         with sqlite3.connect(f"file:{run / 'study.db'}?mode=ro", uri=True) as database:
-            return int(database.execute(told).fetchone()[0])
+            return int(database.execute(message).fetchone()[0])
     except sqlite3.OperationalError:
         return 0
 

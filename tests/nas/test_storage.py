@@ -49,16 +49,16 @@ def test_where_a_study_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert storage_url(None, tmp_path) == f"sqlite:///{tmp_path}/study.db"
     assert storage_url("mysql://host/db", tmp_path) == "mysql+pymysql://host/db"
     for strange in ("mongodb://me:hush@host/db", "redis://host", "study.db", "http//x"):
-        with pytest.raises(InputError, match="one of sqlite://, postgresql://, mysql://") as told:
+        with pytest.raises(InputError, match="one of sqlite://, postgresql://, mysql://") as message:
             storage_url(strange, tmp_path)
-        assert "hush" not in str(told.value)
+        assert "hush" not in str(message.value)
 
 
 def test_a_storage_that_cannot_be_reached_is_told_without_its_password(tiny: Tiny) -> None:
     pytest.importorskip("psycopg")
-    with pytest.raises(InputError, match="cannot be opened") as told:
+    with pytest.raises(InputError, match="cannot be opened") as message:
         connect("postgresql+psycopg://me:hush-hush@127.0.0.1:1/none", tiny().search)
-    assert "hush" not in str(told.value)
+    assert "hush" not in str(message.value)
     if importlib.util.find_spec("pymysql") is None:
         with pytest.raises(InputError, match=r"pip install 't2tbuild\[mysql\]'"):
             connect("mysql+pymysql://host/db", tiny().search)

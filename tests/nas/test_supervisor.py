@@ -65,9 +65,9 @@ def kill_one_at_work(process: subprocess.Popen[str], run: Path) -> None:
     os.kill(found[0], signal.SIGKILL)
 
 
-def require_whole(folder: Path, told: str) -> None:
+def require_whole(folder: Path, message: str) -> None:
     """As many candidates as planned, each trained once, and no trial that still runs."""
-    report = json.loads(told)
+    report = json.loads(message)
     assert report["outcome"] == "complete"
     assert (report["counts"]["trained"], report["counts"]["failed"]) == (PLANNED, 0)
     *_, opened = open_again(folder / "run", None)
@@ -160,13 +160,13 @@ def _is_alive(pid: int) -> bool:
 
 def _at_work(run: Path) -> list[int]:
     """The processes whose training stands at a rung, so that another can go on from it."""
-    told = (
+    message = (
         "select value_json from trial_user_attributes join trials using (trial_id) "
         "where state = 'RUNNING' and key = 'record'"
     )
     try:
         with sqlite3.connect(f"file:{run / 'study.db'}?mode=ro", uri=True) as database:
-            records = [json.loads(row[0]) for row in database.execute(told)]
+            records = [json.loads(row[0]) for row in database.execute(message)]
     except sqlite3.OperationalError:
         return []
     return [int(record["worker"].rpartition(":")[2]) for record in records if record["worker"] and record["rungs"]]
@@ -175,8 +175,8 @@ def _at_work(run: Path) -> list[int]:
 def _running(run: Path) -> int:
     try:
         with sqlite3.connect(f"file:{run / 'study.db'}?mode=ro", uri=True) as database:
-            told = "select count(*) from trials where state = 'RUNNING'"
-            return int(database.execute(told).fetchone()[0])
+            message = "select count(*) from trials where state = 'RUNNING'"
+            return int(database.execute(message).fetchone()[0])
     except sqlite3.OperationalError:
         return 0
 

@@ -165,8 +165,8 @@ def test_the_svg_is_whole_and_tells_every_figure(drawn: tuple[ModelSpec, Archite
     assert root.get("role") == "img"
     assert root.get("viewBox") == f"0 0 {root.get('width')} {root.get('height')}"
     assert root.findtext(f"{SVG}title") == f"Architecture of {spec.name}"
-    told = root.findtext(f"{SVG}desc") or ""
-    assert all(f"{box.params:,} parameters, {box.macs:,} MACs" in told for box in found.boxes)
+    message = root.findtext(f"{SVG}desc") or ""
+    assert all(f"{box.params:,} parameters, {box.macs:,} MACs" in message for box in found.boxes)
     shown = [element.text for element in root.iter(f"{SVG}text")]
     wanted = [short_count(count) for box in found.boxes for count in (box.params, box.macs) if count]
     assert set(wanted) <= set(shown)

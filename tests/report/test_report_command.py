@@ -25,14 +25,14 @@ def test_a_training_has_a_page_in_the_same_style(tmp_path: Path) -> None:
     done = report(run)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"{run / 'report.html'}\n"
-    told = json.loads((run / "report.json").read_text())
-    assert told["verdict"].startswith(f"t2t_vit_7: test accuracy {result.test_accuracy:.1%}, validation")
-    assert [epoch["epoch"] for epoch in told["epochs"]] == [1, 2]
-    assert told["macs"] == predict_cost(load_spec(run / "spec.yaml").model).macs
-    assert told["macs"] == sum(part["macs"] for part in told["parts"])
+    message = json.loads((run / "report.json").read_text())
+    assert message["verdict"].startswith(f"t2t_vit_7: test accuracy {result.test_accuracy:.1%}, validation")
+    assert [epoch["epoch"] for epoch in message["epochs"]] == [1, 2]
+    assert message["macs"] == predict_cost(load_spec(run / "spec.yaml").model).macs
+    assert message["macs"] == sum(part["macs"] for part in message["parts"])
     page = (run / "report.html").read_text()
-    assert embedded(page) == {"epochs": told["epochs"]}
-    assert told["verdict"] in page
+    assert embedded(page) == {"epochs": message["epochs"]}
+    assert message["verdict"] in page
     assert "depth: 1" in page
     with (run / "metrics.jsonl").open("a") as lines:
         lines.write('{"event": "epoch"}\n{"event": "epoch", "epoch": 3}\n')  # no epochs that are whole

@@ -110,17 +110,17 @@ def test_who_trained_what_when(result: SearchResult) -> None:
 
 
 def test_importance_finds_the_field_that_matters(result: SearchResult) -> None:
-    told = json.loads((result.run / "report.json").read_text())["importance"]
-    assert told["candidates"] == sum(record.state == "top" for record in result.records) >= 8
-    assert sum(told["fields"].values()) == pytest.approx(1)
-    assert next(iter(told["fields"])) == "backbone.embed_dim"  # which pretended trainings hang on
-    assert set(told["fields"]) == {
+    message = json.loads((result.run / "report.json").read_text())["importance"]
+    assert message["candidates"] == sum(record.state == "top" for record in result.records) >= 8
+    assert sum(message["fields"].values()) == pytest.approx(1)
+    assert next(iter(message["fields"])) == "backbone.embed_dim"  # which pretended trainings hang on
+    assert set(message["fields"]) == {
         "backbone.embed_dim",
         "backbone.mlp_ratio",
         "fill",
         *(f"tokenizer.stages.{stage}.{field}" for stage in (0, 1) for field in ("attention", "token_dim")),
     }
-    assert f"from {told['candidates']} candidates" in told["caution"]
+    assert f"from {message['candidates']} candidates" in message["caution"]
 
 
 def test_nothing_in_the_page_ends_its_script(tmp_path: Path) -> None:

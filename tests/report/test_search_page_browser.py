@@ -84,12 +84,12 @@ def test_hovering_tells_about_a_candidate(page: Page, result: SearchResult) -> N
     record = a_candidate(result)
     assert page.locator("#tip").is_hidden()
     mark_of(page, result, record.number).hover(force=True)
-    told = page.locator("#tip").inner_text()
+    message = page.locator("#tip").inner_text()
     backbone = record.model.backbone
-    assert told.splitlines()[0] == f"candidate {record.number}"
-    assert f"depth {backbone.depth}, width {backbone.embed_dim}" in told
-    assert f"{short_count(record.macs)} MACs, {short_count(record.params)} parameters" in told
-    assert f"@200: loss {record.rungs[-1].loss:.3f}, accuracy {record.accuracy:.1%}" in told
+    assert message.splitlines()[0] == f"candidate {record.number}"
+    assert f"depth {backbone.depth}, width {backbone.embed_dim}" in message
+    assert f"{short_count(record.macs)} MACs, {short_count(record.params)} parameters" in message
+    assert f"@200: loss {record.rungs[-1].loss:.3f}, accuracy {record.accuracy:.1%}" in message
     page.mouse.move(5, 5)
     assert page.locator("#tip").is_hidden()
 
@@ -109,12 +109,12 @@ def test_arrow_keys_and_enter_do_what_the_pointer_does(page: Page, result: Searc
     page.locator("#pareto svg").focus()
     page.keyboard.press("ArrowRight")
     expect(page.locator("#tip")).to_be_visible()
-    told = page.locator("#tip").inner_text()
+    message = page.locator("#tip").inner_text()
     page.keyboard.press("Enter")
     name = page.locator("#detail-title").inner_text().removeprefix("The winner: ").lower()
-    assert told.splitlines()[0] == name
+    assert message.splitlines()[0] == name
     cheapest = min((one.macs, one.number) for one in (*result.records, *result.repeats) if one.rungs)
-    assert short_count(cheapest[0]) in told
+    assert short_count(cheapest[0]) in message
     page.locator("#pareto svg").focus()
     page.keyboard.press("Escape")
     assert page.locator("#tip").is_hidden()
@@ -219,10 +219,10 @@ def test_a_trainings_page_is_alike(context: BrowserContext, tmp_path: Path) -> N
         for figure in ("loss", "accuracy", "lr"):
             page.locator(f"#{figure} svg").focus()
             page.keyboard.press("ArrowRight")
-            told = page.locator("#tip").inner_text()
-            assert told.startswith("epoch 1\n")
-            assert "training loss 2.300, validation loss 2.200" in told
-            assert "learning rate 0.00100" in told
+            message = page.locator("#tip").inner_text()
+            assert message.startswith("epoch 1\n")
+            assert "training loss 2.300, validation loss 2.200" in message
+            assert "learning rate 0.00100" in message
         page.set_viewport_size({"width": 390, "height": 844})
         page.wait_for_function("document.querySelector('#loss svg').viewBox.baseVal.width <= innerWidth")
         assert page.evaluate("document.documentElement.scrollWidth") <= 390

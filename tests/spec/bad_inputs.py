@@ -33,7 +33,7 @@ class Bad:
     more: tuple[Told, ...] = ()
 
     @property
-    def told(self) -> list[Told]:
+    def reported(self) -> list[Told]:
         return [Told(self.line, self.column, self.rule, self.message, self.hint), *self.more]
 
     @property

@@ -36,7 +36,7 @@ class Ended(NamedTuple):
     bytes: int
 
     @property
-    def told(self) -> list[tuple[int, int, str, str, str]]:
+    def reported(self) -> list[tuple[int, int, str, str, str]]:
         return [tuple(record[key] for key in ("line", "column", "rule", "message", "hint")) for record in self.records]
 
     @property
@@ -87,24 +87,24 @@ def good_seconds() -> float:
 
 def complaints(ended: Ended) -> list[str]:
     """What is wrong with how a bad input was answered with --json."""
-    told = []
+    message = []
     if ended.code != 2:
-        told.append(f"exit code {ended.code}")
+        message.append(f"exit code {ended.code}")
     if "Traceback" in ended.out + ended.err:
-        told.append("a traceback")
+        message.append("a traceback")
     if ended.err:
-        told.append(f"on stderr: {ended.err.strip().splitlines()[-1]:.200}")
+        message.append(f"on stderr: {ended.err.strip().splitlines()[-1]:.200}")
     if ended.seconds > MOST_TIMES * good_seconds():
-        told.append(f"{ended.seconds:.2f} seconds, where a good file takes {good_seconds():.2f}")
+        message.append(f"{ended.seconds:.2f} seconds, where a good file takes {good_seconds():.2f}")
     if ended.bytes >= MOST_BYTES:
-        told.append(f"{ended.bytes / 1e6:.0f} MB")
+        message.append(f"{ended.bytes / 1e6:.0f} MB")
     try:
         records = json.loads(ended.out)
     except ValueError:
-        return [*told, "no JSON on stdout"]
+        return [*message, "no JSON on stdout"]
     if not records or any(list(record) != KEYS for record in records):
-        told.append(f"not the keys of a diagnostic: {records!r:.200}")
-    return told
+        message.append(f"not the keys of a diagnostic: {records!r:.200}")
+    return message
 
 
 def mistakes(file: Path) -> list[Diagnostic]:
@@ -129,7 +129,7 @@ def test_a_mistake_is_told_at_its_place(bad: Bad, tmp_path: Path) -> None:
     file = tmp_path / "bad.yaml"
     file.write_bytes(bad.raw)
     told = mistakes(file)
-    assert [(one.line, one.column, one.rule, one.message, one.hint) for one in told] == bad.told
+    assert [(one.line, one.column, one.rule, one.message, one.hint) for one in told] == bad.reported
     for one in told:
         assert (one.file, one.severity) == (str(file), "error")
         assert one.length >= 1
@@ -142,7 +142,9 @@ def test_no_bad_input_takes_long_or_much_or_ends_in_a_traceback(tmp_path: Path) 
         file.write_bytes(bad.raw)
         return bad, validate(file, "--json")
 
-    by_rule = {one.rule: bad for bad in BAD_TRAININGS for one in bad.told}  # all of them are told in one process above
+    by_rule = {
+        one.rule: bad for bad in BAD_TRAININGS for one in bad.reported
+    }  # all of them are told in one process above
     inputs = [bad for bad in BAD_INPUTS if bad not in BAD_TRAININGS or bad in by_rule.values()]
     assert len(inputs) >= 260
     with ThreadPoolExecutor(2) as pool:
@@ -210,7 +212,7 @@ def test_what_is_no_text_of_a_spec(
     _write("bad.yaml", data, tmp_path)
     ended = validate("bad.yaml", "--json", folder=tmp_path)
     assert complaints(ended) == []
-    assert ended.told == [(line, column, rule, message, hint)]
+    assert ended.reported == [(line, column, rule, message, hint)]
 
 
 def test_a_mebibyte_is_not_too_much(tmp_path: Path) -> None:
@@ -268,7 +270,7 @@ def test_what_is_no_file(what: str, odd_folder: Path) -> None:
     name, message, hint = NO_FILES[what]
     ended = validate(name, "--json", folder=odd_folder)
     assert complaints(ended) == []
-    assert ended.told == [(0, 0, "file", message, hint)]
+    assert ended.reported == [(0, 0, "file", message, hint)]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
@@ -277,7 +279,7 @@ def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").chmod(0)
     ended = validate("mine.yaml", "--json", folder=tmp_path)
     assert complaints(ended) == []
-    assert ended.told == [(0, 0, "file", "cannot be read: Permission denied", "look at its permissions")]
+    assert ended.reported == [(0, 0, "file", "cannot be read: Permission denied", "look at its permissions")]
 
 
 SEVERAL = edit(

@@ -43,7 +43,7 @@ def examples(number: int) -> settings:
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def checked_spec_errors() -> Iterator[None]:
     """Whatever is raised within is a SpecError, which can be shown; each mistake has a message and a place."""
     try:
         yield
@@ -93,7 +93,7 @@ yaml_like = st.lists(st.sampled_from(WORDS), max_size=40).map("".join)
 @examples(400)
 @given(st.one_of(yaml_like, yaml_like.map("version: 1\nmodel: ".__add__), st.text(max_size=200)))
 def test_any_text_loads_or_ends_in_a_diagnostic(text: str) -> None:
-    with told():
+    with checked_spec_errors():
         check_text(text, Path("fuzz.yaml"))
 
 
@@ -101,14 +101,14 @@ def test_any_text_loads_or_ends_in_a_diagnostic(text: str) -> None:
 @given(st.one_of(st.binary(max_size=200), yaml_like.map(str.encode), yaml_like.map(lambda text: text.encode("utf-16"))))
 def test_any_bytes_load_or_end_in_a_diagnostic(tmp_path: Path, raw: bytes) -> None:
     (tmp_path / "fuzz.yaml").write_bytes(raw)
-    with told():
+    with checked_spec_errors():
         read_any(tmp_path / "fuzz.yaml")
 
 
 @examples(200)
 @given(st.text(max_size=60), st.sampled_from(["", "model.", "train.epochs=", "model.tokenizer.stages."]))
 def test_any_override_applies_or_ends_in_a_diagnostic(text: str, start: str) -> None:
-    with told():
+    with checked_spec_errors():
         load_spec("t2t_vit_7", [start + text])
 
 
@@ -201,7 +201,7 @@ def test_a_mutated_spec_is_refused_or_builds_and_runs(tmp_path: Path, data: dict
     path = tmp_path / "mutated.yaml"
     path.write_text(as_yaml(data))
     spec = None
-    with told():
+    with checked_spec_errors():
         spec = load_spec(path)
     if spec is None:
         return
@@ -220,7 +220,7 @@ def test_a_mutated_spec_is_refused_or_builds_and_runs(tmp_path: Path, data: dict
 def test_a_mutated_training_is_refused_or_resolved(tmp_path: Path, data: dict[str, Any]) -> None:
     path = tmp_path / "mutated.yaml"
     path.write_text(as_yaml(data))
-    with told():
+    with checked_spec_errors():
         document = read_any(path)
         if isinstance(document.spec, Spec):
             with document.placing():
@@ -237,7 +237,7 @@ TIMM = [name for name in catalog.names("specs") if name not in OURS]
 def test_a_mutated_spec_of_timm_is_refused_or_builds_and_runs(tmp_path: Path, data: dict[str, Any]) -> None:
     path = tmp_path / "mutated.yaml"
     path.write_text(as_yaml(data))
-    with told():
+    with checked_spec_errors():
         document = read_any(path)
         model = document.spec.model
         device = torch.device("cpu" if model.image.tokens <= 300**2 else "meta")
@@ -270,7 +270,7 @@ def test_any_text_survives_being_written(tmp_path: Path, note: str, file: str, a
 def test_a_mutated_search_is_refused_or_planned(tmp_path: Path, data: dict[str, Any]) -> None:
     path = tmp_path / "mutated.yaml"
     path.write_text(as_yaml(data))
-    with told():
+    with checked_spec_errors():
         document = read_any(path)
         if isinstance(document.spec, SearchSpec):
             with document.placing():

@@ -157,8 +157,12 @@ def test_a_model_or_base_named_on_the_command_line_is_seen_from_here(
 def test_what_an_override_breaks_is_told_at_the_override() -> None:
     with pytest.raises(SpecError) as caught:
         load_spec("t2t_vit_14", ["train.epochs=3", "model.backbone.embed_dim=512"])
-    (told,) = caught.value.diagnostics
-    assert (told.file, told.column, told.rule) == ("override 'model.backbone.embed_dim=512'", 26, "heads-divide")
+    (message,) = caught.value.diagnostics
+    assert (message.file, message.column, message.rule) == (
+        "override 'model.backbone.embed_dim=512'",
+        26,
+        "heads-divide",
+    )
     (warning,) = read_spec("t2t_vit_14", ["model.image_size=230"]).warnings
     assert (warning.file, warning.rule) == ("override 'model.image_size=230'", "pixels-left-out")
     (old,) = read_spec("t2t_vit_14_resnext", ["model.image_size=192"]).warnings

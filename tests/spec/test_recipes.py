@@ -68,12 +68,12 @@ def imagenet_values(recipe: TrainSpec) -> dict[str, Any]:
     ],
 )
 def test_the_recipe_for_imagenet_is_the_papers(name: str, depth: int) -> None:
-    recipe, told, size = recipe_of(name), RECIPES["imagenet"], IMAGENET[depth]
+    recipe, message, size = recipe_of(name), RECIPES["imagenet"], IMAGENET[depth]
     values = imagenet_values(recipe)
-    assert values == {key: told[key] for key in values}
-    assert told.keys() - values.keys() - OF_THE_CODE == {"lr", "weight_decay"}
-    assert (recipe.lr, recipe.weight_decay) == (told["lr"][size], told["weight_decay"][size])
-    assert set(told["lr"]) == set(told["weight_decay"]) == set(IMAGENET.values())
+    assert values == {key: message[key] for key in values}
+    assert message.keys() - values.keys() - OF_THE_CODE == {"lr", "weight_decay"}
+    assert (recipe.lr, recipe.weight_decay) == (message["lr"][size], message["weight_decay"][size])
+    assert set(message["lr"]) == set(message["weight_decay"]) == set(IMAGENET.values())
 
 
 @pytest.mark.parametrize("depth", IMAGENET)
@@ -92,7 +92,7 @@ def test_what_the_table_leaves_open_is_as_in_the_released_code(depth: int) -> No
 @pytest.mark.parametrize(("depth", "kind"), CIFAR)
 def test_the_transfer_to_cifar_is_the_papers(depth: int, kind: str) -> None:
     spec = load_spec(f"t2t_vit_{depth}_{kind}")
-    recipe, told = spec.train, RECIPES["cifar_transfer"]
+    recipe, message = spec.train, RECIPES["cifar_transfer"]
     assert recipe is not None
     assert recipe.lr_scale is not None
     assert isinstance(recipe.optimizer, Sgd)
@@ -115,8 +115,8 @@ def test_the_transfer_to_cifar_is_the_papers(depth: int, kind: str) -> None:
         "hflip": recipe.data.hflip,
         "drop_path": recipe.drop_path,
     }
-    assert values == {key: told[key] for key in values}
-    assert told.keys() - values.keys() <= OF_THE_CODE
+    assert values == {key: message[key] for key in values}
+    assert message.keys() - values.keys() <= OF_THE_CODE
     assert recipe.data.kind == kind
     nothing = (recipe.warmup, recipe.cooldown_epochs, recipe.label_smoothing, recipe.mixup, recipe.ema)
     assert nothing == (0, 0, 0, None, None)
@@ -138,9 +138,9 @@ def test_a_distillation_is_its_recipe_and_deits_teacher(depth: int) -> None:
 def test_deits_teacher_is_in_timm() -> None:
     from timm.models import get_pretrained_cfg
 
-    told = get_pretrained_cfg("regnety_160.deit_in1k")
-    assert told is not None
-    assert (told.tag, told.input_size, told.num_classes) == ("deit_in1k", (3, 224, 224), 1000)
+    message = get_pretrained_cfg("regnety_160.deit_in1k")
+    assert message is not None
+    assert (message.tag, message.input_size, message.num_classes) == ("deit_in1k", (3, 224, 224), 1000)
 
 
 def test_the_fine_tuning_at_384_differs_from_the_recipe_only_where_it_says_so() -> None:

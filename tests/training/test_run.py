@@ -247,13 +247,13 @@ except TrainingError as error:
 def test_a_full_memory_ends_with_the_batch_that_would_fit(tmp_path: Path) -> None:
     """A real failure of the CPU's allocator, in a process that may not have more."""
     command = [sys.executable, "-c", LITTLE_MEMORY, str(tmp_path / "run")]
-    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    message = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     found = re.fullmatch(
         r"out of memory; 1024 images in a pass were too many, (half as many|\d+ by formula) should fit: write "
         r"train\.accumulate=(\d+) for the same batch in more passes, or train\.batch_size=(\d+)\n",
-        told,
+        message,
     )
-    assert found, told
+    assert found, message
     passes, images = int(found[2]), int(found[3])
     assert 1024 % passes == 0
     assert 1024 // passes <= images <= 512

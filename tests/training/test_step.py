@@ -56,9 +56,9 @@ def test_a_step_is_the_formula(batch: tuple[Tensor, Tensor]) -> None:
     weight = Line().fc.weight.detach().requires_grad_()
     loss = F.cross_entropy(batch[0].flatten(1) @ weight.T, batch[1], label_smoothing=0.1)
     (gradient,) = torch.autograd.grad(loss, weight)
-    found, told = stepped(batch)
+    found, message = stepped(batch)
     torch.testing.assert_close(found, weight.detach() - 0.5 * gradient)
-    torch.testing.assert_close(told, loss.detach())
+    torch.testing.assert_close(message, loss.detach())
 
 
 @pytest.mark.parametrize("passes", [2, 4, 8])

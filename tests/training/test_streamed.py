@@ -204,9 +204,9 @@ def test_corrupt_images_are_replaced_by_the_next_and_named_once(root: Path, work
 def test_too_many_corrupt_images_end_training(root: Path) -> None:
     spoil(root)
     streamed = data(FolderData(root=str(root), skip_corrupt=2), workers=1)
-    with pytest.raises(TrainingError, match=r"skip_corrupt is 2; the last: .*train/cat/.*Repair or remove") as told:
+    with pytest.raises(TrainingError, match=r"skip_corrupt is 2; the last: .*train/cat/.*Repair or remove") as message:
         trained(streamed, order())
-    assert "Traceback" not in str(told.value)
+    assert "Traceback" not in str(message.value)
     assert not active_children()
 
 
@@ -278,9 +278,11 @@ def test_a_lost_worker_is_told(root: Path) -> None:
     batches = data(FolderData(root=str(root)), workers=1).training(order(), epoch=0, step=0, epochs=1000)
     next(batches)
     os.kill(active_children()[0].pid, signal.SIGKILL)
-    with pytest.raises(TrainingError, match=r"process that reads images is lost.*lower train\.data\.workers") as told:
+    with pytest.raises(
+        TrainingError, match=r"process that reads images is lost.*lower train\.data\.workers"
+    ) as message:
         list(batches)
-    assert "Traceback" not in str(told.value)
+    assert "Traceback" not in str(message.value)
 
 
 PARENT = """
@@ -332,8 +334,8 @@ def is_running(worker: int) -> bool:
 
 
 def test_spawned_workers_read_the_same_and_python_ends_with_them(root: Path) -> None:
-    printed, told = parent(root, "spawn", "leave").communicate(timeout=60)
-    assert not told
+    printed, message = parent(root, "spawn", "leave").communicate(timeout=60)
+    assert not message
     first = next(data(FolderData(root=str(root), augment=None)).training(order(), epoch=0, step=0, epochs=1))
     assert float(printed.splitlines()[0]) == first[0].sum().item()
 
@@ -355,9 +357,9 @@ def test_what_is_missing_or_wrong_is_told(root: Path) -> None:
     with pytest.raises(FieldError, match="expected"):
         data(FolderData(root=str(root / "nowhere")))
     (root / "train" / "eel").mkdir()
-    with pytest.raises(FieldError, match=r"train/eel has no images \(images end in \.bmp") as told:
+    with pytest.raises(FieldError, match=r"train/eel has no images \(images end in \.bmp") as message:
         data(spec).size("train")
-    assert told.value.path == ("train", "data", "train")
+    assert message.value.path == ("train", "data", "train")
 
 
 def test_one_mean_is_for_all_channels(root: Path) -> None:

@@ -62,11 +62,11 @@ def test_a_run_starts_training_on_other_classes_at_another_size(source: Path, tm
     model = build_for_training(spec, heard.append)
     assert isinstance(spec.model, ModelSpec)
     assert (spec.model.num_classes, spec.model.image) == (3, (32, 32))
-    started, told = heard
-    assert isinstance(started, Notice) and isinstance(told, Notice)
+    started, message = heard
+    assert isinstance(started, Notice) and isinstance(message, Notice)
     assert started.text == f"starts from {source}/checkpoints/step-000000004"
-    assert "head starts fresh" in told.text
-    assert "head.weight [10, 256], the model has [3, 256]" in told.text
+    assert "head starts fresh" in message.text
+    assert "head.weight [10, 256], the model has [3, 256]" in message.text
     for key, value in weights_of(source).items():
         if not key.startswith("head.") and key != "pos_embed":
             assert torch.equal(model.state_dict()[key], value), key
@@ -129,11 +129,11 @@ def test_missing_weights_leave_no_run_behind(tmp_path: Path) -> None:
 def test_missing_images_say_what_is_expected_and_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("T2TBUILD_DATA", raising=False)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(FieldError) as told:
+    with pytest.raises(FieldError) as message:
         train(new_classes(Path("birds")))
-    assert f"there is no folder {tmp_path}/birds" in str(told.value)
-    assert "expected birds/train/CLASS/*.jpg and birds/val/CLASS/*.jpg" in str(told.value)
-    assert "T2TBUILD_DATA" in str(told.value)
+    assert f"there is no folder {tmp_path}/birds" in str(message.value)
+    assert "expected birds/train/CLASS/*.jpg and birds/val/CLASS/*.jpg" in str(message.value)
+    assert "T2TBUILD_DATA" in str(message.value)
 
 
 NOISE = "train.data={kind: fake, image_size: 32, samples: 8, num_classes: 4}"

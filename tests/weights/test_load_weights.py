@@ -179,14 +179,14 @@ def test_a_distillation_token_is_missed_where_the_file_has_none(
     """And is unexpected where the model has none, whatever the grid; a fresh head is no excuse for a missing token."""
     torch.save(trained.state_dict(), tmp_path / "plain.pth")
     rows = 2 + (size // 16) ** 2
-    told = f"mis-shaped (1): pos_embed [1, 5, 32], the model has [1, {rows}, 32]"
+    message = f"mis-shaped (1): pos_embed [1, 5, 32], the model has [1, {rows}, 32]"
     model = distilled(small, image_size=size)
     with pytest.raises(InputError) as caught:
         load_weights(model, tmp_path / "plain.pth")
-    assert str(caught.value).splitlines()[1:] == ["missing (3): dist_token; head_dist.weight; head_dist.bias", told]
+    assert str(caught.value).splitlines()[1:] == ["missing (3): dist_token; head_dist.weight; head_dist.bias", message]
     with pytest.raises(InputError) as caught:
         load_weights(model, tmp_path / "plain.pth", reset_head=True)
-    assert str(caught.value).splitlines()[1:] == ["missing (1): dist_token", told]
+    assert str(caught.value).splitlines()[1:] == ["missing (1): dist_token", message]
     torch.save(model.state_dict(), tmp_path / "distilled.pth")
     with pytest.raises(InputError, match=r"unexpected \(3\): dist_token; head_dist.weight; head_dist.bias\nmis-shaped"):
         load_weights(build_model(small), tmp_path / "distilled.pth")

@@ -189,8 +189,8 @@ def attention_maps(model: Any, image_1CHW: Tensor, place: Place) -> AttentionMap
     named = [(name, part) for name, part in model.named_modules() if isinstance(part, BACKBONE)]
     below = [(name, part) for name, part in model.named_modules() if isinstance(part, TOKENIZER)]
     if not named:
-        told = f"{type(model).__name__} has no attention whose matrix is known here"
-        raise InputError(f"--what attention: {told}; ours, and those of timm's vision transformers, are")
+        message = f"{type(model).__name__} has no attention whose matrix is known here"
+        raise InputError(f"--what attention: {message}; ours, and those of timm's vision transformers, are")
     windows = windows_of(model)
     if not windows:
         raise InputError(f"--what attention: the tokens of {type(model).__name__} are no grid of patches")
@@ -226,11 +226,11 @@ def _block_name(name: str) -> str:
 
 
 @contextmanager
-def looked_into(modules: Sequence[tuple[str, nn.Module]], told: Callable[[str, Projected], None]) -> Iterator[None]:
+def looked_into(modules: Sequence[tuple[str, nn.Module]], message: Callable[[str, Projected], None]) -> Iterator[None]:
     """Within this context `told` is called with what each attention module compares, as it runs."""
 
     def hook(name: str) -> Any:
-        return lambda module, inputs: told(name, projected(module, inputs))
+        return lambda module, inputs: message(name, projected(module, inputs))
 
     handles = [module.register_forward_pre_hook(hook(name)) for name, module in modules]
     try:

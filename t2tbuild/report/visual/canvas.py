@@ -32,6 +32,6 @@ def show_heat(axes: Axes, shown: Array, heat: Array, norm: Normalize, title: str
     return axes.imshow(heat, cmap=HEAT, norm=norm, alpha=0.65, extent=edges, interpolation="nearest")
 
 
-def entitle(figure: Figure, title: str, told: str) -> None:
+def entitle(figure: Figure, title: str, message: str) -> None:
     """A title above a figure's panels, and what is told of them beneath it."""
-    figure.suptitle(f"{title}\n{told}".strip(), x=0.01, ha="left", fontsize=10)
+    figure.suptitle(f"{title}\n{message}".strip(), x=0.01, ha="left", fontsize=10)

@@ -31,13 +31,13 @@ def draw_block(maps: AttentionMaps, block: BlockAttention, shown: Array, title: 
     norm = _norm(on_grid)
     own = "itself" if maps.prefix == 1 and maps.has_class_token else "tokens of no place"
     for number, (axes, head_N, heat) in enumerate(zip(axes_of[1:], heads, on_grid, strict=False)):
-        told = f"head {number}: {maps.on_prefix(head_N):.0%} on {own}" if maps.prefix else f"head {number}"
-        show_heat(axes, shown, heat.numpy(), norm, told)
+        message = f"head {number}: {maps.on_prefix(head_N):.0%} on {own}" if maps.prefix else f"head {number}"
+        show_heat(axes, shown, heat.numpy(), norm, message)
     rolled = maps.on_grid(maps.rolled)
     rolled = rolled / rolled.mean()
     low, high = rolled.min().item(), rolled.max().item()
-    told = f"rollout of {len(maps.blocks)} blocks, own scale:\n{low:.2f} to {high:.2f} of its mean"
-    show_heat(axes_of[1 + len(heads)], shown, rolled.numpy(), Normalize(min(low, EVEN[0]), max(high, EVEN[1])), told)
+    message = f"rollout of {len(maps.blocks)} blocks, own scale:\n{low:.2f} to {high:.2f} of its mean"
+    show_heat(axes_of[1 + len(heads)], shown, rolled.numpy(), Normalize(min(low, EVEN[0]), max(high, EVEN[1])), message)
     _scale(figure, norm, axes_of)
     entitle(figure, title, f"attention of the {_reader(maps)}, {block.name}, and rolled out over all blocks")
     return figure
@@ -74,8 +74,8 @@ def draw_stages(stages: Sequence[StageAttention], shown: Array, title: str) -> F
         kind = "softmax" if stage.features is None else "Performer"
         sums_to = stage.weights.mean().item()
         less = f", row sums to {sums_to:.2f}" if sums_to < WHOLE else ""
-        told = f"stage {stage.stage}, {kind}, {stage.grid} tokens{less}"
-        image = show_heat(axes, shown, stage.weights.numpy(), norm, told)
+        message = f"stage {stage.stage}, {kind}, {stage.grid} tokens{less}"
+        image = show_heat(axes, shown, stage.weights.numpy(), norm, message)
         figure.colorbar(image, ax=axes, shrink=0.7)
         _mark(axes, stage, shown)
     features = [str(stage.features) for stage in stages if stage.features is not None]

@@ -86,8 +86,8 @@ def _row_name(layer: LayerFigures) -> str:
     return f"{layer.name} ({layer.grid})"
 
 
-def _annotate(axes: Axes, told: str, x: float, row: int) -> None:
-    axes.annotate(told, (x, row), (3, 0), textcoords="offset points", va="center", fontsize=7)
+def _annotate(axes: Axes, message: str, x: float, row: int) -> None:
+    axes.annotate(message, (x, row), (3, 0), textcoords="offset points", va="center", fontsize=7)
 
 
 def _draw_channels(axes: Axes, layer: Layer, most: int) -> None:
@@ -107,8 +107,8 @@ def _draw_channels(axes: Axes, layer: Layer, most: int) -> None:
     axes.imshow(canvas, cmap="gray", vmin=-CONTRAST, vmax=CONTRAST)
     axes.set_axis_off()
     dead = int(dead_C.sum())
-    told = f"{layer.name}: {layer.channels} channels, {layer.grid}" + (f", {dead} dead" if dead else "")
-    axes.set_title(told, fontsize=8)
+    message = f"{layer.name}: {layer.channels} channels, {layer.grid}" + (f", {dead} dead" if dead else "")
+    axes.set_title(message, fontsize=8)
 
 
 def _tiles(layer: Layer, chosen: torch.Tensor) -> Array:

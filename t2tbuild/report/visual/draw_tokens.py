@@ -48,8 +48,8 @@ def draw_receptive_fields(
             axes.add_patch(_outline(chosen, ORANGE, alpha=0.45))
         whole.set_title(_told(number, windows[number], grid, chosen, others[0]), fontsize=8)
         _look_near(near, [chosen, *others], image)
-    told = "pixels of one token (filled) and of its neighbours, through the soft splits alone; below enlarged"
-    entitle(figure, title, told)
+    message = "pixels of one token (filled) and of its neighbours, through the soft splits alone; below enlarged"
+    entitle(figure, title, message)
     return figure
 
 

@@ -140,10 +140,10 @@ def _name(block: nn.Module, index: int) -> str:
 
 def _of_timms(model: Any, images_BCHW: Tensor) -> list[Layer]:
     """Stages by `forward_intermediates`, else by hooks; a stage that is a sequence of maps of its width, map by map."""
-    told: list[dict[str, Any]] = _feature_info(model)
+    message: list[dict[str, Any]] = _feature_info(model)
     modules = dict(model.named_modules())
-    told = [info for info in told if info["module"] in modules]
-    names = [info["module"] for info in told]
+    message = [info for info in message if info["module"] in modules]
+    names = [info["module"] for info in message]
     inside = {name: _steps(name, modules) for name in names}
     watched = {name: modules[name] for name in [*names, *(step for steps in inside.values() for step in steps)]}
     with recorded(watched) as outputs:
@@ -153,7 +153,7 @@ def _of_timms(model: Any, images_BCHW: Tensor) -> list[Layer]:
             model(images_BCHW)
             maps = {name: outputs[name] for name in names if name in outputs}
     layers = []
-    for info, name in zip(told, names, strict=True):
+    for info, name in zip(message, names, strict=True):
         steps = [outputs.get(step) for step in inside[name]]
         if len(steps) > 1 and all(_is_map(step, info["num_chs"]) for step in steps):
             layers += [Layer(step, outputs[step]) for step in inside[name]]

@@ -47,8 +47,8 @@ def extract(subject: LoadedModel, pictures: Sequence[Picture]) -> FeatureMaps:
     """Run the model on its images. Raises InputError where no layer gives a feature map of more than one place."""
     layers = layers_of(subject.model, torch.cat([picture.read for picture in pictures]))
     if not layers:
-        told = f"images of {subject.image} pixels leave every layer a single place"
-        raise InputError(f"{subject.name}: {told}; write a larger model.image_size")
+        message = f"images of {subject.image} pixels leave every layer a single place"
+        raise InputError(f"{subject.name}: {message}; write a larger model.image_size")
     return FeatureMaps(subject, pictures, layers, [figures_of(layer) for layer in layers])
 
 
@@ -68,7 +68,9 @@ def draw_features(seen: Sequence[FeatureMaps]) -> list[NamedFigure]:
     return drawn
 
 
-def draw_attention(subject: LoadedModel, picture: Picture, token: tuple[int, int] | None, block: str) -> list[NamedFigure]:
+def draw_attention(
+    subject: LoadedModel, picture: Picture, token: tuple[int, int] | None, block: str
+) -> list[NamedFigure]:
     """Attention of a block, or of all, rolled out, and of the tokenizer's stages. Raises InputError as it says."""
     chosen = token_of(subject, token)
     last = grids_of(subject.image, windows_of(subject.model))[-1:]
@@ -106,8 +108,8 @@ def token_of(subject: LoadedModel, token: tuple[int, int] | None) -> tuple[int, 
     grid = grids_of(subject.image, windows)[-1]
     row, column = token or (grid.height // 2, grid.width // 2)
     if not (0 <= row < grid.height and 0 <= column < grid.width):
-        told = f"{row},{column} is not on the grid of {grid} tokens"
-        raise InputError(f"--token {told}; write from 0,0 to {grid.height - 1},{grid.width - 1}")
+        message = f"{row},{column} is not on the grid of {grid} tokens"
+        raise InputError(f"--token {message}; write from 0,0 to {grid.height - 1},{grid.width - 1}")
     return row, column
 
 

@@ -147,8 +147,8 @@ def _normalisation(spec: Spec, weights: Weights | None, model: Any) -> tuple[Seq
 def _config(path: Path) -> dict[str, Sequence[float]]:
     """What a run's checkpoint, or a folder of timm's, tells of its images; empty where there is nothing such."""
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))["pretrained_cfg"]
-        return {field: [float(value) for value in told[field]] for field in ("mean", "std")}
+        message = json.loads(path.read_text(encoding="utf-8"))["pretrained_cfg"]
+        return {field: [float(value) for value in message[field]] for field in ("mean", "std")}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 

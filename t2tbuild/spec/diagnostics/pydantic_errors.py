@@ -134,14 +134,14 @@ def _one_a_place(found: list[Mistake]) -> list[Mistake]:
             around.update(mistake.path[:end] for end in range(len(mistake.path)))
         if mistake.kind == "extra_forbidden":
             misspelt.setdefault(mistake.path[:-1], []).append(str(mistake.path[-1]))
-    told = []
+    message = []
     for mistake in found:
         if mistake.kind == "missing":
             if not any(nearest(key, [mistake.key]) for key in misspelt.get(mistake.path, ())[:MOST]):
-                told.append(mistake)
+                message.append(mistake)
         elif mistake is min(at[mistake.path], key=weight):
             items_say_it = mistake.path in around and isinstance(mistake.value, list)
             any_scalar = {"bool_type", "string_type"} <= {other.kind for other in at[mistake.path]}
             if not items_say_it:
-                told.append(mistake._replace(kind="scalar_type") if any_scalar else mistake)
-    return told
+                message.append(mistake._replace(kind="scalar_type") if any_scalar else mistake)
+    return message

@@ -115,8 +115,8 @@ def read_file(path: Path) -> Source:
         with path.open("rb") as stream:
             raw = stream.read(MAX_BYTES + 1)
     except OSError as error:
-        told = f"cannot be read: {error.strerror}"
-        raise SpecError([whole.diagnostic((), "file", told, "look at its permissions")]) from None
+        message = f"cannot be read: {error.strerror}"
+        raise SpecError([whole.diagnostic((), "file", message, "look at its permissions")]) from None
     if len(raw) > MAX_BYTES:
         raise SpecError([whole.diagnostic((), "size", "larger than 1 MiB", "a spec is a few lines of YAML")])
     try:
@@ -144,8 +144,8 @@ class _Reader:
             self._check_events(text)
             node = yaml.compose(text, Loader=_Loader)
         except yaml.YAMLError as error:
-            span, *told = explain_syntax(error, text)
-            raise SpecError([self._place(span).diagnostic((), *told)]) from None
+            span, *message = explain_syntax(error, text)
+            raise SpecError([self._place(span).diagnostic((), *message)]) from None
         if node is None or (isinstance(node, yaml.ScalarNode) and not node.value and not node.style):
             place = Place(self.source.file)
             raise SpecError([place.diagnostic((), "empty", "spec is empty", "t2tbuild init writes one")])
@@ -164,29 +164,29 @@ class _Reader:
     def _check_events(self, text: str) -> None:
         level = documents = values = aliases = 0
         for event in yaml.parse(text, Loader=_Loader):
-            told: Sequence[str] = ()
+            message: Sequence[str] = ()
             values += isinstance(event, yaml.NodeEvent)
             if isinstance(event, yaml.DocumentStartEvent):
                 documents += 1
                 if documents > 1:
-                    told = "documents", "several documents in one file", "one spec per file; remove the line ---"
+                    message = "documents", "several documents in one file", "one spec per file; remove the line ---"
             elif isinstance(event, yaml.CollectionStartEvent):
                 level += 1
                 if level > MAX_LEVELS:
-                    told = "nesting", f"nested deeper than {MAX_LEVELS} levels", "a spec needs six"
+                    message = "nesting", f"nested deeper than {MAX_LEVELS} levels", "a spec needs six"
             elif isinstance(event, yaml.CollectionEndEvent):
                 level -= 1
             elif isinstance(event, yaml.AliasEvent):
                 aliases += 1
                 if aliases > MAX_ALIASES:
-                    told = "aliases", f"more than {MAX_ALIASES} aliases", "write the values out"
+                    message = "aliases", f"more than {MAX_ALIASES} aliases", "write the values out"
             tag = getattr(event, "tag", None)
             if tag:
-                told = "tag", f"tag {tag!r:.60}", "a spec is plain YAML; remove the tag"
+                message = "tag", f"tag {tag!r:.60}", "a spec is plain YAML; remove the tag"
             if values > MAX_VALUES:
-                told = "size", f"more than {MAX_VALUES:,} values", "a spec has a hundred"
-            if told:
-                raise SpecError([self._place_of(event).diagnostic((), *told)])
+                message = "size", f"more than {MAX_VALUES:,} values", "a spec has a hundred"
+            if message:
+                raise SpecError([self._place_of(event).diagnostic((), *message)])
 
     def _convert(self, node: Any, path: Keys, above: tuple[yaml.Node, ...]) -> Any:
         place = self.source.values[path] = self._place_of(node)
@@ -220,8 +220,8 @@ class _Reader:
             here = (*path, key)
             if key in data:
                 first = self.source.keys[here]
-                told = f"key {key!r:.60} stands twice, in line {first.line} ({first.text.strip():.60}) and here"
-                self.source.problems.append(place.diagnostic(here, "duplicate-key", told, "remove one of the two"))
+                message = f"key {key!r:.60} stands twice, in line {first.line} ({first.text.strip():.60}) and here"
+                self.source.problems.append(place.diagnostic(here, "duplicate-key", message, "remove one of the two"))
                 continue
             if key == "<<":
                 hint = "YAML 1.2 has no merge keys; write the fields out"

@@ -65,8 +65,8 @@ def explain_syntax(error: yaml.YAMLError, text: str) -> Told:
     opened = _span(error.context_mark) if error.context_mark else at
     complaint = _Complaint(lines, at, opened, error.problem or "", error.context or "")
     for look in _LOOKS:
-        if told := look(complaint):
-            return told
+        if message := look(complaint):
+            return message
     return Told(at, "yaml", f"not YAML: {complaint.problem or complaint.context}", _EXAMPLES)
 
 
@@ -131,11 +131,11 @@ def _odd(complaint: _Complaint) -> Told | None:
 def _quote(complaint: _Complaint) -> Told | None:
     if "escape" in complaint.problem:
         escape = complaint.line[complaint.at.column :][:2]
-        told = f"a backslash between double quotes begins an escape, and {escape} is none"
-        return Told(complaint.at, "quote", told, "use single quotes")
+        message = f"a backslash between double quotes begins an escape, and {escape} is none"
+        return Told(complaint.at, "quote", message, "use single quotes")
     if "quoted scalar" in complaint.context + complaint.problem:
-        told = "the quote that is opened here is never closed"
-        return Told(complaint.opened, "quote", told, "close it in the same line")
+        message = "the quote that is opened here is never closed"
+        return Told(complaint.opened, "quote", message, "close it in the same line")
     before = complaint.line[: complaint.at.column]
     if before[-1:] in ("'", '"') and "block" in complaint.context:
         return Told(complaint.at, "quote", "text after the closing quote", "write '' for a ' between single quotes")
@@ -145,9 +145,9 @@ def _quote(complaint: _Complaint) -> Told | None:
 def _bracket(complaint: _Complaint) -> Told | None:
     if "flow sequence" in complaint.context or "flow mapping" in complaint.context:
         bracket = "]" if "sequence" in complaint.context else "}"
-        told = f"the bracket that is opened here is not closed by {bracket!r}"
+        message = f"the bracket that is opened here is not closed by {bracket!r}"
         return Told(
-            complaint.opened, "bracket", told, f"close it with {bracket}, and put commas between what stands inside"
+            complaint.opened, "bracket", message, f"close it with {bracket}, and put commas between what stands inside"
         )
     if complaint.character in ("]", "}"):
         return Told(complaint.at, "bracket", f"{complaint.character!r} closes nothing that is open", "remove it")
@@ -189,8 +189,8 @@ def _colon(complaint: _Complaint) -> Told | None:
         if indent > start:
             return Told(Span(complaint.at.line, indent), "indent", _STRAY, _INDENT)
     if found := _NO_BRACES.match(line):
-        told = "several fields in one line want braces"
-        return Told(Span(complaint.at.line, found.start(1)), "bracket", told, f"write {{{found[1]:.60}}}")
+        message = "several fields in one line want braces"
+        return Told(Span(complaint.at.line, found.start(1)), "bracket", message, f"write {{{found[1]:.60}}}")
     return Told(complaint.at, "yaml", "a second ':' in one line", "put the text in quotes, or start a new line")
 
 

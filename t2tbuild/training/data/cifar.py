@@ -41,8 +41,8 @@ def load_cifar(spec: CifarData, *, image: Grid, in_chans: int, device: torch.dev
     InputError when one is damaged.
     """
     if in_chans != len(MEAN):
-        told = f"{spec.kind} has {len(MEAN)} channels, and the model's images {in_chans}"
-        raise FieldError(("model", "in_chans"), "data-channels", told, f"write {len(MEAN)}")
+        message = f"{spec.kind} has {len(MEAN)} channels, and the model's images {in_chans}"
+        raise FieldError(("model", "in_chans"), "data-channels", message, f"write {len(MEAN)}")
     folder = cifar_folder(spec)
     _, train_files, test_file = CIFAR_FILES[spec.kind]
     rest, test = _read(folder, train_files, spec.num_classes), _read(folder, (test_file,), spec.num_classes)

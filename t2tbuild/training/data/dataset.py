@@ -42,10 +42,10 @@ class HostBatch(NamedTuple):
     failure: str = ""
 
 
-def failed(told: str) -> HostBatch:
+def failed(message: str) -> HostBatch:
     """Errors are sent as values: an exception would bring the worker's traceback along."""
     nothing = torch.empty(0)
-    return HostBatch(nothing, nothing, nothing, nothing, failure=told)
+    return HostBatch(nothing, nothing, nothing, nothing, failure=message)
 
 
 def collate(samples: Sequence[Sample]) -> HostBatch:

@@ -53,7 +53,7 @@ def decode(samples: Samples, index: int, *, mode: str) -> tuple[Image.Image, int
 
 def reason(error: BaseException) -> str:
     """An error in a line: its text without the path that the reader is told anyway."""
-    told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    if told.startswith("cannot identify image file"):
-        told = "not an image"
-    return " ".join(told.split())[:200] or type(error).__name__
+    message = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    if message.startswith("cannot identify image file"):
+        message = "not an image"
+    return " ".join(message.split())[:200] or type(error).__name__

@@ -27,8 +27,10 @@ class FolderSamples:
             paths += [os.fsencode(os.path.relpath(path, self.folder)) for path in found]
         empty = [name for name, count in zip(classes, counts, strict=True) if not count]
         if every_class and empty:
-            told = f"{folder / empty[0]} has no images" + (f", nor have {len(empty) - 1} others" if empty[1:] else "")
-            raise FieldError(every_class, "data-classes", told, f"images end in {', '.join(IMAGES)}")
+            message = f"{folder / empty[0]} has no images" + (
+                f", nor have {len(empty) - 1} others" if empty[1:] else ""
+            )
+            raise FieldError(every_class, "data-classes", message, f"images end in {', '.join(IMAGES)}")
         self._paths = b"".join(paths)
         self._ends = np.cumsum([len(path) for path in paths], dtype=np.int64)
         self._labels = np.repeat(np.arange(len(classes), dtype=np.int32), counts)

@@ -124,5 +124,5 @@ def _alone(dataset: Any) -> Any:
 
 
 def _lacking(corrupt: tuple[Corrupt, ...], opening: Opening) -> HostBatch:
-    told = f"a worker found no image to read in its shards of {opening.name}, split {opening.split}"
-    return failed(told + (f"; the last one was {corrupt[-1]}" if corrupt else ""))
+    message = f"a worker found no image to read in its shards of {opening.name}, split {opening.split}"
+    return failed(message + (f"; the last one was {corrupt[-1]}" if corrupt else ""))

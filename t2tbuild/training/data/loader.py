@@ -31,9 +31,9 @@ def read(loader: Callable[..., DataLoader[Any]], *, workers: int, device: torch.
     except (RuntimeError, OSError, EOFError, MemoryError) as error:
         if not workers or (isinstance(error, RuntimeError) and "DataLoader worker" not in str(error)):
             raise
-        told = "a process that reads images is lost, perhaps for want of memory (shared memory: df -h /dev/shm)"
+        message = "a process that reads images is lost, perhaps for want of memory (shared memory: df -h /dev/shm)"
         raise TrainingError(
-            f"{told}: {(str(error).strip() or type(error).__name__).splitlines()[-1]}; lower train.data.workers"
+            f"{message}: {(str(error).strip() or type(error).__name__).splitlines()[-1]}; lower train.data.workers"
         ) from None
     finally:
         atexit.unregister(end)

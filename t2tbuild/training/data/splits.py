@@ -62,10 +62,10 @@ class IterableSplit:
 
     def training(self, look: ImageTransform, order: EpochSampler, *, epoch: int, step: int, epochs: int) -> Loader:
         if self.shards is not None and self.shards < order.ranks:
-            told = (
+            message = (
                 f"{self.opening.name}, split {self.opening.split}, has {self.shards} shards for {order.ranks} devices"
             )
-            raise FieldError(("train", "data", "name"), "data-shards", told, "every device needs one of its own")
+            raise FieldError(("train", "data", "name"), "data-shards", message, "every device needs one of its own")
         shards = TrainingShards(self.opening, look, order, epoch, step, epochs)
         return partial(DataLoader, shards, batch_size=None, collate_fn=as_it_is)
 

@@ -76,8 +76,8 @@ class StreamedData:
         loader = streamed.evaluation(self._evaluation_look, rank=rank, ranks=ranks, batch_size=batch_size)
         for batch in read(loader, workers=streamed.workers(self.workers, ranks), device=self.device):
             if batch.corrupt:
-                told = f"an image of the {split} split cannot be read: {batch.corrupt[0]}"
-                raise TrainingError(f"{told}; repair or remove it: an accuracy without it would be another's")
+                message = f"an image of the {split} split cannot be read: {batch.corrupt[0]}"
+                raise TrainingError(f"{message}; repair or remove it: an accuracy without it would be another's")
             yield self._placed(batch)
 
     def _split(self, split: str) -> StreamedSplit:
@@ -92,9 +92,9 @@ class StreamedData:
         self.corrupt += map(str, new.values())
         if len(self.corrupt) > self.spec.skip_corrupt:
             count = f"{len(self.corrupt)} training images" if len(self.corrupt) > 1 else "a training image"
-            told = f"{count} cannot be read, and train.data.skip_corrupt is {self.spec.skip_corrupt}; the last: "
+            message = f"{count} cannot be read, and train.data.skip_corrupt is {self.spec.skip_corrupt}; the last: "
             raise TrainingError(
-                f"{told}{'; '.join(self.corrupt[-TOLD:])}. Repair or remove them, or raise skip_corrupt"
+                f"{message}{'; '.join(self.corrupt[-TOLD:])}. Repair or remove them, or raise skip_corrupt"
             )
 
     def _placed(self, batch: HostBatch) -> tuple[Tensor, Tensor]:
@@ -103,8 +103,10 @@ class StreamedData:
             raise TrainingError(f"training data cannot be read on: {batch.failure}")
         least, most = batch.labels.aminmax()
         if least < 0 or most >= self.num_classes:
-            told = f"an image has label {int(most if least >= 0 else least)}, and there are {self.num_classes} classes"
-            raise TrainingError(f"{told}; labels count from 0 (train.data.num_classes)")
+            message = (
+                f"an image has label {int(most if least >= 0 else least)}, and there are {self.num_classes} classes"
+            )
+            raise TrainingError(f"{message}; labels count from 0 (train.data.num_classes)")
         images = batch.images.to(self.device, non_blocking=True).float().div_(255).sub_(self._mean).div_(self._std)
         labels, noise = (tensor.to(self.device, non_blocking=True) for tensor in (batch.labels, batch.noise))
         start = 0

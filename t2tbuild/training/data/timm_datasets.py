@@ -74,8 +74,8 @@ def opening(spec: TimmData, split: str, *, mode: str) -> tuple[Opening, Any]:
         raise
     except Exception as error:  # of every library its own
         where = f" in {root}" if root else ""
-        told = f"timm cannot open {spec.name}, split {split}{where}: {reason(error)}"
-        raise FieldError(_NAME, "data", told, f"expected {LAYOUTS[asked.family]}") from None
+        message = f"timm cannot open {spec.name}, split {split}{where}: {reason(error)}"
+        raise FieldError(_NAME, "data", message, f"expected {LAYOUTS[asked.family]}") from None
     return asked, dataset
 
 
@@ -96,8 +96,8 @@ def _here(asked: Opening, root: Path) -> Opening:
 def _check_classes(dataset: Any, spec: TimmData) -> None:
     classes = len(getattr(getattr(dataset, "reader", dataset), "class_to_idx", ()))
     if classes and classes != spec.num_classes:
-        told = f"{spec.name} has {classes} classes, and num_classes is {spec.num_classes}"
-        raise FieldError(("train", "data", "num_classes"), "data-classes", told, f"write {classes}")
+        message = f"{spec.name} has {classes} classes, and num_classes is {spec.num_classes}"
+        raise FieldError(("train", "data", "num_classes"), "data-classes", message, f"write {classes}")
 
 
 def _check_shards(root: Path, filenames: Sequence[str]) -> None:

@@ -70,9 +70,9 @@ def train_transform(spec: FolderData | TimmData, image: Grid, mean: tuple[float,
             normalize=False,
         )
     except (AssertionError, KeyError, ValueError) as error:
-        told = f"timm cannot read auto_augment {vary.auto_augment}: {error}"
+        message = f"timm cannot read auto_augment {vary.auto_augment}: {error}"
         path = ("train", "data", "augment", "auto_augment")
-        raise FieldError(path, "auto-augment", told, "write rand-m9-mstd0.5-inc1") from None
+        raise FieldError(path, "auto-augment", message, "write rand-m9-mstd0.5-inc1") from None
     _posterize_to_nothing(transform)
     if not vary.random_erasing:
         return ImageTransform(transform)
@@ -99,14 +99,14 @@ def channel_values(spec: FolderData | TimmData, in_chans: int) -> tuple[tuple[fl
     One number is repeated; three are averaged for a model of gray images. Raises FieldError for other numbers.
     """
     if in_chans not in (1, 3):
-        told = f"images are read with 3 channels, or 1 as gray, and the model has in_chans {in_chans}"
-        raise FieldError(("model", "in_chans"), "data-channels", told, "write 3 or 1")
+        message = f"images are read with 3 channels, or 1 as gray, and the model has in_chans {in_chans}"
+        raise FieldError(("model", "in_chans"), "data-channels", message, "write 3 or 1")
     values = []
     for field, given in (("mean", spec.mean), ("std", spec.std)):
         if len(given) not in (1, 3):
-            told = f"{field} has {len(given)} numbers"
+            message = f"{field} has {len(given)} numbers"
             raise FieldError(
-                ("train", "data", field), "data-channels", told, "write one, or one for each of 3 channels"
+                ("train", "data", field), "data-channels", message, "write one, or one for each of 3 channels"
             )
         numbers = tuple(map(float, given))
         values.append((sum(numbers) / len(numbers),) if in_chans == 1 else numbers * (3 // len(numbers)))
