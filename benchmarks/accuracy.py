@@ -1,13 +1,13 @@
-"""How far can predict_accuracy be believed? python benchmarks/accuracy.py [--reserved] [--plot docs/accuracy.png].
+"""Measure the error of predict_accuracy: python benchmarks/accuracy.py [--reserved] [--plot docs/accuracy.png].
 
-Three tests, each of models that the predictor was not fitted to:
+Three tests, each on models that the predictor was not fitted to:
 
 - one row left out, of the T2T paper's and DeiT's rows, and of all;
-- a whole source left out. Its recipes' offsets cannot be known then, and are taken off: what is left tells whether the
-  order and the distances inside a source are predicted;
-- with --reserved, the reserved sources, which had no part in choosing features or priors: fitted without them.
+- a whole source left out. The offsets of its recipes are unknown then and are subtracted, which leaves the order and
+  the distances within the source;
+- with --reserved, the reserved sources, which were not used in choosing features or priors, fitted without them.
 
-And the pairs whose order on ImageNet is known, each predicted by a predictor that was fitted without both.
+Also the pairs whose order on ImageNet is known, each predicted by a predictor that was fitted without both models.
 
 The first two tests leave the reserved sources out of the fit, too.
 """
@@ -25,7 +25,7 @@ from scipy import stats
 from t2tbuild.accuracy.features import shape_of
 from t2tbuild.accuracy.fit import fit_predictor, imagenet_models
 from t2tbuild.accuracy.pairs import KNOWN_PAIRS
-from t2tbuild.accuracy.predictor import Z
+from t2tbuild.accuracy.predictor import Z_90
 from t2tbuild.accuracy.published import PublishedModel, reserved_sources
 from t2tbuild.report.figure import BLUE, ORANGE, new_figure
 
@@ -35,7 +35,7 @@ DEIT = ("deit_300", "deit_300_disttoken")
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A model that was left out: top1 in percent, as published and as predicted; whether the 90% interval holds it."""
+    """A left-out model: published and predicted top-1 in percent, and whether the 90% interval contains it."""
 
     model: PublishedModel
     predicted: float
@@ -47,18 +47,18 @@ class LeftOut:
 
 
 def leave_one_out(models: Sequence[PublishedModel], wanted: Sequence[PublishedModel]) -> list[LeftOut]:
-    """Each of `wanted`, predicted by what is fitted to all others of `models`."""
+    """Predict each of `wanted` by a predictor fitted to all other `models`."""
     found = []
     for model in wanted:
         predictor = fit_predictor([one for one in models if one is not model], fewest=1)
         estimate = predictor.estimate(shape_of(model.model), model.recipe.name)
         apart = abs(np.log(100 - model.top1) - estimate.mean)
-        found.append(LeftOut(model, 100 - float(np.exp(estimate.mean)), bool(apart <= Z * estimate.deviation)))
+        found.append(LeftOut(model, 100 - float(np.exp(estimate.mean)), bool(apart <= Z_90 * estimate.deviation)))
     return found
 
 
 def leave_source_out(models: Sequence[PublishedModel], source: Iterable[PublishedModel]) -> list[LeftOut]:
-    """The models of a source, predicted by what is fitted to all others, each recipe's offset taken off.
+    """Predict the models of a source by a predictor fitted to all others, with each recipe's offset subtracted.
 
     Recipes with a single model are left out: nothing is left of them.
     """
@@ -70,12 +70,12 @@ def leave_source_out(models: Sequence[PublishedModel], source: Iterable[Publishe
         own = [one for one in source if one.recipe.name == recipe]
         if len(own) < 2:
             continue
-        # The recipe is unknown even where another source has one of the same name: this source trained by itself.
+        # The recipe is unknown even if another source has one of the same name: this source trained its own models.
         estimates = [predictor.estimate(shape_of(one.model), f"{one.source} {recipe}") for one in own]
         means = np.array([estimate.mean for estimate in estimates])
         apart = np.log(100 - np.array([one.top1 for one in own])) - means
         variances = np.array([one.variance + one.noise - predictor.unknown_recipe**2 for one in estimates])
-        half = Z * np.sqrt(variances * (1 - 1 / len(own)))
+        half = Z_90 * np.sqrt(variances * (1 - 1 / len(own)))
         for one, mean, off, width in zip(own, means, apart - apart.mean(), half, strict=True):
             predicted = 100 - float(np.exp(mean + apart.mean()))
             found.append(LeftOut(one, predicted, bool(abs(off) <= width)))
@@ -83,7 +83,7 @@ def leave_source_out(models: Sequence[PublishedModel], source: Iterable[Publishe
 
 
 def figures(found: Sequence[LeftOut]) -> list[str]:
-    """Models, Kendall's tau, mean error in points, share that the intervals hold."""
+    """Return the number of models, Kendall's tau, the mean error in points, and the coverage of the intervals."""
     tau = stats.kendalltau([one.predicted for one in found], [one.model.top1 for one in found]).statistic
     error = np.mean([abs(one.error) for one in found])
     return [str(len(found)), f"{tau:.2f}", f"{error:.2f}", f"{np.mean([one.held for one in found]):.0%}"]
@@ -107,7 +107,7 @@ def pair_table(models: Sequence[PublishedModel]) -> Table:
 
 
 def plot(found: Sequence[LeftOut], path: Path) -> None:
-    """Predicted against published, of models that were left out one by one."""
+    """Plot predicted against published top-1 of models that were left out one at a time."""
     figure = new_figure(7, 5.6)
     axes = figure.subplots()
     for paper, color, label in ((False, BLUE, "other sources"), (True, ORANGE, "the T2T paper and DeiT")):

@@ -1,11 +1,11 @@
-"""What asking for candidates costs: python benchmarks/asks.py feasible | rate [--storage URL] [--processes 1 8 32].
+"""Measure the sampling of candidates: python benchmarks/asks.py feasible | rate [--storage URL] [--processes 1 8 32].
 
-feasible: 5 seeds of 200 asks at 5G in deep_narrow's space, with an objective that returns at once. Share of asks over
-the budget and of candidates that were trained twice or over the budget; beside plain Optuna with the same space, where
-the depth is one more number and the budget a soft constraint told to the sampler.
+feasible: 5 seeds of 200 candidates at 5G in the space of deep_narrow, with an objective that returns at once. Share of
+draws over budget, and candidates that were trained twice or over budget; compared with plain Optuna on the same space,
+with depth as a further parameter and the budget as a soft constraint.
 
-rate: asks a second (drawing, cost, storage; the objective returns at once) with several processes on one study, on
-SQLite and, where its server is installed, on PostgreSQL.
+rate: candidates per second (sampling, cost, storage; the objective returns at once) with several processes on one
+study, on SQLite and, if its server is installed, on PostgreSQL.
 
 Measured on 2026-11-23, two cores of an AMD EPYC, server and processes on them, torch 2.15.0, Optuna 5.0.0:
 
@@ -35,11 +35,12 @@ from rich.console import Console
 from rich.table import Table
 
 from t2tbuild import load_search_spec, load_spec
-from t2tbuild.nas.budget import is_within, measures_of, solve
+from t2tbuild.cost.budget import is_within, measure
+from t2tbuild.nas.budget import solve
 from t2tbuild.nas.plan import plan
 from t2tbuild.nas.record import Record, Source, State, key_of
 from t2tbuild.nas.sampler import FeasibleSampler
-from t2tbuild.nas.space import FILL, Space, category
+from t2tbuild.nas.space import FILL, Space, to_category
 from t2tbuild.nas.storage import RECORD
 from t2tbuild.nas.storage_url import storage_url
 from t2tbuild.nas.store import open_studies
@@ -49,7 +50,7 @@ ASKS, SEEDS = 200, 5
 
 
 def pretend(model: ModelSpec) -> float:
-    """A result that hangs on the model, so that a sampler has something to learn."""
+    """Return a result that depends on the model, so that a sampler can learn from it."""
     backbone = model.backbone
     return (
         -abs(backbone.depth - 12) / 12
@@ -59,13 +60,13 @@ def pretend(model: ModelSpec) -> float:
 
 
 def ours(seed: int) -> dict[str, int]:
-    spec = load_search_spec("deep_narrow", ["search.sampler=tpe", f"search.seed={seed}", "search.baseline=0"])
+    spec = load_search_spec("deep_narrow", ["search.sampler=tpe", f"search.seed={seed}", "search.random_fraction=0"])
     with tempfile.TemporaryDirectory() as folder:
         asker = Asker(spec, f"sqlite:///{folder}/study.db")
         drawn = [asker.ask() for _ in range(ASKS)]
     tally = {"infeasible": sum(draw.infeasible for draw in drawn), "repeated": sum(draw.duplicates for draw in drawn)}
     models = [draw.model for draw in drawn]
-    over = sum(not is_within(measures_of(model, spec.search.budget), spec.search.budget) for model in models)
+    over = sum(not is_within(model, spec.search.budget) for model in models)
     draws = ASKS + tally["infeasible"] + tally["repeated"]
     return tally | {
         "draws": draws,
@@ -93,7 +94,7 @@ def plain(seed: int) -> dict[str, int]:
         except ValidationError:
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
             continue
-        over = measures_of(model, search.budget)["macs"] - (search.budget.macs.max or 0)
+        over = measure(model, search.budget)["macs"] - (search.budget.macs.max or 0)
         trial.set_constraint("macs", over)
         tally["infeasible"] += over > 0
         tally["trained twice"] += over <= 0 and key_of(model) in seen
@@ -103,7 +104,7 @@ def plain(seed: int) -> dict[str, int]:
 
 
 class Asker:
-    """What a worker does between two trainings, without the trainings."""
+    """The work of a search worker between two trainings, without the trainings."""
 
     def __init__(self, spec: SearchSpec, url: str) -> None:
         planned = plan(spec)
@@ -123,19 +124,19 @@ class Asker:
             lambda path, values, trial=trial: (  # type: ignore[misc]
                 trial.suggest_int(path, values[0], values[-1], step=values.step)
                 if isinstance(values, range)
-                else trial.suggest_categorical(path, [category(value) for value in values])
+                else trial.suggest_categorical(path, [to_category(value) for value in values])
             )
         )
         assignment[FILL] = trial.suggest_float(FILL, *self.space.solved.fill.fill)
         assert key_of(solve(self.space, assignment, self.search.budget)) == draw.key
-        record = Record(str(trial.number), State.TOP, draw.model, key=draw.key, arm=Source.SAMPLER)
+        record = Record(str(trial.number), State.COMPLETED, draw.model, key=draw.key, arm=Source.SAMPLER)
         trial.set_user_attr(RECORD, record.to_json())
         self.draw = draw
         return pretend(draw.model)
 
 
 def keep_asking(url: str, seconds: float, counts: Any, barrier: Any, index: int, sampler: str) -> None:
-    asker = Asker(load_search_spec("deep_narrow", [f"search.sampler={sampler}", "search.baseline=0"]), url)
+    asker = Asker(load_search_spec("deep_narrow", [f"search.sampler={sampler}", "search.random_fraction=0"]), url)
     barrier.wait()
     limit = time.monotonic() + seconds
     while time.monotonic() < limit:
@@ -144,7 +145,9 @@ def keep_asking(url: str, seconds: float, counts: Any, barrier: Any, index: int,
 
 
 def rate(url: str, processes: int, seconds: float, sampler: str) -> float:
-    Asker(load_search_spec("deep_narrow", [f"search.sampler={sampler}", "search.baseline=0"]), url)  # makes the tables
+    Asker(
+        load_search_spec("deep_narrow", [f"search.sampler={sampler}", "search.random_fraction=0"]), url
+    )  # makes the tables
     context = multiprocessing.get_context("spawn")
     counts, barrier = context.Array("i", processes), context.Barrier(processes)
     running = [

@@ -1,10 +1,9 @@
-"""What does each kind of evidence say of the T2T paper's claims? python benchmarks/claims.py --cache FILE [--markdown].
+"""Test the T2T paper's claims with each kind of evidence: python benchmarks/claims.py --cache FILE [--markdown].
 
-Each claim has one pair of the paper's models or more. For each pair, the first less the second: the difference in
-ImageNet top-1 that the paper prints; the predictor's, fitted without both models, with its 90% interval; that of the
-default proxy training's result, -ln(validation loss) after the last rung, two seeds, with a 95% interval from the
-spread of seeds over all models; and the zero-cost proxies that are larger for the first, as narrow proxies and at full
-size.
+Each claim has one or more pairs of the paper's models. For each pair, first minus second: the difference in ImageNet
+top-1 that the paper prints; that of the predictor, fitted without both models, with its 90% interval; that of the
+default proxy training, -ln(validation loss) after the last rung, two seeds, with a 95% interval from the spread over
+seeds of all models; and the zero-cost proxies that are larger for the first, as narrow proxies and at full size.
 The cache is that of benchmarks/validity.py.
 """
 
@@ -25,13 +24,13 @@ from validity import SEEDS, ZERO_COST, RatedModel, key_of, paper_models
 from t2tbuild.accuracy.features import shape_of
 from t2tbuild.accuracy.fit import fit_predictor, imagenet_models
 from t2tbuild.accuracy.published import PublishedModel, reserved_sources
-from t2tbuild.nas.proxy import settle
+from t2tbuild.nas.proxy import resolve_width
 from t2tbuild.spec.proxy import Proxy
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of the paper, and the pairs of its models that bear on it: it is about the first less the second."""
+    """A claim of the paper, and the pairs of models that test it: the first is claimed to be better."""
 
     text: str
     pairs: tuple[tuple[str, str], ...]
@@ -54,7 +53,7 @@ COLUMNS = ("claim", "pair", "published", "predictor", "proxy training", "zero-co
 
 
 def predicted(models: Sequence[PublishedModel], better: RatedModel, other: RatedModel) -> str:
-    """The predictor's difference in points, fitted without both."""
+    """Return the predicted difference in points, fitted without both models."""
     rest = [one for one in models if one not in (better.row, other.row)]
     found = fit_predictor(rest, fewest=1).difference(shape_of(better.model), shape_of(other.model), "t2t")
     return f"{found.value:+.1f} ({found.low:+.1f} to {found.high:+.1f})"
@@ -63,7 +62,7 @@ def predicted(models: Sequence[PublishedModel], better: RatedModel, other: Rated
 def trained(
     cache: Mapping[str, Any], rated: Sequence[RatedModel], better: RatedModel, other: RatedModel, steps: int
 ) -> str:
-    """The difference of the proxy trainings' results; the noise is that of seeds, over all models."""
+    """Return the difference of the proxy trainings, with an interval from the spread over seeds of all models."""
     scores = {one.name: [cache[f"train {seed} {key_of(one.model)}"][str(steps)] for seed in SEEDS] for one in rated}
     variance = float(np.mean([np.var(seeds, ddof=1) for seeds in scores.values()]))
     value = float(np.mean(scores[better.name]) - np.mean(scores[other.name]))
@@ -73,18 +72,18 @@ def trained(
 
 
 def signs(cache: Mapping[str, Any], place: str, better: RatedModel, other: RatedModel) -> str:
-    """Which zero-cost proxies have the larger value for the first."""
+    """Return the zero-cost proxies with a larger value for the first model."""
     values = [cache[f"{place} {key_of(one.model)}"] for one in (better, other)]
     above = [name for name in ZERO_COST if values[0][name] > values[1][name]]
     return ", ".join(above) or "none"
 
 
 def rows(cache: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """The cells of the table."""
+    """Return the cells of the table."""
     published = [one for one in imagenet_models() if one.source not in reserved_sources()]
     rated = paper_models(published)
     named = {one.name.removeprefix("t2t "): one for one in rated}
-    steps = settle(Proxy(), "cpu").rungs[-1]
+    steps = resolve_width(Proxy(), "cpu").rungs[-1]
     found = []
     for claim in CLAIMS:
         for names in claim.pairs:

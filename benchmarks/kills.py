@@ -1,11 +1,11 @@
-"""A training killed at random instants ends with the bits of an unbroken one: python benchmarks/kills.py --points 6.
+"""A training killed at random times ends with the same bits as an uninterrupted one: kills.py --points 6.
 
-For 0 and 2 workers and for 1 and 2 ranks, with mixup and an average of the weights: a whole training first, then for
-each point a fresh one that is killed by SIGKILL, every other one while it writes a checkpoint, and continued by
-`train(..., the same folder)`, killed again in a third of the cases. Weights, average, optimiser and metrics must be the
-same to the bit. Of two ranks one is killed; the other must end by itself.
+For 0 and 2 workers and for 1 and 2 ranks, with mixup and averaged weights (EMA): first an uninterrupted training, then
+for each point a new one that is killed by SIGKILL, every second one while it writes a checkpoint. It is resumed by
+`train(..., the same folder)`, and killed again in a third of the cases. Weights, average, optimiser and metrics must be
+equal to the bit. Of two ranks one is killed; the other must end by itself.
 
-Processes are forked from one that has imported torch, so that a start takes no seconds; each trains with one thread.
+Processes are forked from one that has imported torch, so that they start at once; each trains with one thread.
 """
 
 import argparse
@@ -33,12 +33,12 @@ from t2tbuild import Spec, load_spec
 from t2tbuild.training.run import train
 
 CLOCKS = ("images_per_second", "memory", "seconds", "run")
-PATIENCE = 120.0
+TIMEOUT = 120.0
 CLASSES, IMAGES, SIDE = 4, 16, 40
 
 
 def make_images(root: Path) -> None:
-    """A folder of small photographs of noise, a colour a class."""
+    """Write a folder of small images of noise, one brightness per class."""
     noise = np.random.default_rng(0)
     for split, count in (("train", IMAGES), ("val", 6)):
         for label in range(CLASSES):
@@ -57,7 +57,7 @@ def spec_for(root: Path, workers: int) -> Spec:
 
 
 def start(spec: Spec, run: Path, ranks: int) -> list[int]:
-    """Fork the processes of a training; gives their numbers."""
+    """Fork the processes of a training and return their process ids."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -81,8 +81,8 @@ def start(spec: Spec, run: Path, ranks: int) -> list[int]:
 
 
 def end(processes: list[int]) -> list[int]:
-    """Wait for them; gives their exit codes. One that hangs fails the whole measurement."""
-    deadline, codes = time.monotonic() + PATIENCE, []
+    """Wait for processes and return their exit codes. Exits when one hangs."""
+    deadline, codes = time.monotonic() + TIMEOUT, []
     for process in processes:
         while True:
             done, status = os.waitpid(process, os.WNOHANG)
@@ -96,12 +96,12 @@ def end(processes: list[int]) -> list[int]:
 
 
 def kill(processes: list[int], run: Path, after: float, *, saving: bool) -> str:
-    """Kill one of the processes after some seconds, and then, if wanted, as soon as a checkpoint is being written."""
+    """Kill one of the processes after some seconds, or with `saving` at the next write of a checkpoint after that."""
     deadline = time.monotonic() + after
     while time.monotonic() < deadline:
         time.sleep(0.001)
     hit = not saving
-    while not hit and time.monotonic() < deadline + PATIENCE / 4 and not _is_complete(run):
+    while not hit and time.monotonic() < deadline + TIMEOUT / 4 and not _is_complete(run):
         hit = bool(list((run / "checkpoints").glob(".step-*.tmp")))
     victim = random.choice(processes)
     os.kill(victim, signal.SIGKILL)
@@ -115,8 +115,8 @@ def _is_complete(run: Path) -> bool:
     return metrics.exists() and '"result"' in metrics.read_text()
 
 
-def outcome(run: Path) -> dict[str, Any]:
-    """Everything that must be the same: tensors and metrics, without clocks."""
+def read_outcome(run: Path) -> dict[str, Any]:
+    """Return everything that must be equal: tensors and metrics, without times and memory."""
     newest = sorted((run / "checkpoints").glob("step-*"))[-1]
     state = torch.load(newest / "state.pt", weights_only=True)["optimizer"]["state"]
     moments = {f"{key}.{name}": value for key, entry in state.items() for name, value in entry.items()}
@@ -134,22 +134,22 @@ def outcome(run: Path) -> dict[str, Any]:
     }
 
 
-def differences(wanted: dict[str, Any], found: dict[str, Any]) -> list[str]:
-    wrong = [name for name in ("metrics", "checkpoint") if wanted[name] != found[name]]
+def differences(expected: dict[str, Any], found: dict[str, Any]) -> list[str]:
+    wrong = [name for name in ("metrics", "checkpoint") if expected[name] != found[name]]
     for name in ("weights", "average", "optimiser"):
-        same = wanted[name].keys() == found[name].keys()
-        if not same or not all(torch.equal(value, found[name][key]) for key, value in wanted[name].items()):
+        same = expected[name].keys() == found[name].keys()
+        if not same or not all(torch.equal(value, found[name][key]) for key, value in expected[name].items()):
             wrong.append(name)
     return wrong
 
 
 def measure(root: Path, workers: int, ranks: int, points: int, console: Console) -> int:
-    """Kill at `points` instants; gives how many runs ended otherwise than the unbroken one."""
-    spec, unbroken = spec_for(root / "images", workers), root / f"unbroken-{workers}-{ranks}"
+    """Kill at `points` times and return the number of runs that end with other bits than the uninterrupted one."""
+    spec, uninterrupted = spec_for(root / "images", workers), root / f"uninterrupted-{workers}-{ranks}"
     started = time.monotonic()
-    codes = end(start(spec, unbroken, ranks))
+    codes = end(start(spec, uninterrupted, ranks))
     assert codes == [0] * ranks, codes
-    length, wanted, failed = time.monotonic() - started, outcome(unbroken), 0
+    length, expected, failed = time.monotonic() - started, read_outcome(uninterrupted), 0
     for point in track(range(points), f"{workers} workers, {ranks} ranks", console=console):
         run = root / "killed"
         shutil.rmtree(run, ignore_errors=True)
@@ -159,7 +159,7 @@ def measure(root: Path, workers: int, ranks: int, points: int, console: Console)
             where.append(kill(processes, run, random.uniform(0.1, 0.8) * length, saving=point % 2 == 1))
             end(processes)
         codes = end(start(spec, run, ranks))
-        wrong = differences(wanted, outcome(run)) if codes == [0] * ranks else [f"exit codes {codes}"]
+        wrong = differences(expected, read_outcome(run)) if codes == [0] * ranks else [f"exit codes {codes}"]
         failed += bool(wrong)
         console.print(f"point {point}: killed at [{'; '.join(where)}]: {', '.join(wrong) or 'the same bits'}")
     return failed
@@ -181,7 +181,7 @@ def main() -> None:
             for ranks in chosen.ranks:
                 failed += measure(root, workers, ranks, chosen.points, console)
     count = chosen.points * len(chosen.workers) * len(chosen.ranks)
-    console.print(f"{count - failed} of {count} killed runs ended with the bits of the unbroken one")
+    console.print(f"{count - failed} of {count} killed runs ended with the bits of the uninterrupted one")
     sys.exit(bool(failed))
 
 

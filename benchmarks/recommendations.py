@@ -1,8 +1,8 @@
-"""What does the default search recommend? python benchmarks/recommendations.py [--budgets 5G] [--seeds 1] [--out DIR].
+"""List what the default search recommends: python benchmarks/recommendations.py [--budgets 5G] [--seeds 1] [--out DIR].
 
-`t2tbuild search --budget-macs B --seed S` with shipped defaults, one after the other: predicted ImageNet top-1 of
-winner and base, whether depth and width of the winner lie within those of published models, and the seconds of the
-whole command. A run that is already in --out is read, not repeated.
+Runs `t2tbuild search --budget-macs B --seed S` with shipped defaults for each budget and seed. Shows the predicted
+ImageNet top-1 of winner and base, whether the winner's depth and width are within those of published models, and the
+seconds of the whole command. An existing run in --out is read, not repeated.
 """
 
 import argparse
@@ -24,7 +24,7 @@ COLUMNS = ("budget", "seed", "winner", "MACs", "winner's top-1", "base's top-1",
 
 
 def run(budget: str, seed: int, folder: Path) -> tuple[dict[str, Any], float]:
-    """The report of a search, and the seconds that its command took."""
+    """Run or read a search, and return its report and the seconds of its command."""
     out, clock = folder / f"{budget}_{seed}", folder / f"{budget}_{seed}.seconds"
     if not clock.exists():
         started = time.perf_counter()
@@ -37,7 +37,7 @@ def run(budget: str, seed: int, folder: Path) -> tuple[dict[str, Any], float]:
 
 def row(budget: str, seed: int, report: dict[str, Any], seconds: float) -> list[str]:
     found = report["prediction"]
-    records = {one["number"]: one for one in (*report["repeats"], *report["candidates"])}
+    records = {one["number"]: one for one in (*report["reference_runs"], *report["candidates"])}
     winner = records[report["winner"]["number"]]
     backbone = winner["model"]["backbone"]
     base = found["base"] or found["winner"]

@@ -1,7 +1,7 @@
-"""How large is a large search's page, how soon is it there? PYTHONPATH=. python benchmarks/report_page.py.
+"""Measure the size and the loading time of a large search's page: PYTHONPATH=. python benchmarks/report_page.py.
 
-Opened from a file by Debian's Chromium without a window: until it is loaded, until its scripts have drawn every figure,
-and until the first frame after that is painted. Before that, how long t2tbuild takes to make it.
+Measures how long t2tbuild takes to write the page, and how long Debian's headless Chromium takes to load it from a
+file, to draw every figure, and to paint the first frame after that.
 
 Measured on 2026-11-23, 2,000 candidates, Chromium 156, two cores of an AMD EPYC, not all theirs:
 
@@ -9,7 +9,7 @@ written in 1.8 s: 1.99 MB
 loaded: median 0.52 s (0.50 to 0.70)
 painted: median 0.67 s (0.64 to 0.89)
 
-The page itself takes 0.27 s of a core; were the table of candidates laid out before it is looked at, it would be 1.3 s.
+The page takes 0.27 s of a core. It would take 1.3 s if the table of candidates were laid out before it is visible.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from t2tbuild.report.search_page import write_page
+from t2tbuild.report.search_page import write_search_page
 from tests.report.browser import chromium
 from tests.report.searches import large_search
 
@@ -37,7 +37,7 @@ def main() -> None:
         run = Path(folder)
         result = large_search(run, options.candidates)
         started = time.perf_counter()
-        write_page(result)
+        write_search_page(result)
         print(f"written in {time.perf_counter() - started:.1f} s: {(run / 'report.html').stat().st_size / 1e6:.2f} MB")
         found = []
         for _ in range(options.openings):

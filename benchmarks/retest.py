@@ -1,9 +1,10 @@
-"""Does the proxy rank candidates by more than luck? python benchmarks/retest.py [--candidates 24] [--out FILE].
+"""Measure the repeatability of the proxy: python benchmarks/retest.py [--candidates 24] [--out FILE].
 
-Test-retest: random candidates within the budget of a shipped search are trained twice, with two independent seeds of
-weights and order, and ranked at every rung by each. Kendall's tau between the two rankings is what a single training
-can be worth at most: what another seed turns round is no property of the candidate. Beside it, tau of the mean of both
-with depth and width, for short trainings favour what learns fast. Intervals: bootstrap over candidates.
+Random candidates within the budget of a shipped search are trained twice, with two independent seeds of weights and
+sample order, and ranked at every rung by each. Kendall's tau between the two rankings bounds the value of a single
+training: a difference that another seed reverses is not a property of the candidate. The table also has tau of the
+mean of both with depth and width, as short trainings favour models that learn fast. Intervals: bootstrap over
+candidates.
 
 Measured on 2026-11-23, two cores of an AMD EPYC, a candidate on each, torch 2.15.0, 24 candidates of deep_narrow at 5G
 (docs/search.md has what else was tried):
@@ -30,9 +31,9 @@ from t2tbuild import load_search_spec
 from t2tbuild.layout import Grid
 from t2tbuild.nas.budget import solve
 from t2tbuild.nas.plan import plan
-from t2tbuild.nas.proxy import settle, stand_in
+from t2tbuild.nas.proxy import make_proxy_model, resolve_width
 from t2tbuild.nas.record import key_of
-from t2tbuild.nas.sampler import draw_by_chance
+from t2tbuild.nas.sampler import draw_uniform
 from t2tbuild.nas.successive_halving import ProxyTrainer
 from t2tbuild.spec import ModelSpec, SearchSpec
 from t2tbuild.training.data import load_data
@@ -41,29 +42,29 @@ RESAMPLES = 2_000
 
 
 def draw(spec: SearchSpec, count: int, seed: int) -> list[ModelSpec]:
-    """Different random members of the space within the budget."""
+    """Draw different random members of the space within the budget."""
     space, chance = plan(spec).space, random.Random(seed)
     found: dict[str, ModelSpec] = {}
     while len(found) < count:
-        model = solve(space, draw_by_chance(space, chance), spec.search.budget, f"c{len(found)}")
+        model = solve(space, draw_uniform(space, chance), spec.search.budget, f"c{len(found)}")
         found.setdefault(key_of(model), model)
     return list(found.values())
 
 
 def train(name: str, overrides: list[str], model: ModelSpec, seed: int) -> dict[str, list[float]]:
-    """The rungs of a candidate's training."""
+    """Train a candidate and return its rungs."""
     torch.set_num_threads(1)
     device = torch.device("cpu")
-    proxy = settle(load_search_spec(name, overrides).search.proxy, device.type)
-    side = proxy.side(model)
+    proxy = resolve_width(load_search_spec(name, overrides).search.proxy, device.type)
+    side = proxy.image_shape(model)
     data = load_data(proxy.data, image=Grid(*side), in_chans=model.in_chans, device=device)
-    climber = ProxyTrainer(stand_in(model, proxy, device.type), data, proxy, seed=seed, device=device)
-    rungs = list(climber.climb(lambda: None))
+    trainer = ProxyTrainer(make_proxy_model(model, proxy, device.type), data, proxy, seed=seed, device=device)
+    rungs = list(trainer.train(lambda: None))
     return {field: [getattr(rung, field) for rung in rungs] for field in ("accuracy", "loss", "seconds")}
 
 
 def tau(x: np.ndarray, y: np.ndarray) -> str:
-    """Kendall's tau with its 95% bootstrap interval."""
+    """Return Kendall's tau with its 95% bootstrap interval."""
     generator = np.random.default_rng(0)
     drawn = (generator.integers(0, len(x), len(x)) for _ in range(RESAMPLES))
     found = [stats.kendalltau(x[some], y[some]).statistic for some in drawn]

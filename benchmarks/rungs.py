@@ -1,19 +1,19 @@
-"""What the ladder costs beside bare steps of the same model: python benchmarks/rungs.py [--rounds 3].
+"""Compare proxy training with bare steps of the same model: python benchmarks/rungs.py [--rounds 3].
 
-A candidate of the default search, as its twin on this device, climbs through all rungs; before each of its steps a bare
-one is taken of a model of the same weights: forward, cross-entropy, backward, clipping, AdamW, on a batch that lies
-there. "steps" compares the median step of the ladder, with its order, schedule, seeds and average of the weights, to
-the median bare one; "images" all images trained by the rate of all the seconds, evaluations and checkpoints included.
+The proxy model of a candidate of the default search is trained through all rungs. Before each of its steps, a model
+with the same weights takes a bare one: forward, cross-entropy, backward, clipping and AdamW on a batch in memory.
+"steps" compares the median step of proxy training, with its sampler, schedule, seeds and averaged weights (EMA), to the
+median bare step. "images" compares all images by all seconds, evaluations and checkpoints included.
 
-Measured on 2026-11-23, two cores of an AMD EPYC, one thread, torch 2.15.0; 3 climbs each, medians (least to most) of
-images a second by those of bare steps:
+Measured on 2026-11-23, two cores of an AMD EPYC, one thread, torch 2.15.0; 3 trainings each, medians (lowest to
+highest) of images per second relative to bare steps:
 
 candidate         bare step, ms  steps                   images
 T2T-ViT-14                 83.3  0.936 (0.933 to 0.937)  0.864 (0.823 to 0.868)
 shallow and wide           68.0  0.939 (0.935 to 0.940)  0.859 (0.848 to 0.868)
 deep and narrow            99.9  0.927 (0.924 to 0.929)  0.849 (0.846 to 0.853)
 
-So training itself is within a tenth of bare steps; ten evaluations and three checkpoints take as much again.
+So training is within a tenth of bare steps; ten evaluations and three checkpoints take about as much again.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from rich.table import Table
 from t2tbuild import load_search_spec, load_spec
 from t2tbuild.build import build_model
 from t2tbuild.layout import Grid
-from t2tbuild.nas.proxy import settle, stand_in
+from t2tbuild.nas.proxy import make_proxy_model, resolve_width
 from t2tbuild.nas.successive_halving import CLIP_GRAD, ProxyTrainer
 from t2tbuild.spec import ModelSpec
 from t2tbuild.training.data import load_data
@@ -46,7 +46,7 @@ WARM_UP = 5
 
 
 class Bare:
-    """The training step that anyone would write."""
+    """A minimal training loop: forward, backward, clip, step."""
 
     def __init__(self, model: ModelSpec, images: torch.Tensor, labels: torch.Tensor, device: torch.device) -> None:
         self.model = build_model(model).to(device).train()
@@ -69,13 +69,13 @@ def now(device: torch.device) -> float:
 
 
 def compare(model: ModelSpec, folder: Path) -> tuple[float, float, float]:
-    """Seconds of a bare step, the ladder's median step and its mean step, all included."""
+    """Return the seconds of a bare step, and of proxy training the median step and the mean step, all included."""
     device = pick_device()
-    proxy = settle(load_search_spec("deep_narrow").search.proxy, device.type)
-    data = load_data(proxy.data, image=Grid(*proxy.side(model)), in_chans=model.in_chans, device=device)
-    twin = stand_in(model, proxy, device.type)
-    climber = ProxyTrainer(twin, data, proxy, seed=0, device=device)
-    bare = Bare(twin, *next(iter(data.training(climber.order, epoch=0, step=0, epochs=1))), device)
+    proxy = resolve_width(load_search_spec("deep_narrow").search.proxy, device.type)
+    data = load_data(proxy.data, image=Grid(*proxy.image_shape(model)), in_chans=model.in_chans, device=device)
+    proxy_model = make_proxy_model(model, proxy, device.type)
+    trainer = ProxyTrainer(proxy_model, data, proxy, seed=0, device=device)
+    bare = Bare(proxy_model, *next(iter(data.train_batches(trainer.sampler, epoch=0, step=0, epochs=1))), device)
     for _ in range(WARM_UP):
         bare.step()
     bares: list[float] = []
@@ -90,7 +90,7 @@ def compare(model: ModelSpec, folder: Path) -> tuple[float, float, float]:
         resumed = now(device)
         bares.append(resumed - started)
 
-    for _ in climber.climb(turn, folder):
+    for _ in trainer.train(turn, folder):
         pass
     ours.append(now(device) - resumed)
     ours = ours[1:]
@@ -102,8 +102,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    table = Table(title=f"{given.rounds} climbs each, medians (least to most)")
-    for column in ("candidate", "bare step, ms", "steps: ladder / bare", "images: ladder / bare"):
+    table = Table(title=f"{given.rounds} trainings each, medians (lowest to highest)")
+    for column in ("candidate", "bare step, ms", "steps: proxy / bare", "images: proxy / bare"):
         table.add_column(column, justify="left" if column == "candidate" else "right")
     for name, overrides in CASES.items():
         model = load_spec("t2t_vit_14", overrides).model

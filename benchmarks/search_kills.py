@@ -1,10 +1,10 @@
-"""Eight workers, killed again and again: python benchmarks/search_kills.py [--workers 8] [--trials 24] [--kills 8].
+"""Kill workers of a search repeatedly: python benchmarks/search_kills.py [--workers 8] [--trials 24] [--kills 8].
 
-A small search by `t2tbuild search --workers 8`, of whose processes a random one is killed by SIGKILL every few seconds;
-once on SQLite, once on PostgreSQL, whose server is stopped at once and started again in the middle. At the end every
-planned candidate must be trained once, with all its rungs, and no trial may still run or wait.
+Runs a small search by `t2tbuild search --workers 8` and kills a random one of its processes with SIGKILL every few
+seconds; once on SQLite, and once on PostgreSQL, whose server is killed and restarted in the middle. At the end every
+planned candidate must be trained once, with all its rungs, and no trial may be running or waiting.
 
-Measured on 2026-11-23, two cores, 8 workers, with another search at work beside it:
+Measured on 2026-11-23, two cores, 8 workers, with another search running at the same time:
 
                              SQLite  PostgreSQL, restarted
 killed                            8                      8
@@ -33,9 +33,9 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from t2tbuild.nas.run import open_again
+from t2tbuild.nas.run import reopen_studies
 from t2tbuild.nas.storage_url import VARIABLE
-from t2tbuild.nas.store import counted
+from t2tbuild.nas.store import valid_trials
 from tests.nas.conftest import tiny_search
 from tests.nas.postgresql import Server, installed, server
 
@@ -76,13 +76,13 @@ def once(folder: Path, given: argparse.Namespace, postgresql: Server | None) -> 
     out, _ = process.communicate()
     assert process.returncode == 0
     report = json.loads(out)
-    _, opened = open_again(folder / "run", None)
+    _, opened = reopen_studies(folder / "run", None)
     with opened as studies:
-        records = [*studies.records(), *studies.repeats()]
+        records = [*studies.records(), *studies.reference_runs()]
         states = Counter(
-            trial.state.name for study in (studies.candidates, studies.references) for trial in counted(study)
+            trial.state.name for study in (studies.candidates, studies.references) for trial in valid_trials(study)
         )
-        retried = sum("retry_history" in trial.system_attrs for trial in counted(studies.candidates))
+        retried = sum("retry_history" in trial.system_attrs for trial in valid_trials(studies.candidates))
     return {
         "killed": kills,
         "planned": given.trials,

@@ -1,28 +1,29 @@
-"""Does the engine find better models? python benchmarks/search_quality.py [--seconds 150] [--seeds 5] [--plot FILE].
+"""Compare the quality of searches: python benchmarks/search_quality.py [--seconds 150] [--seeds 5] [--plot FILE].
 
-On digits, in deep_narrow's space at 5G, with equal seconds of training, on one thread each:
+On digits, in the space of deep_narrow at 5G, with equal seconds of training, on one thread each:
 
-- ladder: this engine: depth solved from the budget, TPE, rungs with early stopping;
-- TPE: Optuna's sampler as it comes, with the depth as one more number, a soft constraint, and every training to the
-  top rung; what is over the budget is told so and costs nothing;
-- random: draws within the budget, every training to the top rung;
-- ladder, random: draws within the budget, with rungs.
+- ladder: this engine: depth solved from the budget, TPE, asynchronous successive halving;
+- TPE: Optuna's sampler alone, with depth as a further parameter, the budget as a soft constraint, and every training to
+  the highest rung; draws over budget are reported to the sampler and cost nothing;
+- random: draws within the budget, every training to the highest rung;
+- ladder, random: draws within the budget, with successive halving.
 
-What is compared is the best validation result over the seconds that were trained, and, since the best of many single
-trainings is partly luck, the mean of three trainings of the final pick with seeds of their own.
+Compared are the best validation result over the seconds of training, and, as the best of many single trainings is
+partly luck, the mean of three trainings of the final pick with new seeds.
 
-Measured on 2026-11-23, two cores of an AMD EPYC, an arm on each, torch 2.15.0; after 120 s of training, 5 seeds, mean
-(least to most):
+Measured on 2026-11-23, two cores of an AMD EPYC, one search on each, torch 2.15.0; after 120 s of training, 5 seeds,
+mean (lowest to highest):
 
-arm             to the top  best loss               best accuracy           final pick's loss, 3 new seeds
+search          completed   best loss               best accuracy           final pick's loss, 3 new seeds
 ladder                 5.8  0.195 (0.183 to 0.220)  96.8% (96.2% to 97.4%)  0.210 (0.203 to 0.217)
 ladder, random         3.2  0.210 (0.200 to 0.223)  96.4% (95.8% to 96.8%)  0.237 (0.207 to 0.277)
 random                 7.2  0.219 (0.194 to 0.286)  96.1% (95.5% to 96.6%)  0.219 (0.177 to 0.264)
 TPE                   10.8  0.242 (0.196 to 0.288)  95.7% (94.7% to 96.9%)  0.256 (0.221 to 0.317)
 
-By the best accuracy the ladder leads random by 0.7 points (95% interval over seeds 0.4 to 1.0), by the best loss and by
-the final pick trained again it is a tie (0.009, -0.029 to 0.048). Over plain TPE it gains 0.047 of loss (0.004 to
-0.091), and trained again 0.046 (-0.006 to 0.098). Plain TPE trains more, for it draws small models.
+In the best accuracy, ladder is ahead of random by 0.7 points (95% interval over seeds 0.4 to 1.0). In the best loss and
+in that of the retrained final pick the difference is not significant (0.009, -0.029 to 0.048). Compared with TPE its
+loss is lower by 0.047 (0.004 to 0.091), retrained by 0.046 (-0.006 to 0.098). TPE completes more trainings because it
+draws small models.
 """
 
 import argparse
@@ -45,9 +46,9 @@ from rich.console import Console
 from rich.table import Table
 
 from t2tbuild import load_search_spec, load_spec, search
+from t2tbuild.cost.budget import excess, measure
 from t2tbuild.layout import Grid
-from t2tbuild.nas.budget import excess, measures_of
-from t2tbuild.nas.proxy import settle, stand_in
+from t2tbuild.nas.proxy import make_proxy_model, resolve_width
 from t2tbuild.nas.record import State
 from t2tbuild.nas.space import Space
 from t2tbuild.nas.successive_halving import ProxyTrainer
@@ -55,19 +56,19 @@ from t2tbuild.spec import ModelSpec
 from t2tbuild.training.data import load_data
 
 ARMS = {
-    "ladder": ["search.baseline=0"],
+    "ladder": ["search.random_fraction=0"],
     "ladder, random": ["search.sampler=random"],
-    "random": ["search.sampler=random", "search.proxy.stop=never"],
+    "random": ["search.sampler=random", "search.proxy.scheduler=never"],
     "TPE": [],
 }
-COMMON = ["search.confirm=null", "search.trials=100000", "search.proxy.seeds=1", "search.scores.names=[]"]
-COMMON += ["search.scores.pool=1", "search.target=data"]
+COMMON = ["search.confirm=null", "search.trials=100000", "search.proxy.seeds=1", "search.zero_cost.names=[]"]
+COMMON += ["search.zero_cost.pool=1", "search.target=data"]
 FINAL = 3  # trainings of the final pick
 
 
 @dataclass(frozen=True)
 class Found:
-    """A training that reached the top rung: when, in seconds of training, and what it showed."""
+    """A completed training: the seconds of training until its end, and its result."""
 
     seconds: float
     loss: float
@@ -89,22 +90,22 @@ def engine(overrides: list[str], seed: int, seconds: float) -> list[Found]:
     )
     spent, found = 0.0, []
 
-    class Enough(Exception):  # noqa: N818
+    class TimeIsUp(Exception):  # noqa: N818
         pass
 
-    def hear(record: object) -> None:
+    def on_record(record: object) -> None:
         nonlocal spent
         if getattr(record, "number", "base") == "base" or not record.state.trained:  # type: ignore[attr-defined]
             return
         spent += record.seconds  # type: ignore[attr-defined]
-        if record.state is State.TOP:  # type: ignore[attr-defined]
+        if record.state is State.COMPLETED:  # type: ignore[attr-defined]
             rung = record.rungs[-1]  # type: ignore[attr-defined]
             found.append(Found(spent, rung.loss, rung.accuracy, record.model))  # type: ignore[attr-defined]
         if spent > seconds:
-            raise Enough
+            raise TimeIsUp
 
-    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(Enough):
-        search(spec, Path(folder) / "run", listener=hear)
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(TimeIsUp):
+        search(spec, Path(folder) / "run", listener=on_record)
     return [one for one in found if one.seconds <= seconds]
 
 
@@ -128,7 +129,7 @@ def plain_tpe(seed: int, seconds: float) -> list[Found]:
         except ValidationError:
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
             continue
-        over = excess(measures_of(model, spec.search.budget), spec.search.budget)
+        over = excess(measure(model, spec.search.budget), spec.search.budget)
         for name, amount in over.items():
             trial.set_constraint(name, amount)
         if any(amount > 0 for amount in over.values()):
@@ -146,12 +147,12 @@ def plain_tpe(seed: int, seconds: float) -> list[Found]:
 
 
 def train(model: ModelSpec, seed: int) -> Found:
-    """A whole proxy training."""
+    """Run a whole proxy training."""
     device = torch.device("cpu")
-    proxy = settle(load_search_spec("deep_narrow").search.proxy, device.type)
-    data = load_data(proxy.data, image=Grid(*proxy.side(model)), in_chans=model.in_chans, device=device)
-    climber = ProxyTrainer(stand_in(model, proxy, device.type), data, proxy, seed=seed, device=device)
-    rungs = list(climber.climb(lambda: None))
+    proxy = resolve_width(load_search_spec("deep_narrow").search.proxy, device.type)
+    data = load_data(proxy.data, image=Grid(*proxy.image_shape(model)), in_chans=model.in_chans, device=device)
+    trainer = ProxyTrainer(make_proxy_model(model, proxy, device.type), data, proxy, seed=seed, device=device)
+    rungs = list(trainer.train(lambda: None))
     return Found(sum(rung.seconds for rung in rungs), rungs[-1].loss, rungs[-1].accuracy, model)
 
 

@@ -1,9 +1,9 @@
-"""How long a person waits for help and for an error, beside a bare Python and an import of torch.
+"""Measure the start-up time of commands, relative to a bare Python and an import of torch.
 
     python benchmarks/startup.py
 
-All commands are run in turn, five rounds, so that a slow moment of the machine falls on all of them; medians are told.
-Measured on 2026-11-23, two CPU cores, compiled bytecode there, as ratios to `python -c pass` (0.014 s): --help 7.5,
+All commands run in turn for five rounds, so that a slow phase of the machine affects all of them. Prints medians.
+Measured on 2026-11-23, two CPU cores, with compiled bytecode, as ratios to `python -c pass` (0.014 s): --help 7.5,
 an error of an option 16, the errors of a spec 24, validate of all 41 shipped specs 34, of the slowest bad input 83
 (1.2 s), the table of summarize 27 (0.37 s, spread 0.33 to 0.46), the same verified by fvcore 195 (2.7 s), import torch
 141 (2.0 s).
@@ -23,7 +23,7 @@ BROKEN = "version: 1\nmodel: {name: x, tokenizer: {stages: [{patch_size: 7, over
 
 
 def seconds(arguments: list[str]) -> float:
-    """Wall seconds of one process."""
+    """Return the wall time of one process in seconds."""
     started = time.perf_counter()
     subprocess.run([sys.executable, *arguments], capture_output=True)
     return time.perf_counter() - started
@@ -32,9 +32,9 @@ def seconds(arguments: list[str]) -> float:
 def main() -> None:
     spec = Path(tempfile.mkdtemp()) / "broken.yaml"
     spec.write_text(BROKEN)
-    long = spec.with_name("long.yaml")  # of the bad inputs in tests/spec, the one that takes longest
-    shown = catalog.find("t2t_vit_14").read_text().replace("mlp_ratio: 3", f"mlp_ratio: {[-3] * 19_000}")
-    long.write_text(shown)
+    long = spec.with_name("long.yaml")  # the slowest of the bad inputs in tests/spec
+    text = catalog.find("t2t_vit_14").read_text().replace("mlp_ratio: 3", f"mlp_ratio: {[-3] * 19_000}")
+    long.write_text(text)
     cli = ["-m", "t2tbuild"]
     shipped = catalog.all_names()
     commands = {

@@ -1,16 +1,16 @@
-"""Which evidence agrees with ImageNet? python benchmarks/validity.py [--cache FILE] [--write].
+"""Measure the validity of each kind of evidence: python benchmarks/validity.py [--cache FILE] [--write].
 
-Every kind of evidence that a search has is held against published ImageNet top-1: Kendall's tau, with 95% intervals by
-bootstrap over models, and the pairs whose order is known. Three sets of models:
+Compares every kind of evidence of a search with published ImageNet top-1, by Kendall's tau, with 95% intervals by
+bootstrap over models, and by the pairs whose order is known. Three sets of models:
 
 - the paper's: the 16 ViTs and T2T-ViTs of Tables 6 and 7, all trained by one recipe;
 - those of nearly equal MACs among them: pairs that differ by at most a tenth;
-- other sources: published models of plain patches at 224 pixels, compared within their recipes alone.
+- other sources: published models with plain patches at 224 pixels, compared within recipes only.
 
-The predictor is fitted without what it predicts: without the model, and without the whole source. Zero-cost proxies are
-computed at full size and as narrow proxies. Proxy trainings are the default's, with two seeds (one for other sources);
-tau is the mean over both, since a search trains a candidate once. --write puts the table where the search reads it:
-t2tbuild/accuracy/validity.yaml. --cache keeps what was measured, so that it can be continued.
+The predictor is fitted without the predicted model, and without its whole source. Zero-cost proxies are computed at
+full size and as narrow proxies. Proxy trainings are the default's, with two seeds (one for other sources); tau is the
+mean over both, as a search trains a candidate once. --write writes the table that the search reads,
+t2tbuild/accuracy/validity.yaml. --cache keeps measurements, so that an interrupted run can be continued.
 """
 
 import argparse
@@ -41,13 +41,13 @@ from t2tbuild.accuracy.published import PublishedModel, reserved_sources
 from t2tbuild.build import build_model
 from t2tbuild.files import atomic_write
 from t2tbuild.layout import Grid
-from t2tbuild.nas.proxy import settle, stand_in
+from t2tbuild.nas.proxy import make_proxy_model, resolve_width
 from t2tbuild.nas.ranking import training_configuration, zero_cost_configuration
 from t2tbuild.nas.successive_halving import ProxyTrainer
 from t2tbuild.nas.zero_cost import zero_cost_proxies
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.proxy import Proxy
-from t2tbuild.spec.search import ScoreName
+from t2tbuild.spec.search import ZeroCostName
 from t2tbuild.training.data import load_data
 from t2tbuild.training.sampler import EpochSampler
 
@@ -58,16 +58,16 @@ NEAR = 0.1
 PAPER = ("vit_s16", "vit_dn", "vit_sw", "vit_dense", "vit_se", "vit_resnext", "vit_ghost")
 PAPER += ("t2t_vit_14", "t2t_vit_14_wide", "t2t_vit_dense", "t2t_vit_14_se", "t2t_vit_14_resnext", "t2t_vit_16_ghost")
 PAPER += ("t2t_vit_14_wo_t2t", "t2t_vit_t_14", "t2t_vit_c_14")
-ZERO_COST = tuple(name for name in get_args(ScoreName) if name not in ("params", "macs", "depth"))
+ZERO_COST = tuple(name for name in get_args(ZeroCostName) if name not in ("params", "macs", "depth"))
 DIGITS = 9
 """Predictions that agree to so many digits are ties, whatever the rounding of a sum."""
 FULL_BATCH = 8
-"""Images that zero-cost proxies see at full size."""
+"""Images in the batch of zero-cost proxies at full size."""
 
 
 @dataclass(frozen=True)
 class RatedModel:
-    """A published model; those of one `group` were trained by one recipe. `name` is its source and its name there."""
+    """A published model. A `group` was trained by one recipe; `name` is the source and the name in it."""
 
     name: str
     group: str
@@ -80,7 +80,7 @@ class RatedModel:
 
 
 Values = Mapping[str, float]
-"""What one kind of evidence says of models, by their names; the higher, the better."""
+"""The values of one kind of evidence by the names of models, higher is better."""
 
 
 def paper_models(published: Sequence[PublishedModel]) -> list[RatedModel]:
@@ -95,7 +95,7 @@ def _ours(name: str) -> ModelSpec:
 
 
 def other_models(published: Sequence[PublishedModel]) -> list[RatedModel]:
-    """Models of plain patches of 16 at 224 pixels, one for each shape of a recipe, of recipes with three shapes."""
+    """Return models with patches of 16 at 224 pixels, one per shape of a recipe, of recipes with three shapes."""
     groups: dict[str, dict[str, RatedModel]] = {}
     for one in published:
         shape = shape_of(one.model)
@@ -107,7 +107,7 @@ def other_models(published: Sequence[PublishedModel]) -> list[RatedModel]:
 
 
 def pair_models(published: Sequence[PublishedModel]) -> list[RatedModel]:
-    """The models of the known pairs."""
+    """Return the models of the known pairs."""
     wanted = {name for pair in KNOWN_PAIRS for name in (pair.better, pair.worse)}
     rows = [one for one in published if (one.source, one.name) in wanted]
     return [RatedModel(f"{one.source} {one.name}", "pairs", one, one.model) for one in rows]
@@ -121,35 +121,35 @@ def key_of(model: ModelSpec) -> str:
 
 
 def train(text: str, seed: int) -> dict[str, float]:
-    """The score at each rung of the default proxy training of a model."""
+    """Return the score at each rung of the default proxy training of a model."""
     torch.set_num_threads(1)
-    model, proxy, device = ModelSpec.model_validate_json(text), settle(Proxy(), "cpu"), torch.device("cpu")
-    data = load_data(proxy.data, image=Grid(*proxy.side(model)), in_chans=model.in_chans, device=device)
-    climber = ProxyTrainer(stand_in(model, proxy, "cpu"), data, proxy, seed=seed, device=device)
-    return {str(rung.steps): rung.score(proxy.metric) for rung in climber.climb(lambda: None)}
+    model, proxy, device = ModelSpec.model_validate_json(text), resolve_width(Proxy(), "cpu"), torch.device("cpu")
+    data = load_data(proxy.data, image=Grid(*proxy.image_shape(model)), in_chans=model.in_chans, device=device)
+    trainer = ProxyTrainer(make_proxy_model(model, proxy, "cpu"), data, proxy, seed=seed, device=device)
+    return {str(rung.steps): rung.score(proxy.metric) for rung in trainer.train(lambda: None)}
 
 
 def score(text: str, full: bool) -> dict[str, float]:
-    """The zero-cost proxies of a model, at full size or as the narrow proxy that a search trains."""
+    """Return the zero-cost proxies of a model, at full size or of the narrow proxy model of a search."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    model, proxy, device = ModelSpec.model_validate_json(text), settle(Proxy(), "cpu"), torch.device("cpu")
+    model, proxy, device = ModelSpec.model_validate_json(text), resolve_width(Proxy(), "cpu"), torch.device("cpu")
     if full:
         generator = torch.Generator().manual_seed(0)
         images = torch.randn(FULL_BATCH, 3, *model.image, generator=generator)
         labels = torch.randint(model.num_classes, (FULL_BATCH,), generator=generator)
         return zero_cost_proxies(ZERO_COST, model, build_model(model), images, labels)
-    data = load_data(proxy.data, image=Grid(*proxy.side(model)), in_chans=model.in_chans, device=device)
+    data = load_data(proxy.data, image=Grid(*proxy.image_shape(model)), in_chans=model.in_chans, device=device)
     images, labels = next(
-        iter(data.training(EpochSampler(data.size("train"), proxy.batch_size, 0), epoch=0, step=0, epochs=1))
+        iter(data.train_batches(EpochSampler(data.size("train"), proxy.batch_size, 0), epoch=0, step=0, epochs=1))
     )
-    return zero_cost_proxies(ZERO_COST, model, build_model(stand_in(model, proxy, "cpu")), images, labels)
+    return zero_cost_proxies(ZERO_COST, model, build_model(make_proxy_model(model, proxy, "cpu")), images, labels)
 
 
 def measure(
     models: Sequence[ModelSpec], small: Sequence[ModelSpec], cache: dict[str, Any], path: Path | None, workers: int
 ) -> None:
-    """Fill the cache with what is not in it yet; the second seed and full-size proxies are for `small` alone."""
+    """Add missing measurements to the cache; only models in `small` get a second seed and full-size proxies."""
     texts = list(dict.fromkeys(key_of(model) for model in models))
     whole = {key_of(model) for model in small}
     jobs: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = []
@@ -172,7 +172,7 @@ def measure(
 
 
 def concordance(values: Sequence[float], rated: Sequence[RatedModel], counts: np.ndarray, near: bool) -> np.ndarray:
-    """Kendall's tau-b over the pairs within groups, for each row of `counts`: how often each model was drawn."""
+    """Return Kendall's tau-b over the pairs within groups, for each row of `counts`, the draws of each model."""
     x, y = np.array(values), np.array([one.top1 for one in rated])
     macs = np.log([float(predict_cost(one.model).macs) for one in rated])
     groups = np.array([one.group for one in rated])
@@ -189,7 +189,7 @@ def concordance(values: Sequence[float], rated: Sequence[RatedModel], counts: np
 
 
 def agreement(seeds: Sequence[Values], rated: Sequence[RatedModel], near: bool = False) -> dict[str, Any] | None:
-    """Models, tau as the mean over seeds, and its interval: the bootstrap draws models, or whole groups of them."""
+    """Return the number of models, tau as the mean over seeds, and its bootstrap interval over models or groups."""
     known = [one for one in rated if all(math.isfinite(values.get(one.name, math.nan)) for values in seeds)]
     generator, groups = np.random.default_rng(0), sorted({one.group for one in known})
     drawn = len(groups) if len(groups) > 1 else len(known)
@@ -208,7 +208,7 @@ def agreement(seeds: Sequence[Values], rated: Sequence[RatedModel], near: bool =
 
 
 def ordered(seeds: Sequence[Values]) -> list[bool]:
-    """Of each known pair whether its better model has the larger value with every seed."""
+    """Return for each known pair whether its better model has the larger value with every seed."""
 
     def right(values: Values, pair: KnownPair) -> bool:
         better, worse = (values.get(" ".join(name), math.nan) for name in (pair.better, pair.worse))
@@ -221,7 +221,7 @@ def ordered(seeds: Sequence[Values]) -> list[bool]:
 
 
 def predictions(published: Sequence[PublishedModel], rated: Sequence[RatedModel]) -> tuple[Values, Values]:
-    """The predicted log accuracy of each model, fitted without the model, and without its source."""
+    """Return the predicted log accuracy of each model, fitted without the model, and without its source."""
     sources = {one.row.source for one in rated}
     without = {name: fit_predictor([one for one in published if one.source != name], 1) for name in sources}
     one_out, source_out = {}, {}
@@ -234,7 +234,7 @@ def predictions(published: Sequence[PublishedModel], rated: Sequence[RatedModel]
 
 
 def evidence(cache: Mapping[str, Any], published: Sequence[PublishedModel]) -> list[dict[str, Any]]:
-    """The rows of the table."""
+    """Return the rows of the table."""
     paper, others, pairs = paper_models(published), other_models(published), pair_models(published)
     rated = list({one.name: one for one in (*others, *pairs, *paper)}.values())
     vit, t2t = ([one for one in paper if one.name.startswith(f"t2t {start}")] for start in ("vit", "t2t"))
@@ -260,7 +260,7 @@ def evidence(cache: Mapping[str, Any], published: Sequence[PublishedModel]) -> l
     }
     for name, rule in simple.items():
         add(name, {}, {one.name: float(rule(one.model)) for one in rated})
-    proxy = settle(Proxy(), "cpu")
+    proxy = resolve_width(Proxy(), "cpu")
     for place in ("narrow", "full"):
         full = {"size": "full", "batch_size": FULL_BATCH, "images": "noise"}
         for name in ZERO_COST:
@@ -280,7 +280,7 @@ COLUMNS = ("evidence", "ViT rows", "T2T rows", "both", "near-equal MACs", "other
 
 
 def cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """The table in words: of each kind of evidence tau with its interval, on each set of models."""
+    """Return the table as text: tau with its interval of each kind of evidence, on each set of models."""
     found = []
     for one in rows:
         given = one["configuration"]

@@ -1,8 +1,8 @@
-"""A command's real output as a picture for the README.
+"""Write the output of a command as an SVG for the README.
 
     python docs/pictures.py docs/summarize.svg t2tbuild summarize t2t_vit_14
 
-The command is run in the current folder, at 100 columns and in colour; what it prints on stdout becomes the picture.
+The command runs in the current folder, with 100 columns and in colour. The picture shows its stdout.
 """
 
 import os
@@ -18,8 +18,8 @@ from rich.text import Text
 COLUMNS = 100
 
 
-def picture(command: list[str]) -> str:
-    """The output of a command beneath its line, as an SVG that loads no font from elsewhere."""
+def render_output(command: list[str]) -> str:
+    """Run a command and return its command line and output as an SVG that loads no remote font."""
     environment = os.environ | {"COLUMNS": str(COLUMNS), "FORCE_COLOR": "1"}
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
     console = Console(record=True, width=COLUMNS, file=StringIO())
@@ -29,9 +29,9 @@ def picture(command: list[str]) -> str:
 
 
 def main() -> None:
-    """Write the picture of the command that follows the file's name."""
+    """Write the output of the command in the arguments into the file in the first argument."""
     path, *command = sys.argv[1:]
-    Path(path).write_text(picture(command), encoding="utf-8")
+    Path(path).write_text(render_output(command), encoding="utf-8")
 
 
 if __name__ == "__main__":

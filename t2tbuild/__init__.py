@@ -10,7 +10,7 @@ A YAML spec goes in, a better YAML spec comes out:
     >>> t2tbuild.measure_cost(model).params
     21545550
 
-Importing this package imports neither torch nor timm: each public name is loaded when it is first used.
+Importing this package imports neither torch nor timm: each public name is imported on first use.
 """
 
 from typing import TYPE_CHECKING
@@ -51,7 +51,7 @@ __all__ = [
     "write_spec",
 ]
 
-_HOME = {
+_MODULES = {
     "Accuracy": "t2tbuild.accuracy",
     "Cost": "t2tbuild.cost",
     "ModelSpec": "t2tbuild.spec",
@@ -74,7 +74,7 @@ _HOME = {
 }
 
 
-__getattr__ = lazy_names(__name__, _HOME)
+__getattr__ = lazy_names(__name__, _MODULES)
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""ModelSpec -> nn.Module: the only place that knows both sides. One function per node of the spec tree."""
+"""Build a torch module from a ModelSpec, with one function per node of the spec tree."""
 
 import difflib
 import itertools
@@ -27,11 +27,11 @@ from t2tbuild.spec.model import AnyModel, ModelSpec, TimmModel
 from t2tbuild.spec.model_parts import layout
 from t2tbuild.spec.tokenizer import PerformerAttention, Stage, TransformerAttention
 
-SMALL_IMAGE = 128
-"""Pixels of a side below which a model of timm is tried on its image when it is built."""
+SMALL_SIDE = 128
+"""A timm model with an image side below this number of pixels is run once after it is built."""
 
-TRIED_PIXELS = 512 * 512
-"""Pixels up to which one with arguments of its own is tried."""
+MAX_TRIAL_PIXELS = 512 * 512
+"""A timm model with arguments is run once if its image has at most this number of pixels."""
 
 
 @overload
@@ -43,10 +43,10 @@ def build_model(model: AnyModel) -> nn.Module: ...
 
 
 def build_model(model: AnyModel) -> nn.Module:
-    """Build a model with fresh weights from torch's global random generator.
+    """Build a randomly initialised model, with torch's global random generator.
 
-    The module takes images [B, in_chans, height, width] and gives logits [B, num_classes]. Its `parts` are the rows
-    under which its cost is told. Under `torch.device("meta")` it takes no memory, which is enough to count it.
+    The module maps images [B, in_chans, height, width] to logits [B, num_classes]. Its `parts` are the rows of its cost
+    table. Under `torch.device("meta")` it takes no memory and can be counted.
 
         >>> import torch
         >>> from t2tbuild import load_spec
@@ -54,8 +54,8 @@ def build_model(model: AnyModel) -> nn.Module:
         >>> model(torch.zeros(2, 3, 64, 64)).shape
         torch.Size([2, 1000])
 
-    A `kind: timm` spec gives timm's own module. Raises FieldError when timm has no such model, or it takes no such
-    argument or image.
+    For a `kind: timm` spec, returns timm's module. Raises FieldError if timm has no such model, or if it does not
+    accept its arguments or its image size.
     """
     match model:
         case ModelSpec():
@@ -83,7 +83,7 @@ def _build_ours(model: ModelSpec) -> T2TViT:
 
 
 def _build_position(model: ModelSpec) -> nn.Parameter:
-    """[1, P + N, embed_dim]: the table of sinusoids, frozen, or a learned one, which starts small."""
+    """Build the position embedding [1, P + N, embed_dim]: a frozen table of sinusoids, or a learned one."""
     tokens, embed_dim = model.tokens, model.backbone.embed_dim
     if model.backbone.position == "sinusoid":
         return nn.Parameter(sinusoid_table(tokens, embed_dim), requires_grad=False)
@@ -118,7 +118,9 @@ def _build_tokenizer(model: ModelSpec) -> T2TTokenizer | ConvTokenizer:
 
 
 def _build_token_attention(stage: Stage, in_dim: int) -> nn.Module:
-    assert stage.token_dim is not None and stage.attention is not None  # the spec holds this for all but the last stage
+    assert (
+        stage.token_dim is not None and stage.attention is not None
+    )  # the spec requires both in all stages but the last
     match stage.attention:
         case TransformerAttention():
             return TokenTransformer(in_dim=in_dim, dim=stage.token_dim)
@@ -129,7 +131,7 @@ def _build_token_attention(stage: Stage, in_dim: int) -> nn.Module:
 
 
 def _build_blocks(backbone: spec_backbone.Backbone) -> tuple[list[nn.Module], list[int]]:
-    """The entries of the model's `blocks`, and the channels that each gives out."""
+    """Build the entries of the model's `blocks`, and return them with their output channels."""
     branches = _build_branches(backbone)
     match backbone:
         case spec_backbone.PlainBackbone():
@@ -151,7 +153,7 @@ def _build_blocks(backbone: spec_backbone.Backbone) -> tuple[list[nn.Module], li
 
 
 def _build_branches(backbone: spec_backbone.BaseBackbone) -> Iterator[tuple[int, nn.Module, nn.Module, float]]:
-    """Width, attention, MLP and drop-path rate of each block."""
+    """Yield the width, attention, MLP and drop-path rate of each block."""
     rows = zip(
         backbone.widths, backbone.heads, backbone.mlp_ratios, backbone.mlp_dims, backbone.drop_paths, strict=True
     )
@@ -166,7 +168,7 @@ def _build_branches(backbone: spec_backbone.BaseBackbone) -> Iterator[tuple[int,
 
 
 def _build_timm(model: TimmModel) -> nn.Module:
-    import timm  # seconds
+    import timm  # takes seconds
 
     if not timm.is_model(model.name):
         near = difflib.get_close_matches(model.name, timm.list_models(), n=3)
@@ -177,24 +179,24 @@ def _build_timm(model: TimmModel) -> nn.Module:
         args["img_size"] = tuple(model.image)
     try:
         built = timm.create_model(model.name, num_classes=model.num_classes, in_chans=model.in_chans, **args)
-    except Exception as error:  # timm checks its arguments by using them
+    except Exception as error:  # timm does not check its arguments
         message = f"{type(error).__name__}: {error}".splitlines()[0]
-        said = f"timm cannot build {model.name} with {args}: {message}"
-        raise FieldError(("model", "args"), "timm-args", said, "see timm.create_model") from None
-    if min(model.image) < SMALL_IMAGE or (model.args and model.image.tokens <= TRIED_PIXELS):
+        reason = f"timm cannot build {model.name} with {args}: {message}"
+        raise FieldError(("model", "args"), "timm-args", reason, "see timm.create_model") from None
+    if min(model.image) < SMALL_SIDE or (model.args and model.image.tokens <= MAX_TRIAL_PIXELS):
         _require_fit(built, model)
     return built
 
 
 @torch.no_grad()
 def _require_fit(built: nn.Module, model: TimmModel) -> None:
-    """Raises FieldError when the model cannot take its image, which only a forward pass of timm's can tell."""
+    """Run a timm model once. Raises FieldError if it does not accept its image size."""
     try:
         built.eval()(torch.zeros(1, model.in_chans, *model.image))
     except torch.OutOfMemoryError:
         raise
-    except Exception as error:  # whatever timm's modules run into
-        message = f"{model.name} takes no image of {model.image} pixels: {error}".splitlines()[0]
+    except Exception as error:  # any error of timm's modules
+        message = f"{model.name} does not accept an image of {model.image} pixels: {error}".splitlines()[0]
         if model.args:
             raise FieldError(("model", "args"), "timm-args", message, "see timm.create_model") from None
         raise FieldError(("model", "image_size"), "timm-image", message, "write a larger image_size") from None

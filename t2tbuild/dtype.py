@@ -1,10 +1,10 @@
-"""The types that matrix products are computed in."""
+"""The dtypes of matrix products."""
 
 from enum import StrEnum
 
 
 class Precision(StrEnum):
-    """Of the arithmetic; below float32 by autocast, and weights stay float32."""
+    """The precision of the arithmetic. Below float32 it is autocast's; weights stay float32."""
 
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
@@ -12,5 +12,5 @@ class Precision(StrEnum):
 
     @property
     def width(self) -> int:
-        """Bytes of a number."""
+        """The bytes per element."""
         return 4 if self is Precision.FLOAT32 else 2

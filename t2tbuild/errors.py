@@ -1,7 +1,6 @@
-"""What can go wrong, and how a person is told.
+"""Errors, and the diagnostics of wrong input.
 
-Exit codes of the command line: 0 done, 1 it failed, 2 the input was wrong, 130 or 143 interrupted; what was finished
-is then saved.
+Exit codes of the command line: 0 done, 1 failed, 2 wrong input, 130 or 143 interrupted after finished work was saved.
 """
 
 from collections.abc import Sequence
@@ -11,11 +10,17 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """One mistake, or one thing that is likely a slip, in one place of the input.
+    """An error or a warning at one place of the input.
 
-    `line` and `column` count from 1; both are 0 where the input has no lines (a command-line override, a whole file).
-    `path` is the dotted field, `rule` the rule's name for machines, `hint` says what to write instead. `text` is the
-    line that is meant, and `length` how many of its characters from `column` on.
+    Attributes:
+        file: The file, or the command-line override.
+        line, column: Counted from 1; both 0 if the input has no lines (an override, a whole file).
+        path: The dotted path of the field.
+        rule: The name of the violated rule, for programs.
+        message: What is wrong, with the value.
+        hint: What to write instead.
+        text: The line of the input.
+        length: The number of marked characters of `text`, from `column` on.
     """
 
     file: str
@@ -35,7 +40,7 @@ class Diagnostic:
 
 
 def tally(diagnostics: Sequence[Diagnostic]) -> str:
-    """How many there are of each kind, and in what: 2 errors in mine.yaml."""
+    """Count the errors and warnings, for example "2 errors in mine.yaml"."""
     counts = []
     for severity in ("error", "warning"):
         number = sum(diagnostic.severity == severity for diagnostic in diagnostics)
@@ -47,29 +52,29 @@ def tally(diagnostics: Sequence[Diagnostic]) -> str:
     return f"{' and '.join(counts)} in {files[0] if len(files) == 1 else f'{len(files)} files'}"
 
 
-FULL_MEMORY = ("out of memory", "DefaultCPUAllocator", "CUBLAS_STATUS_ALLOC_FAILED")
-"""What torch calls a full memory; on the CPU it is a plain RuntimeError."""
+OUT_OF_MEMORY_TEXTS = ("out of memory", "DefaultCPUAllocator", "CUBLAS_STATUS_ALLOC_FAILED")
+"""Texts in torch's messages when memory is full; on the CPU it raises a plain RuntimeError."""
 
 
 def is_memory_full(error: Exception) -> bool:
-    """Whether an error of torch or Python tells that the memory is full."""
-    return isinstance(error, MemoryError) or any(words in str(error) for words in FULL_MEMORY)
+    """Return whether an error of torch or Python means that the memory is full."""
+    return isinstance(error, MemoryError) or any(text in str(error) for text in OUT_OF_MEMORY_TEXTS)
 
 
 class T2TBuildError(Exception):
-    """Any failure that t2tbuild foresees; the command line prints its text without a traceback."""
+    """The base class of all expected failures; the command line prints the message without a traceback."""
 
     exit_code = 1
 
 
 class InputError(T2TBuildError):
-    """The user's input was wrong: an argument, a file, a budget."""
+    """The user's input is wrong: an argument, a file, a budget."""
 
     exit_code = 2
 
 
 class SpecError(InputError):
-    """A spec is wrong. `diagnostics` holds every mistake found, each with its place."""
+    """A spec is wrong. `diagnostics` holds all errors found, each with its place."""
 
     def __init__(self, diagnostics: Sequence[Diagnostic]) -> None:
         self.diagnostics = tuple(diagnostics)
@@ -77,9 +82,9 @@ class SpecError(InputError):
 
 
 class FieldError(InputError):
-    """A field of a spec is wrong for what is wanted of it, which only that other part of the house can know.
+    """A field of a valid spec cannot be used for an operation, for example because a file it names is missing.
 
-    `path` is the field seen from the spec's root. Who has read the spec from a file tells the place as well.
+    `path` is the path of the field from the root of the spec. The code that read the spec from a file adds the line.
     """
 
     def __init__(self, path: tuple[str | int, ...], rule: str, message: str, hint: str = "") -> None:
@@ -88,7 +93,7 @@ class FieldError(InputError):
 
 
 class UnknownFieldError(FieldError):
-    """A key of a spec names a field that is not there; it is told at the key."""
+    """A key of a spec names a field that does not exist. The place of the error is the key, not its value."""
 
 
 class SeveralFieldsError(InputError):
@@ -100,15 +105,15 @@ class SeveralFieldsError(InputError):
 
 
 class CostError(T2TBuildError):
-    """A model cannot be counted exactly, or measured: an operator that no rule covers, a full memory."""
+    """A model cannot be counted exactly or measured: an unknown operator, a full memory."""
 
 
 class TrainingError(T2TBuildError):
-    """Training cannot go on: the loss is not finite, the memory is full, a checkpoint cannot be read."""
+    """Training cannot continue: the loss is not finite, the memory is full, a checkpoint cannot be read."""
 
 
 class ExportError(T2TBuildError):
-    """An exported model does not do what the model does."""
+    """An exported model returns other logits than the model."""
 
 
 class SearchError(T2TBuildError):
@@ -116,6 +121,6 @@ class SearchError(T2TBuildError):
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, raised in the main thread so that it unwinds and saves just as Ctrl-C does."""
+    """SIGTERM, raised in the main thread, so that the program saves and exits as on Ctrl-C."""
 
     exit_code = 143

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, whether something is there, and what is better not written."""
+"""Atomic writes, a robust test of existence, and redaction of secrets."""
 
 import os
 import re
@@ -8,10 +8,10 @@ from pathlib import Path
 
 
 def exists(path: Path) -> bool:
-    """Whether something is there; nothing is at a name that no file system takes."""
+    """Return whether a path exists; False for a name that no file system accepts."""
     try:
         return path.exists()
-    except (OSError, ValueError):  # too long, a NUL byte, a folder that may not be searched
+    except (OSError, ValueError):  # too long, a NUL byte, a folder without permission
         return False
 
 
@@ -22,16 +22,16 @@ _SECRET = re.compile(
 
 
 def redact(text: str) -> str:
-    """The text with passwords of URLs, tokens and keys left out, for files and services that others read.
+    """Replace passwords in URLs, tokens and keys, for files and services that others read.
 
-    >>> without_secrets("postgresql://me:hush@host/db"), without_secrets("--header=Authorization: Bearer abc")
+    >>> redact("postgresql://me:hush@host/db"), redact("--header=Authorization: Bearer abc")
     ('postgresql://***@host/db', '--header=Authorization: Bearer ***')
     """
     return _SECRET.sub("***", text)
 
 
 def atomic_write(path: Path, text: str) -> None:
-    """Write a file so that a kill leaves either the old one or the new one; a link stays one. Raises OSError."""
+    """Write a file so that a kill leaves the old or the new content; a symbolic link stays one. Raises OSError."""
     target = path.resolve()
     temporary = target.with_name(f".{target.name[:100]}.{os.getpid()}-{secrets.token_hex(3)}.tmp")
     try:

@@ -1,10 +1,10 @@
-"""The parts of a model: what the spec names, the module is made of, and the cost is told for."""
+"""The parts of a model: the rows of its cost table, and the modules that belong to each."""
 
 from typing import NamedTuple
 
 
 class Grid(NamedTuple):
-    """Tokens, or pixels, laid out as rows and columns."""
+    """Rows and columns of tokens or pixels."""
 
     height: int
     width: int
@@ -18,10 +18,10 @@ class Grid(NamedTuple):
 
 
 class Part(NamedTuple):
-    """One row of a model's table.
+    """One row of a model's cost table.
 
-    `grid`, `tokens` and `channels` describe what the part gives out, where it is known; `modules` are the names, in the
-    built module, of the submodules and parameters that belong to it.
+    `grid`, `tokens` and `channels` describe the output of the part; None if unknown. `modules` are the names of its
+    submodules and parameters in the built module.
     """
 
     name: str

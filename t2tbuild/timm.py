@@ -1,4 +1,4 @@
-"""Enters our models into timm's registry when it is imported; `t2tbuild.timm_registry` says what timm then knows."""
+"""Register our models with timm on import; see `t2tbuild.timm_registry`."""
 
 from t2tbuild.timm_registry import ANY, model_configs, register
 

@@ -1,9 +1,9 @@
 """Our models as timm's: after `import t2tbuild.timm`, `timm.create_model("t2t_vit_14")` builds them.
 
-Every shipped spec of ours is registered under its name, and `t2t_vit_spec` for any other model of the spec language: it
-takes the fields of a spec's model section as `spec`, which is also how an exported folder says what it holds. Arguments
-are those of timm's vision_transformer: num_classes, in_chans, img_size, drop_rate, drop_path_rate, global_pool, device,
-dtype, features_only, out_indices.
+Each shipped spec is registered under its name. `t2t_vit_spec` builds any other model of the spec language: its argument
+`spec` takes the fields of a spec's model section, and exported folders use it. The other arguments are those of timm's
+vision_transformer: num_classes, in_chans, img_size, drop_rate, drop_path_rate, global_pool, device, dtype,
+features_only, out_indices.
 
     >>> import timm, t2tbuild.timm
     >>> timm.create_model("t2t_vit_7", num_classes=10, img_size=64).num_features
@@ -37,25 +37,25 @@ from t2tbuild.spec.tokenizer import (
 )
 from t2tbuild.spec.with_changes import with_changes
 
-ANY = "t2t_vit_spec"  # takes any model as `spec`; without it, t2t_vit_14
+ANY = "t2t_vit_spec"  # builds the model of its argument `spec`; without one, t2t_vit_14
 
 
 @functools.cache
 def _specs() -> dict[str, ModelSpec]:
-    """Every name that is registered, with its spec."""
+    """Return the spec of each registered name."""
     shipped = {name: load_spec(name).model for name in catalog.names("specs")}
     ours = {name: model for name, model in shipped.items() if isinstance(model, ModelSpec)}
     return ours | {ANY: ours["t2t_vit_14"]}
 
 
 def model_configs() -> Mapping[str, Any]:
-    """Timm's configuration of each of our models, by name: what timm calls `default_cfgs`."""
+    """Return timm's `default_cfgs`: the configuration of each of our models by name."""
     configs: Mapping[str, Any] = generate_default_cfgs({name: _config(model) for name, model in _specs().items()})
     return configs
 
 
 def _config(model: ModelSpec) -> dict[str, Any]:
-    """What timm wants to know of a model beside its weights; crop and interpolation are the paper's."""
+    """Return timm's pretrained_cfg of a model; crop and interpolation are the paper's."""
     return {
         "num_classes": model.num_classes,
         "input_size": (model.in_chans, *model.image),
@@ -72,7 +72,7 @@ def _config(model: ModelSpec) -> dict[str, Any]:
 
 
 def _first_layer(tokenizer: Tokenizer) -> str:
-    """The first layer that reads the image's channels."""
+    """Return the name of the first layer with weights, which depends on the image's channels."""
     match tokenizer:
         case T2TTokenizer(stages=[Stage(attention=PerformerAttention()), *_]):
             return "attention1.kqv"
@@ -96,7 +96,7 @@ def _build(
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
 ) -> T2TViT:
-    """The model of a spec with timm's arguments in place of the spec's fields."""
+    """Build the model of a spec; timm's arguments override the spec's fields."""
     changes: dict[str, Any] = {"num_classes": max(1, num_classes), "in_chans": in_chans}
     if img_size is not None:
         changes["image_size"] = img_size if isinstance(img_size, int) else tuple(img_size)
@@ -113,7 +113,7 @@ def _build(
 
 
 def _tables_to_buffers(module: nn.Module) -> None:
-    """Make frozen parameters buffers of the same name, since timm wants every parameter of a model trained."""
+    """Convert frozen parameters to buffers of the same name, because timm expects all parameters to be trained."""
     for name, parameter in list(module.named_parameters(recurse=False)):
         if not parameter.requires_grad:
             delattr(module, name)
@@ -121,9 +121,10 @@ def _tables_to_buffers(module: nn.Module) -> None:
 
 
 def _fit(state: dict[str, Tensor], model: T2TViT) -> dict[str, Tensor]:
-    """Stored weights for a model of another image size: the position embedding is interpolated.
+    """Fit stored weights to a model of another image size by interpolation of the position embedding.
 
-    Raises InputError when the first layer has other channels and is no convolution, which timm would adapt.
+    Raises InputError if the first layer has another number of input channels and is not a convolution, which timm
+    adapts itself.
     """
     config: dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
     first = f"{config['first_conv']}.weight"
@@ -134,15 +135,15 @@ def _fit(state: dict[str, Tensor], model: T2TViT) -> dict[str, Tensor]:
     if table is None or prefix != model.num_prefix_tokens:
         return state
     grid = model.tokens_to_token.grid(*config["input_size"][1:])  # of the image size that the weights are for
-    says = grid if math.prod(grid) == table.shape[1] - prefix else None
+    stored_grid = grid if math.prod(grid) == table.shape[1] - prefix else None
     try:
-        return state | {"pos_embed": fit_position(table, model.grid, says, prefix=prefix)}
+        return state | {"pos_embed": fit_position(table, model.grid, stored_grid, prefix=prefix)}
     except ValueError as error:
         raise InputError(f"these weights: {error}") from None
 
 
 def _create(variant: str, pretrained: bool = False, spec: Mapping[str, Any] | None = None, **kwargs: Any) -> nn.Module:
-    """What timm calls for a name of ours."""
+    """Build the model of a registered name; timm calls this."""
     try:
         model_spec = _specs()[variant] if spec is None else ModelSpec.model_validate(dict(spec))
     except ValidationError as error:
@@ -161,7 +162,7 @@ def _create(variant: str, pretrained: bool = False, spec: Mapping[str, Any] | No
 
 
 def register(module: str) -> None:
-    """Enter every model into timm's registry as one of the module of that name, whose `default_cfgs` timm reads."""
+    """Register all models with timm as members of the module of this name, whose `default_cfgs` timm reads."""
     for name in _specs():
         create = partial(_create, name)
         create.__name__, create.__module__ = name, module  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""What every test shares: the cores that it may use, kept bytecode, and small specs."""
+"""Setup of all tests: threads per process, bytecode caching, and small specs."""
 
 import os
 import signal
@@ -8,19 +8,18 @@ import torch
 
 from t2tbuild.spec import ModelSpec
 
-beside_others = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1
-if beside_others:  # one core for each test and for what it starts
+in_parallel = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1
+if in_parallel:  # one core per test and its child processes
     os.environ["OMP_NUM_THREADS"] = "1"
-torch.set_num_threads(1 if beside_others else 2)
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each process of a test compiles every library anew
-signal.signal(
-    signal.SIGINT, signal.default_int_handler
-)  # a run in the background ignores it, and its children would too
+torch.set_num_threads(1 if in_parallel else 2)
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # otherwise every child process compiles all libraries again
+# A background job ignores SIGINT, and its children would too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
 def small() -> ModelSpec:
-    """A model that builds and runs in milliseconds, with one attention of each kind."""
+    """A model that builds and runs in milliseconds, with a token attention of each kind."""
     return ModelSpec.model_validate(
         {
             "name": "small",

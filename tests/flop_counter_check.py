@@ -1,7 +1,7 @@
-"""A second opinion on products: what torch's own FlopCounterMode sees of a forward pass, beside fvcore's count.
+"""Compare fvcore's count of matrix products with that of torch's FlopCounterMode.
 
-fvcore reads the operators of a trace, which models call; FlopCounterMode sees those that reach the kernels, and counts
-two operations a multiply-add. So a linear layer is an `aten::linear` for one and an mm or addmm for the other.
+fvcore counts the operators of a trace, as the model calls them; FlopCounterMode those that reach the kernels, with two
+operations per multiply-add. A linear layer is an `aten::linear` for fvcore, and an mm or addmm for FlopCounterMode.
 """
 
 from collections import Counter
@@ -24,28 +24,27 @@ FVCORE = {
     "scaled_dot_product_attention": ATTENTION,
 }
 ONLY_FVCORE = {"adaptive_avg_pool2d", "batch_norm", "layer_norm"}
-"""What fvcore counts beside products: 5 an element of a LayerNorm, 2 of a BatchNorm whose statistics are fixed, and 1
-of what is pooled."""
+"""Operators that only fvcore counts: 5 per element of a LayerNorm, 2 of a BatchNorm in eval mode, 1 of a pooling."""
 
 KERNELS = {
     torch.ops.aten.convolution: CONVOLUTION,
     torch.ops.aten.addmm: MATRIX,
     torch.ops.aten.bmm: MATRIX,
     torch.ops.aten.mm: MATRIX,
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: ATTENTION,  # has a formula, as the GPU's have
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: ATTENTION,  # counted, as on a GPU
 }
 
 
 def fvcore_products(model: nn.Module, input_size: tuple[int, int, int]) -> Counter[str]:
-    """Our count without what only fvcore counts. Raises KeyError on an operator that is in neither list."""
+    """Return our count by family, without ONLY_FVCORE. Raises KeyError for an operator that is in neither list."""
     counts = _analyse(model, input_size).by_operator()
     return _sum({name: count for name, count in counts.items() if name not in ONLY_FVCORE}, FVCORE)
 
 
 def torch_products(model: nn.Module, input_size: tuple[int, int, int]) -> Counter[str]:
-    """Half of FlopCounterMode's count. Raises KeyError on an operator that it counts and KERNELS does not name.
+    """Return half of FlopCounterMode's count by family. Raises KeyError for a counted operator that is not in KERNELS.
 
-    Gradients stay on: without, it fails on models that hand a parameter to a module, as CaiT its class token.
+    Gradients stay enabled: without them it fails on models that pass a parameter to a module, such as CaiT.
     """
     with FlopCounterMode(display=False) as counter:
         model.eval()(torch.zeros(1, *input_size))

@@ -1,4 +1,4 @@
-"""Random specs over the whole language, for hypothesis: small, so that each builds and runs in milliseconds."""
+"""Hypothesis strategies for random specs of the whole language. Each model builds and runs in milliseconds."""
 
 import math
 from typing import Any
@@ -10,14 +10,14 @@ from t2tbuild.spec import ModelSpec
 
 
 @st.composite
-def windows(draw: st.DrawFn, *, attended: bool) -> list[dict[str, Any]]:
-    """One to six stages with any legal patch size, overlap and padding; their strides multiply to at most 24."""
+def stages(draw: st.DrawFn, *, attention: bool) -> list[dict[str, Any]]:
+    """Draw one to six stages with any valid patch size, overlap and padding. The total stride is at most 24."""
     count = draw(st.integers(1, 6))
-    made, left = [], 24
+    found, stride_left = [], 24
     for index in range(count):
         patch = draw(st.integers(1, 7))
-        stride = draw(st.integers(1, min(patch, left)))
-        left //= stride
+        stride = draw(st.integers(1, min(patch, stride_left)))
+        stride_left //= stride
         stage: dict[str, Any] = {"patch_size": patch, "overlap": patch - stride}
         default = math.ceil(stage["overlap"] / 2)
         padding = draw(st.one_of(st.none() if default < patch else st.nothing(), st.integers(0, patch - 1)))
@@ -25,30 +25,30 @@ def windows(draw: st.DrawFn, *, attended: bool) -> list[dict[str, Any]]:
             stage["padding"] = padding
         if index < count - 1:
             stage["token_dim"] = draw(st.integers(2, 12))
-        if index < count - 1 and attended:
-            named = st.sampled_from(["performer", "transformer"])
+        if index < count - 1 and attention:
+            short = st.sampled_from(["performer", "transformer"])
             ratio = st.sampled_from([0.5, 0.7, 1, 2.3])
             dropout = st.sampled_from([0, 0.1, 0.3])
             detailed = st.builds(lambda m, p: {"kind": "performer", "kernel_ratio": m, "dropout": p}, ratio, dropout)
-            stage["attention"] = draw(st.one_of(named, detailed))
-        made.append(stage)
-    return made
+            stage["attention"] = draw(st.one_of(short, detailed))
+        found.append(stage)
+    return found
 
 
 @st.composite
 def tokenizers(draw: st.DrawFn) -> dict[str, Any]:
-    """Any tokenizer; without a kind it is t2t."""
+    """Draw any tokenizer. The default kind is t2t."""
     kind = draw(st.sampled_from(["t2t", None, "conv", "patch"]))
     if kind == "patch":
         return {"kind": kind, "patch_size": draw(st.integers(1, 9))}
-    named = {"kind": kind} if kind else {}
-    return named | {"stages": draw(windows(attended=kind != "conv"))}
+    fields = {"kind": kind} if kind else {}
+    return fields | {"stages": draw(stages(attention=kind != "conv"))}
 
 
 @st.composite
 def backbones(draw: st.DrawFn) -> dict[str, Any]:
-    """Any backbone with any options; widths are multiples of the heads, and even, which ghost attention needs."""
-    odd = draw(st.booleans())  # any width, which one head alone divides
+    """Draw any backbone with any options. Widths are multiples of the heads, and even for ghost attention."""
+    odd = draw(st.booleans())  # any width, with a single head
     heads = 1 if odd else draw(st.integers(1, 3))
     groups = draw(st.one_of(st.none(), st.lists(st.integers(1, 2), min_size=1, max_size=4)))
     depth = draw(st.integers(1, 3)) if groups is None else sum(groups)
@@ -63,11 +63,11 @@ def backbones(draw: st.DrawFn) -> dict[str, Any]:
     ratio = st.sampled_from([1, 2, 3] if ghost is not None and ghost.get("mlp", True) else [0.7, 1, 1.5, 2, 2.3, 3])
     squeeze = st.one_of(st.none(), st.integers(1, 2).map(lambda reduction: {"reduction": reduction}))
     several = st.lists(st.sampled_from([1, heads] if odd else [1, 2 * heads, heads]), min_size=depth, max_size=depth)
-    said = st.one_of(st.just(heads), several).map(lambda number: {"num_heads": number})
-    divided = st.sampled_from([1] if odd else [1, 2]).map(lambda channels: {"head_dim": channels})
+    by_number = st.one_of(st.just(heads), several).map(lambda number: {"num_heads": number})
+    by_width = st.sampled_from([1] if odd else [1, 2]).map(lambda channels: {"head_dim": channels})
     return (
         shape
-        | draw(st.one_of(said, divided))
+        | draw(st.one_of(by_number, by_width))
         | {
             "mlp_ratio": draw(st.one_of(ratio, st.lists(ratio, min_size=depth, max_size=depth))),
             "qkv_bias": draw(st.booleans()),
@@ -81,9 +81,9 @@ def backbones(draw: st.DrawFn) -> dict[str, Any]:
 
 @st.composite
 def models(draw: st.DrawFn) -> ModelSpec:
-    """Any legal small model, rectangular images included; enlarged images until every stage has at least one token."""
+    """Draw any small valid model, with square or rectangular images. Images grow until every stage has a token."""
     data = {
-        "name": "drawn",
+        "name": "random",
         "image_size": [draw(st.integers(1, 28)), draw(st.integers(1, 28))],
         "in_chans": draw(st.integers(1, 5)),
         "num_classes": draw(st.integers(1, 5)),

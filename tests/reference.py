@@ -1,4 +1,4 @@
-"""Weights, images and figures that the authors' released code was measured with."""
+"""Weights, images, logits and costs of the authors' released code."""
 
 import json
 import zlib
@@ -18,7 +18,7 @@ RELEASED = [
 
 
 def logits(name: str) -> np.ndarray:
-    """Logits of the released code for `images()` with `weights()`."""
+    """Return the logits of the released code for `images()` with `weights()`."""
     return np.load(DATA / "official_logits.npz")[name]
 
 
@@ -27,8 +27,8 @@ def images() -> torch.Tensor:
 
 
 def weights(shapes: dict[str, list[int]]) -> dict[str, torch.Tensor]:
-    """A tensor for each key but pos_embed, drawn from a generator seeded by the key's CRC-32."""
-    made = {}
+    """Return a random tensor for each key but pos_embed, from a generator seeded by the CRC-32 of the key."""
+    found = {}
     for key, shape in shapes.items():
         if key == "pos_embed":
             continue
@@ -39,5 +39,5 @@ def weights(shapes: dict[str, list[int]]) -> dict[str, torch.Tensor]:
             value = 1 + 0.1 * noise
         else:
             value = 0.1 * noise
-        made[key] = torch.from_numpy(np.asarray(value, dtype=np.float32))
-    return made
+        found[key] = torch.from_numpy(np.asarray(value, dtype=np.float32))
+    return found

@@ -1,7 +1,7 @@
-"""The published formulas as they stand, on the same weights: what our models are measured against.
+"""The published formulas, implemented literally on the same weights; the tests compare our modules with them.
 
-Attention stores its N x N matrix; every soft split and its normed copy are laid out for the whole batch; the Performer
-repeats norms and sums to the shape of what they divide; ghost features are depthwise convolutions between two
+Attention stores its N x N matrix. Soft splits and their normed copies are computed for the whole batch. The Performer
+repeats norms and sums to the shape of the tensors they divide. Ghost features are depthwise convolutions between two
 transposes. Formulas: Yuan et al., ICCV 2021; Choromanski et al., ICLR 2021; Han et al., CVPR 2020.
 """
 
@@ -26,21 +26,21 @@ from t2tbuild.modules.tokenizers import T2TTokenizer
 
 
 def reference_module(model: nn.Module) -> nn.Module:
-    """A copy of a model, with the same weights, whose modules compute as the formulas are written."""
-    twin = copy.deepcopy(model)
-    for module in twin.modules():
+    """Return a copy of a model with the same weights, whose modules compute the published formulas."""
+    reference = copy.deepcopy(model)
+    for module in reference.modules():
         if type(module) in FORWARDS:
             module.forward = MethodType(FORWARDS[type(module)], module)  # type: ignore[method-assign]
-    return twin
+    return reference
 
 
 def softmax_attention(q_BHND: Tensor, k_BHND: Tensor, v_BHND: Tensor, scale: float) -> Tensor:
-    """softmax(scale Q K^T) V, the matrix of weights stored."""
+    """Compute softmax(scale Q K^T) V with the full attention matrix."""
     weights_BHNN = (q_BHND @ k_BHND.transpose(-2, -1) * scale).softmax(dim=-1)
     return weights_BHNN @ v_BHND
 
 
-def by_heads(x_BNC: Tensor, heads: int) -> Tensor:
+def split_heads(x_BNC: Tensor, heads: int) -> Tensor:
     batch, tokens, channels = x_BNC.shape
     return x_BNC.reshape(batch, tokens, heads, channels // heads).permute(0, 2, 1, 3)
 
@@ -48,7 +48,7 @@ def by_heads(x_BNC: Tensor, heads: int) -> Tensor:
 def attend(module: Any, q_BNC: Tensor, k_BNC: Tensor, v_BNC: Tensor) -> Tensor:
     heads = module.num_heads
     scale = (q_BNC.shape[2] // heads) ** -0.5
-    y_BHND = softmax_attention(*(by_heads(x_BNC, heads) for x_BNC in (q_BNC, k_BNC, v_BNC)), scale)
+    y_BHND = softmax_attention(*(split_heads(x_BNC, heads) for x_BNC in (q_BNC, k_BNC, v_BNC)), scale)
     merged: Tensor = module.se_layer(module.proj(y_BHND.transpose(1, 2).reshape(q_BNC.shape)))
     return merged
 
@@ -69,7 +69,7 @@ def channel_scale(self: Any, x_BNC: Tensor) -> Tensor:
 
 
 def token_attention(self: Any, x_BNC: Tensor) -> Tensor:
-    q_B1NC, k_B1NC, v_B1NC = (by_heads(part_BNC, 1) for part_BNC in self.qkv(x_BNC).chunk(3, dim=2))
+    q_B1NC, k_B1NC, v_B1NC = (split_heads(part_BNC, 1) for part_BNC in self.qkv(x_BNC).chunk(3, dim=2))
     y_BNC = softmax_attention(q_B1NC, k_B1NC, v_B1NC, self.scale).transpose(1, 2).flatten(2)
     attended: Tensor = v_B1NC.squeeze(1) + self.proj(y_BNC)
     return attended

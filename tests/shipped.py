@@ -1,4 +1,4 @@
-"""The shipped specs of our own models, and small ones of the same make."""
+"""The shipped specs of our own models, and small versions of them."""
 
 from t2tbuild import load_spec
 from t2tbuild.spec import ModelSpec, catalog
@@ -7,8 +7,8 @@ OURS = [name for name in catalog.names("specs") if isinstance(load_spec(name).mo
 
 
 def shallow(name: str) -> ModelSpec:
-    """A shipped model with few blocks, at 64 pixels, with ten classes."""
-    found = load_spec(name).model
-    assert isinstance(found, ModelSpec)
-    less = "model.backbone.blocks=[1, 1, 1, 1]" if found.backbone.kind == "dense" else "model.backbone.depth=2"
-    return load_spec(name, [less, "model.image_size=64", "model.num_classes=10"]).model  # type: ignore[return-value]
+    """Return a shipped model with few blocks, at 64 pixels, with ten classes."""
+    model = load_spec(name).model
+    assert isinstance(model, ModelSpec)
+    fewer_blocks = "model.backbone.blocks=[1, 1, 1, 1]" if model.backbone.kind == "dense" else "model.backbone.depth=2"
+    return load_spec(name, [fewer_blocks, "model.image_size=64", "model.num_classes=10"]).model  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""Every command that README and docs show is one that the command line takes; the quick ones are run."""
+"""The command line accepts every command in README.md and docs/; the fast ones are run."""
 
 import re
 import shlex
@@ -13,26 +13,25 @@ import typer
 
 from t2tbuild.cli import app
 from t2tbuild.spec import catalog
+from tests.documents import GUIDES, ROOT, read_page, without_code
 
-ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 QUICK = {"validate", "ls", "cp", "show", "schema", "diagram", "fit"}
 PLACEHOLDERS = {"SPEC", "RUN", "FILE", "DIR"}
 
 
 def in_blocks(text: str) -> Iterator[str]:
-    """Lines of code blocks, those that go on joined."""
+    """Yield the lines of code blocks; continuation lines are joined."""
     for pair in re.findall(r"^```\w*\n(.*?)^```|((?:^ {4,}.*\n)+)", text, re.S | re.M):
         yield from (line.strip().removeprefix("$ ") for line in "".join(pair).replace("\\\n", " ").splitlines())
 
 
 def in_sentences(text: str) -> Iterator[str]:
-    """Code between backticks."""
-    yield from re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.S | re.M))
+    """Yield the code between backticks outside of code blocks."""
+    yield from re.findall(r"`([^`\n]+)`", without_code(text))
 
 
 def calls(lines: Iterator[str]) -> list[tuple[str, ...]]:
-    """The words after `t2tbuild` of each call."""
+    """Return the arguments of each t2tbuild command."""
     parts = (part.partition(" > ")[0] for line in lines if "t2tbuild " in line for part in line.split("&&"))
     words = [shlex.split(part, comments=True) for part in parts]
     called = [one for one in words if "t2tbuild" in one and one[0] in ("t2tbuild", "torchrun", "uv", "python")]
@@ -40,7 +39,7 @@ def calls(lines: Iterator[str]) -> list[tuple[str, ...]]:
     return sorted(one for one in found if one and not one[0].startswith("--"))
 
 
-TEXTS = [page.read_text(encoding="utf-8") for page in PAGES]
+TEXTS = [read_page(page) for page in GUIDES]
 COMMANDS = calls(line for text in TEXTS for line in in_blocks(text))
 MENTIONED = calls(line for text in TEXTS for line in in_sentences(text))
 RUN = [
@@ -51,7 +50,7 @@ RUN = [
 
 
 def context_of(words: tuple[str, ...]) -> Any:
-    """The innermost command with its parameters read, as the command line reads them; nothing is run."""
+    """Parse a command as the command line does, without running it; return the innermost context."""
     context: Any = typer.main.get_command(app).make_context("t2tbuild", list(words))
     while hasattr(context.command, "commands"):
         name, command, rest = context.command.resolve_command(context, [*context._protected_args, *context.args])
@@ -65,25 +64,26 @@ def test_commands_are_found() -> None:
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
-def test_the_command_line_takes_it(words: tuple[str, ...]) -> None:
+def test_the_command_line_accepts_it(words: tuple[str, ...]) -> None:
     context_of(words)
 
 
 @pytest.mark.parametrize("words", MENTIONED, ids=" ".join)
-def test_what_sentences_mention_exists(words: tuple[str, ...]) -> None:
-    """Its options too; a sentence may leave out what a command is to read."""
+def test_commands_in_sentences_exist(words: tuple[str, ...]) -> None:
+    """With their options; a sentence may leave out required arguments."""
     try:
         context_of(words)
     except Exception as error:
-        if type(error).__name__ != "MissingParameter":  # typer keeps its click to itself
+        if type(error).__name__ != "MissingParameter":  # typer bundles click privately
             raise
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", RUN, ids=" ".join)
 def test_it_runs(words: tuple[str, ...], tmp_path: Path) -> None:
-    """In a folder with a `mine.yaml`, where the line does not write it itself."""
+    """Run it in a folder with a mine.yaml, unless the command writes that file."""
     if PLACEHOLDERS & set(words):
-        pytest.skip("a placeholder stands for what is yours")
+        pytest.skip("has a placeholder")
     for folder in ("specs", "search"):
         (tmp_path / folder).symlink_to(ROOT / folder)
     if "mine.yaml" not in words[-1:] or words[0] not in ("cp", "init"):

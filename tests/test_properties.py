@@ -1,12 +1,12 @@
-"""Any legal spec builds, counts, runs forward and backward, and survives YAML.
+"""Any valid spec builds, is counted, runs forward and backward, and survives YAML.
 
-The runs here are short, and always of the same specs. `T2TBUILD_FUZZ=2000 pytest tests/test_properties.py` runs as many
-of each, always the same too.
+The default is a few specs, always the same. `T2TBUILD_FUZZ=2000 pytest tests/test_properties.py` tests more.
 """
 
 import os
 from pathlib import Path
 
+import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -16,11 +16,15 @@ from t2tbuild import Spec, build_model, load_spec, measure_cost, predict_cost, w
 from t2tbuild.cost.model import EVERY_LEVEL, differences
 from t2tbuild.spec import ModelSpec
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = int(os.environ.get("T2TBUILD_FUZZ", "100"))
-slow = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+reproducible = settings(
+    max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+)
 
 
-@slow
+@reproducible
 @given(models(), st.integers(0, 2**31))
 def test_builds_runs_and_every_trainable_parameter_gets_a_gradient(spec: ModelSpec, seed: int) -> None:
     torch.manual_seed(seed)
@@ -35,7 +39,7 @@ def test_builds_runs_and_every_trainable_parameter_gets_a_gradient(spec: ModelSp
             assert torch.isfinite(parameter.grad).all(), name
 
 
-@slow
+@reproducible
 @given(models())
 def test_closed_form_equals_fvcore_down_to_the_last_module(spec: ModelSpec) -> None:
     counted = measure_cost(build_model(spec), depth=EVERY_LEVEL)
@@ -43,8 +47,8 @@ def test_closed_form_equals_fvcore_down_to_the_last_module(spec: ModelSpec) -> N
     assert differences(predict_cost(spec, EVERY_LEVEL), counted) == []
 
 
-@settings(slow, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@settings(reproducible, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(models())
 def test_yaml_round_trip(tmp_path: Path, spec: ModelSpec) -> None:
-    write_spec(Spec(version=1, model=spec), tmp_path / "drawn.yaml")
-    assert load_spec(tmp_path / "drawn.yaml").model == spec
+    write_spec(Spec(version=1, model=spec), tmp_path / "random.yaml")
+    assert load_spec(tmp_path / "random.yaml").model == spec

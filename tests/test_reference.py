@@ -1,4 +1,4 @@
-"""Our models are the authors' models: names, numerics and costs."""
+"""Our models equal the authors' released ones: parameter names, logits and costs."""
 
 import numpy as np
 import pytest
@@ -7,6 +7,9 @@ import torch
 from t2tbuild import build_model, load_spec, measure_cost
 from t2tbuild.modules.vit import T2TViT
 from tests import reference
+
+SMALL = ("t2t_vit_7", "t2t_vit_10")
+EACH = [pytest.param(name, marks=() if name in SMALL else pytest.mark.slow) for name in reference.RELEASED]
 
 
 def released(name: str) -> T2TViT:
@@ -22,33 +25,33 @@ def test_state_dict_has_the_released_names_and_shapes(name: str) -> None:
     assert ours == reference.SHAPES[name]
 
 
-@pytest.mark.parametrize("name", reference.RELEASED)
-def test_logits_equal_the_released_codes(name: str) -> None:
+@pytest.mark.parametrize("name", EACH)
+def test_logits_equal_those_of_the_released_code(name: str) -> None:
     with torch.inference_mode():
         ours = released(name)(reference.images()).numpy()
-    wanted = reference.logits(name)
-    assert np.abs(ours - wanted).max() <= 1e-4 * np.abs(wanted).max()
+    expected = reference.logits(name)
+    assert np.abs(ours - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
-def test_a_wrong_attention_scale_would_be_seen() -> None:
-    """The comparison above has teeth: 5% off in one scale moves the logits far beyond its tolerance."""
+def test_the_tolerance_detects_a_wrong_attention_scale() -> None:
+    """An attention scale that is 5% off moves the logits far beyond the tolerance above."""
     model = released("t2t_vit_t_14")
     attention = model.get_submodule("tokens_to_token.attention1.attn")
     attention.scale = attention.scale * 1.05  # type: ignore[operator, assignment]
     with torch.inference_mode():
         ours = model(reference.images()).numpy()
-    wanted = reference.logits("t2t_vit_t_14")
-    assert np.abs(ours - wanted).max() > 1e-4 * np.abs(wanted).max()
+    expected = reference.logits("t2t_vit_t_14")
+    assert np.abs(ours - expected).max() > 1e-4 * np.abs(expected).max()
 
 
-@pytest.mark.parametrize("name", [*reference.RELEASED, "t2t_vit_14_384"])
-def test_costs_are_the_released_codes(name: str) -> None:
-    cost, wanted = measure_cost(build_model(load_spec(name).model)), reference.COSTS[name]
-    assert cost.params == wanted["params"]
-    assert cost.trainable_params == wanted["trainable_params"]
-    assert cost.macs == pytest.approx(wanted["macs"], rel=0.005)
+@pytest.mark.parametrize("name", [*EACH, pytest.param("t2t_vit_14_384", marks=pytest.mark.slow)])
+def test_costs_equal_those_of_the_released_code(name: str) -> None:
+    cost, expected = measure_cost(build_model(load_spec(name).model)), reference.COSTS[name]
+    assert cost.params == expected["params"]
+    assert cost.trainable_params == expected["trainable_params"]
+    assert cost.macs == pytest.approx(expected["macs"], rel=0.005)
 
 
-def test_every_model_that_was_measured_is_held_against_the_reference() -> None:
+def test_every_measured_model_is_compared() -> None:
     assert set(reference.RELEASED) == set(reference.SHAPES)
     assert {*reference.RELEASED, "t2t_vit_14_384"} == set(reference.COSTS)

@@ -1,4 +1,4 @@
-"""The examples of searches on a cluster, and the commands of docs/search.md, as far as that goes without one."""
+"""The search examples and the commands of docs/search.md, tested without a cluster."""
 
 import os
 import re
@@ -24,13 +24,13 @@ PAGES = [ROOT / "docs" / "search.md", ROOT / "docs" / "scaling.md"]
 
 
 def commands() -> list[list[str]]:
-    """Every `t2tbuild search` of the pages."""
+    """Return every `t2tbuild search` command of the pages."""
     lines = [line for page in PAGES for line in re.findall(r"^ {4,}(t2tbuild search .*)$", page.read_text(), re.M)]
     return [shlex.split(line, comments=True) for line in lines]
 
 
 def parse(words: list[str]) -> dict[str, Any]:
-    """The parameters of a search command, as the command line reads them."""
+    """Parse a search command as the command line does, and return its parameters."""
     group: Any = typer.main.get_command(app)
     search = group.commands["search"]
     rest = words[words.index("search") + 1 :]
@@ -44,14 +44,14 @@ def test_the_pages_show_searches() -> None:
 
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
-def test_the_command_line_takes_what_the_pages_show(words: list[str]) -> None:
+def test_the_command_line_accepts_the_commands_of_the_pages(words: list[str]) -> None:
     given = parse(words)
     assert "run" in given or given["spec"] in catalog.names("search")
-    assert ("search.trials=2000" in words) <= ("search.timeout=null" in words)  # the shipped timeout is of minutes
+    assert ("search.trials=2000" in words) <= ("search.timeout=null" in words)  # the shipped timeout is a few minutes
 
 
 def slurm(folder: Path, srun: str) -> subprocess.Popen[bytes]:
-    """The script as Slurm would start it, among commands that write down what is asked of them."""
+    """Start the script as Slurm would, with stubs of Slurm's commands that record their calls."""
     stubs = {"scontrol": 'echo "scontrol $*" >> calls', "srun": srun}
     for name, text in stubs.items():
         (folder / name).write_text(f"#!/bin/bash\n{text}\n")
@@ -81,7 +81,7 @@ def test_a_task_at_its_time_limit_stops_its_worker_and_is_requeued(tmp_path: Pat
 
 
 @pytest.mark.parametrize("code", [0, 1])
-def test_a_task_that_ends_of_itself_is_not_requeued(tmp_path: Path, code: int) -> None:
+def test_a_task_that_ends_by_itself_is_not_requeued(tmp_path: Path, code: int) -> None:
     assert slurm(tmp_path, f"exit {code}").wait(20) == code
     assert slurm_calls(tmp_path) == []
 
@@ -106,7 +106,7 @@ def test_the_manifests_workers_find_their_database() -> None:
     url = storage_url(variables[VARIABLE]["value"], Path())
     name, port = service["metadata"]["name"], service["spec"]["ports"][0]["port"]
     assert url == f"postgresql+psycopg://t2tbuild:$(PASSWORD)@{name}:{port}/searches"
-    assert list(variables).index("PASSWORD") < list(variables).index(VARIABLE)  # Kubernetes fills in earlier ones only
+    assert list(variables).index("PASSWORD") < list(variables).index(VARIABLE)  # Kubernetes needs this order
     (server,) = database["spec"]["template"]["spec"]["containers"]
     settings = {one["name"]: one for one in server["env"]}
     assert (settings["POSTGRES_USER"]["value"], settings["POSTGRES_DB"]["value"]) == ("t2tbuild", "searches")

@@ -1,4 +1,4 @@
-"""Our models are timm's: what timm's own model tests ask of a vision transformer, asked of every name of ours."""
+"""Our models behave as timm models: the checks of timm's own model tests for vision transformers."""
 
 import subprocess
 import sys
@@ -21,6 +21,9 @@ NAMES = [name for name in catalog.names("specs") if isinstance(load_spec(name).m
 FEW = ["t2t_vit_7", "t2t_vit_t_14", "t2t_vit_16_ghost", "t2t_vit_14_se", "t2t_vit_dense", "t2t_vit_c_14", "vit_s16"]
 
 
+EACH = [pytest.param(name, marks=() if name in FEW else pytest.mark.slow) for name in NAMES]
+
+
 def create(name: str, **arguments: Any) -> Any:
     return timm.create_model(name, **({"img_size": 64} | arguments))
 
@@ -37,15 +40,15 @@ def test_every_spec_of_ours_is_listed() -> None:
     assert timm.is_model("t2t_vit_14")
 
 
-def test_nothing_is_registered_before_it_is_asked_for() -> None:
+def test_importing_t2tbuild_registers_nothing_in_timm() -> None:
     code = "import timm, t2tbuild; t2tbuild.load_spec('t2t_vit_14'); print(timm.list_models('t2t*'))"
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_name_builds_as_timm_expects(name: str) -> None:
-    """Attributes, default configuration, every parameter trained, head removed and reset."""
+@pytest.mark.parametrize("name", EACH)
+def test_a_model_builds_as_timm_expects(name: str) -> None:
+    """Check attributes, default configuration, gradients of every parameter, and removing and resetting the head."""
     model = create(name, num_classes=42).train()
     config = model.default_cfg
     assert config["architecture"] == name
@@ -91,9 +94,9 @@ def test_intermediates_and_their_options(name: str) -> None:
     torch.testing.assert_close(normed[0], final[:, 1:])
     early = model.forward_intermediates(images(), indices=[0, 1], stop_early=True, intermediates_only=True)
     assert all(torch.equal(one, other) for one, other in zip(early, maps, strict=False))
-    message = model.forward_intermediates(images(), indices=2, output_dict=True, return_prefix_tokens=True)
-    assert message.keys() == {"image_intermediates", "image_intermediates_prefix", "image_features"}
-    assert message["image_intermediates_prefix"][0].shape[:2] == (2, 1)
+    outputs = model.forward_intermediates(images(), indices=2, output_dict=True, return_prefix_tokens=True)
+    assert outputs.keys() == {"image_intermediates", "image_intermediates_prefix", "image_features"}
+    assert outputs["image_intermediates_prefix"][0].shape[:2] == (2, 1)
     for wrong in ([last + 1], 0, last + 2, []):
         with pytest.raises(ValueError, match=rf"there are {last + 1} blocks"):
             model.forward_intermediates(images(), indices=wrong)
@@ -116,10 +119,10 @@ def test_features_only_gives_one_map_per_requested_block(name: str) -> None:
     wanted = whole.forward_intermediates(images(), indices=[1, 3, last], intermediates_only=True)
     assert [map_.shape[1] for map_ in got] == features.feature_info.channels()
     assert all(torch.equal(one, other) for one, other in zip(got, wanted, strict=True))
-    assert len(create(name, features_only=True, out_indices=[0]).model.blocks) == 1  # the rest is not built for nothing
+    assert len(create(name, features_only=True, out_indices=[0]).model.blocks) == 1  # later blocks are not built
 
 
-def test_the_arguments_of_the_issue() -> None:
+def test_arguments_of_create_model() -> None:
     arguments = {"num_classes": 10, "in_chans": 1, "img_size": 96, "drop_path_rate": 0.1, "features_only": True}
     model = timm.create_model("t2t_vit_14", **arguments)
     assert [map_.shape for map_ in model(images(1, 96))] == [(2, 384, 6, 6)] * 3
@@ -147,7 +150,7 @@ def test_the_weights_are_those_of_build_model() -> None:
 
 @pytest.mark.parametrize("name", ["t2t_vit_7", "vit_s16", "t2t_vit_dense"])
 def test_another_input_size(name: str) -> None:
-    """The model takes the new size and refuses the old, and is measured at it."""
+    """The model accepts the new size, refuses the old one, and is counted at the new size."""
     model = create(name).eval()
     model.set_input_size((96, 128))
     assert model.grid == (6, 8)
@@ -199,10 +202,10 @@ def test_symbolic_tracing_and_its_feature_extraction(name: str) -> None:
 
 @pytest.mark.parametrize("name", FEW)
 def test_layer_groups_cover_every_parameter(name: str) -> None:
-    """timm's layer-wise learning rates: the stem decays most, the head not at all; what must not decay does not."""
+    """Layer-wise learning rates: the stem decays most, the head not at all; no weight decay for excluded parameters."""
     model = create(name)
-    undecayed = model.no_weight_decay()
-    groups = param_groups_layer_decay(model, weight_decay=0.05, layer_decay=0.5, no_weight_decay_list=undecayed)
+    excluded = model.no_weight_decay()
+    groups = param_groups_layer_decay(model, weight_decay=0.05, layer_decay=0.5, no_weight_decay_list=excluded)
     scales = {id(parameter): group["lr_scale"] for group in groups for parameter in group["params"]}
     decays = {id(parameter): group["weight_decay"] for group in groups for parameter in group["params"]}
     assert len(scales) == sum(1 for _ in model.parameters())
@@ -215,7 +218,7 @@ def test_layer_groups_cover_every_parameter(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["t2t_vit_7", "t2t_vit_t_14", "t2t_vit_16_ghost", "t2t_vit_dense"])
 def test_compiled_without_graph_breaks(name: str) -> None:
-    """As timm's ViT is: the whole forward pass is one graph (the code generator itself is torch's matter)."""
+    """The whole forward pass is one graph, as for timm's ViT. The eager backend skips code generation."""
     model = create(name).eval()
     compiled = torch.compile(model, backend="eager", fullgraph=True)
     with torch.inference_mode():

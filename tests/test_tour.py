@@ -1,4 +1,4 @@
-"""README's tour from a YAML to a trained winner, run as it stands but for the length of its trainings."""
+"""The tour of the README, from a YAML to a trained winner, with shorter trainings."""
 
 import json
 import os
@@ -14,17 +14,18 @@ import pytest
 from optuna_dashboard import wsgi
 
 from t2tbuild import load_spec
+from tests.documents import README, read_page
 
-ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+pytestmark = pytest.mark.slow
+
 SHORTER = {
-    "search": ["search.proxy.rungs=[2, 4]", "search.proxy.seeds=2", "search.trials=2", "search.scores.pool=1"],
+    "search": ["search.proxy.rungs=[2, 4]", "search.proxy.seeds=2", "search.trials=2", "search.zero_cost.pool=1"],
     "train": ["train.epochs=1", "model.image_size=64"],
 }
 
 
 def tour() -> list[list[str]]:
-    section = README.partition("## Five minutes from a YAML to a trained winner")[2]
+    section = read_page(README).partition("## Five minutes from a YAML to a trained winner")[2]
     block = re.search(r"^```sh\n(.*?)^```", section, re.S | re.M)
     assert block
     return [shlex.split(line, comments=True)[1:] for line in block[1].splitlines()]
@@ -32,13 +33,13 @@ def tour() -> list[list[str]]:
 
 @pytest.fixture(scope="module")
 def toured(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder in which every command of the tour was run."""
+    """The folder in which the commands of the tour ran."""
     folder = tmp_path_factory.mktemp("tour")
     for words in tour():
-        kept = [word for word in words if word not in ("--trials", "8")]
-        command = [sys.executable, "-m", "t2tbuild", *kept, *SHORTER.get(words[0], [])]
-        wide = os.environ | {"COLUMNS": "100"}
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=wide)
+        shortened = [word for word in words if word not in ("--trials", "8")]
+        command = [sys.executable, "-m", "t2tbuild", *shortened, *SHORTER.get(words[0], [])]
+        environment = os.environ | {"COLUMNS": "100"}
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
         assert done.returncode == 0, f"{words}\n{done.stdout}{done.stderr}"
     return folder
 
@@ -52,7 +53,7 @@ def test_the_tour_leads_to_a_trained_winner(toured: Path) -> None:
 
 
 def test_optuna_dashboard_opens_the_study(toured: Path) -> None:
-    """What its page asks the server for: the study and its trials."""
+    """Request the study and its trials, as the page of the dashboard does."""
     app: Any = wsgi(f"sqlite:///{toured / 'runs' / 'mine' / 'study.db'}")
 
     def answer(path: str) -> Any:

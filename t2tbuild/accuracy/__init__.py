@@ -1,4 +1,4 @@
-"""What is known of ImageNet accuracy: published trainings, the predictor fitted to them, validity of evidence."""
+"""Predicted ImageNet accuracy: published trainings, the predictor fitted to them, and the validity of evidence."""
 
 from t2tbuild.accuracy.predictor import Accuracy, predict_accuracy
 

@@ -1,7 +1,6 @@
-"""ModelSpec -> the few numbers by which published models differ, as features of a linear model of log error.
+"""ModelSpec -> the features of the accuracy predictor, a linear model of log error. Torch-free.
 
-All features are logarithms relative to T2T-ViT-14 (14 blocks of width 384, MLP ratio 3, 196 tokens), or 0 and 1.
-Torch-free.
+Features are logarithms relative to T2T-ViT-14 (14 blocks of width 384, MLP ratio 3, 196 tokens), or 0 and 1.
 """
 
 import math
@@ -11,10 +10,10 @@ from t2tbuild.spec.backbone import BaseBackbone, DenseBackbone
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.tokenizer import T2TTokenizer, Tokenizer
 
-SHALLOW = 9
-"""Blocks below which a model counts as shallow."""
+SHALLOW_DEPTH = 9
+"""A model with fewer blocks is shallow."""
 
-PRIOR = {
+PRIOR_STD = {
     "size": 0.13,
     "size^2": 0.04,
     "aspect": 0.04,
@@ -33,16 +32,16 @@ PRIOR = {
     "dense": 0.07,
     "teacher": 0.1,
 }
-"""The standard deviation of each weight before any model is seen, in log error: chosen by the evidence of the published
-models that are not reserved, and rounded."""
+"""The prior standard deviation of each weight, in log error, from the marginal likelihood of the published models that
+are not reserved for the final test; rounded."""
 
 
 class Shape(NamedTuple):
-    """What the predictor knows of a model.
+    """The properties of a model that the predictor uses.
 
-    `width` is the root mean square of the blocks' widths, `mlp_ratio` their mean, `weights` the parameters of the
-    blocks' matrices, `tokens` those of the image that the backbone reads, `side` the image's shorter side in pixels.
-    `tokenizer` names kind, patch sizes, overlaps, widths and attentions.
+    `width` is the root mean square of the blocks' widths, `mlp_ratio` the mean of their ratios, `weights` the number of
+    parameters in the blocks' matrices, `tokens` the number of image tokens in the backbone, `side` the shorter side of
+    the image in pixels. `tokenizer` lists kind, patch sizes, overlaps, widths and attentions.
     """
 
     depth: int
@@ -58,23 +57,23 @@ class Shape(NamedTuple):
 
     @property
     def key(self) -> str:
-        """The backbone in a word: 14x384x3 is 14 blocks of width 384 and MLP ratio 3."""
+        """The backbone as one word: 14x384x3 is 14 blocks of width 384 and MLP ratio 3."""
         return f"{self.depth}x{self.width:.0f}x{self.mlp_ratio:.3g}"
 
     @property
     def kind(self) -> str:
-        """The tokenizer's kind: patch, conv, or t2t with its attention."""
+        """The kind of tokenizer: patch, conv, or t2t with its attention."""
         words = self.tokenizer.split()
         return words[0] if words[0] != "t2t" else f"t2t {'performer' if 'performer' in words else 'transformer'}"
 
     @property
     def options(self) -> str:
-        """The options that it has, in words: squeeze_excite, ghost, dense."""
+        """The names of the options in use: squeeze_excite, ghost, dense."""
         return " ".join(name for name in ("squeeze_excite", "ghost", "dense") if getattr(self, name))
 
 
 def shape_of(model: ModelSpec) -> Shape:
-    """The shape of a model."""
+    """Return the shape of a model."""
     backbone = model.backbone
     widths = backbone.widths
     return Shape(
@@ -84,7 +83,7 @@ def shape_of(model: ModelSpec) -> Shape:
         weights=_weights(backbone),
         tokens=model.grids[-1].tokens,
         side=min(model.image),
-        tokenizer=_tokenizer(model.tokenizer),
+        tokenizer=_tokenizer_key(model.tokenizer),
         squeeze_excite=backbone.squeeze_excite is not None,
         ghost=backbone.ghost is not None,
         dense=isinstance(backbone, DenseBackbone),
@@ -92,7 +91,7 @@ def shape_of(model: ModelSpec) -> Shape:
 
 
 def features_of(shape: Shape) -> dict[str, float]:
-    """The features of a shape by the names of PRIOR, but for `teacher`, which belongs to the recipe."""
+    """Return the features of a shape, by the names of PRIOR_STD without `teacher`, which belongs to the recipe."""
     size = math.log(shape.weights / REFERENCE.weights)
     aspect = math.log(shape.width / shape.depth * REFERENCE.depth / REFERENCE.width)
     tokens = math.log(shape.tokens / REFERENCE.tokens)
@@ -103,7 +102,7 @@ def features_of(shape: Shape) -> dict[str, float]:
         "aspect": aspect,
         "aspect^2": aspect * aspect,
         "size aspect": size * aspect,
-        "shallow": max(0.0, math.log(SHALLOW / shape.depth)),
+        "shallow": max(0.0, math.log(SHALLOW_DEPTH / shape.depth)),
         "tokens": tokens,
         "tokens^2": tokens * tokens,
         "mlp_ratio": mlp_ratio,
@@ -118,7 +117,7 @@ def features_of(shape: Shape) -> dict[str, float]:
 
 
 def _weights(backbone: BaseBackbone) -> float:
-    """Parameters of the blocks' matrices: 4 w^2 of attention and 2 w h of the MLP, of which ghost spares its copies."""
+    """Return the parameters of the blocks' matrices: 4 w^2 of attention and 2 w h of the MLP, less with ghost."""
     ghost, total = backbone.ghost, 0.0
     for width, hidden in zip(backbone.widths, backbone.mlp_dims, strict=True):
         total += width * width * (2.5 if ghost and ghost.attention else 4.0)
@@ -126,8 +125,8 @@ def _weights(backbone: BaseBackbone) -> float:
     return total
 
 
-def _tokenizer(tokenizer: Tokenizer) -> str:
-    """The tokenizer in words: t2t 7-3-64 performer 3-1-64 performer 3-1."""
+def _tokenizer_key(tokenizer: Tokenizer) -> str:
+    """Return the tokenizer as text: t2t 7-3-64 performer 3-1-64 performer 3-1."""
     words: list[str] = [tokenizer.kind]
     for window in tokenizer.windows:
         words.append("-".join(str(size) for size in (window.patch_size, window.overlap, window.token_dim) if size))
@@ -149,4 +148,4 @@ REFERENCE = Shape(
     ghost=False,
     dense=False,
 )
-"""T2T-ViT-14, at which every feature but those of its tokenizer is zero."""
+"""T2T-ViT-14. All its features are zero except those of its tokenizer."""

@@ -3,8 +3,8 @@
     ln(100 - top1) = intercept + sum of feature weights + offset of the recipe + slope of the recipe * size
                      + offset of the backbone's shape + noise
 
-Every weight has a normal prior around zero, whose standard deviation is the feature's scale, so that one Bayesian ridge
-fits all; the offset of a shape keeps many trainings of one shape from counting as many shapes. `python -m
+Every weight has a normal prior with mean zero. Features are scaled by its standard deviation, so that one Bayesian
+ridge fits all. The offset of a shape keeps many trainings of one shape from counting as many shapes. `python -m
 t2tbuild.accuracy.fit` writes predictor.json, which the package ships.
 """
 
@@ -18,24 +18,24 @@ import numpy as np
 import sklearn
 from sklearn.linear_model import BayesianRidge
 
-from t2tbuild.accuracy.features import PRIOR, features_of, shape_of
+from t2tbuild.accuracy.features import PRIOR_STD, features_of, shape_of
 from t2tbuild.accuracy.predictor import FILE, Neighbour, Predictor
 from t2tbuild.accuracy.published import IMAGENET, PublishedModel, published_models
 from t2tbuild.files import atomic_write
 
-RECIPE, SLOPE, SHAPE = 0.085, 0.02, 0.03
-"""Standard deviations of a recipe's offset, of its slope, and of a shape's offset, in log error; as those of PRIOR."""
-FEWEST = 4
-"""Models of a recipe from which on accuracies can be predicted for it."""
+RECIPE_STD, SLOPE_STD, SHAPE_STD = 0.085, 0.02, 0.03
+"""Prior standard deviations of a recipe's offset, of its slope, and of a shape's offset, in log error."""
+MIN_MODELS = 4
+"""Accuracies are predicted for recipes with at least this many models."""
 
 
 def imagenet_models() -> list[PublishedModel]:
-    """The published models that a predictor is fitted to: those of ImageNet-1k alone, with or without a teacher."""
+    """Return the published models to fit: those trained on ImageNet-1k alone, with or without a teacher."""
     return [model for model in published_models() if model.recipe.data == IMAGENET]
 
 
-def fit_predictor(models: Sequence[PublishedModel], fewest: int = FEWEST) -> Predictor:
-    """The predictor of `models`, for the recipes of which there are `fewest` models or more."""
+def fit_predictor(models: Sequence[PublishedModel], min_models: int = MIN_MODELS) -> Predictor:
+    """Fit a predictor to `models`. It predicts for recipes with at least `min_models` models."""
     rows = [_features(model) for model in models]
     names = list(dict.fromkeys(name for row in rows for name in row))
     scales = np.array([_scale(name) for name in names])
@@ -44,14 +44,14 @@ def fit_predictor(models: Sequence[PublishedModel], fewest: int = FEWEST) -> Pre
     ridge = BayesianRidge().fit(scaled, errors)
     prior = float(ridge.lambda_**-0.5)
     counts = Counter(model.recipe.name for model in models)
-    kept = [index for index, name in enumerate(names) if _is_kept(name, counts, fewest)]
+    kept = [index for index, name in enumerate(names) if _is_kept(name, counts, min_models)]
     covariance = ridge.sigma_ * np.outer(scales, scales)
     return Predictor(
         intercept=float(ridge.intercept_),
         noise=float(ridge.alpha_**-0.5),
-        unknown_recipe=RECIPE * prior,
-        unknown_slope=SLOPE * prior,
-        unknown_shape=SHAPE * prior,
+        unknown_recipe=RECIPE_STD * prior,
+        unknown_slope=SLOPE_STD * prior,
+        unknown_shape=SHAPE_STD * prior,
         names=tuple(names[index] for index in kept),
         weights=tuple(float(weight) for weight in (ridge.coef_ * scales)[kept]),
         covariance=tuple(tuple(map(float, covariance[row, kept])) for row in kept),
@@ -69,13 +69,15 @@ def _features(model: PublishedModel) -> dict[str, float]:
 
 def _scale(name: str) -> float:
     kind = name.partition(" ")[0]
-    return PRIOR[name] if name in PRIOR else {"recipe": RECIPE, "slope": SLOPE, "shape": SHAPE}[kind]
+    return (
+        PRIOR_STD[name] if name in PRIOR_STD else {"recipe": RECIPE_STD, "slope": SLOPE_STD, "shape": SHAPE_STD}[kind]
+    )
 
 
-def _is_kept(name: str, models: Counter[str], fewest: int) -> bool:
-    """Whether a predictor has a use for a weight: those of recipes with few models are left out."""
+def _is_kept(name: str, models: Counter[str], min_models: int) -> bool:
+    """Whether a predictor needs a weight: those of recipes with few models are left out."""
     kind, _, recipe = name.partition(" ")
-    return name in PRIOR or kind == "shape" or models[recipe] >= fewest
+    return name in PRIOR_STD or kind == "shape" or models[recipe] >= min_models
 
 
 def _neighbour(model: PublishedModel) -> Neighbour:
@@ -96,7 +98,7 @@ def _neighbour(model: PublishedModel) -> Neighbour:
 
 
 def as_json(predictor: Predictor) -> str:
-    """The text of predictor.json."""
+    """Return the text of predictor.json."""
     data: dict[str, Any] = {"fitted": f"{datetime.date.today()}, scikit-learn {sklearn.__version__}"}
     data |= predictor.to_json()
     return json.dumps(data, separators=(",", ":")) + "\n"

@@ -1,11 +1,11 @@
-"""Pairs of published models whose order on ImageNet is known: evidence that decides must get them right."""
+"""Pairs of published models whose order on ImageNet is known. Valid evidence must order them as published."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class KnownPair:
-    """Two published models, each as (source, name), of which the first is better when both are trained by `recipe`."""
+    """Two published models, each as (source, name). The first is better when both are trained by `recipe`."""
 
     name: str
     better: tuple[str, str]
@@ -31,5 +31,5 @@ KNOWN_PAIRS = (
         "deit_300_disttoken",
     ),
 )
-"""Tables 6 and 7 of the paper, and one against mere depth: DeiT-S distilled (81.2) over CaiT-XXS36 (79.8), whose
-recipes differ a little and whose MACs differ by a fifth."""
+"""Pairs from Tables 6 and 7 of the paper, and one in which the deeper model is worse: DeiT-S distilled (81.2) over
+CaiT-XXS36 (79.8). Their recipes differ slightly, their MACs by a fifth."""

@@ -1,4 +1,4 @@
-"""Published trainings as data: what papers and model zoos print of vision transformers that are a column of blocks."""
+"""Published trainings as data: results of plain vision transformers from papers and model zoos."""
 
 import functools
 from collections.abc import Mapping
@@ -11,15 +11,15 @@ from t2tbuild.spec.model import ModelSpec
 
 FILE = Path(__file__).parent / "published.yaml"
 IMAGENET = "in1k"
-"""What `Recipe.data` says of a training on ImageNet-1k alone."""
+"""`Recipe.data` of a training on ImageNet-1k alone."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What trainings have in common, so that their results may be compared.
+    """The training recipe. Results of the same recipe are comparable.
 
-    `epochs` is None where the source does not say; `data` is in1k, in12k, in21k or cifar100; `teacher` names the model
-    whose answers were learned, None without one.
+    `epochs` is None where the source does not state it. `data` is in1k, in12k, in21k or cifar100. `teacher` is the name
+    of the distillation teacher, None without one.
     """
 
     name: str
@@ -30,11 +30,11 @@ class Recipe:
 
 @dataclass(frozen=True)
 class PublishedModel:
-    """A trained model as its source prints it.
+    """A trained model with the figures of its source.
 
-    `model` is its shape in our language; `extras` names what it has besides. `params` and `macs` are absolute counts,
-    None where they are not printed; `top1` is in percent, of ImageNet-1k validation (of CIFAR-100 where the recipe's
-    data are).
+    `model` is its shape as a spec, `extras` lists features that a spec cannot express. `params` and `macs` are absolute
+    counts, None where they are not printed. `top1` is in percent, on ImageNet-1k validation or on the recipe's
+    CIFAR-100.
     """
 
     name: str
@@ -51,7 +51,7 @@ class PublishedModel:
 
 @functools.cache
 def published_models() -> tuple[PublishedModel, ...]:
-    """Every published model, in the order of the file. It takes a third of a second."""
+    """Load every published model, in the order of the file. The first call takes a third of a second."""
     data = read_data(FILE)
     recipes = {
         name: Recipe(name, one["epochs"], one["data"], one.get("teacher")) for name, one in data["recipes"].items()
@@ -60,12 +60,12 @@ def published_models() -> tuple[PublishedModel, ...]:
 
 
 def reserved_sources() -> frozenset[str]:
-    """The sources that had no part in building the predictor, for its last test."""
+    """Return the sources that were not used in building the predictor, reserved for its final test."""
     return frozenset(read_data(FILE)["reserved"])
 
 
 def sources() -> Mapping[str, Mapping[str, Any]]:
-    """Title, authors, year and arXiv number of each source, and where its figures were read."""
+    """Return title, authors, year and arXiv number of each source, and where its figures are printed."""
     found: Mapping[str, Mapping[str, Any]] = read_data(FILE)["sources"]
     return found
 

@@ -1,7 +1,7 @@
-"""How far each kind of evidence agrees with published ImageNet accuracy: validity.yaml, by benchmarks/validity.py.
+"""The agreement of each kind of evidence with published ImageNet accuracy: validity.yaml, by benchmarks/validity.py.
 
-Evidence decides nothing unless the interval of its rank correlation on the paper's models lies above zero and it orders
-every known pair. Repeatability is not validity.
+Evidence is used only if the interval of its rank correlation on the paper's models lies above zero and it orders every
+known pair as published. Repeatability is not validity.
 """
 
 import functools
@@ -17,15 +17,16 @@ FILE = Path(__file__).parent / "validity.yaml"
 PREDICTOR = "predictor"
 PROXY_TRAINING = "proxy training"
 AS_SHIPPED = {"fitted_without": "the model"}
-"""The configuration of the predictor that describes the shipped one: fitted to all models but the one in question."""
+"""The configuration of the shipped predictor; its validity was measured with the predicted model left out."""
 
 
 @dataclass(frozen=True)
 class Validity:
-    """The agreement of one kind of evidence with published top-1, on the models of the paper for which it has a value.
+    """The agreement of one kind of evidence with published top-1, on the paper's models that it has a value for.
 
-    `configuration` says how it was measured. `tau` is Kendall's rank correlation over `models` models, `low`
-    and `high` the ends of its 95% bootstrap interval. `pairs_right` of `pairs` known pairs were ordered as published.
+    `configuration` is the configuration that it was measured in. `tau` is Kendall's rank correlation over `models`
+    models, `low` and `high` are the ends of its 95% bootstrap interval. `pairs_right` of `pairs` known pairs are
+    ordered as published.
     """
 
     kind: str
@@ -38,14 +39,14 @@ class Validity:
     pairs: int
 
     @property
-    def counts(self) -> bool:
-        """Whether the evidence may decide."""
+    def is_valid(self) -> bool:
+        """Whether the evidence may affect a ranking."""
         return self.low > 0 and self.pairs_right == self.pairs
 
     @property
     def correlation(self) -> float:
-        """Pearson's correlation of normal variables that have this tau: sin(pi tau / 2); 0 for what does not count."""
-        return math.sin(math.pi * self.tau / 2) if self.counts else 0.0
+        """Pearson's correlation of normal variables with this tau, sin(pi tau / 2); 0 for invalid evidence."""
+        return math.sin(math.pi * self.tau / 2) if self.is_valid else 0.0
 
     def __str__(self) -> str:
         pairs = f"{self.pairs_right} of {self.pairs} known pairs right"
@@ -55,24 +56,24 @@ class Validity:
 
 
 @functools.cache
-def measured() -> tuple[Validity, ...]:
-    """Every kind and configuration whose validity was measured."""
-    return tuple(Validity(kind=row["kind"], configuration=row["configuration"], **row["paper"]) for row in table())
+def load_validities() -> tuple[Validity, ...]:
+    """Load the validity of every kind and configuration that was measured."""
+    return tuple(Validity(kind=row["kind"], configuration=row["configuration"], **row["paper"]) for row in load_rows())
 
 
-def table() -> list[dict[str, Any]]:
-    """The rows of validity.yaml: beside what decides, results on parts of the paper's models and on other sources."""
+def load_rows() -> list[dict[str, Any]]:
+    """Load the rows of validity.yaml, with results on subsets of the paper's models and on other sources."""
     rows: list[dict[str, Any]] = read_data(FILE)["evidence"]
     return rows
 
 
-def provenance() -> Mapping[str, str]:
-    """When, with what and on which device the table was measured."""
+def load_provenance() -> Mapping[str, str]:
+    """Load the date, software versions and device of the measurement."""
     found: Mapping[str, str] = read_data(FILE)["measured"]
     return found
 
 
 def validity_of(kind: str, configuration: Mapping[str, Any]) -> Validity | None:
-    """The validity of a kind of evidence in a configuration; None where it was not measured."""
+    """Return the validity of a kind of evidence in a configuration, None where it was not measured."""
     wanted = dict(configuration)
-    return next((one for one in measured() if one.kind == kind and dict(one.configuration) == wanted), None)
+    return next((one for one in load_validities() if one.kind == kind and dict(one.configuration) == wanted), None)

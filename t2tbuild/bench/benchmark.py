@@ -1,24 +1,25 @@
-"""Latency, memory and use of the device, of several models in turn."""
+"""Benchmark several models in turn: latency, throughput, peak memory and share of the device's peak FLOP/s."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
+import torch.compiler.config
 from torch import Tensor, nn
 
-from t2tbuild.bench.peak_flops import matmul_peak, matmul_steps
+from t2tbuild.bench.peak_flops import matmul_steps, peak_flops
 from t2tbuild.bench.peak_memory import peak_memory, storage_bytes
 from t2tbuild.bench.steps import inference_step, training_step
-from t2tbuild.bench.timing import Rounds, Speed, Step, measure_speed
+from t2tbuild.bench.timing import RoundProgress, Step, Timing, time_steps
 from t2tbuild.errors import CostError, is_memory_full
 
-RECOMPILES = 1000  # of one class: torch would run the ninth model of a class uncompiled and say so in a log only
+RECOMPILE_LIMIT = 1000  # torch's default of 8 would run the ninth model of a class uncompiled, with a log message only
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A built model with its cost of one image, under a name of its own; `input_size` is (channels, height, width)."""
+class BenchModel:
+    """A built model with a unique name and its cost per image; `input_size` is (channels, height, width)."""
 
     name: str
     module: nn.Module
@@ -29,8 +30,8 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Setup:
-    """What all models of a bench share. `dtype` below float32 is autocast's; `training` times whole training steps."""
+class BenchConfig:
+    """The settings of a benchmark. A `dtype` below float32 is autocast's; `training` times complete training steps."""
 
     device: torch.device
     batch_size: int
@@ -41,133 +42,138 @@ class Setup:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one model takes for a batch.
+    """The result of one model for a batch.
 
-    `memory` is the bytes at the peak of a step: weights, the optimiser's state, inputs and all that it makes; a
-    workspace that CUDA's libraries keep between steps is not in it.
-    `share_of_peak` is the FLOP/s of the model by those of the best matrix product of the same minutes: two for each
-    multiply-add of the batch, three times that in training, as backward multiplies twice for each product of forward.
+    Attributes:
+        memory: The peak of a step in bytes: weights, the optimiser's state, inputs and activations, without the
+            workspaces that CUDA's libraries keep between steps.
+        images_per_second: At the median time of a step.
+        share_of_peak: The model's FLOP/s relative to the fastest matrix product of the same run. FLOPs are two per
+            multiply-add of the batch; three times that in training, because backward has two products per product of
+            the forward pass.
     """
 
     name: str
     params: int
     macs: int
-    speed: Speed
+    speed: Timing
     memory: int
     images_per_second: float
     share_of_peak: float
 
 
 @dataclass(frozen=True)
-class Bench:
-    """All models of a run in the order that they were named in; `matmul_peak` is in FLOP/s."""
+class BenchResult:
+    """The results of all models, in the given order; `peak_flops` is that of the fastest matrix product, in FLOP/s."""
 
-    setup: Setup
-    matmul_peak: float
+    config: BenchConfig
+    peak_flops: float
     measurements: tuple[Measurement, ...]
 
     def ratio(self, measurement: Measurement) -> float:
-        """Its images a second by those of the first model."""
+        """Return its throughput relative to that of the first model."""
         return measurement.images_per_second / self.measurements[0].images_per_second
 
 
-def measure_models(
-    subjects: Sequence[Subject],
-    setup: Setup,
+def benchmark_models(
+    models: Sequence[BenchModel],
+    config: BenchConfig,
     *,
     seconds: float,
     rounds: int,
-    listener: Callable[[str | Rounds], None] = lambda _: None,
-) -> Bench:
-    """Time models in turn on batches of normal numbers until `seconds` have passed and at least `rounds` are done.
+    listener: Callable[[str | RoundProgress], None] = lambda _: None,
+) -> BenchResult:
+    """Time models in turn on random batches until `seconds` have passed and at least `rounds` are done.
 
-    Every model is run, which compiles it where that is wanted, then its memory is taken, then the rounds begin; the
-    matrix products of the yardstick take their turns among the models. All models are on the device at once. The
-    listener hears what is being done, and every round. Raises CostError when the memory is full or a model cannot run.
+    Each model is run once, which compiles it if `compiled` is set; then its peak memory is measured; then the rounds
+    begin. Large matrix products are timed in the same rounds as a reference. All models are on the device at once.
+    The listener receives a text at each stage and the progress after each round. Raises CostError if the memory is full
+    or a model cannot run.
     """
-    assert len({subject.name for subject in subjects}) == len(subjects)
+    assert len({model.name for model in models}) == len(models)
     steps: dict[str | int, Step] = {}
     memory: dict[str, int] = {}
-    with torch._dynamo.config.patch(recompile_limit=RECOMPILES) if setup.compiled else _nothing():
-        for subject in subjects:
-            listener(f"{subject.name}: {'compiling' if setup.compiled else 'first run'}, peak memory")
-            with _told(subject.name, setup):
-                load = _Load(subject, setup)
-                load.step()
-                memory[subject.name] = load.bytes() + peak_memory(load.step, setup.device)
-            steps[subject.name] = load.step
+    with _allow_recompiles() if config.compiled else nullcontext():
+        for model in models:
+            listener(f"{model.name}: {'compiling' if config.compiled else 'first run'}, peak memory")
+            with _describe_errors(model.name, config):
+                workload = _Workload(model, config)
+                workload.step()
+                memory[model.name] = workload.bytes() + peak_memory(workload.step, config.device)
+            steps[model.name] = workload.step
         listener("matrix products, then rounds")
-        with _told("all models together", setup):
-            products = matmul_steps(setup.device, setup.dtype)
-            speeds = measure_speed(
-                {**steps, **products}, setup.device, seconds=seconds, rounds=rounds, listener=listener
+        with _describe_errors("all models together", config):
+            products = matmul_steps(config.device, config.dtype)
+            timings = time_steps(
+                {**steps, **products}, config.device, seconds=seconds, rounds=rounds, listener=listener
             )
-    peak = matmul_peak({size: speeds[size] for size in products})
-    return Bench(
-        setup,
+    peak = peak_flops({size: timings[size] for size in products})
+    return BenchResult(
+        config,
         peak,
-        tuple(measurement(subject, setup, speeds[subject.name], memory[subject.name], peak) for subject in subjects),
+        tuple(to_measurement(model, config, timings[model.name], memory[model.name], peak) for model in models),
     )
 
 
-def measurement(subject: Subject, setup: Setup, speed: Speed, memory: int, peak: float) -> Measurement:
-    """The figures that follow from a model's speed and `peak`, the FLOP/s of the best matrix product."""
-    flops = 2 * subject.macs * setup.batch_size * (3 if setup.training else 1)
+def to_measurement(model: BenchModel, config: BenchConfig, speed: Timing, memory: int, peak: float) -> Measurement:
+    """Compute a model's results from its timing and `peak`, the FLOP/s of the fastest matrix product."""
+    flops = 2 * model.macs * config.batch_size * (3 if config.training else 1)
     return Measurement(
-        name=subject.name,
-        params=subject.params,
-        macs=subject.macs,
+        name=model.name,
+        params=model.params,
+        macs=model.macs,
         speed=speed,
         memory=memory,
-        images_per_second=setup.batch_size / speed.median,
+        images_per_second=config.batch_size / speed.median,
         share_of_peak=flops / speed.median / peak,
     )
 
 
-class _Load:
-    """A model on the device with its batch, and its step."""
+class _Workload:
+    """A model on the device with a random batch, and the step to time."""
 
-    def __init__(self, subject: Subject, setup: Setup) -> None:
-        self.model = subject.module.to(setup.device)
+    def __init__(self, model: BenchModel, config: BenchConfig) -> None:
+        self.model = model.module.to(config.device)
         generator = torch.Generator().manual_seed(0)
-        shape = (setup.batch_size, *subject.input_size)
-        self.images = torch.randn(shape, generator=generator).to(setup.device)
-        self.labels = torch.randint(subject.num_classes, shape[:1], generator=generator).to(setup.device)
-        # Shapes as they are: of a second model torch would else compile one for shapes of any size.
-        model: nn.Module = torch.compile(self.model, dynamic=False) if setup.compiled else self.model  # type: ignore[assignment]
+        shape = (config.batch_size, *model.input_size)
+        self.images = torch.randn(shape, generator=generator).to(config.device)
+        self.labels = torch.randint(model.num_classes, shape[:1], generator=generator).to(config.device)
+        # Static shapes: for a second model of the class, torch would otherwise compile for dynamic shapes.
+        module: nn.Module = torch.compile(self.model, dynamic=False) if config.compiled else self.model  # type: ignore[assignment]
         self.optimizer: torch.optim.Optimizer | None = None
-        if setup.training:
-            learned = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-            self.optimizer = torch.optim.AdamW(learned, lr=1e-5)
-            self.step = training_step(model, self.images, self.labels, self.optimizer, setup.dtype)
+        if config.training:
+            trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+            self.optimizer = torch.optim.AdamW(trained, lr=1e-5)
+            self.step = training_step(module, self.images, self.labels, self.optimizer, config.dtype)
         else:
-            self.step = inference_step(model, self.images, setup.dtype)
+            self.step = inference_step(module, self.images, config.dtype)
 
     def bytes(self) -> int:
-        """Of all that stays between two steps."""
+        """Return the bytes that stay alive between two steps."""
         state = self.optimizer.state.values() if self.optimizer else ()
         moments = [value for values in state for value in values.values() if isinstance(value, Tensor)]
         own = [*self.model.parameters(), *self.model.buffers(), self.images, self.labels]
         return storage_bytes(tensor for tensor in [*own, *moments] if tensor.device == self.images.device)
 
 
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield
+def _allow_recompiles() -> AbstractContextManager[None]:
+    if not hasattr(torch.compiler.config, "recompile_limit"):  # an older torch, with the default limit
+        return nullcontext()
+    return torch.compiler.config.patch(recompile_limit=RECOMPILE_LIMIT)  # type: ignore[attr-defined, no-any-return]
 
 
 @contextmanager
-def _told(name: str, setup: Setup) -> Iterator[None]:
-    """Turn what torch raises when a model cannot run into a CostError that names it."""
+def _describe_errors(name: str, config: BenchConfig) -> Iterator[None]:
+    """Convert torch's errors of a model that cannot run to a CostError with the model's name."""
     try:
         yield
     except (MemoryError, RuntimeError, ValueError) as error:
         if is_memory_full(error):
-            lower = f"a --batch-size below {setup.batch_size}, a smaller image_size or fewer specs at once may fit"
-            raise CostError(f"{name}: out of memory on {setup.device}; {lower}") from error
-        said = next(iter(str(error).splitlines()), type(error).__name__)
+            lower = f"a --batch-size below {config.batch_size}, a smaller image_size or fewer specs at once may fit"
+            raise CostError(f"{name}: out of memory on {config.device}; {lower}") from error
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         if isinstance(error, ValueError):  # e.g. a batch norm that is trained with one value
-            raise CostError(f"{name}: cannot run a batch of {setup.batch_size}: {said}") from error
+            raise CostError(f"{name}: cannot run a batch of {config.batch_size}: {reason}") from error
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-            raise CostError(f"{name}: torch cannot compile it here: {said}; leave out --compile") from error
+            raise CostError(f"{name}: torch cannot compile it here: {reason}; leave out --compile") from error
         raise

@@ -1,4 +1,4 @@
-"""What a step takes of a device: its memory at the peak."""
+"""Measure the peak memory of a step."""
 
 import itertools
 import os
@@ -10,15 +10,15 @@ from torch.autograd.profiler import profile
 
 
 def peak_memory(step: Callable[[], object], device: torch.device) -> int:
-    """Bytes at the peak of `step`, above what was alive before it; `storage_bytes` of the weights come on top.
+    """Return the peak memory of `step` in bytes, above what was alive before it; the weights are not included.
 
-    The step is run twice and the second run is the one that is told: what the first leaves behind (gradients, the
-    optimiser's state) is alive in every run after it, so it counts.
+    The step runs twice and the second run is measured. What the first run leaves behind (gradients, the optimiser's
+    state) is alive in every later run, so it counts.
 
-    On CUDA the figure is that of torch's caching allocator, whose blocks are multiples of 512 bytes; the context, and
-    what the allocator keeps without using it, are not in it. On the CPU it is exact to the byte, of all tensors that
-    the calling thread and the autograd engine make; what a thread that the step starts makes is not seen, nor is what
-    oneDNN keeps for itself, nor that the step frees a tensor older than the call, so that the figure can be too high.
+    On CUDA this is the memory of torch's caching allocator, in blocks of 512 bytes, without the context and without
+    unused reserved memory. On the CPU it is exact for all tensors of the calling thread and the autograd engine. It
+    does not include tensors of threads that the step starts, or oneDNN's own buffers. If the step frees a tensor that
+    is older than the call, the result is too high.
     """
     match device.type:
         case "cuda":
@@ -37,16 +37,16 @@ def peak_memory(step: Callable[[], object], device: torch.device) -> int:
 
 
 def storage_bytes(tensors: Iterable[Tensor]) -> int:
-    """Bytes that tensors hold together; what several of them share counts once."""
+    """Return the total bytes of tensors; storage that several of them share counts once."""
     storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage() for tensor in tensors}
     return sum(storage.nbytes() for storage in storages.values())
 
 
 def allocations(step: Callable[[], object]) -> list[int]:
-    """Bytes of what torch's CPU allocator gave, below zero where it took back, in the order of time.
+    """Return the bytes that torch's CPU allocator allocates during a step, in order of time; frees are negative.
 
-    The older profiler suffices, without Kineto, which takes seconds to start. Its library still logs each start and
-    stop to stderr, unless it is told not to before its first line.
+    Uses the profiler without Kineto, which takes seconds to start. Its library logs each start and stop to stderr,
+    unless the log level is set before its first message.
     """
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     with profile(profile_memory=True, use_kineto=False) as recorded:

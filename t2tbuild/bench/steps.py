@@ -1,21 +1,23 @@
-"""The two steps of a model that a person waits for: one of inference, one of training.
+"""The steps that are benchmarked: one of inference, one of training.
 
-Below float32 the weights stay float32 and autocast chooses what runs in less, as the trainer does it.
+For a dtype below float32, weights stay float32 and autocast chooses the operations, as in the trainer.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from t2tbuild.bench.timing import Step
+from t2tbuild.training.loop import create_grad_scaler, train_step
+from t2tbuild.training.objective import ClassificationTask
 
 
 def inference_step(model: nn.Module, images: Tensor, dtype: torch.dtype) -> Step:
-    """A forward pass in eval mode under inference_mode: images [B, C, height, width] to logits [B, classes]."""
+    """Return a step that runs the model in eval mode under inference_mode on images [B, C, height, width]."""
     model.eval()
 
     def step() -> None:
-        with torch.inference_mode(), _autocast(images.device, dtype):
+        autocast = torch.autocast(images.device.type, dtype=dtype, enabled=dtype is not torch.float32)
+        with torch.inference_mode(), autocast:
             model(images)
 
     return step
@@ -24,18 +26,11 @@ def inference_step(model: nn.Module, images: Tensor, dtype: torch.dtype) -> Step
 def training_step(
     model: nn.Module, images: Tensor, labels: Tensor, optimizer: torch.optim.Optimizer, dtype: torch.dtype
 ) -> Step:
-    """Forward in training mode, cross-entropy with labels [B], backward and update; gradients are dropped after it."""
-    model.train()
+    """Return the trainer's step: forward, cross-entropy with labels [B], backward and update; it keeps no gradients."""
+    objective = ClassificationTask(model.train(), label_smoothing=0.0)
+    scaler = create_grad_scaler(images.device, dtype)
 
     def step() -> None:
-        with _autocast(images.device, dtype):
-            loss = F.cross_entropy(model(images), labels)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        optimizer.zero_grad()
+        train_step(objective, model, optimizer, images, labels, dtype=dtype, scaler=scaler)
 
     return step
-
-
-def _autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
-    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not torch.float32)

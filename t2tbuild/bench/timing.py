@@ -1,4 +1,4 @@
-"""How long steps take, beside each other on a machine that others use too."""
+"""Time several steps in turn, so that they can be compared on a machine with other load."""
 
 import gc
 import time
@@ -13,12 +13,12 @@ import torch
 Name = TypeVar("Name")
 Step = Callable[[], object]
 
-WARM_UP = 2  # runs of each step before the first round, which nobody times
+WARMUP_RUNS = 2  # untimed runs of each step before the first round
 
 
 @dataclass(frozen=True)
-class Speed:
-    """Seconds of one run of a step: the median of all rounds, and what 5% and 95% of them stay below."""
+class Timing:
+    """The seconds of one run of a step: the median and the 5th and 95th percentiles over all rounds."""
 
     median: float
     p5: float
@@ -27,58 +27,58 @@ class Speed:
 
 
 @dataclass(frozen=True)
-class Rounds:
-    """How far a measurement is: rounds done, seconds since the first began, and seconds that are likely left."""
+class RoundProgress:
+    """The progress of a measurement: rounds done, seconds since the start, and estimated seconds left."""
 
     done: int
     seconds: float
     left: float
 
 
-def speed_of(seconds: Sequence[float]) -> Speed:
-    """What the times of single runs come to; between two of them the percentiles are interpolated.
+def summarize_times(seconds: Sequence[float]) -> Timing:
+    """Summarize the times of single runs, with interpolated percentiles.
 
-    >>> speed_of([float(second) for second in range(101)])
-    Speed(median=50.0, p5=5.0, p95=95.0, rounds=101)
+    >>> summarize_times([float(second) for second in range(101)])
+    Timing(median=50.0, p5=5.0, p95=95.0, rounds=101)
     """
     p5, median, p95 = (float(value) for value in np.percentile(seconds, (5, 50, 95)))
-    return Speed(median, p5, p95, len(seconds))
+    return Timing(median, p5, p95, len(seconds))
 
 
-def measure_speed(
+def time_steps(
     steps: Mapping[Name, Step],
     device: torch.device,
     *,
     seconds: float,
     rounds: int,
-    listener: Callable[[Rounds], None] = lambda _: None,
-) -> dict[Name, Speed]:
-    """Time each step once a round, until `seconds` have passed and at least `rounds` are done.
+    listener: Callable[[RoundProgress], None] = lambda _: None,
+) -> dict[Name, Timing]:
+    """Time each step once per round, until `seconds` have passed and at least `rounds` are done.
 
-    A slow moment of the machine falls on all steps alike, so their ratios hold where their times do not. The order
-    within a round is shuffled, by a fixed seed, so that none always follows the same other. Each run starts on an idle
-    device and ends when the device is done: on CUDA between two events on the current stream, so that the launching of
-    kernels counts where the device has to wait for it, and the wait for the last one to be told does not.
+    A slow phase of the machine affects all steps, so their ratios are more reliable than their times. The order within
+    a round is shuffled with a fixed seed, so that no step always follows the same other one. Each run starts on an idle
+    device and ends when the device is idle again. On CUDA, the time is that between two events on the current stream:
+    it includes kernel launches that the device waits for, and excludes the final synchronisation.
     """
     for step in steps.values():
-        for _ in range(WARM_UP):
+        for _ in range(WARMUP_RUNS):
             step()
     names = list(steps)
     generator = torch.Generator().manual_seed(0)
-    taken: dict[Name, list[float]] = {name: [] for name in names}
+    times: dict[Name, list[float]] = {name: [] for name in names}
     started = time.perf_counter()
     done, passed = 0, 0.0
     with _without_garbage_collection():
         while done < rounds or passed < seconds:
             for index in torch.randperm(len(names), generator=generator).tolist():
-                taken[names[index]].append(seconds_of(steps[names[index]], device))
+                times[names[index]].append(time_step(steps[names[index]], device))
             done, passed = done + 1, time.perf_counter() - started
-            listener(Rounds(done, passed, max(0.0, seconds - passed, passed / done * (rounds - done))))
-    return {name: speed_of(times) for name, times in taken.items()}
+            listener(RoundProgress(done, passed, max(0.0, seconds - passed, passed / done * (rounds - done))))
+    return {name: summarize_times(seconds_of_name) for name, seconds_of_name in times.items()}
 
 
-def seconds_of(step: Step, device: torch.device) -> float:
-    """Seconds of one run, from an idle device until it is idle again."""
+def time_step(step: Step, device: torch.device) -> float:
+    """Return the seconds of one run, from an idle device until it is idle again."""
     match device.type:
         case "cuda":
             start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
@@ -100,7 +100,7 @@ def seconds_of(step: Step, device: torch.device) -> float:
 
 @contextmanager
 def _without_garbage_collection() -> Iterator[None]:
-    """Python's collector would strike some runs and not others."""
+    """Disable Python's garbage collector, which would slow down single runs."""
     gc.collect()
     was_enabled = gc.isenabled()
     gc.disable()

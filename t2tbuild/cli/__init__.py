@@ -1,4 +1,4 @@
-"""The command line. Each command is a file that reads like its job; torch is imported only when a command needs it."""
+"""The command line, one file per command. A command imports torch only when it needs it."""
 
 import gc
 import os
@@ -12,7 +12,7 @@ import typer
 
 from t2tbuild.cli.bench import bench
 from t2tbuild.cli.compare import compare
-from t2tbuild.cli.console import json_wanted, print_json, stderr
+from t2tbuild.cli.console import OutputFormat, print_json, stderr
 from t2tbuild.cli.cp import cp
 from t2tbuild.cli.default_group import DefaultGroup
 from t2tbuild.cli.diagram import diagram
@@ -59,8 +59,8 @@ searches.command("repair")(repair)
 app.add_typer(searches, name="search", short_help=search.__doc__.splitlines()[0] if search.__doc__ else None)
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         from t2tbuild._version import __version__
 
         typer.echo(f"t2tbuild {__version__}")
@@ -70,7 +70,7 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _options(
     version: bool = typer.Option(
-        False, "--version", callback=_version, is_eager=True, help="Print the version and exit."
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
     ),
 ) -> None:
     pass
@@ -78,24 +78,25 @@ def _options(
 
 def main() -> Never:
     """Run the command line and exit: 0 done, 1 failed, 2 the input was wrong, 130 or 143 interrupted."""
-    gc.set_threshold(50_000)  # garbage is looked for less often: a sixth of the start-up
+    gc.set_threshold(50_000)  # fewer collections save a sixth of the start-up time
     signal.signal(signal.SIGTERM, _terminate)
-    with Path(os.devnull).open("w") as nowhere:  # for a stream that was closed by who called us
-        sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
+    with Path(os.devnull).open("w") as devnull:  # replaces a stream that the calling process closed
+        sys.stdout, sys.stderr = sys.stdout or devnull, sys.stderr or devnull
         _run()
 
 
 def _run() -> Never:
+    output = OutputFormat()
     try:
-        app()
+        app(obj=output)
         sys.stdout.flush()
     except InputError as error:
-        _tell(error)
+        _print_error(error, as_json=output.as_json)
         sys.exit(error.exit_code)
     except T2TBuildError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except OSError as error:  # e.g. the disk that stdout goes to is full
+    except OSError as error:  # for example, stdout goes to a full disk
         print(f"error: {error.strerror or error}", file=sys.stderr)
         sys.exit(T2TBuildError.exit_code)
     except SystemExit as end:  # typer ends every KeyboardInterrupt with 130
@@ -104,12 +105,12 @@ def _run() -> Never:
     sys.exit(0)
 
 
-def _tell(error: InputError) -> None:
-    """Show what was wrong with the input: on stdout as JSON where that was asked for, else on stderr."""
-    from t2tbuild.cli.diagnostics import as_records, diagnostics_of, print_diagnostics
+def _print_error(error: InputError, *, as_json: bool) -> None:
+    """Print an error of the input: on stdout as JSON with --json, otherwise on stderr."""
+    from t2tbuild.cli.diagnostics import diagnostics_to_json, print_diagnostics, to_diagnostics
 
-    if json_wanted():
-        print_json(as_records(diagnostics_of(error)))
+    if as_json:
+        print_json(diagnostics_to_json(to_diagnostics(error)))
     elif isinstance(error, SpecError):
         print_diagnostics(stderr(), error.diagnostics)
     else:

@@ -1,4 +1,4 @@
-"""t2tbuild bench: how fast models are on this machine, and how much of it they use."""
+"""t2tbuild bench: measure how fast models are on this machine, and how much of its peak they use."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from t2tbuild.cli.console import minutes, print_json, stderr, stdout
-from t2tbuild.cli.options import Json, complete_name
-from t2tbuild.cli.spec import grouped, open_spec
-from t2tbuild.cli.write import require_picture, writing
+from t2tbuild.cli.console import format_duration, print_json, stderr, stdout
+from t2tbuild.cli.options import Json, complete_spec_name
+from t2tbuild.cli.spec import group_overrides, open_spec
+from t2tbuild.cli.write import check_plot_path, report_write_errors
 from t2tbuild.dtype import Precision
 from t2tbuild.errors import CostError, InputError, is_memory_full
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from t2tbuild.bench.benchmark import Bench, Subject
-    from t2tbuild.bench.timing import Rounds
+    from t2tbuild.bench.benchmark import BenchModel, BenchResult
+    from t2tbuild.bench.timing import RoundProgress
     from t2tbuild.spec import Spec
     from t2tbuild.spec.document import Document
 
-SECONDS_EACH = 10.0
+SECONDS_PER_MODEL = 10.0
 
 
 def bench(
@@ -34,61 +34,62 @@ def bench(
         typer.Argument(
             metavar="SPEC...",
             help="Shipped names such as t2t_vit_14, or paths, each with its KEY=VALUE; ratios are to the first.",
-            autocompletion=complete_name,
+            autocompletion=complete_spec_name,
         ),
     ],
-    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1; else CUDA where there is one.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, max=2**20, help="Images of a step.")] = 8,
-    precision: Annotated[Precision, typer.Option(help="Below float32 by autocast.")] = Precision.FLOAT32,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1; by default CUDA if there is a GPU.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, max=2**20, help="Images per step.")] = 8,
+    precision: Annotated[Precision, typer.Option(help="Precision; below float32 by autocast.")] = Precision.FLOAT32,
     compiled: Annotated[bool, typer.Option("--compile", help="Compile the models with torch.compile.")] = False,
     training: Annotated[
         bool, typer.Option("--train", help="Time whole training steps with AdamW instead of inference.")
     ] = False,
     seconds: Annotated[
-        float | None, typer.Option(min=0, max=86400, help=f"Go on this long; else {SECONDS_EACH:g} for each spec.")
+        float | None,
+        typer.Option(min=0, max=86400, help=f"How long to measure; by default {SECONDS_PER_MODEL:g} for each spec."),
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds to do at least, whatever they take.")] = 10,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of torch on the CPU.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Minimum number of rounds, however long they take.")] = 10,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of torch.")] = None,
     plot: Annotated[
         Path | None, typer.Option(help="Also draw latency against MACs; a .png, .svg or .pdf file.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure latency, images/s, peak memory and the share of the device's matmul peak, several models in turn.
+    """Measure latency, images/s, peak memory and the share of the device's matmul peak.
 
-    Each round runs every model once, so that a slow moment of the machine falls on all of them.
+    Each round runs every model once, so that a slow moment of the machine affects all of them.
 
     Example: t2tbuild bench t2t_vit_14 resnet50 --batch-size 32 --plot latency.png
     """
     _require_device(device)
-    require_picture("--plot", plot)
+    check_plot_path("--plot", plot)
     if training and precision is Precision.FLOAT16:
-        raise InputError("--train --precision float16: needs scaled gradients, which t2tbuild lacks; use bfloat16")
-    groups = grouped(specs)
+        raise InputError("--train --precision float16: needs scaled gradients, which bench does not have; use bfloat16")
+    groups = group_overrides(specs)
     documents = [open_spec(text, overrides) for text, overrides in groups]
-    names = _names(groups, [document.spec for document in documents])
+    names = _display_names(groups, [document.spec for document in documents])
 
     import torch
 
-    from t2tbuild.bench.benchmark import Setup, measure_models
-    from t2tbuild.bench.hardware import find_device, require_dtype, use_threads
+    from t2tbuild.bench.benchmark import BenchConfig, benchmark_models
+    from t2tbuild.bench.hardware import find_device, require_dtype, set_threads
 
     found = find_device(device)
     dtype: torch.dtype = getattr(torch, precision)
     require_dtype(found, dtype)
     if threads is not None:
-        use_threads(threads)
-    setup = Setup(found, batch_size, dtype, compiled=compiled, training=training)
-    limit = SECONDS_EACH * len(documents) if seconds is None else seconds
+        set_threads(threads)
+    config = BenchConfig(found, batch_size, dtype, compiled=compiled, training=training)
+    limit = SECONDS_PER_MODEL * len(documents) if seconds is None else seconds
     with _Progress(stderr()) as progress:
         subjects = []
         for name, document in zip(names, documents, strict=True):
-            progress.hear(f"{name}: building")
+            progress.update(f"{name}: building")
             subjects.append(_build(name, document))
-        result = measure_models(subjects, setup, seconds=limit, rounds=rounds, listener=progress.hear)
-    title = _title(result, precision)
+        result = benchmark_models(subjects, config, seconds=limit, rounds=rounds, listener=progress.update)
+    title = _format_title(result, precision)
     if as_json:
-        print_json(_as_json(result, precision))
+        print_json(_to_json(result, precision))
     else:
         from t2tbuild.report.bench_table import bench_table
 
@@ -96,20 +97,20 @@ def bench(
     if plot:
         from t2tbuild.report.latency import plot_latency
 
-        with writing("--plot", plot):
+        with report_write_errors("--plot", plot):
             plot_latency(result, plot, title=title)
         stderr().print(f"written: {plot}", soft_wrap=True)
 
 
 def _require_device(name: str | None) -> None:
-    """Raises InputError for what no device is called; whether it is there only torch can tell, later."""
+    """Raise InputError unless it is the name of a device; torch checks later whether the device exists."""
     kind, colon, index = (name or "cpu").partition(":")
     if kind not in ("cpu", "cuda") or (colon and not (kind == "cuda" and index.isascii() and index.isdigit())):
         raise InputError(f"--device: must be cpu, cuda or cuda:NUMBER, got {name!r:.60}")
 
 
-def _names(groups: Sequence[tuple[str, list[str]]], specs: Sequence[Spec]) -> list[str]:
-    """The models' names; what was typed where fields were changed or several have one name, numbered if need be."""
+def _display_names(groups: Sequence[tuple[str, list[str]]], specs: Sequence[Spec]) -> list[str]:
+    """Return a unique name per model: its own, or the typed arguments if there are overrides or duplicates."""
     plain = [spec.model.name for spec in specs]
     typed = [
         name if plain.count(name) == 1 and not overrides else " ".join([text, *overrides])
@@ -123,10 +124,10 @@ def _names(groups: Sequence[tuple[str, list[str]]], specs: Sequence[Spec]) -> li
     return names
 
 
-def _build(name: str, document: Document[Spec]) -> Subject:
+def _build(name: str, document: Document[Spec]) -> BenchModel:
     import torch
 
-    from t2tbuild.bench.benchmark import Subject
+    from t2tbuild.bench.benchmark import BenchModel
     from t2tbuild.build import build_model
     from t2tbuild.cost import predict_cost
     from t2tbuild.spec.model import TimmModel
@@ -135,12 +136,12 @@ def _build(name: str, document: Document[Spec]) -> Subject:
     model = document.spec.model
     input_size = (model.in_chans, *model.image)
     try:
-        with document.placing():
+        with document.located_errors():
             module = build_model(model)
     except (MemoryError, RuntimeError) as error:
         if is_memory_full(error):
             raise CostError(
-                f"{name}: out of memory while it was built; a smaller model or fewer at once may fit"
+                f"{name}: out of memory while building it; try a smaller model, or fewer at once"
             ) from error
         raise
     if isinstance(model, TimmModel):
@@ -149,41 +150,41 @@ def _build(name: str, document: Document[Spec]) -> Subject:
         cost = measure_cost(module, input_size)
     else:
         cost = predict_cost(model)
-    return Subject(name, module, input_size, model.num_classes, cost.params, cost.macs)
+    return BenchModel(name, module, input_size, model.num_classes, cost.params, cost.macs)
 
 
-def _title(result: Bench, precision: Precision) -> str:
+def _format_title(result: BenchResult, precision: Precision) -> str:
     from t2tbuild.bench.hardware import device_name
 
-    setup = result.setup
-    job = f"{'training' if setup.training else 'inference'}{', compiled' * setup.compiled}"
-    return f"{job}, batch {setup.batch_size}, {precision}, on {device_name(setup.device)}{_threads(result)}"
+    config = result.config
+    job = f"{'training' if config.training else 'inference'}{', compiled' * config.compiled}"
+    return f"{job}, batch {config.batch_size}, {precision}, on {device_name(config.device)}{_format_threads(result)}"
 
 
-def _threads(result: Bench) -> str:
+def _format_threads(result: BenchResult) -> str:
     import torch
 
     count = torch.get_num_threads()
-    return f", {count} thread{'s' * (count > 1)}" if result.setup.device.type == "cpu" else ""
+    return f", {count} thread{'s' * (count > 1)}" if result.config.device.type == "cpu" else ""
 
 
-def _as_json(result: Bench, precision: Precision) -> dict[str, Any]:
+def _to_json(result: BenchResult, precision: Precision) -> dict[str, Any]:
     import torch
 
     from t2tbuild.bench.hardware import device_name
 
-    setup = result.setup
+    config = result.config
     return {
-        "device": str(setup.device),
-        "device_name": device_name(setup.device),
+        "device": str(config.device),
+        "device_name": device_name(config.device),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
         "precision": str(precision),
-        "batch_size": setup.batch_size,
-        "compiled": setup.compiled,
-        "training": setup.training,
-        "matmul_peak_flops_per_second": result.matmul_peak,
+        "batch_size": config.batch_size,
+        "compiled": config.compiled,
+        "training": config.training,
+        "matmul_peak_flops_per_second": result.peak_flops,
         "models": [
             {
                 "name": one.name,
@@ -204,19 +205,19 @@ def _as_json(result: Bench, precision: Precision) -> dict[str, Any]:
 
 
 class _Progress:
-    """A bar with ETA on a terminal, elsewhere a line for what is begun and one every ten seconds of rounds."""
+    """A progress bar with ETA on a terminal; otherwise a line per model and one every ten seconds of rounds."""
 
     def __init__(self, console: Console) -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-        self.console, self.told = console, time.monotonic()
+        self.console, self.printed_at = console, time.monotonic()
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             TimeElapsedColumn(),
             TextColumn("{task.fields[left]}"),
             console=console,
-            auto_refresh=False,  # a thread that draws would take its turns from the models
+            auto_refresh=False,  # a refresh thread would take time from the models
             disable=not console.is_terminal,
         )
         self.task = self.bar.add_task("building", total=None, left="")
@@ -228,23 +229,23 @@ class _Progress:
     def __exit__(self, *error: object) -> None:
         self.bar.stop()
 
-    def hear(self, news: str | Rounds) -> None:
-        if isinstance(news, str):
-            self.bar.update(self.task, description=news)
-            line = news
+    def update(self, event: str | RoundProgress) -> None:
+        if isinstance(event, str):
+            self.bar.update(self.task, description=event)
+            line = event
         else:
-            line = f"round {news.done}  ETA {minutes(news.left)}"
-            whole = news.seconds + news.left
+            line = f"round {event.done}  ETA {format_duration(event.left)}"
+            total = event.seconds + event.left
             self.bar.update(
                 self.task,
-                description=f"round {news.done}",
-                total=whole,
-                completed=news.seconds,
-                left=f"ETA {minutes(news.left)}",
+                description=f"round {event.done}",
+                total=total,
+                completed=event.seconds,
+                left=f"ETA {format_duration(event.left)}",
             )
-            if time.monotonic() - self.told < 10 and news.left:
+            if time.monotonic() - self.printed_at < 10 and event.left:
                 return
-        self.told = time.monotonic()
+        self.printed_at = time.monotonic()
         self.bar.refresh()
         if not self.console.is_terminal:
             self.console.print(line, soft_wrap=True)

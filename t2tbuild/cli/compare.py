@@ -1,4 +1,4 @@
-"""t2tbuild compare: models beside the paper's figures."""
+"""t2tbuild compare: print models next to the paper's figures."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from t2tbuild.cli.console import print_json, stderr, stdout
-from t2tbuild.cli.options import Json, complete_name
-from t2tbuild.cli.spec import grouped
+from t2tbuild.cli.options import Json, complete_spec_name
+from t2tbuild.cli.spec import group_overrides
 from t2tbuild.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Output(StrEnum):
-    """How the comparison is printed."""
+    """Output formats of the comparison."""
 
     TABLE = "table"
     MARKDOWN = "markdown"
@@ -28,7 +28,7 @@ class Output(StrEnum):
 
 
 class Sort(StrEnum):
-    """By what rows are sorted: the cheapest or the most accurate first."""
+    """Sort keys of the rows; the cheapest or the most accurate model comes first."""
 
     PAPER = "paper"
     NAME = "name"
@@ -37,7 +37,7 @@ class Sort(StrEnum):
     TOP1 = "top1"
 
     def key(self, row: Comparison) -> str | float:
-        """What a row is sorted by; rows without the figure come last."""
+        """Return the sort key of a row; rows without the figure come last."""
         match self:
             case Sort.PAPER:
                 return 0
@@ -57,27 +57,25 @@ def compare(
         typer.Argument(
             metavar="SPEC...",
             help="Shipped names such as t2t_vit_14, or paths, each with its KEY=VALUE.",
-            autocompletion=complete_name,
+            autocompletion=complete_spec_name,
         ),
     ] = None,
     table: Annotated[int | None, typer.Option(min=1, max=7, help="All models of this table of the paper.")] = None,
-    sort: Annotated[Sort, typer.Option(help="Order of the rows; paper: as the table or the command names them.")] = (
+    sort: Annotated[Sort, typer.Option(help="Order of the rows; paper: the order of the table or the command.")] = (
         Sort.PAPER
     ),
-    pareto: Annotated[bool, typer.Option("--pareto", help="Mark models that none beats in MACs and top-1.")] = False,
-    output: Annotated[
-        Output | None, typer.Option("--format", help="A table for people (the default), Markdown or CSV.")
-    ] = None,
+    pareto: Annotated[bool, typer.Option("--pareto", help="Mark the Pareto front of MACs and top-1.")] = False,
+    output: Annotated[Output | None, typer.Option("--format", help="table (the default), markdown or csv.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Compare models' parameters and MACs with what the paper prints, row by row.
+    """Compare parameters and MACs of models with the figures of the paper.
 
     Example: t2tbuild compare --table 6 --sort macs --pareto
     """
     if not specs and table is None:
         raise InputError("nothing to compare; name specs, or a table of the paper: t2tbuild compare --table 1")
     if as_json and output is not None:
-        raise InputError(f"--json and --format {output} ask for two outputs; keep one of them")
+        raise InputError(f"--json and --format {output} request two output formats; keep one of them")
 
     from t2tbuild.accuracy.predictor import predict_accuracy
     from t2tbuild.report import comparison
@@ -86,10 +84,12 @@ def compare(
 
     shipped = catalog.names("specs")
     triples = comparison.rows_of_table({name: load_spec(name) for name in shipped}, table) if table else []
-    for text, spec in [(text, load_spec(text, overrides)) for text, overrides in grouped(specs or ())]:
+    for text, spec in [(text, load_spec(text, overrides)) for text, overrides in group_overrides(specs or ())]:
         name = text if text in shipped else spec.model.name
         taken = name in {other for other, _, _ in triples}
-        first, *_ = sorted(spec.paper, key=lambda row: row.table != table) or [PaperRow()]  # of the table asked for
+        first, *_ = sorted(spec.paper, key=lambda row: row.table != table) or [
+            PaperRow()
+        ]  # rows of the requested table first
         triples.append((text if taken else name, spec, first))
     costs = _count([(name, spec) for name, spec, _ in triples])
     rows = [
@@ -97,7 +97,7 @@ def compare(
         for (name, spec, row), cost in zip(triples, costs, strict=True)
     ]
     rows = sorted(comparison.mark_front(rows) if pareto else rows, key=sort.key)
-    title = f"Table {table} of the paper" if table and not specs else "beside the paper"
+    title = f"Table {table} of the paper" if table and not specs else "compared with the paper"
     if as_json:
         print_json(comparison.as_records(rows))
     elif output is Output.CSV:
@@ -109,19 +109,19 @@ def compare(
 
 
 def _count(specs: list[tuple[str, Spec | None]]) -> list[Cost | None]:
-    """The cost of each: ours in closed form, timm's by fvcore, which takes a second each."""
+    """Return the cost of each spec: ours in closed form, timm's by fvcore, which takes about a second."""
     from t2tbuild.cost import predict_cost
     from t2tbuild.spec.model import TimmModel
 
-    foreign = [name for name, spec in specs if spec and isinstance(spec.model, TimmModel)]
-    if foreign:
+    timm_names = [name for name, spec in specs if spec and isinstance(spec.model, TimmModel)]
+    if timm_names:
         from t2tbuild.cost.counter import count_model
     costs: list[Cost | None] = []
     for name, spec in specs:
         if spec is None:
             costs.append(None)
         elif isinstance(spec.model, TimmModel):
-            stderr().print(f"counting {name} ({foreign.index(name) + 1} of {len(foreign)} models of timm)")
+            stderr().print(f"counting {name} ({timm_names.index(name) + 1} of {len(timm_names)} timm models)")
             costs.append(count_model(spec.model))
         else:
             costs.append(predict_cost(spec.model))

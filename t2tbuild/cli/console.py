@@ -1,51 +1,52 @@
-"""Where output goes: the result to stdout, progress and remarks to stderr."""
+"""Output of the command line: results go to stdout, progress and warnings to stderr."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-PLAIN_WIDTH = 110  # columns where no terminal says otherwise
-
-_wanted = {"json": False}
-
-
-def want_json(wanted: bool) -> bool:
-    """Remember that this process was asked for JSON, so that mistakes come as JSON too."""
-    _wanted["json"] = wanted
-    return wanted
+PIPED_WIDTH = 10_000
+"""Columns of output that goes to a file or a pipe: as many as any table needs, so that nothing is cut."""
 
 
-def json_wanted() -> bool:
-    """Whether this process was asked for JSON."""
-    return _wanted["json"]
+@dataclass
+class OutputFormat:
+    """The output format of a command. Typer's context holds it, so that errors are printed in the same format."""
+
+    as_json: bool = False
 
 
 def stdout() -> Console:
-    """The console for results."""
+    """Return the console for results."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False, markup=False, emoji=False)
+    return Console(width=_width(sys.stdout), highlight=False, markup=False, emoji=False)
 
 
 def stderr() -> Console:
-    """The console for progress."""
+    """Return the console for progress and warnings."""
     from rich.console import Console
 
-    width = None if sys.stderr.isatty() else PLAIN_WIDTH
-    return Console(stderr=True, width=width, highlight=False, markup=False, emoji=False)
+    return Console(stderr=True, width=_width(sys.stderr), highlight=False, markup=False, emoji=False)
+
+
+def _width(stream: TextIO) -> int | None:
+    """Return the width for output to a stream; None leaves it to rich, which asks COLUMNS, then the terminal."""
+    return None if stream.isatty() or os.environ.get("COLUMNS", "").isdigit() else PIPED_WIDTH
 
 
 def print_json(data: Any) -> None:
-    """One JSON value on stdout."""
+    """Print a value as JSON on stdout."""
     sys.stdout.write(json.dumps(data, indent=2) + "\n")
 
 
-def minutes(seconds: float) -> str:
-    """A length of time for people: 4m 32s."""
+def format_duration(seconds: float) -> str:
+    """Format a duration in seconds, for example as 4m 32s."""
     whole = round(seconds)
     return f"{whole // 60}m {whole % 60:02}s" if whole >= 60 else f"{whole}s"

@@ -1,4 +1,4 @@
-"""A command that is also a group: `search SPEC` searches, `search status RUN` looks at a run."""
+"""A command group with a default command: `search SPEC` searches, `search status RUN` is a subcommand."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typer.core import TyperGroup
 
 
 class DefaultGroup(TyperGroup):
-    """Takes what names none of its commands as the arguments of its first, whose help is the group's."""
+    """A group that runs its first command if the first argument names no subcommand; --help shows that command."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if not args or args[0] not in self.commands:
-            args = [self._first, *args]
+            args = [self._default, *args]
         return super().parse_args(ctx, args)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         name, command, rest = super().resolve_command(ctx, args)
-        return "" if name == self._first else name, command, rest  # usage shows the group's own name
+        return "" if name == self._default else name, command, rest  # the usage line shows the name of the group
 
     @property
-    def _first(self) -> str:
+    def _default(self) -> str:
         return next(iter(self.commands))

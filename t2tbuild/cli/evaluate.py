@@ -1,4 +1,4 @@
-"""t2tbuild evaluate: how good trained weights are."""
+"""t2tbuild evaluate: the accuracy of trained weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from t2tbuild.cli.console import print_json, stderr, stdout
-from t2tbuild.cli.options import Json, Overrides, SpecArgument
+from t2tbuild.cli.options import Json, Overrides, SpecArgument, deprecated_option
+from t2tbuild.cli.weights import choose_weights
 from t2tbuild.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Split(StrEnum):
-    """Which images are looked at."""
+    """Splits of a dataset."""
 
     TRAIN = "train"
     VALIDATION = "validation"
@@ -29,56 +30,60 @@ def evaluate(
     spec: SpecArgument,
     overrides: Overrides = None,
     weights: Annotated[
-        str | None, typer.Option(metavar="FILE", help="A checkpoint, safetensors, a run; else the run's or the spec's.")
+        str | None,
+        typer.Option(metavar="FILE", help="A checkpoint, safetensors or run; by default the run's or the spec's."),
     ] = None,
     data: Annotated[
         str | None,
         typer.Option(metavar="DATA", help="digits, cifar10, cifar100, or a folder of val/CLASS/*.jpg or CLASS/*.jpg."),
     ] = None,
-    split: Annotated[Split, typer.Option(help="The images to look at.")] = Split.TEST,
-    trained: Annotated[
-        bool, typer.Option("--trained", help="Of a run that averages weights, those as they were trained.")
+    split: Annotated[Split, typer.Option(help="The split to evaluate.")] = Split.TEST,
+    no_ema: Annotated[
+        bool, typer.Option("--no-ema", help="Evaluate the trained weights of a run that also averages them (EMA).")
     ] = False,
+    trained: Annotated[bool, typer.Option("--trained", hidden=True)] = False,  # the old name of --no-ema
     as_json: Json = False,
 ) -> None:
-    """Top-1, top-5, loss and the accuracy of every class of a run, or of a spec with weights.
+    """Print top-1, top-5, loss and the accuracy of every class, of a run or of a spec with weights.
 
     Example: t2tbuild evaluate t2t_vit_14 --weights 81.5_T2T_ViT_14.pth.tar --data /data/imagenet
     """
-    if trained and weights is not None:
-        raise InputError("--trained is of a run, and --weights names others; leave one of them out")
-    from t2tbuild.spec.load import read_spec  # whose warnings are of training
+    no_ema = bool(deprecated_option("--trained", trained, "--no-ema", no_ema))
+    if no_ema and weights is not None:
+        raise InputError("--no-ema needs the weights of a run, and --weights names others; leave one of them out")
+    from t2tbuild.spec.load import read_spec  # not open_spec: its warnings are about training
+    from t2tbuild.weights.resolve import find_spec
 
-    run = Path(spec).parent if Path(spec).name == "spec.yaml" else Path(spec)
-    run_spec = run / "spec.yaml"
-    document = read_spec(run_spec if run_spec.is_file() else spec, overrides or ())
+    document = read_spec(find_spec(spec), overrides or ())
     if data is not None:
-        of_data = _of_data(data, document.spec)
-        document = read_spec(run_spec if run_spec.is_file() else spec, [*(overrides or ()), *of_data])
-    source = _source(document.spec, run, weights, trained=trained)
+        data_overrides = _data_overrides(data, document.spec)
+        document = read_spec(find_spec(spec), [*(overrides or ()), *data_overrides])
+    source = _resolve_weights(spec, document.spec, weights, no_ema=no_ema)
 
-    from t2tbuild.training.resolve import locate, resolve
+    from t2tbuild.training.resolve import resolve, resolve_num_classes
 
-    with document.placing():
-        locate(resolve(document.spec))  # its errors come before torch
+    with document.located_errors():
+        resolve_num_classes(resolve(document.spec))  # raises errors before torch is imported
 
     from rich.progress import Progress
 
-    from t2tbuild.report.evaluation_table import score_table
-    from t2tbuild.training.evaluate import score
+    from t2tbuild.report.evaluation_table import evaluation_table
+    from t2tbuild.training.evaluate import evaluate_weights
 
     console = stderr()
-    with document.placing(), Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
+    with document.located_errors(), Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
         task = bar.add_task("images")
-        found = score(document.spec, source, split.value, lambda done, of: bar.update(task, completed=done, total=of))
+        found = evaluate_weights(
+            document.spec, source, split.value, lambda done, of: bar.update(task, completed=done, total=of)
+        )
     if as_json:
         print_json(vars(found) | {"classes": {one.name: one.accuracy for one in found.classes}})
     else:
-        stdout().print(score_table(found))
+        stdout().print(evaluation_table(found))
 
 
-def _of_data(data: str, spec: Spec) -> list[str]:
-    """The overrides that an option --data stands for; how images are made ready stays as the spec's folder has it."""
+def _data_overrides(data: str, spec: Spec) -> list[str]:
+    """Convert --data to overrides; a folder keeps the image transforms of the spec."""
     import json
 
     from t2tbuild.spec.data import FolderData, data_root
@@ -87,37 +92,25 @@ def _of_data(data: str, spec: Spec) -> list[str]:
         return [f"train.data={{kind: {data}}}"]
     root = data_root(data).absolute()
     validation = "val" if (root / "val").is_dir() else "."
-    train = "train" if (root / "train").is_dir() else validation  # an evaluation needs no training images
+    train = "train" if (root / "train").is_dir() else validation  # evaluation needs no training images
     splits = {"root": str(root), "train": train, "validation": validation, "test": None}
     if spec.train is not None and isinstance(spec.train.data, FolderData):
         return [f"train.data.{field}={json.dumps(value)}" for field, value in splits.items()]
     return [f"train.data={json.dumps({'kind': 'folder', **splits})}"]
 
 
-def _source(spec: Spec, run: Path, named: str | None, *, trained: bool) -> Weights:
-    """The weights that are meant: those named, a run's newest, or the spec's own."""
+def _resolve_weights(text: str, spec: Spec, named: str | None, *, no_ema: bool) -> Weights:
+    """Return the weights to evaluate: those of --weights, of the run, or of the spec."""
     from t2tbuild.spec.weights import Weights
+    from t2tbuild.weights.resolve import resolve_weights
 
-    if trained:
-        return Weights(file=str(_newest(run) / "trained.safetensors"))
-    if named is not None:
-        return Weights(file=named)
-    if (run / "checkpoints").is_dir():
-        from t2tbuild import manifest
-
-        newest, broken = manifest.latest_valid(run / "checkpoints", ("model.safetensors",))
-        for message in broken:
-            stderr().print(f"broken, so an earlier checkpoint is evaluated: {message}", soft_wrap=True)
-        return Weights(file=str(newest or run))
-    if spec.weights is None:
-        raise InputError("there is nothing to evaluate: name a run, or add --weights FILE")
-    return spec.weights
-
-
-def _newest(run: Path) -> Path:
-    from t2tbuild import manifest
-
-    newest, _ = manifest.latest_valid(run / "checkpoints", ("model.safetensors",))
-    if newest is None or not (newest / "trained.safetensors").exists():
-        raise InputError(f"--trained: {run} is no run that averages weights; leave the option out")
-    return newest
+    if no_ema:
+        source = resolve_weights(text)
+        file = Path(source.file) / "trained.safetensors"
+        if source.checkpoint is None or not file.exists():
+            raise InputError(f"--no-ema: {source.run or text} is not a run with averaged weights; leave the option out")
+        return Weights(file=str(file))
+    weights = choose_weights(text, spec, named)
+    if weights is None:
+        raise InputError("no weights to evaluate; name a run, or add --weights FILE")
+    return weights

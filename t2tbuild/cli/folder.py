@@ -1,4 +1,4 @@
-"""The --out folder, looked at before anything heavy is imported."""
+"""Checks of the --out folder that need no heavy import."""
 
 import os
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 from t2tbuild.errors import InputError
 
 
-def nearest_folder(out: Path | None) -> Path:
-    """The folder that is there already and in which `out` would come to lie."""
+def existing_parent(out: Path | None) -> Path:
+    """Return the nearest parent of `out` that exists; of runs/ if `out` is None."""
     nearest = (out or Path("runs")).absolute()
     while not nearest.is_dir():
         nearest = nearest.parent
@@ -15,7 +15,7 @@ def nearest_folder(out: Path | None) -> Path:
 
 
 def require_folder(out: Path | None) -> None:
-    """Raises InputError when `out` cannot become a run directory: a file stands there, or nothing may be written."""
+    """Raise InputError if `out` cannot become a run directory: it is a file, or it is not writable."""
     nearest = out
     while nearest is not None and not nearest.exists():
         nearest = nearest.parent

@@ -1,4 +1,4 @@
-"""t2tbuild init: a spec of your own to start from."""
+"""t2tbuild init: write an annotated spec to start from."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from t2tbuild.cli.console import stdout
-from t2tbuild.cli.options import Force, complete_name, one_of
-from t2tbuild.cli.write import target_file, write_new
+from t2tbuild.cli.options import Force, complete_spec_name, parse_choice
+from t2tbuild.cli.write import resolve_target, write_file
 from t2tbuild.errors import InputError, SpecError
 
 if TYPE_CHECKING:
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 
 class Kind(StrEnum):
-    """What the file is to say."""
+    """Kinds of spec files."""
 
     MODEL = "model"
     TRAINING = "training"
     SEARCH = "search"
 
 
-NEXT = {Kind.MODEL: "summarize", Kind.TRAINING: "train", Kind.SEARCH: "search"}
+NEXT_COMMAND = {Kind.MODEL: "summarize", Kind.TRAINING: "train", Kind.SEARCH: "search"}
 DEFAULT_MODEL = "t2t_vit_14"
 DEFAULTS = {
     "name": "mine",
@@ -43,15 +43,15 @@ DEFAULTS = {
     "epochs": "15",
     "budget": "5G",
 }
-FIELDS = {"model": ("base",), "budget": ("macs",)}  # what an answer is called in the spec, where its name differs
+FIELDS = {"model": ("base",), "budget": ("macs",)}  # field names that differ from the name of the answer
 QUESTIONS = {
     Kind.MODEL: {
         "name": "Name of the model",
         "image_size": "Image size in pixels, or [height, width]",
         "num_classes": "Number of classes",
-        "depth": "Depth: blocks of the backbone",
-        "embed_dim": "Width: channels of a token",
-        "num_heads": "Attention heads; they divide the width",
+        "depth": "Depth: number of blocks",
+        "embed_dim": "Width: channels per token",
+        "num_heads": "Attention heads; must divide the width",
     },
     Kind.TRAINING: {"model": "Name or path of the model spec", "epochs": "Epochs"},
     Kind.SEARCH: {"name": "Name of the search", "model": "Base: name or path of a model spec", "budget": "MACs budget"},
@@ -59,25 +59,25 @@ QUESTIONS = {
 
 
 def init(
-    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="The file to write; else NAME.yaml.")] = None,
-    kind: Annotated[
-        str | None, typer.Option(metavar="KIND", help="model, training or search; model when left out.")
+    file: Annotated[
+        Path | None, typer.Argument(metavar="FILE", help="The file to write; by default NAME.yaml.")
     ] = None,
+    kind: Annotated[str | None, typer.Option(metavar="KIND", help="model (the default), training or search.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the model or the search.")] = None,
-    image_size: Annotated[str | None, typer.Option(help="Pixels of a side, or [height, width].")] = None,
-    num_classes: Annotated[str | None, typer.Option(help="Classes of the head.")] = None,
-    depth: Annotated[str | None, typer.Option(help="Blocks of the backbone.")] = None,
-    embed_dim: Annotated[str | None, typer.Option(help="Channels of a token.")] = None,
+    image_size: Annotated[str | None, typer.Option(help="Side length in pixels, or [height, width].")] = None,
+    num_classes: Annotated[str | None, typer.Option(help="Number of classes.")] = None,
+    depth: Annotated[str | None, typer.Option(help="Number of blocks.")] = None,
+    embed_dim: Annotated[str | None, typer.Option(help="Channels per token.")] = None,
     num_heads: Annotated[str | None, typer.Option(help="Attention heads.")] = None,
-    mlp_ratio: Annotated[str | None, typer.Option(help="Channels inside the MLP over channels of a token.")] = None,
+    mlp_ratio: Annotated[str | None, typer.Option(help="Hidden width of the MLP, as a multiple of embed_dim.")] = None,
     model: Annotated[
-        str | None, typer.Option(help="Spec to train, or base of the search.", autocompletion=complete_name)
+        str | None, typer.Option(help="Spec to train, or base of the search.", autocompletion=complete_spec_name)
     ] = None,
     epochs: Annotated[str | None, typer.Option(help="Passes over the training images.")] = None,
     budget_macs: Annotated[str | None, typer.Option(metavar="COUNT", help="Budget of a search: 5G, 500M.")] = None,
     force: Force = False,
 ) -> None:
-    """Write a spec to start from. On a terminal a few questions are asked; elsewhere the options answer them.
+    """Write a spec to start from. On a terminal, init asks for the values; elsewhere, pass them as options.
 
     Example: t2tbuild init mine.yaml --num-classes 10 --image-size 64
     """
@@ -94,23 +94,21 @@ def init(
         "budget": budget_macs,
     }
     answers = {key: value for key, value in given.items() if value is not None}
-    asking = sys.stdin.isatty() and sys.stdout.isatty()
+    interactive = sys.stdin.isatty() and sys.stdout.isatty()
     if file is not None:
-        target_file(file, "spec.yaml", force=force)  # before any question
-    if kind is None and asking:
-        kind = _prompt("What is it: model, training or search?", "model")
-    chosen = one_of(Kind, kind or "model", "--kind")
-    _refuse_strange(chosen, answers)
-    if asking:
+        resolve_target(file, "spec.yaml", force=force)  # raises before the first question
+    chosen = _prompt_kind() if kind is None and interactive else parse_choice(Kind, kind or "model", "--kind")
+    _check_options(chosen, answers)
+    if interactive:
         for key in [key for key in QUESTIONS[chosen] if key not in answers]:
-            answers[key] = _ask(chosen, key, answers)
-    _derive(answers)
+            answers[key] = _prompt_valid(chosen, key, answers)
+    _set_num_heads(answers)
     if chosen is Kind.SEARCH:
-        _derive_base(answers)
+        _set_base(answers)
     default = f"{Path(answers.get('name', chosen.value)).name}.yaml"
-    target = target_file(file or Path(default), default, force=force)
-    write_new(target, _sound_text(chosen, answers, target))
-    command = shlex.join(["t2tbuild", NEXT[chosen], str(target)])
+    target = resolve_target(file or Path(default), default, force=force)
+    write_file(target, _render_spec(chosen, answers, target))
+    command = shlex.join(["t2tbuild", NEXT_COMMAND[chosen], str(target)])
     stdout().print(f"{target}: written; next: {command}", soft_wrap=True)
 
 
@@ -122,8 +120,17 @@ def _prompt(question: str, default: str) -> str:
     return answer
 
 
-def _derive(answers: dict[str, str]) -> None:
-    """Heads of 64 channels, or nearly, where a width was given and no heads."""
+def _prompt_kind() -> Kind:
+    """Ask for the kind of spec until the answer is valid."""
+    while True:
+        try:
+            return parse_choice(Kind, _prompt("Kind of spec: model, training or search", "model"), "kind")
+        except InputError as error:
+            stdout().print(str(error), soft_wrap=True)
+
+
+def _set_num_heads(answers: dict[str, str]) -> None:
+    """Set num_heads so that heads have 64 channels or nearly, if the width is given and num_heads is not."""
     width = answers.get("embed_dim", "")
     if "num_heads" not in answers and width.isdecimal() and 0 < int(width) <= 65536:
         heads = range(1, int(width) + 1)
@@ -132,12 +139,12 @@ def _derive(answers: dict[str, str]) -> None:
         )
 
 
-def _derive_base(answers: dict[str, str]) -> None:
-    """The largest shipped T2T-ViT within the budget, where the default base is over it and none was named."""
+def _set_base(answers: dict[str, str]) -> None:
+    """Set the base to the largest shipped T2T-ViT within the budget, if none is given and the default is over it."""
     if "model" in answers or "budget" not in answers:
         return
-    from t2tbuild.nas.base import largest_shipped
-    from t2tbuild.nas.budget import within
+    from t2tbuild.cost.budget import is_within
+    from t2tbuild.nas.base import find_largest_shipped
     from t2tbuild.spec.budget import Budget
     from t2tbuild.spec.load import load_spec
     from t2tbuild.spec.model import ModelSpec
@@ -145,43 +152,43 @@ def _derive_base(answers: dict[str, str]) -> None:
     try:
         budget = Budget.model_validate({"macs": answers["budget"]})
     except ValueError:
-        return  # the spec is refused where it is checked, with the line
+        return  # validation of the spec reports it with its line
     default = load_spec(DEFAULT_MODEL).model
-    if isinstance(default, ModelSpec) and not within(default, budget):
-        answers["model"] = largest_shipped(budget) or DEFAULT_MODEL
+    if isinstance(default, ModelSpec) and not is_within(default, budget):
+        answers["model"] = find_largest_shipped(budget) or DEFAULT_MODEL
 
 
 def _template(kind: Kind) -> Template:
     return Template((files("t2tbuild.spec") / "templates" / f"{kind}.yaml").read_text(encoding="utf-8"))
 
 
-def _refuse_strange(kind: Kind, answers: dict[str, str]) -> None:
-    """Raises InputError for an option that this kind of file has no place for."""
+def _check_options(kind: Kind, answers: dict[str, str]) -> None:
+    """Raise InputError for an option that this kind of spec does not use."""
     for key in answers:
         if key not in _template(kind).get_identifiers():
             option = {"budget": "--budget-macs"}.get(key, f"--{key.replace('_', '-')}")
-            raise InputError(f"{option} has no place in a {kind} spec; leave it out, or choose another --kind")
+            raise InputError(f"{option} is not used in a {kind} spec; leave it out, or choose another --kind")
 
 
-def _ask(kind: Kind, key: str, answers: dict[str, str]) -> str:
-    """Ask a question until its answer is sound, as far as the answers so far can tell."""
+def _prompt_valid(kind: Kind, key: str, answers: dict[str, str]) -> str:
+    """Ask a question until its answer is valid together with the answers so far."""
     so_far = dict(answers)
-    _derive(so_far)
+    _set_num_heads(so_far)
     default = (DEFAULTS | so_far)[key]
     while True:
         answer = _prompt(QUESTIONS[kind][key], default)
         try:
-            _sound_text(kind, answers | {key: answer}, Path("spec.yaml"))
+            _render_spec(kind, answers | {key: answer}, Path("spec.yaml"))
         except SpecError as error:
-            wrong = [one for one in error.diagnostics if one.path.rpartition(".")[2] in (key, *FIELDS.get(key, ()))]
-            if wrong:
-                stdout().print(f"{wrong[0].message}; {wrong[0].hint}", soft_wrap=True)
+            errors = [one for one in error.diagnostics if one.path.rpartition(".")[2] in (key, *FIELDS.get(key, ()))]
+            if errors:
+                stdout().print(f"{errors[0].message}; {errors[0].hint}", soft_wrap=True)
                 continue
         return answer
 
 
-def _sound_text(kind: Kind, answers: dict[str, str], target: Path) -> str:
-    """The text of the spec. Raises SpecError when it would not be sound."""
+def _render_spec(kind: Kind, answers: dict[str, str], target: Path) -> str:
+    """Return the text of the spec. Raises SpecError if it is not valid."""
     from t2tbuild.cli.validate import diagnose_search
     from t2tbuild.spec.load import check_text, load_spec
     from t2tbuild.spec.model import ModelSpec
@@ -195,7 +202,7 @@ def _sound_text(kind: Kind, answers: dict[str, str], target: Path) -> str:
     document = check_text(text, target)
     if kind is Kind.SEARCH and isinstance(document.spec, SearchSpec):
         base = load_spec(document.spec.search.base).model
-        if isinstance(base, ModelSpec) and not isinstance(base.tokenizer, T2TTokenizer):  # it has no token attention
+        if isinstance(base, ModelSpec) and not isinstance(base.tokenizer, T2TTokenizer):  # without token attention
             text = "".join(line for line in text.splitlines(keepends=True) if "tokenizer.stages" not in line)
             document = check_text(text, target)
         list(diagnose_search(cast("Document[SearchSpec]", document)))

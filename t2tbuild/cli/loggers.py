@@ -1,4 +1,4 @@
-"""Where else a training's figures go: TensorBoard, Weights & Biases."""
+"""Log the metrics of a training to TensorBoard or Weights & Biases."""
 
 from __future__ import annotations
 
@@ -14,53 +14,53 @@ if TYPE_CHECKING:
     from t2tbuild.spec import Spec
     from t2tbuild.training import EpochReport
 
-FIGURES = ("train_loss", "validation_loss", "validation_accuracy", "validation_top5", "images_per_second", "lr")
+METRICS = ("train_loss", "validation_loss", "validation_accuracy", "validation_top5", "images_per_second", "lr")
 
 
-class Log(StrEnum):
-    """A program that shows trainings."""
+class LoggerKind(StrEnum):
+    """Supported experiment trackers."""
 
     TENSORBOARD = "tensorboard"
     WANDB = "wandb"
 
-    def require(self) -> None:
-        """Raises InputError when its package is missing."""
+    def check_installed(self) -> None:
+        """Raise InputError if the package of the tracker is missing."""
         if importlib.util.find_spec(self) is None:
-            raise InputError(f"--log {self} needs a package: pip install 't2tbuild[{self}]'")
+            raise InputError(f"--log {self} needs another package; run pip install 't2tbuild[{self}]'")
 
 
 class Logger(Protocol):
-    """What hears of epochs."""
+    """An experiment tracker of one training."""
 
-    def hear(self, report: EpochReport) -> None:
-        """Note an epoch's figures."""
+    def log_epoch(self, report: EpochReport) -> None:
+        """Log the metrics of an epoch."""
 
     def close(self) -> None:
-        """Write what is left."""
+        """Flush and close."""
 
 
-def open_logger(log: Log, run: Path, spec: Spec) -> Logger:
-    """What writes to the given program. A run that is continued goes on in the same place."""
-    return _TensorBoard(run) if log is Log.TENSORBOARD else _Wandb(run, spec)
+def open_logger(kind: LoggerKind, run: Path, spec: Spec) -> Logger:
+    """Open the logger of a run. A resumed run continues in the same log."""
+    return _TensorBoard(run) if kind is LoggerKind.TENSORBOARD else _Wandb(run, spec)
 
 
-def _figures(report: EpochReport) -> dict[str, float]:
-    return {name: getattr(report, name) for name in FIGURES}
+def _metrics(report: EpochReport) -> dict[str, float]:
+    return {name: getattr(report, name) for name in METRICS}
 
 
 class _TensorBoard:
-    """Event files in the run directory; epochs that are trained again replace what was there."""
+    """Event files in the run directory; a repeated epoch replaces its earlier values."""
 
     def __init__(self, run: Path) -> None:
         self.folder = run / "tensorboard"
         self.writer: Any = None
 
-    def hear(self, report: EpochReport) -> None:
+    def log_epoch(self, report: EpochReport) -> None:
         if self.writer is None:
             from torch.utils.tensorboard.writer import SummaryWriter
 
             self.writer = SummaryWriter(str(self.folder), purge_step=report.epoch)
-        for name, value in _figures(report).items():
+        for name, value in _metrics(report).items():
             self.writer.add_scalar(name, value, report.epoch)
         self.writer.flush()
 
@@ -70,13 +70,13 @@ class _TensorBoard:
 
 
 class _Wandb:
-    """A run of Weights & Biases, known by the folder, so that it is continued; the key is that of its own login."""
+    """A W&B run whose id is derived from the folder, so that it resumes; credentials are those of `wandb login`."""
 
     def __init__(self, run: Path, spec: Spec) -> None:
         self.run, self.spec = run, spec
         self.session: Any = None
 
-    def hear(self, report: EpochReport) -> None:
+    def log_epoch(self, report: EpochReport) -> None:
         if self.session is None:
             import wandb
 
@@ -91,7 +91,7 @@ class _Wandb:
                 dir=str(self.run),
                 config={"spec": redact(dump_yaml(self.spec))},
             )
-        self.session.log(_figures(report), step=report.epoch)
+        self.session.log(_metrics(report), step=report.epoch)
 
     def close(self) -> None:
         if self.session is not None:

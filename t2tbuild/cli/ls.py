@@ -1,4 +1,4 @@
-"""t2tbuild ls: what ships."""
+"""t2tbuild ls: list the specs that ship."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from t2tbuild.cli.console import print_json, stdout
-from t2tbuild.cli.options import Json, one_of
+from t2tbuild.cli.options import Json, parse_choice
 
 
-class Shelf(StrEnum):
-    """A part of the catalog."""
+class Section(StrEnum):
+    """Sections of the catalog."""
 
     MODELS = "models"
     TRAINING = "training"
@@ -20,23 +20,23 @@ class Shelf(StrEnum):
 
 
 def ls(
-    shelf: Annotated[
-        str | None, typer.Argument(metavar="SHELF", help="models, training or search; all of them when left out.")
+    section: Annotated[
+        str | None, typer.Argument(metavar="SECTION", help="models, training or search; by default all of them.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List the specs that ship with t2tbuild, by the names under which every command knows them.
+    """List the specs that ship with t2tbuild; every command accepts their names.
 
     Example: t2tbuild ls models
     """
     from t2tbuild.report import catalog_table
 
-    wanted = [one_of(Shelf, shelf, "SHELF")] if shelf else list(Shelf)
-    listed = {str(one): catalog_table.entries(one.value) for one in wanted}
+    sections = [parse_choice(Section, section, "SECTION")] if section else list(Section)
+    listed = {str(one): catalog_table.catalog_entries(one.value) for one in sections}
     if as_json:
         print_json(listed)
         return
     for name, entries in listed.items():
         stdout().print(catalog_table.as_table(name, entries))
-    if Shelf.MODELS in wanted:
+    if Section.MODELS in sections:
         stdout().print(catalog_table.LEGEND, soft_wrap=True)

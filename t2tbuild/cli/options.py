@@ -1,4 +1,4 @@
-"""The arguments and options that commands share."""
+"""Arguments and options that several commands share."""
 
 import difflib
 import re
@@ -8,64 +8,60 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from t2tbuild.cli import console
+from t2tbuild.cli.console import OutputFormat, stderr
 from t2tbuild.errors import InputError
-from t2tbuild.spec.units import parse_count
+from t2tbuild.spec.units import UnitError, parse_amount, parse_count
 
-_AMOUNT = re.compile(
-    r"([0-9]+(?:\.[0-9]*)?(?:e[0-9]{1,2})?) ?([KMGTPE]?)(i?)(?:B|B/s|FLOPS|FLOP/s)?", re.ASCII | re.IGNORECASE
-)
 E = TypeVar("E", bound=StrEnum)
+T = TypeVar("T")
 
 
-def one_of(choices: type[E], text: str, option: str) -> E:
-    """The choice that a text names. Raises InputError that lists the choices, the nearest named."""
+def parse_choice(choices: type[E], text: str, option: str) -> E:
+    """Return the choice with the given name.
+
+    Raises InputError that lists the choices and suggests the nearest one.
+    """
     if text in set(choices):
         return choices(text)
     near = difflib.get_close_matches(text, list(choices), n=1)
-    meant = f"; did you mean {near[0]}?" if near else ""
-    raise InputError(f"{option}: must be one of {', '.join(choices)}, got {text!r:.60}{meant}")
+    suggestion = f"; did you mean {near[0]}?" if near else ""
+    raise InputError(f"{option}: must be one of {', '.join(choices)}, got {text!r:.60}{suggestion}")
 
 
-def count_option(option: str, text: str | None) -> int | None:
-    """The count that an option gives, such as 5G. Raises InputError that names the option."""
+def parse_count_option(option: str, text: str | None) -> int | None:
+    """Parse the count of an option, such as 5G. Raises InputError that names the option."""
     try:
         return None if text is None else parse_count(text)
     except ValueError as error:
         raise InputError(f"{option}: {error}") from None
 
 
-def amount_option(option: str, text: str | None, example: str) -> int | None:
-    """The bytes, bytes a second or FLOP/s that an option gives: 24G, 24GB, 24GiB, 312T, 312TFLOPS, 1.5TB/s.
+def parse_amount_option(option: str, text: str | None, example: str) -> int | None:
+    """Parse the bytes, bytes/s or FLOP/s of an option: 24G, 24GB, 24GiB, 312T, 312TFLOPS, 1.5TB/s.
 
     Raises InputError that names the option and shows the example.
     """
-    if text is None:
-        return None
-    match = _AMOUNT.fullmatch(text.strip())
-    amount = (
-        float(match[1]) * (1024 if match[3] else 1000) ** " KMGTPE".index(match[2].upper() or " ") if match else 0.0
-    )
-    if not 1 <= amount < 1e21:
-        raise InputError(f"{option}: {text!r:.60} is no amount from 1 to 1e21; write for example {example}")
-    return int(amount)
+    try:
+        return None if text is None else parse_amount(text)
+    except UnitError as error:
+        raise InputError(f"{option}: {error.message}; write for example {example}") from None
 
 
-def image_override(text: str | None) -> list[str]:
-    """The override of a spec that --image-size gives: of 192x256, model.image_size=[192, 256]; none where it is None.
+def image_size_override(text: str | None) -> list[str]:
+    """Convert --image-size to overrides of a spec: 192x256 becomes model.image_size=[192, 256], None no override.
 
-    Raises InputError for what is neither one nor two sides.
+    Raises InputError unless the text is one or two side lengths.
     """
     if text is None:
         return []
     match = re.fullmatch(r"([0-9]+)(?: ?[xX×] ?([0-9]+))?", text.strip(), re.ASCII)  # noqa: RUF001
     if match is None:
-        raise InputError(f"--image-size: {text!r:.60} is no image's size; write for example 384, or 192x256")
+        raise InputError(f"--image-size: {text!r:.60} is not an image size; write for example 384, or 192x256")
     return [f"model.image_size={f'[{match[1]}, {match[2]}]' if match[2] else match[1]}"]
 
 
-def complete_name(incomplete: str) -> list[str]:
-    """Shipped names and YAML files that begin as what has been typed, for the shell."""
+def complete_spec_name(incomplete: str) -> list[str]:
+    """Return the shipped names and YAML files that start with what has been typed, for shell completion."""
     from t2tbuild.spec import catalog
 
     folder, slash, _ = incomplete.rpartition("/")
@@ -78,17 +74,39 @@ def complete_name(incomplete: str) -> list[str]:
     return [name for name in [*catalog.all_names(), *files] if name.startswith(incomplete)]
 
 
+def deprecated_option(old: str, old_value: T | None, new: str, new_value: T | None) -> T | None:
+    """Return the value of a renamed option, and print a warning if the old name was used.
+
+    Raises InputError if both names were used.
+    """
+    if not old_value:
+        return new_value
+    if new_value:
+        raise InputError(f"{old} is the old name of {new}; write {new} only")
+    stderr().print(f"warning: {old} is deprecated and will be removed; write {new}", soft_wrap=True)
+    return old_value
+
+
+def _record_json(context: typer.Context, as_json: bool) -> bool:
+    context.ensure_object(OutputFormat).as_json = as_json
+    return as_json
+
+
 SpecArgument = Annotated[
     str,
-    typer.Argument(metavar="SPEC", help="A shipped name such as t2t_vit_14, or a path.", autocompletion=complete_name),
+    typer.Argument(
+        metavar="SPEC", help="A shipped name such as t2t_vit_14, or a path.", autocompletion=complete_spec_name
+    ),
 ]
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Fields to change, e.g. model.image_size=384.")
 ]
 BudgetMacs = Annotated[
-    str | None, typer.Option(metavar="COUNT", help="Most multiply-adds of a model: 5G, 4.8G, 500M, 5e9.")
+    str | None, typer.Option(metavar="COUNT", help="Maximum multiply-adds of a model: 5G, 4.8G, 500M, 5e9.")
 ]
-BudgetParams = Annotated[str | None, typer.Option(metavar="COUNT", help="Most parameters: 22M, 5e6.")]
-Json = Annotated[bool, typer.Option("--json", callback=console.want_json, help="Print JSON; mistakes too, as a list.")]
-ImageSize = Annotated[str | None, typer.Option(metavar="SIDE", help="Another image: 384, or 192x256 (height x width).")]
-Force = Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")]
+BudgetParams = Annotated[str | None, typer.Option(metavar="COUNT", help="Maximum parameters of a model: 22M, 5e6.")]
+Json = Annotated[bool, typer.Option("--json", callback=_record_json, help="Print JSON; errors too, as a list.")]
+ImageSize = Annotated[
+    str | None, typer.Option(metavar="SIDE", help="Another image size: 384, or 192x256 (height x width).")
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")]

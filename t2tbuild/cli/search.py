@@ -1,7 +1,8 @@
-"""t2tbuild search: a budget in, the best spec within it out."""
+"""t2tbuild search: search for the best model within a budget."""
 
 from __future__ import annotations
 
+import difflib
 import shlex
 import sys
 from pathlib import Path
@@ -11,11 +12,12 @@ import typer
 
 from t2tbuild.cli.console import print_json, stderr, stdout
 from t2tbuild.cli.folder import require_folder
-from t2tbuild.cli.options import BudgetMacs, BudgetParams, Json, complete_name, count_option
+from t2tbuild.cli.options import BudgetMacs, BudgetParams, Json, complete_spec_name, parse_count_option
 from t2tbuild.cli.search_progress import SearchProgress
-from t2tbuild.cli.spec import is_override, open_search_spec, warn
-from t2tbuild.cli.write import require_picture, writing
+from t2tbuild.cli.spec import is_override, open_search_spec, print_warnings
+from t2tbuild.cli.write import check_plot_path, report_write_errors
 from t2tbuild.errors import InputError
+from t2tbuild.files import exists
 from t2tbuild.spec.units import parse_seconds, short_count
 
 if TYPE_CHECKING:
@@ -25,103 +27,123 @@ if TYPE_CHECKING:
 
 Workers = Annotated[
     int | None,
-    typer.Option(min=1, max=1024, help="Processes; left out, one for each GPU, or without one for each CPU core."),
+    typer.Option(min=1, max=1024, help="Worker processes; by default one per GPU, or one per CPU core without a GPU."),
 ]
 Storage = Annotated[
     str | None,
-    typer.Option(metavar="URL", help="A database that machines share: postgresql://... or mysql://...; or set "
-                 "T2TBUILD_STORAGE, which keeps a password out of the command."),
+    typer.Option(metavar="URL", help="A database that machines share, postgresql://... or mysql://...; set "
+                 "T2TBUILD_STORAGE instead to keep the password out of the command."),
 ]  # fmt: skip
+
+
+SUBCOMMANDS = ("status", "resume", "export", "repair")
+"""Commands of `t2tbuild search` for a run."""
 
 
 def search(
     spec: Annotated[
         str,
-        typer.Argument(metavar="SPEC", help="A shipped name or a path of a search spec.", autocompletion=complete_name),
+        typer.Argument(
+            metavar="SPEC", help="A shipped name, or the path of a search spec.", autocompletion=complete_spec_name
+        ),
     ] = "deep_narrow",
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Fields to change, e.g. search.trials=8.")
     ] = None,
     budget_macs: BudgetMacs = None,
     budget_params: BudgetParams = None,
-    trials: Annotated[int | None, typer.Option(help="Candidates to train.")] = None,
+    trials: Annotated[int | None, typer.Option(help="Number of candidates to train.")] = None,
     timeout: Annotated[str | None, typer.Option(metavar="TIME", help="Stop after this long: 5m, 90s, 2h.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of candidates, weights and order of samples.")] = None,
-    out: Annotated[Path | None, typer.Option(help="The run directory; a study in it is continued.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the candidates, their weights and the sample order.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The run directory; a search in it is continued.")] = None,
     workers: Workers = None,
     storage: Storage = None,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Show the size of the space and what fits, and train nothing.")
+        bool, typer.Option("--explain", help="Show the size of the space and what fits; train nothing.")
     ] = False,
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="With --explain: depth against width at equal MACs.")
+        Path | None, typer.Option(metavar="FILE", help="With --explain: plot depth against width at equal MACs.")
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Search for the best model within a budget; no candidate over it is ever trained.
 
-    Candidates are ranked by the ImageNet accuracy that published trainings predict, and by proxies whose validity was
-    measured; short trainings show that they train. The winner is written as a spec again.
+    Candidates are ranked by their ImageNet accuracy, predicted from published trainings, and by proxies whose validity
+    was measured. Short trainings show that the candidates train. The winner is written as a spec.
 
-    What there is to do with a run: t2tbuild search status RUN, search resume RUN, search export RUN, search repair RUN.
+    Commands for a run: t2tbuild search status RUN, search resume RUN, search export RUN, search repair RUN.
 
     Example: t2tbuild search --budget-macs 5G --timeout 5m --out runs/five-giga
     """
     require_folder(out)
-    require_picture("--plot", plot)
+    check_plot_path("--plot", plot)
     if plot is not None and not explain:
-        raise InputError("--plot goes with --explain; the picture of a search is in its run directory")
-    options = _overrides(budget_macs, budget_params, trials, timeout, seed)
+        raise InputError("--plot needs --explain; a search writes its plots to the run directory")
+    options = _options_to_overrides(budget_macs, budget_params, trials, timeout, seed)
     if is_override(spec):
         spec, overrides = "deep_narrow", [spec, *(overrides or ())]
+    _check_subcommand(spec)
     document = open_search_spec(spec, [*(overrides or ()), *options])
     loaded = document.spec
 
     from t2tbuild.nas.plan import plan
     from t2tbuild.nas.storage_url import storage_url
 
-    with document.placing():  # its errors come before torch
+    with document.located_errors():  # raises errors before torch is imported
         planned = plan(loaded)
-        warn([document.warning(found) for found in planned.warnings])
+        print_warnings([document.warning(found) for found in planned.warnings])
         storage_url(storage, Path())
         if explain:
-            _explain(loaded, planned, plot, as_json=as_json)
+            _print_space(loaded, planned, plot, as_json=as_json)
             return
 
-    from t2tbuild.training.run_directory import default_folder
+    from t2tbuild.training.run_directory import default_run_directory
 
-    loaded = loaded.model_copy(update={"search": planned.search})  # its target is settled
-    run_search(loaded, out or default_folder(loaded.search.name), workers, storage, as_json=as_json)
+    loaded = loaded.model_copy(update={"search": planned.search})  # with the target resolved
+    run_search(loaded, out or default_run_directory(loaded.search.name), workers, storage, as_json=as_json)
 
 
 def run_search(spec: SearchSpec, run: Path, workers: int | None, storage: str | None, *, as_json: bool) -> None:
-    """Search, show what goes on, and tell what was found."""
+    """Run a search, show its progress, and print its result."""
     from t2tbuild.nas.run import search as search_spec
     from t2tbuild.nas.supervisor import default_workers
-    from t2tbuild.report.search_page import write_pictures
+    from t2tbuild.report.search_page import write_reports
 
     try:
         with SearchProgress(stderr(), spec) as progress:
             count = workers or default_workers()
-            result = search_spec(spec, run, listener=progress.hear, workers=count, storage=storage)
+            result = search_spec(spec, run, listener=progress.update, workers=count, storage=storage)
     except KeyboardInterrupt:
         stderr().print(
-            f"interrupted; nothing told is lost; continue with:\n{_again(run)}", soft_wrap=True, markup=False
+            f"interrupted; finished results are saved; continue with:\n{_resume_command(run)}",
+            soft_wrap=True,
+            markup=False,
         )
         raise
-    write_pictures(result)
+    write_reports(result)
     if as_json:
-        print_json(as_record(result))
+        print_json(result_to_json(result))
     else:
         print_result(result)
 
 
-def _overrides(
+def _check_subcommand(spec: str) -> None:
+    """Raise InputError for a misspelled subcommand: `search statsu RUN` would look for a search spec named statsu."""
+    from t2tbuild.spec import catalog
+
+    near = difflib.get_close_matches(spec, SUBCOMMANDS, n=1) if spec.isalpha() else []
+    if near and not exists(Path(spec)) and catalog.file_of(spec) is None:
+        raise InputError(f"search {spec}: no such subcommand and no such search spec; did you mean search {near[0]}?")
+
+
+def _options_to_overrides(
     macs: str | None, params: str | None, trials: int | None, timeout: str | None, seed: int | None
 ) -> list[str]:
-    """The options as overrides of the search spec, each checked so that a mistake names its option."""
-    count_option("--budget-macs", macs)
-    count_option("--budget-params", params)
+    """Convert options to overrides of the search spec; errors name the option."""
+    parse_count_option("--budget-macs", macs)
+    parse_count_option("--budget-params", params)
     if timeout is not None:
         try:
             parse_seconds(timeout)
@@ -133,21 +155,21 @@ def _overrides(
     return found + ([f"search.seed={seed}"] if seed is not None else [])
 
 
-def _explain(spec: SearchSpec, planned: Plan, plot: Path | None, *, as_json: bool) -> None:
-    """Show what the space holds."""
+def _print_space(spec: SearchSpec, planned: Plan, plot: Path | None, *, as_json: bool) -> None:
+    """Print the size of the space, what fits, and what is predicted best."""
     from dataclasses import asdict
 
     from t2tbuild.accuracy.predictor import predict_accuracy
     from t2tbuild.nas.budget import Infeasible
     from t2tbuild.nas.space_stats import measure_space
-    from t2tbuild.report.space_plot import plot_space, predicted_table, space_lines, space_table, why_not_predicted
+    from t2tbuild.report.space_plot import plot_space, predicted_table, reason_not_predicted, space_lines, space_table
 
     try:
         size = measure_space(planned.space, spec.search)
     except Infeasible as error:
         raise InputError(f"search.space: {error}; raise the budget or widen the space") from None
     if plot is not None:
-        with writing("--plot", plot):
+        with report_write_errors("--plot", plot):
             plot_space(size, spec.search, plot)
     if as_json:
         ends = {"smallest": size.smallest, "largest": size.largest}
@@ -155,39 +177,40 @@ def _explain(spec: SearchSpec, planned: Plan, plot: Path | None, *, as_json: boo
         best = [predict_accuracy(one.member.model) for one in planned.predicted[:1]]
         accuracies = {"base": predict_accuracy(planned.base), "best": best[0] if best else None}
         predicted = {name: one and asdict(one) for name, one in accuracies.items()}
-        print_json(asdict(size) | models | {"target": planned.target, "predicted": predicted})
+        data = asdict(size) | {"looked_at": size.sampled}  # its key of earlier versions, for one version
+        print_json(data | models | {"target": planned.target, "predicted": predicted})
         return
     for line in space_lines(size, spec.search):
         stdout().print(line, soft_wrap=True, markup=False)
     stdout().print(space_table(size))
     if planned.predicted:
         stdout().print(predicted_table(planned, spec.search))
-    what = "predicted ImageNet accuracy" if planned.target == "imagenet" else "trainings on the proxy's data"
-    stdout().print(f"candidates will be ranked by {what} (search.target: {planned.target})", soft_wrap=True)
-    if (missing := why_not_predicted(planned)) is not None:
+    evidence = "predicted ImageNet accuracy" if planned.target == "imagenet" else "trainings on the proxy's data"
+    stdout().print(f"candidates will be ranked by {evidence} (search.target: {planned.target})", soft_wrap=True)
+    if (missing := reason_not_predicted(planned)) is not None:
         stdout().print(missing, soft_wrap=True, markup=False)
     if plot is not None:
         stderr().print(f"written: {plot}", soft_wrap=True)
 
 
-def _again(run: Path) -> str:
-    """The command that goes on with a run; a storage that was named has to be named again."""
+def _resume_command(run: Path) -> str:
+    """Return the command that continues a run, with a reminder to pass the same --storage."""
     command = ["t2tbuild", "search", "resume", str(run)]
-    named = any(argument.split("=")[0] == "--storage" for argument in sys.argv)
-    return shlex.join(command) + (" --storage URL  (the same)" if named else "")
+    has_storage = any(argument.split("=")[0] == "--storage" for argument in sys.argv)
+    return shlex.join(command) + (" --storage URL  (the same)" if has_storage else "")
 
 
 def print_result(result: SearchResult) -> None:
-    """The verdict first, then what it rests on, and what to do next."""
+    """Print the verdict, the evidence for it, and the next commands."""
     from t2tbuild.nas import Outcome
     from t2tbuild.report.verdict_table import gain_lines, verdict_table
 
     console, winner = stdout(), result.winner
     assert winner.model is not None and winner.macs is not None and winner.params is not None
     console.print(result.verdict.sentence, style="bold", soft_wrap=True, markup=False)
-    named = "winner: the base itself," if winner.number == result.base.number else f"winner: candidate {winner.number},"
+    label = "winner: the base itself," if winner.number == result.base.number else f"winner: candidate {winner.number},"
     console.print(
-        f"{named} {short_count(winner.macs)} MACs, {short_count(winner.params)} parameters: "
+        f"{label} {short_count(winner.macs)} MACs, {short_count(winner.params)} parameters: "
         f"depth {winner.model.backbone.depth}, width {winner.model.backbone.embed_dim}",
         soft_wrap=True,
     )
@@ -195,11 +218,15 @@ def print_result(result: SearchResult) -> None:
     for line in gain_lines(result):
         console.print(line, soft_wrap=True, markup=False)
     if result.outcome is Outcome.TIMEOUT:
-        console.print(f"stopped by the timeout; continue with: {_again(result.run)}", soft_wrap=True, markup=False)
+        console.print(
+            f"stopped by the timeout; continue with: {_resume_command(result.run)}", soft_wrap=True, markup=False
+        )
     elif result.outcome is Outcome.UNFINISHED:
-        console.print(f"unfinished; look with: t2tbuild search status {result.run}", soft_wrap=True, markup=False)
+        console.print(
+            f"unfinished; show its progress with: t2tbuild search status {result.run}", soft_wrap=True, markup=False
+        )
     elif result.outcome is Outcome.EXHAUSTED:
-        console.print("stopped early: the space gives no new candidate", soft_wrap=True)
+        console.print("stopped early: the space has no new candidate", soft_wrap=True)
     best = shlex.quote(str(result.run / "best.yaml"))
     files = ["best.yaml", "diagram.svg", *(["front/"] if len(result.spec.search.objectives) > 1 else [])]
     files += ["report.html", "report.json", "candidates.csv", "pareto.png"]
@@ -207,8 +234,8 @@ def print_result(result: SearchResult) -> None:
     console.print(f"next: t2tbuild summarize {best} && t2tbuild train {best}", soft_wrap=True)
 
 
-def as_record(result: SearchResult) -> dict[str, object]:
-    """A search's result as plain data: the report without what is told of each candidate, which is in report.json."""
-    each = ("candidates", "repeats", "parts", "timeline")
-    message = {key: value for key, value in result.report.items() if key not in each}
-    return {"run": str(result.run), "best": str(result.run / "best.yaml")} | message
+def result_to_json(result: SearchResult) -> dict[str, object]:
+    """Convert a result to plain data: its report without the parts about single candidates, which report.json has."""
+    left_out = ("candidates", "reference_runs", "repeats", "parts", "timeline")
+    report = {key: value for key, value in result.report.items() if key not in left_out}
+    return {"run": str(result.run), "best": str(result.run / "best.yaml")} | report

@@ -1,4 +1,4 @@
-"""t2tbuild search status, resume, export and repair: what there is to do with the run of a search."""
+"""t2tbuild search status, resume, export and repair: commands for the run of a search."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from t2tbuild.cli.console import print_json, stderr, stdout
 from t2tbuild.cli.options import Json
-from t2tbuild.cli.search import Storage, Workers, as_record, print_result, run_search
+from t2tbuild.cli.search import Storage, Workers, print_result, result_to_json, run_search
 from t2tbuild.errors import InputError
 from t2tbuild.spec.units import parse_seconds
 
@@ -21,40 +21,42 @@ Run = Annotated[Path, typer.Argument(metavar="RUN", help="The run directory of a
 
 
 def status(run: Run, storage: Storage = None, as_json: Json = False) -> None:
-    """Show how far a search is: candidates by state, workers, the best so far. It may be under way.
+    """Show the progress of a search, running or not: candidates by state, workers, the best so far.
 
     Example: t2tbuild search status runs/five-giga
     """
-    from t2tbuild.nas.run import open_again
-    from t2tbuild.nas.status import look_at
+    from t2tbuild.nas.run import reopen_studies
+    from t2tbuild.nas.status import get_status
 
-    spec, _, opened = open_again(run, storage)
+    spec, _, opened = reopen_studies(run, storage)
     with opened as studies:
-        message = look_at(spec, studies)
+        progress = get_status(spec, studies)
     if as_json:
-        print_json(message.to_json())
+        print_json(progress.to_json())
     else:
-        for line in message.lines():
+        for line in progress.lines():
             stdout().print(line, soft_wrap=True, markup=False)
 
 
 def resume(
     run: Run,
-    trials: Annotated[int | None, typer.Option(min=1, help="Candidates to train in all; left out, as before.")] = None,
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="Total number of candidates to train; by default as before.")
+    ] = None,
     timeout: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Stop after this long: 5m, 2h; left out, as before.")
+        str | None, typer.Option(metavar="TIME", help="Stop after this long: 5m, 2h; by default as before.")
     ] = None,
     workers: Workers = None,
     storage: Storage = None,
     as_json: Json = False,
 ) -> None:
-    """Go on with a search where it stopped; one that is complete is only reported.
+    """Continue a search where it stopped; a complete search is only reported.
 
     Example: t2tbuild search resume runs/five-giga --trials 64
     """
-    from t2tbuild.nas.run import require_study, spec_of
+    from t2tbuild.nas.run import load_run_spec, require_study
 
-    spec = spec_of(run)
+    spec = load_run_spec(run)
     require_study(run, storage)
     changes: dict[str, object] = {"trials": trials} if trials is not None else {}
     if timeout is not None:
@@ -67,44 +69,44 @@ def resume(
 
 
 def export(run: Run, storage: Storage = None, as_json: Json = False) -> None:
-    """Write candidates.csv, best.yaml, its diagram, the front and the reports from what a search holds by now.
+    """Write candidates.csv, best.yaml, its diagram, the Pareto front and the reports of the results so far.
 
     Example: t2tbuild search export runs/five-giga
     """
-    from t2tbuild.report.search_page import write_pictures
+    from t2tbuild.report.search_page import write_reports
 
-    result = result_of(run, storage)
-    write_pictures(result)
+    result = load_result(run, storage)
+    write_reports(result)
     if as_json:
-        print_json(as_record(result))
+        print_json(result_to_json(result))
     else:
         print_result(result)
 
 
-def result_of(run: Path, storage: str | None) -> SearchResult:
-    """What a search holds by now, left in its run directory again."""
-    from t2tbuild.nas.run import conclude, open_again
-    from t2tbuild.nas.worker import outcome_of
+def load_result(run: Path, storage: str | None) -> SearchResult:
+    """Return the results of a search so far, and write them to its run directory."""
+    from t2tbuild.nas.run import reopen_studies, write_results
+    from t2tbuild.nas.worker import get_outcome
 
-    spec, planned, opened = open_again(run, storage)
+    spec, planned, opened = reopen_studies(run, storage)
     with opened as studies:
-        return conclude(run, spec, planned, studies, outcome_of(studies, spec.search))
+        return write_results(run, spec, planned, studies, get_outcome(studies, spec.search))
 
 
 def repair(run: Run, storage: Storage = None, as_json: Json = False) -> None:
-    """Put right what a crash left: trainings without a worker are asked for again, broken files are named.
+    """Clean up after a crash: queue trainings without a worker again, and name broken files.
 
     Example: t2tbuild search repair runs/five-giga
     """
-    from t2tbuild.nas.run import open_again
+    from t2tbuild.nas.run import reopen_studies
     from t2tbuild.nas.status import repair as repair_run
 
-    _, _, opened = open_again(run, storage)
+    _, _, opened = reopen_studies(run, storage)
     with opened as studies:
-        message = repair_run(run, studies)
+        repaired = repair_run(run, studies)
     if as_json:
-        print_json({"repaired": message})
+        print_json({"repaired": repaired})
         return
-    for line in message or ["nothing to repair"]:
+    for line in repaired or ["nothing to repair"]:
         stdout().print(line, soft_wrap=True, markup=False)
     stderr().print(f"next: {shlex.join(['t2tbuild', 'search', 'resume', str(run)])}", soft_wrap=True)

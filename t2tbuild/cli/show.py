@@ -1,4 +1,4 @@
-"""t2tbuild show: what a spec comes to with its defaults filled in."""
+"""t2tbuild show: print a spec with its defaults filled in."""
 
 import sys
 
@@ -9,7 +9,7 @@ from t2tbuild.cli.options import Json, Overrides, SpecArgument
 def show(spec: SpecArgument, overrides: Overrides = None, as_json: Json = False) -> None:
     """Print a spec with all its defaults filled in, and where each value came from.
 
-    Add train={} to see the recipe of a spec that has none of its own.
+    Add train={} to see the default recipe of a spec without a train section.
 
     Example: t2tbuild show t2t_vit_14 model.image_size=384
     """

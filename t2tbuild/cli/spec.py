@@ -1,4 +1,4 @@
-"""Reading what a command is given: the spec with its overrides; warnings are shown and the work goes on."""
+"""Read the spec of a command with its overrides, and print warnings about it."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ if TYPE_CHECKING:
 
 
 def open_spec(spec: str, overrides: Sequence[str] | None = None) -> Document[Spec]:
-    """The document of a model or training spec; its warnings go to stderr."""
+    """Read a model or training spec; its warnings go to stderr."""
     from t2tbuild.spec.load import read_spec
 
     document = read_spec(spec, overrides or ())
-    warn(document.warnings)
+    print_warnings(document.warnings)
     return document
 
 
 def open_search_spec(spec: str, overrides: Sequence[str] | None = None) -> Document[SearchSpec]:
-    """The document of a search spec; its warnings go to stderr."""
+    """Read a search spec; its warnings go to stderr."""
     from t2tbuild.spec.load import read_search_spec
 
     document = read_search_spec(spec, overrides or ())
-    warn(document.warnings)
+    print_warnings(document.warnings)
     return document
 
 
 def is_override(argument: str) -> bool:
-    """Whether an argument that may be a spec is a key=value instead."""
+    """Return whether an argument is a key=value override, not a spec."""
     return "=" in argument and not exists(Path(argument))
 
 
-def grouped(arguments: Sequence[str]) -> list[tuple[str, list[str]]]:
-    """Several specs, each with the key=value overrides that stand after it."""
+def group_overrides(arguments: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Split arguments into specs, each with the key=value overrides that follow it."""
     groups: list[tuple[str, list[str]]] = []
     for argument in arguments:
         if groups and is_override(argument):
@@ -49,8 +49,8 @@ def grouped(arguments: Sequence[str]) -> list[tuple[str, list[str]]]:
     return groups
 
 
-def warn(warnings: Sequence[Diagnostic]) -> None:
-    """Show warnings on stderr, where there are any."""
+def print_warnings(warnings: Sequence[Diagnostic]) -> None:
+    """Print warnings on stderr."""
     if warnings:
         from t2tbuild.cli.diagnostics import print_diagnostics
 

@@ -1,4 +1,4 @@
-"""t2tbuild train: a spec in, a run directory out."""
+"""t2tbuild train: train a model."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from t2tbuild.cli.console import minutes, print_json, stderr, stdout
-from t2tbuild.cli.folder import nearest_folder, require_folder
-from t2tbuild.cli.loggers import Log, open_logger
+from t2tbuild.cli.console import format_duration, print_json, stderr, stdout
+from t2tbuild.cli.folder import existing_parent, require_folder
+from t2tbuild.cli.loggers import LoggerKind, open_logger
 from t2tbuild.cli.options import Json, Overrides, SpecArgument
 from t2tbuild.cli.spec import open_spec
 from t2tbuild.errors import InputError, TrainingError
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from t2tbuild.training.reports import Listener, Report
 
 
-DRAW_EVERY = 60.0
-"""Seconds between two drawings of curves.png while training goes on."""
+PLOT_INTERVAL = 60.0
+"""Seconds between two updates of curves.png during a training."""
 
 
 class Resume(StrEnum):
-    """What is done with a run that is there already."""
+    """What to do if the run exists already."""
 
     AUTO = "auto"
     NEVER = "never"
@@ -40,22 +40,22 @@ class Resume(StrEnum):
 def train(
     spec: SpecArgument,
     overrides: Overrides = None,
-    out: Annotated[Path | None, typer.Option(help="The run directory; by default a new one below runs/.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run directory; by default a new one in runs/.")] = None,
     resume: Annotated[
         Resume,
-        typer.Option(help="auto: start, continue a run that stopped early, or say that it is complete. never: start."),
+        typer.Option(help="auto: start a run, resume it, or report that it is complete. never: start a new one."),
     ] = Resume.AUTO,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Take a few steps, read each split, save once, report; keep nothing."),
+        typer.Option("--dry-run", help="Take a few steps, read each split, save once, and report; keep nothing."),
     ] = False,
     log: Annotated[
-        list[Log] | None,
-        typer.Option(help="Show epochs there, too; metrics.jsonl has them always."),
+        list[LoggerKind] | None,
+        typer.Option(help="Also log epochs to this tracker."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Train a spec's model; without data named, on scikit-learn's handwritten digits at 64 pixels.
+    """Train the model of a spec; by default on scikit-learn's handwritten digits at 64 pixels.
 
     Example: t2tbuild train specs/t2t_vit_7.yaml train.epochs=5 --out runs/first
 
@@ -63,25 +63,25 @@ def train(
     """
     require_folder(out)
     for one in log or ():
-        one.require()
+        one.check_installed()
     if resume is Resume.NEVER and out is not None and (out / "spec.yaml").exists():
-        raise InputError(f"--out {out}: holds a run already, and --resume never is for a new one")
+        raise InputError(f"--out {out}: contains a run already, and --resume never needs a new folder")
     document = open_spec(spec, overrides)
     loaded = document.spec
 
-    from t2tbuild.training.resolve import locate, resolve
+    from t2tbuild.training.resolve import resolve, resolve_num_classes
 
-    with document.placing():
-        resolved = locate(resolve(loaded))  # its errors come before torch
+    with document.located_errors():
+        resolved = resolve_num_classes(resolve(loaded))  # raises errors before torch is imported
 
     if dry_run and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise InputError("--dry-run is for one process; start it without torchrun")
+        raise InputError("--dry-run runs in one process; start it without torchrun")
     if dry_run:
         from t2tbuild.report.dry_run_table import print_dry_run
         from t2tbuild.training.dry_run import dry_run_training
 
-        with document.placing():
-            found = dry_run_training(loaded, nearest_folder(out))
+        with document.located_errors():
+            found = dry_run_training(loaded, existing_parent(out))
         if as_json:
             print_json(vars(found))
         else:
@@ -89,88 +89,96 @@ def train(
         return
 
     from t2tbuild.cli.progress import TrainingProgress
-    from t2tbuild.training.distributed import started_together
+    from t2tbuild.training.distributed import is_distributed_launch
     from t2tbuild.training.run import train as train_spec
-    from t2tbuild.training.run_directory import default_folder
+    from t2tbuild.training.run_directory import default_run_directory
 
-    first = int(os.environ.get("RANK", "0")) == 0
-    run = out or default_folder(loaded.model.name)
+    is_main = int(os.environ.get("RANK", "0")) == 0
+    run = out or default_run_directory(loaded.model.name)
     try:
         with ExitStack() as stack:
-            stack.enter_context(document.placing())
-            progress = stack.enter_context(TrainingProgress(stderr(), resolved, speaks=first))
-            loggers = [open_logger(one, run, resolved) for one in log or () if first]
+            stack.enter_context(document.located_errors())
+            progress = stack.enter_context(TrainingProgress(stderr(), resolved, enabled=is_main))
+            loggers = [open_logger(one, run, resolved) for one in log or () if is_main]
             for logger in loggers:
                 stack.callback(logger.close)
-            heard = _all(progress.hear, loggers, run, resolved.model, speaks=first)
-            result = train_spec(loaded, run, listener=heard)
+            listener = _make_listener(progress.update, loggers, run, resolved.model, enabled=is_main)
+            result = train_spec(loaded, run, listener=listener)
     except KeyboardInterrupt:
-        if first:
+        if is_main:
             command = shlex.join(
-                ["t2tbuild", "train", _anywhere(spec), *(overrides or ()), "--out", str(run.absolute()), *_logs(log)]
+                [
+                    "t2tbuild",
+                    "train",
+                    _absolute_spec(spec),
+                    *(overrides or ()),
+                    "--out",
+                    str(run.absolute()),
+                    *_log_options(log),
+                ]
             )
-            again = "the same torchrun command" if started_together() else f"\n{command}"
-            stderr().print(f"interrupted; {_saved(run)}; continue with: {again}", soft_wrap=True)
+            resume_with = "the same torchrun command" if is_distributed_launch() else f"\n{command}"
+            stderr().print(f"interrupted; {_describe_saved(run)}; continue with: {resume_with}", soft_wrap=True)
         raise
-    if not first:
+    if not is_main:
         return
     if as_json:
         print_json(vars(result) | {"run": str(result.run)})
     else:
-        _print(result)
-    _plot(result.run)
+        _print_result(result)
+    _plot_curves(result.run)
     if result.unsaved:
-        raise TrainingError(f"trained, but the last state is not on disk: {result.unsaved}")
+        raise TrainingError(f"trained, but the last checkpoint could not be saved: {result.unsaved}")
 
 
-def _all(show: Listener, loggers: list[Logger], run: Path, model: AnyModel, *, speaks: bool) -> Listener:
-    """One who tells every report to the progress bar, and epochs to the loggers; long trainings are drawn meanwhile."""
-    drawn_at, drawn = time.monotonic(), not speaks
+def _make_listener(progress: Listener, loggers: list[Logger], run: Path, model: AnyModel, *, enabled: bool) -> Listener:
+    """Return a listener that passes reports to the progress bar and epochs to the loggers, and updates plots."""
+    plotted_at, has_diagram = time.monotonic(), not enabled
 
-    def hear(report: Report) -> None:
-        nonlocal drawn_at, drawn
+    def listen(report: Report) -> None:
+        nonlocal plotted_at, has_diagram
         from t2tbuild.training.reports import EpochReport, Notice
 
-        show(report)
-        if not drawn and not isinstance(report, Notice):  # of a step: the run directory is there
-            _draw(model, run)
-            drawn = True
+        progress(report)
+        if not has_diagram and not isinstance(report, Notice):  # the first step: the run directory exists
+            _draw_diagram(model, run)
+            has_diagram = True
         if not isinstance(report, EpochReport):
             return
-        if speaks and time.monotonic() - drawn_at > DRAW_EVERY:
-            _plot(run)
-            drawn_at = time.monotonic()
+        if enabled and time.monotonic() - plotted_at > PLOT_INTERVAL:
+            _plot_curves(run)
+            plotted_at = time.monotonic()
         for logger in list(loggers):
             try:
-                logger.hear(report)
-            except Exception as error:  # a full disk, a service that is gone: the training matters more
+                logger.log_epoch(report)
+            except Exception as error:  # a full disk or a lost service must not stop the training
                 loggers.remove(logger)
-                show(Notice(f"no more is logged to {type(logger).__name__.strip('_')}: {error}"))
+                progress(Notice(f"logging to {type(logger).__name__.strip('_')} stopped: {error}"))
 
-    return hear
+    return listen
 
 
-def _anywhere(spec: str) -> str:
-    """A spec's path as it is understood from any folder; a shipped name stays."""
+def _absolute_spec(spec: str) -> str:
+    """Return the absolute path of a spec; a shipped name stays."""
     from t2tbuild.spec import catalog
 
     return spec if catalog.file_of(spec) else str(Path(spec).absolute())
 
 
-def _logs(log: list[Log] | None) -> list[str]:
+def _log_options(log: list[LoggerKind] | None) -> list[str]:
     return [word for one in log or () for word in ("--log", one)]
 
 
-def _saved(run: Path) -> str:
-    """What is on disk of a run, in words."""
-    from t2tbuild import manifest
+def _describe_saved(run: Path) -> str:
+    """Describe the newest checkpoint of a run."""
+    from t2tbuild.weights.resolve import resolve_weights
 
-    newest, _ = manifest.latest_valid(run / "checkpoints", ("model.safetensors",))
+    newest = resolve_weights(run).checkpoint
     return f"{newest} is saved" if newest else "nothing is saved yet"
 
 
-def _plot(run: Path) -> None:
-    """Draw curves.png; a disk that does not take it is told."""
+def _plot_curves(run: Path) -> None:
+    """Draw curves.png; print a warning if it cannot be written."""
     from t2tbuild.report.curves import plot_curves
 
     try:
@@ -179,8 +187,8 @@ def _plot(run: Path) -> None:
         stderr().print(f"{run / 'curves.png'} cannot be written: {error.strerror}", soft_wrap=True)
 
 
-def _draw(model: AnyModel, run: Path) -> None:
-    """Draw diagram.svg, the model as it is trained; a disk that does not take it is told."""
+def _draw_diagram(model: AnyModel, run: Path) -> None:
+    """Draw diagram.svg of the model as trained; print a warning if it cannot be written."""
     from t2tbuild.report.diagram import write_diagram
 
     try:
@@ -189,11 +197,11 @@ def _draw(model: AnyModel, run: Path) -> None:
         stderr().print(f"{run / 'diagram.svg'} cannot be written: {error.strerror}", soft_wrap=True)
 
 
-def _print(result: TrainResult) -> None:
+def _print_result(result: TrainResult) -> None:
     console = stdout()
     console.print(
         f"{result.name}: test accuracy {result.test_accuracy:.2%}, validation {result.validation_accuracy:.2%} after "
-        f"{result.epochs} epochs in {minutes(result.seconds)} on {result.device}; run in {result.run}",
+        f"{result.epochs} epochs in {format_duration(result.seconds)} on {result.device}; run in {result.run}",
         soft_wrap=True,
     )
     if result.skipped:

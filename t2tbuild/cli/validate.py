@@ -1,4 +1,4 @@
-"""t2tbuild validate: every mistake of every file, at its place."""
+"""t2tbuild validate: report every error of every file."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from t2tbuild.cli.console import print_json, stdout
-from t2tbuild.cli.options import Json, complete_name
-from t2tbuild.cli.spec import grouped
+from t2tbuild.cli.options import Json, complete_spec_name
+from t2tbuild.cli.spec import group_overrides
 from t2tbuild.errors import Diagnostic, SpecError
 
 if TYPE_CHECKING:
@@ -22,31 +22,33 @@ def validate(
     specs: Annotated[
         list[str],
         typer.Argument(
-            metavar="SPEC...", help="Shipped names or paths, each with its KEY=VALUE.", autocompletion=complete_name
+            metavar="SPEC...",
+            help="Shipped names or paths, each with its KEY=VALUE.",
+            autocompletion=complete_spec_name,
         ),
     ],
-    strict: Annotated[bool, typer.Option("--strict", help="Take warnings for errors.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Treat warnings as errors.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Check spec files without running anything: model, training and search specs, all mistakes at once.
+    """Check model, training and search specs without running them; all errors are reported at once.
 
     Example: t2tbuild validate specs/*.yaml search/*.yaml
     """
-    from t2tbuild.cli.diagnostics import as_records, print_diagnostics
+    from t2tbuild.cli.diagnostics import diagnostics_to_json, print_diagnostics
 
-    message = [list(diagnose(spec, overrides)) for spec, overrides in grouped(specs)]
-    found = list(dict.fromkeys(diagnostic for diagnostics in message for diagnostic in diagnostics))
+    groups = [list(diagnose(spec, overrides)) for spec, overrides in group_overrides(specs)]
+    found = list(dict.fromkeys(diagnostic for diagnostics in groups for diagnostic in diagnostics))
     if as_json:
-        print_json(as_records(found))
+        print_json(diagnostics_to_json(found))
     elif found:
         print_diagnostics(stdout(), found)
     else:
-        sys.stdout.write(f"{'1 spec is' if len(message) == 1 else f'all {len(message)} specs are'} sound\n")
+        sys.stdout.write(f"{'1 spec is' if len(groups) == 1 else f'all {len(groups)} specs are'} valid\n")
     raise typer.Exit(2 if any(diagnostic.severity == "error" or strict for diagnostic in found) else 0)
 
 
 def diagnose(spec: str, overrides: list[str]) -> Iterator[Diagnostic]:
-    """Everything there is to say of one spec: its warnings, then what is wrong with it."""
+    """Yield the warnings of a spec, then its errors."""
     from t2tbuild.spec.load import read_any
     from t2tbuild.spec.root import SearchSpec, Spec
     from t2tbuild.training.resolve import resolve
@@ -55,7 +57,7 @@ def diagnose(spec: str, overrides: list[str]) -> Iterator[Diagnostic]:
         document = read_any(spec, overrides)
         yield from document.warnings
         if isinstance(document.spec, Spec) and document.spec.train:
-            with document.placing():
+            with document.located_errors():
                 resolve(document.spec)
         if isinstance(document.spec, SearchSpec):
             yield from diagnose_search(document)
@@ -64,9 +66,9 @@ def diagnose(spec: str, overrides: list[str]) -> Iterator[Diagnostic]:
 
 
 def diagnose_search(document: Document[SearchSpec]) -> Iterator[Diagnostic]:
-    """What only the base and the closed form can tell of a search: unknown fields, a budget that nothing meets."""
+    """Yield the diagnostics of a search that need its base and the closed form: a budget that no candidate meets."""
     from t2tbuild.nas.plan import plan
 
-    with document.placing():
+    with document.located_errors():
         for warning in plan(document.spec).warnings:
             yield document.warning(warning)

@@ -1,4 +1,4 @@
-"""Files that a command writes where a person says, never over what is there unasked."""
+"""Write files at a path that the user gives; existing files are replaced only with --force."""
 
 import os
 from collections.abc import Iterator
@@ -10,57 +10,59 @@ from t2tbuild.files import atomic_write
 from t2tbuild.spec.catalog import MAX_NAME
 
 
-def target_file(target: Path, name: str, *, force: bool) -> Path:
-    """The file that is meant: a folder stands for the file of that name in it.
+def resolve_target(target: Path, name: str, *, force: bool) -> Path:
+    """Return the file to write: `target`, or `target / name` if it is a folder.
 
-    Raises InputError for no file name, and for a file that is there already unless it may be replaced.
+    Raises InputError if it is not a valid file name, or if the file exists and `force` is false.
     """
     try:
         file = target / name if target.is_dir() else target
         if len(file.name.encode()) > MAX_NAME:
             raise OSError("too long")
         if file.is_symlink() and not file.exists():
-            raise InputError(f"{file}: a link to {file.readlink()}, which is not there; name another")
-        there = file.exists()
-        if there and not file.is_file():
-            raise InputError(f"{file}: not a regular file; name another")
+            raise InputError(f"{file}: a link to {file.readlink()}, which does not exist; choose another name")
+        exists = file.exists()
+        if exists and not file.is_file():
+            raise InputError(f"{file}: not a regular file; choose another name")
     except (OSError, ValueError) as error:
-        raise InputError(f"{str(target)!r:.60}: not a file name ({error.args[-1]}); name another") from None
-    if there and not force:
-        raise InputError(f"{file}: is there already; name another, or add --force to replace it")
+        raise InputError(f"{str(target)!r:.60}: not a file name ({error.args[-1]}); choose another name") from None
+    if exists and not force:
+        raise InputError(f"{file}: exists already; choose another name, or add --force to replace it")
     return file
 
 
-def write_new(file: Path, text: str) -> None:
-    """Write a file, and the folders above it. Raises InputError when it cannot be written."""
+def write_file(file: Path, text: str) -> None:
+    """Write a file and create its parent folders. Raises InputError if that fails."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(file, text)
     except OSError as error:
-        raise InputError(f"{file}: cannot be written: {error.strerror}; name another") from None
+        raise InputError(f"{file}: cannot be written: {error.strerror}; choose another name") from None
 
 
 PICTURES = (".png", ".svg", ".pdf")
 
 
-def require_picture(option: str, path: Path | None, suffixes: tuple[str, ...] = PICTURES) -> None:
-    """Raises InputError when no picture can be written where the option says."""
+def check_plot_path(option: str, path: Path | None, suffixes: tuple[str, ...] = PICTURES) -> None:
+    """Raise InputError if the option names a file to which no plot can be written."""
     if path is None:
         return
     if path.suffix.lower() not in suffixes:
         raise InputError(f"{option} {path}: must end in {', '.join(suffixes)}")
     if path.is_dir():
-        raise InputError(f"{option} {path}: is a folder; name a file")
+        raise InputError(f"{option} {path}: is a folder; name a file in it")
     if not path.parent.is_dir():
-        raise InputError(f"{option} {path}: there is no folder {path.parent}")
+        raise InputError(f"{option} {path}: the folder {path.parent} does not exist")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise InputError(f"{option} {path}: cannot be written; name another")
+        raise InputError(f"{option} {path}: cannot be written; choose another name")
 
 
 @contextmanager
-def writing(option: str, path: Path) -> Iterator[None]:
-    """Turn what goes wrong with a file that an option names into an InputError that names both."""
+def report_write_errors(option: str, path: Path) -> Iterator[None]:
+    """Turn an OSError into an InputError that names the option and its path."""
     try:
         yield
     except OSError as error:
-        raise InputError(f"{option} {path}: cannot be written: {error.strerror or error}; name another") from None
+        raise InputError(
+            f"{option} {path}: cannot be written: {error.strerror or error}; choose another name"
+        ) from None

@@ -1,4 +1,4 @@
-"""What a model costs: by closed form, torch-free and instant, or counted by fvcore on the built module."""
+"""The cost of a model: predicted in closed form without torch, or counted by fvcore on the built module."""
 
 from typing import TYPE_CHECKING
 
@@ -12,4 +12,6 @@ if TYPE_CHECKING:
 __all__ = ["CONVENTION", "Cost", "PartCost", "measure_cost", "predict_cost"]
 
 
-__getattr__ = lazy_names(__name__, {"measure_cost": "t2tbuild.cost.counter"})  # it imports torch; the rest must not
+__getattr__ = lazy_names(
+    __name__, {"measure_cost": "t2tbuild.cost.counter"}
+)  # imported lazily because it imports torch

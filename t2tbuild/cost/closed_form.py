@@ -1,12 +1,12 @@
-"""ModelSpec -> Cost without torch: the counts of fvcore as formulas, in microseconds.
+"""ModelSpec -> Cost without torch: fvcore's counts as formulas, computed in microseconds.
 
-N tokens, C channels, D of a linear map's output. Linear: N C D MACs, C D + D parameters. LayerNorm: 5 N C (fvcore's
-rate), 2 C parameters. Convolution with a kernel of k: N k^2 C D MACs. Softmax attention: Q K^T and A V are N N C each.
-Performer with M features: phi(q), phi(k), phi(k)^T v and phi(q) (phi(k)^T v) are N C M each, the denominator N M. A
-scale of channels (ghost) is element-wise work and costs no MAC.
+N tokens, C channels, D output channels of a linear layer. Linear: N C D MACs, C D + D parameters. LayerNorm: 5 N C
+(fvcore's rate), 2 C parameters. Convolution with a kernel of k: N k^2 C D MACs. Softmax attention: Q K^T and A V are
+N N C each.
+Performer with M features: phi(q), phi(k), phi(k)^T v and phi(q) (phi(k)^T v) are N C M each, the denominator N M.
+Scaling channels (ghost) is element-wise and costs no MACs.
 
-Each function gives the leaves of one module in the order in which the module holds them, so that the counter finds the
-same rows.
+Each function returns the leaves of one module in the module's own order, so that the counter finds the same rows.
 """
 
 import functools
@@ -28,27 +28,29 @@ from t2tbuild.spec.tokenizer import (
 )
 
 NOTHING = Counted.of()
-same_again = functools.lru_cache(maxsize=2**14)  # the candidates of a search share most of their shapes
+cached = functools.lru_cache(maxsize=2**14)  # the candidates of a search share most of their shapes
 
 
 def predict_cost(model: AnyModel, depth: int = 1) -> Cost:
-    """The cost of `model`, equal to the integer to what `measure_cost` counts on the built module, row by row.
+    """Return the cost of `model`. Each row equals the count of `measure_cost` on the built module exactly.
 
-    `depth` is how many levels of rows are given: 1 the parts, 2 their modules, and so on. Raises CostError for a model
-    of timm, which only `measure_cost` can count.
+    `depth` is the number of levels of rows: 1 for the parts, 2 for their modules as well, and so on. Raises CostError
+    for a timm model, which only `measure_cost` can count.
 
     >>> from t2tbuild import load_spec
     >>> predict_cost(load_spec("t2t_vit_14").model).params
     21545550
     """
     if isinstance(model, TimmModel):
-        raise CostError(f"{model.name} is a model of timm, which no formula covers; measure_cost counts it")
+        raise CostError(
+            f"{model.name} is a timm model, which the closed form does not cover; count it with measure_cost"
+        )
     grids = model.grids
     return total_cost(layout(model, grids), _counts(model, grids), depth)
 
 
 def _counts(model: ModelSpec, grids: tuple[Grid, ...]) -> list[list[Counted]]:
-    """For each part of `layout(model)`, one count a module."""
+    """Return, for each part of `layout(model)`, one count per module."""
     backbone = model.backbone
     tokens, embed_dim = model.prefix_tokens + grids[-1].tokens, backbone.embed_dim
     learned = backbone.position == "learned"
@@ -91,7 +93,7 @@ def _tokenizer(model: ModelSpec, grids: tuple[Grid, ...]) -> list[list[Counted]]
 
 
 def _features(attention: TokenAttention | None, dim: int) -> int | None:
-    """Random features of a Performer; None of a transformer."""
+    """Return the number of random features of a Performer, None for a transformer."""
     match attention:
         case PerformerAttention(kernel_ratio=kernel_ratio):
             return int(dim * kernel_ratio)
@@ -101,7 +103,7 @@ def _features(attention: TokenAttention | None, dim: int) -> int | None:
             raise AssertionError(attention)
 
 
-@same_again
+@cached
 def _token_attention(tokens: int, in_dim: int, dim: int, features: int | None) -> Counted:
     if features is None:
         return Counted.of(
@@ -131,12 +133,12 @@ def _backbone(backbone: Backbone, tokens: int) -> list[list[Counted]]:
             return [_blocks(backbone, tokens)]
         case DenseBackbone(groups=groups, growth_rate=growth_rate):
             counts: list[list[Counted]] = []
-            left, out_dim = iter(_blocks(backbone, tokens)), 0
+            blocks, out_dim = iter(_blocks(backbone, tokens)), 0
             for group in groups:
                 if counts:
                     counts.append([Counted.of(_linear("linear", tokens, out_dim, out_dim // 2))])
                 linears = [_linear("dense_linear", tokens, width, growth_rate) for width in group]
-                counts.append([Counted.of(*next(left).leaves, linear) for linear in linears])
+                counts.append([Counted.of(*next(blocks).leaves, linear) for linear in linears])
                 out_dim = group[-1] + growth_rate
             return counts
         case _:
@@ -144,14 +146,14 @@ def _backbone(backbone: Backbone, tokens: int) -> list[list[Counted]]:
 
 
 def _blocks(backbone: BaseBackbone, tokens: int) -> list[Counted]:
-    """One count for each block."""
+    """Return one count per block."""
     options = (backbone.qkv_bias, backbone.ghost, backbone.squeeze_excite)
     shapes = list(zip(backbone.widths, backbone.mlp_dims, strict=True))
     known = {shape: _block(tokens, *shape, *options) for shape in set(shapes)}
     return [known[shape] for shape in shapes]
 
 
-@same_again
+@cached
 def _block(
     tokens: int, dim: int, hidden: int, bias: bool, ghost: Ghost | None, squeeze: SqueezeExcite | None
 ) -> Counted:

@@ -1,4 +1,4 @@
-"""The judge: fvcore counts the built module."""
+"""The reference counter: fvcore counts the operations of the built module."""
 
 import logging
 import math
@@ -25,9 +25,9 @@ from t2tbuild.modules.vit import T2TViT
 from t2tbuild.spec.model import AnyModel, ModelSpec
 from t2tbuild.spec.tokenizer import T2TTokenizer
 
-LARGE_MACS, LARGE_PARAMS = 20 * 10**9, 200 * 10**6  # beyond, the meta device's five seconds of start-up pay
+LARGE_MACS, LARGE_PARAMS = 20 * 10**9, 200 * 10**6  # above, the meta device pays despite its five seconds of start-up
 
-# Operators that DESIGN's convention counts as nothing, beside those that fvcore passes over by itself.
+# Operators that cost nothing by our convention, besides those that fvcore ignores itself.
 FREE = frozenset(
     {
         # element-wise
@@ -95,11 +95,15 @@ FREE = frozenset(
 
 
 def measure_cost(model: nn.Module, input_size: tuple[int, int, int] | None = None, depth: int = 1) -> Cost:
-    """Count a model that `build_model` made, in eval mode, on one image, with fvcore.
+    """Count the cost of a model from `build_model` with fvcore, in eval mode, on one image.
 
-    Parts are `model.parts`, of a timm model its children; their rows are unfolded `depth` levels deep. `input_size` is
-    the image's (channels, height, width); left out, the model's own. Raises CostError on an operator that is neither
-    counted nor known to be free, and when the parts do not add up to the whole.
+    Args:
+        model: One of our models or a timm model.
+        input_size: The image's (channels, height, width); by default the model's own.
+        depth: The number of levels of rows. The first level is `model.parts`, or the children of a timm model.
+
+    Raises CostError on an operator that is neither counted nor known to be free, and if the parts do not sum to the
+    total.
 
         >>> from t2tbuild import build_model, load_spec
         >>> measure_cost(build_model(load_spec("t2t_vit_7", ["model.image_size=64"]).model)).trainable_params
@@ -114,21 +118,21 @@ def measure_cost(model: nn.Module, input_size: tuple[int, int, int] | None = Non
     counts = [[Counted.of(*_below(leaves, module)) for module in part.modules] for part in parts]
     cost = total_cost(parts, counts, depth)
     if cost.macs != by_module[""] or cost.params != sum(tensor.numel() for tensor in tensors.values()):
-        raise CostError("the parts of the model do not add up to the whole: some module belongs to no part")
+        raise CostError("the parts of the model do not sum to its total: some module belongs to no part")
     return cost
 
 
 def count_model(model: AnyModel, depth: int = 1) -> Cost:
-    """Build a model and count it; a large one on the meta device, which needs neither its memory nor its time.
+    """Build a model and count it. A large one is built on the meta device, which takes no memory and less time.
 
-    Convolutions cannot be traced there, so that only models with a t2t tokenizer can.
+    Convolutions cannot be traced there, so this applies to models with a t2t tokenizer only.
     """
     with torch.device("cpu" if is_built_for_real(model) else "meta"):
         return measure_cost(build_model(model), (model.in_chans, *model.image), depth)
 
 
 def is_built_for_real(model: AnyModel) -> bool:
-    """Whether `count_model` builds a model in memory, not on the meta device."""
+    """Return whether `count_model` builds a model in memory instead of on the meta device."""
     if not (isinstance(model, ModelSpec) and isinstance(model.tokenizer, T2TTokenizer)):
         return True
     predicted = predict_cost(model)
@@ -143,37 +147,37 @@ def _own_input_size(model: nn.Module) -> tuple[int, int, int]:
 
 
 def _refuse_unknown_operators(model: nn.Module, analysis: FlopCountAnalysis) -> None:
-    """Raises CostError on operators that are neither counted nor free, with the innermost modules that run them."""
-    strange = sorted(set(analysis.unsupported_ops()) - FREE)
-    if not strange:
+    """Raise CostError on operators that are neither counted nor free, with the innermost modules that run them."""
+    unknown = sorted(set(analysis.unsupported_ops()) - FREE)
+    if not unknown:
         return
     runs = {name: set(analysis.unsupported_ops(name)) for name, _ in model.named_modules()}
     message = []
-    for operator in strange:
+    for operator in unknown:
         places = [name for name, operators in runs.items() if operator in operators]
-        inner = [name for name in places if not any(other != name and _inside(other, name) for other in places)]
+        inner = [name for name in places if not any(other != name and _is_inside(other, name) for other in places)]
         message.append(
             f"{operator} in {', '.join(name or 'the model itself' for name in inner[:3])}" + ", ..." * (len(inner) > 3)
         )
     raise CostError(f"fvcore cannot count {', '.join(message)}; the total would be too low")
 
 
-def _inside(module: str, other: str) -> bool:
+def _is_inside(module: str, other: str) -> bool:
     return not other or module.startswith(f"{other}.")
 
 
 def _leaves(module: nn.Module, path: str, by_module: Counter[str], tensors: Mapping[str, Tensor]) -> list[Leaf]:
-    """What a module at a path holds and does: its submodules' leaves, its own parameters, then its own products.
+    """Return the leaves of a module at a path: those of its submodules, its own parameters, and its own products.
 
-    `tensors` are all that count as parameters, by their whole names. What costs nothing is left out.
+    `tensors` are all parameters by their full names. Leaves without cost are left out.
     """
-    inside, leaves, products = f"{path}." if path else "", [], by_module[path]
+    prefix, leaves, products = f"{path}." if path else "", [], by_module[path]
     for name, child in module.named_children():
-        below = _leaves(child, inside + name, by_module, tensors)
+        below = _leaves(child, prefix + name, by_module, tensors)
         leaves += [leaf._replace(name=f"{name}.{leaf.name}" if leaf.name else name) for leaf in below]
-        products -= by_module[inside + name]
-    held = [name for name, _ in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))]
-    own = [_parameter(name, tensors[inside + name]) for name in held if inside + name in tensors]
+        products -= by_module[prefix + name]
+    names = [name for name, _ in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))]
+    own = [_parameter(name, tensors[prefix + name]) for name in names if prefix + name in tensors]
     if next(module.children(), None) is None:
         own = [Leaf("", products, sum(one.trained for one in own), sum(one.frozen for one in own))]
     elif products:
@@ -187,13 +191,13 @@ def _parameter(name: str, tensor: Tensor) -> Leaf:
 
 
 def _parameters(model: nn.Module) -> dict[str, Tensor]:
-    """All that counts as a parameter. Our frozen tables do wherever they live: timm wants them as buffers."""
+    """Return all tensors that count as parameters: also our frozen tables, which are buffers in timm's registry."""
     tables = model.named_buffers() if isinstance(model, T2TViT) else ()
     return {**dict(model.named_parameters()), **dict(tables)}
 
 
 def _below(leaves: Iterable[Leaf], module: str) -> Iterator[Leaf]:
-    """The leaves of a module or parameter, named as seen from it."""
+    """Yield the leaves of a module or parameter, with names relative to it."""
     for leaf in leaves:
         if leaf.name == module:
             yield leaf._replace(name="")
@@ -202,7 +206,7 @@ def _below(leaves: Iterable[Leaf], module: str) -> Iterator[Leaf]:
 
 
 def _children(model: nn.Module) -> list[Part]:
-    """The parts of a model that is not ours: its children, and the parameters that are its own."""
+    """Return the parts of a timm model: its children, and its own parameters."""
     own = tuple(name for name, _ in model.named_parameters(recurse=False))
     named = [Part(name, (name,), None, None, None) for name, _ in model.named_children()]
     return [*([Part(", ".join(own), own, None, None, None)] if own else []), *named]
@@ -224,10 +228,9 @@ def _analyse(model: nn.Module, input_size: tuple[int, int, int]) -> FlopCountAna
 
 
 def _count_attention(inputs: list[Any], _outputs: list[Any]) -> Counter[str]:
-    """What a fused kernel computes, though it never writes the N x K matrix: softmax is free, as DESIGN has it.
+    """Count a fused attention kernel, for which fvcore has no handle. Softmax is free by our convention.
 
-    fvcore has no handle of its own for it. Q K^T and A V of [..., N, D] queries, [..., K, D] keys and [..., K, V]
-    values are N K D + N K V a head.
+    For queries [..., N, D], keys [..., K, D] and values [..., K, V], Q K^T and A V are N K D + N K V per head.
     """
     query, key, value = (tensor.type().sizes() for tensor in inputs[:3])
     heads = 1
@@ -237,15 +240,15 @@ def _count_attention(inputs: list[Any], _outputs: list[Any]) -> Counter[str]:
 
 
 def _count_same_convolution(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
-    """A convolution whose padding is told in words, "same" or "valid", is an operator of its own; never transposed."""
+    """Count a convolution whose padding is "same" or "valid", which is an operator of its own and never transposed."""
     image, weight, out = (tensor.type().sizes() for tensor in (*inputs[:2], outputs[0]))
     return Counter({"conv": conv_flop_count(image, weight, out)})
 
 
 def _count_einsum(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
-    """Of two operands with a sum: the sizes of all letters multiplied; others are left to fvcore.
+    """Count an einsum of two operands with a sum: the product of the sizes of all letters. fvcore counts the others.
 
-    fvcore reads the count that numpy prints, which has four digits.
+    fvcore parses the count from numpy's printed text, which has four digits.
     """
     equation = inputs[0].toIValue().replace(" ", "")
     terms, _, out = equation.partition("->")
@@ -261,7 +264,7 @@ def _count_einsum(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the tracer's remarks, which are about constants in our own shapes."""
+    """Silence the tracer's warnings, which concern constants in our own shapes."""
     logger = logging.getLogger("fvcore.nn.jit_analysis")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""The result of a count, whoever counted: a tree of parts with their parameters and multiply-adds."""
+"""The cost of a model: a tree of parts with their parameters and multiply-adds, predicted or counted."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,17 +11,16 @@ CONVENTION = (
 )
 
 EVERY_LEVEL = 99
-"""Levels of rows that no model has."""
+"""More levels of rows than any model has."""
 
 PRODUCTS = "products"
-"""The row of the matrix products that a module does itself, beside those of its submodules: Q K^T and A V."""
+"""The name of the row for a module's own matrix products, Q K^T and A V, besides those of its submodules."""
 
 
 class PartCost(NamedTuple):
-    """The cost of one part of a model; `grid`, `tokens` and `channels` are those of what it gives out, where known.
+    """The cost of one part of a model. `grid`, `tokens` and `channels` describe its output; None if unknown.
 
-    `parts` are what it consists of, as deep as was asked for: submodules by their names, parameters of its own, and
-    PRODUCTS.
+    `parts` are its rows, down to the requested depth: submodules and own parameters by name, and PRODUCTS.
     """
 
     name: str
@@ -36,7 +35,7 @@ class PartCost(NamedTuple):
 
 @dataclass(frozen=True)
 class Cost:
-    """Parameters (all, and the trained ones) and multiply-adds of one image's forward pass, total and per part."""
+    """Parameters (all, and the trained ones) and multiply-adds of the forward pass of one image, total and per part."""
 
     params: int
     trainable_params: int
@@ -45,9 +44,9 @@ class Cost:
 
 
 class Leaf(NamedTuple):
-    """The smallest thing that is counted: a layer, a parameter, the products of a module.
+    """The smallest unit of a count: a layer, a parameter, or the products of a module.
 
-    `name` is dotted and seen from the module that it is in; empty, the module itself.
+    `name` is the dotted path within the counted module; empty for the module itself.
     """
 
     name: str
@@ -57,7 +56,7 @@ class Leaf(NamedTuple):
 
 
 class Counted(NamedTuple):
-    """The leaves of one module, with their sums."""
+    """The leaves of one module and their sums."""
 
     leaves: tuple[Leaf, ...]
     macs: int
@@ -75,7 +74,7 @@ class Counted(NamedTuple):
 
 
 def total_cost(parts: Iterable[Part], modules: Iterable[Sequence[Counted]], depth: int = 1) -> Cost:
-    """The cost of a model from the counts of each part's modules; rows are unfolded `depth` levels deep."""
+    """Sum the counts of each part's modules to the cost of a model, with `depth` levels of rows."""
     rows = tuple([_part_cost(part, counts, depth) for part, counts in zip(parts, modules, strict=True)])
     params = trained = macs = 0
     for row in rows:
@@ -100,7 +99,7 @@ def _part_cost(part: Part, counts: Sequence[Counted], depth: int) -> PartCost:
 
 
 def _unfold(leaves: Iterable[Leaf], depth: int) -> tuple[PartCost, ...]:
-    """Leaves grouped by the first part of their names, `depth` levels deep; a leaf without a name is no row."""
+    """Group leaves by the first part of their names, `depth` levels deep; a leaf without a name makes no row."""
     groups: dict[str, list[Leaf]] = {}
     for leaf in leaves:
         first, _, rest = leaf.name.partition(".")
@@ -117,7 +116,7 @@ def _row(name: str, leaves: Sequence[Leaf], depth: int) -> PartCost:
 
 @dataclass(frozen=True)
 class Difference:
-    """A row that two counts do not agree on; `path` names the rows that it is in. One may have no such row: None."""
+    """A row that differs between two counts; `path` is its path of rows. A count without the row is None."""
 
     path: str
     predicted: tuple[int, int, int] | None
@@ -128,11 +127,11 @@ class Difference:
             "no such row" if one is None else f"{one[0]:,} MACs, {one[1]:,} parameters, {one[2]:,} of them trained"
             for one in (self.predicted, self.counted)
         ]
-        return f"{self.path}: the formula gives {message[0]}; fvcore counts {message[1]}"
+        return f"{self.path}: the closed form gives {message[0]}; fvcore counts {message[1]}"
 
 
 def differences(predicted: Cost, counted: Cost) -> list[Difference]:
-    """The innermost rows that a prediction and a count do not agree on; empty where they are equal everywhere."""
+    """Return the innermost rows that differ between a prediction and a count; empty if they are equal."""
     return _differences("", predicted.parts, counted.parts)
 
 

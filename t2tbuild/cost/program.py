@@ -1,8 +1,8 @@
-"""A model's step as a list of operations on tensors, torch-free: enough to tell its memory and its traffic.
+"""A step of a model as a list of operations on tensors; its memory and memory traffic follow from it. Torch-free.
 
-Recorded in the order in which the modules run, with the moments at which Python lets go of a tensor. From one program
-follow the peak of inference (what is alive at once), what training keeps for the backward pass, the peak of a training
-step, and the bytes that operations read and write.
+A program lists the operations in the order in which the modules run, and the moments at which Python frees a tensor.
+From it follow the peak of inference, the bytes that training saves for the backward pass, the peak of a training step,
+and the bytes that the operations read and write.
 """
 
 import itertools
@@ -12,17 +12,21 @@ from dataclasses import dataclass, field
 
 @dataclass(eq=False, slots=True)
 class Value:
-    """A tensor: `size` bytes, which it owns itself unless it is a view of `base`; `width` is 4 or 2 bytes a number.
+    """A tensor.
 
-    One that is `remade` is not kept for the backward pass, which makes it anew where it is needed, and holds so many
-    bytes more as long as it needs it.
+    Attributes:
+        size: Bytes.
+        width: Bytes per element: 4 or 2.
+        base: The tensor whose storage it shares, if it is a view.
+        needs_grad: Whether the backward pass computes its gradient.
+        recomputed: If not None, it is recomputed in the backward pass instead of saved, with so many bytes of scratch.
     """
 
     size: int
     width: int = 4
     base: "Value | None" = None
     needs_grad: bool = True
-    remade: int | None = None
+    recomputed: int | None = None
 
     @property
     def storage(self) -> "Value":
@@ -31,38 +35,44 @@ class Value:
 
 @dataclass(slots=True)
 class Operation:
-    """One kernel: what it reads and gives, what it keeps for its backward pass, and the bytes of its own parameters.
+    """One kernel.
 
-    `scratch` is memory that it takes and gives back, `inner` bytes that it moves there. `shares` marks an addition: its
-    backward hands the gradient on as it is, without another copy.
+    Attributes:
+        inputs, outputs: The tensors that it reads and makes.
+        saved_for_backward: The tensors that its backward pass needs.
+        params: Bytes of its own parameters.
+        flops: FLOPs of its matrix products.
+        scratch: Bytes of temporary memory.
+        inner: Bytes that it reads and writes in the temporary memory.
+        passes_gradient: Whether the backward pass hands on the gradient without a copy, as that of an addition does.
     """
 
     inputs: Sequence[Value]
     outputs: Sequence[Value]
-    keeps: Sequence[Value] = ()
+    saved_for_backward: Sequence[Value] = ()
     params: int = 0
     flops: int = 0
     scratch: int = 0
     inner: int = 0
-    shares: bool = False
+    passes_gradient: bool = False
 
 
 @dataclass(slots=True)
 class Program:
-    """Operations, and between them the values that are let go."""
+    """Operations, and between them the tensors that are freed."""
 
     steps: list[Operation | Value] = field(default_factory=list)
 
     def run(self, operation: Operation) -> Value:
-        """Record an operation; gives its first output."""
+        """Record an operation and return its first output."""
         needs_grad = bool(operation.params) or any(value.needs_grad for value in operation.inputs)
         for value in operation.outputs:
             value.needs_grad = needs_grad
         self.steps.append(operation)
         return operation.outputs[0]
 
-    def let_go(self, *values: Value) -> None:
-        """Record that nobody refers to these values any more, but for what an operation keeps."""
+    def free(self, *values: Value) -> None:
+        """Record that Python frees these tensors; those saved for the backward pass stay alive."""
         self.steps += values
 
     @property
@@ -72,7 +82,7 @@ class Program:
 
 @dataclass(slots=True)
 class _Memory:
-    """Bytes alive, and the most that were."""
+    """The bytes alive, and their peak."""
 
     alive: int = 0
     peak: int = 0
@@ -83,7 +93,7 @@ class _Memory:
 
 
 def inference_peak(program: Program) -> int:
-    """The most bytes of values that are alive at once in a forward pass that keeps nothing."""
+    """Return the largest number of bytes alive at once in a forward pass that saves nothing."""
     memory = _Memory()
     for step in program.steps:
         if isinstance(step, Value):
@@ -93,44 +103,44 @@ def inference_peak(program: Program) -> int:
     return memory.peak
 
 
-def kept_bytes(program: Program) -> int:
-    """Bytes of what operations made and the backward pass needs; what several keep counts once."""
+def saved_bytes(program: Program) -> int:
+    """Return the bytes of all operations' outputs that are saved for the backward pass, each tensor counted once."""
     made = {id(value) for one in program.operations for value in one.outputs}
-    kept = {id(value.storage): value.storage.size for one in program.operations for value in _kept(one)}
-    return sum(size for storage, size in kept.items() if storage in made)
+    saved = {id(value.storage): value.storage.size for one in program.operations for value in _saved(one)}
+    return sum(size for storage, size in saved.items() if storage in made)
 
 
 def training_peak(program: Program) -> int:
-    """The most bytes alive in a forward and backward pass, gradients of parameters included.
+    """Return the largest number of bytes alive in a forward and backward pass, including the parameters' gradients.
 
-    Backward runs the operations from the last to the first: each reads the gradient of its outputs, makes those of its
-    inputs and parameters, and frees what it kept.
+    The backward pass runs the operations in reverse order. Each reads the gradients of its outputs, makes those of its
+    inputs and parameters, and frees its saved tensors.
     """
     memory = _Memory()
-    keepers: dict[int, int] = {}
-    gone: set[int] = set()
+    references: dict[int, int] = {}
+    freed: set[int] = set()
     for step in program.steps:
         if isinstance(step, Value):
-            gone.add(id(step))
-            if step.base is None and not keepers.get(id(step)):
+            freed.add(id(step))
+            if step.base is None and not references.get(id(step)):
                 memory.add(-step.size)
             continue
         memory.add(sum(value.size for value in step.outputs if value.base is None), step.scratch)
-        for value in _kept(step):
-            keepers[id(value.storage)] = keepers.get(id(value.storage), 0) + 1
+        for value in _saved(step):
+            references[id(value.storage)] = references.get(id(value.storage), 0) + 1
     gradients: dict[int, int] = {}
     for step in reversed(program.operations):
         _backward(step, gradients, memory)
-        for value in _kept(step):
-            keepers[id(value.storage)] -= 1
-            if not keepers[id(value.storage)] and id(value.storage) in gone:
+        for value in _saved(step):
+            references[id(value.storage)] -= 1
+            if not references[id(value.storage)] and id(value.storage) in freed:
                 memory.add(-value.storage.size)
     return memory.peak
 
 
-def _kept(step: Operation) -> list[Value]:
-    """What the backward pass of an operation needs and does not make anew."""
-    return [value for value in step.keeps if value.remade is None]
+def _saved(step: Operation) -> list[Value]:
+    """Return the tensors that an operation saves, without those that are recomputed."""
+    return [value for value in step.saved_for_backward if value.recomputed is None]
 
 
 def _backward(step: Operation, gradients: dict[int, int], memory: _Memory) -> None:
@@ -138,7 +148,7 @@ def _backward(step: Operation, gradients: dict[int, int], memory: _Memory) -> No
         return
     arrived = [gradients.pop(id(value), value.size) for value in step.outputs]
     wanted = [value for value in step.inputs if value.needs_grad]
-    if step.shares:
+    if step.passes_gradient:
         for value, size in itertools.zip_longest(wanted, arrived[:1], fillvalue=0):
             assert isinstance(value, Value)
             if id(value) in gradients:
@@ -148,18 +158,18 @@ def _backward(step: Operation, gradients: dict[int, int], memory: _Memory) -> No
         memory.add(step.params)
         return
     new = [value for value in wanted if id(value) not in gradients]
-    again = [value for value in wanted if id(value) in gradients]
-    for value in step.keeps:
-        if value.remade is not None:
-            memory.add(value.size + value.remade)
-    memory.add(sum(value.size for value in (*new, *again)) + step.params, step.scratch)
-    memory.add(-sum(value.size + value.remade for value in step.keeps if value.remade is not None))
+    accumulated = [value for value in wanted if id(value) in gradients]
+    for value in step.saved_for_backward:
+        if value.recomputed is not None:
+            memory.add(value.size + value.recomputed)
+    memory.add(sum(value.size for value in (*new, *accumulated)) + step.params, step.scratch)
+    memory.add(-sum(value.size + value.recomputed for value in step.saved_for_backward if value.recomputed is not None))
     gradients |= {id(value): value.size for value in new}
-    memory.add(-sum(value.size for value in again) - sum(arrived))
+    memory.add(-sum(value.size for value in accumulated) - sum(arrived))
 
 
 def moved_bytes(operation: Operation) -> int:
-    """What a kernel reads and writes: inputs, parameters, outputs, and inside; nothing where it only makes views."""
+    """Return the bytes that a kernel reads and writes: inputs, parameters, outputs, scratch. Views move none."""
     if all(value.base for value in operation.outputs):
         return 0
     return sum(value.size for value in (*operation.inputs, *operation.outputs)) + operation.params + operation.inner

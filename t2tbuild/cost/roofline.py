@@ -1,4 +1,4 @@
-"""How fast a device can run a model at best: the roofline (Williams, Waterman and Patterson, CACM 52(4), 2009)."""
+"""The roofline bound on the speed of a model on a device (Williams, Waterman and Patterson, CACM 52(4), 2009)."""
 
 from dataclasses import dataclass
 
@@ -10,23 +10,26 @@ from t2tbuild.spec.model import ModelSpec
 
 @dataclass(frozen=True)
 class Device:
-    """Its peak in FLOP/s, a multiply-add being two, and its memory's bandwidth in bytes/s; see its data sheet."""
+    """The peak FLOP/s of a device (a multiply-add is two) and its memory bandwidth in bytes/s; see its data sheet."""
 
     flops: float
     bandwidth: float
 
     @property
     def ridge(self) -> float:
-        """FLOPs a byte from which on arithmetic is the limit, and below which memory is."""
+        """The arithmetic intensity, in FLOPs per byte, below which the memory limits a kernel."""
         return self.flops / self.bandwidth
 
 
 @dataclass(frozen=True)
 class Roofline:
-    """A forward pass of a batch.
+    """The bound for a forward pass of a batch.
 
-    `flops` are those of its matrix products, `moved` the bytes that its kernels read and write, `seconds` the least
-    time on the device, and `memory_bound` the share of that time in kernels which wait for memory.
+    Attributes:
+        flops: FLOPs of its matrix products.
+        moved: Bytes that its kernels read and write.
+        seconds: The lower bound of its time on the device.
+        memory_bound: The share of that time, 0 to 1, in kernels that the memory limits.
     """
 
     flops: int
@@ -36,17 +39,17 @@ class Roofline:
 
     @property
     def intensity(self) -> float:
-        """Arithmetic intensity: FLOPs a byte."""
+        """The arithmetic intensity: FLOPs per byte."""
         return self.flops / self.moved
 
 
 def predict_roofline(
     model: ModelSpec, device: Device, batch_size: int = 1, precision: Precision = Precision.FLOAT32
 ) -> Roofline:
-    """The least time of a forward pass: the sum over its kernels of max(FLOPs / peak, bytes / bandwidth).
+    """Predict the least time of a forward pass: the sum over its kernels of max(FLOPs / peak, bytes / bandwidth).
 
-    A kernel reads its inputs and weights and writes its outputs once; attention is one kernel, everything else runs as
-    written, unfused. Caches that keep values between kernels, and compilers that fuse them, can be faster.
+    Each kernel reads its inputs and weights once and writes its outputs once. Attention is one kernel; nothing else is
+    fused. Hardware that caches values between kernels, and compilers that fuse them, can be faster.
 
         >>> from t2tbuild import load_spec
         >>> roofline = predict_roofline(load_spec("t2t_vit_14").model, Device(flops=1e14, bandwidth=1e12))
@@ -56,11 +59,11 @@ def predict_roofline(
     program = trace(model, batch_size, precision.width, training=False)
     flops = moved = 0
     seconds = waiting = 0.0
-    for one in program.operations:
-        read_and_written = moved_bytes(one)
-        least = _seconds(one, read_and_written, device)
-        flops, moved, seconds = flops + one.flops, moved + read_and_written, seconds + least
-        waiting += least * (one.flops < device.ridge * read_and_written)
+    for operation in program.operations:
+        moved_here = moved_bytes(operation)
+        least = _seconds(operation, moved_here, device)
+        flops, moved, seconds = flops + operation.flops, moved + moved_here, seconds + least
+        waiting += least * (operation.flops < device.ridge * moved_here)
     return Roofline(flops, moved, seconds, waiting / seconds)
 
 

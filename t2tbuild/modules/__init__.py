@@ -1,4 +1,5 @@
-"""Torch modules: one drawing of the paper, one file. Parameter names are those of the authors' released code.
+"""Torch modules, one concept of the paper per file. Parameter names are those of the authors' released code.
 
-Shapes live in names: B images, N tokens, C channels, H heads, D channels of a head, M random features.
+Names of tensors carry their shape: B images, N tokens, C channels, H heads, D channels per head, M random features,
+P prefix tokens.
 """

@@ -1,13 +1,15 @@
-"""A block of the plain backbone."""
+"""The transformer block of the plain backbone."""
 
 from torch import Tensor, nn
 
-from t2tbuild.modules.drop_path import DropPath
-from t2tbuild.modules.recompute import recomputed
+from t2tbuild.modules.recompute import recompute_in_backward
 
 
 class Block(nn.Module):
-    """x + attn(norm1(x)), then x + mlp(norm2(x)): the pre-norm transformer block (Equation 4 of the paper)."""
+    """x + attn(norm1(x)), then x + mlp(norm2(x)): the pre-norm transformer block (Equation 4 of the paper).
+
+    `drop_path` is the rate of stochastic depth per image (Huang et al., 2016), applied to both residual branches.
+    """
 
     def __init__(self, *, dim: int, attn: nn.Module, mlp: nn.Module, drop_path: float) -> None:
         super().__init__()
@@ -15,14 +17,23 @@ class Block(nn.Module):
         self.attn = attn
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = mlp
-        self.drop_path = DropPath(drop_path)
+        self.drop_path = _build_drop_path(drop_path)
 
     def forward(self, x_BNC: Tensor) -> Tensor:
         """[B, N, dim] -> [B, N, dim]."""
-        x_BNC = x_BNC + self.drop_path(self._of_normed(self.attn, self.norm1, x_BNC))
-        return x_BNC + self.drop_path(self._of_normed(self.mlp, self.norm2, x_BNC))  # type: ignore[no-any-return]
+        x_BNC = x_BNC + self.drop_path(self._prenorm(self.norm1, self.attn, x_BNC))
+        return x_BNC + self.drop_path(self._prenorm(self.norm2, self.mlp, x_BNC))  # type: ignore[no-any-return]
 
-    def _of_normed(self, module: nn.Module, norm: nn.Module, x_BNC: Tensor) -> Tensor:
+    def _prenorm(self, norm: nn.Module, module: nn.Module, x_BNC: Tensor) -> Tensor:
+        """Return module(norm(x)); the output of the norm is recomputed in the backward pass."""
         y_BNC = norm(x_BNC)
-        with recomputed(y_BNC, lambda: norm.forward(x_BNC), of=x_BNC):
+        with recompute_in_backward(y_BNC, lambda: norm.forward(x_BNC), source=x_BNC):
             return module(y_BNC)  # type: ignore[no-any-return]
+
+
+def _build_drop_path(rate: float) -> nn.Module:
+    if rate == 0:
+        return nn.Identity()
+    from timm.layers.drop import DropPath  # timm takes seconds to import, and only training needs it
+
+    return DropPath(rate)

@@ -1,4 +1,4 @@
-"""The dense backbone: outputs concatenated to inputs (Huang et al., "DenseNet", CVPR 2017; T2T-ViT-Dense, Table 6)."""
+"""The dense backbone: each block's output is concatenated to its input (Huang et al., CVPR 2017; Table 6)."""
 
 import torch
 import torch.nn.functional as F
@@ -8,10 +8,10 @@ from t2tbuild.modules.block import Block
 
 
 class DenseBlock(Block):
-    """[x, dense_linear(block(x))]: the block's output, reduced to `growth_rate` channels, beside its input.
+    """[x, dense_linear(block(x))]: the input, and beside it the block's output reduced to `growth_rate` channels.
 
-    What is kept is the input as it came, not as the block updated it (as in the released code). Drop path rises from
-    block to block here; the released code gives all blocks of a group the rate of the group's number.
+    The input is concatenated unchanged, without the block's residual updates, as in the released code. Departure: the
+    drop-path rate increases from block to block; the released code uses one rate per group.
     """
 
     def __init__(self, *, dim: int, growth_rate: int, attn: nn.Module, mlp: nn.Module, drop_path: float) -> None:
@@ -24,7 +24,7 @@ class DenseBlock(Block):
 
 
 class Transition(nn.Module):
-    """GELU(linear(x)), between two groups of dense blocks; halves the channels."""
+    """GELU(linear(x)) between two groups of dense blocks; halves the channels."""
 
     def __init__(self, *, dim: int) -> None:
         super().__init__()

@@ -1,16 +1,16 @@
-"""Ghost operations: channels that are scaled copies of others (Han et al., CVPR 2020; Table 6 of the paper)."""
+"""Ghost operations: some channels are scaled copies of others (Han et al., CVPR 2020; Table 6 of the paper)."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from t2tbuild.modules.attention import attend
+from t2tbuild.modules.attention import softmax_attention
 
 
 class ChannelScale(nn.Module):
-    """x * w, one weight per channel: the released code's depthwise convolution of kernel 1, without its transposes.
+    """x * w with one weight per channel: the released code's depthwise convolution of kernel 1, without transposes.
 
-    `weight` is [dim, 1, 1], as that convolution's, and starts uniform in [-1, 1], as that does.
+    `weight` has the convolution's shape [dim, 1, 1] and initialisation, uniform in [-1, 1].
     """
 
     def __init__(self, dim: int) -> None:
@@ -18,14 +18,14 @@ class ChannelScale(nn.Module):
         self.weight = nn.Parameter(torch.empty(dim, 1, 1).uniform_(-1, 1))
 
     def forward(self, x_BNC: Tensor) -> Tensor:
-        return x_BNC * self.weight.flatten().to(x_BNC.dtype)  # under autocast as a convolution would: in its type
+        return x_BNC * self.weight.flatten().to(x_BNC.dtype)  # autocast runs a convolution in its dtype
 
 
 class GhostAttention(nn.Module):
-    """Attention whose queries, keys and values are half computed, half scaled copies of the computed half.
+    """Attention that computes half of the channels of q, k and v; the other half are scaled copies of the first.
 
-    The halves are concatenated before the heads are split, so that the first heads see computed channels only. The
-    scale is 1 / sqrt(head's channels).
+    The halves are concatenated before the split into heads, so the first heads have computed channels only. The scale
+    is 1 / sqrt(D).
     """
 
     def __init__(self, *, dim: int, num_heads: int, qkv_bias: bool, squeeze_excite: nn.Module | None = None) -> None:
@@ -46,13 +46,13 @@ class GhostAttention(nn.Module):
         q_BNC = torch.cat((q_BNC, self.cheap_operation_q(q_BNC)), dim=2)
         k_BNC = torch.cat((k_BNC, self.cheap_operation_k(k_BNC)), dim=2)
         v_BNC = torch.cat((v_BNC, self.cheap_operation_v(v_BNC)), dim=2)
-        return self.se_layer(self.proj(attend(q_BNC, k_BNC, v_BNC, self.num_heads)))  # type: ignore[no-any-return]
+        return self.se_layer(self.proj(softmax_attention(q_BNC, k_BNC, v_BNC, self.num_heads)))  # type: ignore[no-any-return]
 
 
 class GhostMlp(nn.Module):
-    """fc2([h, GELU(w2 h), GELU(w3 h), ...]) with h = GELU(fc1(x)) as wide as x: `ratio` times dim channels in all.
+    """fc2([h, GELU(w2 h), GELU(w3 h), ...]) with h = GELU(fc1(x)); h has `dim` channels, the input of fc2 ratio * dim.
 
-    The released code has ratio 3 only; its names go on with cheap_operation4 and so forth.
+    The released code supports ratio 3 only; larger ratios continue its names: cheap_operation4 and so on.
     """
 
     def __init__(self, *, dim: int, ratio: int) -> None:

@@ -1,4 +1,4 @@
-"""Position embeddings over [class token, distillation token where there is one, raster of tokens]."""
+"""Position embeddings: one row per prefix token (class, distillation), then the tokens in raster order."""
 
 import math
 
@@ -8,9 +8,9 @@ from torch import Tensor
 
 
 def sinusoid_table(tokens: int, dim: int) -> Tensor:
-    """The fixed table of Vaswani et al. (2017), Section 3.5: [1, tokens, dim], float32.
+    """Return the fixed table of Vaswani et al. (2017), Section 3.5: [1, tokens, dim], float32.
 
-    angle(n, c) = n / 10000^(2 floor(c / 2) / dim); even channels take its sine, odd ones its cosine. Computed in
+    angle(n, c) = n / 10000^(2 floor(c / 2) / dim); even channels hold its sine, odd ones its cosine. Computed in
     float64, as the released code does.
     """
     channel = torch.arange(dim, dtype=torch.float64)
@@ -20,9 +20,9 @@ def sinusoid_table(tokens: int, dim: int) -> Tensor:
 
 
 def resize_position(table_1NC: Tensor, old: tuple[int, int], new: tuple[int, int], *, prefix: int = 1) -> Tensor:
-    """A position table of one grid for another: the first `prefix` rows kept, the others interpolated bicubically.
+    """Resize a position table from one grid to another by bicubic interpolation; the first `prefix` rows stay.
 
-    [1, prefix + rows * columns, C] of the old grid -> the same of the new one, in the table's own type.
+    [1, prefix + rows * columns, C] of the `old` grid -> the same of the `new` grid, in the table's dtype.
     """
     prefix_1PC, raster_1NC = table_1NC[:, :prefix], table_1NC[:, prefix:]
     map_1CHW = raster_1NC.float().transpose(1, 2).unflatten(2, old)  # type: ignore[no-untyped-call]
@@ -31,19 +31,18 @@ def resize_position(table_1NC: Tensor, old: tuple[int, int], new: tuple[int, int
 
 
 def fit_position(table_1NC: Tensor, own: tuple[int, int], stored: tuple[int, int] | None, *, prefix: int = 1) -> Tensor:
-    """A stored position table for the grid `own`; `stored` is the grid that it was made for, None where nobody says.
+    """Fit a stored position table to the grid `own`.
 
-    Its first `prefix` rows are no places. Unsaid, the grid is the own one or a square. Raises ValueError where it could
-    be both or neither, or is not what is said.
+    `stored` is the grid of the table. If it is None, the grid is `own` or a square, whichever has as many positions.
+    The first `prefix` rows belong to prefix tokens. Raises ValueError if the grid is ambiguous, or if its number of
+    positions is not that of the table.
     """
-    places = table_1NC.shape[1] - prefix
-    side = math.isqrt(max(0, places))
-    likely = {grid for grid in (own, (side, side)) if math.prod(grid) == places}
-    if stored is None and len(likely) != 1:
-        raise ValueError(f"the rows and columns of its position embedding of {places} places are not known")
-    grid = stored or likely.pop()
-    if places < 1 or math.prod(grid) != places:
-        raise ValueError(
-            f"the rows and columns of its position embedding of {places} places are not {grid[0]}, {grid[1]}"
-        )
+    positions = table_1NC.shape[1] - prefix
+    side = math.isqrt(max(0, positions))
+    candidates = {grid for grid in (own, (side, side)) if math.prod(grid) == positions}
+    if stored is None and len(candidates) != 1:
+        raise ValueError(f"the grid of its position embedding of {positions} positions is not known")
+    grid = stored or candidates.pop()
+    if positions < 1 or math.prod(grid) != positions:
+        raise ValueError(f"its position embedding has {positions} positions, not a grid of {grid[0]}, {grid[1]}")
     return table_1NC if grid == own else resize_position(table_1NC, grid, own, prefix=prefix)

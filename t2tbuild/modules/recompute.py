@@ -1,7 +1,9 @@
-"""Training keeps how to make a tensor again, where that is cheap, rather than the tensor."""
+"""Recomputation of cheap tensors: training saves how to recompute them in the backward pass, not their values."""
 
+import functools
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import NamedTuple
 
 import torch
@@ -12,71 +14,101 @@ from torch.autograd.graph import saved_tensors_hooks
 from t2tbuild.modules import recompute_policy
 
 
-class _Again(NamedTuple):
-    """What autograd keeps of a tensor that is made anew: its shape there."""
+class _Recomputed(NamedTuple):
+    """What autograd saves instead of a tensor that is recomputed: the shape it had."""
 
     shape: torch.Size
 
 
-class _Kept(NamedTuple):
-    """What autograd keeps of any other: without its graph, which would close a circle, and as often changed as then."""
+class _Saved(NamedTuple):
+    """What autograd saves of any other tensor: its values and their version.
+
+    The tensor is detached, because a reference to its graph would make a cycle.
+    """
 
     tensor: Tensor
     version: int
 
 
 @contextmanager
-def recomputed(tensor: Tensor, make: Callable[[], Tensor], *, of: Tensor) -> Iterator[None]:
-    """Within this context autograd keeps `make` wherever it would keep `tensor`, and calls it on the way back.
+def recompute_in_backward(tensor: Tensor, recompute: Callable[[], Tensor], *, source: Tensor) -> Iterator[None]:
+    """Within this context, autograd saves no copy of `tensor`: the backward pass calls `recompute` instead.
 
-    `make` must give the same numbers from `of`, which stays as it is until then, and `tensor` be contiguous. It runs
-    without autocast: what a product is given in a narrower type than `tensor` has is kept. Nothing happens below
-    REMADE_FROM bytes, without gradients, where somebody else decides what is kept (a compiler, a tracer, gradient
-    checkpointing, torch.func) and for other kinds of tensors. On the way back raises RuntimeError if a tensor was
-    changed in place, as autograd does.
+    Args:
+        tensor: A contiguous tensor that operations within the context read.
+        recompute: Returns the same values, computed from `source`. It runs without autocast, so a copy of `tensor` in a
+            narrower dtype is saved as usual.
+        source: The tensor that `recompute` reads. It must not change before the backward pass.
+
+    The context has no effect on tensors below RECOMPUTE_THRESHOLD bytes, without gradients, on subclasses of Tensor,
+    and wherever something else decides what autograd saves: a compiler, a tracer, gradient checkpointing, torch.func.
+    If torch no longer has the private functions that this needs, it warns once and has no effect.
+
+    Raises RuntimeError in the backward pass if a saved tensor or `source` was changed in place, as autograd does.
     """
-    if not (
-        runs_eagerly(tensor) and _is_ours_to_decide(tensor) and tensor.nbytes >= recompute_policy.RECOMPUTE_THRESHOLD
-    ):
+    if not (is_eager(tensor) and _can_replace_saved(tensor)):
         yield
         return
-    place, numbers, dtype, source_version = tensor.data_ptr(), tensor.numel(), tensor.dtype, of._version
+    address, numel, dtype, source_version = tensor.data_ptr(), tensor.numel(), tensor.dtype, source._version
 
-    def pack(kept: Tensor) -> _Again | _Kept:
-        same = kept.data_ptr() == place and kept.numel() == numbers and kept.dtype == dtype and kept.is_contiguous()
-        return _Again(kept.shape) if same else _Kept(kept.detach(), kept._version)
+    def pack(saved: Tensor) -> _Recomputed | _Saved:
+        same = saved.data_ptr() == address and saved.numel() == numel and saved.dtype == dtype and saved.is_contiguous()
+        return _Recomputed(saved.shape) if same else _Saved(saved.detach(), saved._version)
 
-    def unpack(packed: _Again | _Kept) -> Tensor:
-        if isinstance(packed, _Kept):
-            _unchanged(packed.tensor, packed.version)
+    def unpack(packed: _Recomputed | _Saved) -> Tensor:
+        if isinstance(packed, _Saved):
+            _check_version(packed.tensor, packed.version)
             return packed.tensor
-        _unchanged(of, source_version)
+        _check_version(source, source_version)
         with torch.no_grad():
-            return make().view(packed.shape)
+            return recompute().view(packed.shape)
 
-    pack.is_ours = True  # type: ignore[attr-defined]
-    with saved_tensors_hooks(pack, unpack):
+    pack.is_recompute_hook = True  # type: ignore[attr-defined]
+    with ExitStack() as stack:
+        with suppress(RuntimeError):  # something has disabled hooks
+            stack.enter_context(saved_tensors_hooks(pack, unpack))
         yield
 
 
-def runs_eagerly(x: Tensor) -> bool:
-    """Whether what is done to `x` runs at once, with no compiler, exporter or tracer that looks on."""
-    traced = isinstance(x, torch.fx.Proxy) or torch._C._get_tracing_state() is not None
-    return not (traced or torch.compiler.is_compiling())
+def is_eager(x: Tensor) -> bool:
+    """Return whether operations on `x` run at once, not under a compiler, an exporter or a tracer."""
+    return not (torch.compiler.is_compiling() or isinstance(x, torch.fx.Proxy) or torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
 
 
-def _is_ours_to_decide(tensor: Tensor) -> bool:
-    """Whether gradients of a plain tensor are computed, and nobody else has hooks on what is kept for them."""
-    if not torch.is_grad_enabled() or type(tensor) is not Tensor or torch._C._are_functorch_transforms_active():
+def _can_replace_saved(tensor: Tensor) -> bool:
+    """Return whether autograd saves `tensor` for gradients, no other hooks are active, and its size is worth it."""
+    if not torch.is_grad_enabled() or type(tensor) is not Tensor or not _has_storage(tensor):
         return False
-    hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
-    if not torch._C._autograd._saved_tensors_hooks_is_enabled():  # type: ignore[attr-defined]
+    if tensor.nbytes < recompute_policy.RECOMPUTE_THRESHOLD:
         return False
-    return hooks is None or hasattr(hooks[0], "is_ours")
+    try:
+        hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
+        tensor._version  # noqa: B018
+    except (AttributeError, TypeError) as error:
+        _warn_unsupported(str(error))
+        return False
+    return hooks is None or hasattr(hooks[0], "is_recompute_hook")
 
 
-def _unchanged(tensor: Tensor, version: int) -> None:
+def _has_storage(tensor: Tensor) -> bool:
+    """Return whether a tensor has memory of its own; the wrappers of torch.func and meta tensors have none."""
+    try:
+        return tensor.data_ptr() != 0
+    except RuntimeError:
+        return False
+
+
+@functools.cache
+def _warn_unsupported(reason: str) -> None:
+    warnings.warn(
+        f"torch {torch.__version__} lacks what recomputation needs ({reason}): training saves large activations, "
+        "and takes more memory than predicted",
+        stacklevel=2,
+    )
+
+
+def _check_version(tensor: Tensor, version: int) -> None:
     if tensor._version != version:
         raise RuntimeError(
-            f"a tensor of shape {list(tensor.shape)} that gradients need has been changed in place since it was read"
+            f"a tensor of shape {list(tensor.shape)} that gradients need was changed in place after the forward pass"
         )

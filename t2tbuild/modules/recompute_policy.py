@@ -1,13 +1,13 @@
-"""What is small enough to be kept, or to be laid out at once. Torch-free, since memory by formula asks it too."""
+"""The tensor size from which recomputation pays. Torch-free, because the closed-form memory model uses it too."""
 
 RECOMPUTE_THRESHOLD = 4 << 20
-"""Bytes from which training computes a cheap tensor again rather than keep it.
+"""Size in bytes from which training recomputes a cheap tensor in the backward pass instead of saving it.
 
-Making one anew costs a few percent of a step, which pays where memory is what limits the batch: on two CPU cores small
-models at batch 1 were 3 to 10% slower without this bound (docs/speed.md).
+Recomputation costs a few percent of a step, which pays where memory limits the batch size. Without this threshold small
+models at batch size 1 were 3 to 10% slower on two CPU cores (docs/speed.md).
 """
 
 
-def images_at_once(bytes_of_one: int) -> int:
-    """Of how many images inference on a CPU lays out the tokens together: as REMADE_FROM holds, at least of one."""
-    return max(1, RECOMPUTE_THRESHOLD // max(1, bytes_of_one))
+def images_per_chunk(bytes_per_image: int) -> int:
+    """Return how many images inference on a CPU unfolds at once: RECOMPUTE_THRESHOLD bytes of tokens, at least one."""
+    return max(1, RECOMPUTE_THRESHOLD // max(1, bytes_per_image))

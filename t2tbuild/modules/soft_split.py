@@ -4,17 +4,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from t2tbuild.modules.recompute import recomputed, runs_eagerly
-from t2tbuild.modules.recompute_policy import images_at_once
+from t2tbuild.modules.recompute import is_eager, recompute_in_backward
+from t2tbuild.modules.recompute_policy import images_per_chunk
 
 
-def windows_along(side: int, patch_size: int, stride: int, padding: int) -> int:
-    """How many windows fit along a side: floor((side + 2 padding - patch_size) / stride) + 1."""
+def num_windows(side: int, patch_size: int, stride: int, padding: int) -> int:
+    """Return how many windows fit along one side: floor((side + 2 padding - patch_size) / stride) + 1."""
     return (side + 2 * padding - patch_size) // stride + 1
 
 
 class SoftSplit(nn.Module):
-    """Concatenate the pixels of each patch of side `patch_size`, taken every `stride` pixels, into one token."""
+    """Concatenate the pixels of each square patch into one token; a patch starts every `stride` pixels."""
 
     def __init__(self, *, patch_size: int, stride: int, padding: int) -> None:
         super().__init__()
@@ -25,46 +25,50 @@ class SoftSplit(nn.Module):
         return F.unfold(image_BCHW, self.patch_size, padding=self.padding, stride=self.stride).transpose(1, 2)
 
     def project(self, x_BCHW: Tensor, linear: nn.Linear, norm: nn.LayerNorm | None = None) -> Tensor:
-        """linear(norm(self(x))): [B, C, height, width] -> [B, N, linear.out_features].
+        """Return linear(norm(self(x))): [B, C, height, width] -> [B, N, linear.out_features].
 
-        The tokens hold every pixel up to forty-nine times. Training lays large ones out again on the way back rather
-        than keep them; inference on a CPU lays out those of a few images at a time, which is what hooks then see.
+        The tokens hold each pixel up to 49 times. Training recomputes large ones in the backward pass instead of saving
+        them. Inference on a CPU processes a few images at a time, so module hooks see parts of the batch.
         """
-        if runs_eagerly(x_BCHW) and x_BCHW.device.type == "cpu" and not torch.is_grad_enabled():
-            parts = torch.split(x_BCHW, images_at_once(self._bytes_of_one(x_BCHW)))
-            if len(parts) > 1:
-                return torch.cat([self._project(part_BCHW, linear, norm) for part_BCHW in parts])
+        if is_eager(x_BCHW) and x_BCHW.device.type == "cpu" and not torch.is_grad_enabled():
+            chunks = torch.split(x_BCHW, images_per_chunk(self._bytes_per_image(x_BCHW)))
+            if len(chunks) > 1:
+                return torch.cat([self._project(chunk_BCHW, linear, norm) for chunk_BCHW in chunks])
         return self._project(x_BCHW, linear, norm)
 
-    def _bytes_of_one(self, x_BCHW: Tensor) -> int:
-        """What the tokens of an image take."""
-        rows, columns = (windows_along(side, self.patch_size, self.stride, self.padding) for side in x_BCHW.shape[2:])
+    def _bytes_per_image(self, x_BCHW: Tensor) -> int:
+        """Return the size of one image's tokens."""
+        rows, columns = (num_windows(side, self.patch_size, self.stride, self.padding) for side in x_BCHW.shape[2:])
         return rows * columns * x_BCHW.shape[1] * self.patch_size**2 * x_BCHW.element_size()
 
     def _project(self, x_BCHW: Tensor, linear: nn.Linear, norm: nn.LayerNorm | None) -> Tensor:
-        x_BNC, again = self(x_BCHW).contiguous(), _Again(self, x_BCHW, norm)
+        x_BNC, recompute = self(x_BCHW).contiguous(), _RecomputeTokens(self, x_BCHW, norm)
         if norm is not None:
-            with recomputed(x_BNC, again.tokens, of=x_BCHW):
+            with recompute_in_backward(x_BNC, recompute.tokens, source=x_BCHW):
                 x_BNC = norm(x_BNC)
-        with recomputed(x_BNC, again.normed, of=x_BCHW):
+        with recompute_in_backward(x_BNC, recompute.normalized, source=x_BCHW):
             return linear(x_BNC)  # type: ignore[no-any-return]
 
     def extra_repr(self) -> str:
         return f"patch_size={self.patch_size}, stride={self.stride}, padding={self.padding}"
 
 
-class _Again:
-    """The tokens of a map and their norms, made anew; on the way back the norm takes what the linear map left."""
+class _RecomputeTokens:
+    """Recompute the tokens of a feature map, and their normalised values.
+
+    The backward pass reaches the linear layer first and the norm after it. The tokens that are unfolded for the linear
+    layer are kept for the norm.
+    """
 
     def __init__(self, split: SoftSplit, x_BCHW: Tensor, norm: nn.LayerNorm | None) -> None:
         self.split, self.x_BCHW, self.norm = split, x_BCHW, norm
-        self.laid: list[Tensor] = []
+        self.cached: list[Tensor] = []
 
     def tokens(self) -> Tensor:
-        return self.laid.pop() if self.laid else self.split.forward(self.x_BCHW).contiguous()
+        return self.cached.pop() if self.cached else self.split.forward(self.x_BCHW).contiguous()
 
-    def normed(self) -> Tensor:
+    def normalized(self) -> Tensor:
         if self.norm is None:
             return self.tokens()
-        self.laid = [self.tokens()]
-        return self.norm.forward(self.laid[0])
+        self.cached = [self.tokens()]
+        return self.norm.forward(self.cached[0])

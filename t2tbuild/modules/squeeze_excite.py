@@ -4,9 +4,9 @@ from torch import Tensor, nn
 
 
 class SqueezeExcite(nn.Module):
-    """x * sigmoid(W2 ReLU(W1 mean_n(x))): every channel weighed by what it is on average over all tokens.
+    """x * sigmoid(W2 ReLU(W1 mean_n(x))): channels are weighted by a function of their means over all tokens.
 
-    The mean includes the class token, and neither map has a bias, as in the released code.
+    As in the released code, the mean includes the class token, and neither linear layer has a bias.
     """
 
     def __init__(self, *, dim: int, reduction: int) -> None:

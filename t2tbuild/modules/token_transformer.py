@@ -10,8 +10,8 @@ from t2tbuild.modules.soft_split import SoftSplit
 class TokenAttention(nn.Module):
     """v + proj(softmax(q k^T / sqrt(in_dim)) v), with one head of `dim` channels.
 
-    Two departures from a textbook block, both of the released code: the scale is that of the input width, not of the
-    head's; and the skip adds the values, since the input has another width.
+    It departs from a textbook block in two points, as the released code does: the scale follows the input width, not
+    the head's; and the skip connection adds the values, because the input has another width.
     """
 
     def __init__(self, *, in_dim: int, dim: int) -> None:
@@ -21,7 +21,7 @@ class TokenAttention(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, soft_split: SoftSplit | None = None, norm: nn.LayerNorm | None = None) -> Tensor:
-        """Tokens [B, N, in_dim], or the map [B, C, height, width] that is split and normed -> [B, N, dim]."""
+        """Tokens [B, N, in_dim] -> [B, N, dim]; with `soft_split`, x is the feature map [B, C, height, width]."""
         qkv_BNC = self.qkv(x) if soft_split is None else soft_split.project(x, self.qkv, norm)
         q_B1NC, k_B1NC, v_B1NC = qkv_BNC.unsqueeze(1).chunk(3, dim=-1)
         y_B1NC = F.scaled_dot_product_attention(q_B1NC, k_B1NC, v_B1NC, scale=self.scale)
@@ -39,6 +39,6 @@ class TokenTransformer(nn.Module):
         self.mlp = Mlp(dim=dim, hidden_dim=dim)
 
     def forward(self, x: Tensor, soft_split: SoftSplit | None = None) -> Tensor:
-        """Tokens [B, N, in_dim], or the map [B, C, height, width] that `soft_split` makes them of -> [B, N, dim]."""
+        """Tokens [B, N, in_dim] -> [B, N, dim]; with `soft_split`, x is the feature map [B, C, height, width]."""
         x_BNC = self.attn(self.norm1(x)) if soft_split is None else self.attn(x, soft_split, self.norm1)
         return x_BNC + self.mlp(self.norm2(x_BNC))  # type: ignore[no-any-return]

@@ -1,18 +1,18 @@
-"""From an image to the tokens that the backbone reads (Section 3.1, Figure 4 of the paper)."""
+"""Tokenizers: from an image to the tokens of the backbone (Section 3.1, Figure 4 of the paper)."""
 
 import math
 from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from t2tbuild.modules.soft_split import SoftSplit, windows_along
+from t2tbuild.modules.soft_split import SoftSplit, num_windows
 
 
 class Tokenizer(nn.Module):
-    """Windows of (patch size, stride, padding) that slide over the grid below, from the image upwards.
+    """Base class: a sequence of windows (patch size, stride, padding), the first over the image.
 
-    Any image that gives every window a token is taken, rectangular ones too: the grids follow from the map's size,
-    never from a square root.
+    Each window slides over the grid of the one before it. Images may be rectangular; each window needs at least one
+    token.
     """
 
     def __init__(self, windows: Sequence[tuple[int, int, int]]) -> None:
@@ -21,21 +21,21 @@ class Tokenizer(nn.Module):
 
     @property
     def reduction(self) -> int:
-        """Pixels between neighbouring tokens: the product of all strides."""
+        """The distance of neighbouring tokens in pixels: the product of all strides."""
         return math.prod(stride for _, stride, _ in self.windows)
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
-        """Rows and columns of tokens for an image of the given size."""
+        """Return the rows and columns of tokens for an image of the given size in pixels."""
         for window in self.windows:
-            height, width = windows_along(height, *window), windows_along(width, *window)
+            height, width = num_windows(height, *window), num_windows(width, *window)
         return height, width
 
 
 class T2TTokenizer(Tokenizer):
-    """Soft splits with token attentions between them, then a projection to the backbone's width.
+    """Soft splits with a token attention between each two, then a projection to the backbone's width.
 
-    Each token attention gives `dim` channels; its tokens are laid out as a map again ("re-structurisation") and split
-    by the next soft split.
+    The output tokens of a token attention are reshaped to a feature map ("re-structurisation"), which the next soft
+    split reads.
     """
 
     def __init__(
@@ -52,14 +52,14 @@ class T2TTokenizer(Tokenizer):
         """[B, in_chans, height, width] -> [B, N, embed_dim]."""
         x_BCHW, last = image_BCHW, len(self.windows) - 1
         for index, window in enumerate(self.windows[:last]):
-            grid = windows_along(x_BCHW.shape[2], *window), windows_along(x_BCHW.shape[3], *window)
+            grid = num_windows(x_BCHW.shape[2], *window), num_windows(x_BCHW.shape[3], *window)
             attention = self.get_submodule(f"attention{index + 1}")
             x_BCHW = attention(x_BCHW, self.get_submodule(f"soft_split{index}")).transpose(1, 2).unflatten(2, grid)
         return self.get_submodule(f"soft_split{last}").project(x_BCHW, self.project)  # type: ignore[operator, no-any-return]
 
 
 class ConvTokenizer(Tokenizer):
-    """Convolutions one after another, the last to the backbone's width; one alone is the hard split of the ViT."""
+    """A sequence of convolutions, the last to the backbone's width. A single one is the patch embedding of the ViT."""
 
     def __init__(self, *, convolutions: Sequence[nn.Conv2d]) -> None:
         super().__init__([(conv.kernel_size[0], conv.stride[0], int(conv.padding[0])) for conv in convolutions])

@@ -1,4 +1,4 @@
-"""The whole model: the trunk and its head (Figure 4 of the paper), with the methods that timm's models have."""
+"""The complete model: encoder and classifier head (Figure 4 of the paper), with the interface of timm's models."""
 
 from collections.abc import Sequence
 
@@ -13,12 +13,12 @@ POOLS = ("token", "avg", "")
 
 
 class T2TViT(T2TEncoder):
-    """Image classifier: the head reads the normed class token, with `global_pool="avg"` the mean of the image's tokens.
+    """An image classifier. The head reads the class token, or with `global_pool="avg"` the mean of the image's tokens.
 
-    With a distillation token (`num_prefix_tokens=2`) a second head, `head_dist`, reads that token, or the same mean,
-    and the logits are the mean of both heads' (Touvron et al., "Training data-efficient image transformers &
-    distillation through attention", 2021, Section 4). In training with `distilled_training` on, both heads' logits are
-    given as a pair, one for each loss. `parts` are the rows under which the model's cost is told.
+    With a distillation token (`num_prefix_tokens=2`), a second head, `head_dist`, reads that token or the same mean,
+    and the logits are the mean of both heads (Touvron et al., "Training data-efficient image transformers &
+    distillation through attention", 2021, Section 4). If `distilled_training` is on, training returns the logits of the
+    two heads as a pair, one for each loss. `parts` are the rows of the model's cost table.
     """
 
     parts: Sequence[Part] = ()
@@ -54,28 +54,28 @@ class T2TViT(T2TEncoder):
         self.apply(_init_linear)
 
     def forward(self, image_BCHW: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """[B, in_chans, height, width] -> logits [B, num_classes]; the pair of both heads' in distilled training."""
+        """[B, in_chans, height, width] -> logits [B, num_classes]; in distilled training, the pair of both heads."""
         return self.forward_head(self.forward_features(image_BCHW))
 
     def forward_head(self, x_BNC: Tensor, pre_logits: bool = False) -> Tensor | tuple[Tensor, Tensor]:
-        """[B, P + N, num_features] -> logits as `forward` gives them, or what the head reads with `pre_logits`.
+        """[B, P + N, num_features] -> logits as `forward` returns them; with `pre_logits`, the input of the head.
 
-        Of two heads that is the mean of what each reads.
+        With two heads, that is the mean of their inputs.
         """
-        read: Tensor = self.head_drop(self._pool(x_BNC, 0))
+        pooled: Tensor = self.head_drop(self._pool(x_BNC, 0))
         if self.head_dist is None:
-            return read if pre_logits else self.head(read)
-        read_dist: Tensor = self.head_drop(self._pool(x_BNC, 1))
+            return pooled if pre_logits else self.head(pooled)
+        pooled_dist: Tensor = self.head_drop(self._pool(x_BNC, 1))
         if pre_logits:
-            return (read + read_dist) / 2
-        logits: Tensor = self.head(read)
-        logits_dist: Tensor = self.head_dist(read_dist)
+            return (pooled + pooled_dist) / 2
+        logits: Tensor = self.head(pooled)
+        logits_dist: Tensor = self.head_dist(pooled_dist)
         if self.distilled_training and self.training:
             return logits, logits_dist
         return (logits + logits_dist) / 2
 
     def _pool(self, x_BNC: Tensor, index: int) -> Tensor:
-        """What the head of a prefix token reads: that token, the mean of the image's tokens, or all of them."""
+        """Return the input of the head of prefix token `index`: that token, the mean of the image's tokens, or all."""
         match self.global_pool:
             case "token":
                 return x_BNC[:, index]
@@ -85,67 +85,67 @@ class T2TViT(T2TEncoder):
                 return x_BNC
 
     def set_distilled_training(self, enable: bool = True) -> None:
-        """Whether training gives the pair of both heads' logits rather than their mean.
+        """Choose whether training returns the logits of both heads as a pair instead of their mean.
 
-        Raises ValueError where there is no distillation token.
+        Raises ValueError if the model has no distillation token.
         """
         if enable and self.head_dist is None:
             raise ValueError("the model has no distillation token; write distillation_token: true in its spec")
         self.distilled_training = enable
 
     def get_classifier(self) -> nn.Module | tuple[nn.Module, nn.Module]:
-        """The head; with a distillation token the pair of heads."""
+        """Return the head; with a distillation token, the pair of heads."""
         return self.head if self.head_dist is None else (self.head, self.head_dist)
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Give the model a fresh head, or two; none with 0 classes, so that it gives what the head would read.
+        """Replace the head, or both heads, by a randomly initialised one; with 0 classes, by the identity.
 
-        `global_pool` is `token`, `avg`, or empty for all tokens. Raises ValueError on any other.
+        `global_pool` is "token", "avg", or "" for all tokens. Raises ValueError on any other.
         """
         if global_pool is not None and global_pool not in POOLS:
             raise ValueError(f"global_pool must be one of {', '.join(map(repr, POOLS))}, got {global_pool!r}")
         self.global_pool = self.global_pool if global_pool is None else global_pool
         self.num_classes = num_classes
-        self.head = self._new_head()
+        self.head = self._build_head()
         if self.head_dist is not None:
-            self.head_dist = self._new_head()
+            self.head_dist = self._build_head()
 
-    def _new_head(self) -> nn.Module:
+    def _build_head(self) -> nn.Module:
         if not self.num_classes:
             return nn.Identity()
-        beside = self.cls_token
-        head = nn.Linear(self.num_features, self.num_classes, device=beside.device, dtype=beside.dtype)
+        device, dtype = self.cls_token.device, self.cls_token.dtype
+        head = nn.Linear(self.num_features, self.num_classes, device=device, dtype=dtype)
         _init_linear(head)
         return head
 
     def prune_intermediate_layers(
         self, indices: int | Sequence[int] = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
-        """Drop what the given blocks' features do not need; gives the blocks' numbers.
+        """Remove the blocks after the last of `indices`, and return the indices counted from the start.
 
-        The norm goes, too, where the last block that is left has another width, as in the dense backbone.
+        Removes the norm as well if it has another width than the last remaining block, as in the dense backbone.
         """
-        taken = self._taken(indices)
-        self.blocks = self.blocks[: max(taken) + 1]
-        if prune_norm or self.feature_info[max(taken)]["num_chs"] != self.num_features:
+        selected = self._block_indices(indices)
+        self.blocks = self.blocks[: max(selected) + 1]
+        if prune_norm or self.feature_info[max(selected)]["num_chs"] != self.num_features:
             self.norm = nn.Identity()
         if prune_head:
             self.reset_classifier(0, "")
-        return taken
+        return selected
 
     def set_input_size(
         self, img_size: int | tuple[int, int] | None = None, patch_size: int | tuple[int, int] | None = None
     ) -> None:
-        """As Trunk's; what the parts give out is then no longer known."""
+        """Set the size of the images as T2TEncoder does. The grids in `parts` are unknown afterwards."""
         super().set_input_size(img_size, patch_size)
         self.parts = [part._replace(grid=None, tokens=None) for part in self.parts]
 
     def no_weight_decay(self) -> set[str]:
-        """Names of parameters that timm's optimiser must not decay, beside biases and norms."""
+        """Return the parameters that timm's optimiser must not decay, besides biases and norms."""
         return {"cls_token", "pos_embed"} | ({"dist_token"} if self.head_dist is not None else set())
 
     def group_matcher(self, coarse: bool = False) -> dict[str, object]:  # noqa: ARG002
-        """Regular expressions that sort parameters into layers, for timm's layer-wise learning rates."""
+        """Return regular expressions that group parameters by layer, for timm's layer-wise learning rates."""
         return {
             "stem": r"^cls_token|^dist_token|^pos_embed|^tokens_to_token",
             "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))],

@@ -1,4 +1,4 @@
-"""Which fields of the space mattered: Optuna's functional ANOVA over the candidates at the highest rung."""
+"""The importance of the searched fields: Optuna's functional ANOVA over the completed candidates."""
 
 import math
 from dataclasses import dataclass
@@ -8,20 +8,20 @@ from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
 from t2tbuild.nas.record import Rung, State
 from t2tbuild.nas.storage import RECORD
-from t2tbuild.nas.store import Studies, counted
+from t2tbuild.nas.store import Studies, valid_trials
 
-FEWEST = 8
-"""Candidates at the highest rung below which nothing is told."""
-MANY = 100
-"""Candidates from which on the caution is a shorter one."""
+MIN_CANDIDATES = 8
+"""With fewer completed candidates no importance is computed."""
+MANY_CANDIDATES = 100
+"""From this number of candidates on the caution is shorter."""
 
 
 @dataclass(frozen=True)
 class Importance:
-    """How much of what single fields explain of the scores' variance each explains, 0 to 1: they sum to one.
+    """The share of each field in the score variance that single fields explain, 0 to 1; the shares sum to one.
 
-    What only several fields together explain is left out. Hutter, Hoos and Leyton-Brown, An Efficient Approach for
-    Assessing Hyperparameter Importance (ICML 2014).
+    Variance that only several fields together explain is left out. Hutter, Hoos and Leyton-Brown, An Efficient Approach
+    for Assessing Hyperparameter Importance (ICML 2014).
     """
 
     method: str
@@ -30,18 +30,22 @@ class Importance:
     caution: str
 
 
-def importance(studies: Studies, metric: str) -> Importance | None:
-    """The importance of the fields that every candidate has; None of too few candidates, or of equal ones."""
+def compute_importance(studies: Studies, metric: str) -> Importance | None:
+    """Return the importance of the fields that all candidates have.
+
+    None where there are too few completed candidates, or all have the same score.
+    """
     study = optuna.create_study(direction="maximize")
-    for trial in counted(studies.candidates):
+    for trial in valid_trials(studies.candidates):
         record = trial.user_attrs.get(RECORD)
-        if record is not None and record["state"] == State.TOP:
+        if record is not None and State(record["state"]) is State.COMPLETED:
             value = Rung(**record["rungs"][-1]).score(metric)
             if math.isfinite(value):
-                message = optuna.create_trial(params=trial.params, distributions=trial.distributions, value=value)
-                study.add_trial(message)
+                study.add_trial(
+                    optuna.create_trial(params=trial.params, distributions=trial.distributions, value=value)
+                )
     trials = study.get_trials(deepcopy=False)
-    if len(trials) < FEWEST or len({trial.value for trial in trials}) == 1:
+    if len(trials) < MIN_CANDIDATES or len({trial.value for trial in trials}) == 1:
         return None
     shares = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
     if not shares:
@@ -50,7 +54,7 @@ def importance(studies: Studies, metric: str) -> Importance | None:
 
 
 def _caution(candidates: int) -> str:
-    message = f"from {candidates} candidates at the highest rung, one seed each"
-    if candidates >= MANY:
-        return f"{message}; of this space, budget and proxy alone"
-    return f"{message}: with so few, shares change much from search to search, and order shows little"
+    message = f"from {candidates} completed candidates, one seed each"
+    if candidates >= MANY_CANDIDATES:
+        return f"{message}; valid for this space, budget and proxy only"
+    return f"{message}; with so few, shares and their order vary much between searches"

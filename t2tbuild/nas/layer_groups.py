@@ -1,6 +1,6 @@
-"""What each layer of our models is for: cheap scores tell attention from perceptron, which shapes alone cannot.
+"""The layers of our models by their role, for zero-cost proxies that treat attention and MLP differently.
 
-A T2T stage has square matrices in both, so that "as many outputs as inputs" takes its perceptron for an attention.
+Shapes do not show the role: a T2T stage has square matrices in both its attention and its MLP.
 """
 
 from collections.abc import Iterator
@@ -15,17 +15,17 @@ from t2tbuild.modules.token_transformer import TokenAttention
 
 
 def attention_layers(model: nn.Module) -> list[nn.Linear]:
-    """The linear layers that make queries, keys and values, and those that project what attention gives."""
+    """Return the linear layers of queries, keys and values, and the output projections of attention."""
     return list(_layers(model, attention=True))
 
 
 def mlp_layers(model: nn.Module) -> list[nn.Linear]:
-    """The linear layers of all perceptrons, the T2T stages' included."""
+    """Return the linear layers of all MLPs, those of T2T stages included."""
     return list(_layers(model, attention=False))
 
 
 def preactivations(model: nn.Module) -> list[nn.Linear]:
-    """The layers whose output goes into a perceptron's nonlinearity."""
+    """Return the layers whose output enters the activation function of an MLP."""
     return [layer for module in model.modules() for layer in _mlp(module)[:1]]
 
 

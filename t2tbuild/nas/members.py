@@ -1,4 +1,4 @@
-"""The members of a space within its budget, each once, and in the order of their predicted accuracy. Torch-free."""
+"""The members of a space within its budget, and their order by predicted accuracy. Torch-free."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -7,54 +7,54 @@ from typing import Any
 from pydantic import ValidationError
 
 from t2tbuild.accuracy.features import Shape, shape_of
-from t2tbuild.accuracy.predictor import DEFAULT_RECIPE, Estimate, shipped_predictor
-from t2tbuild.nas.budget import Infeasible, solved_values, within
+from t2tbuild.accuracy.predictor import predicted_error_bound, shipped_predictor
+from t2tbuild.cost.budget import is_within
+from t2tbuild.nas.budget import Infeasible, solved_values
 from t2tbuild.nas.record import key_of
-from t2tbuild.nas.space import FILL, Assignment, Space, category
+from t2tbuild.nas.space import FILL, Assignment, Space, to_category
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.search import Search
 from t2tbuild.spec.space import Value
 
-MEMBERS = 20_000
-"""Assignments up to which a space is small enough to try every member."""
+MAX_MEMBERS = 20_000
+"""A space of up to this many assignments is enumerated."""
 
 
 @dataclass(frozen=True)
 class Member:
-    """A model of the space, and the value that Optuna records for each of its fields."""
+    """A model of the space, and its parameters in Optuna."""
 
     model: ModelSpec
     params: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Predicted:
-    """A member with its key, and what is predicted of its log error."""
+class PredictedMember:
+    """A member with its key and shape."""
 
     key: str
     member: Member
     shape: Shape
-    estimate: Estimate
 
 
-def members(space: Space, search: Search) -> dict[str, Member]:
-    """Every member within the budget by its key; none of a space that is too large for that."""
-    if space.size > MEMBERS:
+def enumerate_members(space: Space, search: Search) -> dict[str, Member]:
+    """Return every member within the budget by its key. A space of over MAX_MEMBERS assignments gives none."""
+    if space.size > MAX_MEMBERS:
         return {}
     found: dict[str, Member] = {}
     for assignment in space.assignments():
-        params = {path: category(value) for path, value in assignment.items()}
+        params = {path: to_category(value) for path, value in assignment.items()}
         for model, extra in _models(space, assignment, search):
             found.setdefault(key_of(model), Member(model, params | extra))
     return found
 
 
 def _models(space: Space, assignment: Assignment, search: Search) -> Iterator[tuple[ModelSpec, dict[str, Value]]]:
-    """The models of an assignment within the budget, with the fraction of the solved field that makes each."""
+    """Yield the models of an assignment within the budget, each with its fraction of the solved field."""
     try:
         if space.solved is None:
             model = space.model(assignment)
-            if within(model, search.budget):
+            if is_within(model, search.budget):
                 yield model, {}
             return
         most, values = solved_values(space, assignment, search.budget)
@@ -68,12 +68,9 @@ def _models(space: Space, assignment: Assignment, search: Search) -> Iterator[tu
             continue
 
 
-def by_prediction(found: Mapping[str, Member]) -> list[Predicted]:
-    """The members near published models, the best predicted first."""
+def rank_by_prediction(found: Mapping[str, Member]) -> list[PredictedMember]:
+    """Return the members near published models, the best predicted first."""
     predictor = shipped_predictor()
-    ranked = []
-    for key, member in found.items():
-        shape = shape_of(member.model)
-        if not predictor.outside(shape):
-            ranked.append(Predicted(key, member, shape, predictor.estimate(shape, DEFAULT_RECIPE)))
-    return sorted(ranked, key=lambda one: one.estimate.upper)
+    shaped = (PredictedMember(key, member, shape_of(member.model)) for key, member in found.items())
+    near = [one for one in shaped if not predictor.reason_not_predicted(one.shape)]
+    return sorted(near, key=lambda one: predicted_error_bound(one.shape))

@@ -1,4 +1,4 @@
-"""What stands in for a candidate in the short trainings: itself at the proxy's image size, or its thinner twin."""
+"""The proxy model of a candidate: the candidate at the proxy's image size, at full or at a quarter of its width."""
 
 import math
 from typing import Any, assert_never
@@ -11,36 +11,37 @@ from t2tbuild.spec.with_changes import with_changes
 QUARTER = 4
 
 
-def is_twin(proxy: Proxy, device: str) -> bool:
-    """Whether the proxy trains quarter-width twins on this type of device."""
+def is_narrow(proxy: Proxy, device: str) -> bool:
+    """Whether the proxy trains quarter-width models on this type of device."""
     return proxy.width == "quarter" or (proxy.width == "auto" and device == "cpu")
 
 
-def stand_in(model: ModelSpec, proxy: Proxy, device: str) -> ModelSpec:
-    """The model that is trained in place of `model`.
+def make_proxy_model(model: ModelSpec, proxy: Proxy, device: str) -> ModelSpec:
+    """Return the model that is trained in place of `model`.
 
-    Its image size and classes are the proxy data's. A twin has a quarter of embed_dim, of a dense backbone's
-    growth_rate and of every token_dim; depth, heads, MLP ratios and stages are kept. embed_dim is rounded so that the
-    heads divide it; a dense block whose width they do not divide has the next smaller number of heads that does.
+    It has the image size and classes of the proxy's data. A narrow one has a quarter of embed_dim, of every token_dim
+    and of a dense backbone's growth_rate; depth, heads, MLP ratios and stages stay. embed_dim is rounded to a multiple
+    of the heads. A dense block whose width is not a multiple of its heads gets the next smaller number of heads that
+    divides it.
 
     Raises FieldError when the proxy's images are too small for the model's tokenizer.
     """
-    height, width = proxy.side(model)
+    height, width = proxy.image_shape(model)
     size = height if height == width else (height, width)
     changes: dict[str, Any] = {"image_size": size, "num_classes": proxy.data.num_classes}
-    if is_twin(proxy, device):
+    if is_narrow(proxy, device):
         changes |= {"name": f"{model.name[:56]}_quarter", "tokenizer": model.tokenizer.model_dump()}
         for stage in changes["tokenizer"].get("stages", ()):
             if "token_dim" in stage:
                 stage["token_dim"] = max(1, stage["token_dim"] // QUARTER)
-        changes["backbone"] = _quarter(model.backbone)
-    blame = ("search", "proxy", "data", "image_size"), "write a larger search.proxy.data.image_size"
+        changes["backbone"] = _quarter_width(model.backbone)
+    field_hint = ("search", "proxy", "data", "image_size"), "write a larger search.proxy.data.image_size"
     pixels = height if height == width else f"{height} x {width}"
-    return with_changes(model, changes, f"trained at the proxy's {pixels} pixels", blame)
+    return with_changes(model, changes, f"trained at the proxy's {pixels} pixels", field_hint)
 
 
-def _quarter(backbone: Backbone) -> dict[str, Any]:
-    """The backbone's fields with a quarter of its width."""
+def _quarter_width(backbone: Backbone) -> dict[str, Any]:
+    """Return the fields of a backbone of a quarter of the width."""
     changes: dict[str, Any] = {"head_dim": None}
     even = 2 if backbone.ghost else 1
     match backbone:
@@ -65,14 +66,14 @@ def _quarter(backbone: Backbone) -> dict[str, Any]:
     return backbone.model_dump() | changes
 
 
-def settle(proxy: Proxy, device: str) -> Proxy:
-    """The proxy with `width: auto` settled for a type of device, so that a study never mixes twins and candidates."""
-    return proxy.model_copy(update={"width": "quarter" if is_twin(proxy, device) else "full"})
+def resolve_width(proxy: Proxy, device: str) -> Proxy:
+    """Return the proxy with `width: auto` resolved for a type of device, so that a study has one width only."""
+    return proxy.model_copy(update={"width": "quarter" if is_narrow(proxy, device) else "full"})
 
 
-def describe(proxy: Proxy, device: str) -> str:
-    """What was trained, in words, for every place that shows a proxy accuracy."""
-    what = "quarter-width twins of the candidates" if is_twin(proxy, device) else "the candidates themselves"
+def describe_training(proxy: Proxy, device: str) -> str:
+    """Return a description of the proxy training, shown beside every proxy accuracy."""
+    what = "the candidates at a quarter of their width" if is_narrow(proxy, device) else "the candidates at full width"
     size = proxy.data.image_size
     pixels = "their own" if size is None else size if isinstance(size, int) else " x ".join(map(str, size))
     return f"{what}, up to {proxy.rungs[-1]} steps of {proxy.batch_size} on {proxy.data.kind} at {pixels} pixels"

@@ -1,8 +1,8 @@
-"""By what a search ranks its candidates: what is believed of their ImageNet accuracy, or what the proxy's data show.
+"""The ranking of candidates: by the posterior of their ImageNet accuracy, or by their proxy training.
 
-For `target: imagenet` that is the prediction from published trainings, updated by the proxy trainings and the
-zero-cost proxies whose validity was measured in this configuration. What is not valid has weight 0. For
-`target: data` it is the proxy training's own result.
+With `target: imagenet` candidates are ranked by the accuracy predicted from published trainings, updated by the proxy
+trainings and zero-cost proxies whose validity was measured in this configuration. Invalid evidence has weight 0. With
+`target: data` they are ranked by the result of their proxy training.
 """
 
 import math
@@ -12,28 +12,28 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
-from t2tbuild.accuracy.posterior import Belief, Observation, update
-from t2tbuild.accuracy.predictor import Accuracy, Z, predict_accuracy
+from t2tbuild.accuracy.posterior import Observation, Posterior, update_posterior
+from t2tbuild.accuracy.predictor import Z_90, Accuracy, predict_accuracy
 from t2tbuild.accuracy.validity import PROXY_TRAINING, Validity, validity_of
 from t2tbuild.nas.record import Record
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.proxy import Proxy
 from t2tbuild.spec.search import Search
 
-FEWEST = 3
-"""Results below which none of them can be standardised, and so none counts."""
+MIN_RESULTS = 3
+"""With fewer results a kind of evidence cannot be standardised, and is not used."""
 SHAPE_ONLY = ("params", "macs", "depth")
-"""Zero-cost proxies that depend on the candidate alone."""
-NOT_OF_A_TRAINING = {"rungs", "stop", "keep", "seeds"}
-"""Fields of a proxy that do not change what a training shows at a rung."""
+"""Zero-cost proxies that depend on the candidate's shape only."""
+IRRELEVANT_FIELDS = {"rungs", "scheduler", "reduction_factor", "seeds"}
+"""Fields of a proxy that do not change the result of a training at a rung."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What one kind of evidence says of a candidate.
+    """The result of one kind of evidence on a candidate.
 
-    `value` is its result, the higher the better; `validity` None where it was not measured in this configuration;
-    `weight` its share in the belief, 0 to 1.
+    A higher `value` is better. `validity` is None where it was not measured in this configuration. `weight` is the
+    share in the posterior, 0 to 1.
     """
 
     kind: str
@@ -42,7 +42,7 @@ class Evidence:
     weight: float
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for report.json."""
+        """Return plain data for report.json."""
         measured = self.validity
         return {
             "kind": self.kind,
@@ -53,25 +53,25 @@ class Evidence:
 
 
 def proxy_validity(proxy: Proxy, steps: int) -> Validity | None:
-    """The validity of the results of a proxy training at a rung; None where it was not measured."""
+    """Return the validity of proxy training at a rung, None where it was not measured."""
     return validity_of(PROXY_TRAINING, training_configuration(proxy, steps))
 
 
 def training_configuration(proxy: Proxy, steps: int) -> dict[str, Any]:
-    """What a result of a proxy training at a rung depends on, but for the candidate and the seed."""
-    data = proxy.model_dump(mode="json", exclude=NOT_OF_A_TRAINING)
-    return data | {"steps": steps, "evaluated_at": list(proxy.judged_at(steps))}
+    """Return all settings that the result of a proxy training at a rung depends on."""
+    data = proxy.model_dump(mode="json", exclude=IRRELEVANT_FIELDS)
+    return data | {"steps": steps, "evaluated_at": list(proxy.evaluation_steps(steps))}
 
 
 def zero_cost_configuration(proxy: Proxy, name: str) -> dict[str, Any]:
-    """What a zero-cost proxy depends on, but for the candidate and the seed."""
+    """Return all settings that the value of a zero-cost proxy depends on."""
     if name in SHAPE_ONLY:
         return {}
     return proxy.model_dump(mode="json", include={"data", "width", "batch_size"})
 
 
 class _Result(NamedTuple):
-    """What one kind of evidence gave for a record; the higher the value, the better."""
+    """The result of one kind of evidence on a record; a higher value is better."""
 
     kind: str
     value: float
@@ -79,9 +79,9 @@ class _Result(NamedTuple):
 
 
 class Ranking:
-    """Candidates of one search by what is believed of them, given all that is known by now.
+    """The ranking of the candidates of one search, given all results so far.
 
-    `records` are those whose results are standardised together: the candidates and the base's first training.
+    The results of `records` are standardised together: those of the candidates and of the base's first training.
     """
 
     def __init__(self, search: Search, records: Sequence[Record]) -> None:
@@ -90,56 +90,58 @@ class Ranking:
         self._spreads: dict[str, tuple[float, float]] = {}
 
     @property
-    def by_prediction(self) -> bool:
-        """Whether ImageNet accuracy is sought, and not the results of the proxy's data."""
+    def uses_prediction(self) -> bool:
+        """Whether candidates are ranked by predicted ImageNet accuracy, not by results on the proxy's data."""
         return self._search.target == "imagenet"
 
     @property
-    def training_counts(self) -> bool:
-        """Whether the proxy trainings count in the ranking: those of the highest rung."""
+    def uses_training(self) -> bool:
+        """Whether proxy trainings affect the ranking: whether they are valid at the highest rung."""
         proxy = self._search.proxy
-        return not self.by_prediction or is_valid(proxy_validity(proxy, proxy.rungs[-1]))
+        return not self.uses_prediction or is_valid(proxy_validity(proxy, proxy.rungs[-1]))
 
     def value(self, record: Record, steps: int | None = None) -> float:
-        """By what a record is ranked, the higher the better; its results up to `steps` alone, if that is given.
+        """Return the value that ranks a record, higher is better.
 
-        For ImageNet it is the lower end of the interval of what is believed, in percent: of two equal beliefs the
-        one with the narrower interval ranks first. A record without a prediction, or without a result where results
-        rank, has -inf.
+        With `steps`, only its results up to that rung are used. For ImageNet it is the lower end of the posterior's
+        interval in percent: of two equal means the one with the narrower interval ranks first. It is -inf for a record
+        without a prediction, and with `target: data` for one without a result.
         """
-        if self.by_prediction:
-            belief = self.belief(record, steps)
-            return -math.inf if belief is None else belief.low
+        if self.uses_prediction:
+            posterior = self.posterior(record, steps)
+            return -math.inf if posterior is None else posterior.low
         rung = record.at(steps) if steps is not None else record.rungs[-1] if record.rungs else None
         return -math.inf if rung is None else rung.score(self._search.proxy.metric)
 
-    def belief(self, record: Record, steps: int | None = None) -> Belief | None:
-        """What is believed of a record's ImageNet top-1; None where that is not sought, or nothing is predicted."""
-        if record.model is None or not self.by_prediction:
+    def posterior(self, record: Record, steps: int | None = None) -> Posterior | None:
+        """Return the posterior of a record's ImageNet top-1, None with `target: data` or without a prediction."""
+        if record.model is None or not self.uses_prediction:
             return None
-        prior = prediction(record.model)
+        prior = cached_prediction(record.model)
         if prior.top1 is None or prior.low is None or prior.high is None:
             return None
         given = [one for one in self._observations(record, steps) if one[1] is not None]
-        found = update(prior.top1, (prior.high - prior.low) / (2 * Z), [one for _, one in given if one is not None])
-        return found if given else Belief(prior.top1, prior.low, prior.high, ())
+        found = update_posterior(
+            prior.top1, (prior.high - prior.low) / (2 * Z_90), [one for _, one in given if one is not None]
+        )
+        return found if given else Posterior(prior.top1, prior.low, prior.high, ())
 
     def evidence(self, record: Record) -> list[Evidence]:
-        """All evidence on a record beside the prediction, valid or not, with its weight.
+        """Return all evidence on a record besides the prediction, valid or not, with its weight.
 
-        For ImageNet that is its share in the belief. For the proxy's data the training has all of it.
+        For ImageNet the weight is the share in the posterior. With `target: data` the training has weight 1.
         """
-        belief, observations = self.belief(record), self._observations(record, None)
-        if not self.by_prediction:
+        posterior, observations = self.posterior(record), self._observations(record, None)
+        if not self.uses_prediction:
             return [Evidence(*result, float(result.kind.startswith(PROXY_TRAINING))) for result, _ in observations]
-        weights = iter(belief.weights if belief is not None else ())
+        weights = iter(posterior.weights if posterior is not None else ())
         return [
             Evidence(*result, next(weights, 0.0) if observation is not None else 0.0)
             for result, observation in observations
         ]
 
     def _observations(self, record: Record, steps: int | None) -> list[tuple[_Result, Observation | None]]:
-        """Each result of a record with its validity, and the observation that it makes where it is valid."""
+        """Return each result of a record with its validity, and as an observation where it is valid."""
         found: list[tuple[_Result, int | None]] = []
         reached = [rung for rung in record.rungs if steps is None or rung.steps <= steps]
         if reached:
@@ -150,7 +152,7 @@ class Ranking:
         return [(result, self._observe(result, at)) for result, at in found]
 
     def _validity(self, kind: str, steps: int | None = None) -> Validity | None:
-        """The validity of a kind of evidence in this search, looked up once; of a training with its steps."""
+        """Return the validity of a kind of evidence, cached. `steps` is the rung of a proxy training."""
         if kind not in self._validities:
             proxy = self._search.proxy
             found = proxy_validity(proxy, steps) if steps else validity_of(kind, zero_cost_configuration(proxy, kind))
@@ -158,9 +160,9 @@ class Ranking:
         return self._validities[kind]
 
     def _observe(self, result: _Result, steps: int | None) -> Observation | None:
-        """What a result says of its model among all records; None where it does not count."""
+        """Return a result as an observation, standardised over all records; None where it is not used."""
         validity = result.validity
-        if not self.by_prediction or validity is None or not is_valid(validity) or not math.isfinite(result.value):
+        if not self.uses_prediction or validity is None or not is_valid(validity) or not math.isfinite(result.value):
             return None
         mean, deviation = self._spread_of(result.kind, steps)
         if not deviation:
@@ -168,7 +170,7 @@ class Ranking:
         return Observation((result.value - mean) / deviation, validity.correlation, *self._top1)
 
     def _spread_of(self, kind: str, steps: int | None) -> tuple[float, float]:
-        """Mean and standard deviation of a kind's results over all records, computed once; 0 and 0 of too few."""
+        """Return mean and standard deviation of a kind's results over all records, cached; zeros if too few."""
         if kind not in self._spreads:
             metric = self._search.proxy.metric
             if steps is not None:
@@ -176,26 +178,26 @@ class Ranking:
             else:
                 values = [one.scores[kind] for one in self._records if kind in one.scores]
             finite = [value for value in values if math.isfinite(value)]
-            few = len(finite) < FEWEST
+            few = len(finite) < MIN_RESULTS
             self._spreads[kind] = (0.0, 0.0) if few else (statistics.fmean(finite), statistics.pstdev(finite))
         return self._spreads[kind]
 
     @cached_property
     def _top1(self) -> tuple[float, float]:
-        """Mean and standard deviation of top-1 among the records: of their predictions and of what these leave open."""
-        priors = [prediction(one.model) for one in self._records if one.model is not None]
+        """Mean and standard deviation of top-1 over the records, the uncertainty of their predictions included."""
+        priors = [cached_prediction(one.model) for one in self._records if one.model is not None]
         known = [one for one in priors if one.top1 is not None and one.low is not None and one.high is not None]
         tops = [one.top1 or 0.0 for one in known]
-        open_ = statistics.fmean(((one.high or 0.0) - (one.low or 0.0)) ** 2 / (2 * Z) ** 2 for one in known)
-        return statistics.fmean(tops), math.sqrt(statistics.pvariance(tops) + open_)
+        variance = statistics.fmean(((one.high or 0.0) - (one.low or 0.0)) ** 2 / (2 * Z_90) ** 2 for one in known)
+        return statistics.fmean(tops), math.sqrt(statistics.pvariance(tops) + variance)
 
 
 def is_valid(validity: Validity | None) -> bool:
-    """Whether evidence of a validity may decide."""
-    return validity is not None and validity.counts
+    """Whether evidence was measured and may affect a ranking."""
+    return validity is not None and validity.is_valid
 
 
 @lru_cache(maxsize=4096)
-def prediction(model: ModelSpec) -> Accuracy:
-    """The predicted accuracy of a candidate, remembered."""
+def cached_prediction(model: ModelSpec) -> Accuracy:
+    """Return the predicted accuracy of a candidate, cached."""
     return predict_accuracy(model)

@@ -1,4 +1,4 @@
-"""What is known of a candidate, in the study and in candidates.csv."""
+"""The record of a candidate, as the study, candidates.csv and report.json store it."""
 
 import csv
 import hashlib
@@ -13,18 +13,21 @@ from typing import Any
 
 from t2tbuild.accuracy.predictor import Accuracy
 from t2tbuild.files import atomic_write
+from t2tbuild.nas import old_names
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.space import Value
 from t2tbuild.spec.tokenizer import Stage
 
 BASE = "base"
+"""The `number` of the base's records."""
 
 
 @dataclass(frozen=True)
 class Rung:
-    """What a candidate showed at a rung, after `steps` steps of training: means over the evaluations that make it up.
+    """The result of a candidate at a rung, after `steps` training steps: the mean over the rung's evaluations.
 
-    Validation accuracy (0 to 1) and loss (nats), and the seconds of training and evaluation since the rung below.
+    `accuracy` (0 to 1) and `loss` (nats) are of the validation split. `seconds` is the time of training and evaluation
+    since the previous rung.
     """
 
     steps: int
@@ -33,51 +36,65 @@ class Rung:
     seconds: float
 
     def score(self, metric: str) -> float:
-        """What candidates are judged by, the higher the better: the accuracy, or -ln(loss).
+        """Return the score that ranks candidates, higher is better: the accuracy, or -ln(loss).
 
-        By its logarithm losses of 0.2 and 0.4 differ as those of 1 and 2 do, as far as their noise does.
+        The logarithm makes the noise of losses comparable: losses of 0.2 and 0.4 differ as much as losses of 1 and 2.
         """
         return self.accuracy if metric == "accuracy" else -math.log(max(self.loss, sys.float_info.min))
 
 
 class State(StrEnum):
-    """What became of a candidate."""
+    """The state of a candidate."""
 
-    CLIMBING = "climbing"
-    TOP = "top"  # reached the highest rung
-    STOPPED = "stopped"  # stopped at a lower rung
+    RUNNING = "running"
+    COMPLETED = "completed"  # reached the highest rung
+    PRUNED = "pruned"  # stopped at a lower rung
     INFEASIBLE = "infeasible"  # over budget or not a valid model: never built for training
     DUPLICATE = "duplicate"  # the same model as an earlier candidate: not trained again
     FAILED = "failed"
 
+    @classmethod
+    def _missing_(cls, value: object) -> "State | None":
+        new = old_names.STATES.get(value) if isinstance(value, str) else None
+        return None if new is None else cls(new)
+
     @property
     def trained(self) -> bool:
-        return self in (State.TOP, State.STOPPED, State.FAILED)
+        return self in (State.COMPLETED, State.PRUNED, State.FAILED)
+
+
+class Outcome(StrEnum):
+    """How a search ended."""
+
+    COMPLETE = "complete"  # all requested candidates were trained
+    EXHAUSTED = "exhausted"  # the space has no new candidate left
+    TIMEOUT = "timeout"
+    UNFINISHED = "unfinished"  # it may still be running
 
 
 class Source(StrEnum):
-    """Who drew a candidate."""
+    """The origin of a candidate."""
 
     SAMPLER = "sampler"
-    RANDOM = "random"  # uniform over the space, within the budget: the baseline of the same search
-    NAMED = "named"  # the base, and the models that `enqueue` names
+    RANDOM = "random"  # uniform over the space, within the budget: the random baseline of the same search
+    NAMED = "named"  # the base, and the models of `enqueue`
 
 
 @dataclass(frozen=True)
 class Record:
-    """A candidate, its cost at full size as fvcore counted it on the built module, and what its training showed.
+    """A candidate, its cost at full size as fvcore counts it on the built module, and its training results.
 
-    Beside it were drawn and left: `infeasible`, out of budget; `duplicates`, not new; `passed`, of a worse cheap score.
-    `latency` is in seconds an image, `activations` in bytes; they are there where the search asks for them. `scores`
-    are the cheap ones of what was trained. `full` says that the candidate itself was trained where the others were
-    twins.
+    `latency` (seconds an image) and `activations` (bytes) are set where the search limits or optimises them. `scores`
+    are the zero-cost proxies of the proxy model. `full` is true where the candidate itself was trained while the others
+    were trained at quarter width. The sampler rejected `infeasible` draws as out of budget, `duplicates` as not new,
+    and `passed_over` as ranked below this one.
     """
 
     number: str
     state: State
     model: ModelSpec | None
     key: str = ""
-    arm: Source = Source.SAMPLER
+    source: Source = Source.SAMPLER
     seed: int = 0
     params: int | None = None
     macs: int | None = None
@@ -88,9 +105,11 @@ class Record:
     reason: str = ""
     infeasible: int = 0
     duplicates: int = 0
-    passed: int = 0
+    passed_over: int = 0
     full: bool = False
     worker: str = ""
+
+    arm = old_names.renamed_property("arm", "source")
 
     @property
     def accuracy(self) -> float | None:
@@ -102,23 +121,29 @@ class Record:
         return self.rungs[-1].steps if self.rungs else 0
 
     @property
+    def measures(self) -> dict[str, float]:
+        """The measured costs by the names of the budget's fields."""
+        found = {name: getattr(self, name) for name in ("macs", "params", "activations", "latency")}
+        return {name: value for name, value in found.items() if value is not None}
+
+    @property
     def seconds(self) -> float:
         """Seconds of training."""
         return sum(rung.seconds for rung in self.rungs)
 
     def score(self, metric: str) -> float:
-        """What it is judged by at the highest rung reached, the higher the better; it has one."""
+        """Return the score at the highest rung reached, higher is better. The record must have a rung."""
         return self.rungs[-1].score(metric)
 
     def at(self, steps: int) -> Rung | None:
-        """What it showed at the rung of so many steps; None where it did not get there."""
+        """Return the result at the rung of `steps` steps, None where the candidate did not reach it."""
         return next((rung for rung in self.rungs if rung.steps == steps), None)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data that `from_json` reads."""
         return vars(self) | {
             "state": str(self.state),
-            "arm": str(self.arm),
+            "source": str(self.source),
             "model": self.model.model_dump(mode="json") if self.model else None,
             "scores": dict(self.scores),
             "rungs": [vars(rung) for rung in self.rungs],
@@ -126,17 +151,18 @@ class Record:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Record":
+        data = old_names.with_new_names(dict(data), old_names.RECORD_KEYS)
         read = {
             "state": State(data["state"]),
-            "arm": Source(data["arm"]),
+            "source": Source(data["source"]),
             "model": ModelSpec.model_validate(data["model"]) if data["model"] else None,
             "rungs": tuple(Rung(**rung) for rung in data["rungs"]),
         }
-        return cls(**{**data, **read})
+        return cls(**(data | read))
 
 
 def canonical(model: ModelSpec) -> str:
-    """Text that two models share exactly when they are the same but for their names."""
+    """Return a text that is equal for two models exactly when they differ in nothing but their names."""
     same_heads = {"num_heads": list(model.backbone.heads), "head_dim": None, "mlp_ratio": list(model.backbone.mlp_dims)}
     backbone = model.backbone.model_dump(mode="json") | same_heads
     windows = [(window.model_dump(mode="json", exclude={"padding"}), window.pad) for window in model.tokenizer.windows]
@@ -147,13 +173,13 @@ def canonical(model: ModelSpec) -> str:
 
 
 def key_of(model: ModelSpec) -> str:
-    """A word that two models share exactly when they are the same but for their names."""
+    """Return a hash that is equal for two models exactly when they differ in nothing but their names."""
     return hashlib.sha256(canonical(model).encode()).hexdigest()[:16]
 
 
 def best_of(records: Iterable[Record], value: Callable[[Record], float]) -> Record | None:
-    """The best by `value` of those that reached the highest rung; of equals the cheaper."""
-    top = [record for record in records if record.state is State.TOP]
+    """Return the best by `value` of the completed records. Of equals the one with fewer MACs wins."""
+    top = [record for record in records if record.state is State.COMPLETED]
     return max(top, key=lambda record: (value(record), -(record.macs or 0)), default=None)
 
 
@@ -165,11 +191,23 @@ def write_csv(
     accuracy: Callable[[ModelSpec], Accuracy],
     rank: Callable[[Record], float],
 ) -> None:
-    """One row a candidate. params and macs are fvcore's count of the candidate at its full size.
+    """Write a CSV file with one row per record.
 
-    predicted_* are ImageNet top-1 in percent with the 90% interval, `value` is what candidates are ranked by.
+    Columns params and macs are fvcore's count of the candidate at full size, predicted_* the ImageNet top-1 in percent
+    with its 90% interval, and value is the value that ranks candidates.
     """
-    names = ["candidate", "arm", "state", "params", "macs", "seed", "rung_steps", "accuracy", "loss", "train_seconds"]
+    names = [
+        "candidate",
+        "source",
+        "state",
+        "params",
+        "macs",
+        "seed",
+        "rung_steps",
+        "accuracy",
+        "loss",
+        "train_seconds",
+    ]
     names += ["predicted_top1", "predicted_low", "predicted_high", "value"]
     shape = ["depth", "embed_dim", "num_heads", "mlp_ratio", "token_dims", "attentions", "trained_as", "reason"]
     table = io.StringIO(newline="")
@@ -178,7 +216,7 @@ def write_csv(
     for record in records:
         row: dict[str, Value | None] = {
             "candidate": record.number,
-            "arm": str(record.arm),
+            "source": str(record.source),
             "seed": record.seed,
             "state": str(record.state),
             "params": record.params,
@@ -196,12 +234,12 @@ def write_csv(
             row[f"predicted_{name}"] = None if value is None else round(value, 2)
         value = rank(record)
         row["value"] = round(value, 4) if math.isfinite(value) else None
-        writer.writerow(row | (shape_of(record.model) if record.model else {}))
+        writer.writerow(row | (shape_columns(record.model) if record.model else {}))
     atomic_write(path, table.getvalue())
 
 
-def shape_of(model: ModelSpec) -> dict[str, Value | None]:
-    """The fields of a model that people compare, each as one word."""
+def shape_columns(model: ModelSpec) -> dict[str, Value | None]:
+    """Return the columns of candidates.csv that describe a model's shape, each as one word."""
 
     def one_word(values: Sequence[object]) -> str:
         return str(values[0]) if len(set(values)) == 1 else "/".join(map(str, values))

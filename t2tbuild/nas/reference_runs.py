@@ -1,6 +1,6 @@
-"""Trainings beside the search itself: the base with several seeds first, and the best and random candidates at the end.
+"""Reference runs: the base with several seeds at the start, confirmation runs of candidates at the end.
 
-Their seeds are not those by which candidates were chosen, so what they show is not the luck of the choice.
+Confirmation runs have new seeds, so their results are not biased by the selection of the candidates.
 """
 
 import math
@@ -15,59 +15,59 @@ from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.search import Search
 
 
-def base_trainings(search: Search, base: ModelSpec) -> list[Record]:
-    """The base's trainings, one for each of its seeds."""
-    first = Record(BASE, State.CLIMBING, base, key=key_of(base), arm=Source.NAMED)
-    return [replace(first, seed=seed) for seed in range(base_seeds(search))]
+def plan_base_runs(search: Search, base: ModelSpec) -> list[Record]:
+    """Return the records of the base's trainings, one per seed."""
+    first = Record(BASE, State.RUNNING, base, key=key_of(base), source=Source.NAMED)
+    return [replace(first, seed=seed) for seed in range(count_base_seeds(search))]
 
 
-def base_seeds(search: Search) -> int:
-    """With how many seeds the base is trained: a single one where trainings do not count."""
-    return search.proxy.seeds if Ranking(search, ()).training_counts else 1
+def count_base_seeds(search: Search) -> int:
+    """Return the number of seeds of the base, one where trainings do not affect the ranking."""
+    return search.proxy.seeds if Ranking(search, ()).uses_training else 1
 
 
-def confirmations(search: Search, records: Sequence[Record], repeats: Sequence[Record]) -> list[Record]:
-    """The trainings that confirm what was found and are not there yet.
+def plan_confirmations(search: Search, records: Sequence[Record], reference_runs: Sequence[Record]) -> list[Record]:
+    """Return the confirmation runs that are still missing, of the best and of random candidates.
 
-    There are none where nothing reached the highest rung, and where trainings do not count.
+    There are none without a completed candidate, and where trainings do not affect the ranking.
     """
     confirm, ranking = search.confirm, Ranking(search, records)
-    top = [record for record in records if record.state is State.TOP]
-    if confirm is None or not top or not ranking.training_counts:
+    top = [record for record in records if record.state is State.COMPLETED]
+    if confirm is None or not top or not ranking.uses_training:
         return []
     full = confirm.width == "full"
     ranked = sorted(top, key=lambda record: -ranking.value(record))
     chosen = ranked[: confirm.best]
-    by_chance = [record for record in ranked if record.arm is Source.RANDOM]
-    rest = sorted((record for record in by_chance[1:]), key=lambda record: record.key)
+    sampled = [record for record in ranked if record.source is Source.RANDOM]
+    rest = sorted((record for record in sampled[1:]), key=lambda record: record.key)
     random.Random(search.seed).shuffle(rest)  # noqa: S311
-    chosen += [record for record in (by_chance[:1] + rest)[: confirm.random] if record not in chosen]
-    base = [record for record in repeats if record.number == BASE and record.state is State.TOP][:1]
-    there = {(record.key, record.seed, record.full) for record in repeats}
+    chosen += [record for record in (sampled[:1] + rest)[: confirm.random] if record not in chosen]
+    base = [record for record in reference_runs if record.number == BASE and record.state is State.COMPLETED][:1]
+    existing = {(record.key, record.seed, record.full) for record in reference_runs}
     wanted = [(record, seed + 1) for seed in range(confirm.seeds) for record in chosen]
     if full:
         wanted += [(record, seed) for seed in range(confirm.seeds) for record in base]
     return [
-        replace(record, state=State.CLIMBING, seed=seed, full=full, rungs=(), reason="")
+        replace(record, state=State.RUNNING, seed=seed, full=full, rungs=(), reason="")
         for record, seed in wanted
-        if (record.key, seed, full) not in there
+        if (record.key, seed, full) not in existing
     ]
 
 
-def noise_floor(repeats: Sequence[Record], steps: int, metric: str) -> float | None:
-    """The standard deviation of the base's scores over its seeds at a rung; None before two of them were there."""
-    rungs = [record.at(steps) for record in repeats if record.number == BASE and not record.full]
+def base_seed_std(reference_runs: Sequence[Record], steps: int, metric: str) -> float | None:
+    """Return the standard deviation of the base's scores over seeds at a rung, None with fewer than two seeds."""
+    rungs = [record.at(steps) for record in reference_runs if record.number == BASE and not record.full]
     scores = [rung.score(metric) for rung in rungs if rung is not None]
     return statistics.stdev(scores) if len(scores) > 1 else None
 
 
-def seed_spread(repeats: Sequence[Record], steps: int, metric: str) -> tuple[float, int] | None:
-    """By how much seeds make one model differ at a rung: a standard deviation and its degrees of freedom.
+def pooled_seed_std(reference_runs: Sequence[Record], steps: int, metric: str) -> tuple[float, int] | None:
+    """Return the standard deviation of one model's scores over seeds at a rung, and its degrees of freedom.
 
-    It is pooled over the models that were trained with several seeds; None where there is no such model.
+    It is pooled over the models with several seeds, None where there is no such model.
     """
     groups: dict[str, list[float]] = {}
-    for record in repeats:
+    for record in reference_runs:
         rung = record.at(steps)
         if rung is not None and not record.full:
             groups.setdefault(record.key, []).append(rung.score(metric))
@@ -77,17 +77,20 @@ def seed_spread(repeats: Sequence[Record], steps: int, metric: str) -> tuple[flo
     return (math.sqrt(squares / freedom), freedom) if freedom else None
 
 
-def reserve(search: Search, records: Sequence[Record], repeats: Sequence[Record], workers: int) -> float:
-    """Seconds that the confirmations need at the end: half of the time at most, and where originals are trained again.
+def reserved_seconds(
+    search: Search, records: Sequence[Record], reference_runs: Sequence[Record], workers: int
+) -> float:
+    """Return the seconds to reserve for the confirmation runs at the end, half of the timeout at most.
 
-    It is told by the trainings that reached the top so far, the base's or, where that is over budget, candidates'.
+    Estimated from completed trainings so far, of the base or, where there is none, of candidates. For full-width
+    confirmation runs it is half of the timeout.
     """
-    if search.confirm is None or search.timeout is None or not Ranking(search, ()).training_counts:
+    if search.confirm is None or search.timeout is None or not Ranking(search, ()).uses_training:
         return 0.0
     if search.confirm.width == "full":
         return search.timeout / 2
-    base = [record.seconds for record in repeats if record.number == BASE and record.state is State.TOP]
-    seconds = base or [record.seconds for record in records if record.state is State.TOP]
+    base = [record.seconds for record in reference_runs if record.number == BASE and record.state is State.COMPLETED]
+    seconds = base or [record.seconds for record in records if record.state is State.COMPLETED]
     trainings = (search.confirm.best + search.confirm.random) * search.confirm.seeds
     needed = 1.3 * statistics.fmean(seconds) * -(-trainings // workers) if seconds else 0.0
     return min(needed, search.timeout / 2)

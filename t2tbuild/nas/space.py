@@ -1,4 +1,4 @@
-"""The space of a search: dotted fields of the base and what each may be -> candidates."""
+"""The search space: dotted fields of the base and their values -> candidates."""
 
 import copy
 import difflib
@@ -15,52 +15,52 @@ from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.search import Search
 from t2tbuild.spec.space import DEPTH, Choices, Dimension, Fill, Range, Value
 
-Drawn = Choices | Range
+SampledDimension = Choices | Range
 Assignment = dict[str, Value]
-"""The value of each field that is drawn, and under `fill`, if a field is solved, the fraction of its largest value."""
+"""The value of each drawn field, and under FILL, if a field is solved, the fraction of its largest value."""
 FILL = "fill"
 
 
 @dataclass(frozen=True)
 class Solved:
-    """The field that follows from the budget."""
+    """The field that is solved from the budget."""
 
     path: str
     fill: Fill
 
 
 class Space:
-    """The fields of `search.space`, seen from the base model.
+    """The fields of `search.space`, applied to the base model.
 
-    `dimensions` holds what is drawn freely, each stage's and each block's field on its own; `solved`, if any, is the
-    field that follows from the budget.
+    `dimensions` holds the freely drawn fields, those of each stage and block separately. `solved` is the field that is
+    solved from the budget, if any.
     """
 
     def __init__(self, search: Search, base: ModelSpec) -> None:
         self.base = base
         self._named = search.base
         self.solved: Solved | None = None
-        self.dimensions: dict[str, Drawn] = {}
-        self._data: dict[str, Any] = _plain(base)
+        self.dimensions: dict[str, SampledDimension] = {}
+        self._data: dict[str, Any] = _to_plain(base)
         unknown = [error for path, given in search.space.items() if (error := self._unknown(path, given))]
         if unknown:
             raise SeveralFieldsError(unknown)
         for path, given in search.space.items():
             if isinstance(given, Fill):
                 self.solved = Solved(path, given)
-        self._blocks = self._most_blocks(search.space.get(DEPTH))
+        self._blocks = self._max_blocks(search.space.get(DEPTH))
         self._per_block = {path for path, given in search.space.items() if getattr(given, "per", None)}
         for path, given in search.space.items():
             if not isinstance(given, Fill):
                 self.dimensions |= dict.fromkeys(self.drawn(path), given)
-        self._let_heads_follow()
+        self._derive_heads()
 
-    def _most_blocks(self, depth: Dimension | None) -> int:
+    def _max_blocks(self, depth: Dimension | None) -> int:
         values = () if depth is None else depth.values
         return max(values, default=self.base.backbone.depth)
 
-    def _let_heads_follow(self) -> None:
-        """Keep one of num_heads and head_dim: the one that is searched, else head_dim where the width is searched."""
+    def _derive_heads(self) -> None:
+        """Set the other of num_heads and head_dim to null: keep the searched one, else head_dim if the width varies."""
         backbone, heads = self._data["backbone"], self.base.backbone.heads
         if "backbone.head_dim" in self.dimensions:
             backbone["num_heads"] = None
@@ -74,53 +74,53 @@ class Space:
 
     @property
     def size(self) -> int:
-        """How many assignments there are at most, each with one or more values of the solved field."""
+        """The number of assignments at most. Each has one or more values of the solved field."""
         return math.prod(len(dimension.values) for dimension in self.dimensions.values())
 
     def draw(self, pick: Callable[[str, Sequence[Value]], Value]) -> Assignment:
-        """An assignment whose values `pick` chooses, of the fields whose conditions hold, in their order."""
-        data, assignment = self._fresh(), Assignment()
+        """Return an assignment whose values `pick` chooses, in order, for the fields whose conditions hold."""
+        data, assignment = self._copy_base(), Assignment()
         for path, dimension in self.dimensions.items():
-            if _holds(dimension.when, data):
+            if _condition_holds(dimension.when, data):
                 assignment[path] = pick(path, dimension.values)
                 self._apply(data, path, assignment[path])
         return assignment
 
     def assignments(self) -> Iterator[Assignment]:
-        """Every assignment of the free fields whose conditions hold; the solved field's fraction is not in them."""
+        """Yield every assignment of the fields whose conditions hold, without the solved field's fraction."""
         return self._below({}, list(self.dimensions.items()))
 
-    def _below(self, given: Assignment, left: list[tuple[str, Drawn]]) -> Iterator[Assignment]:
+    def _below(self, given: Assignment, left: list[tuple[str, SampledDimension]]) -> Iterator[Assignment]:
         if not left:
             yield given
             return
         (path, dimension), *rest = left
-        if not _holds(dimension.when, self.data(given)):
+        if not _condition_holds(dimension.when, self.data(given)):
             yield from self._below(given, rest)
             return
         for value in dimension.values:
             yield from self._below(given | {path: value}, rest)
 
     def model(self, assignment: Mapping[str, Value], solved: int | None = None, name: str = "candidate") -> ModelSpec:
-        """The candidate of an assignment, with its solved field's value.
+        """Return the candidate of an assignment, with the value of its solved field.
 
-        Raises pydantic's ValidationError when its fields do not go together, and LookupError when one has no place.
+        Raises pydantic's ValidationError when the fields are invalid together, LookupError when one does not exist.
         """
         data = self.data(assignment, solved) | {"name": name}
         return ModelSpec.model_validate(data)
 
     def data(self, assignment: Mapping[str, Value], solved: int | None = None) -> dict[str, Any]:
-        """The fields of the candidate of an assignment, whether they go together or not."""
-        data = self._fresh()
+        """Return the fields of the candidate of an assignment, without validation."""
+        data = self._copy_base()
         if solved is not None and self.solved is not None:
             _set(data, self.solved.path, solved)
         for path, value in assignment.items():
             if path != FILL:
                 self._apply(data, path, value)
-        self._give_blocks(data, assignment)
+        self._set_block_lists(data, assignment)
         return data
 
-    def _fresh(self) -> dict[str, Any]:
+    def _copy_base(self) -> dict[str, Any]:
         data: dict[str, Any] = _copy(self._data)
         return data
 
@@ -128,44 +128,44 @@ class Space:
         if path.rpartition(".")[0] not in self._per_block:
             _set(data, path, copy.deepcopy(value) if isinstance(value, dict | list | tuple) else value)
 
-    def _give_blocks(self, data: dict[str, Any], assignment: Mapping[str, Value]) -> None:
-        """Set lists of a value a block, as long as the candidate is deep."""
+    def _set_block_lists(self, data: dict[str, Any], assignment: Mapping[str, Value]) -> None:
+        """Set the lists of one value per block, cut to the candidate's depth."""
         for path in self._per_block:
             drawn = [assignment.get(f"{path}.{block}") for block in range(self._blocks)]
             depth = data["backbone"].get("depth")
             if isinstance(depth, int) and None not in drawn[:depth]:
                 _set(data, path, tuple(drawn[:depth]))
 
-    def first_mistake(self) -> str:
-        """What is wrong with the first member."""
+    def first_error(self) -> str:
+        """Return the validation error of the first member, empty if it is valid."""
         try:
             self.model(next(self.assignments()), self.solved.fill.low if self.solved else None)
         except (ValidationError, LookupError) as error:
-            return mistake_of(error)
+            return error_message(error)
         return ""
 
     def fields(self, path: str) -> list[str]:
-        """The fields of the base that a path means: `*` is every stage whose field is set, or all where none is."""
+        """Return the fields of the base that match a path. `*` matches the stages that set the field, or else all."""
         leaves = dict(_leaves(self._data))
         found = [field for field in leaves if _matches(field, path)]
         return [field for field in found if leaves[field] is not None] or found
 
     def drawn(self, path: str) -> list[str]:
-        """The dimensions that a path of the spec stands for: each stage's field, and each block's, on its own."""
+        """Return the dimensions of a path of the spec: one for each stage and block."""
         blocks = range(self._blocks) if path in self._per_block else ()
         return [f"{path}.{block}" for block in blocks] or self.fields(path) or [path]
 
     def same(self, assignment: Mapping[str, Value], depth: int) -> float:
-        """How many assignments differ from one only in blocks beyond its depth, and so make the same model."""
+        """Return how many assignments give the same model: they differ only in blocks beyond its depth."""
         beyond = [f"{path}.{block}" for path in self._per_block for block in range(depth, self._blocks)]
         return math.prod(float(len(self.dimensions[field].values)) for field in beyond if field in assignment)
 
     def locate(self, model: ModelSpec) -> Assignment | None:
-        """The assignment nearest to a model, its solved field left out; None where a value of it is never drawn.
+        """Return the assignment of a model, without the solved field. None where a value is not in the space.
 
-        It may make another model, where they differ in a field that is not searched.
+        It may give another model where they differ in a field that is not searched.
         """
-        data = _plain(model)
+        data = _to_plain(model)
         backbone = data["backbone"] | {"head_dim": data["backbone"].get("head_dim") or _head_dim(model)}
         data["backbone"] = backbone
 
@@ -187,7 +187,7 @@ class Space:
             return None
 
     def _unknown(self, path: str, given: Dimension) -> UnknownFieldError | None:
-        """What is wrong with a path that means no field of the base."""
+        """Return the error of a path that matches no field of the base."""
         if self.fields(path) or getattr(given, "when", None):
             return None
         near = difflib.get_close_matches(path, [field for field, _ in _leaves(self._data)], n=3)
@@ -196,23 +196,23 @@ class Space:
         return UnknownFieldError(("search", "space", path), "space", message, hint)
 
 
-def mistake_of(error: ValidationError | LookupError) -> str:
-    """What is wrong with a candidate, in a line."""
+def error_message(error: ValidationError | LookupError) -> str:
+    """Return the error of a candidate as one line."""
     return error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error.args[0])
 
 
-def value_at(model: ModelSpec, path: str) -> Any:
-    """The value of a model's field. Raises LookupError where it has none."""
-    return _get(_plain(model), path)
+def get_value(model: ModelSpec, path: str) -> Any:
+    """Return the value of a model's field. Raises LookupError where it does not exist."""
+    return _get(_to_plain(model), path)
 
 
-def category(value: Value) -> bool | int | float | str | None:
-    """A value as Optuna's storage takes it: a mapping or list as its JSON."""
+def to_category(value: Value) -> bool | int | float | str | None:
+    """Return a value as Optuna stores it: a mapping or list becomes JSON."""
     return json.dumps(value, sort_keys=True) if isinstance(value, dict | list | tuple) else value
 
 
-def _holds(condition: Mapping[str, Value] | None, data: dict[str, Any]) -> bool:
-    """Whether the fields of a condition have the values that it asks for."""
+def _condition_holds(condition: Mapping[str, Value] | None, data: dict[str, Any]) -> bool:
+    """Whether all fields of a condition have one of its values."""
     for path, wanted in (condition or {}).items():
         try:
             value = _get(data, path)
@@ -228,15 +228,15 @@ def _head_dim(model: ModelSpec) -> int | None:
     return model.backbone.embed_dim // heads[0] if len(set(heads)) == 1 else None
 
 
-def _plain(node: Any) -> Any:
-    """A spec node as plain data, fields that are null included."""
+def _to_plain(node: Any) -> Any:
+    """Return a spec node as plain data, null fields included."""
     if isinstance(node, BaseModel):
-        return {field: _plain(getattr(node, field)) for field in type(node).model_fields}
-    return [_plain(item) for item in node] if isinstance(node, tuple) else node
+        return {field: _to_plain(getattr(node, field)) for field in type(node).model_fields}
+    return [_to_plain(item) for item in node] if isinstance(node, tuple) else node
 
 
 def _kind(value: Any) -> Any:
-    """The kind of a mapping, for which its name alone may stand."""
+    """Return the kind of a mapping. The kind alone may be written for the mapping."""
     return value.get("kind", value) if isinstance(value, dict) else value
 
 
@@ -247,7 +247,7 @@ def _copy(data: Any) -> Any:
 
 
 def _leaves(data: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted paths of every field with their values, lists of nodes included."""
+    """Yield the dotted path and value of every field, also within lists of nodes."""
     if path:
         yield path, data
     if isinstance(data, dict):
@@ -265,7 +265,7 @@ def _matches(field: str, pattern: str) -> bool:
 
 
 def _get(data: Any, path: str) -> Any:
-    """What stands at a dotted path. Raises LookupError where nothing does."""
+    """Return the value at a dotted path. Raises LookupError where it does not exist."""
     for part in path.split("."):
         if not isinstance(data, dict | list | tuple):
             raise LookupError(f"there is no {path} beside the other fields")
@@ -277,7 +277,7 @@ def _get(data: Any, path: str) -> Any:
 
 
 def _set(data: Any, path: str, value: Value) -> None:
-    """Set what stands at a dotted path. Raises LookupError where there is no place for it."""
+    """Set the value at a dotted path. Raises LookupError where the path does not exist."""
     above, _, last = path.rpartition(".")
     place = _get(data, above) if above else data
     if not isinstance(place, dict):

@@ -1,4 +1,4 @@
-"""What a search space holds, without training anything: how many members, how many fit, and the trade of two dials."""
+"""Statistics of a search space without any training: its members, how many fit the budget, depths by width."""
 
 import math
 import random
@@ -9,21 +9,22 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from t2tbuild.cost import predict_cost
-from t2tbuild.nas.budget import Infeasible, solve, solved_values, within
+from t2tbuild.cost.budget import is_within
+from t2tbuild.nas.budget import Infeasible, solve, solved_values
 from t2tbuild.nas.space import FILL, Assignment, Space
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.search import Search
 from t2tbuild.spec.space import DEPTH
 
-COUNTED = 2_000
-"""Assignments up to which every one is looked at."""
-DRAWN = 500
-"""Assignments of a larger space that are drawn."""
+MAX_ENUMERATED = 2_000
+"""A space of up to this many assignments is enumerated."""
+NUM_DRAWS = 500
+"""Assignments that are drawn from a larger space."""
 
 
 @dataclass(frozen=True)
-class Member:
-    """A member of the space by its cost."""
+class CostedModel:
+    """A member of the space and its cost."""
 
     model: ModelSpec
     macs: int
@@ -31,61 +32,61 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Size:
-    """How large a space is.
+class SpaceStats:
+    """The size of a space.
 
-    `assignments` counts what the fields whose conditions hold can be together. `members` are the models within the
-    budget, for each of the solved field's values one; `low` and `high` are the ends of the 95% interval where
-    `looked_at` assignments were drawn, and both `members` where all were looked at; `smallest` and `largest` are of
-    what was looked at. A draw stands for as many
-    assignments as it was unlikely (Knuth, Estimating the efficiency of backtrack programs, 1975).
+    `assignments` counts the combinations of the fields whose conditions hold. `members` counts the models within the
+    budget, one for each value of the solved field. `sampled` assignments were examined: all of them where `exact`,
+    random ones otherwise. `low` and `high` are the ends of the 95% interval of `members`. `smallest` and `largest` are
+    the extremes among the examined members. A draw is weighted by its inverse probability (Knuth, Estimating the
+    efficiency of backtrack programs, 1975).
     """
 
     assignments: int
-    looked_at: int
+    sampled: int
     feasible_share: float
     members: int
     low: int
     high: int
-    smallest: Member
-    largest: Member
+    smallest: CostedModel
+    largest: CostedModel
     ranges: Mapping[int, tuple[int, int]]
-    """By width: the shallowest and the deepest members seen."""
+    """By width: the smallest and the largest depth found."""
     exact: bool
 
 
-def measure_space(space: Space, search: Search) -> Size:
-    """The size of a space within its budget, exact where it is small, else estimated from uniform draws.
+def measure_space(space: Space, search: Search) -> SpaceStats:
+    """Return the size of a space within its budget, exact for a small space, else estimated from uniform draws.
 
-    Raises Infeasible when none of what was looked at lies within the budget.
+    Raises Infeasible when no examined assignment lies within the budget.
     """
-    exact = space.size <= COUNTED
-    chance = random.Random(search.seed)  # noqa: S311
-    looked_at = list(space.assignments()) if exact else [_drawn(space, chance) for _ in range(DRAWN)]
-    weights = [1.0 if exact else _weight(space, assignment) for assignment in looked_at]
+    exact = space.size <= MAX_ENUMERATED
+    rng = random.Random(search.seed)  # noqa: S311
+    sampled = list(space.assignments()) if exact else [_draw_uniform(space, rng) for _ in range(NUM_DRAWS)]
+    weights = [1.0 if exact else _weight(space, assignment) for assignment in sampled]
     counts: list[float] = []
-    ends: list[Member] = []
+    ends: list[CostedModel] = []
     ranges: dict[int, tuple[int, int]] = {}
-    for assignment in looked_at:
-        inside = _inside(space, assignment, search)
+    for assignment in sampled:
+        inside = _members_of(space, assignment, search)
         counts.append(math.fsum(1 / space.same(assignment, depth) for _, depth in inside))
         for fraction, _ in {inside[0], inside[-1]} if inside else ():
             model = solve(space, assignment if fraction is None else assignment | {FILL: fraction}, search.budget)
             cost, depth, width = predict_cost(model), model.backbone.depth, model.backbone.embed_dim
-            ends.append(Member(model, cost.macs, cost.params))
+            ends.append(CostedModel(model, cost.macs, cost.params))
             low, high = ranges.get(width, (depth, depth))
             ranges[width] = (min(low, depth), max(high, depth))
     if not ends:
-        raise Infeasible(f"none of {len(looked_at):,} assignments lies within the budget")
+        raise Infeasible(f"none of {len(sampled):,} assignments lies within the budget")
     found = [weight * count for weight, count in zip(weights, counts, strict=True)]
     shots = 1 if exact else len(found)
     members = math.fsum(found) / shots
     half = 0.0 if exact else 1.96 * statistics.stdev(found) / math.sqrt(shots)
     fitting = math.fsum(weight for weight, count in zip(weights, counts, strict=True) if count)
-    return Size(
+    return SpaceStats(
         assignments=round(math.fsum(weights) / shots),
         exact=exact,
-        looked_at=len(looked_at),
+        sampled=len(sampled),
         feasible_share=fitting / math.fsum(weights),
         members=round(members),
         low=round(max(0.0, members - half)),
@@ -96,21 +97,21 @@ def measure_space(space: Space, search: Search) -> Size:
     )
 
 
-def _drawn(space: Space, chance: random.Random) -> Assignment:
-    return space.draw(lambda _path, values: values[chance.randrange(len(values))])
+def _draw_uniform(space: Space, rng: random.Random) -> Assignment:
+    return space.draw(lambda _path, values: values[rng.randrange(len(values))])
 
 
 def _weight(space: Space, assignment: Assignment) -> float:
-    """By how many assignments a drawn one is one."""
+    """Return the inverse probability of drawing an assignment."""
     return math.prod(float(len(space.dimensions[path].values)) for path in assignment)
 
 
-def _inside(space: Space, assignment: Assignment, search: Search) -> Sequence[tuple[float | None, int]]:
-    """The members of an assignment: fractions of the solved field's values, None without one, each with its depth."""
+def _members_of(space: Space, assignment: Assignment, search: Search) -> Sequence[tuple[float | None, int]]:
+    """Return the members of an assignment: the solved field's fraction (None without such a field) and the depth."""
     try:
         if space.solved is None:
             model = space.model(assignment)
-            return [(None, model.backbone.depth)] if within(model, search.budget) else []
+            return [(None, model.backbone.depth)] if is_within(model, search.budget) else []
         most, values = solved_values(space, assignment, search.budget)
         depth = space.model(assignment, values[0]).backbone.depth
     except (Infeasible, ValidationError, LookupError):

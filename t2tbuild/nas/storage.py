@@ -1,4 +1,4 @@
-"""Where a study lies: Optuna's relational storage, SQLite in the run directory, or a database that machines share."""
+"""The storage of a study: Optuna's RDBStorage on SQLite or on a shared database, with retries through an outage."""
 
 import contextlib
 import fcntl
@@ -6,13 +6,13 @@ import math
 import re
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from functools import wraps
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import optuna
 import sqlalchemy
+import tenacity
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.storages._rdb import models
@@ -23,46 +23,35 @@ from t2tbuild.errors import InputError
 from t2tbuild.files import redact
 from t2tbuild.spec.search import Search
 
-PATIENCE = 120.0
-"""Seconds that a database may be gone before a worker gives up."""
+RETRY_SECONDS = 120.0
+"""A worker gives up when the database was unreachable for this many seconds."""
 RECORD = "record"
-"""The user attribute of a trial that holds what is known of its candidate."""
-LOCK = 20210128
-"""Number of the lock under which studies are created on a server."""
-
-P = ParamSpec("P")
-T = TypeVar("T")
+"""The user attribute of a trial that holds its record."""
+LOCK_ID = 20210128
+"""The advisory lock under which studies are created on a server."""
 
 
-def _patient(method: Callable[P, T]) -> Callable[P, T]:
-    """Try again, less and less often, for as long as the database may be gone."""
-
-    @wraps(method)
-    def trying(*args: P.args, **kwargs: P.kwargs) -> T:
-        deadline, pause = time.monotonic() + PATIENCE, 0.05
-        while True:
-            try:
-                return method(*args, **kwargs)
-            except (StorageInternalError, SQLAlchemyError) as error:
-                if not _is_gone(error) or time.monotonic() > deadline:
-                    raise
-            time.sleep(pause)
-            pause = min(2 * pause, 2.0)
-
-    return trying
-
-
-def _is_gone(error: BaseException | None) -> bool:
-    """Whether an error says that the database cannot be reached or is locked, not that it was asked for nonsense."""
-    while error is not None:
-        if isinstance(error, DBAPIError):
-            return not isinstance(error, IntegrityError | ProgrammingError)
-        error = error.__cause__ or error.__context__
+def _is_unreachable(error: BaseException) -> bool:
+    """Whether the database cannot be reached or is locked, as opposed to an invalid statement."""
+    cause: BaseException | None = error if isinstance(error, StorageInternalError | SQLAlchemyError) else None
+    while cause is not None:
+        if isinstance(cause, DBAPIError):
+            return not isinstance(cause, IntegrityError | ProgrammingError)
+        cause = cause.__cause__ or cause.__context__
     return False
 
 
-class _Retry:
-    """A training whose worker died is asked for again; one that killed too many ends as failed, told PRUNED."""
+_retried = tenacity.retry(
+    retry=tenacity.retry_if_exception(_is_unreachable),
+    wait=tenacity.wait_exponential(multiplier=0.05, max=2.0),
+    stop=lambda state: (state.seconds_since_start or 0.0) > RETRY_SECONDS,
+    reraise=True,
+)
+"""Repeat a method of the storage, with growing pauses, while the database is unreachable."""
+
+
+class _RetryOrFail:
+    """Queue the trial of a dead worker again; after `most` retries record it as failed, with Optuna's state PRUNED."""
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -74,8 +63,8 @@ class _Retry:
                 warnings.simplefilter("ignore", ExperimentalWarning)
                 RetryHeartbeatStaleTrialCallback()(study, trial)
         elif RECORD in trial.user_attrs:
-            message = {"state": "failed", "reason": f"its worker died {deaths} times"}
-            record = {RECORD: trial.user_attrs[RECORD] | message}
+            failure = {"state": "failed", "reason": f"its worker died {deaths} times"}
+            record = {RECORD: trial.user_attrs[RECORD] | failure}
             state, values = TrialState.PRUNED, trial.intermediate_values
             study.add_trial(
                 optuna.create_trial(
@@ -89,10 +78,9 @@ class _Retry:
 
 
 class RetryingStorage(RDBStorage):
-    """Optuna's storage, whose every operation outlives a database that is gone for a while.
+    """Optuna's RDBStorage with every operation retried while the database is unreachable.
 
-    A trial has a heartbeat from its first instant: one whose worker is killed before it begins is found dead like any
-    other.
+    A trial has a heartbeat from its creation on, so a trial whose worker is killed at once becomes stale as well.
     """
 
     def __init__(self, url: str, *, heartbeat: float, retries: int) -> None:
@@ -103,29 +91,29 @@ class RetryingStorage(RDBStorage):
                 url,
                 engine_kwargs={"pool_pre_ping": True, "connect_args": arguments},
                 heartbeat_interval=max(1, math.ceil(heartbeat)),
-                heartbeat_stale_trial_callback=_Retry(retries),
+                heartbeat_stale_trial_callback=_RetryOrFail(retries),
             )
 
     def close(self) -> None:
-        """Let go of every connection."""
+        """Close every connection."""
         self.remove_session()
         self.engine.dispose()
 
-    @_patient
+    @_retried
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         trial_id = super().create_new_trial(study_id, template_trial)
         if template_trial is None or template_trial.state is TrialState.RUNNING:
             self.record_heartbeat(trial_id)
         return trial_id
 
-    @_patient
+    @_retried
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Any = None) -> bool:
         changed = super().set_trial_state_values(trial_id, state, values)
         if changed and state is TrialState.RUNNING:
             self.record_heartbeat(trial_id)
         return changed
 
-    @_patient
+    @_retried
     def _get_stale_trial_ids(self, study_id: int) -> list[int]:
         stale = super()._get_stale_trial_ids(study_id)
         grace = 2 * (self.heartbeat_interval or 0)
@@ -161,12 +149,12 @@ for _name in (
     "get_n_trials",
     "record_heartbeat",
 ):
-    setattr(RetryingStorage, _name, _patient(getattr(RetryingStorage, _name)))
+    setattr(RetryingStorage, _name, _retried(getattr(RetryingStorage, _name)))
 
 
 @contextlib.contextmanager
-def creating(url: str) -> Iterator[None]:
-    """Hold the lock under which tables and studies of a database are made: who comes second finds them there."""
+def creation_lock(url: str) -> Iterator[None]:
+    """Hold the lock under which the tables and studies of a database are created, so that they are created once."""
     address = sqlalchemy.make_url(url)
     if address.get_backend_name() == "sqlite":
         with Path(f"{address.database}.lock").open("w") as lock:
@@ -180,36 +168,36 @@ def creating(url: str) -> Iterator[None]:
     engine = sqlalchemy.create_engine(url)
     try:
         with engine.connect() as connection:
-            connection.execute(sqlalchemy.text(take), {"lock": LOCK})
+            connection.execute(sqlalchemy.text(take), {"lock": LOCK_ID})
             try:
                 yield
             finally:
-                connection.execute(sqlalchemy.text(leave), {"lock": LOCK})
+                connection.execute(sqlalchemy.text(leave), {"lock": LOCK_ID})
     finally:
         engine.dispose()
 
 
-def connect(url: str, search: Search) -> RetryingStorage:
-    """The storage at a URL, its tables made if need be. Raises InputError when it cannot be reached or opened."""
+def open_storage(url: str, search: Search) -> RetryingStorage:
+    """Open the storage at a URL and create missing tables. Raises InputError when it cannot be reached or opened."""
     message = redact(url)
     try:
-        with creating(url):
+        with creation_lock(url):
             return RetryingStorage(url, heartbeat=search.heartbeat, retries=search.retries)
     except ModuleNotFoundError as error:
         backend = sqlalchemy.make_url(url).get_backend_name()
         raise InputError(f"{message}: {error.name} is not installed; pip install 't2tbuild[{backend}]'") from None
     except (SQLAlchemyError, OSError, RuntimeError, ValueError) as error:
         lines = redact(str(getattr(error, "orig", error))).strip().splitlines()
-        reason = re.sub(r"[^\s'\"]*@", "", lines[0]) if lines else type(error).__name__  # a password that holds an @
+        reason = re.sub(r"[^\s'\"]*@", "", lines[0]) if lines else type(error).__name__  # a password may contain an @
         if isinstance(error, FileNotFoundError):
-            reason = "its folder is not there"
+            reason = "its folder does not exist"
         elif "not a database" in reason or "malformed" in reason:
-            reason += "; move it away to start anew: candidates.csv and report.json hold what was last written"
+            reason += "; move it away to start a new search: candidates.csv and report.json have the last results"
         raise InputError(f"the storage {message} cannot be opened: {reason}") from None
 
 
 def retry_stale(study: optuna.Study) -> None:
-    """Let the trainings of dead workers be asked for again."""
+    """Queue the stale trials of dead workers again."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         optuna.storages.fail_stale_trials(study)

@@ -1,4 +1,4 @@
-"""How a storage is named: by a URL that may hold a password, which is never shown or saved. Torch-free."""
+"""The URL of a storage. It may contain a password, which is never shown or saved. Torch-free."""
 
 import os
 import re
@@ -10,20 +10,20 @@ from t2tbuild.files import redact
 DATABASE = "study.db"
 """The study's file in a run directory."""
 VARIABLE = "T2TBUILD_STORAGE"
-"""The environment variable that names the storage, so that no password stands in a command."""
+"""The environment variable with the URL, so that no password appears in a command."""
 DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql"}
-"""The storages by the scheme of their URL, and what SQLAlchemy reaches them by."""
+"""SQLAlchemy's dialects and drivers by the scheme of a URL."""
 
 _SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9]*)(\+[a-zA-Z0-9_]+)?://")
 
 
 def storage_url(given: str | None, run: Path) -> str:
-    """The URL of the storage.
+    """Return the URL of the storage.
 
-    It is the one given, else the SQLite file that is in the run directory, else the environment's, else a new SQLite
-    file in the run directory. Raises InputError for a scheme that is not known.
+    In this order: the one given, an existing SQLite file in the run directory, the environment's, a new SQLite file in
+    the run directory. Raises InputError for an unknown scheme.
     """
-    named = _named(given, run)
+    named = _named_storage(given, run)
     if not named:
         from sqlalchemy import URL
 
@@ -38,9 +38,9 @@ def storage_url(given: str | None, run: Path) -> str:
 
 
 def is_shared(given: str | None, run: Path) -> bool:
-    """Whether a storage is named, which other machines may share, rather than a file in the run directory."""
-    return bool(_named(given, run))
+    """Whether the storage is a named database, which machines may share, and not a file in the run directory."""
+    return bool(_named_storage(given, run))
 
 
-def _named(given: str | None, run: Path) -> str | None:
+def _named_storage(given: str | None, run: Path) -> str | None:
     return given or (None if (run / DATABASE).exists() else os.environ.get(VARIABLE))

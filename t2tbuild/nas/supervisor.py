@@ -1,4 +1,4 @@
-"""Several workers of one search: a process per device, started, watched and ended by the command that began it."""
+"""Several worker processes of one search: start them, restart those that die, and end them."""
 
 import os
 import signal
@@ -16,83 +16,83 @@ from t2tbuild.errors import SearchError
 from t2tbuild.nas.storage_url import VARIABLE
 from t2tbuild.training.signals import Interrupt
 
-LOOK = 1.0  # seconds between looks at the workers
-PATIENCE = 60.0  # seconds in which workers end after being asked to
-QUICK = 20.0  # seconds; a worker that dies sooner after its start has got nowhere
-DEATHS = 3  # such deaths in a row of one worker, after which it is not started again
+POLL_SECONDS = 1.0
+SHUTDOWN_SECONDS = 60.0  # workers that have not ended this long after SIGTERM are killed
+STARTUP_SECONDS = 20.0  # a worker that dies sooner has failed to start
+MAX_FAILED_STARTS = 3  # failed starts in a row after which a worker is not restarted
 
-Look = Callable[[], None]
+OnPoll = Callable[[], None]
 
 
 @dataclass
-class _Process:
-    """A worker's place: its process, and how often it died before it got anywhere."""
+class _WorkerProcess:
+    """A worker by its index: its current process, and how often in a row it failed to start."""
 
     index: int
     running: subprocess.Popen[bytes]
     started: float = field(default_factory=time.monotonic)
-    quick_deaths: int = 0
+    failed_starts: int = 0
     done: bool = False
 
 
 def default_workers() -> int:
-    """A worker for each GPU, or where there is none for each CPU core, eight at most."""
+    """Return the number of GPUs, or without a GPU the number of CPU cores, eight at most."""
     if torch.cuda.is_available():
         return torch.cuda.device_count()
     return max(1, min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
 
 
-def supervise(run: Path, url: str, workers: int, deadline: float, interrupt: Interrupt, look: Look) -> None:
-    """Let `workers` processes work on the search in `run` until they are done; a dead one is started again.
+def supervise(run: Path, url: str, workers: int, deadline: float, interrupt: Interrupt, on_poll: OnPoll) -> None:
+    """Run `workers` processes on the search in `run` until all are done, and restart those that die.
 
-    `look` is called every second. Raises SearchError when a worker dies again and again at its start, with what it said
-    last, and passes an interrupt on to all.
+    `deadline` is a time.time(). `on_poll` is called every second. An interrupt ends all workers. Raises SearchError,
+    with the last line of its log, when a worker fails to start MAX_FAILED_STARTS times in a row.
     """
-    with _started(run, url, workers, deadline) as processes:
+    with _running_workers(run, url, workers, deadline) as processes:
         while not all(process.done for process in processes):
-            look()
+            on_poll()
             if interrupt:
-                raise interrupt.error()
+                raise interrupt.exception()
             for process in processes:
-                _tend(process, run, url, workers, deadline)
-            time.sleep(LOOK)
-    look()
+                _restart_if_dead(process, run, url, workers, deadline)
+            time.sleep(POLL_SECONDS)
+    on_poll()
 
 
 @contextmanager
-def _started(run: Path, url: str, workers: int, deadline: float) -> Iterator[Sequence[_Process]]:
-    """The processes; none of them outlives this context."""
-    processes: list[_Process] = []
+def _running_workers(run: Path, url: str, workers: int, deadline: float) -> Iterator[Sequence[_WorkerProcess]]:
+    """Start the processes, and end them with this context."""
+    processes: list[_WorkerProcess] = []
     try:
-        for index in range(workers):  # one by one, so that those that were started are ended
-            processes += [_Process(index, _start(run, url, index, workers, deadline))]
+        for index in range(workers):  # one by one, so that an error ends those already started
+            processes += [_WorkerProcess(index, _start_worker(run, url, index, workers, deadline))]
         yield processes
     finally:
-        _end([process.running for process in processes])
+        _terminate([process.running for process in processes])
 
 
-def _tend(process: _Process, run: Path, url: str, workers: int, deadline: float) -> None:
-    """Start a worker again that died; one that ended by itself is done."""
+def _restart_if_dead(process: _WorkerProcess, run: Path, url: str, workers: int, deadline: float) -> None:
+    """Restart a worker that died. One that ended with exit code 0 is done."""
     code = process.running.poll()
     if code is None or process.done:
         return
     if code == 0:
         process.done = True
         return
-    process.quick_deaths = process.quick_deaths + 1 if time.monotonic() - process.started < QUICK else 0
-    if process.quick_deaths >= DEATHS and code > 0:
-        raise SearchError(f"worker {process.index} cannot work: {_last_words(run, process.index)}")
-    process.running = _start(run, url, process.index, workers, deadline)
+    process.failed_starts = process.failed_starts + 1 if time.monotonic() - process.started < STARTUP_SECONDS else 0
+    if process.failed_starts >= MAX_FAILED_STARTS and code > 0:
+        raise SearchError(f"worker {process.index} failed to start: {_last_log_line(run, process.index)}")
+    process.running = _start_worker(run, url, process.index, workers, deadline)
     process.started = time.monotonic()
 
 
-def log_of(run: Path, index: int) -> Path:
-    """Where a worker's stderr goes."""
+def log_path(run: Path, index: int) -> Path:
+    """Return the file of a worker's output."""
     return run / "workers" / f"{index}.log"
 
 
-def _start(run: Path, url: str, index: int, workers: int, deadline: float) -> subprocess.Popen[bytes]:
-    env = dict(os.environ) | {VARIABLE: url}  # a password belongs in no command line
+def _start_worker(run: Path, url: str, index: int, workers: int, deadline: float) -> subprocess.Popen[bytes]:
+    env = dict(os.environ) | {VARIABLE: url}  # a password must not appear in the command line
     if torch.cuda.is_available():
         devices = os.environ.get("CUDA_VISIBLE_DEVICES")
         names = devices.split(",") if devices else [str(one) for one in range(torch.cuda.device_count())]
@@ -100,7 +100,7 @@ def _start(run: Path, url: str, index: int, workers: int, deadline: float) -> su
     else:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         env["OMP_NUM_THREADS"] = str(max(1, cores // workers))
-    log = log_of(run, index)
+    log = log_path(run, index)
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [
         sys.executable,
@@ -117,11 +117,11 @@ def _start(run: Path, url: str, index: int, workers: int, deadline: float) -> su
         )
 
 
-def _end(running: Sequence[subprocess.Popen[bytes]]) -> None:
+def _terminate(running: Sequence[subprocess.Popen[bytes]]) -> None:
     for process in running:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
-    limit = time.monotonic() + PATIENCE
+    limit = time.monotonic() + SHUTDOWN_SECONDS
     for process in running:
         try:
             process.wait(max(0.1, limit - time.monotonic()))
@@ -130,6 +130,6 @@ def _end(running: Sequence[subprocess.Popen[bytes]]) -> None:
             process.wait()
 
 
-def _last_words(run: Path, index: int) -> str:
-    lines = log_of(run, index).read_text(errors="replace").strip().splitlines()
-    return f"{lines[-1]} (all of it in {log_of(run, index)})" if lines else f"see {log_of(run, index)}"
+def _last_log_line(run: Path, index: int) -> str:
+    lines = log_path(run, index).read_text(errors="replace").strip().splitlines()
+    return f"{lines[-1]} (full log: {log_path(run, index)})" if lines else f"see {log_path(run, index)}"

@@ -1,50 +1,56 @@
-"""The test split, which nothing was chosen by, is looked at once a search has ended: for its winner and the base."""
+"""Evaluate the winner and the base on the test split, once, at the end of a search."""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from t2tbuild.nas.evaluator import Evaluator
+from t2tbuild.nas.old_names import TEST_KEYS, with_new_names
 from t2tbuild.nas.record import BASE, Record, State
-from t2tbuild.nas.storage import creating
+from t2tbuild.nas.storage import creation_lock
 from t2tbuild.nas.store import Studies
 from t2tbuild.nas.verdict import Verdict
-from t2tbuild.nas.worker import folder_of
+from t2tbuild.nas.worker import trial_folder
 
 TEST = "test"
 
 
-def look_at_test(run: Path, studies: Studies, load_judges: Callable[[], Evaluator], verdict: Verdict) -> None:
-    """Evaluate the trainings of the winner and of the base on the test split, from their last checkpoints.
+def evaluate_on_test(run: Path, studies: Studies, load_evaluator: Callable[[], Evaluator], verdict: Verdict) -> None:
+    """Evaluate the reference runs of the winner and of the base on the test split, from their last checkpoints.
 
-    It is done once for each winner: a search that goes on and finds another looks again, and its report counts that.
-    Of several machines one does it, the first that has checkpoints of the winner; trainings whose checkpoints lie on
-    another machine are left out.
+    Each winner is evaluated once. A search that is continued and finds another winner evaluates again, and the report
+    counts the evaluations. Of several machines, the first with checkpoints of the winner evaluates; runs whose
+    checkpoints are on another machine are left out.
     """
     winner = verdict.winner.key
-    repeats = [record for record in studies.repeats() if record.state is State.TOP]
-    base = next((record.key for record in repeats if record.number == BASE), None)
-    if not any(record.key == winner and folder_of(run, record).is_dir() for record in repeats):
+    reference_runs = [record for record in studies.reference_runs() if record.state is State.COMPLETED]
+    base = next((record.key for record in reference_runs if record.number == BASE), None)
+    if not any(record.key == winner and trial_folder(run, record).is_dir() for record in reference_runs):
         return
-    with creating(studies.url):
-        kept: dict[str, Any] = studies.noted(TEST) or {"looks": 0, "winner": None}
-        if kept["winner"] == winner:
+    with creation_lock(studies.url):
+        before = read_test_results(studies) or {"evaluations": 0, "winner": None}
+        if before["winner"] == winner:
             return
-        found = {"looks": kept["looks"] + 1, "winner": winner}
+        found = {"evaluations": before["evaluations"] + 1, "winner": winner}
         for role, key in (("of_winner", winner), ("of_base", base)):
-            records = [record for record in repeats if record.key == key]
-            found[role] = [
-                message for record in records if (message := _tested(run, load_judges(), record)) is not None
-            ]
-        studies.note(TEST, found)
+            records = [record for record in reference_runs if record.key == key]
+            results = (_evaluate_run(run, load_evaluator(), record) for record in records)
+            found[role] = [result for result in results if result is not None]
+        studies.set_meta(TEST, found)
 
 
-def _tested(run: Path, judges: Evaluator, record: Record) -> dict[str, float] | None:
-    folder = folder_of(run, record)
+def _evaluate_run(run: Path, evaluator: Evaluator, record: Record) -> dict[str, float] | None:
+    folder = trial_folder(run, record)
     if not folder.is_dir():
         return None
-    climber = judges.climber(record)
-    if not climber.restore(folder):
+    trainer = evaluator.make_trainer(record)
+    if not trainer.restore(folder):
         return None
-    result = climber.test()
+    result = trainer.test()
     return {"seed": record.seed, "accuracy": result.accuracy, "loss": result.loss}
+
+
+def read_test_results(studies: Studies) -> dict[str, Any] | None:
+    """Return the stored results on the test split, None where it was not evaluated."""
+    stored: dict[str, Any] | None = studies.get_meta(TEST)
+    return stored and with_new_names(stored, TEST_KEYS)

@@ -1,4 +1,4 @@
-"""Who trained what when, as far as a storage has it."""
+"""The timeline of a search: which worker trained which candidate, and when."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,15 +7,15 @@ from typing import Any
 
 from t2tbuild.nas.record import State
 from t2tbuild.nas.storage import RECORD
-from t2tbuild.nas.store import Studies, counted
+from t2tbuild.nas.store import Studies, valid_trials
 
 
 @dataclass(frozen=True)
 class Span:
-    """One candidate in the hands of one worker, `start` to `end` in seconds since the first of the search began.
+    """The time that a worker spent on one training, in seconds since the first training of the search began.
 
-    From the draw to the last rung: the count by fvcore and the cheap scores are in it.
-    Of a training that a second worker took over, the span is the second's. `end` is None while it is under way.
+    It lasts from sampling to the last rung and includes fvcore's count and the zero-cost proxies. Where a second worker
+    took a training over, the span is the second worker's. `end` is None while the training runs.
     """
 
     number: str
@@ -27,11 +27,11 @@ class Span:
     end: float | None
 
 
-def timeline(studies: Studies) -> list[Span]:
-    """The trainings of a search in the order in which they began; what was drawn and not trained has none."""
+def build_timeline(studies: Studies) -> list[Span]:
+    """Return the trainings of a search by their start. Candidates that were not trained have no span."""
     trials = [
         trial
-        for trial in chain(counted(studies.references), counted(studies.candidates))
+        for trial in chain(valid_trials(studies.references), valid_trials(studies.candidates))
         if trial.datetime_start is not None and _is_training(trial.user_attrs.get(RECORD))
     ]
     starts = [trial.datetime_start for trial in trials if trial.datetime_start is not None]
@@ -39,17 +39,24 @@ def timeline(studies: Studies) -> list[Span]:
         return []
     began = min(starts)
     spans = [
-        _span(trial.user_attrs[RECORD], began, start, trial.datetime_complete)
+        _make_span(trial.user_attrs[RECORD], began, start, trial.datetime_complete)
         for trial, start in zip(trials, starts, strict=True)
     ]
     return sorted(spans, key=lambda span: span.start)
 
 
 def _is_training(record: dict[str, Any] | None) -> bool:
-    return record is not None and (record["state"] == "climbing" or State(record["state"]).trained)
+    return record is not None and (State(record["state"]) is State.RUNNING or State(record["state"]).trained)
 
 
-def _span(record: dict[str, Any], began: datetime, start: datetime, end: datetime | None) -> Span:
+def _make_span(record: dict[str, Any], began: datetime, start: datetime, end: datetime | None) -> Span:
     since, until = ((moment - began).total_seconds() if moment else None for moment in (start, end))
-    message = (record["number"], record["seed"], record["full"], record["state"], record.get("worker", ""))
-    return Span(*message, start=since or 0.0, end=until)
+    return Span(
+        number=record["number"],
+        seed=record["seed"],
+        full=record["full"],
+        state=str(State(record["state"])),
+        worker=record.get("worker", ""),
+        start=since or 0.0,
+        end=until,
+    )

@@ -1,9 +1,9 @@
-"""What a search has shown, and what it has not: gains with intervals over seeds, and a sentence.
+"""The verdict of a search on the proxy's own data: gains with intervals over seeds, and a sentence.
 
-Differences are between mean scores of trainings with seeds of their own. An interval is the bootstrap's (percentile,
-10,000 resamples), or Welch's t interval where that is wider, as it is with a handful of seeds: resamples of three
-numbers know no more than the three. Since the winner is the best of those that were trained again, by the same
-trainings, its intervals hold for all of those at once (Bonferroni).
+Gains are differences of mean scores between trainings with different seeds. An interval is the percentile bootstrap's
+(10,000 resamples), or Welch's t interval where that is wider: with three seeds the bootstrap is too narrow. The winner
+is the best of the confirmed candidates by the same trainings, so its intervals are simultaneous for all of them
+(Bonferroni).
 """
 
 import math
@@ -15,23 +15,23 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from t2tbuild.accuracy.posterior import Belief
+from t2tbuild.accuracy.posterior import Posterior
 from t2tbuild.accuracy.predictor import Accuracy, Difference
 from t2tbuild.nas.record import BASE, Record, Source, State, best_of
-from t2tbuild.nas.reference_runs import seed_spread
+from t2tbuild.nas.reference_runs import pooled_seed_std
 from t2tbuild.spec.model import ModelSpec
 
 Floats = NDArray[np.float64]
 
 LEVEL = 0.95
 RESAMPLES = 10_000
-FEWEST = 4
-"""Candidates of an arm at the top below which a race tells no interval."""
+MIN_PER_SOURCE = 4
+"""With fewer completed candidates of a source, the equal-compute comparison has no interval."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with the ends of its 95% interval; without ends where there is too little to tell."""
+    """A value with its 95% interval; `low` and `high` are None where there are too few results."""
 
     value: float
     low: float | None = None
@@ -44,7 +44,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Gain:
-    """By how much one model's trainings beat another's, in what the search judges by."""
+    """The difference of two models' mean scores, and the number of seeds of each."""
 
     over: str
     difference: Interval
@@ -52,11 +52,11 @@ class Gain:
 
 
 @dataclass(frozen=True)
-class Race:
-    """The best score of each arm after equal seconds of training, one seed a candidate.
+class EqualCompute:
+    """The best score of sampled and of random candidates after equal seconds of training, one seed a candidate.
 
-    `gain` is the sampler's lead. Its interval comes from racing resampled candidates of each arm, with the noise of
-    seeds added to their scores; there is none where fewer than FEWEST of an arm reached the top.
+    `gain` is the difference, sampler minus random. Its interval is the bootstrap's over candidates, with seed noise
+    added to their scores. There is none where a source has fewer than MIN_PER_SOURCE completed candidates.
     """
 
     seconds: float
@@ -67,10 +67,10 @@ class Race:
 
 @dataclass(frozen=True)
 class Equal:
-    """A member whose accuracy is not predicted to be below the winner's, and what there is to choose it by.
+    """A model whose predicted accuracy does not differ significantly from the winner's, and its cost.
 
-    MACs and parameters by the closed form, `memory` the bytes of an inference on one image in float32, `latency` the
-    measured seconds of one, None where it was not measured.
+    `macs` and `params` are closed-form counts, `memory` the bytes of inference on one image in float32, and `latency`
+    the measured seconds of it, None where it was not measured.
     """
 
     model: ModelSpec
@@ -83,15 +83,15 @@ class Equal:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a verdict on ImageNet rests on: in percent, with 90% intervals.
+    """The evidence of a verdict on ImageNet accuracy, in percent with 90% intervals.
 
     `gain` is the winner's over the base, None where the base wins or has no prediction. `equals` are the best of
-    `equal_shapes` backbones whose predicted difference from the winner has an interval that includes zero, `reasons`
-    the published models and the results of the proxy, in sentences.
+    `equal_shapes` backbones whose predicted difference from the winner has an interval that includes zero. `reasons`
+    are sentences on the nearest published models and on the proxy results.
     """
 
-    winner: Belief
-    base: Belief | None
+    winner: Posterior
+    base: Posterior | None
     gain: Difference | None
     equals: tuple[Equal, ...]
     equal_shapes: int
@@ -100,48 +100,48 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The winner, what it gains over the base and over random search, and the sentence that follows from it.
+    """The winner, its gains over the base and over random search, and the conclusion as a sentence.
 
-    `prediction` is there where candidates are ranked by predicted ImageNet accuracy; there are no gains then.
+    `prediction` is set where candidates are ranked by predicted ImageNet accuracy; `gains` is empty then.
     """
 
     winner: Record
     gains: tuple[Gain, ...]
-    race: Race | None
+    equal_compute: EqualCompute | None
     sentence: str
     prediction: Prediction | None = None
 
 
-def decide(records: Sequence[Record], repeats: Sequence[Record], metric: str) -> Verdict | None:
-    """The verdict on candidates and references; None where nothing reached the highest rung."""
-    scores = scores_by_key(repeats, metric)
-    base = next((record for record in repeats if record.number == BASE), None)
-    confirmed = [record for record in records if record.state is State.TOP and record.key in scores]
+def decide(records: Sequence[Record], reference_runs: Sequence[Record], metric: str) -> Verdict | None:
+    """Return the verdict on candidates and reference runs, None where no record is completed."""
+    scores = scores_by_key(reference_runs, metric)
+    base = next((record for record in reference_runs if record.number == BASE), None)
+    confirmed = [record for record in records if record.state is State.COMPLETED and record.key in scores]
     if confirmed:
-        entrants = [*confirmed, *([base] if base is not None and base.key in scores else [])]
-        winner = max(entrants, key=lambda record: (statistics.fmean(scores[record.key]), -(record.macs or 0)))
+        contenders = [*confirmed, *([base] if base is not None and base.key in scores else [])]
+        winner = max(contenders, key=lambda record: (statistics.fmean(scores[record.key]), -(record.macs or 0)))
     else:
-        found = best_of([*records, *repeats], lambda record: record.score(metric))
+        found = best_of([*records, *reference_runs], lambda record: record.score(metric))
         if found is None:
             return None
         winner = found
     gains: list[Gain] = []
-    others = {"the base": base, "the best random candidate": _best_random(records, scores, metric)}
+    others = {"the base": base, "the best random candidate": _best_random_candidate(records, scores, metric)}
     for over, other in others.items():
         if other is not None and other.key != winner.key and {winner.key, other.key} <= scores.keys():
             mine, theirs = scores[winner.key], scores[other.key]
-            gains.append(Gain(over, difference(mine, theirs, len(confirmed)), (len(mine), len(theirs))))
-    top = max(record.steps for record in [*records, *repeats])
-    seeds = seed_spread(repeats, top, metric)
-    race = run_race(records, metric, noise=seeds[0] if seeds else 0.0)
+            gains.append(Gain(over, mean_difference(mine, theirs, len(confirmed)), (len(mine), len(theirs))))
+    top = max(record.steps for record in [*records, *reference_runs])
+    seeds = pooled_seed_std(reference_runs, top, metric)
+    equal_compute = compare_equal_compute(records, metric, noise=seeds[0] if seeds else 0.0)
     is_base = base is not None and winner.key == base.key
-    sentence = _sentence(winner, gains, race, metric, confirmed=bool(confirmed), is_base=is_base)
-    return Verdict(winner, tuple(gains), race, sentence)
+    sentence = _write_sentence(winner, gains, equal_compute, metric, confirmed=bool(confirmed), is_base=is_base)
+    return Verdict(winner, tuple(gains), equal_compute, sentence)
 
 
-def scores_by_key(repeats: Sequence[Record], metric: str) -> dict[str, list[float]]:
-    """The scores of each confirmed model, one for each seed; of the candidates themselves where those were trained."""
-    top = [record for record in repeats if record.state is State.TOP]
+def scores_by_key(reference_runs: Sequence[Record], metric: str) -> dict[str, list[float]]:
+    """Return the scores of each reference model over its seeds, of full-width runs only where there are any."""
+    top = [record for record in reference_runs if record.state is State.COMPLETED]
     full = [record for record in top if record.full]
     found: dict[str, list[float]] = {}
     for record in full or top:
@@ -149,10 +149,10 @@ def scores_by_key(repeats: Sequence[Record], metric: str) -> dict[str, list[floa
     return found
 
 
-def difference(mine: Sequence[float], theirs: Sequence[float], among: int = 1) -> Interval:
-    """The difference of two means of independent trainings, with the wider of two intervals.
+def mean_difference(mine: Sequence[float], theirs: Sequence[float], among: int = 1) -> Interval:
+    """Return the difference of two means of independent trainings, with the wider of two intervals.
 
-    Where `mine` is the best `among` several, the interval is as much wider as makes it hold for each of them at once.
+    Where `mine` was chosen as the best of `among` models, the interval is corrected for that number of comparisons.
     """
     level = 1 - (1 - LEVEL) / among
     value = statistics.fmean(mine) - statistics.fmean(theirs)
@@ -167,70 +167,76 @@ def difference(mine: Sequence[float], theirs: Sequence[float], among: int = 1) -
     return Interval(value, float(low), float(high))
 
 
-def run_race(records: Sequence[Record], metric: str, noise: float = 0.0) -> Race | None:
-    """The arms of one search against each other at equal seconds of training; None where one of them has nothing.
+def compare_equal_compute(records: Sequence[Record], metric: str, noise: float = 0.0) -> EqualCompute | None:
+    """Compare sampled with random candidates at equal seconds of training; None where one has no completed candidate.
 
-    Both arms climb the same ladder, and who comes later is judged against both. `noise` is the standard deviation of
-    one model's scores over seeds.
+    Both share the scheduler, so pruning compares a candidate with those of both sources. `noise` is the standard
+    deviation of one model's scores over seeds.
     """
-    arms = [_costs_and_scores(records, arm, metric) for arm in (Source.SAMPLER, Source.RANDOM)]
-    seconds = min(float(costs.sum()) for costs, _ in arms)
-    (mine,), (theirs,) = (_best_after(seconds, costs[None], scores[None]) for costs, scores in arms)
+    sources = [_seconds_and_scores(records, source, metric) for source in (Source.SAMPLER, Source.RANDOM)]
+    seconds = min(float(costs.sum()) for costs, _ in sources)
+    (mine,), (theirs,) = (_best_after(seconds, costs[None], scores[None]) for costs, scores in sources)
     if not math.isfinite(mine) or not math.isfinite(theirs):
         return None
     gain = Interval(float(mine - theirs))
-    if all(np.isfinite(scores).sum() >= FEWEST for _, scores in arms):
+    if all(np.isfinite(scores).sum() >= MIN_PER_SOURCE for _, scores in sources):
         generator = np.random.default_rng(0)
-        raced = []
-        for costs, scores in arms:
-            drawn = generator.integers(0, len(costs), (RESAMPLES, len(costs)))
-            shaken = scores[drawn] + generator.normal(0.0, noise, drawn.shape)
-            raced.append(_best_after(seconds, costs[drawn], shaken))
-        leads = raced[0] - raced[1]
-        low, high = np.nanquantile(leads[np.isfinite(leads)], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        best = []
+        for costs, scores in sources:
+            indices = generator.integers(0, len(costs), (RESAMPLES, len(costs)))
+            noisy = scores[indices] + generator.normal(0.0, noise, indices.shape)
+            best.append(_best_after(seconds, costs[indices], noisy))
+        differences = best[0] - best[1]
+        low, high = np.nanquantile(differences[np.isfinite(differences)], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
         gain = Interval(gain.value, float(low), float(high))
-    return Race(seconds, float(mine), float(theirs), gain)
+    return EqualCompute(seconds, float(mine), float(theirs), gain)
 
 
-def _costs_and_scores(records: Sequence[Record], arm: Source, metric: str) -> tuple[Floats, Floats]:
-    """Seconds and scores of an arm's candidates in the order of asking, [n] each; -inf below the top rung."""
-    trained = [record for record in records if record.arm is arm and record.rungs]
-    scores = [record.score(metric) if record.state is State.TOP else -math.inf for record in trained]
+def _seconds_and_scores(records: Sequence[Record], source: Source, metric: str) -> tuple[Floats, Floats]:
+    """Return seconds and scores of a source's candidates in the order of sampling, [n] each; -inf if not completed."""
+    trained = [record for record in records if record.source is source and record.rungs]
+    scores = [record.score(metric) if record.state is State.COMPLETED else -math.inf for record in trained]
     return np.array([record.seconds for record in trained]), np.array(scores)
 
 
 def _best_after(seconds: float, costs: Floats, scores: Floats) -> Floats:
-    """The best scores, [resamples], of candidates that follow each other, [resamples, n], until the time is up."""
+    """Return the best score, [resamples], among consecutive candidates, [resamples, n], that end within `seconds`."""
     in_time = np.cumsum(costs, axis=1) <= seconds * (1 + 1e-9)
     return np.asarray(np.where(in_time, scores, -np.inf).max(axis=1, initial=-np.inf))
 
 
-def _best_random(records: Sequence[Record], scores: dict[str, list[float]], metric: str) -> Record | None:
-    by_chance = [record for record in records if record.arm is Source.RANDOM and record.key in scores]
-    return best_of(by_chance, lambda record: record.score(metric))
+def _best_random_candidate(records: Sequence[Record], scores: dict[str, list[float]], metric: str) -> Record | None:
+    confirmed = [record for record in records if record.source is Source.RANDOM and record.key in scores]
+    return best_of(confirmed, lambda record: record.score(metric))
 
 
-def _sentence(
-    winner: Record, gains: Sequence[Gain], race: Race | None, metric: str, *, confirmed: bool, is_base: bool
+def _write_sentence(
+    winner: Record,
+    gains: Sequence[Gain],
+    equal_compute: EqualCompute | None,
+    metric: str,
+    *,
+    confirmed: bool,
+    is_base: bool,
 ) -> str:
-    """The verdict in words, which claims no more than the intervals do."""
+    """Return the verdict as a sentence that claims no more than the intervals show."""
     if not confirmed:
-        return "No evidence of improvement: nothing was trained again with other seeds."
+        return "No evidence of improvement: no candidate was retrained with new seeds."
     if is_base:
-        return "No evidence of improvement: no candidate that was trained again beats the base."
+        return "No evidence of improvement: no candidate that was retrained with new seeds beats the base."
     unit = f"validation {metric}"
     shown = [gain for gain in gains if gain.difference.above_zero]
     over_base = next((gain for gain in gains if gain.over == "the base"), None)
     if over_base is None:
         return "No evidence of improvement: the base has no trainings to compare with."
     if over_base.difference.low is None:
-        return "No evidence of improvement: too few trainings with several seeds to tell the noise."
+        return "No evidence of improvement: too few seeds to estimate the noise."
     if over_base not in shown:
         return f"No evidence of improvement: the interval of the gain over the base includes zero ({unit})."
-    message = f"Candidate {winner.number} beats the base in {unit} of the proxy beyond the noise of seeds"
-    if winner.arm is Source.RANDOM:
-        return f"{message}; chance drew it, so the sampler has shown nothing."
+    message = f"Candidate {winner.number} beats the base in {unit} of the proxy by more than seed noise"
+    if winner.source is Source.RANDOM:
+        return f"{message}; it was sampled at random, so there is no evidence for the sampler."
     over_random = [gain for gain in gains if gain.over != "the base"]
-    if over_random and over_random[0] in shown and race is not None and race.gain.above_zero:
-        return f"{message}, and so it does the best that chance drew in as many seconds of training."
-    return f"{message}; that the sampler beats random search is not shown."
+    if over_random and over_random[0] in shown and equal_compute is not None and equal_compute.gain.above_zero:
+        return f"{message}. The sampler also beats random search at equal training time."
+    return f"{message}; there is no evidence that the sampler beats random search."

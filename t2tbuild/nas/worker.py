@@ -1,4 +1,4 @@
-"""One worker of a search: it takes whatever is to be trained next, from the storage that all workers share."""
+"""One worker of a search: it trains reference runs and candidates from the storage that all workers share."""
 
 import math
 import os
@@ -7,7 +7,6 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,57 +16,49 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from t2tbuild.accuracy.features import shape_of
-from t2tbuild.accuracy.predictor import DEFAULT_RECIPE, predict_accuracy, shipped_predictor
+from t2tbuild.accuracy.predictor import predict_accuracy, predicted_error_bound, shipped_predictor
+from t2tbuild.cost.budget import excess
 from t2tbuild.cost.counter import count_model
 from t2tbuild.errors import T2TBuildError
-from t2tbuild.nas.budget import Infeasible, excess, solve
-from t2tbuild.nas.correlations import trusted_score
+from t2tbuild.nas.budget import Infeasible, solve
+from t2tbuild.nas.correlations import select_zero_cost_proxy
 from t2tbuild.nas.evaluator import Evaluator
 from t2tbuild.nas.plan import Plan
 from t2tbuild.nas.ranking import Ranking
-from t2tbuild.nas.record import BASE, Record, Rung, Source, State, key_of
-from t2tbuild.nas.reference_runs import base_trainings, confirmations, noise_floor, reserve
-from t2tbuild.nas.sampler import Draw, FeasibleSampler, place_of
-from t2tbuild.nas.space import FILL, Assignment, category
+from t2tbuild.nas.record import BASE, Outcome, Record, Rung, Source, State, key_of
+from t2tbuild.nas.reference_runs import base_seed_std, plan_base_runs, plan_confirmations, reserved_seconds
+from t2tbuild.nas.sampler import Draw, FeasibleSampler, trial_index
+from t2tbuild.nas.space import FILL, Assignment, to_category
 from t2tbuild.nas.storage import RECORD, retry_stale
-from t2tbuild.nas.store import Studies, counted, enqueue, requeue
+from t2tbuild.nas.store import Studies, enqueue, requeue, valid_trials
 from t2tbuild.nas.successive_halving import should_promote
 from t2tbuild.spec.search import Search
 from t2tbuild.spec.space import Value
-from t2tbuild.training.loop import memory_errors
+from t2tbuild.training.loop import catch_out_of_memory
 from t2tbuild.training.signals import Interrupt
 
-SMALLER = "a smaller batch_size or image_size may fit"
-POLL = 0.5  # seconds between looks at what other workers do
+MEMORY_HINT = "a smaller batch_size or image_size may fit"
+POLL_SECONDS = 0.5  # between checks of the other workers
 EXHAUSTED = "exhausted"
-DRAWS = 64
-"""Draws of which the best predicted is trained, where the prediction decides and the space is too large to predict
-every member."""
+"""Key of the study's metadata: true once the space has no new candidate."""
+PREDICTED_POOL = 64
+"""Draws of which the best predicted is trained, where the prediction ranks and the space is too large to enumerate."""
 
 Listener = Callable[[Record], None]
 
 
-class Outcome(StrEnum):
-    """How a search ended."""
-
-    COMPLETE = "complete"  # as many candidates were trained as asked for
-    EXHAUSTED = "exhausted"  # the space gives no new candidate
-    TIMEOUT = "timeout"
-    UNFINISHED = "unfinished"  # it may still be under way
+class _NothingToTrain(Exception):  # noqa: N818  # not an error: the trial ends as FAIL and does not count
+    """The trial is not needed: the search has enough candidates, or another worker trains the same."""
 
 
-class _Nothing(Exception):  # noqa: N818  # no error: the trial ends as FAIL and is forgotten
-    """There is nothing to train: what was asked for is surplus, or another worker has it."""
-
-
-class _OutOfTime(Exception):  # noqa: N818
-    """The time of this phase is up; what is being trained may be trained on later."""
+class _TimeIsUp(Exception):  # noqa: N818
+    """The time of this phase is over. The training can be continued later."""
 
 
 class Worker:
-    """A search at work on one device: base, candidates, then confirmations, beside any number of other workers.
+    """A worker on one device. It trains the base, the candidates and the confirmation runs, beside other workers.
 
-    `deadline` is on time.monotonic's clock. `listener` hears of what this worker trains.
+    `deadline` is a time.monotonic(). `listener` is called with each record that this worker changes.
     """
 
     def __init__(
@@ -76,7 +67,7 @@ class Worker:
         sampler: FeasibleSampler,
         search: Search,
         plan: Plan,
-        judges: Evaluator,
+        evaluator: Evaluator,
         run: Path,
         *,
         listener: Listener,
@@ -85,45 +76,49 @@ class Worker:
         workers: int = 1,
     ) -> None:
         self.studies, self.sampler, self.search, self.plan = studies, sampler, search, plan
-        self.judges, self.run_folder = judges, run
+        self.evaluator, self.run_folder = evaluator, run
         self.listener, self.interrupt, self.deadline, self.workers = listener, interrupt, deadline, workers
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self._current: tuple[optuna.Trial, dict[str, Any]] | None = None
 
     def run(self) -> None:
-        """Work until nothing is left to do, here or for others."""
-        if not counted(self.studies.references):
-            enqueue(self.studies.references, base_trainings(self.search, self.plan.base))
+        """Train until this worker and all others have nothing left to train."""
+        if not valid_trials(self.studies.references):
+            enqueue(self.studies.references, plan_base_runs(self.search, self.plan.base))
         while True:
-            if self._wants_reference() and self._take(self.studies.references, self._reference):
+            if self._should_run_reference() and self._run_next(self.studies.references, self._run_reference):
                 continue
-            if self._wants_candidate() and self._take(self.studies.candidates, self._candidate):
+            if self._should_run_candidate() and self._run_next(self.studies.candidates, self._run_candidate):
                 continue
-            if self._others_work():
-                time.sleep(POLL)
+            if self._others_are_running():
+                time.sleep(POLL_SECONDS)
                 continue
-            planned = confirmations(self.search, self.studies.records(), self.studies.repeats())
+            planned = plan_confirmations(self.search, self.studies.records(), self.studies.reference_runs())
             if not planned or time.monotonic() > self.deadline:
                 return
             enqueue(self.studies.references, planned)
 
-    # What to do next
+    # Choosing the next training
 
-    def _wants_candidate(self) -> bool:
-        if self._asking_ends() < time.monotonic():
+    def _should_run_candidate(self) -> bool:
+        if self._sampling_deadline() < time.monotonic():
             return False
         waiting = _in_state(self.studies.candidates, TrialState.WAITING)
-        return bool(waiting) or (not self.studies.noted(EXHAUSTED) and claimed(self.studies) < self.search.trials)
+        return bool(waiting) or (
+            not self.studies.get_meta(EXHAUSTED) and count_claimed(self.studies) < self.search.trials
+        )
 
-    def _asking_ends(self) -> float:
-        """When the last part of the time begins, which belongs to the confirmations."""
-        return self.deadline - reserve(self.search, self.studies.records(), self.studies.repeats(), self.workers)
+    def _sampling_deadline(self) -> float:
+        """Return when sampling ends, so that the confirmation runs have time left."""
+        return self.deadline - reserved_seconds(
+            self.search, self.studies.records(), self.studies.reference_runs(), self.workers
+        )
 
-    def _others_work(self) -> bool:
-        """Whether another worker trains something; what a dead one left is made to wait for whoever asks."""
+    def _others_are_running(self) -> bool:
+        """Whether another worker is training. Stale trials of dead workers are queued again."""
         for study in (self.studies.candidates, self.studies.references):
             retry_stale(study)
-        late = time.monotonic() > self.deadline
+        is_late = time.monotonic() > self.deadline
         waiting = _in_state(self.studies.references, TrialState.WAITING)
         running = [
             trial
@@ -131,67 +126,69 @@ class Worker:
             for trial in _in_state(study, TrialState.RUNNING)
         ]
         self._check_interrupt()
-        return not late and bool(running or waiting)
+        return not is_late and bool(running or waiting)
 
-    def _wants_reference(self) -> bool:
+    def _should_run_reference(self) -> bool:
         waits = bool(_in_state(self.studies.references, TrialState.WAITING))
         return waits and (time.monotonic() < self.deadline or not self._base_is_trained())
 
-    def _take(self, study: optuna.Study, objective: Callable[[optuna.Trial], Any]) -> bool:
-        """Train what is to be trained next; whether there was time for it.
+    def _run_next(self, study: optuna.Study, objective: Callable[[optuna.Trial], Any]) -> bool:
+        """Run the next trial of a study. Returns False if the time was over before its end.
 
-        What was stopped before its end is asked for again, by this search or by one that continues it.
+        An interrupted trial is queued again, for this search or for one that continues it.
         """
-        self._check_interrupt()  # before a trial is taken, so that none is lost by it
+        self._check_interrupt()  # before a trial is created
         self._current = None
         try:
-            study.optimize(objective, n_trials=1, catch=(_Nothing,))
+            study.optimize(objective, n_trials=1, catch=(_NothingToTrain,))
         except (UpdateFinishedTrialError, ValueError):
-            if not self._was_taken_for_dead(study):
+            if not self._was_reassigned(study):
                 raise
-        except (KeyboardInterrupt, _OutOfTime) as stop:
+        except (KeyboardInterrupt, _TimeIsUp) as stop:
             if self._current is not None:
                 trial, record = self._current
                 requeue(study, trial, {RECORD: record})
-            if isinstance(stop, _OutOfTime):
+            if isinstance(stop, _TimeIsUp):
                 return False
             raise
         return True
 
-    def _was_taken_for_dead(self, study: optuna.Study) -> bool:
-        """Whether what this worker trained was given to another, since it was silent for too long."""
+    def _was_reassigned(self, study: optuna.Study) -> bool:
+        """Whether this worker's heartbeat was missing for so long that its trial was given to another worker."""
         if self._current is None:
             return False
         number = self._current[0].number
         return study.get_trials(deepcopy=False)[number].state is TrialState.FAIL
 
     def _base_is_trained(self) -> bool:
-        return any(record.number == BASE and record.state is not State.CLIMBING for record in self.studies.repeats())
+        runs = self.studies.reference_runs()
+        return any(record.number == BASE and record.state is not State.RUNNING for record in runs)
 
     def _check_interrupt(self) -> None:
         if self.interrupt:
-            raise self.interrupt.error()
+            raise self.interrupt.exception()
 
-    def _check_until(self, deadline: float) -> Callable[[], None]:
+    def _make_check(self, deadline: float) -> Callable[[], None]:
         def check() -> None:
             self._check_interrupt()
             if time.monotonic() > deadline:
-                raise _OutOfTime
+                raise _TimeIsUp
 
         return check
 
     # Candidates
 
-    def _candidate(self, trial: optuna.Trial) -> float | Sequence[float]:
-        record = self._drawn(trial)
-        if record.state is State.CLIMBING:
-            wanted = self._goes_on(place_of(self.studies.candidates, trial.number))
-            record = self._climb(self.studies.candidates, trial, record, wanted, self._check_until(self._asking_ends()))
-        self._note(trial, record)
+    def _run_candidate(self, trial: optuna.Trial) -> float | Sequence[float]:
+        record = self._draw_record(trial)
+        if record.state is State.RUNNING:
+            promotes = self._promotion_rule(trial_index(self.studies.candidates, trial.number))
+            check = self._make_check(self._sampling_deadline())
+            record = self._train(self.studies.candidates, trial, record, promotes, check)
+        self._save(trial, record)
         return self._value(trial, record)
 
     def _value(self, trial: optuna.Trial, record: Record) -> float | Sequence[float]:
-        """What Optuna learns from. Raises TrialPruned for what did not reach the highest rung, or has no value."""
+        """Return the objective values for Optuna. Raises TrialPruned for a record that is not completed or has none."""
         ranking = self._ranking()
         value = ranking.value(record)
         if len(self.search.objectives) == 1:
@@ -199,7 +196,7 @@ class Worker:
                 at_rung = ranking.value(record, rung.steps)
                 if math.isfinite(at_rung):
                     trial.report(at_rung, step=rung.steps)
-            if record.state is not State.TOP or not math.isfinite(value):
+            if record.state is not State.COMPLETED or not math.isfinite(value):
                 raise optuna.TrialPruned
             return value
         if not record.rungs or not math.isfinite(value):
@@ -208,145 +205,143 @@ class Worker:
         return [found.get(name, getattr(record, name, None) or 0.0) for name in self.search.objectives]
 
     def _ranking(self) -> Ranking:
-        """Candidates by all that is known by now."""
-        return Ranking(self.search, ranked_together(self.studies.records(), self.studies.repeats()))
+        """Return the ranking by all results so far."""
+        return Ranking(self.search, comparable_records(self.studies.records(), self.studies.reference_runs()))
 
-    def _drawn(self, trial: optuna.Trial) -> Record:
-        """The candidate of a trial: as its earlier worker left it, else as it is drawn now."""
+    def _draw_record(self, trial: optuna.Trial) -> Record:
+        """Return the candidate of a trial: an earlier worker's, or a new draw."""
         if RECORD in trial.user_attrs:
             record = Record.from_json(trial.user_attrs[RECORD])
-            if self._is_elsewhere(self.studies.candidates, trial, record):
-                raise _Nothing
+            if self._is_duplicate(self.studies.candidates, trial, record):
+                raise _NothingToTrain
             return replace(record, worker=self.name)
-        if claimed(self.studies, before=trial.number) >= self.search.trials:
-            raise _Nothing  # another worker asked for the last one first
+        if count_claimed(self.studies, before=trial.number) >= self.search.trials:
+            raise _NothingToTrain  # another worker has the last one
         named = trial.user_attrs.get("named")
-        self._choose_draws()
-        _ = trial.relative_params  # Optuna draws when it is first asked for a value
+        self._configure_pool()
+        _ = trial.relative_params  # Optuna samples on the first access
         draw = None if named else self.sampler.chosen
         if draw is None and not named:
-            self.studies.note(EXHAUSTED, value=True)
-            raise _Nothing
-        number = named or self._number(trial)
+            self.studies.set_meta(EXHAUSTED, value=True)
+            raise _NothingToTrain
+        number = named or self._candidate_number(trial)
         record = Record(
-            number, State.INFEASIBLE, None, arm=Source.NAMED if draw is None else draw.arm, worker=self.name
+            number, State.INFEASIBLE, None, source=Source.NAMED if draw is None else draw.source, worker=self.name
         )
         if draw is not None:
-            record = replace(record, infeasible=draw.infeasible, duplicates=draw.duplicates, passed=draw.passed)
+            rejected = {name: getattr(draw, name) for name in ("infeasible", "duplicates", "passed_over")}
+            record = replace(record, **rejected)
         try:
             assignment = self._suggest(trial)
             name = named or f"{self.search.name[:56]}_{int(number):04}"
             model = solve(self.plan.space, assignment, self.search.budget, name)
         except Infeasible as error:
             return replace(record, reason=str(error))
-        record = replace(record, model=model, key=key_of(model), state=State.CLIMBING)
-        self._note(trial, record)
-        if self._is_elsewhere(self.studies.candidates, trial, record):
-            return replace(record, state=State.DUPLICATE, reason="another worker drew it in the same instant")
+        record = replace(record, model=model, key=key_of(model), state=State.RUNNING)
+        self._save(trial, record)
+        if self._is_duplicate(self.studies.candidates, trial, record):
+            return replace(record, state=State.DUPLICATE, reason="another worker sampled it at the same time")
         return record
 
-    def _number(self, trial: optuna.Trial) -> str:
-        """What a candidate is called: its place, or the next that is free where another worker's death moved places."""
-        others = [other for other in counted(self.studies.candidates) if other.number != trial.number]
+    def _candidate_number(self, trial: optuna.Trial) -> str:
+        """Return a candidate's number: its index, or the next free one where a dead worker's trial shifted indices."""
+        others = [other for other in valid_trials(self.studies.candidates) if other.number != trial.number]
         taken = {other.user_attrs[RECORD]["number"] for other in others if RECORD in other.user_attrs}
-        place = place_of(self.studies.candidates, trial.number)
-        while str(place) in taken:
-            place += 1
-        return str(place)
+        index = trial_index(self.studies.candidates, trial.number)
+        while str(index) in taken:
+            index += 1
+        return str(index)
 
-    def _choose_draws(self) -> None:
-        """Let the sampler choose among several draws: by prediction, else by a zero-cost proxy that has earned it."""
+    def _configure_pool(self) -> None:
+        """Set how many draws the sampler chooses from, and how: by prediction, else by a zero-cost proxy."""
         search, self.sampler.pool = self.search, 1
         if len(search.objectives) > 1:
-            return  # the sampler weighs accuracy against cost
+            return  # the sampler trades accuracy against cost
         if predict_accuracy(self.plan.base).top1 is not None:
-            alone = search.sampler == "predicted" and search.target == "imagenet"
-            self.sampler.pool = max(search.scores.pool, DRAWS) if alone else search.scores.pool
-            self.sampler.prefer = _best_predicted_draw
-        elif (name := trusted_score(self.studies.records(), search)) is not None:
-            self.sampler.pool = search.scores.pool
-            self.sampler.prefer = partial(self.judges.prefer, name=name)
+            is_predicted = search.sampler == "predicted" and search.target == "imagenet"
+            self.sampler.pool = max(search.zero_cost.pool, PREDICTED_POOL) if is_predicted else search.zero_cost.pool
+            self.sampler.choose_draw = _best_predicted
+        elif (name := select_zero_cost_proxy(self.studies.records(), search)) is not None:
+            self.sampler.pool = search.zero_cost.pool
+            self.sampler.choose_draw = partial(self.evaluator.choose_draw, name=name)
 
     def _suggest(self, trial: optuna.Trial) -> Assignment:
-        """Tell Optuna what was drawn, field by field."""
+        """Suggest each field of the draw to Optuna, and return the assignment."""
         space = self.plan.space
 
         def pick(path: str, values: Sequence[Value]) -> Value:
             if isinstance(values, range):
                 return trial.suggest_int(path, values[0], values[-1], step=values.step)
-            message = trial.suggest_categorical(path, [category(value) for value in values])
-            return next(value for value in values if category(value) == message)
+            suggested = trial.suggest_categorical(path, [to_category(value) for value in values])
+            return next(value for value in values if to_category(value) == suggested)
 
         assignment = space.draw(pick)
         if space.solved is not None:
             assignment[FILL] = trial.suggest_float(FILL, *space.solved.fill.fill)
         return assignment
 
-    def _is_elsewhere(self, study: optuna.Study, trial: optuna.Trial, record: Record) -> bool:
-        """Whether a trial that was asked for before this one trains the same."""
-        for other in counted(study):
+    def _is_duplicate(self, study: optuna.Study, trial: optuna.Trial, record: Record) -> bool:
+        """Whether an earlier trial trains the same candidate with the same seed."""
+        for other in valid_trials(study):
             if other.number < trial.number and RECORD in other.user_attrs:
                 data = other.user_attrs[RECORD]
                 if (data["key"], data["seed"], data["full"]) == (record.key, record.seed, record.full):
                     return True
         return False
 
-    def _goes_on(self, place: int) -> Callable[[Record], bool]:
+    def _promotion_rule(self, index: int) -> Callable[[Record], bool]:
+        """Return the rule that promotes or prunes the candidate of an index at each rung."""
         proxy = self.search.proxy
-        spared = place % len(proxy.rungs) if proxy.stop == "hyperband" else 0
+        skipped = index % len(proxy.rungs) if proxy.scheduler == "hyperband" else 0
 
-        def wanted(record: Record) -> bool:
-            height, last = len(record.rungs), record.rungs[-1]
-            if proxy.stop == "never" or height <= spared:
+        def promotes(record: Record) -> bool:
+            reached, last = len(record.rungs), record.rungs[-1]
+            if proxy.scheduler == "never" or reached <= skipped:
                 return True
-            repeats, ranking = self.studies.repeats(), self._ranking()
-            if not ranking.training_counts:
-                return True  # trainings show that candidates train, and how fast; they stop none
+            reference_runs, ranking = self.studies.reference_runs(), self._ranking()
+            if not ranking.uses_training:
+                return True  # invalid evidence prunes no candidate
             others = [other for other in self.studies.records() if other.key != record.key and other.at(last.steps)]
             peers = [ranking.value(other, last.steps) for other in others]
-            if ranking.by_prediction:
-                return should_promote(ranking.value(record, last.steps), peers, proxy.keep)
-            floor = noise_floor(repeats, last.steps, proxy.metric)
-            if floor is None and any(one.number == BASE and one.state is State.CLIMBING for one in repeats):
-                return True  # what seeds alone do at this rung is about to be known
-            return should_promote(ranking.value(record, last.steps), peers, proxy.keep, floor or 0.0)
+            if ranking.uses_prediction:
+                return should_promote(ranking.value(record, last.steps), peers, proxy.reduction_factor)
+            floor = base_seed_std(reference_runs, last.steps, proxy.metric)
+            if floor is None and any(one.number == BASE and one.state is State.RUNNING for one in reference_runs):
+                return True  # the seed noise at this rung is not measured yet
+            return should_promote(ranking.value(record, last.steps), peers, proxy.reduction_factor, floor or 0.0)
 
-        return wanted
+        return promotes
 
     # References
 
-    def _reference(self, trial: optuna.Trial) -> float:
+    def _run_reference(self, trial: optuna.Trial) -> float:
         if RECORD not in trial.user_attrs:
-            raise _Nothing
+            raise _NothingToTrain
         record = replace(Record.from_json(trial.user_attrs[RECORD]), worker=self.name)
-        if self._is_elsewhere(self.studies.references, trial, record):
-            raise _Nothing
-        if record.state is State.CLIMBING:
-            first = record.number == BASE and record.seed == 0  # so that there is something to tell
-            check = self._check_until(float("inf") if first else self.deadline)
-            record = self._climb(self.studies.references, trial, record, _always, check)
-        self._note(trial, record)
+        if self._is_duplicate(self.studies.references, trial, record):
+            raise _NothingToTrain
+        if record.state is State.RUNNING:
+            is_first = record.number == BASE and record.seed == 0  # never timed out: a report needs the base
+            check = self._make_check(float("inf") if is_first else self.deadline)
+            record = self._train(self.studies.references, trial, record, _always_promote, check)
+        self._save(trial, record)
         if not record.rungs:
             raise optuna.TrialPruned
         return record.score(self.search.proxy.metric)
 
-    # Both
+    # Candidates and references
 
-    def _counted(self, trial: optuna.Trial, record: Record) -> Record:
-        """Add fvcore's count of the candidate at its full size; one over budget by it, or too slow, is not trained."""
+    def _measure_cost(self, trial: optuna.Trial, record: Record) -> Record:
+        """Measure the candidate's cost at full size, by fvcore and the clock. Over budget, it becomes infeasible."""
         model = record.model
         assert model is not None
         cost = count_model(model)
         record = replace(record, params=cost.params, macs=cost.macs)
-        measures: dict[str, float] = {"params": cost.params, "macs": cost.macs}
-        if self.judges.wants("activations"):
-            record = replace(record, activations=self.judges.activations(model))
-            measures["activations"] = record.activations or 0
-        outside = dict(excess(measures, self.search.budget))
-        if self.judges.wants("latency"):
-            record = replace(record, latency=self.judges.latency(model))
-            if self.search.budget.latency is not None:
-                outside["latency"] = (record.latency or 0.0) - self.search.budget.latency
+        if self.evaluator.needs("activations"):
+            record = replace(record, activations=self.evaluator.predict_activations(model))
+        if self.evaluator.needs("latency"):
+            record = replace(record, latency=self.evaluator.measure_latency(model))
+        outside = excess(record.measures, self.search.budget)
         for name, amount in outside.items():
             trial.set_constraint(name, amount)
         over = [name for name, amount in outside.items() if amount > 0]
@@ -354,32 +349,34 @@ class Worker:
             return replace(record, state=State.INFEASIBLE, reason=f"{', '.join(over)} over budget, so not trained")
         return record
 
-    def _climb(
+    def _train(
         self,
         study: optuna.Study,
         trial: optuna.Trial,
         record: Record,
-        wanted: Callable[[Record], bool],
+        promotes: Callable[[Record], bool],
         check: Callable[[], None],
     ) -> Record:
-        """Count it, then train it from rung to rung for as long as it is `wanted`.
+        """Measure the cost of a record, then train it from rung to rung while `promotes` returns True.
 
-        One that is over the budget by fvcore's count is not trained, and one that cannot go on ends with its cause.
+        A candidate over budget is not trained. One whose training fails is recorded with the reason.
         """
-        self._note(trial, record)
-        folder = folder_of(self.run_folder, record)
+        self._save(trial, record)
+        folder = trial_folder(self.run_folder, record)
         try:
-            with memory_errors(lambda: SMALLER):
+            with catch_out_of_memory(lambda: MEMORY_HINT):
                 if study is self.studies.candidates or record.macs is None:
-                    record = self._counted(trial, record)
-                if record.state is State.CLIMBING:
-                    judged = len(record.rungs)  # by an earlier process, and found worth going on
-                    record = replace(self.judges.score(record), rungs=())
-                    rungs = self.judges.climber(record).climb(check, folder)
-                    record = self._trained(trial, record, rungs, lambda one: len(one.rungs) < judged or wanted(one))
-        except (_OutOfTime, optuna.exceptions.OptunaError):
+                    record = self._measure_cost(trial, record)
+                if record.state is State.RUNNING:
+                    before = len(record.rungs)  # an earlier process promoted it from the rungs before the last of these
+                    record = replace(self.evaluator.add_zero_cost(record), rungs=())
+                    rungs = self.evaluator.make_trainer(record).train(check, folder)
+                    record = self._train_rungs(
+                        trial, record, rungs, lambda one: len(one.rungs) < before or promotes(one)
+                    )
+        except (_TimeIsUp, optuna.exceptions.OptunaError):
             raise
-        except Exception as error:  # of this one training: it fails, with its cause, and nothing else does
+        except Exception as error:  # fails this training only
             message = str(error) if isinstance(error, T2TBuildError) else f"{type(error).__name__}: {error}"
             record = replace(
                 record, state=State.FAILED, reason=message.splitlines()[0] if message else "no reason given"
@@ -388,44 +385,43 @@ class Worker:
             shutil.rmtree(folder, ignore_errors=True)
         return record
 
-    def _trained(
-        self, trial: optuna.Trial, record: Record, rungs: Iterator[Rung], wanted: Callable[[Record], bool]
+    def _train_rungs(
+        self, trial: optuna.Trial, record: Record, rungs: Iterator[Rung], promotes: Callable[[Record], bool]
     ) -> Record:
-        """The record with each rung as it is reached."""
+        """Return the record with the rungs that it reaches, saved at each."""
         for rung in rungs:
             record = replace(record, rungs=(*record.rungs, rung))
             if rung.steps == self.search.proxy.rungs[-1]:
                 break
-            self._note(trial, record)
-            if not wanted(record):
-                return replace(record, state=State.STOPPED)
-        return replace(record, state=State.TOP)
+            self._save(trial, record)
+            if not promotes(record):
+                return replace(record, state=State.PRUNED)
+        return replace(record, state=State.COMPLETED)
 
-    def _note(self, trial: optuna.Trial, record: Record) -> None:
-        """Tell the storage and the listener what is known of a training by now."""
-        message = record.to_json()
-        self._current = (trial, message) if record.state is State.CLIMBING else None
-        trial.set_user_attr(RECORD, message)
+    def _save(self, trial: optuna.Trial, record: Record) -> None:
+        """Store the record and pass it to the listener."""
+        data = record.to_json()
+        self._current = (trial, data) if record.state is State.RUNNING else None
+        trial.set_user_attr(RECORD, data)
         self.listener(record)
 
 
-def folder_of(run: Path, record: Record) -> Path:
-    """Where the rungs of a training are kept."""
+def trial_folder(run: Path, record: Record) -> Path:
+    """Return the folder of a training's checkpoints."""
     return run / "trials" / f"{record.key}-{record.seed}{'-full' if record.full else ''}"
 
 
-def ranked_together(records: Sequence[Record], repeats: Sequence[Record]) -> list[Record]:
-    """The records whose results are compared: the candidates, and the base's first training."""
-    return [*records, *(record for record in repeats if record.number == BASE and record.seed == 0)]
+def comparable_records(records: Sequence[Record], reference_runs: Sequence[Record]) -> list[Record]:
+    """Return the records whose results are standardised together: the candidates and the base's first training."""
+    return [*records, *(record for record in reference_runs if record.number == BASE and record.seed == 0)]
 
 
-def _best_predicted_draw(draws: Sequence[Draw]) -> Draw:
-    """Of several draws the one of the best predicted accuracy; those far from published models come last."""
-    predictor = shipped_predictor()
+def _best_predicted(draws: Sequence[Draw]) -> Draw:
+    """Return the draw of the best predicted accuracy; draws far from published models rank last."""
 
     def rank(draw: Draw) -> tuple[bool, float]:
         shape = shape_of(draw.model)
-        return bool(predictor.outside(shape)), predictor.estimate(shape, DEFAULT_RECIPE).upper
+        return bool(shipped_predictor().reason_not_predicted(shape)), predicted_error_bound(shape)
 
     return min(draws, key=rank)
 
@@ -436,26 +432,26 @@ def _in_state(study: optuna.Study, state: TrialState) -> list[FrozenTrial]:
 
 def _is_trained(trial: FrozenTrial) -> bool:
     state = State(trial.user_attrs[RECORD]["state"])
-    return state.trained or state is State.CLIMBING
+    return state.trained or state is State.RUNNING
 
 
-def _always(_record: Record) -> bool:
+def _always_promote(_record: Record) -> bool:
     return True
 
 
-def outcome_of(studies: Studies, search: Search) -> Outcome:
-    """How a search ended, by what its studies hold; unfinished where something is left to train."""
-    records, repeats = studies.records(), studies.repeats()
-    if any(record.state is State.CLIMBING for record in (*records, *repeats)):
+def get_outcome(studies: Studies, search: Search) -> Outcome:
+    """Return how a search ended, by its studies: unfinished where anything is left to train."""
+    records, reference_runs = studies.records(), studies.reference_runs()
+    if any(record.state is State.RUNNING for record in (*records, *reference_runs)):
         return Outcome.UNFINISHED
-    if confirmations(search, records, repeats):
+    if plan_confirmations(search, records, reference_runs):
         return Outcome.UNFINISHED
     if sum(record.state.trained for record in records) >= search.trials:
         return Outcome.COMPLETE
-    return Outcome.EXHAUSTED if studies.noted(EXHAUSTED) else Outcome.UNFINISHED
+    return Outcome.EXHAUSTED if studies.get_meta(EXHAUSTED) else Outcome.UNFINISHED
 
 
-def claimed(studies: Studies, before: float = float("inf")) -> int:
-    """Candidates that are trained or on their way, of those asked for before a trial of a number."""
-    trials = (trial for trial in counted(studies.candidates) if trial.number < before)
+def count_claimed(studies: Studies, before: float = float("inf")) -> int:
+    """Return how many candidates are trained or running, among the trials before number `before`."""
+    trials = (trial for trial in valid_trials(studies.candidates) if trial.number < before)
     return sum(RECORD not in trial.user_attrs or _is_trained(trial) for trial in trials)

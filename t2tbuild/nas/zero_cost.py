@@ -1,11 +1,11 @@
-"""Cheap scores of an untrained candidate, on one real batch, in seconds; the higher, the better it is held to be.
+"""Zero-cost proxies: scores of an untrained candidate on one batch of real images, higher is better.
 
-Most of them measure size, and inside a budget little signal is left (ViT-Bench-101: Kendall tau of 0.4 to 0.7 over all
-sizes, -0.2 to 0.4 within 5% of equal MACs); so they order candidates, and choose among them only where this very
-search has shown that they can. Images are real ones: of all-ones images the first LayerNorm leaves nothing.
+Most of them measure size, and within a budget little signal is left (ViT-Bench-101: Kendall tau of 0.4 to 0.7 over all
+sizes, -0.2 to 0.4 within 5% of equal MACs). So a search reports them, and chooses by one only where it correlates with
+training in this search. Images must be real: the first LayerNorm maps all-ones images to zero.
 
-L is the mean cross-entropy of the batch, w a trained parameter, g = dL/dw, and R the sum of the logits of a model whose
-weights were replaced by their absolute values.
+L is the mean cross-entropy of the batch, w a trainable parameter, g = dL/dw, and R the sum of the logits of the model
+with the absolute values of its weights.
 """
 
 import copy
@@ -21,19 +21,19 @@ from torch import Tensor, nn
 from t2tbuild.cost import predict_cost
 from t2tbuild.nas.layer_groups import attention_layers, mlp_layers, preactivations
 from t2tbuild.spec.model import ModelSpec
-from t2tbuild.spec.search import ScoreName
+from t2tbuild.spec.search import ZeroCostName
 
-FEATURES = 4096
-"""Activations of a layer that `naswot` looks at, evenly spaced; all of them say no more."""
+MAX_ACTIVATIONS = 4096
+"""Activations per layer that `naswot` uses, evenly spaced; using all of them gives the same ranking."""
 
 
 def zero_cost_proxies(
-    names: Sequence[ScoreName], spec: ModelSpec, model: nn.Module, images: Tensor, labels: Tensor
+    names: Sequence[ZeroCostName], spec: ModelSpec, model: nn.Module, images: Tensor, labels: Tensor
 ) -> dict[str, float]:
-    """The scores of `names` for a model as it was built, the twin of `spec` perhaps; it is left as it was.
+    """Return the zero-cost proxies of `names` for an untrained model, without those that are not finite.
 
-    `images` are [B, C, height, width], `labels` [B]. params, macs and depth are those of `spec`, at full size. A score
-    that is not finite is left out.
+    `model` is the proxy model of `spec`; its state is unchanged afterwards. `images` are [B, C, height, width],
+    `labels` [B]. params, macs and depth are those of `spec`, at full size.
     """
     modes = {module: module.training for module in model.modules()}
     model.eval()
@@ -47,32 +47,32 @@ def zero_cost_proxies(
         gradients = _gradients(model, lambda: F.cross_entropy(model(images), labels))
         found |= {"snip": snip(gradients), "grad_norm": grad_norm(gradients)}
     if {"synflow", "dss"} & set(names):
-        with _absolute(model):
+        with _absolute_weights(model):
             gradients = _gradients(model, lambda: model(images).sum())
             found |= {"synflow": synflow(gradients), "dss": dss(model)}
     model.zero_grad(set_to_none=True)
     for module, mode in modes.items():
         module.training = mode
-    assert set(found) <= set(get_args(ScoreName))
+    assert set(found) <= set(get_args(ZeroCostName))
     return {name: float(found[name]) for name in names if math.isfinite(found[name])}
 
 
 @torch.no_grad()
 def naswot(model: nn.Module, images: Tensor) -> float:
-    """Log |det K| with K = sum over layers of C C^T + (1 - C)(1 - C)^T, C = [preactivation > 0] of each image.
+    """Return log |det K| with K = sum over layers of C C^T + (1 - C)(1 - C)^T, C = [preactivation > 0] of each image.
 
-    Mellor et al., Neural Architecture Search without Training, ICML 2021. The layers are those before the perceptrons'
-    GELU; each has the same weight, as K counts its share of equal signs.
+    Mellor et al., Neural Architecture Search without Training, ICML 2021. The layers are those before the GELU of each
+    MLP. All layers have the same weight, as each adds its share of equal signs to K.
     """
     kernels: list[Tensor] = []
 
-    def look(_layer: nn.Module, _inputs: object, output: Tensor) -> None:
+    def add_kernel(_layer: nn.Module, _inputs: object, output: Tensor) -> None:
         flat = output.flatten(1)
-        signs = (flat[:, :: max(1, flat.shape[1] // FEATURES)] > 0).double()
+        signs = (flat[:, :: max(1, flat.shape[1] // MAX_ACTIVATIONS)] > 0).double()
         equal = signs @ signs.T + (1 - signs) @ (1 - signs).T
         kernels.append(equal / signs.shape[1])
 
-    hooks = [layer.register_forward_hook(look) for layer in preactivations(model)]
+    hooks = [layer.register_forward_hook(add_kernel) for layer in preactivations(model)]
     try:
         model(images)
     finally:
@@ -83,24 +83,24 @@ def naswot(model: nn.Module, images: Tensor) -> float:
 
 @torch.no_grad()
 def weight_norm(model: nn.Module) -> float:
-    """Sum of ||w||_2 over the trained matrices: position tables and the Performer's random features are not trained."""
+    """Return the sum of ||w||_2 over the trainable matrices, without position tables and random features."""
     return math.fsum(w.norm().item() for w in model.parameters() if w.requires_grad and w.ndim > 1)
 
 
 def snip(gradients: Mapping[nn.Parameter, Tensor]) -> float:
-    """Sum of |g * w|: by how much the loss hangs on each weight (Lee et al., SNIP, ICLR 2019)."""
+    """Return the sum of |g * w|, the sensitivity of the loss to each weight (Lee et al., SNIP, ICLR 2019)."""
     return math.fsum((gradient * w.detach()).abs().sum().item() for w, gradient in gradients.items())
 
 
 def grad_norm(gradients: Mapping[nn.Parameter, Tensor]) -> float:
-    """Sum of ||g||_2 (Abdelfattah et al., Zero-Cost Proxies for Lightweight NAS, ICLR 2021)."""
+    """Return the sum of ||g||_2 (Abdelfattah et al., Zero-Cost Proxies for Lightweight NAS, ICLR 2021)."""
     return math.fsum(gradient.norm().item() for gradient in gradients.values())
 
 
 def synflow(gradients: Mapping[nn.Parameter, Tensor]) -> float:
-    """Log of the sum of |w * dR/dw| (Tanaka et al., Pruning neural networks without any data, NeurIPS 2020).
+    """Return the log of the sum of |w * dR/dw| (Tanaka et al., Pruning neural networks without any data, NeurIPS 2020).
 
-    Its authors put all-ones images in; LayerNorm allows none, so here R is that of a real batch. The sum counts depth.
+    The paper uses all-ones images, which LayerNorm maps to zero, so R is that of a real batch here.
     """
     total = math.fsum((gradient * w.detach()).abs().sum().item() for w, gradient in gradients.items())
     return math.log(total) if total > 0 else -math.inf
@@ -108,10 +108,10 @@ def synflow(gradients: Mapping[nn.Parameter, Tensor]) -> float:
 
 @torch.no_grad()
 def dss(model: nn.Module) -> float:
-    """Attention: ||dR/dW||_* ||W||_*, perceptrons: sum of |dR/dW * W|; both summed over layers, as logarithms of each.
+    """Return the sum over layers of log(1 + s), s = ||dR/dW||_* ||W||_* for attention and sum |dR/dW * W| for MLPs.
 
-    Zhou et al., Training-free Transformer Architecture Search, CVPR 2022; their sum is of the products themselves, in
-    which one layer outweighs all others. It reads gradients that lie in the model's parameters.
+    Zhou et al., Training-free Transformer Architecture Search, CVPR 2022. The paper sums s itself, where one layer
+    outweighs all others. The gradients are read from the model's parameters.
     """
     total = 0.0
     for layer in attention_layers(model):
@@ -127,16 +127,16 @@ def _gradient(layer: nn.Linear) -> Tensor:
 
 
 def _gradients(model: nn.Module, value: Callable[[], Tensor]) -> dict[nn.Parameter, Tensor]:
-    """The gradient of a value by each trained parameter, which also lies in it."""
+    """Return the gradient of a value with respect to each trainable parameter; it also stays in `.grad`."""
     model.zero_grad(set_to_none=True)
     value().backward()  # type: ignore[no-untyped-call]
     return {w: w.grad for w in model.parameters() if w.grad is not None}
 
 
 @contextmanager
-def _absolute(model: nn.Module) -> Iterator[None]:
-    """Trained weights replaced by their absolute values, in this context."""
-    kept = copy.deepcopy(model.state_dict())
+def _absolute_weights(model: nn.Module) -> Iterator[None]:
+    """Replace trainable weights by their absolute values within this context."""
+    original = copy.deepcopy(model.state_dict())
     with torch.no_grad():
         for w in model.parameters():
             if w.requires_grad:
@@ -144,4 +144,4 @@ def _absolute(model: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        model.load_state_dict(kept)
+        model.load_state_dict(original)

@@ -1,1 +1,1 @@
-"""Tables and pictures of what the other rooms found."""
+"""Tables, plots, HTML pages, diagrams and figures of the results of the other packages."""

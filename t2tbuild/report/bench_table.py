@@ -1,25 +1,33 @@
-"""The table of a bench."""
+"""The table of `t2tbuild bench`."""
 
-from rich.table import Table
-
-from t2tbuild.bench.benchmark import Bench
+from t2tbuild.bench.benchmark import BenchResult
+from t2tbuild.report.table import Column, ColumnTable
 from t2tbuild.spec.units import short_count
 
+COLUMNS = (
+    Column("model"),
+    Column("params", 4, right=True),
+    Column("MACs", 3, right=True),
+    Column("ms", 1, right=True),
+    Column("p5 to p95", 6, right=True),
+    Column("images/s", 2, right=True),
+    Column("ratio", 5, right=True),
+    Column("memory", 7, right=True),
+    Column("share", 8, right=True),
+)
 
-def bench_table(bench: Bench, *, title: str) -> Table:
-    """One row a model, in the order they were named in; what the shares are of stands beneath."""
-    setup = bench.setup
-    images = "one image" if setup.batch_size == 1 else f"{setup.batch_size} images"
+
+def bench_table(bench: BenchResult, *, title: str) -> ColumnTable:
+    """Return the table of a benchmark: a row for each model in the order given, and a caption on the columns."""
+    config = bench.config
+    images = "one image" if config.batch_size == 1 else f"{config.batch_size} images"
     rounds = min(one.speed.rounds for one in bench.measurements)
-    notes = (
-        f"ms for {images}: median of {rounds} interleaved rounds (p5 to p95). ratio: images/s by those of "
-        f"the first. memory: the peak, weights included. share: {6 if setup.training else 2} FLOPs a MAC "
-        f"of the best matrix product of the same minutes, {short_count(bench.matmul_peak)}FLOP/s."
+    caption = (
+        f"ms: time for {images}, median of {rounds} interleaved rounds (p5 to p95). ratio: images/s relative to the "
+        f"first model. memory: peak, weights included. share: {6 if config.training else 2} FLOPs per MAC, as a share "
+        f"of the fastest matrix product measured in the same run, {short_count(bench.peak_flops)}FLOP/s."
     )
-    table = Table(title=title, title_justify="left", caption=notes, caption_justify="left")
-    table.add_column("model", overflow="fold")
-    for name in ("params", "MACs", "ms", "p5 to p95", "images/s", "ratio", "memory", "share"):
-        table.add_column(name, justify="right", no_wrap=True)
+    table = ColumnTable(COLUMNS, title=title, caption=caption)
     for one in bench.measurements:
         table.add_row(
             one.name,
@@ -36,7 +44,7 @@ def bench_table(bench: Bench, *, title: str) -> Table:
 
 
 def milliseconds(seconds: float) -> str:
-    """To three digits, without the unit.
+    """Format seconds as milliseconds with three significant digits, without the unit.
 
     >>> milliseconds(0.0012345), milliseconds(1.5)
     ('1.23', '1,500')

@@ -1,12 +1,11 @@
-"""The tables of what ships: models, trainings, searches."""
+"""The tables of shipped specs: models, trainings and searches."""
 
 from pathlib import Path
 from typing import Any, Literal, assert_never
 
-from rich.table import Table
-
 from t2tbuild.accuracy.predictor import predict_accuracy
 from t2tbuild.cost import predict_cost
+from t2tbuild.report.table import Column, ColumnTable
 from t2tbuild.spec import catalog
 from t2tbuild.spec.data import AnyData, CifarData, FolderData, TimmData
 from t2tbuild.spec.load import load_search_spec, load_spec
@@ -16,13 +15,31 @@ from t2tbuild.spec.tokenizer import T2TTokenizer, Tokenizer
 from t2tbuild.spec.train import TrainSpec
 from t2tbuild.spec.units import short_count
 
-Shelf = Literal["models", "training", "search"]
-LEGEND = "~ as the paper prints it; t2tbuild summarize lets fvcore count. t2tbuild show NAME prints a spec."
+Section = Literal["models", "training", "search"]
+LEGEND = "~ printed in the paper, not counted; t2tbuild summarize counts with fvcore. t2tbuild show NAME prints a spec."
+
+COLUMNS = {
+    "name": Column("name"),
+    "kind": Column("kind", 5),
+    "params": Column("params", 3, right=True),
+    "macs": Column("MACs", 2, right=True),
+    "predicted_top1": Column("predicted", 1, right=True, name="predicted top-1"),
+    "paper": Column("paper", 4),
+    "model": Column("model", 2),
+    "data": Column("data", 1),
+    "epochs": Column("epochs", 3, right=True),
+    "weights or teacher": Column("weights or teacher", 5),
+    "base": Column("base", 2),
+    "budget": Column("budget", 1),
+    "trials": Column("trials", 3, right=True),
+    "space": Column("space", 4),
+}
+"""The columns of the three tables, by the key of `catalog_entries`."""
 
 
-def entries(shelf: Shelf) -> list[dict[str, Any]]:
-    """One entry for each shipped spec of a shelf: its name and what tells it from the others."""
-    match shelf:
+def catalog_entries(section: Section) -> list[dict[str, Any]]:
+    """Return an entry for each shipped spec of a section: its name and what distinguishes it."""
+    match section:
         case "models":
             return [_model(name, load_spec(name)) for name in catalog.names("specs")]
         case "training":
@@ -30,32 +47,25 @@ def entries(shelf: Shelf) -> list[dict[str, Any]]:
         case "search":
             return [_search(name) for name in catalog.names("search")]
         case _:
-            assert_never(shelf)
+            assert_never(section)
 
 
-def as_table(shelf: str, rows: list[dict[str, Any]]) -> Table:
-    """The entries of a shelf as a table for people."""
-    table = Table(title=shelf, title_justify="left")
-    columns = [column for column in rows[0] if column != "counted"] if rows else []
-    for column in columns:
-        right = column in ("params", "macs", "predicted_top1", "epochs", "trials")
-        table.add_column(
-            {"macs": "MACs", "predicted_top1": "predicted"}.get(column, column),
-            justify="right" if right else "left",
-            no_wrap=right or column == "name",  # the other columns shrink first
-        )
+def as_table(section: str, rows: list[dict[str, Any]]) -> ColumnTable:
+    """Return the table of a section's `catalog_entries`."""
+    keys = [key for key in rows[0] if key in COLUMNS] if rows else []
+    table = ColumnTable([COLUMNS[key] for key in keys], title=section)
     for row in rows:
-        about = "" if row.get("counted", True) else "~"
-        table.add_row(*(_cell(column, row[column], about) for column in columns))
+        prefix = "" if row.get("counted", True) else "~"
+        table.add_row(*(_cell(key, row[key], prefix) for key in keys))
     return table
 
 
-def _cell(column: str, value: Any, about: str) -> str:
+def _cell(key: str, value: Any, prefix: str) -> str:
     if value is None:
         return ""
-    if column == "predicted_top1":
+    if key == "predicted_top1":
         return f"{value:.1f}%"
-    return f"{about}{short_count(value)}" if column in ("params", "macs") else str(value)
+    return f"{prefix}{short_count(value)}" if key in ("params", "macs") else str(value)
 
 
 def _model(name: str, spec: Spec) -> dict[str, Any]:
@@ -76,13 +86,13 @@ def _model(name: str, spec: Spec) -> dict[str, Any]:
 
 
 def predicted_top1(spec: Spec) -> float | None:
-    """The predicted ImageNet top-1 of a spec's model in percent, to a tenth; None where there is none."""
+    """Return the predicted ImageNet top-1 of a spec's model in percent, to a tenth; None if it cannot be predicted."""
     top1 = predict_accuracy(spec.model).top1
     return None if top1 is None else round(top1, 1)
 
 
 def _kind(spec: Spec) -> str:
-    """What kind of model it is, in a few words: t2t performer, plain, SE."""
+    """Return a short description of a model: t2t performer, plain, SE."""
     if isinstance(spec.model, TimmModel):
         return "timm"
     backbone = spec.model.backbone
@@ -91,7 +101,7 @@ def _kind(spec: Spec) -> str:
 
 
 def _tokenizer(tokenizer: Tokenizer) -> str:
-    """The kind of a tokenizer, and of its token attentions: t2t performer."""
+    """Return the kinds of a tokenizer and of its token attentions: t2t performer."""
     attentions = (
         [stage.attention.kind for stage in tokenizer.stages if stage.attention]
         if isinstance(tokenizer, T2TTokenizer)
@@ -101,7 +111,7 @@ def _tokenizer(tokenizer: Tokenizer) -> str:
 
 
 def _paper(spec: Spec) -> str:
-    """The tables of the paper that have the model, and its ImageNet accuracy there."""
+    """Return the paper's tables that list the model, and its ImageNet accuracy in them."""
     tables = ", ".join(dict.fromkeys(str(row.table) for row in spec.paper if row.table))
     top1 = next((f": {row.top1}%" for row in spec.paper if row.top1), "")
     if tables:
@@ -111,19 +121,19 @@ def _paper(spec: Spec) -> str:
 
 def _training(name: str, spec: Spec) -> dict[str, Any]:
     recipe = spec.train or TrainSpec()
-    starts = Path(spec.weights.file).name if spec.weights else None
+    weights = Path(spec.weights.file).name if spec.weights else None
     return {
         "name": name,
         "model": spec.model.name,
         "data": _data(recipe.data),
         "epochs": recipe.all_epochs,
-        "weights or teacher": recipe.distill.teacher if recipe.distill else starts,
-        "paper": _printed(spec, recipe),
+        "weights or teacher": recipe.distill.teacher if recipe.distill else weights,
+        "paper": _paper_top1(spec, recipe),
     }
 
 
 def _data(data: AnyData) -> str:
-    """What is trained on, in a word: cifar10, imagenet."""
+    """Return the name of a dataset: cifar10, imagenet."""
     match data:
         case FolderData():
             return Path(data.root).name
@@ -133,8 +143,8 @@ def _data(data: AnyData) -> str:
             return data.kind
 
 
-def _printed(spec: Spec, recipe: TrainSpec) -> str | None:
-    """The accuracy that the paper prints for a training of its own."""
+def _paper_top1(spec: Spec, recipe: TrainSpec) -> str | None:
+    """Return the accuracy printed in the paper for this training, if there is one."""
     match recipe.data:
         case CifarData(kind=kind):
             printed = [getattr(row, kind) for row in spec.paper]
@@ -151,7 +161,7 @@ def _search(name: str) -> dict[str, Any]:
     return {
         "name": name,
         "base": search.base,
-        "budget": search.budget.short,
+        "budget": search.budget.summary,
         "trials": search.trials,
         "space": ", ".join(path.rpartition(".")[2] for path in search.space),
     }

@@ -1,20 +1,20 @@
-"""Models beside what the paper prints of them: one row each, as a table, Markdown, CSV or JSON."""
+"""Models compared with the paper's figures: one row each, as a table, Markdown, CSV or JSON."""
 
 import csv
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
-
-from rich.table import Table
+from typing import Any, NamedTuple
 
 from t2tbuild.accuracy.predictor import Accuracy
 from t2tbuild.cost import Cost
+from t2tbuild.nas.pareto import pareto_front
+from t2tbuild.report.table import Column, ColumnTable
 from t2tbuild.spec.root import PaperRow, Spec
 from t2tbuild.spec.units import short_count
 
-# Rows of the paper that no spec can stand for: shown, so that a table is whole, without figures of ours.
-LACKING = {
+# Rows of the paper for which there is no spec. They are listed without counts, so that each table is complete.
+WITHOUT_SPEC = {
     "resnet50_ghost": PaperRow.model_validate(
         {"table": 6, "row": 6, "params": "19.9M", "macs": "3.2G", "top1": 76.2, "note": "timm has no ghosted ResNet"}
     )
@@ -23,10 +23,10 @@ LACKING = {
 
 @dataclass(frozen=True)
 class Comparison:
-    """A model's cost, None where we have no such model, and the row of the paper that it is held against.
+    """A model's cost and the row of the paper that it is compared with.
 
-    `front` says whether no other row of the comparison beats it; None where nobody asked. `accuracy` is the predicted
-    ImageNet top-1; None where we have no such model.
+    `cost` and `accuracy`, the predicted ImageNet top-1, are None for a model that has no spec. `front` says whether the
+    model is on the Pareto front of the comparison; None if that was not requested.
     """
 
     name: str
@@ -41,48 +41,43 @@ class Comparison:
 
     @property
     def params_off(self) -> float | None:
-        """By how much our parameters differ from the paper's, as a fraction of the paper's."""
+        """Relative difference between the counted parameters and the paper's."""
         return self.cost.params / self.paper.params - 1 if self.cost and self.paper.params else None
 
     @property
     def macs_off(self) -> float | None:
-        """By how much our MACs differ from the paper's, as a fraction of the paper's."""
+        """Relative difference between the counted MACs and the paper's."""
         return self.cost.macs / self.paper.macs - 1 if self.cost and self.paper.macs else None
 
 
 def rows_of_table(specs: Mapping[str, Spec], table: int) -> list[tuple[str, Spec | None, PaperRow]]:
-    """The rows of a table of the paper in their order there, each with the name and the spec of its model."""
+    """Return the rows of a table of the paper in the paper's order, each with the name and the spec of its model."""
     found: list[tuple[str, Spec | None, PaperRow]] = [
         (name, spec, row) for name, spec in specs.items() for row in spec.paper if row.table == table
     ]
-    found += [(name, None, row) for name, row in LACKING.items() if row.table == table]
+    found += [(name, None, row) for name, row in WITHOUT_SPEC.items() if row.table == table]
     return sorted(found, key=lambda triple: triple[2].row or 0)
 
 
 def mark_front(rows: Sequence[Comparison]) -> list[Comparison]:
-    """The rows, each with whether no other has at most its MACs and at least its printed top-1, one of them better."""
+    """Return the rows with `front` set: True if no other row dominates them in MACs and in the printed top-1."""
     points = {index: (row.cost.macs, -row.paper.top1) for index, row in enumerate(rows) if row.cost and row.paper.top1}
-
-    def beaten(index: int) -> bool:
-        macs, error = points[index]
-        return any(other != (macs, error) and other[0] <= macs and other[1] <= error for other in points.values())
-
-    return [replace(row, front=index in points and not beaten(index)) for index, row in enumerate(rows)]
+    places = list(points)
+    front = {places[index] for index in pareto_front(list(points.values()))}
+    return [replace(row, front=index in front) for index, row in enumerate(rows)]
 
 
-def as_table(rows: Sequence[Comparison], *, title: str) -> Table:
-    """The comparison for a terminal; notes stand beneath."""
-    table = Table(title=title, title_justify="left", caption="\n".join(_notes(rows)), caption_justify="left")
+def as_table(rows: Sequence[Comparison], *, title: str) -> ColumnTable:
+    """Return the comparison as a table for a terminal, with its notes as the caption."""
     columns = _columns(rows)
-    for column in columns:
-        table.add_column(column.title, justify="left" if column.left else "right", no_wrap=True)
+    table = ColumnTable([one.column for one in columns], title=title, caption="\n".join(_notes(rows)))
     for row in rows:
-        table.add_row(*(column.text(row) for column in columns))
+        table.add_row(*(one.text(row) for one in columns))
     return table
 
 
 def as_markdown(rows: Sequence[Comparison], *, title: str) -> str:
-    """The comparison as a Markdown table; notes stand beneath."""
+    """Return the comparison as a Markdown table, followed by its notes."""
     columns = _columns(rows)
 
     def line(cells: Iterable[str]) -> str:
@@ -90,9 +85,9 @@ def as_markdown(rows: Sequence[Comparison], *, title: str) -> str:
 
     lines = [
         f"**{title}**\n",
-        line(column.title for column in columns),
-        line("---" if column.left else "---:" for column in columns),
-        *(line(column.text(row) for column in columns) for row in rows),
+        line(one.column.title for one in columns),
+        line("---:" if one.column.right else "---" for one in columns),
+        *(line(one.text(row) for one in columns) for row in rows),
         "",
         *(f"{note}  " for note in _notes(rows)),
     ]
@@ -100,7 +95,7 @@ def as_markdown(rows: Sequence[Comparison], *, title: str) -> str:
 
 
 def as_records(rows: Sequence[Comparison]) -> list[dict[str, Any]]:
-    """The comparison as plain data, for JSON and CSV: counts as integers, differences in percent."""
+    """Return the comparison as plain data, for JSON and CSV: counts as integers, differences in percent."""
 
     def percent(value: float | None) -> float | None:
         return None if value is None else round(100 * value, 2)
@@ -133,7 +128,7 @@ def _rounded(accuracy: Accuracy | None, name: str) -> float | None:
 
 
 def as_csv(rows: Sequence[Comparison]) -> str:
-    """The comparison as CSV with a header."""
+    """Return the comparison as CSV with a header."""
     records = as_records(rows)
     text = io.StringIO()
     writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
@@ -142,38 +137,40 @@ def as_csv(rows: Sequence[Comparison]) -> str:
     return text.getvalue()
 
 
-@dataclass(frozen=True)
-class _Column:
-    title: str
+class _ComparisonColumn(NamedTuple):
+    column: Column
     text: Callable[[Comparison], str]
-    left: bool = False
 
 
-def _columns(rows: Sequence[Comparison]) -> list[_Column]:
-    """The columns; those that no row fills are left out."""
-    notes = _remarks(rows)
+def _columns(rows: Sequence[Comparison]) -> list[_ComparisonColumn]:
+    """Return the columns; optional ones only where a row has a value in them."""
+    notes = _distinct_notes(rows)
+
+    def right(title: str, priority: int, text: Callable[[Comparison], str], name: str = "") -> _ComparisonColumn:
+        return _ComparisonColumn(Column(title, priority, right=True, name=name), text)
+
     always = [
-        _Column("model", lambda row: row.title, left=True),
-        _Column("params", lambda row: short_count(row.cost.params) if row.cost else ""),
-        _Column("paper", lambda row: _printed(row.paper.params, 1e6, "M")),
-        _Column("off", lambda row: _off(row.params_off)),
-        _Column("MACs", lambda row: short_count(row.cost.macs) if row.cost else ""),
-        _Column("paper", lambda row: _printed(row.paper.macs, 1e9, "G")),
-        _Column("off", lambda row: _off(row.macs_off)),
-        _Column("top-1", lambda row: _printed(row.paper.top1, 1, "")),
+        _ComparisonColumn(Column("model"), lambda row: row.title),
+        right("params", 3, lambda row: short_count(row.cost.params) if row.cost else ""),
+        right("paper", 7, lambda row: _printed(row.paper.params, 1e6, "M"), "params in the paper"),
+        right("off", 5, lambda row: _off(row.params_off), "difference of params"),
+        right("MACs", 1, lambda row: short_count(row.cost.macs) if row.cost else ""),
+        right("paper", 6, lambda row: _printed(row.paper.macs, 1e9, "G"), "MACs in the paper"),
+        right("off", 4, lambda row: _off(row.macs_off), "difference of MACs"),
+        right("top-1", 2, lambda row: _printed(row.paper.top1, 1, "")),
     ]
-    sometimes = [
-        _Column("predicted", _predicted),
-        _Column("CIFAR-10", lambda row: _printed(row.paper.cifar10, 1, "")),
-        _Column("CIFAR-100", lambda row: _printed(row.paper.cifar100, 1, "")),
-        _Column("front", lambda row: "*" if row.front else "", left=True),
-        _Column("note", lambda row: str(notes.index(row.paper.note) + 1) if row.paper.note else ""),
+    optional = [
+        right("predicted", 6, _predicted, "predicted top-1"),
+        right("CIFAR-10", 8, lambda row: _printed(row.paper.cifar10, 1, "")),
+        right("CIFAR-100", 8, lambda row: _printed(row.paper.cifar100, 1, "")),
+        _ComparisonColumn(Column("front", 2), lambda row: "*" if row.front else ""),
+        right("note", 3, lambda row: str(notes.index(row.paper.note) + 1) if row.paper.note else ""),
     ]
-    return always + [column for column in sometimes if any(column.text(row) for row in rows)]
+    return always + [one for one in optional if any(one.text(row) for row in rows)]
 
 
 def _predicted(row: Comparison) -> str:
-    """The predicted top-1 with the ends of its interval."""
+    """Return the predicted top-1 with its interval."""
     accuracy = row.accuracy
     if accuracy is None or accuracy.top1 is None:
         return ""
@@ -181,7 +178,7 @@ def _predicted(row: Comparison) -> str:
 
 
 def _printed(value: float | None, unit: float, suffix: str) -> str:
-    """A figure of the paper as it prints them all, with one decimal."""
+    """Return a figure of the paper with one decimal, as printed."""
     return "" if value is None else f"{value / unit:.1f}{suffix}"
 
 
@@ -189,14 +186,14 @@ def _off(value: float | None) -> str:
     return "" if value is None else f"{100 * value:+.1f}%"
 
 
-def _remarks(rows: Sequence[Comparison]) -> list[str]:
+def _distinct_notes(rows: Sequence[Comparison]) -> list[str]:
     return list(dict.fromkeys(row.paper.note for row in rows if row.paper.note))
 
 
 def _notes(rows: Sequence[Comparison]) -> list[str]:
-    """What stands beneath the rows."""
+    """Return the lines beneath the table: how its figures were obtained, then the numbered notes of the rows."""
     return [
-        "params and MACs: ours as counted, the paper's as printed. top-1: ImageNet, as printed; none is claimed by us. "
-        "predicted: from published trainings, these among them, with the 90% interval.",
-        *(f"{number} {remark}" for number, remark in enumerate(_remarks(rows), 1)),
+        "params and MACs: counted, then as printed in the paper, then the difference. top-1: ImageNet, as printed in "
+        "the paper; not measured here. predicted: from published trainings, including these, with the 90% interval.",
+        *(f"{number} {note}" for number, note in enumerate(_distinct_notes(rows), 1)),
     ]

@@ -1,4 +1,4 @@
-"""Picture: where the parameters and the multiply-adds of a model sit."""
+"""Plot of the parameters and MACs of each part of a model."""
 
 from pathlib import Path
 
@@ -8,9 +8,9 @@ from t2tbuild.spec.units import short_count
 
 
 def plot_cost(cost: Cost, path: Path, *, title: str) -> None:
-    """A bar a part: its share of the MACs on the left, of the parameters on the right, the image's way downwards.
+    """Draw the share of each part in the MACs and in the parameters as bars, in forward order.
 
-    The file's suffix says what it is: .png, .svg or .pdf.
+    The suffix of the file sets the format: .png, .svg or .pdf.
     """
     parts = cost.parts
     figure = new_figure(9, 1.4 + 0.32 * len(parts))

@@ -1,22 +1,22 @@
-"""Picture: a training run's curves."""
+"""Plot of the learning curves of a training run."""
 
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from t2tbuild.report.figure import BLUE, ORANGE, new_figure
-from t2tbuild.training.reports import whole_epochs
+from t2tbuild.training.reports import complete_epochs
 from t2tbuild.training.run_directory import read_json_lines
 
 
 def plot_curves(run: Path) -> None:
-    """Draw a training run's metrics.jsonl as curves.png beside it."""
+    """Draw the metrics.jsonl of a training run into curves.png in the same directory."""
     draw_curves(run).savefig(run / "curves.png")
 
 
 def draw_curves(run: Path) -> Figure:
-    """Losses and validation accuracy of a training run by epoch."""
-    epochs = whole_epochs(read_json_lines(run / "metrics.jsonl"))
+    """Return a figure of losses and validation accuracy of a training run by epoch."""
+    epochs = complete_epochs(read_json_lines(run / "metrics.jsonl"))
     figure = new_figure(9, 3.5)
     losses, accuracy = figure.subplots(1, 2)
     x = [record["epoch"] for record in epochs]

@@ -1,4 +1,4 @@
-"""The architecture of a model as a terminal shows it: from the image downwards, a point for each step."""
+"""The architecture of a model as text for a terminal: from the image downwards, a line for each step."""
 
 import textwrap
 from collections.abc import Iterator
@@ -6,31 +6,31 @@ from collections.abc import Iterator
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from t2tbuild.report.architecture import COLOURS, Architecture, Box, Branch, Join, Kind
+from t2tbuild.report.architecture import COLOURS, Architecture, Box, BoxKind, Branch, Join
 from t2tbuild.spec.tokenizer import Window
 from t2tbuild.spec.units import short_count
 
 WIDEST, NARROWEST = 96, 60
-"""Columns of a terminal beyond which nothing gets wider, and below which lines are cut."""
+"""The widest drawing in columns, and the narrowest; in a narrower terminal lines are truncated."""
 
 SHAPE, COUNT, SHARE, WIDEST_BAR = 12, 8, 7, 12
-"""Columns of tokens and channels, of a count, of a share, and of a bar where there is room."""
+"""Widths in columns of tokens and channels, of a count, of a share, and the largest width of a bar."""
 
-INK = COLOURS | {Kind.IMAGE: "default"}
-"""A terminal shows the image in its own colour, whatever that is."""
+INK = COLOURS | {BoxKind.IMAGE: "default"}
+"""The colours in a terminal; the image has the default colour."""
 
 PLAIN = str.maketrans({"→": "->", "●": "*", "│": "|", "╭": ".", "╰": "`", "─": "-", "█": "#", "■": "=", "▣": "#"})
-"""For terminals that know ASCII alone."""
+"""Replacements in terminals without Unicode."""
 
 
 class TextDiagram:
-    """Prints an architecture in as many columns as there are."""
+    """A renderable of rich that draws an architecture in the width of the console."""
 
-    def __init__(self, drawn: Architecture) -> None:
-        self.drawn = drawn
+    def __init__(self, architecture: Architecture) -> None:
+        self.architecture = architecture
 
     def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
-        for line in _Lines(min(options.max_width, WIDEST)).of(self.drawn):
+        for line in _Lines(min(options.max_width, WIDEST)).render(self.architecture):
             line.rstrip()
             line.truncate(options.max_width, overflow="ellipsis" if not options.ascii_only else "crop")
             if options.ascii_only:
@@ -44,54 +44,55 @@ class _Lines:
     def __init__(self, width: int) -> None:
         width = max(width, NARROWEST)
         self.width, self.bar = width, min(WIDEST_BAR, (width - NARROWEST) * 2 // 5)
-        self.room = width - SHAPE - 2 * COUNT - 1 - self.bar - SHARE
+        self.title_width = width - SHAPE - 2 * COUNT - 1 - self.bar - SHARE
 
-    def of(self, drawn: Architecture) -> Iterator[Text]:
-        yield Text(f"{drawn.name}, image {drawn.image}", "bold")
+    def render(self, architecture: Architecture) -> Iterator[Text]:
+        yield Text(f"{architecture.name}, image {architecture.image}", "bold")
         counts = [_cell(Text(name, "dim"), COUNT, "right") for name in ("params", "MACs")]
         share = _cell(Text("share", "dim"), 1 + self.bar + SHARE, "right")
-        yield _joined(_cell(Text("tokens x channels", "dim"), self.room + SHAPE, "right"), *counts, share)
+        yield _concat(_cell(Text("tokens x channels", "dim"), self.title_width + SHAPE, "right"), *counts, share)
+        image = f"{architecture.image} pixels, {architecture.in_chans} channel{'s' * (architecture.in_chans > 1)}"
         yield Text("● image", "bold")
-        yield from self._told("│ ", f"{drawn.image} pixels, {drawn.in_chans} channel{'s' * (drawn.in_chans > 1)}")
-        last_blocks = [box for box in drawn.boxes if box.kind is Kind.BLOCKS][-1]
-        for box in drawn.boxes:
-            yield from self._step(box, "  " if box is drawn.boxes[-1] else "│ ")
+        yield from self._wrap("│ ", image)
+        last_blocks = [box for box in architecture.boxes if box.kind is BoxKind.BLOCKS][-1]
+        for box in architecture.boxes:
+            yield from self._step(box, "  " if box is architecture.boxes[-1] else "│ ")
             if box is last_blocks:
-                blocks = drawn.blocks
-                message = f"each of the {blocks} blocks, figures of all together:" if blocks > 1 else "the block:"
-                yield Text(f"│ {message}", "italic")
-                for branch in drawn.inside:
+                blocks = architecture.blocks
+                title = f"each of the {blocks} blocks; costs of all blocks:" if blocks > 1 else "the block:"
+                yield Text(f"│ {title}", "italic")
+                for branch in architecture.inside:
                     yield from self._branch(branch)
-        total = Box(Kind.NORM, "", "", None, None, None, drawn.params, drawn.macs, 1)
+        total = Box(BoxKind.NORM, "", "", None, None, None, architecture.params, architecture.macs, 1)
         yield self._row(Text("total", "bold"), total)
 
-    def _step(self, box: Box, way: str) -> Iterator[Text]:
+    def _step(self, box: Box, prefix: str) -> Iterator[Text]:
         title = Text(f"● {box.title}", f"bold {INK[box.kind]}")
         if box.window and box.window.overlap:
-            strip = _strip(box.window)
-            if len(title) + 2 + len(strip) < self.room:
-                title = _joined(title, Text("  "), strip)
+            strip = _overlap_strip(box.window)
+            if len(title) + 2 + len(strip) < self.title_width:
+                title = _concat(title, Text("  "), strip)
         yield self._row(title, box)
-        yield from self._told(way, box.detail + (f" → grid {box.grid}" if box.grid and box.window else ""))
+        yield from self._wrap(prefix, box.detail + (f" → grid {box.grid}" if box.grid and box.window else ""))
 
     def _branch(self, branch: Branch) -> Iterator[Text]:
-        """The modules of a branch, beside them the way past it."""
-        aside = branch.join is Join.ADD
+        """Yield the modules of a branch, with the skip connection beside them."""
+        is_residual = branch.join is Join.ADD
         for index, box in enumerate(branch.boxes):
-            way = ("│ ╭─ " if index == 0 else "│ │  ") if aside else "│    "
-            yield self._row(_joined(Text(way, "dim"), Text(box.title, INK[box.kind])), box)
-            message = box.detail if box.kind is not Kind.NORM else ""
-            message += f"; block by block: {' '.join(f'{value:g}' for value in box.profile)}" if box.profile else ""
-            yield from self._told("│ │    " if aside else "│      ", message)
-        yield Text("│ ╰─ + " if aside else "│    + ", "dim").append(str(branch.join))
+            prefix = ("│ ╭─ " if index == 0 else "│ │  ") if is_residual else "│    "
+            yield self._row(_concat(Text(prefix, "dim"), Text(box.title, INK[box.kind])), box)
+            detail = box.detail if box.kind is not BoxKind.NORM else ""
+            detail += f"; block by block: {' '.join(f'{value:g}' for value in box.profile)}" if box.profile else ""
+            yield from self._wrap("│ │    " if is_residual else "│      ", detail)
+        yield Text("│ ╰─ + " if is_residual else "│    + ", "dim").append(str(branch.join))
 
-    def _told(self, way: str, text: str) -> Iterator[Text]:
-        yield from (Text(f"{way}{part}", "dim") for part in textwrap.wrap(text, self.width - len(way)))
+    def _wrap(self, prefix: str, text: str) -> Iterator[Text]:
+        yield from (Text(f"{prefix}{part}", "dim") for part in textwrap.wrap(text, self.width - len(prefix)))
 
     def _row(self, title: Text, box: Box) -> Text:
         shape = f"{box.tokens:,} x {box.channels:,}" if box.tokens and box.channels else ""
-        return _joined(
-            _cell(title, self.room - 1),
+        return _concat(
+            _cell(title, self.title_width - 1),
             Text(" "),
             _cell(Text(shape), SHAPE),
             _cell(Text(_count(box.params)), COUNT, "right"),
@@ -102,11 +103,11 @@ class _Lines:
         )
 
 
-def _strip(window: Window) -> Text:
-    """Two neighbouring patches, a cell a sign; what they share is marked."""
-    strip = Text("■" * window.stride, INK[Kind.SPLIT])
+def _overlap_strip(window: Window) -> Text:
+    """Draw two neighbouring patches, a character for each cell, with their overlap marked."""
+    strip = Text("■" * window.stride, INK[BoxKind.SPLIT])
     strip.append("▣" * window.overlap, "default")
-    return strip.append("■" * window.stride, INK[Kind.ATTENTION])
+    return strip.append("■" * window.stride, INK[BoxKind.ATTENTION])
 
 
 def _cell(text: Text, width: int, align: str = "left") -> Text:
@@ -115,7 +116,7 @@ def _cell(text: Text, width: int, align: str = "left") -> Text:
     return text
 
 
-def _joined(*texts: Text) -> Text:
+def _concat(*texts: Text) -> Text:
     return Text().join(texts)
 
 

@@ -1,4 +1,4 @@
-"""What all pictures share: figures without a window, and colours that need no colour vision (Okabe and Ito)."""
+"""Helpers of all matplotlib figures, and a palette for colour-blind readers (Okabe and Ito)."""
 
 import io
 
@@ -9,12 +9,12 @@ DPI = 120
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of the given size in inches, outside pyplot, so that no display is needed and none leaks."""
+    """Return an empty figure of a size in inches, without pyplot: it needs no display and is garbage-collected."""
     return Figure(figsize=(width, height), layout="constrained", dpi=DPI)
 
 
 def as_svg(figure: Figure) -> str:
-    """The figure as an SVG element, to stand within a page."""
+    """Return a figure as an SVG element to embed in a page."""
     stream = io.StringIO()
     figure.savefig(stream, format="svg")
     text = stream.getvalue()

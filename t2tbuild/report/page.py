@@ -1,4 +1,4 @@
-"""What the pages share: one HTML file with its style, scripts and data, that opens from a disk without a network."""
+"""HTML pages that are single files: style, scripts and data are embedded, and no network is needed."""
 
 import json
 import math
@@ -10,14 +10,14 @@ from typing import Any
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
-SHARED = ("dom.js", "axes.js", "explore.js", "lines.js", "copy.js")
-"""Scripts of every page, in their order."""
+COMMON_SCRIPTS = ("dom.js", "axes.js", "explore.js", "lines.js", "copy.js")
+"""Scripts of every page, in order."""
 
 
 def render(template: str, data: Mapping[str, Any], scripts: Sequence[str], **shown: Any) -> str:
-    """A page from its template; the scripts read `data`, numbers that are none as null."""
+    """Render a template. `data` is embedded as JSON for the scripts, `shown` are variables of the template."""
     page = _environment().get_template(template)
-    return page.render(data=_embedded(data), scripts=[*SHARED, *scripts], **shown)
+    return page.render(data=_to_script_json(data), scripts=[*COMMON_SCRIPTS, *scripts], **shown)
 
 
 @cache
@@ -32,25 +32,25 @@ def _environment() -> Environment:
     return environment
 
 
-def _embedded(data: Mapping[str, Any]) -> Markup:
-    """JSON that may stand within a script element."""
-    text = json.dumps(finite(data), separators=(",", ":"), ensure_ascii=False)
-    return Markup(text.replace("<", "\\u003c"))  # noqa: S704  # nothing in it can end the element
+def _to_script_json(data: Mapping[str, Any]) -> Markup:
+    """Return data as JSON that is safe inside a script element; NaN and infinities become null."""
+    text = json.dumps(nan_to_none(data), separators=(",", ":"), ensure_ascii=False)
+    return Markup(text.replace("<", "\\u003c"))  # noqa: S704  # "<" is escaped
 
 
-def command_of(environment: Mapping[str, Any]) -> str:
-    """The command that a run was started with, as a shell takes it."""
+def format_command(environment: Mapping[str, Any]) -> str:
+    """Return the command that started a run, quoted for a shell."""
     return shlex.join(["t2tbuild", *environment["command"][1:]])
 
 
-def finite(value: Any) -> Any:
-    """Plain data with None for what JSON has no number for: NaN and infinities."""
+def nan_to_none(value: Any) -> Any:
+    """Return plain data with None in place of NaN and infinities, which JSON cannot hold."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {key: finite(one) for key, one in value.items()}
+        return {key: nan_to_none(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [finite(one) for one in value]
+        return [nan_to_none(one) for one in value]
     return value
 
 

@@ -1,4 +1,4 @@
-"""A spec with every default filled in, and beside each value where it came from."""
+"""A spec with all defaults filled in, and the origin of each value."""
 
 import os
 from collections.abc import Iterator
@@ -8,18 +8,18 @@ from typing import Any
 from t2tbuild.cost import predict_cost
 from t2tbuild.spec.base import FULL, Node
 from t2tbuild.spec.data import FolderData
-from t2tbuild.spec.diagnostics.yaml_source import Keys, Place, dotted
+from t2tbuild.spec.diagnostics.yaml_source import KeyPath, Place, format_path
 from t2tbuild.spec.document import Document
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.root import Spec
 from t2tbuild.spec.units import short_count
-from t2tbuild.spec.write import one_line
+from t2tbuild.spec.write import dump_one_line
 
-COLUMN = 44  # where the origins stand, if the values leave room
+COLUMN = 44  # at which the origins start, unless a value is longer
 
 
 def resolved_yaml(document: Document[Node]) -> str:
-    """YAML that loads to an equal spec; a comment after each value says whether it was written, and where."""
+    """Return YAML that loads to an equal spec; a comment after each value names its file and line, or default."""
     lines = []
     for text, path in _lines(_data(document), (), ""):
         origin = "" if path is None else f"# {_origin(document, path)}"
@@ -28,9 +28,9 @@ def resolved_yaml(document: Document[Node]) -> str:
 
 
 def resolved_values(document: Document[Node]) -> list[dict[str, Any]]:
-    """The same for machines: each value with its dotted path and its origin."""
+    """Return each value with its dotted path and its origin, as plain data."""
     return [
-        {"path": dotted(path), "value": value, "origin": _origin(document, path)}
+        {"path": format_path(path), "value": value, "origin": _origin(document, path)}
         for path, value in _leaves(_data(document), ())
     ]
 
@@ -41,7 +41,7 @@ def _data(document: Document[Node]) -> dict[str, Any]:
 
 
 def _derived(spec: Node) -> Iterator[str]:
-    """What follows from the fields, as comments."""
+    """Return derived values as comments: grids, tokens, cost."""
     if isinstance(spec, Spec) and isinstance(spec.model, ModelSpec):
         model = spec.model
         cost, heads = predict_cost(model), dict.fromkeys(model.backbone.heads)
@@ -57,19 +57,19 @@ def _derived(spec: Node) -> Iterator[str]:
 
 
 def _is_flat(value: Any) -> bool:
-    """Whether a value stands on one line: a scalar, a list of scalars, nothing."""
+    """Return whether a value is written on one line: a scalar, a list of scalars, or empty."""
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return not value or (not isinstance(value, dict) and not any(isinstance(item, dict | list) for item in inner))
 
 
-def _lines(data: dict[str, Any], path: Keys, indent: str) -> Iterator[tuple[str, Keys | None]]:
-    """Lines of block YAML, each with the path of the value that ends on it."""
+def _lines(data: dict[str, Any], path: KeyPath, indent: str) -> Iterator[tuple[str, KeyPath | None]]:
+    """Return lines of block YAML, each with the path of the value that ends on it."""
     for key, value in data.items():
         here = (*path, key)
         if _is_flat(value):
-            yield f"{indent}{one_line(key)}: {one_line(value)}", here
+            yield f"{indent}{dump_one_line(key)}: {dump_one_line(value)}", here
             continue
-        yield f"{indent}{one_line(key)}:", None
+        yield f"{indent}{dump_one_line(key)}:", None
         if isinstance(value, dict):
             yield from _lines(value, here, indent + "  ")
             continue
@@ -77,13 +77,13 @@ def _lines(data: dict[str, Any], path: Keys, indent: str) -> Iterator[tuple[str,
             first, *rest = (
                 _lines(item, (*here, index), indent + "    ")
                 if isinstance(item, dict) and item
-                else [(f"{indent}    {one_line(item)}", (*here, index))]
+                else [(f"{indent}    {dump_one_line(item)}", (*here, index))]
             )
             yield f"{indent}  - {first[0].lstrip()}", first[1]
             yield from rest
 
 
-def _leaves(data: Any, path: Keys) -> Iterator[tuple[Keys, Any]]:
+def _leaves(data: Any, path: KeyPath) -> Iterator[tuple[KeyPath, Any]]:
     if _is_flat(data):
         yield path, data
     else:
@@ -91,21 +91,21 @@ def _leaves(data: Any, path: Keys) -> Iterator[tuple[Keys, Any]]:
             yield from _leaves(value, (*path, key))
 
 
-def _origin(document: Document[Node], path: Keys) -> str:
-    """Where a value was written, or that it is a default."""
+def _origin(document: Document[Node], path: KeyPath) -> str:
+    """Return the place where a value is written, or "default"."""
     source = document.source
     if place := source.values.get(path):
-        return _told(place)
+        return _format_place(place)
     rows = source.data.get("paper")
     if path[0] == "paper" and isinstance(rows, dict) and (place := source.values.get(("paper", *path[2:]))):
-        return _told(place)  # one row, written without a list
+        return _format_place(place)  # a single row, written without a list
     short = source.values.get(path[:-1])  # attention: performer, weights: FILE
-    if short and path[-1] in ("kind", "file") and isinstance(source.at(path[:-1]), str):
-        return _told(short)
+    if short and path[-1] in ("kind", "file") and isinstance(source.value_at(path[:-1]), str):
+        return _format_place(short)
     return "default"
 
 
-def _told(place: Place) -> str:
+def _format_place(place: Place) -> str:
     if not place.line:
         return place.file  # an override
     file = os.path.relpath(place.file) if Path(place.file).is_relative_to(Path.cwd()) else place.file

@@ -1,25 +1,29 @@
-"""report.json of a search as the page's scripts read it: what repeats among candidates is there once."""
+"""report.json of a search in a compact form for the page's scripts: repeated values are stored once."""
 
 from collections.abc import Hashable, Mapping
 from typing import Any
 
+from t2tbuild.nas.old_names import REPORT_KEYS, with_new_names
+from t2tbuild.nas.record import State
 from t2tbuild.spec.write import dump_data
 
 
-class Distinct(dict[Hashable, int]):
-    """Values in the order in which they were first met, with their places."""
+class UniqueValues(dict[Hashable, int]):
+    """Distinct values in order of their first occurrence, with their indices."""
 
-    def place(self, value: Hashable) -> int:
+    def index_of(self, value: Hashable) -> int:
+        """Return the index of a value; a new one is appended."""
         return self.setdefault(value, len(self))
 
 
 def search_data(report: Mapping[str, Any]) -> dict[str, Any]:
-    """Every number is one of the report's. `yaml` and `parts` of a candidate are places in `lines` and `parts`."""
-    lines, parts = Distinct(), Distinct()
-    entries = [_entry(one, report, lines, parts) for one in (*report["candidates"], *report["repeats"])]
+    """Return the data of the page. `yaml` and `parts` of a candidate are indices into `lines` and `parts`."""
+    lines, parts = UniqueValues(), UniqueValues()
+    report = with_new_names(dict(report), REPORT_KEYS)  # of an earlier version, perhaps
+    entries = [_entry(one, report, lines, parts) for one in (*report["candidates"], *report["reference_runs"])]
     return {
         "name": report["name"],
-        "judged_by": report["judged_by"],
+        "proxy_metric": report["proxy_metric"],
         "target": report["target"],
         "rungs": [rung["steps"] for rung in report["rungs"]],
         "limit": report["limits"].get("macs"),
@@ -28,17 +32,19 @@ def search_data(report: Mapping[str, Any]) -> dict[str, Any]:
         "entries": entries,
         "lines": list(lines),
         "parts": list(parts),
-        "timeline": report["timeline"],
+        "timeline": [span | {"state": str(State(span["state"]))} for span in report["timeline"]],
     }
 
 
-def _entry(one: Mapping[str, Any], report: Mapping[str, Any], lines: Distinct, parts: Distinct) -> dict[str, Any]:
+def _entry(
+    one: Mapping[str, Any], report: Mapping[str, Any], lines: UniqueValues, parts: UniqueValues
+) -> dict[str, Any]:
     model = one["model"]
     backbone = model["backbone"] if model else {}
     return {
         "number": one["number"],
-        "arm": one["arm"],
-        "state": one["state"],
+        "source": one.get("source") or one["arm"],
+        "state": str(State(one["state"])),
         "seed": one["seed"],
         "full": one["full"],
         "worker": one["worker"],
@@ -49,13 +55,13 @@ def _entry(one: Mapping[str, Any], report: Mapping[str, Any], lines: Distinct, p
         "params": one["params"],
         "predicted": one["predicted"] and one["predicted"]["top1"],
         "rungs": [[rung[name] for name in ("steps", "accuracy", "loss", "seconds")] for rung in one["rungs"]],
-        "yaml": [lines.place(line) for line in yaml_of(model).splitlines()] if model else [],
-        "parts": [parts.place(_part(part)) for part in report["parts"].get(one["key"], ())],
+        "yaml": [lines.index_of(line) for line in model_yaml(model).splitlines()] if model else [],
+        "parts": [parts.index_of(_part(part)) for part in report["parts"].get(one["key"], ())],
     }
 
 
-def yaml_of(model: Mapping[str, Any]) -> str:
-    """The spec of a model of a report as YAML text."""
+def model_yaml(model: Mapping[str, Any]) -> str:
+    """Return the spec of a model in a report as YAML."""
     return dump_data({"version": 1, "model": model})
 
 

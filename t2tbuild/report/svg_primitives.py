@@ -1,62 +1,62 @@
-"""What a drawing is made of: rectangles, lines and texts with their places, before they become SVG.
+"""Rectangles, paths and texts of a drawing, before they are written as SVG.
 
-Lengths are in pixels of the drawing, y grows downwards. How wide a text is, is estimated from above: by the widths of
-DejaVu Sans, which is wider than what browsers take where they have a choice.
+Lengths are in pixels of the drawing; y grows downwards. Widths of texts are upper bounds, estimated for DejaVu Sans,
+which is wider than the fonts that browsers prefer.
 """
 
 from typing import Literal, NamedTuple
 
 _NARROW, _WIDE = frozenset(" fijlrtI.,:;'|!()/-[]"), frozenset("mwMW%@\N{MULTIPLICATION SIGN}→+=~…⊕")
-LEAST = 0.8
-"""By how much a text may be smaller than meant before it is cut."""
+MIN_SCALE = 0.8
+"""A text is shrunk down to this scale before it is truncated."""
 
 Anchor = Literal["start", "middle", "end"]
 
 
 class Rect(NamedTuple):
-    """A rectangle; `look` are its CSS classes."""
+    """A rectangle; `css_class` holds its CSS classes, separated by spaces."""
 
     x: float
     y: float
     width: float
     height: float
-    look: str
+    css_class: str
     radius: float = 0
     tag: str = "rect"
 
 
 class Path(NamedTuple):
-    """A line or an area, in the language of SVG's paths."""
+    """A line or an area in SVG path syntax."""
 
     d: str
-    look: str
+    css_class: str
     tag: str = "path"
 
 
 class Text(NamedTuple):
-    """A line of text; `y` is its base line, `x` where it starts, ends or has its middle."""
+    """A line of text; `y` is its baseline, `x` its start, middle or end, depending on `anchor`."""
 
     x: float
     y: float
     text: str
     size: float
-    look: str = "ink"
+    css_class: str = "ink"
     anchor: Anchor = "start"
     tag: str = "text"
 
     @property
     def bold(self) -> bool:
-        return "bold" in self.look.split()
+        return "bold" in self.css_class.split()
 
     @property
     def left(self) -> float:
-        """Where the text begins at most."""
+        """The leftmost position that the text may reach."""
         width = text_width(self.text, self.size, bold=self.bold)
         return self.x - {"start": 0, "middle": width / 2, "end": width}[self.anchor]
 
     @property
     def right(self) -> float:
-        """Where the text ends at most."""
+        """The rightmost position that the text may reach."""
         return self.left + text_width(self.text, self.size, bold=self.bold)
 
 
@@ -64,7 +64,7 @@ Shape = Rect | Path | Text
 
 
 def text_width(text: str, size: float, *, bold: bool = False) -> float:
-    """How wide a text is at most, in pixels.
+    """Return an upper bound of the width of a text in pixels.
 
     >>> round(text_width("token performer 1", 10), 1)
     96.1
@@ -73,29 +73,34 @@ def text_width(text: str, size: float, *, bold: bool = False) -> float:
     return ems * size * (1.12 if bold else 1)
 
 
-def fitted(
-    text: str, room: float, place: tuple[float, float], size: float, look: str = "ink", anchor: Anchor = "start"
+def fit_text(
+    text: str,
+    max_width: float,
+    position: tuple[float, float],
+    size: float,
+    css_class: str = "ink",
+    anchor: Anchor = "start",
 ) -> Text:
-    """The text within `room` pixels at a place: smaller where it must be, and cut where that is not enough."""
+    """Return a text that is at most `max_width` pixels wide: it is shrunk if needed, then truncated."""
     text = text.replace(" x ", " \N{MULTIPLICATION SIGN} ")
-    bold = "bold" in look.split()
+    bold = "bold" in css_class.split()
     width = text_width(text, size, bold=bold)
-    if width > room:
-        size = round(size * max(LEAST, room / width) - 0.05, 1)
-    while len(text) > 1 and text_width(text, size, bold=bold) > room:
+    if width > max_width:
+        size = round(size * max(MIN_SCALE, max_width / width) - 0.05, 1)
+    while len(text) > 1 and text_width(text, size, bold=bold) > max_width:
         text = text[:-2].rstrip() + "…"
-    return Text(*place, text, size, look, anchor)
+    return Text(*position, text, size, css_class, anchor)
 
 
-def number(value: float) -> str:
-    """A coordinate as short as it can be written at a tenth of a pixel.
+def format_coordinate(value: float) -> str:
+    """Format a coordinate to a tenth of a pixel, without trailing zeros.
 
-    >>> number(12.0), number(3.14159), number(-0.01)
+    >>> format_coordinate(12.0), format_coordinate(3.14159), format_coordinate(-0.01)
     ('12', '3.1', '0')
     """
     return f"{round(value, 1) + 0:g}"
 
 
-def line(*points: tuple[float, float]) -> str:
-    """A path from point to point."""
-    return "M" + "L".join(f"{number(x)} {number(y)}" for x, y in points)
+def polyline(*points: tuple[float, float]) -> str:
+    """Return SVG path syntax of straight lines from point to point."""
+    return "M" + "L".join(f"{format_coordinate(x)} {format_coordinate(y)}" for x, y in points)

@@ -1,4 +1,4 @@
-"""report.html of a training run: what it reached first, then how it got there."""
+"""report.html of a training run."""
 
 import json
 import shlex
@@ -11,18 +11,18 @@ from t2tbuild.errors import InputError
 from t2tbuild.files import atomic_write
 from t2tbuild.report.curves import draw_curves
 from t2tbuild.report.figure import as_svg
-from t2tbuild.report.page import command_of, finite, render
+from t2tbuild.report.page import format_command, nan_to_none, render
 from t2tbuild.spec.load import load_spec
 from t2tbuild.spec.model import AnyModel, TimmModel
 from t2tbuild.spec.units import short_count
-from t2tbuild.training.reports import whole_epochs
+from t2tbuild.training.reports import complete_epochs
 from t2tbuild.training.run_directory import read_environment, read_json_lines
 
 
 def write_training_page(run: Path) -> None:
-    """Write report.html and, with every number that it shows, report.json into a training's run directory.
+    """Write report.html and report.json, which has all its numbers, into the run directory of a training.
 
-    Raises InputError when nothing is trained in it yet.
+    Raises InputError if no epoch is complete.
     """
     report = training_report(run)
     atomic_write(run / "report.json", json.dumps(report, indent=1) + "\n")
@@ -37,19 +37,19 @@ def write_training_page(run: Path) -> None:
         facts=_facts(report),
         curves=as_svg(draw_curves(run)),
         short=short_count,
-        command=command_of(report["environment"]),
+        command=format_command(report["environment"]),
     )
     atomic_write(run / "report.html", text)
 
 
 def training_report(run: Path) -> dict[str, Any]:
-    """What a training run shows, as plain data. Raises InputError when nothing is trained in it yet."""
+    """Return the report of a training run as plain data. Raises InputError if no epoch is complete."""
     spec = load_spec(run / "spec.yaml")
     records = read_json_lines(run / "metrics.jsonl")
-    epochs = whole_epochs(records)
+    epochs = complete_epochs(records)
     if not epochs:
-        again = shlex.join(["t2tbuild", "train", str(run / "spec.yaml"), "--out", str(run)])
-        raise InputError(f"{run}: no epoch of it is trained yet; go on with: {again}")
+        command = shlex.join(["t2tbuild", "train", str(run / "spec.yaml"), "--out", str(run)])
+        raise InputError(f"{run}: no epoch is complete; continue with: {command}")
     result = next((record["result"] for record in reversed(records) if record.get("event") == "result"), None)
     cost = _cost(spec.model)
     best = max(epochs, key=lambda epoch: epoch["validation_accuracy"])
@@ -65,8 +65,8 @@ def training_report(run: Path) -> dict[str, Any]:
         "spec": (run / "spec.yaml").read_text(encoding="utf-8"),
         "environment": read_environment(run),
     }
-    message: dict[str, Any] = finite(report)
-    return message
+    cleaned: dict[str, Any] = nan_to_none(report)
+    return cleaned
 
 
 def _cost(model: AnyModel) -> Cost:
@@ -77,7 +77,7 @@ def _verdict(name: str, epochs: list[dict[str, Any]], best: dict[str, Any], resu
     last = epochs[-1]
     reached = f"best validation accuracy {best['validation_accuracy']:.1%} after epoch {best['epoch']}"
     if result is None:
-        return f"{name} is not trained to its end: epoch {last['epoch']} of {last['epochs']}, {reached}."
+        return f"Training of {name} is not complete: epoch {last['epoch']} of {last['epochs']}, {reached}."
     return (
         f"{name}: test accuracy {result['test_accuracy']:.1%}, validation {result['validation_accuracy']:.1%} after "
         f"{result['epochs']} epochs in {result['seconds']:.0f} s on {result['device']}; {reached}."
@@ -86,8 +86,8 @@ def _verdict(name: str, epochs: list[dict[str, Any]], best: dict[str, Any], resu
 
 def _facts(report: dict[str, Any]) -> list[tuple[str, str]]:
     result, last = report["result"], report["epochs"][-1]
-    message = [("test accuracy", f"{result['test_accuracy']:.1%}")] if result else []
-    message += [
+    facts = [("test accuracy", f"{result['test_accuracy']:.1%}")] if result else []
+    facts += [
         ("last validation", f"{last['validation_accuracy']:.1%}"),
         ("best validation", f"{report['best']['validation_accuracy']:.1%}"),
         ("epochs", f"{last['epoch']} of {last['epochs']}"),
@@ -96,4 +96,4 @@ def _facts(report: dict[str, Any]) -> list[tuple[str, str]]:
         ("parameters", short_count(report["params"])),
         ("peak memory", f"{last['memory'] / 2**30:.2f} GiB"),
     ]
-    return message
+    return facts

@@ -1,92 +1,102 @@
-"""What a search has shown: the trainings with several seeds as a table, the gains in words."""
+"""The verdict of a search: a table of predicted or retrained models, and the gains in words."""
 
 import statistics
 
-from rich.table import Table
-
-from t2tbuild.cost import predict_cost
-from t2tbuild.cost.memory import predict_memory
-from t2tbuild.nas.record import BASE, Record, State, best_of, key_of, shape_of
-from t2tbuild.nas.run import SearchResult
-from t2tbuild.nas.verdict import Interval, Prediction
-from t2tbuild.report.cost_table import in_bytes
-from t2tbuild.spec.model import ModelSpec
+from t2tbuild.nas.predicted_verdict import describe_equal
+from t2tbuild.nas.record import BASE, Record, State, best_of, shape_columns
+from t2tbuild.nas.result import SearchResult
+from t2tbuild.nas.verdict import Equal, Interval, Prediction
+from t2tbuild.report.cost_table import format_bytes
+from t2tbuild.report.table import Column, ColumnTable
 from t2tbuild.spec.units import short_count
 
 
-def verdict_table(result: SearchResult) -> Table:
-    """What the verdict rests on: predicted accuracies, or the trainings with several seeds."""
-    found = result.verdict.prediction
-    return _retrained_table(result) if found is None else _predicted_table(result, found)
+def verdict_table(result: SearchResult) -> ColumnTable:
+    """Return the evidence of the verdict: the predicted accuracies, or the models trained with several seeds."""
+    prediction = result.verdict.prediction
+    return _confirmation_table(result) if prediction is None else _predicted_table(result, prediction)
 
 
-PREDICTED = ("model", "depth", "width", "mlp", "tokens", "MACs", "params", "memory", "latency", "top-1")
+PREDICTED = (
+    Column("model"),
+    Column("depth", 2, right=True),
+    Column("width", 2, right=True),
+    Column("mlp", 6, right=True),
+    Column("tokens", 7),
+    Column("MACs", 3, right=True),
+    Column("params", 4, right=True),
+    Column("memory", 8, right=True),
+    Column("latency", 5, right=True),
+    Column("top-1", 1, right=True),
+)
 """Columns of the table of predicted accuracies."""
 
 
-def _predicted_table(result: SearchResult, found: Prediction) -> Table:
-    shown = f", the best {len(found.equals)}" if found.equal_shapes > len(found.equals) else ""
-    title = f"predicted ImageNet top-1 (90% interval); {found.equal_shapes} other backbones are its equals{shown}"
-    table = Table(title=title, title_justify="left")
-    for column in PREDICTED:
-        table.add_column(column, justify="left" if column in ("model", "tokens") else "right")
+def _predicted_table(result: SearchResult, prediction: Prediction) -> ColumnTable:
+    best = f", of which {len(prediction.equals)} are listed" if prediction.equal_shapes > len(prediction.equals) else ""
+    title = f"predicted ImageNet top-1 (90% interval); {prediction.equal_shapes} other backbones are equal{best}"
+    table = ColumnTable(PREDICTED, title=title, elsewhere="report.html")
     for row in predicted_rows(result):
         table.add_row(*row, style="bold" if row[0] == "winner" else None)
     return table
 
 
 def predicted_rows(result: SearchResult) -> list[list[str]]:
-    """The winner, the base and the winner's equals: one row each, in the columns of PREDICTED."""
-    found, winner = result.verdict.prediction, result.winner
-    assert found is not None and winner.model is not None
+    """Return rows for the winner, the base, and the backbones equal to the winner, in the columns of PREDICTED."""
+    prediction, winner = result.verdict.prediction, result.winner
+    assert prediction is not None and winner.model is not None
     latencies = result.latencies
-    rows = [("winner", winner.model, found.winner)]
-    if result.base.key != winner.key and result.base.model is not None and found.base is not None:
-        rows.append(("base", result.base.model, found.base))
+    rows = [("winner", winner.model, prediction.winner)]
+    if result.base.key != winner.key and result.base.model is not None and prediction.base is not None:
+        rows.append(("base", result.base.model, prediction.base))
     table = []
-    for name, model, belief in rows:
-        cost, memory = predict_cost(model), predict_memory(model).inference
-        latency = latencies.get(key_of(model))
-        table.append(_predicted_row(name, model, cost.macs, cost.params, memory, latency, str(belief)))
-    for one in found.equals:
-        row = _predicted_row("equal", one.model, one.macs, one.params, one.memory, one.latency, str(one.accuracy))
-        table.append(row)
-    return table
+    for name, model, posterior in rows:
+        table.append(_predicted_row(name, describe_equal(model, latencies), str(posterior)))
+    return table + [_predicted_row("equal", one, str(one.accuracy)) for one in prediction.equals]
 
 
-def _predicted_row(
-    name: str, model: ModelSpec, macs: int, params: int, memory: int, latency: float | None, accuracy: str
-) -> list[str]:
-    shape = shape_of(model)
+def _predicted_row(name: str, one: Equal, accuracy: str) -> list[str]:
+    shape = shape_columns(one.model)
     return [
         name,
         str(shape["depth"]),
         str(shape["embed_dim"]),
         str(shape["mlp_ratio"]),
-        model.tokenizer.short,
-        short_count(macs),
-        short_count(params),
-        in_bytes(memory),
-        "" if latency is None else f"{1000 * latency:.1f} ms",
+        one.model.tokenizer.summary,
+        short_count(one.macs),
+        short_count(one.params),
+        format_bytes(one.memory),
+        "" if one.latency is None else f"{1000 * one.latency:.1f} ms",
         accuracy,
     ]
 
 
-def _retrained_table(result: SearchResult) -> Table:
-    """The base and what was trained again, each with the mean and the spread of its seeds."""
-    table = Table(title=f"trained again: {result.trained_as}", title_justify="left")
-    for column in ("model", "drawn by", "depth", "width", "MACs", "seeds", "loss", "accuracy"):
-        table.add_column(column, justify="left" if column in ("model", "drawn by") else "right")
-    for number, row in trained_again(result).items():
+CONFIRMATION = (
+    Column("model"),
+    Column("source", 6),
+    Column("depth", 3, right=True),
+    Column("width", 3, right=True),
+    Column("MACs", 4, right=True),
+    Column("seeds", 5, right=True),
+    Column("loss", 1, right=True),
+    Column("accuracy", 2, right=True),
+)
+"""Columns of the table of models trained with several seeds."""
+
+
+def _confirmation_table(result: SearchResult) -> ColumnTable:
+    """Return the table of the base and the retrained candidates, with mean and deviation over seeds."""
+    table = ColumnTable(CONFIRMATION, title=f"retrained with new seeds: {result.trained_as}", elsewhere="report.html")
+    for number, row in confirmation_rows(result).items():
         table.add_row(*row, style="bold" if number == result.winner.number else None)
     return table
 
 
-def trained_again(result: SearchResult) -> dict[str, list[str]]:
-    """Of each model with trainings of several seeds: name, arm, depth, width, MACs, seeds, loss, accuracy."""
+def confirmation_rows(result: SearchResult) -> dict[str, list[str]]:
+    """Return a row, in the columns of CONFIRMATION, for each model that was trained with several seeds."""
     groups: dict[str, list[Record]] = {}
-    for record in result.repeats:
-        if record.state is State.TOP:
+    for record in result.reference_runs:
+        if record.state is State.COMPLETED:
             groups.setdefault(record.number, []).append(record)
     return {number: _row(number, records) for number, records in groups.items()}
 
@@ -96,7 +106,7 @@ def _row(number: str, records: list[Record]) -> list[str]:
     assert first.model is not None
     return [
         f"base, {first.model.name}" if number == BASE else f"candidate {number}",
-        str(first.arm),
+        str(first.source),
         str(first.model.backbone.depth),
         str(first.model.backbone.embed_dim),
         short_count(first.macs or 0),
@@ -107,52 +117,53 @@ def _row(number: str, records: list[Record]) -> list[str]:
 
 
 def gain_lines(result: SearchResult) -> list[str]:
-    """Gains with their intervals, the race of the arms, and what candidates were asked for."""
+    """Return the gains with their intervals, the equal-compute comparison, and the counts of candidates and draws."""
     metric = result.spec.search.proxy.metric
     unit = "accuracy" if metric == "accuracy" else "-ln(loss)"
-    message = list(result.verdict.prediction.reasons) if result.verdict.prediction else []
-    message += [
+    lines = list(result.verdict.prediction.reasons) if result.verdict.prediction else []
+    lines += [
         f"gain over {gain.over}: {_interval(gain.difference)} {unit}, {gain.seeds[0]} against {gain.seeds[1]} seeds"
         for gain in result.verdict.gains
     ]
     leader = best_of(result.records, result.ranking.value)
     if (
-        not result.ranking.by_prediction
+        not result.ranking.uses_prediction
         and leader is not None
-        and leader.key not in {record.key for record in result.repeats}
+        and leader.key not in {record.key for record in result.reference_runs}
     ):
-        message.append(f"candidate {leader.number} led by its one training; what was not trained again cannot win")
-    race = result.verdict.race
-    if race is not None:
-        message.append(
-            f"sampler against random draws after {race.seconds:.0f} s of training each: {_interval(race.gain)} {unit}"
+        lines.append(f"candidate {leader.number} has the best single run, but was not retrained, so it cannot win")
+    equal_compute = result.verdict.equal_compute
+    if equal_compute is not None:
+        lines.append(
+            f"equal-compute comparison of sampler and random draws, {equal_compute.seconds:.0f} s of training each: "
+            f"{_interval(equal_compute.gain)} {unit}"
         )
-    tally = result.report["counts"]
-    message.append(
-        f"{tally['asked']} candidates asked for, {tally['trained']} trained, {tally['stopped']} of them stopped early, "
-        f"{tally['failed']} failed; {tally['infeasible']} too dear by fvcore's count or too slow, {tally['duplicate']} "
-        f"trained by another worker; trained over budget: {tally['trained_over_budget']}"
+    counts = result.report["counts"]
+    lines.append(
+        f"{counts['asked']} candidates requested, {counts['trained']} trained, {counts['pruned']} of them pruned, "
+        f"{counts['failed']} failed; {counts['infeasible']} over budget when measured, {counts['duplicate']} "
+        f"trained by another worker; trained over budget: {counts['trained_over_budget']}"
     )
-    message.append(
-        f"{tally['drawn']} draws: {tally['drawn_infeasible']} out of budget or invalid, {tally['drawn_duplicate']} not "
-        f"new, {tally['drawn_passed_over']} passed over for a better one; none of these was built for training"
+    lines.append(
+        f"{counts['drawn']} draws: {counts['drawn_infeasible']} out of budget or invalid, {counts['drawn_duplicate']} "
+        f"duplicates, {counts['drawn_passed_over']} rejected for a better one; none of these was trained"
     )
-    message += _test_line(result)
+    lines += _test_line(result)
     if result.verdict.prediction is None:
-        message.append("a proxy, no full training: short trainings favour what learns fast")
-    return message
+        lines.append("proxy training, not full training: short trainings favour models that learn fast")
+    return lines
 
 
 def _test_line(result: SearchResult) -> list[str]:
-    """What the test split said, which nothing was chosen by."""
+    """Return the accuracy on the test split, which is not used for any choice."""
     if not result.test or not result.test.get("of_winner"):
         return []
     parts = []
     for role, name in (("of_winner", "winner"), ("of_base", "base")):
         accuracies = [one["accuracy"] for one in result.test.get(role, ())]
         parts += [f"{name} {_mean(accuracies, '{:.1%}')}"] if accuracies else []
-    times = "once" if result.test["looks"] == 1 else f"{result.test['looks']} times"
-    return [f"test split, looked at {times} after the search: {', '.join(parts)}"]
+    times = "once" if result.test["evaluations"] == 1 else f"{result.test['evaluations']} times"
+    return [f"test split, evaluated {times} after the search: {', '.join(parts)}"]
 
 
 def _interval(interval: Interval) -> str:

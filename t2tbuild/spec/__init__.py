@@ -1,4 +1,4 @@
-"""What a person may write. Nothing in this room imports torch, and pydantic only where a spec is read."""
+"""The spec language. This package does not import torch, and imports pydantic only when a spec is loaded."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Backbones: what reads the tokens, and the options that the paper takes over from CNNs (Section 3.2, Table 6)."""
+"""Backbones: the transformer blocks, and the options that the paper adopts from CNNs (Section 3.2, Table 6)."""
 
 import math
 from abc import ABC, abstractmethod
@@ -7,12 +7,11 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field
 
-from t2tbuild.spec.base import KIND_WRITTEN, Listed, Node, Violation, default_kind, lint, rule, unit
+from t2tbuild.spec.base import KIND_REQUIRED, ListAsTuple, Node, Violation, default_kind, lint, rule, unit
 
 T = TypeVar("T", int, int | float)
 
-
-ONE_A_BLOCK = Field(max_length=1000)
+_BLOCK_LIST = Field(max_length=1000)
 Heads = Annotated[int, Field(ge=1)]
 Ratio = Annotated[int, Field(gt=0, le=64)] | Annotated[float, Field(gt=0, le=64)]
 
@@ -21,40 +20,42 @@ class SqueezeExcite(Node):
     """Channel attention after each block's attention (SENet, Hu et al. 2018; the paper's T2T-ViT-SE)."""
 
     reduction: int = Field(default=16, ge=1, le=65536, examples=[16])
-    """By how much the bottleneck is narrower than the block."""
+    """Width of the block over the width of the bottleneck."""
 
 
 class Ghost(Node):
-    """Half of the maps made from the other half by a scale (GhostNet, Han et al. 2020; the paper's T2T-ViT-Ghost)."""
+    """Half of the channels are scaled copies of the others (GhostNet, Han et al. 2020; the paper's T2T-ViT-Ghost)."""
 
     attention: bool = True
-    """Queries, keys and values: half of their channels are computed, the others are scaled copies."""
+    """Whether half of the channels of queries, keys and values are scaled copies."""
     mlp: bool = True
-    """Hidden layer of the MLP: as many channels as the block has are computed, the others are scaled copies."""
+    """Whether hidden channels of the MLP beyond the width of the block are scaled copies."""
 
     @rule
     def _ghost_somewhere(self) -> Iterator[Violation]:
         if not (self.attention or self.mlp):
-            yield Violation("", "ghost is switched off in attention and in mlp", "remove ghost")
+            yield Violation("", "ghost is disabled in attention and in mlp", "remove ghost")
 
 
 class BaseBackbone(Node, ABC):
-    """What every backbone takes, and what follows for each of its blocks."""
+    """Fields of every backbone, and the values for each of its blocks."""
 
-    num_heads: Annotated[Heads | Annotated[tuple[Heads, ...], ONE_A_BLOCK] | None, Listed] = Field(
+    num_heads: Annotated[Heads | Annotated[tuple[Heads, ...], _BLOCK_LIST] | None, ListAsTuple] = Field(
         default=None, examples=[6], json_schema_extra=unit("heads")
     )
-    """Attention heads of every block, or a list with one number per block. Give this or head_dim."""
+    """Attention heads of each block, or a list with one number per block. Give this or head_dim."""
     head_dim: int | None = Field(default=None, ge=1, le=65536, examples=[64], json_schema_extra=unit("channels"))
-    """Channels of a head; the number of heads then follows the width. Give this or num_heads."""
-    mlp_ratio: Annotated[Ratio | Annotated[tuple[Ratio, ...], ONE_A_BLOCK], Listed] = Field(default=4, examples=[3])
-    """Hidden width of a block's MLP over the block's width, or a list with one ratio per block."""
+    """Channels of a head; the number of heads follows from the width. Give this or num_heads."""
+    mlp_ratio: Annotated[Ratio | Annotated[tuple[Ratio, ...], _BLOCK_LIST], ListAsTuple] = Field(
+        default=4, examples=[3]
+    )
+    """Hidden width of the MLP over the width of the block, or a list with one ratio per block."""
     qkv_bias: bool = False
-    """Whether queries, keys and values have a bias; the T2T-ViTs have none."""
+    """Whether queries, keys and values have a bias; T2T-ViTs have none."""
     position: Literal["sinusoid", "learned"] = "sinusoid"
-    """Position embedding: the fixed sinusoid table of the T2T-ViTs, or a learned one as in ViT."""
+    """Position embedding: the fixed sinusoid table of T2T-ViTs, or a learned one as in ViT."""
     drop_path: int | float = Field(default=0, ge=0, lt=1, examples=[0.1])
-    """Stochastic depth in training: the last block's chance of being skipped, rising linearly from 0 at the first."""
+    """Stochastic depth: drop probability of the last block. It rises linearly from 0 at the first block."""
     squeeze_excite: SqueezeExcite | None = Field(default=None, examples=[{"reduction": 16}])
     """Squeeze-and-excitation after each attention."""
     ghost: Ghost | None = Field(default=None, examples=[{}])
@@ -63,34 +64,34 @@ class BaseBackbone(Node, ABC):
     @property
     @abstractmethod
     def widths(self) -> tuple[int, ...]:
-        """Channels of the tokens that each block reads."""
+        """Input channels of each block."""
 
     @property
     @abstractmethod
-    def every_width(self) -> tuple[int, ...]:
-        """The widths that occur, each once."""
+    def unique_widths(self) -> tuple[int, ...]:
+        """Distinct widths of the blocks."""
 
     @property
     @abstractmethod
-    def blocks_in_all(self) -> int:
+    def num_blocks(self) -> int:
         """Number of transformer blocks."""
 
     @property
     @abstractmethod
     def out_dim(self) -> int:
-        """Channels of the tokens that the last norm and the head read."""
+        """Output channels of the last block."""
 
     @rule
     def _heads_said_once(self) -> Iterator[Violation]:
         if self.num_heads is not None and self.head_dim is not None:
-            yield Violation("head_dim", "num_heads and head_dim say the same thing twice", "keep one of them")
+            yield Violation("head_dim", "num_heads and head_dim are both given", "remove one of them")
         if self.num_heads is None and self.head_dim is None:
             yield Violation("", "num_heads is missing", "write num_heads: 6, or head_dim: 64")
 
     @rule
     def _one_per_block(self) -> Iterator[Violation]:
         for field in ("num_heads", "mlp_ratio"):
-            values, blocks = getattr(self, field), self.blocks_in_all
+            values, blocks = getattr(self, field), self.num_blocks
             if isinstance(values, tuple) and len(values) != blocks:
                 yield Violation(field, f"{field} lists {len(values)} values for {blocks} blocks", "write one per block")
 
@@ -101,9 +102,9 @@ class BaseBackbone(Node, ABC):
         field = "num_heads" if self.head_dim is None else "head_dim"
         for index, width, divisor in self._per_width(getattr(self, field)):
             if width % divisor:
-                whose = "embed_dim" if len(self.every_width) == 1 else f"the width {width} of a block"
+                whose = "embed_dim" if len(self.unique_widths) == 1 else f"the width {width} of a block"
                 message = f"{whose} must be divisible by {field}, got {width} and {divisor}"
-                common = width if index is not None else math.gcd(*self.every_width)
+                common = width if index is not None else math.gcd(*self.unique_widths)
                 hint = f"nearest that work: {nearest_divisors(common, divisor)}"
                 yield Violation(field if index is None else (field, index), message, hint)
                 if index is None:
@@ -113,25 +114,25 @@ class BaseBackbone(Node, ABC):
     def _mlp_has_channels(self) -> Iterator[Violation]:
         for index, width, ratio in self._per_width(self.mlp_ratio):
             if int(width * ratio) < 1:
-                message = f"mlp_ratio leaves the MLP no channel, got {ratio} of {width}"
+                message = f"mlp_ratio leaves no channel in the MLP, got {ratio} of {width}"
                 yield Violation("mlp_ratio" if index is None else ("mlp_ratio", index), message, "write 2, 3 or 4")
                 if index is None:
                     return
 
     @rule
     def _squeeze_leaves_channels(self) -> Iterator[Violation]:
-        if self.squeeze_excite and self.squeeze_excite.reduction > min(self.every_width):
-            narrow, reduction = min(self.every_width), self.squeeze_excite.reduction
+        if self.squeeze_excite and self.squeeze_excite.reduction > min(self.unique_widths):
+            narrow, reduction = min(self.unique_widths), self.squeeze_excite.reduction
             message = f"a width of {narrow} over a reduction of {reduction} leaves no channel"
             yield Violation(("squeeze_excite", "reduction"), message, f"write at most {narrow}")
 
     @rule
     def _ghost_halves_widths(self) -> Iterator[Violation]:
-        odd = [width for width in self.every_width if width % 2]
+        odd = [width for width in self.unique_widths if width % 2]
         if self.ghost and self.ghost.attention and odd:
-            message = f"ghost attention computes half of the channels, which an odd width has not, got {odd[0]}"
+            message = f"ghost attention halves the width, which must be even, got {odd[0]}"
             yield Violation(
-                "embed_dim", message, "write widths that 2 and the heads divide, or ghost: {attention: false}"
+                "embed_dim", message, "write widths that are divisible by 2 and the heads, or ghost: {attention: false}"
             )
 
     @rule
@@ -148,7 +149,7 @@ class BaseBackbone(Node, ABC):
     def _narrow_heads(self) -> Iterator[Violation]:
         for width, head_dim in self._head_dims():
             if head_dim < 16:
-                message = f"heads of {head_dim} channels: under 16, attention has little to tell tokens apart by"
+                message = f"heads of {head_dim} channels: with fewer than 16, attention can hardly separate tokens"
                 yield self._with_better_heads(message, width, head_dim)
                 return
 
@@ -156,65 +157,65 @@ class BaseBackbone(Node, ABC):
     def _uneven_heads(self) -> Iterator[Violation]:
         for width, head_dim in self._head_dims():
             if head_dim >= 16 and head_dim % 8:
-                message = f"heads of {head_dim} channels: no multiple of 8, which fused attention kernels want"
+                message = f"heads of {head_dim} channels: fused attention kernels need a multiple of 8"
                 yield self._with_better_heads(message, width, head_dim)
                 return
 
     def _head_dims(self) -> list[tuple[int, int]]:
-        """Each pair of a width and a head's channels that occurs."""
+        """Return the distinct pairs of block width and head channels."""
         pairs = sorted(set(zip(self.widths, self.heads, strict=True)))
         return [(width, width // heads) for width, heads in pairs]
 
     def _with_better_heads(self, message: str, width: int, head_dim: int) -> Violation:
-        """A warning about heads, with the nearest that would be good."""
+        """Return a warning about heads, with the nearest good value."""
         field = "num_heads" if self.head_dim is None else "head_dim"
-        if len(self.every_width) > 1:
-            return Violation(field, message, "write widths whose every head has a multiple of 8 channels")
+        if len(self.unique_widths) > 1:
+            return Violation(field, message, "write widths so that each head has a multiple of 8 channels")
         good = [dim for dim in range(16, width + 1, 8) if width % dim == 0]
         if not good:
-            return Violation(field, message, "write an embed_dim that 8 divides")
+            return Violation(field, message, "write an embed_dim that is divisible by 8")
         near = min(good, key=lambda dim: abs(dim - max(head_dim, 32)))
         return Violation(field, message, f"write {field}: {width // near if field == 'num_heads' else near}")
 
     def _per_width(self, value: T | tuple[T, ...] | None) -> list[tuple[int | None, int, T]]:
-        """Each value beside the widths it is for, with its index in the list where there is one."""
+        """Return (index in the list or None, width of the block, value) for each value of a field."""
         if value is None:
             return []
         if not isinstance(value, tuple):
-            return [(None, width, value) for width in self.every_width]
-        widths = self.every_width if len(self.every_width) == 1 else self.widths
+            return [(None, width, value) for width in self.unique_widths]
+        widths = self.unique_widths if len(self.unique_widths) == 1 else self.widths
         return [(index, widths[min(index, len(widths) - 1)], one) for index, one in enumerate(value)]
 
     @property
     def heads(self) -> tuple[int, ...]:
-        """Attention heads, one number per block."""
+        """Attention heads of each block."""
         if self.head_dim is not None:
             return tuple(width // self.head_dim for width in self.widths)
-        assert self.num_heads is not None  # the validator wants one of the two
-        return _each(self.num_heads, len(self.widths))
+        assert self.num_heads is not None  # a rule requires one of the two
+        return _per_block(self.num_heads, len(self.widths))
 
     @property
     def mlp_ratios(self) -> tuple[int | float, ...]:
-        """Hidden width of the MLP over the block's width, one ratio per block."""
-        return _each(self.mlp_ratio, len(self.widths))
+        """MLP ratio of each block."""
+        return _per_block(self.mlp_ratio, len(self.widths))
 
     @property
     def mlp_dims(self) -> tuple[int, ...]:
-        """Hidden width of the MLP, one per block."""
-        if not isinstance(self.mlp_ratio, tuple) and len(self.every_width) == 1:
-            return (int(self.every_width[0] * self.mlp_ratio),) * self.blocks_in_all
+        """Hidden width of the MLP of each block."""
+        if not isinstance(self.mlp_ratio, tuple) and len(self.unique_widths) == 1:
+            return (int(self.unique_widths[0] * self.mlp_ratio),) * self.num_blocks
         return tuple(int(width * ratio) for width, ratio in zip(self.widths, self.mlp_ratios, strict=True))
 
     @property
     def drop_paths(self) -> tuple[float, ...]:
-        """Drop-path rate, one per block: linear from 0 to `drop_path`."""
+        """Drop-path rate of each block, linear from 0 to `drop_path`."""
         blocks = len(self.widths)
         return tuple(self.drop_path * block / max(1, blocks - 1) for block in range(blocks))
 
 
 class _PlainShape(Node):
     kind: Literal["plain"] = "plain"
-    """Blocks of one width; the kind that is meant where none is written."""
+    """Blocks of one width; the default."""
     depth: int = Field(ge=1, le=1000, examples=[14], json_schema_extra=unit("blocks"))
     """Number of transformer blocks."""
     embed_dim: int = Field(ge=1, le=65536, examples=[384], json_schema_extra=unit("channels"))
@@ -229,11 +230,11 @@ class PlainBackbone(BaseBackbone, _PlainShape):
         return (self.embed_dim,) * self.depth
 
     @property
-    def every_width(self) -> tuple[int, ...]:
+    def unique_widths(self) -> tuple[int, ...]:
         return (self.embed_dim,)
 
     @property
-    def blocks_in_all(self) -> int:
+    def num_blocks(self) -> int:
         return self.depth
 
     @property
@@ -242,18 +243,18 @@ class PlainBackbone(BaseBackbone, _PlainShape):
 
 
 class _DenseShape(Node):
-    model_config = KIND_WRITTEN
+    model_config = KIND_REQUIRED
 
     kind: Literal["dense"] = "dense"
     """Outputs of blocks concatenated to their inputs."""
-    blocks: Annotated[tuple[Annotated[int, Field(ge=1, le=1000)], ...], Listed] = Field(
+    blocks: Annotated[tuple[Annotated[int, Field(ge=1, le=1000)], ...], ListAsTuple] = Field(
         min_length=1, max_length=64, examples=[[3, 6, 6, 4]], json_schema_extra=unit("blocks")
     )
     """Transformer blocks of each group; a transition between groups halves the width."""
     growth_rate: int = Field(ge=1, le=65536, examples=[64], json_schema_extra=unit("channels"))
     """Channels that each block adds to its input."""
     embed_dim: int = Field(ge=1, le=65536, examples=[128], json_schema_extra=unit("channels"))
-    """Channels of the tokens that the first block reads."""
+    """Input channels of the first block."""
 
 
 class DenseBackbone(BaseBackbone, _DenseShape):
@@ -271,7 +272,7 @@ class DenseBackbone(BaseBackbone, _DenseShape):
 
     @property
     def groups(self) -> tuple[tuple[int, ...], ...]:
-        """Widths that the blocks of each group read."""
+        """Input channels of the blocks of each group."""
         groups, start = [], self.embed_dim
         for count in self.blocks:
             groups.append(tuple(start + self.growth_rate * block for block in range(count)))
@@ -283,11 +284,11 @@ class DenseBackbone(BaseBackbone, _DenseShape):
         return tuple(width for group in self.groups for width in group)
 
     @property
-    def every_width(self) -> tuple[int, ...]:
+    def unique_widths(self) -> tuple[int, ...]:
         return tuple(dict.fromkeys(self.widths))
 
     @property
-    def blocks_in_all(self) -> int:
+    def num_blocks(self) -> int:
         return self.depth
 
     @property
@@ -299,13 +300,13 @@ Backbone = PlainBackbone | DenseBackbone
 BackboneField = Annotated[Backbone, Field(discriminator="kind"), default_kind("plain")]
 
 
-def _each(value: T | tuple[T, ...], blocks: int) -> tuple[T, ...]:
-    """One value for each block."""
+def _per_block(value: T | tuple[T, ...], blocks: int) -> tuple[T, ...]:
+    """Return one value for each block."""
     return value if isinstance(value, tuple) else (value,) * blocks
 
 
 def nearest_divisors(number: int, wanted: int) -> str:
-    """The divisors of a number next below and next above the wanted one."""
+    """Return the divisors of a number just below and just above the wanted one."""
     small = [divisor for divisor in range(1, math.isqrt(number) + 1) if number % divisor == 0]
     divisors = [*small, *(number // divisor for divisor in reversed(small))]
     below = [divisor for divisor in divisors if divisor < wanted]

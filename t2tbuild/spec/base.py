@@ -1,4 +1,4 @@
-"""What every node of the spec tree shares: strict, frozen, no unknown keys, help beneath fields, rules across them."""
+"""The base class of spec nodes: strict, frozen, without unknown keys, with rules across fields."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -33,16 +33,16 @@ from t2tbuild.spec.units import (
 _EMPTY: tuple[object, ...] = (None, (), [], {})
 
 FULL = "full"
-"""Context of a dump that leaves nothing out, defaults and nulls included."""
+"""Context of a dump that includes defaults and nulls."""
 
-VERSIONS = {1: "the first of the language"}
-"""The versions that are read, and what changed in each."""
+VERSIONS = {1: "the first version"}
+"""Supported versions of the spec language, and what changed in each."""
 
 
 class Violation(NamedTuple):
-    """A rule across fields that does not hold, or advice that applies.
+    """A violation of a rule across fields, or a lint warning.
 
-    `field` is what a person would change: a field's name, or a path below the node; empty means the node itself.
+    `field` is the field to change: a name, or a path below the node. Empty means the node itself.
     """
 
     field: str | tuple[str | int, ...]
@@ -62,13 +62,13 @@ C = TypeVar("C", bound=Check)
 
 
 def rule(check: C) -> C:
-    """Marks a method of a node as a rule across its fields; it yields what is broken, and its name is the rule's."""
+    """Mark a method of a node as a rule across its fields. It yields violations, and its name is the rule's name."""
     check.spec_rule = "error"  # type: ignore[attr-defined]
     return check
 
 
 def lint(check: C) -> C:
-    """Marks a method of a node that yields what is legal but likely a slip; its name is the warning's."""
+    """Mark a method of a node as a lint check. It yields warnings of valid but unlikely values; its name is theirs."""
     check.spec_rule = "warning"  # type: ignore[attr-defined]
     return check
 
@@ -83,38 +83,40 @@ class Node(BaseModel):
         allow_inf_nan=False,
         hide_input_in_errors=True,
         protected_namespaces=(),
-        defer_build=True,  # a command pays only for the nodes that it reads
+        defer_build=True,  # a command builds only the nodes that it uses
     )
 
     rules: ClassVar[dict[str, Check]] = {}
-    """Rules across the node's fields by name."""
-    advices: ClassVar[dict[str, Check]] = {}
-    """What may be advised on the node, by name."""
+    """Rules across the node's fields, by name."""
+    lints: ClassVar[dict[str, Check]] = {}
+    """Lint checks of the node, by name."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
         members = (item for base in reversed(cls.__mro__) for item in vars(base).items())
         methods = {name: value for name, value in members if isinstance(value, FunctionType)}
         checks = {name: getattr(value, "spec_rule", "") for name, value in methods.items()}
-        cls.rules = {_named(name): methods[name] for name, kind in checks.items() if kind == "error"}
-        cls.advices = {_named(name): methods[name] for name, kind in checks.items() if kind == "warning"}
+        cls.rules = {_rule_name(name): methods[name] for name, kind in checks.items() if kind == "error"}
+        cls.lints = {_rule_name(name): methods[name] for name, kind in checks.items() if kind == "warning"}
 
     @model_validator(mode="after")
-    def _keep_rules(self) -> Self:
+    def _check_rules(self) -> Self:
         errors = [
             InitErrorDetails(
-                type=PydanticCustomError("rule", "{message}", {"message": str(broken)}), loc=broken.path, input=None
+                type=PydanticCustomError("rule", "{message}", {"message": str(one)}),
+                loc=one.path,
+                input=None,
             )
             for check in type(self).rules.values()
-            for broken in check(self)
+            for one in check(self)
         ]
         if errors:
             raise ValidationError.from_exception_data(type(self).__name__, errors)
         return self
 
     @model_serializer(mode="wrap")
-    def _leave_out(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> Any:
-        """Leave out what is absent by default; a null that a person wrote stays."""
+    def _omit_defaults(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> Any:
+        """Omit fields that are absent by default. An explicit null is kept."""
         if info.context == FULL:
             return handler(self)
         fields = type(self).model_fields
@@ -125,11 +127,11 @@ class Node(BaseModel):
         }
 
 
-class Named(Node):
-    """A node of a tagged union that may be written as its kind alone when every other field has its default."""
+class ShorthandNode(Node):
+    """A node of a tagged union with a shorthand: its kind alone, if every other field has its default."""
 
     @model_serializer(mode="wrap")
-    def _leave_out(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> Any:
+    def _omit_defaults(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> Any:
         fields = handler(self)
         if info.context == FULL:
             return fields
@@ -138,17 +140,17 @@ class Named(Node):
         return fields["kind"] if short else fields
 
 
-def _named(method: str) -> str:
+def _rule_name(method: str) -> str:
     return method.strip("_").replace("_", "-")
 
 
 def unit(name: str) -> dict[str, Any]:
-    """The unit of a field, for `json_schema_extra`: an editor and the reference show it."""
+    """Return the unit of a field for `json_schema_extra`. Editors and docs/spec.md show it."""
     return {"unit": name}
 
 
 def _units(parse: Callable[[object], int | float]) -> BeforeValidator:
-    """Reads a number with a unit; what is wrong with it becomes an error of the field."""
+    """Return a validator that parses a number with a suffix."""
 
     def read(value: object) -> int | float:
         try:
@@ -170,7 +172,7 @@ def _tuple(value: object) -> object:
 
 
 def default_kind(kind: str) -> BeforeValidator:
-    """Lets a mapping of a tagged union leave out `kind`, which then is the given one."""
+    """Return a validator of a tagged union: a mapping without `kind` has the given one."""
 
     def with_kind(value: object) -> object:
         return {"kind": kind} | value if isinstance(value, dict) else value
@@ -182,13 +184,13 @@ def _by_kind(value: object) -> object:
     return {"kind": value} if isinstance(value, str) else value
 
 
-by_kind = BeforeValidator(_by_kind)
-"""Lets a kind's name stand for a mapping of that kind; `Short` tells editors."""
+kind_shorthand = BeforeValidator(_by_kind)
+"""Validator: the name of a kind means a mapping of that kind. Use with `Shorthand`."""
 
 
 @dataclass(frozen=True, eq=False)
-class Short:
-    """Tells editors how else a field may be written, as JSON Schema; its validator is declared beside it."""
+class Shorthand:
+    """JSON Schema of the shorthand of a field, for editors. The validator is declared beside it."""
 
     schema: Mapping[str, Any]
 
@@ -197,7 +199,7 @@ class Short:
 
 
 class OneOrMany:
-    """Tells editors that a list of one may be written as the item alone; its validator is declared beside it."""
+    """JSON Schema of a list that may be written as a single item. The validator is declared beside it."""
 
     def __get_pydantic_json_schema__(self, core_schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         many = handler(core_schema)
@@ -208,11 +210,11 @@ def _require_kind(schema: dict[str, Any]) -> None:
     schema["required"] = ["kind", *schema.get("required", ())]
 
 
-KIND_WRITTEN = ConfigDict(json_schema_extra=_require_kind)
-"""Of a node whose kind must be written, since its union reads a mapping without a kind as another."""
+KIND_REQUIRED = ConfigDict(json_schema_extra=_require_kind)
+"""Config of a node whose `kind` is required, because its union reads a mapping without a kind as another node."""
 
-Listed = BeforeValidator(_tuple)
-"""Lets a list of YAML stand where a field is a tuple, which is frozen as the spec is."""
+ListAsTuple = BeforeValidator(_tuple)
+"""Validator: a YAML list becomes a tuple, which is immutable like the spec."""
 
 Version = Annotated[Literal[1], BeforeValidator(_version)]
 """Version of the spec language."""
@@ -230,7 +232,7 @@ Count = Annotated[
         }
     ),
 ]
-"""A number of things, written 5G, 21.5M, 5e9 or 5000000."""
+"""A count: 5G, 21.5M, 5e9 or 5000000."""
 
 Seconds = Annotated[
     float,
@@ -238,4 +240,4 @@ Seconds = Annotated[
     PlainSerializer(format_seconds),
     WithJsonSchema({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string", "pattern": TIME_PATTERN}]}),
 ]
-"""A length of time, written 5m, 90s, 2h or a number of seconds."""
+"""A time in seconds: 5m, 90s, 2h or a number."""

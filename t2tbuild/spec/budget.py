@@ -1,4 +1,4 @@
-"""What a candidate may cost."""
+"""The budget of a search: limits on the cost of a candidate."""
 
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
@@ -6,17 +6,17 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, PlainSerializer, SerializationInfo
 from pydantic_core import PydanticCustomError
 
-from t2tbuild.spec.base import FULL, Count, Node, Seconds, Short, Violation, rule, unit
+from t2tbuild.spec.base import FULL, Count, Node, Seconds, Shorthand, Violation, rule, unit
 from t2tbuild.spec.units import COUNT_PATTERN, UnitError, format_count, format_seconds, parse_count, short_count
 
 
 class Bounds(Node):
-    """The most and the least of a measure."""
+    """Lower and upper bound of a measure."""
 
     max: Count | None = Field(default=None, examples=["5G"])
-    """The most. Give this, min or both."""
+    """Upper bound. Give this, min or both."""
     min: Count | None = Field(default=None, examples=["4G"])
-    """The least: a tolerance below the most, so that all candidates are of a size."""
+    """Lower bound, so that all candidates have a similar size."""
 
     @rule
     def _bounds_hold_something(self) -> Iterator[Violation]:
@@ -27,20 +27,20 @@ class Bounds(Node):
             yield Violation("min", message, "swap them")
 
     @property
-    def short(self) -> str:
-        """In a word, for tables: 4.00G to 5.00G."""
+    def summary(self) -> str:
+        """Format for tables: 4.00G to 5.00G."""
         ends = [short_count(end) for end in (self.min, self.max) if end is not None]
         return " to ".join(ends) if len(ends) == 2 else ends[0] if self.min is None else f"at least {ends[0]}"
 
     def excess(self, spent: float) -> float:
-        """By how much a cost lies outside the bounds; zero or less is within them."""
+        """Return by how much a cost is outside the bounds; zero or less is inside."""
         above = -float("inf") if self.max is None else spent - self.max
         below = -float("inf") if self.min is None else self.min - spent
         return max(above, below)
 
 
 def _by_max(value: object) -> object:
-    """A count alone is the most."""
+    """Read a count alone as the upper bound."""
     if value is None or isinstance(value, dict | Bounds):
         return value
     try:
@@ -56,24 +56,24 @@ def _short(bounds: Bounds | None, info: SerializationInfo) -> Any:
 
 
 _COUNT = {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string", "pattern": COUNT_PATTERN}]}
-Limit = Annotated[Bounds, BeforeValidator(_by_max), Short(_COUNT), PlainSerializer(_short)]
-"""A count that is the most, or a mapping of the most and the least."""
+Limit = Annotated[Bounds, BeforeValidator(_by_max), Shorthand(_COUNT), PlainSerializer(_short)]
+"""An upper bound as a count, or a mapping of max and min."""
 
 
 class Budget(Node):
-    """What a candidate may cost at its full size. No candidate over it is ever trained."""
+    """Limits on the cost of a candidate at its full width. A candidate over budget is never trained."""
 
     macs: Limit | None = Field(
-        default=None, examples=["5G", {"max": "5G", "min": "4G"}], json_schema_extra=unit("multiply-adds an image")
+        default=None, examples=["5G", {"max": "5G", "min": "4G"}], json_schema_extra=unit("multiply-adds per image")
     )
-    """Most multiply-adds of one forward pass of one image, or {max: 5G, min: 4G}."""
+    """Largest number of multiply-adds of the forward pass of one image, or {max: 5G, min: 4G}."""
     params: Limit | None = Field(default=None, examples=["22M"], json_schema_extra=unit("parameters"))
-    """Most parameters, frozen ones included."""
-    activations: Limit | None = Field(default=None, examples=["150M"], json_schema_extra=unit("bytes an image"))
-    """Most bytes that the forward pass of one image in float32 keeps for the backward pass."""
-    latency: Seconds | None = Field(default=None, examples=["20ms"], json_schema_extra=unit("seconds an image"))
-    """Longest forward pass of one image, measured on the device that searches, median; a candidate that is slower is
-    built and measured, but never trained."""
+    """Largest number of parameters, including frozen ones."""
+    activations: Limit | None = Field(default=None, examples=["150M"], json_schema_extra=unit("bytes per image"))
+    """Largest memory that the forward pass of one image in float32 saves for the backward pass."""
+    latency: Seconds | None = Field(default=None, examples=["20ms"], json_schema_extra=unit("seconds per image"))
+    """Largest latency of the forward pass of one image, as the median on the device of the search. A candidate over the
+    limit is built and measured, but never trained."""
 
     @rule
     def _some_limit(self) -> Iterator[Violation]:
@@ -81,13 +81,13 @@ class Budget(Node):
             yield Violation("", "the budget is empty", "write macs: 5G, params: 22M, or both")
 
     @property
-    def short(self) -> str:
-        """In a few words, for tables: 5.00G macs, 22.0M params."""
-        message = [f"{bounds.short} {measure}" for measure, bounds in self.limits.items()]
-        return ", ".join(message + ([f"{format_seconds(self.latency)} latency"] if self.latency else []))
+    def summary(self) -> str:
+        """Format for tables: 5.00G macs, 22.0M params."""
+        limits = [f"{bounds.summary} {measure}" for measure, bounds in self.limits.items()]
+        return ", ".join(limits + ([f"{format_seconds(self.latency)} latency"] if self.latency else []))
 
     @property
     def limits(self) -> Mapping[str, Bounds]:
-        """The bounds by measure, of those that follow from the spec alone."""
+        """Bounds by measure, for the measures that follow from the spec alone."""
         given = {"macs": self.macs, "params": self.params, "activations": self.activations}
         return {measure: bounds for measure, bounds in given.items() if bounds is not None}

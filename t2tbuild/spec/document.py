@@ -1,4 +1,4 @@
-"""A spec together with the text that it came from, so that what is found wrong later is still told at its place."""
+"""A spec with the text that it came from, so that later checks can report problems at their place."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,46 +7,48 @@ from typing import Generic, TypeVar
 
 from t2tbuild.errors import Diagnostic, FieldError, SeveralFieldsError, SpecError, UnknownFieldError
 from t2tbuild.spec.base import Node
-from t2tbuild.spec.diagnostics.partial_validation import Found, advised
-from t2tbuild.spec.diagnostics.yaml_source import Source
+from t2tbuild.spec.diagnostics.partial_validation import Finding, run_lints
+from t2tbuild.spec.diagnostics.yaml_source import YamlSource
 
 N = TypeVar("N", bound=Node, covariant=True)
 
 
 @dataclass(frozen=True)
 class Document(Generic[N]):
-    """What a file says, and where it says it."""
+    """A spec and the source that it was read from."""
 
     spec: N
-    source: Source
+    source: YamlSource
     before: N | None = None
-    """The spec as it was before the command line changed it, if it did."""
+    """The spec before overrides were applied; None without overrides, or if the file itself is invalid."""
 
     @property
     def warnings(self) -> list[Diagnostic]:
-        """What is legal but likely a slip, each at its place."""
-        old = [(found.path, found.rule) for found in advised(self.before)]
-        warnings = [(found, self.warning(found)) for found in advised(self.spec)]
-        return [
-            message if (found.path, found.rule) in old else self.source.blame(message) for found, message in warnings
+        """The warnings, each at its place: renamed fields, then lint warnings."""
+        old = [(found.path, found.rule) for found in run_lints(self.before)]
+        warnings = [(found, self.warning(found)) for found in run_lints(self.spec)]
+        placed = [
+            message if (found.path, found.rule) in old else self.source.at_override(message)
+            for found, message in warnings
         ]
+        return [*sorted(self.source.warnings, key=lambda one: (one.line, one.column)), *placed]
 
-    def warning(self, found: Found) -> Diagnostic:
-        """A warning at its place."""
-        place = self.source.section(found.path)
+    def warning(self, found: Finding) -> Diagnostic:
+        """Return a warning at its place."""
+        place = self.source.section_place(found.path)
         return replace(place.diagnostic(found.path, found.rule, found.message, found.hint), severity="warning")
 
     @contextmanager
-    def placing(self) -> Iterator[None]:
-        """Whatever part of the house finds a field wrong within this context, it is told with the field's place."""
+    def located_errors(self) -> Iterator[None]:
+        """Turn a FieldError that is raised in this context into a SpecError with the place of the field."""
         try:
             yield
         except FieldError as error:
-            raise SpecError([self._placed(error)]) from None
+            raise SpecError([self._locate(error)]) from None
         except SeveralFieldsError as error:
-            raise SpecError([self._placed(one) for one in error.errors]) from None
+            raise SpecError([self._locate(one) for one in error.errors]) from None
 
-    def _placed(self, error: FieldError) -> Diagnostic:
+    def _locate(self, error: FieldError) -> Diagnostic:
         unknown = isinstance(error, UnknownFieldError)
-        place = self.source.key_place(error.path) if unknown else self.source.section(error.path)
+        place = self.source.key_place(error.path) if unknown else self.source.section_place(error.path)
         return place.diagnostic(error.path, error.rule, error.message, error.hint)

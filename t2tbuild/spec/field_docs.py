@@ -1,7 +1,7 @@
-"""What stands beneath each field in the source: its help.
+"""Read the attribute docstrings of spec fields, which are their help.
 
-Pydantic reads it at every start where `use_attribute_docstrings` is set, which takes a fifth of the start-up of a
-command; here it is read when a schema is asked for.
+With `use_attribute_docstrings`, pydantic would read them at every start, a fifth of the start-up time of a command.
+Here they are read only when a schema is built.
 """
 
 import ast
@@ -14,31 +14,31 @@ from collections.abc import Iterator
 from t2tbuild.spec.base import Node
 
 
-def descriptions(node: type[Node]) -> dict[str, str]:
-    """The help of each field of a node, its own and those that it takes over."""
+def field_descriptions(node: type[Node]) -> dict[str, str]:
+    """Return the help of each field of a node, including inherited fields."""
     found: dict[str, str] = {}
     for kind in reversed(node.__mro__):
         if issubclass(kind, Node):
-            found |= _of_module(kind.__module__).get(kind.__qualname__, {})
+            found |= _module_docstrings(kind.__module__).get(kind.__qualname__, {})
     return {field: text for field, text in found.items() if field in node.model_fields}
 
 
-def every_node(above: type[Node] = Node) -> Iterator[type[Node]]:
-    """All kinds of nodes that have been defined."""
+def all_nodes(above: type[Node] = Node) -> Iterator[type[Node]]:
+    """Return all node classes that are defined."""
     for node in above.__subclasses__():
         yield node
-        yield from every_node(node)
+        yield from all_nodes(node)
 
 
 @functools.cache
-def _of_module(name: str) -> dict[str, dict[str, str]]:
-    """For each class of a module, the texts that stand beneath its annotated names."""
+def _module_docstrings(name: str) -> dict[str, dict[str, str]]:
+    """Return the attribute docstrings of each class of a module."""
     tree = ast.parse(inspect.getsource(sys.modules[name]))
-    return {one.name: dict(_beneath(one)) for one in tree.body if isinstance(one, ast.ClassDef)}
+    return {one.name: dict(_attribute_docstrings(one)) for one in tree.body if isinstance(one, ast.ClassDef)}
 
 
-def _beneath(definition: ast.ClassDef) -> Iterator[tuple[str, str]]:
+def _attribute_docstrings(definition: ast.ClassDef) -> Iterator[tuple[str, str]]:
     for field, text in itertools.pairwise(definition.body):
         match field, text:
-            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(words))):
-                yield name, inspect.cleandoc(words)
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(docs))):
+                yield name, inspect.cleandoc(docs)

@@ -1,6 +1,7 @@
-"""How large a model would be, roughly, told before anything of it is allocated.
+"""Limits on the size of a model, checked before anything is allocated.
 
-The exact count is `t2tbuild.cost.predict_cost`; here a few products are enough to refuse what no machine holds.
+The estimates here are rough, and enough to reject a model that fits no machine. `t2tbuild.cost.predict_cost` counts
+exactly.
 """
 
 from t2tbuild.layout import Grid
@@ -8,18 +9,18 @@ from t2tbuild.spec.backbone import Backbone
 from t2tbuild.spec.tokenizer import T2TTokenizer, Tokenizer
 from t2tbuild.spec.units import short_count
 
-MOST_PARAMS = 10**12
-"""Parameters beyond which a model is refused: 4 TB in float32, thousands of times the paper's largest."""
-MOST_VALUES = 10**11
-"""Values of one activation of one image beyond which a model is refused: 400 GB in float32."""
+MAX_PARAMS = 10**12
+"""Largest number of parameters of a model: 4 TB in float32, thousands of times the paper's largest."""
+MAX_ACTIVATION_VALUES = 10**11
+"""Largest number of values of one activation of one image: 400 GB in float32."""
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
 
 
-def in_bytes(values: float) -> str:
-    """The memory of so many float32 values, in words.
+def format_float32_memory(values: float) -> str:
+    """Format the memory of float32 values; `values` is their number.
 
-    >>> in_bytes(21_500_000), in_bytes(5e10)
+    >>> format_float32_memory(21_500_000), format_float32_memory(5e10)
     ('86.0 MB', '200 GB')
     """
     size, index = values * 4.0, 0
@@ -29,17 +30,17 @@ def in_bytes(values: float) -> str:
 
 
 def block_params(width: float, mlp_ratio: float) -> float:
-    """Parameters of one block's matrices: 4 C^2 of the attention, 2 r C^2 of the MLP."""
+    """Return the parameters of the matrices of a block: 4 C^2 of the attention, 2 r C^2 of the MLP."""
     return (4 + 2 * mlp_ratio) * width * width
 
 
 def backbone_params(backbone: Backbone) -> float:
-    """Parameters of all blocks."""
+    """Return the parameters of all blocks."""
     return sum(block_params(width, ratio) for width, ratio in zip(backbone.widths, backbone.mlp_ratios, strict=True))
 
 
 def tokenizer_params(tokenizer: Tokenizer, in_chans: int, embed_dim: int) -> float:
-    """Parameters of the projections of every window, and of the token attentions."""
+    """Return the parameters of the projections of all windows and of the token attentions."""
     total = 0.0
     for window, channels in zip(tokenizer.windows, tokenizer.channels_below(in_chans), strict=True):
         width, out = float(channels) * window.patch_size**2, window.token_dim or embed_dim
@@ -49,9 +50,9 @@ def tokenizer_params(tokenizer: Tokenizer, in_chans: int, embed_dim: int) -> flo
 
 
 def largest_activation(tokenizer: Tokenizer, image: Grid, in_chans: int, backbone: Backbone, tokens: int) -> float:
-    """Values of the largest activation of one image: a soft split, the hidden layer of an MLP, the image itself.
+    """Return the number of values of the largest activation of one image: a soft split, an MLP, or the image.
 
-    `tokens` are those that the backbone reads.
+    `tokens` is the number of tokens of the backbone.
     """
     sizes = [float(image.tokens) * in_chans]
     for grid, window, channels in zip(
@@ -62,6 +63,7 @@ def largest_activation(tokenizer: Tokenizer, image: Grid, in_chans: int, backbon
     return max(sizes)
 
 
-def told(params: float) -> str:
-    """A number of parameters with its memory, in words: 1.5T parameters, 6.0 TB in float32."""
-    return f"{short_count(params) if params < 1e15 else f'{params:.1e}'} parameters, {in_bytes(params)} in float32"
+def format_params(params: float) -> str:
+    """Format a number of parameters with its memory: 1.5T parameters, 6.0 TB in float32."""
+    count = short_count(params) if params < 1e15 else f"{params:.1e}"
+    return f"{count} parameters, {format_float32_memory(params)} in float32"

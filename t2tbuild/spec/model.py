@@ -1,6 +1,6 @@
-"""The model section of a spec: a tokenizer, which turns an image into tokens, and a backbone, which reads them.
+"""The model section of a spec: a tokenizer turns an image into tokens, and a backbone processes them.
 
-Few dials, the rest derived: strides, grids, token counts and head widths are properties, never fields.
+There are few fields. Strides, grids, token counts and head widths are derived: they are properties.
 Source: Yuan et al., "Tokens-to-Token ViT", ICCV 2021, Section 3 and Table 1.
 """
 
@@ -12,26 +12,25 @@ from pydantic import Field
 from t2tbuild.layout import Grid
 from t2tbuild.spec import limits
 from t2tbuild.spec.backbone import BackboneField
-from t2tbuild.spec.base import KIND_WRITTEN, Listed, Node, Violation, default_kind, lint, rule, unit
+from t2tbuild.spec.base import KIND_REQUIRED, ListAsTuple, Node, Violation, default_kind, lint, rule, unit
 from t2tbuild.spec.tokenizer import T2TTokenizer, TokenizerField, TransformerAttention
 
 MANY_TOKENS = 10_000
-"""Tokens beyond which full attention among them is likely a slip."""
+"""Number of tokens above which full attention is likely a mistake."""
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
-
 
 Side = Annotated[int, Field(ge=1, le=16384)]
 
 
 class _Classifier(Node):
-    """What every model has: a name, an image, classes."""
+    """The fields of every model: a name, an image and classes."""
 
     kind: Literal["vit", "timm"]
-    """Whose model it is."""
+    """Kind of model."""
     name: str = Field(pattern=NAME_PATTERN, examples=["t2t_vit_14"])
-    """What the model is called in tables and file names: letters, digits, '.', '_' and '-', at most 64."""
-    image_size: Annotated[Side | tuple[Side, Side], Listed] = Field(
+    """Name of the model in tables and file names: letters, digits, '.', '_' and '-', at most 64."""
+    image_size: Annotated[Side | tuple[Side, Side], ListAsTuple] = Field(
         default=224, examples=[224, [192, 256]], json_schema_extra=unit("pixels")
     )
     """Pixels of the square image's side, or [height, width]."""
@@ -47,17 +46,18 @@ class _Classifier(Node):
 
 
 class ModelSpec(_Classifier):
-    """A model of ours, T2T-ViT or ViT: image in, logits out."""
+    """A T2T-ViT or a ViT: an image in, logits out."""
 
     kind: Literal["vit"] = "vit"
-    """A model of ours; the kind that is meant where none is written."""
+    """A T2T-ViT or a ViT; the default."""
     tokenizer: TokenizerField = Field(examples=[{"kind": "patch", "patch_size": 16}])
     """How the image becomes tokens."""
     backbone: BackboneField = Field(examples=[{"depth": 14, "embed_dim": 384, "num_heads": 6, "mlp_ratio": 3}])
-    """What reads the tokens."""
+    """The transformer blocks that process the tokens."""
     distillation_token: bool = Field(default=False, examples=[True])
-    """Whether a second learned token stands beside the class token, as in DeiT (Touvron et al., 2021, Section 4). A
-    head of its own reads it, which distillation trains on the teacher; at inference both heads' logits are averaged."""
+    """Whether there is a second learned token beside the class token, as in DeiT (Touvron et al., 2021, Section 4). It
+    has a head of its own, which distillation trains on the teacher. At inference the logits of both heads are
+    averaged."""
 
     @rule
     def _tokens_are_left(self) -> Iterator[Violation]:
@@ -83,16 +83,16 @@ class ModelSpec(_Classifier):
             "image_size": float(self.tokens) * embed_dim,  # the position table
             "num_classes": float(self.num_classes) * self.backbone.out_dim * self.prefix_tokens,  # a head each
         }
-        if sum(params.values()) > limits.MOST_PARAMS:
-            told = f"the model would have {limits.told(sum(params.values()))}"
-            hint = f"at most {limits.told(limits.MOST_PARAMS)} are built"
-            yield Violation(max(params, key=lambda field: params[field]), told, hint)
+        if sum(params.values()) > limits.MAX_PARAMS:
+            message = f"the model would have {limits.format_params(sum(params.values()))}"
+            hint = f"the limit is {limits.format_params(limits.MAX_PARAMS)}"
+            yield Violation(max(params, key=lambda field: params[field]), message, hint)
             return
         values = limits.largest_activation(self.tokenizer, self.image, self.in_chans, self.backbone, self.tokens)
-        if values > limits.MOST_VALUES:
-            told = f"one image would make an activation of {limits.in_bytes(values)} in float32"
+        if values > limits.MAX_ACTIVATION_VALUES:
+            message = f"one image would have an activation of {limits.format_float32_memory(values)} in float32"
             field = "image_size" if "image_size" in self.model_fields_set else "tokenizer"
-            yield Violation(field, told, "write a smaller image_size, larger strides or fewer channels")
+            yield Violation(field, message, "write a smaller image_size, larger strides or fewer channels")
 
     @lint
     def _pixels_left_out(self) -> Iterator[Violation]:
@@ -100,9 +100,9 @@ class ModelSpec(_Classifier):
         for index, (window, grid) in enumerate(zip(self.tokenizer.windows, self.grids, strict=True)):
             rows, columns = window.left_out(below)
             if rows or columns:
-                sides = [f"{_many(rows, 'row')} at the bottom"] * bool(rows)
-                sides += [f"{_many(columns, 'column')} at the right"] * bool(columns)
-                message = f"no patch of {window} reaches {' and '.join(sides)} of the {below} {what}"
+                sides = [f"{_plural(rows, 'row')} at the bottom"] * bool(rows)
+                sides += [f"{_plural(columns, 'column')} at the right"] * bool(columns)
+                message = f"no patch of {window} covers {' and '.join(sides)} of the {below} {what}"
                 field = ("tokenizer", *self.tokenizer.place_of(index))
                 yield Violation(
                     field, message, f"write a larger padding, or a side that the stride {window.stride} divides"
@@ -115,70 +115,69 @@ class ModelSpec(_Classifier):
         if isinstance(self.tokenizer, T2TTokenizer):
             for index, (stage, grid) in enumerate(zip(self.tokenizer.stages, self.grids, strict=True)):
                 if isinstance(stage.attention, TransformerAttention) and grid.tokens > MANY_TOKENS:
-                    yield Violation(("tokenizer", "stages", index, "attention"), _squared(grid.tokens, 1), hint)
+                    yield Violation(("tokenizer", "stages", index, "attention"), _full_attention(grid.tokens, 1), hint)
         if self.tokens > MANY_TOKENS:
-            message = _squared(self.tokens, max(self.backbone.heads))
+            message = _full_attention(self.tokens, max(self.backbone.heads))
             yield Violation("tokenizer", message, "write larger strides or a smaller image_size")
 
     @property
     def grids(self) -> tuple[Grid, ...]:
-        """The token grid after each soft split."""
+        """Token grid after each soft split."""
         return self.tokenizer.grids(self.image)
 
     @property
     def tokens(self) -> int:
-        """Tokens that the backbone reads: the prefix tokens and the last grid."""
+        """Number of tokens of the backbone: the prefix tokens and the last grid."""
         return self.prefix_tokens + self.grids[-1].tokens
 
     @property
     def prefix_tokens(self) -> int:
-        """Tokens before those of the image: the class token, and the distillation token where there is one."""
+        """Number of tokens before those of the image: the class token and, if there is one, the distillation token."""
         return 1 + self.distillation_token
 
 
-def _many(number: int, noun: str) -> str:
+def _plural(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number > 1)}"
 
 
-def _squared(tokens: int, heads: int) -> str:
-    """What full attention among many tokens takes, in words."""
-    matrix = limits.in_bytes(float(tokens) ** 2 * heads)
+def _full_attention(tokens: int, heads: int) -> str:
+    """Return a message with the memory of full attention among many tokens."""
+    matrix = limits.format_float32_memory(float(tokens) ** 2 * heads)
     return (
-        f"full attention among {tokens:,} tokens: its matrix of {_many(heads, 'head')} is {matrix} an image "
-        "in float32 wherever a kernel stores it, and its time grows with the square"
+        f"full attention among {tokens:,} tokens: its matrix of {_plural(heads, 'head')} takes {matrix} per image "
+        "in float32 if a kernel stores it, and its time grows with the square of the tokens"
     )
 
 
 Argument = bool | int | float | str | None
 
-
-_NOT_ARGUMENTS = {
+_FORBIDDEN_ARGUMENTS = {
     "num_classes": "write model.num_classes",
     "in_chans": "write model.in_chans",
     "img_size": "write model.image_size",
-    "features_only": "a spec's model is a classifier",
+    "features_only": "the model of a spec is a classifier",
     "pretrained": "write weights: FILE",
     "checkpoint_path": "write weights: FILE",
 }
 
 
 class TimmModel(_Classifier):
-    """A model of timm by its name there: the CNN and DeiT rows of the paper's tables, and teachers."""
+    """A model of timm by its timm name: the CNN and DeiT rows of the paper's tables, and teachers."""
 
-    model_config = KIND_WRITTEN
+    model_config = KIND_REQUIRED
 
     kind: Literal["timm"] = "timm"
     """A model of timm."""
     name: str = Field(pattern=NAME_PATTERN, examples=["resnet50"])
-    """What timm calls the model, for instance resnet50."""
-    args: dict[str, Argument | Annotated[tuple[Argument, ...], Listed]] = Field(
+    """Name of the model in timm, for example resnet50."""
+    args: dict[str, Argument | Annotated[tuple[Argument, ...], ListAsTuple]] = Field(
         default={}, examples=[{"channels": [96, 192, 384, 768]}]
     )
     """Further arguments of timm.create_model."""
 
     @rule
     def _arguments_of_timm(self) -> Iterator[Violation]:
-        for name, hint in _NOT_ARGUMENTS.items():
+        for name, hint in _FORBIDDEN_ARGUMENTS.items():
             if name in self.args:
                 yield Violation(("args", name), f"args cannot hold {name}", hint)
 
@@ -187,4 +186,4 @@ AnyModel = ModelSpec | TimmModel
 """Any model that a spec may hold."""
 
 ModelField = Annotated[AnyModel, Field(discriminator="kind"), default_kind("vit")]
-"""Any model as a field of a spec: without `kind` it is one of ours."""
+"""Any model as a field of a spec. Without `kind` it is a T2T-ViT or a ViT."""

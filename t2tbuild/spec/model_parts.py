@@ -1,6 +1,6 @@
-"""The parts of a model that a person would name, with the modules that make each up. Torch-free.
+"""The parts of a model and the modules of each. Torch-free.
 
-The closed form and the counter both follow this list, so that their tables have the same rows.
+The closed form and the reference counter both use this list, so that their tables have the same rows.
 """
 
 import functools
@@ -13,7 +13,7 @@ from t2tbuild.spec.tokenizer import ConvTokenizer, PatchTokenizer, T2TTokenizer
 
 
 def layout(model: ModelSpec, grids: tuple[Grid, ...] | None = None) -> tuple[Part, ...]:
-    """The parts of `model` in the order in which an image passes them; `grids` are its own, where they are at hand."""
+    """Return the parts of `model` in the order of the forward pass. `grids` are its token grids, if already known."""
     grids, backbone = grids or model.grids, model.backbone
     tokens = model.prefix_tokens + grids[-1].tokens
     distilled = model.distillation_token
@@ -56,7 +56,7 @@ def _tokenizer_parts(model: ModelSpec, grids: tuple[Grid, ...]) -> list[Part]:
     return [*parts, last]
 
 
-@functools.cache  # a search asks for the same few thousands of times
+@functools.cache  # a search calls it thousands of times with few different arguments
 def _block_names(first: int, end: int) -> tuple[str, ...]:
     return tuple(f"blocks.{index}" for index in range(first, end))
 

@@ -1,4 +1,4 @@
-"""The first line of a spec file, by which an editor finds the schema that completes and checks it."""
+"""The modeline: the first line of a spec file, which names its JSON Schema for editors."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ MARK = "# yaml-language-server: $schema="
 
 
 def modeline(kind: Kind, file: Path) -> str:
-    """The line for a file that is to stand at `file`: relative where the schema lies below the same working folder."""
+    """Return the modeline for a file at `file`. It is relative if both are below the working folder."""
     schema, here = SCHEMAS[kind], Path.cwd()
     if schema.is_relative_to(here) and file.absolute().is_relative_to(here):
         return MARK + os.path.relpath(schema, file.absolute().parent)
@@ -19,6 +19,6 @@ def modeline(kind: Kind, file: Path) -> str:
 
 
 def with_modeline(text: str, kind: Kind, file: Path) -> str:
-    """A spec's text with the line for its new place at the top, in place of the one that it had."""
+    """Replace the modeline of a spec's text by the one for its new place."""
     lines = [line for line in text.splitlines(keepends=True) if not line.startswith(MARK)]
     return modeline(kind, file) + "\n" + "".join(lines)

@@ -1,13 +1,13 @@
-"""The spec language as JSON Schema, from which editors complete and check a file while it is written.
+"""The JSON Schema of the spec language, with which editors complete and check files.
 
-Every field has its description, its default, an example and, where it has one, its unit. What a person may write in
-short is in the schema too: `attention: performer`, `model: t2t_vit_14`, `weights: FILE`, one row for a list of rows.
-Rules across fields are beyond JSON Schema; `t2tbuild validate` has them.
+Every field has a description, a default, an example and, where it applies, a unit. Shorthands are in the schema too:
+`attention: performer`, `model: t2t_vit_14`, `weights: FILE`, one row for a list of rows. JSON Schema cannot express
+rules across fields; `t2tbuild validate` checks them.
 """
 
 from typing import Any
 
-from t2tbuild.spec.field_docs import descriptions, every_node
+from t2tbuild.spec.field_docs import all_nodes, field_descriptions
 from t2tbuild.spec.modeline import Kind
 from t2tbuild.spec.root import SearchSpec, Spec
 
@@ -17,17 +17,17 @@ _BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "ex
 
 
 def json_schema(kind: Kind) -> dict[str, Any]:
-    """The JSON Schema of model and training specs, or of search specs."""
+    """Return the JSON Schema of model and training specs, or of search specs."""
     root = _ROOTS[kind]
-    whole, nodes = root.model_json_schema(), {node.__name__: node for node in every_node()}
+    whole, nodes = root.model_json_schema(), {node.__name__: node for node in all_nodes()}
     for name, node in {root.__name__: whole, **whole["$defs"]}.items():
-        for field, text in descriptions(nodes[name]).items() if name in nodes else ():
+        for field, text in field_descriptions(nodes[name]).items() if name in nodes else ():
             node["properties"][field]["description"] = text
     return {"$schema": _DIALECT, **_tidy(whole)}
 
 
 def _tidy(node: Any) -> Any:
-    """Pydantic's schema in draft 7, without titles that say a name twice, and a number where int or float may stand."""
+    """Convert pydantic's schema to draft 7, without redundant titles, and with one number type for int and float."""
     if isinstance(node, list):
         return [_tidy(item) for item in node]
     if not isinstance(node, dict):
@@ -52,7 +52,7 @@ def _tidy(node: Any) -> Any:
 
 
 def _example(field: dict[str, Any]) -> Any:
-    """An example of a field whose values are few: what it may be set to."""
+    """Return an example of a field with few values."""
     if field.get("type") == "boolean":
         return True
     return field["enum"][-1] if "enum" in field else field.get("const")

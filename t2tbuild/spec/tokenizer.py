@@ -1,7 +1,7 @@
-"""Tokenizers: how an image becomes tokens.
+"""Tokenizers convert an image to tokens.
 
-`t2t` is the paper's (Section 3.1), `conv` its ablation by convolutions (T2T-ViT_c, Table 7), `patch` the hard split of
-the ViT. All three are windows that slide over the grid below.
+`t2t` is the paper's (Section 3.1), `conv` its ablation with convolutions (T2T-ViT_c, Table 7), `patch` the hard split
+of the ViT. All three slide windows over the grid of the stage before.
 """
 
 from abc import ABC, abstractmethod
@@ -12,61 +12,61 @@ from pydantic import Field
 
 from t2tbuild.layout import Grid
 from t2tbuild.spec.base import (
-    KIND_WRITTEN,
-    Listed,
-    Named,
+    KIND_REQUIRED,
+    ListAsTuple,
     Node,
-    Short,
+    Shorthand,
+    ShorthandNode,
     Violation,
-    by_kind,
     default_kind,
+    kind_shorthand,
     lint,
     rule,
     unit,
 )
 
 
-class TransformerAttention(Named):
+class TransformerAttention(ShorthandNode):
     """Softmax attention among all tokens of the stage, one head (the paper's T2T-ViT_t)."""
 
-    model_config = KIND_WRITTEN
+    model_config = KIND_REQUIRED
 
     kind: Literal["transformer"] = "transformer"
-    """Softmax attention; its cost grows with the square of the number of tokens."""
+    """Softmax attention; the cost is quadratic in the number of tokens."""
 
 
-class PerformerAttention(Named):
+class PerformerAttention(ShorthandNode):
     """Attention through positive random features, linear in the number of tokens (FAVOR+, Choromanski et al. 2021)."""
 
-    model_config = KIND_WRITTEN
+    model_config = KIND_REQUIRED
 
     kind: Literal["performer"] = "performer"
-    """Attention through random features; its cost grows with the number of tokens."""
+    """Attention through random features; the cost is linear in the number of tokens."""
     kernel_ratio: int | float = Field(default=0.5, gt=0, le=8, examples=[0.5])
-    """Random features per channel of token_dim; the paper's models use 0.5, i.e. 32 features for 64 channels."""
+    """Random features per channel of token_dim; the paper uses 0.5, which is 32 features for 64 channels."""
     dropout: int | float = Field(default=0.1, ge=0, lt=1, examples=[0.1])
-    """Dropout after the projection and after the MLP; the released code fixes it at 0.1."""
+    """Dropout after the projection and after the MLP; 0.1 in the released code."""
 
 
 TokenAttention = Annotated[
     PerformerAttention | TransformerAttention,
     Field(discriminator="kind"),
-    by_kind,
-    Short({"enum": ["performer", "transformer"]}),
+    kind_shorthand,
+    Shorthand({"enum": ["performer", "transformer"]}),
 ]
 
 
 class Window(Node):
-    """Overlapping square patches of the grid below, one token each (Equation 2 of the paper)."""
+    """Overlapping square patches of the input grid, one token each (Equation 2 of the paper)."""
 
     patch_size: int = Field(ge=1, le=256, examples=[7], json_schema_extra=unit("pixels or tokens"))
-    """Side of a square patch, in pixels for the first stage and in tokens of the stage before for the others."""
+    """Side of a square patch: in pixels for the first stage, in tokens of the stage before for the others."""
     overlap: int = Field(default=0, ge=0, examples=[3], json_schema_extra=unit("pixels or tokens"))
-    """By how much neighbouring patches overlap; the stride is patch_size - overlap."""
+    """Overlap of neighbouring patches; the stride is patch_size - overlap."""
     padding: int | None = Field(default=None, ge=0, examples=[2], json_schema_extra=unit("pixels or tokens"))
-    """Zeros added on each side of the grid; left out, ceil(overlap / 2)."""
+    """Zero padding on each side of the grid; left out, ceil(overlap / 2)."""
     token_dim: int | None = Field(default=None, ge=1, le=65536, examples=[64], json_schema_extra=unit("channels"))
-    """Channels that the stage gives out; every stage has them but the last, which gives the backbone's embed_dim."""
+    """Output channels of the stage. The last stage has none: its output has the backbone's embed_dim."""
 
     @property
     def stride(self) -> int:
@@ -90,27 +90,27 @@ class Window(Node):
         if self.pad >= self.patch_size > self.overlap:
             message = f"padding must be below patch_size, got {self.pad} and {self.patch_size}"
             yield Violation(
-                "padding", message, f"write at most {self.patch_size - 1}, else a patch is nothing but zeros"
+                "padding", message, f"write at most {self.patch_size - 1}, otherwise a patch holds only zeros"
             )
 
-    def left_out(self, below: Grid) -> Grid:
-        """Rows at the bottom and columns at the right of the grid below that no patch reaches."""
-        return Grid(*(max(0, (side + 2 * self.pad - self.patch_size) % self.stride - self.pad) for side in below))
+    def left_out(self, grid: Grid) -> Grid:
+        """Return the rows at the bottom and the columns at the right of the input grid that no patch covers."""
+        return Grid(*(max(0, (side + 2 * self.pad - self.patch_size) % self.stride - self.pad) for side in grid))
 
-    def grid(self, below: Grid) -> Grid:
-        """The grid of tokens that this window makes of the grid below; 0 where the patch does not fit."""
+    def grid(self, grid: Grid) -> Grid:
+        """Return the output grid for an input grid; a side is 0 if the patch does not fit."""
         reach, stride = 2 * self.pad - self.patch_size, self.stride
-        return Grid(max(0, (below.height + reach) // stride + 1), max(0, (below.width + reach) // stride + 1))
+        return Grid(max(0, (grid.height + reach) // stride + 1), max(0, (grid.width + reach) // stride + 1))
 
 
 class Stage(Window):
-    """One soft split: overlapping patches of the grid below are concatenated into tokens (Equation 2 of the paper).
+    """One soft split: overlapping patches of the input grid are concatenated into tokens (Equation 2 of the paper).
 
-    All stages but the last are followed by a token attention; the last is projected to the backbone's embed_dim.
+    A token attention follows each stage except the last, which is projected to the backbone's embed_dim.
     """
 
     attention: TokenAttention | None = Field(default=None, examples=["performer"])
-    """The token attention, performer or transformer; every stage has one but the last."""
+    """Token attention of the stage. The last stage has none."""
 
     @rule
     def _random_features(self) -> Iterator[Violation]:
@@ -123,7 +123,7 @@ class Stage(Window):
     @lint
     def _hard_split(self) -> Iterator[Violation]:
         if self.overlap == 0 and self.patch_size > 1:
-            message = f"patches of {self.patch_size} without overlap: no pixel is seen twice, a hard split"
+            message = f"patches of {self.patch_size} without overlap are a hard split"
             yield Violation("overlap", message, f"a soft split overlaps; write overlap: {max(1, self.patch_size // 3)}")
 
 
@@ -132,24 +132,24 @@ class ConvStage(Window):
 
 
 class _Tokenizer(Node, ABC):
-    """What every tokenizer has: windows over the image, from the image upwards."""
+    """Base class of tokenizers: a sequence of windows, the first over the image."""
 
     @property
     @abstractmethod
     def windows(self) -> Sequence[Window]:
-        """The windows, from the image upwards."""
+        """Windows, the first over the image."""
 
     @property
     @abstractmethod
-    def short(self) -> str:
-        """The tokenizer in a word, for tables."""
+    def summary(self) -> str:
+        """Short name of the tokenizer for tables."""
 
     def place_of(self, _window: int) -> tuple[str | int, ...]:
-        """Where a window is written, seen from the tokenizer."""
+        """Return the path of a window, relative to the tokenizer."""
         return ()
 
     def grids(self, image: Grid) -> tuple[Grid, ...]:
-        """The token grid after each window, for an image of the given size in pixels."""
+        """Return the token grid after each window, for an image of the given size in pixels."""
         grids = []
         for window in self.windows:
             image = window.grid(image)
@@ -157,7 +157,7 @@ class _Tokenizer(Node, ABC):
         return tuple(grids)
 
     def channels_below(self, in_chans: int) -> tuple[int, ...]:
-        """Channels of the grid below each window."""
+        """Return the input channels of each window."""
         return (in_chans, *(window.token_dim or 0 for window in self.windows[:-1]))
 
 
@@ -171,15 +171,15 @@ class T2TTokenizer(_Tokenizer):
     """Tokens-to-token: soft splits with token attentions between them (Section 3.1 of the paper)."""
 
     kind: Literal["t2t"] = "t2t"
-    """Soft splits with token attentions between them; the kind that is meant where none is written."""
-    stages: Annotated[tuple[Stage, ...], Listed] = Field(min_length=1, max_length=6, examples=[_EXAMPLE])
-    """The soft splits, from the image upwards."""
+    """Soft splits with token attentions between them; the default."""
+    stages: Annotated[tuple[Stage, ...], ListAsTuple] = Field(min_length=1, max_length=6, examples=[_EXAMPLE])
+    """Soft splits, the first over the image."""
 
     @rule
     def _last_stage(self) -> Iterator[Violation]:
-        every = "every stage but the last is followed by a token attention"
-        yield from _last_has_none(self.stages, "token_dim", every, "write token_dim: 64")
-        yield from _last_has_none(self.stages, "attention", every, "write attention: performer")
+        every = "every stage except the last is followed by a token attention"
+        yield from _require_all_but_last(self.stages, "token_dim", every, "write token_dim: 64")
+        yield from _require_all_but_last(self.stages, "attention", every, "write attention: performer")
 
     @property
     def windows(self) -> Sequence[Stage]:
@@ -189,38 +189,38 @@ class T2TTokenizer(_Tokenizer):
         return ("stages", window)
 
     @property
-    def short(self) -> str:
+    def summary(self) -> str:
         attended = [(stage.attention.kind, stage.token_dim) for stage in self.stages if stage.attention]
         return " ".join(f"{kind[0].upper()}{token_dim}" for kind, token_dim in attended)
 
     def widths(self, in_chans: int) -> tuple[int, ...]:
-        """Channels of each stage's tokens after the soft split: patch_size^2 times the channels below."""
+        """Return the channels of the tokens after each soft split: patch_size^2 times the input channels."""
         below = self.channels_below(in_chans)
         return tuple(channels * stage.patch_size**2 for channels, stage in zip(below, self.stages, strict=True))
 
     def token_attentions(self, image: Grid, in_chans: int) -> Iterator[tuple[Stage, Grid, int]]:
-        """Each stage that has a token attention, with its grid and its tokens' channels after the soft split."""
+        """Return (stage, grid, channels after the soft split) of each stage with a token attention."""
         return zip(self.stages[:-1], self.grids(image), self.widths(in_chans), strict=False)
 
 
 class ConvTokenizer(_Tokenizer):
-    """A stack of convolutions (the paper's T2T-ViT_c: kernels 7, 3, 3, strides 4, 2, 2), nothing between them."""
+    """A stack of convolutions without activations (the paper's T2T-ViT_c: kernels 7, 3, 3, strides 4, 2, 2)."""
 
-    model_config = KIND_WRITTEN
+    model_config = KIND_REQUIRED
 
     kind: Literal["conv"] = "conv"
     """A stack of convolutions."""
-    stages: Annotated[tuple[ConvStage, ...], Listed] = Field(
+    stages: Annotated[tuple[ConvStage, ...], ListAsTuple] = Field(
         min_length=1,
         max_length=6,
         examples=[[{"patch_size": 7, "overlap": 3, "token_dim": 64}, {"patch_size": 3, "overlap": 1}]],
     )
-    """The convolutions, from the image upwards."""
+    """Convolutions, the first over the image."""
 
     @rule
     def _last_stage(self) -> Iterator[Violation]:
-        every = "every convolution but the last says its channels"
-        yield from _last_has_none(self.stages, "token_dim", every, "write token_dim: 64")
+        every = "every convolution except the last has token_dim"
+        yield from _require_all_but_last(self.stages, "token_dim", every, "write token_dim: 64")
 
     @property
     def windows(self) -> Sequence[ConvStage]:
@@ -230,17 +230,17 @@ class ConvTokenizer(_Tokenizer):
         return ("stages", window)
 
     @property
-    def short(self) -> str:
+    def summary(self) -> str:
         return " ".join(f"C{stage.token_dim}" for stage in self.stages if stage.token_dim) or "C"
 
 
 class PatchTokenizer(_Tokenizer):
-    """The hard split of the ViT: patches side by side, each projected to embed_dim."""
+    """The hard split of the ViT: non-overlapping patches, each projected to embed_dim."""
 
-    model_config = KIND_WRITTEN
+    model_config = KIND_REQUIRED
 
     kind: Literal["patch"] = "patch"
-    """Patches side by side, as in ViT."""
+    """Non-overlapping patches, as in ViT."""
     patch_size: int = Field(ge=1, le=256, examples=[16], json_schema_extra=unit("pixels"))
     """Side of a square patch in pixels."""
 
@@ -249,7 +249,7 @@ class PatchTokenizer(_Tokenizer):
         return (Window(patch_size=self.patch_size),)
 
     @property
-    def short(self) -> str:
+    def summary(self) -> str:
         return f"patch {self.patch_size}"
 
 
@@ -257,8 +257,8 @@ Tokenizer = T2TTokenizer | ConvTokenizer | PatchTokenizer
 TokenizerField = Annotated[Tokenizer, Field(discriminator="kind"), default_kind("t2t")]
 
 
-def _last_has_none(stages: Sequence[Window], field: str, every: str, write: str) -> Iterator[Violation]:
-    """Every stage but the last has `field`, the last has not."""
+def _require_all_but_last(stages: Sequence[Window], field: str, every: str, write: str) -> Iterator[Violation]:
+    """Yield a violation for each stage before the last without `field`, and for a last stage with it."""
     for index, stage in enumerate(stages):
         last, given = index == len(stages) - 1, getattr(stage, field) is not None
         if last and given:

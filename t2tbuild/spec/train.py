@@ -1,4 +1,4 @@
-"""The train section of a spec: the data and the recipe. Every field has a default that suits small data."""
+"""The train section of a spec: the data and the training recipe. The defaults are for small data."""
 
 from collections.abc import Iterator
 from typing import Annotated, Literal, get_args
@@ -6,93 +6,93 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field
 
 from t2tbuild.spec.backbone import nearest_divisors
-from t2tbuild.spec.base import Listed, Node, Seconds, Violation, lint, rule, unit
+from t2tbuild.spec.base import ListAsTuple, Node, Seconds, Violation, lint, rule, unit
 from t2tbuild.spec.data import CifarData, DataField, DigitsData, FakeData, Share
 from t2tbuild.spec.distill import Distillation
 from t2tbuild.spec.optimizer import AdamW, LrScale, ModelPart, OptimizerField
 
 IN_MEMORY = (DigitsData, CifarData, FakeData)
-"""Data whose number of images is known beforehand."""
+"""Data with a known number of images."""
 
 
 class Mixup(Node):
-    """Mixup (Zhang et al., ICLR 2018) and CutMix (Yun et al., ICCV 2019): images of a batch are mixed in pairs."""
+    """Mixup (Zhang et al., ICLR 2018) and CutMix (Yun et al., ICCV 2019): pairs of images of a batch are mixed."""
 
     mixup: int | float = Field(default=0.8, ge=0, le=100, examples=[0.8])
-    """Alpha of mixup's Beta distribution; 0 leaves mixup out."""
+    """Alpha of mixup's Beta distribution; 0 disables mixup."""
     cutmix: int | float = Field(default=1.0, ge=0, le=100, examples=[1.0])
-    """Alpha of CutMix's Beta distribution; 0 leaves CutMix out."""
+    """Alpha of CutMix's Beta distribution; 0 disables CutMix."""
     prob: Share = Field(default=1.0, examples=[1.0])
-    """Probability that a batch is mixed at all."""
+    """Probability that a batch is mixed."""
     switch_prob: Share = Field(default=0.5, examples=[0.5])
-    """Probability that it is CutMix where both are on."""
+    """Probability of CutMix instead of mixup, if both are enabled."""
 
     @rule
     def _mixes_something(self) -> Iterator[Violation]:
         if not self.mixup and not self.cutmix:
-            yield Violation("mixup", "mixup and cutmix are both 0", "write mixup: 0.8, or leave the section out")
+            yield Violation("mixup", "mixup and cutmix are both 0", "write mixup: 0.8, or remove mixup")
         if not self.prob:
-            yield Violation("prob", "with prob 0 no batch is mixed", "write prob: 1, or leave the section out")
+            yield Violation("prob", "with prob 0 no batch is mixed", "write prob: 1, or remove mixup")
 
 
 class TrainSpec(Node):
-    """The recipe: warm-up, then a cosine to `min_lr` (Section 4 of the paper; the defaults suit digits)."""
+    """The recipe: warm-up, then cosine decay to `min_lr` (Section 4 of the paper). The defaults are for digits."""
 
     data: DataField = Field(default=DigitsData(), examples=[{"kind": "digits", "image_size": 64}])
-    """What is trained on."""
+    """Training data."""
     epochs: int = Field(default=15, ge=1, le=100_000, examples=[300], json_schema_extra=unit("epochs"))
-    """Passes over the training split until the cosine ends."""
+    """Passes over the training split, until the end of the cosine schedule."""
     cooldown_epochs: int = Field(default=0, ge=0, le=100_000, examples=[10], json_schema_extra=unit("epochs"))
-    """Further passes at min_lr."""
+    """Additional passes at min_lr."""
     batch_size: int = Field(default=64, ge=1, le=1_048_576, examples=[512], json_schema_extra=unit("images"))
-    """Images of one update, over all devices; the last incomplete batch of an epoch is left out."""
+    """Images of one optimiser step, over all devices. The last incomplete batch of an epoch is dropped."""
     accumulate: int = Field(default=1, ge=1, le=65536, examples=[4], json_schema_extra=unit("passes"))
-    """Passes in which a device goes through its share of a batch, for less memory."""
+    """Gradient accumulation: forward and backward passes per optimiser step on each device, to save memory."""
     optimizer: OptimizerField = Field(default=AdamW(), examples=["adamw"])
-    """What updates the weights."""
+    """Optimiser."""
     lr: int | float = Field(default=1e-3, gt=0, le=10, examples=[5e-4])
-    """Peak learning rate, for this batch_size."""
+    """Peak learning rate for this batch_size."""
     min_lr: int | float = Field(default=1e-5, ge=0, le=10, examples=[1e-5])
-    """Learning rate at the end of the cosine."""
+    """Learning rate at the end of the cosine schedule."""
     warmup_lr: int | float | None = Field(default=None, ge=0, le=10, examples=[1e-6])
     """Learning rate at the start of the warm-up; left out, min_lr."""
     warmup_epochs: int | float | None = Field(default=None, ge=0, examples=[10], json_schema_extra=unit("epochs"))
-    """Length of the linear warm-up, in epochs; left out, a tenth of epochs."""
+    """Length of the linear warm-up; left out, a tenth of epochs."""
     weight_decay: int | float = Field(default=0.05, ge=0, le=10, examples=[0.05])
-    """Weight decay of matrices; biases, norms and the class token have none."""
+    """Weight decay of matrices. Biases, norms and the class token have none."""
     lr_scale: LrScale | None = Field(default=None, examples=[{"tokenizer": 0.01, "backbone": 0.01, "head": 1}])
-    """Learning rates of the model's parts in relation to lr, for a transfer."""
+    """Factors of lr for the parts of the model, for fine-tuning."""
     layer_decay: int | float | None = Field(default=None, gt=0, lt=1, examples=[0.75])
-    """By what the learning rate falls from a block to the one below it, for a transfer; the tokenizer has the least."""
-    freeze: Annotated[tuple[ModelPart, ...], Listed] = Field(default=(), examples=[["tokenizer"]])
-    """Parts that are not trained."""
+    """Layer-wise decay of the learning rate: factor from each block to the one before it, for fine-tuning."""
+    freeze: Annotated[tuple[ModelPart, ...], ListAsTuple] = Field(default=(), examples=[["tokenizer"]])
+    """Parts of the model that are not trained."""
     label_smoothing: int | float = Field(default=0.1, ge=0, lt=1, examples=[0.1])
-    """Share of the target spread evenly over all classes."""
+    """Label smoothing: fraction of the target that is spread over all classes."""
     mixup: Mixup | None = Field(default=None, examples=[{"mixup": 0.8, "cutmix": 1.0}])
-    """Mixing of images in pairs; left out, none."""
+    """Mixup and CutMix; left out, none."""
     drop_path: Share | None = Field(default=None, lt=1, examples=[0.1])
-    """Probability that a branch of the last block is dropped, rising to it from 0; left out, the model's own."""
+    """Stochastic depth: drop probability of the last block, rising linearly from 0; left out, the model's own."""
     clip_grad: int | float | None = Field(default=1.0, gt=0, examples=[1.0])
-    """Largest norm of the whole gradient; null leaves it alone, as the paper does."""
+    """Largest norm of the gradient; null disables clipping, as in the paper."""
     ema: int | float | None = Field(default=None, gt=0, lt=1, examples=[0.99996])
-    """Decay of a running average of the weights, which is then what is evaluated and kept; left out, none."""
+    """Decay of the averaged weights (EMA), which are then evaluated and saved; left out, none."""
     distill: Distillation | None = Field(default=None, examples=[{"teacher": "timm:regnety_160.deit_in1k"}])
-    """A teacher; left out, none."""
+    """Distillation from a teacher; left out, none."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Of matrix products, by autocast; weights stay float32. float16 scales the loss. auto is bfloat16 on a GPU that
-    has it, else float32."""
+    """Precision of matrix products, by autocast; weights stay float32. float16 scales the loss. auto is bfloat16 on a
+    GPU that supports it, otherwise float32."""
     tf32: bool = False
     """Whether a GPU may round float32 matrix products to TF32."""
     channels_last: bool = False
-    """Whether images and convolutions keep their channels together, which helps convolutional models on a GPU."""
+    """Whether to use the channels-last memory format, which makes convolutional models faster on a GPU."""
     compile: bool = False
-    """Whether torch.compile makes the model faster, after a minute or more."""
+    """Whether to use torch.compile, which takes a minute or more at the start."""
     checkpoint_gradients: bool = False
-    """Whether the inside of blocks is computed again in the backward pass, for less memory."""
+    """Gradient checkpointing: whether blocks are recomputed in the backward pass, to save memory."""
     save_every: Seconds = Field(default=600.0, examples=["10m"], json_schema_extra=unit("seconds"))
-    """Longest time between two checkpoints; the end of an epoch has one always."""
+    """Longest time between two checkpoints. There is always one at the end of an epoch."""
     seed: int = Field(default=0, ge=0, lt=2**32, examples=[0])
-    """Seed of the weights, of the order of samples and of their augmentation."""
+    """Seed of the weights, the order of samples and their augmentation."""
 
     @rule
     def _warmup_below_epochs(self) -> Iterator[Violation]:
@@ -128,16 +128,16 @@ class TrainSpec(Node):
     @rule
     def _rates_said_once(self) -> Iterator[Violation]:
         if self.lr_scale is not None and self.layer_decay is not None:
-            yield Violation("layer_decay", "lr_scale and layer_decay both set learning rates", "leave one of them out")
+            yield Violation("layer_decay", "lr_scale and layer_decay both set learning rates", "remove one of them")
 
     @rule
     def _something_is_trained(self) -> Iterator[Violation]:
         scale = self.lr_scale
         still = {name for name in get_args(ModelPart) if scale is not None and not getattr(scale, name)}
         if still.union(self.freeze) == set(get_args(ModelPart)):
-            message = f"every part is frozen{' or at a learning rate of 0' if still else ''}: nothing would be trained"
+            message = f"every part is frozen{' or has a learning rate of 0' if still else ''}: nothing would be trained"
             yield Violation(
-                *(("lr_scale", message, "write head: 1") if still else ("freeze", message, "leave the head out"))
+                *(("lr_scale", message, "write head: 1") if still else ("freeze", message, "remove the head"))
             )
 
     @rule
@@ -151,9 +151,9 @@ class TrainSpec(Node):
         if self.ema is not None and isinstance(self.data, IN_MEMORY):
             steps = self.all_epochs * max(1, self.data.train_images // self.batch_size)
             if 1 / (1 - self.ema) > steps:
-                message = f"ema {self.ema} averages over {1 / (1 - self.ema):,.0f} steps and there are {steps:,}"
+                message = f"ema {self.ema} averages over {1 / (1 - self.ema):,.0f} steps, and there are {steps:,}"
                 shorter = f"write {1 - 10 / steps:.3g}, or " if steps > 10 else ""
-                yield Violation("ema", message, f"{shorter}leave it out")
+                yield Violation("ema", message, f"{shorter}remove it")
 
     @lint
     def _batch_above_data(self) -> Iterator[Violation]:
@@ -164,14 +164,14 @@ class TrainSpec(Node):
     @lint
     def _warmup_lr_unused(self) -> Iterator[Violation]:
         if self.warmup_lr is not None and self.warmup_epochs == 0:
-            yield Violation("warmup_lr", "with warmup_epochs 0 no warm-up starts there", "leave it out")
+            yield Violation("warmup_lr", "warmup_lr has no effect with warmup_epochs 0", "remove it")
 
     @property
     def warmup(self) -> float:
-        """Epochs of warm-up."""
+        """Length of the warm-up in epochs."""
         return self.epochs / 10 if self.warmup_epochs is None else self.warmup_epochs
 
     @property
     def all_epochs(self) -> int:
-        """Passes over the training split in all."""
+        """Total number of passes over the training split."""
         return self.epochs + self.cooldown_epochs

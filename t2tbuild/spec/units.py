@@ -1,38 +1,42 @@
-"""Counts as people write them: 5G, 4.8G, 500M, 5e9; and times: 5m, 90s."""
+"""Parse and format numbers with a suffix: counts (5G, 21.5M, 5e9), amounts (24GiB, 312TFLOPS) and times (5m, 90s)."""
 
 import math
 import re
 from decimal import Decimal
 
-from t2tbuild.spec.diagnostics.scalars import ScalarError, shown
+from t2tbuild.spec.diagnostics.scalars import ScalarError, format_value
 
 COUNT_PATTERN = r"^\+?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?[KMGT]?$"
-"""How a count is written as text, for editors."""
+"""Pattern of a count, for editors."""
 TIME_PATTERN = r"^([0-9]+\.?[0-9]*|\.[0-9]+)(ms|[smh])?$"
-"""How a length of time is written as text, for editors."""
+"""Pattern of a time, for editors."""
 
-_SCALE = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_SCALE = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15, "E": 10**18}
 _NUMBER = r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?)"
 _COUNT = re.compile(_NUMBER + "([KMGT]?)")
 _NEAR_COUNT = re.compile(_NUMBER + r"\s*([kKmMgGtTbB]?)\s*([a-zA-Z/]*)")
 _FLOPS = re.compile("flops?|flop/s", re.IGNORECASE)
+_AMOUNT = re.compile(
+    r"([0-9]+(?:\.[0-9]*)?(?:e[0-9]{1,2})?) ?([KMGTPE]?)(i?)(?:B|B/s|FLOPS|FLOP/s)?", re.ASCII | re.IGNORECASE
+)
 _SECONDS = {"": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600}
 _TIME = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)(ms|[smh])?")
 _NEAR_TIME = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)\s*(s|m|h|d)[a-z]*", re.IGNORECASE)
 _EXAMPLE = "write for example 5G, 500M or 5e9"
+_AMOUNT_EXAMPLE = "write for example 24G, 24GiB or 312TFLOPS"
 
 
 class UnitError(ScalarError):
-    """What is wrong with a count or a length of time, and in `hint` what to write instead."""
+    """An invalid count, amount or time. `hint` says what to write instead."""
 
 
 def parse_count(value: object) -> int:
-    """Read a count: 5G, 4.8G, 500M, 21.5M, 5e9, 5000000000.
+    """Parse a count: 5G, 4.8G, 500M, 21.5M, 5e9, 5000000000.
 
-    Raises UnitError when `value` is no count, not finite, or not above zero.
+    Raises UnitError if `value` is not a whole number from 1 to below 1e18.
     """
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise UnitError(f"a count is wanted, got {shown(value)}", _EXAMPLE)
+        raise UnitError(f"must be a count, got {format_value(value)}", _EXAMPLE)
     if isinstance(value, str):
         number = _parse_text(value)
     elif isinstance(value, float) and not math.isfinite(value):
@@ -51,7 +55,7 @@ def parse_count(value: object) -> int:
 
 def _parse_text(text: str) -> Decimal:
     if len(text) > 60:
-        raise UnitError(f"{shown(text)} is not a count", _EXAMPLE)
+        raise UnitError(f"{format_value(text)} is not a count", _EXAMPLE)
     match = _COUNT.fullmatch(text)
     if match:
         return Decimal(match[1]) * _SCALE[match[2]]
@@ -71,15 +75,33 @@ def _parse_text(text: str) -> Decimal:
         half = f"{Decimal(number) / 2:f}{scale.upper()}"
         raise UnitError(
             f"{text!r} is not a count of MACs",
-            f"write {number}{scale.upper()}, or {half} where a multiply-add was counted as two FLOPs",
+            f"write {number}{scale.upper()}, or {half} if a multiply-add was counted as two FLOPs",
         )
     if word and word.lower() not in ("mac", "macs", "params", "parameters", "param"):
         raise UnitError(f"{text!r} is not a count", _EXAMPLE)
     raise UnitError(f"{text!r} is not a count", f"write {number}{scale.upper()}")
 
 
+def parse_amount(text: str) -> int:
+    """Parse an amount of bytes, bytes/s or FLOP/s: 24G, 24GB, 24GiB, 312T, 312TFLOPS, 1.5TB/s.
+
+    Raises UnitError if `text` is not an amount from 1 to 1e21.
+
+    >>> parse_amount("24GB"), parse_amount("24GiB"), parse_amount("1.5 TB/s")
+    (24000000000, 25769803776, 1500000000000)
+    """
+    match = _AMOUNT.fullmatch(text.strip()) if len(text) <= 60 else None
+    scale = _SCALE[match[2].upper()] if match else 0
+    if match and match[3]:
+        scale = 1024 ** list(_SCALE).index(match[2].upper())
+    amount = Decimal(match[1]) * scale if match else Decimal(0)
+    if not 1 <= amount < Decimal(10) ** 21:
+        raise UnitError(f"{text!r:.60} is not an amount from 1 to 1e21", _AMOUNT_EXAMPLE)
+    return int(amount)
+
+
 def format_count(number: int) -> int | str:
-    """The shortest exact way to write `number`: 5G, 21.5M; a plain integer where that is as good.
+    """Format a count exactly, with a suffix if that is shorter: 5G, 21.5M.
 
     >>> format_count(21_500_000)
     '21.5M'
@@ -94,7 +116,7 @@ def format_count(number: int) -> int | str:
 
 
 def short_count(number: float) -> str:
-    """`number` to about three digits, for people: 4.80G, 21.5M, 147.
+    """Format a number with about three digits: 4.80G, 21.5M, 147.
 
     >>> short_count(4800254784)
     '4.80G'
@@ -107,9 +129,9 @@ def short_count(number: float) -> str:
 
 
 def parse_seconds(value: object) -> float:
-    """Read a length of time: 5m, 90s, 2h, or a number of seconds.
+    """Parse a time and return seconds: 5m, 90s, 2h, or a number of seconds.
 
-    Raises UnitError when `value` is none.
+    Raises UnitError if `value` is not a time above zero.
     """
     if isinstance(value, str):
         match = _TIME.fullmatch(value)
@@ -119,11 +141,11 @@ def parse_seconds(value: object) -> float:
     else:
         seconds = math.nan
     if not math.isfinite(seconds) or seconds <= 0:
-        raise UnitError(f"{shown(value)} is not a length of time", _meant_time(value))
+        raise UnitError(f"{format_value(value)} is not a time", _suggest_time(value))
     return seconds
 
 
-def _meant_time(value: object) -> str:
+def _suggest_time(value: object) -> str:
     near = _NEAR_TIME.fullmatch(value.strip()) if isinstance(value, str) and len(value) < 60 else None
     if near is None or float(near[1]) == 0:
         return "write for example 5m, 90s or 2h"
@@ -132,7 +154,7 @@ def _meant_time(value: object) -> str:
 
 
 def format_seconds(seconds: float) -> str:
-    """The inverse of `parse_seconds`: 300.0 is 5m.
+    """Format seconds as a time: 300.0 is 5m. This is the inverse of `parse_seconds`.
 
     >>> format_seconds(300.0), format_seconds(90.0), format_seconds(0.02)
     ('5m', '90s', '20ms')

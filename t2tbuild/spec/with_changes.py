@@ -1,4 +1,4 @@
-"""A model spec made into another: at another image size, with other classes, thinner."""
+"""Change fields of a model spec: another image size, other classes, a smaller width."""
 
 from typing import Any, TypeVar
 
@@ -8,18 +8,18 @@ from t2tbuild.errors import FieldError
 from t2tbuild.spec.model import AnyModel
 
 M = TypeVar("M", bound=AnyModel)
-Blame = tuple[tuple[str, ...], str]
-"""The field that a person would change, and what to write there."""
+FieldHint = tuple[tuple[str, ...], str]
+"""The field to change, and what to write there."""
 
 
-def with_changes(model: M, changes: dict[str, Any], purpose: str, blame: Blame = (("model",), "")) -> M:
-    """`model` with its top-level fields in `changes` replaced; `blame` is the field to change where that cannot be.
+def with_changes(model: M, changes: dict[str, Any], purpose: str, field_hint: FieldHint = (("model",), "")) -> M:
+    """Return `model` with the top-level fields in `changes` replaced. `blame` is the field that an error points to.
 
-    Raises FieldError that names the model, the purpose and the rule that the changed model breaks.
+    Raises FieldError with the model, the purpose and the rule that the changed model violates.
     """
     try:
         return type(model).model_validate(model.model_dump() | changes)  # type: ignore[return-value]
     except ValidationError as error:
         (first, *_) = error.errors()
-        path, hint = blame
+        path, hint = field_hint
         raise FieldError(path, "purpose", f"{model.name} cannot be {purpose}: {first['msg']}", hint) from None

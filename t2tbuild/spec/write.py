@@ -1,4 +1,4 @@
-"""Spec files out: a validated spec as YAML that loads to an equal one."""
+"""Write specs as YAML that loads to an equal spec."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,11 +12,11 @@ from t2tbuild.spec.diagnostics.scalars import parse_scalar
 from t2tbuild.spec.root import SearchSpec, Spec
 
 _BREAKS = set("\x85\u2028\u2029")  # line breaks of YAML 1.1 that PyYAML folds
-ONE_LINE = 90  # characters of a mapping that is written on one line
+ONE_LINE = 90  # longest mapping that is written on one line, in characters
 
 
 def write_spec(spec: Spec | SearchSpec, path: str | Path, note: str = "") -> None:
-    """Write a spec as YAML that loads to an equal spec; `note` becomes the comment at its top.
+    """Write a spec as YAML that loads to an equal spec. `note` becomes the comment at the top.
 
     >>> import tempfile
     >>> from t2tbuild import load_spec
@@ -30,23 +30,23 @@ def write_spec(spec: Spec | SearchSpec, path: str | Path, note: str = "") -> Non
 
 
 def dump_yaml(spec: Node) -> str:
-    """A spec node as YAML text: fields in their order, what is left out left out."""
+    """Return a spec node as YAML text. Omitted fields stay omitted."""
     return dump_data(spec.model_dump(mode="json"))
 
 
 def dump_data(data: Mapping[str, Any]) -> str:
-    """Plain data of a spec, as `model_dump` gives it, as YAML text."""
+    """Return plain data of a spec, as `model_dump` returns it, as YAML text."""
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True)
 
 
-def one_line(value: Any) -> str:
-    """Plain data as YAML on one line."""
+def dump_one_line(value: Any) -> str:
+    """Return plain data as YAML on one line."""
     text = yaml.dump(value, Dumper=_Dumper, sort_keys=False, default_flow_style=True, width=10**9, allow_unicode=True)
     return text.removesuffix("\n").removesuffix("\n...")
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes short mappings on one line, long ones on several, never an alias, and quotes what YAML 1.2 would count."""
+    """Writes short mappings on one line, no aliases, and quotes texts that YAML 1.2 would read as numbers."""
 
     def represent_str(self, data: str) -> yaml.ScalarNode:
         style = '"' if set(data) & _BREAKS else "'" if _needs_quotes(data) else None
@@ -66,7 +66,7 @@ _Dumper.add_representer(str, _Dumper.represent_str)
 
 
 def _needs_quotes(text: str) -> bool:
-    """Whether a text would be read as something else without quotes; PyYAML itself thinks of YAML 1.1 alone."""
+    """Whether a text needs quotes to stay a text in YAML 1.2; PyYAML itself follows YAML 1.1."""
     try:
         return not isinstance(parse_scalar(text), str)
     except ValueError:

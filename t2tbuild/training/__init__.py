@@ -1,4 +1,4 @@
-"""Training: a spec and a seed in, a run directory out."""
+"""Training: from a spec and a seed to a run directory."""
 
 from typing import TYPE_CHECKING
 

@@ -1,9 +1,9 @@
-"""Checkpoints that a kill at any instant cannot spoil.
+"""Checkpoints that survive a kill at any instant.
 
-A checkpoint is a directory, written under a temporary name, flushed to disk, then renamed. It holds model.safetensors,
-config.json (the model, as timm's local-dir has it), state.pt (optimiser, read with weights_only), progress.json, and,
-written last, the manifest of their SHA-256 sums. Where the recipe averages weights, the average is in model.safetensors
-and the weights as they are trained are in trained.safetensors.
+A checkpoint is a directory. It is written under a temporary name, flushed to disk and renamed. It holds
+model.safetensors, config.json (the model, in the format of timm's local-dir), state.pt (optimiser, read with
+weights_only), progress.json, and, written last, the manifest of their SHA-256 sums. With averaged weights (EMA), these
+are in model.safetensors and the trained weights in trained.safetensors.
 """
 
 import json
@@ -21,14 +21,13 @@ from safetensors.torch import load_file, save_file
 from t2tbuild import manifest
 from t2tbuild.errors import TrainingError
 
-KEPT = 2
-"""Checkpoints that are kept beside the best."""
+CHECKPOINTS_KEPT = 2
+"""Number of latest checkpoints to keep, beside the best one."""
 FILES = ("model.safetensors", "progress.json", "state.pt")
 TRAINED = "trained.safetensors"
 
-
-DISK = ("unexpected pos", "os error", "I/O error")
-"""What torch and safetensors say of a disk that takes no more."""
+DISK_ERRORS = ("unexpected pos", "os error", "I/O error")
+"""Parts of the messages of torch and safetensors when the disk refuses to write."""
 
 
 class DiskError(TrainingError):
@@ -37,45 +36,44 @@ class DiskError(TrainingError):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What training continues from: tensors of the model, the optimiser's state, and how far it got.
+    """A training state: tensors of the model, of its average (EMA) if there is one, of the optimiser, and the progress.
 
-    `averaged` is the running average of the tensors, where there is one. `metadata` is written beside the tensors, and
-    `config` as config.json, for whoever loads these weights elsewhere.
+    `metadata` is written beside the tensors and `config` as config.json, for other programs that load the weights.
     """
 
     model: dict[str, torch.Tensor]
     state: dict[str, Any]
     progress: dict[str, Any]
-    averaged: dict[str, torch.Tensor] | None = None
+    ema: dict[str, torch.Tensor] | None = None
     metadata: dict[str, str] = field(default_factory=dict)
     config: str | None = None
 
 
 def save_checkpoint(folder: Path, name: str, checkpoint: Checkpoint, keep: Collection[str] = ()) -> Path:
-    """Write `folder/name`; keep it, the newest before it by name, and those named in `keep`.
+    """Write `folder/name`. Keep it, the one before it by name, and those named in `keep`; delete the others.
 
-    Those after it by name are of a future that is trained again, and go. Raises DiskError when the disk does not take
-    it; nothing of it is left then, and all others are as they were.
+    Checkpoints after it by name belong to steps that are trained again, so they are deleted too. Raises DiskError when
+    the disk refuses to write; then nothing of this one is left, and all others are unchanged.
     """
     target, temporary = folder / name, folder / f".{name}.tmp"
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        _write(temporary, checkpoint)
+        _write_files(temporary, checkpoint)
         for path in (*temporary.iterdir(), temporary):
-            _flush(path)
-        if target.exists():  # broken, or this very state
-            target.replace(_emptied(folder / f".{name}.old"))
+            _fsync(path)
+        if target.exists():  # an invalid one, or this very state
+            target.replace(_delete(folder / f".{name}.old"))
         temporary.replace(target)
-        _flush(folder)
+        _fsync(folder)
     except (OSError, RuntimeError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        reason = _reason(error)
-        if not isinstance(reason, OSError) and not any(words in str(reason) for words in DISK):
+        cause = _system_error(error)
+        if not isinstance(cause, OSError) and not any(words in str(cause) for words in DISK_ERRORS):
             raise
-        raise DiskError(f"the checkpoint {target} cannot be written: {reason}") from error
-    older = [child.name for child in manifest.children(folder) if child.name < name]
-    kept = {name, *older[1 - KEPT :], *keep}
+        raise DiskError(f"the checkpoint {target} cannot be written: {cause}") from error
+    earlier = [child.name for child in manifest.children(folder) if child.name < name]
+    kept = {name, *earlier[1 - CHECKPOINTS_KEPT :], *keep}
     for child in folder.iterdir():
         ours = child.suffix in (".tmp", ".old") or (not child.name.startswith(".") and (child / manifest.NAME).exists())
         if ours and child.name not in kept:
@@ -83,12 +81,12 @@ def save_checkpoint(folder: Path, name: str, checkpoint: Checkpoint, keep: Colle
     return target
 
 
-def _write(folder: Path, checkpoint: Checkpoint) -> None:
+def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
     files = list(FILES)
-    best = checkpoint.model if checkpoint.averaged is None else checkpoint.averaged
-    save_file(_dense(best), folder / "model.safetensors", checkpoint.metadata)
-    if checkpoint.averaged is not None:
-        save_file(_dense(checkpoint.model), folder / TRAINED, checkpoint.metadata)
+    weights = checkpoint.model if checkpoint.ema is None else checkpoint.ema
+    save_file(_contiguous(weights), folder / "model.safetensors", checkpoint.metadata)
+    if checkpoint.ema is not None:
+        save_file(_contiguous(checkpoint.model), folder / TRAINED, checkpoint.metadata)
         files.append(TRAINED)
     if checkpoint.config is not None:
         (folder / "config.json").write_text(checkpoint.config)
@@ -99,58 +97,58 @@ def _write(folder: Path, checkpoint: Checkpoint) -> None:
     manifest.write_manifest(folder, files)
 
 
-def _dense(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def _contiguous(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {key: value.contiguous() for key, value in tensors.items()}
 
 
-def _emptied(path: Path) -> Path:
+def _delete(path: Path) -> Path:
     shutil.rmtree(path, ignore_errors=True)
     return path
 
 
-def _reason(error: BaseException) -> BaseException:
-    """The system's error behind torch's own, which only tells of an unexpected position in the file."""
+def _system_error(error: BaseException) -> BaseException:
+    """Return the OSError behind torch's own error, which only names an unexpected position in the file."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, OSError):
         cause = cause.__cause__ or cause.__context__
     return cause or error
 
 
-def find_newest(folder: Path) -> tuple[Path | None, list[str]]:
-    """The newest sound checkpoint of `folder`, if there is one, and what is wrong with those after it.
+def find_latest_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
+    """Return the latest valid checkpoint of `folder`, if any, and what is wrong with the later ones.
 
-    Raises TrainingError when there are checkpoints and none is sound.
+    Raises TrainingError when there are checkpoints and none is valid.
     """
-    newest, broken = manifest.latest_valid(folder, FILES)
-    if broken and newest is None:
-        raise TrainingError("no sound checkpoint is left:\n" + "\n".join(broken))
-    return newest, broken
+    latest, invalid = manifest.latest_valid(folder, FILES)
+    if invalid and latest is None:
+        raise TrainingError("no valid checkpoint is left:\n" + "\n".join(invalid))
+    return latest, invalid
 
 
-def set_aside(folder: Path, newest: Path | None) -> None:
-    """Hide the broken checkpoints after the newest sound one, so that they are not taken for kept ones."""
+def hide_invalid_checkpoints(folder: Path, latest: Path | None) -> None:
+    """Rename the invalid checkpoints after the latest valid one, so that they do not count as checkpoints to keep."""
     for child in manifest.children(folder):
-        if newest is not None and child.name > newest.name:
-            child.replace(_emptied(folder / f".broken-{child.name}"))
+        if latest is not None and child.name > latest.name:
+            child.replace(_delete(folder / f".broken-{child.name}"))
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint that `find_newest` found sound. Raises TrainingError when it is unreadable nevertheless."""
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Load a checkpoint that `find_latest_checkpoint` has verified. Raises TrainingError when it is unreadable."""
     try:
-        best, trained = load_file(path / "model.safetensors"), None
+        weights, trained = load_file(path / "model.safetensors"), None
         if (path / TRAINED).exists():
             trained = load_file(path / TRAINED)
         return Checkpoint(
-            model=best if trained is None else trained,
-            averaged=None if trained is None else best,
+            model=weights if trained is None else trained,
+            ema=None if trained is None else weights,
             state=torch.load(path / "state.pt", map_location="cpu", weights_only=True),
             progress=json.loads((path / "progress.json").read_text()),
         )
-    except Exception as error:  # whatever a strange pickle runs into
+    except Exception as error:  # a damaged pickle can raise any type
         raise TrainingError(f"{path}: cannot be read: {error}") from None
 
 
-def _flush(path: Path) -> None:
+def _fsync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

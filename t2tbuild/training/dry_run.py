@@ -1,4 +1,4 @@
-"""A training's dry run: everything once, in a folder that is thrown away."""
+"""A dry run of training: a few steps, an evaluation and a save, in a temporary folder."""
 
 import time
 from dataclasses import dataclass
@@ -11,25 +11,24 @@ from t2tbuild.errors import TrainingError
 from t2tbuild.spec.root import Spec
 from t2tbuild.training.data import SplitName
 from t2tbuild.training.device import pick_device
-from t2tbuild.training.device_memory import peak_memory_so_far
-from t2tbuild.training.distributed import Ranks
-from t2tbuild.training.loop import evaluation_batch
-from t2tbuild.training.reports import ignore
-from t2tbuild.training.resolve import locate, resolve
-from t2tbuild.training.run import out_of_memory
+from t2tbuild.training.device_memory import max_memory_used
+from t2tbuild.training.distributed import DistributedContext
+from t2tbuild.training.evaluate import evaluation_batch_size
+from t2tbuild.training.reports import ignore_report
+from t2tbuild.training.resolve import resolve, resolve_num_classes
+from t2tbuild.training.run import suggest_batch_when_out_of_memory
 from t2tbuild.training.trainer import Trainer
 
 SPLITS: tuple[SplitName, ...] = ("validation", "test")
-STEPS = 3  # the first is slow, and the last is the one that is timed
+STEPS = 3  # the first one is slow, the last one is timed
 
 
 @dataclass(frozen=True)
 class DryRun:
-    """What a dry run found.
+    """The measurements of a dry run.
 
-    Numbers of images in each split, the classes, the mean loss of the first steps (nats), seconds of a step and of a
-    save, bytes of a checkpoint and of memory at the peak so far, and hours of training by this step, evaluations not
-    counted.
+    Numbers of images in each split and of classes, mean loss of the first steps (nats), seconds of a step and of a
+    save, bytes of a checkpoint and of peak memory, and hours of training at this step time, without evaluations.
     """
 
     name: str
@@ -47,49 +46,49 @@ class DryRun:
     hours: float
 
 
-def dry_run_training(spec: Spec, beside: Path | None = None) -> DryRun:
-    """Build, take a few steps, evaluate a batch of each split, save once beside a folder; nothing of it is kept.
+def dry_run_training(spec: Spec, folder: Path | None = None) -> DryRun:
+    """Build the model, run a few steps, evaluate a batch of each split, and save once in a temporary folder.
 
-    Raises what training would raise.
+    The temporary folder is made in `folder`, so that the save is timed on its disk. Raises the errors of training.
     """
-    resolved = locate(resolve(spec))
-    ranks = Ranks(pick_device())
-    with TemporaryDirectory(dir=beside) as folder, out_of_memory(resolved, ranks):
-        training = Trainer(resolved, Path(folder), ranks, ignore, None)
-        seconds = _try_steps(training)
+    resolved = resolve_num_classes(resolve(spec))
+    distributed = DistributedContext(pick_device())
+    with TemporaryDirectory(dir=folder) as run, suggest_batch_when_out_of_memory(resolved, distributed):
+        trainer = Trainer(resolved, Path(run), distributed, ignore_report, None)
+        seconds = _run_steps(trainer)
         for split in SPLITS:
-            _try_evaluation(training, split)
+            _evaluate_batch(trainer, split)
         started = time.perf_counter()
-        training.save()
-        saving = time.perf_counter() - started
-        if training.unsaved:
-            raise TrainingError(training.unsaved)
-        written = [path for path in Path(folder).rglob("*") if path.is_file()]
-        steps = training.order.steps * training.recipe.all_epochs
+        trainer.save()
+        save_seconds = time.perf_counter() - started
+        if trainer.save_error:
+            raise TrainingError(trainer.save_error)
+        written = [path for path in Path(run).rglob("*") if path.is_file()]
+        steps = trainer.sampler.steps_per_epoch * trainer.recipe.all_epochs
         return DryRun(
             name=resolved.model.name,
-            device=ranks.device.type,
-            precision=str(training.learner.dtype).removeprefix("torch."),
-            train_images=training.data.size("train"),
-            validation_images=training.data.size("validation"),
-            test_images=training.data.size("test"),
-            classes=training.data.num_classes,
-            loss=training.loss_sum.item() / len(seconds),
+            device=distributed.device.type,
+            precision=str(trainer.state.dtype).removeprefix("torch."),
+            train_images=trainer.data.size("train"),
+            validation_images=trainer.data.size("validation"),
+            test_images=trainer.data.size("test"),
+            classes=trainer.data.num_classes,
+            loss=trainer.loss_sum.item() / len(seconds),
             step_seconds=seconds[-1],
-            save_seconds=saving,
+            save_seconds=save_seconds,
             checkpoint_bytes=sum(path.stat().st_size for path in written),
-            memory=peak_memory_so_far(ranks.device),
+            memory=max_memory_used(distributed.device),
             hours=seconds[-1] * steps / 3600,
         )
 
 
-def _try_steps(training: Trainer) -> list[float]:
-    """Take the first steps of a training; gives the seconds of each."""
+def _run_steps(trainer: Trainer) -> list[float]:
+    """Run the first steps and return the seconds of each."""
     seconds: list[float] = []
-    for images, labels in training.data.training(training.order, epoch=0, step=0, epochs=1):
+    for images, labels in trainer.data.train_batches(trainer.sampler, epoch=0, step=0, epochs=1):
         started = time.perf_counter()
-        training.learn(images, labels)
-        training.loss_sum.item()  # waits for the device
+        trainer.step(images, labels)
+        trainer.loss_sum.item()  # waits for the device
         seconds.append(time.perf_counter() - started)
         if len(seconds) == STEPS:
             break
@@ -97,8 +96,8 @@ def _try_steps(training: Trainer) -> list[float]:
 
 
 @torch.no_grad()
-def _try_evaluation(training: Trainer, split: SplitName) -> None:
-    """One batch of a split through the model that is evaluated."""
-    size = evaluation_batch(training.recipe)
-    images, _ = next(iter(training.data.evaluation(split, rank=0, ranks=1, batch_size=size)))
-    training.learner.kept(images)
+def _evaluate_batch(trainer: Trainer, split: SplitName) -> None:
+    """Run one batch of a split through the model that is evaluated."""
+    batch_size = evaluation_batch_size(trainer.recipe)
+    images, _ = next(iter(trainer.data.eval_batches(split, rank=0, world_size=1, batch_size=batch_size)))
+    trainer.state.eval_model(images)

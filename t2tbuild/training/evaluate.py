@@ -1,34 +1,105 @@
-"""How good trained weights are on a split of a data set."""
+"""Evaluation: loss and accuracy of a model, in training or from a file of weights, on a split of a dataset."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
+from torch import nn
 
 from t2tbuild.build import build_model
 from t2tbuild.errors import InputError
 from t2tbuild.spec.data import FolderData
 from t2tbuild.spec.root import Spec
+from t2tbuild.spec.train import TrainSpec
 from t2tbuild.spec.weights import Weights
-from t2tbuild.training.data import SplitName, load_data
-from t2tbuild.training.dataset_paths import class_folders
+from t2tbuild.training.data import Data, SplitName, load_data
+from t2tbuild.training.dataset_paths import list_class_folders
 from t2tbuild.training.device import pick_device, pick_dtype
-from t2tbuild.training.distributed import Ranks
-from t2tbuild.training.loop import evaluate, evaluation_batch, memory_errors
-from t2tbuild.training.resolve import locate, resolve
-from t2tbuild.weights.load import load_named, other_heads
+from t2tbuild.training.distributed import DistributedContext
+from t2tbuild.training.loop import catch_out_of_memory
+from t2tbuild.training.resolve import resolve, resolve_num_classes
+from t2tbuild.weights.load import describe_mismatched_heads, load_spec_weights
+
+TOP_K = 5
+MAX_BATCH_SIZE = 256
 
 
 @dataclass(frozen=True)
-class ClassScore:
-    """Accuracy of one class, 0 to 1, by its folder's name or its number; None without images of it."""
+class Evaluation:
+    """Mean cross-entropy (nats) and accuracies (0 to 1) over a split.
+
+    `top5` counts an image as right when its class is among the five most likely ones. `per_class` has the accuracy of
+    each class, and None for a class without images.
+    """
+
+    loss: float
+    accuracy: float
+    top5: float
+    per_class: tuple[float | None, ...]
+
+
+def evaluation_batch_size(recipe: TrainSpec) -> int:
+    """Return four times the images of a training pass, 256 at most: evaluation keeps no activations."""
+    return min(MAX_BATCH_SIZE, 4 * recipe.batch_size // recipe.accumulate)
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module,
+    data: Data,
+    split: SplitName,
+    distributed: DistributedContext,
+    dtype: torch.dtype,
+    batch_size: int = MAX_BATCH_SIZE,
+    on_progress: Callable[[int], None] | None = None,
+) -> Evaluation:
+    """Evaluate a model in eval mode, each rank on its share; every module then returns to its previous mode.
+
+    `on_progress` is called after each batch with the number of images that this rank has evaluated.
+    """
+    modes, done = {module: module.training for module in model.modules()}, 0
+    model.eval()
+    loss, top5 = torch.zeros(2, dtype=torch.float64, device=distributed.device)
+    correct, counted = torch.zeros(2, data.num_classes, dtype=torch.float64, device=distributed.device)
+    batches = data.eval_batches(split, rank=distributed.rank, world_size=distributed.world_size, batch_size=batch_size)
+    for images, labels in batches:
+        with torch.autocast(images.device.type, dtype=dtype, enabled=dtype is not torch.float32):
+            logits = model(images).float()
+        loss += F.cross_entropy(logits, labels, reduction="sum")
+        top = logits.topk(min(TOP_K, logits.shape[1])).indices
+        top5 += (top == labels[:, None]).sum()
+        counted.index_add_(0, labels, torch.ones_like(labels, dtype=torch.float64))
+        correct.index_add_(0, labels, (top[:, 0] == labels).double())
+        done += len(labels)
+        if on_progress is not None:
+            on_progress(done)
+    for module, mode in modes.items():
+        module.training = mode
+    sums = distributed.all_reduce_sum([loss.item(), top5.item(), *correct.tolist(), *counted.tolist()])
+    classes = data.num_classes
+    class_correct, class_counts = sums[2 : 2 + classes], sums[2 + classes :]
+    total = sum(class_counts)
+    return Evaluation(
+        loss=sums[0] / total,
+        accuracy=sum(class_correct) / total,
+        top5=sums[1] / total,
+        per_class=tuple(
+            right / count if count else None for right, count in zip(class_correct, class_counts, strict=True)
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class ClassAccuracy:
+    """Accuracy of one class, 0 to 1, by its folder's name or its number; None for a class without images."""
 
     name: str
     accuracy: float | None
 
 
 @dataclass(frozen=True)
-class Score:
+class WeightsEvaluation:
     """Mean cross-entropy (nats), top-1 and top-5 accuracy (0 to 1) over a split, and the accuracy of every class."""
 
     name: str
@@ -39,35 +110,43 @@ class Score:
     loss: float
     top1: float
     top5: float
-    classes: tuple[ClassScore, ...]
+    classes: tuple[ClassAccuracy, ...]
 
 
-def score(spec: Spec, weights: Weights, split: SplitName, heard: Callable[[int, int], None] | None = None) -> Score:
-    """Evaluate `weights` in the spec's model on a split of its data, as training evaluates.
+def evaluate_weights(
+    spec: Spec, weights: Weights, split: SplitName, on_progress: Callable[[int, int], None] | None = None
+) -> WeightsEvaluation:
+    """Evaluate `weights` in the spec's model on a split of its data, as training does.
 
-    `heard` is told how many images are done, and of how many. Raises FieldError when the data is not there, InputError
-    when the weights do not fit, and TrainingError when an image cannot be read.
+    `on_progress` is called with the number of images done and their total. Raises FieldError when the data is missing,
+    InputError when the weights do not fit, and TrainingError when an image cannot be read.
     """
-    resolved = locate(resolve(spec))
+    resolved = resolve_num_classes(resolve(spec))
     recipe = resolved.train
     assert recipe is not None
     device = pick_device()
     torch.manual_seed(recipe.seed)
     model = build_model(resolved.model)
-    other = other_heads(model, weights.file)
-    if other:
+    mismatch = describe_mismatched_heads(model, weights.file)
+    if mismatch:
         classes = resolved.model.num_classes
-        raise InputError(f"{weights.file} is not of the {classes} classes of these data: {other}")
-    load_named(model, weights)
+        raise InputError(f"{weights.file} does not have the {classes} classes of this data: {mismatch}")
+    load_spec_weights(model, weights)
     data = load_data(recipe.data, image=resolved.model.image, in_chans=resolved.model.in_chans, device=device)
     total = data.size(split)
-    message = None if heard is None else lambda done: heard(done, total)
-    dtype = pick_dtype(recipe.precision, device)
-    with memory_errors(lambda: "a smaller train.batch_size or image_size may fit"):
-        found = evaluate(model.to(device), data, split, Ranks(device), dtype, evaluation_batch(recipe), message)
+    with catch_out_of_memory(lambda: "a smaller train.batch_size or image_size may fit"):
+        found = evaluate(
+            model.to(device),
+            data,
+            split,
+            DistributedContext(device),
+            pick_dtype(recipe.precision, device),
+            evaluation_batch_size(recipe),
+            None if on_progress is None else lambda done: on_progress(done, total),
+        )
     numbers = map(str, range(data.num_classes))
-    names = class_folders(recipe.data) if isinstance(recipe.data, FolderData) else numbers
-    return Score(
+    names = list_class_folders(recipe.data) if isinstance(recipe.data, FolderData) else numbers
+    return WeightsEvaluation(
         name=resolved.model.name,
         weights=weights.file,
         data=recipe.data.kind,
@@ -76,5 +155,5 @@ def score(spec: Spec, weights: Weights, split: SplitName, heard: Callable[[int, 
         loss=found.loss,
         top1=found.accuracy,
         top5=found.top5,
-        classes=tuple(ClassScore(*one) for one in zip(names, found.per_class, strict=True)),
+        classes=tuple(ClassAccuracy(*one) for one in zip(names, found.per_class, strict=True)),
     )

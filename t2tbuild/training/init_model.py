@@ -1,4 +1,4 @@
-"""Where training starts from: the built model with the weights of the spec, and what the recipe makes of it."""
+"""The initial model of a training: built, loaded with the spec's weights, and set up by the recipe."""
 
 from pathlib import Path
 
@@ -7,51 +7,54 @@ from torch import nn
 
 from t2tbuild.build import build_model
 from t2tbuild.errors import FieldError
+from t2tbuild.files import exists
 from t2tbuild.spec.root import Spec
-from t2tbuild.spec.weights import LOCAL_DIR, Weights
+from t2tbuild.spec.weights import Weights
 from t2tbuild.training.optim import freeze
 from t2tbuild.training.reports import Listener, Notice
-from t2tbuild.weights.load import load_named, other_heads
-from t2tbuild.weights.read import newest_of_run
+from t2tbuild.weights.load import describe_mismatched_heads, load_spec_weights
+from t2tbuild.weights.resolve import resolve_weights
 
 
-def build_for_training(spec: Spec, listener: Listener) -> nn.Module:
-    """The model of a resolved spec with fresh weights by its seed, those of `weights` loaded, parts frozen.
+def init_model(spec: Spec, listener: Listener) -> nn.Module:
+    """Return the model of a resolved spec, initialised by its seed, with its `weights` loaded and its parts frozen.
 
-    The head stays fresh where the file's has another number of classes, and the listener is told.
+    The head stays randomly initialised if the file has other classes; the listener then gets a notice. Raises
+    FieldError when the file is missing, or the model lacks an option of the recipe.
     """
     recipe = spec.train
     assert recipe is not None
     torch.manual_seed(recipe.seed)
     model: nn.Module = build_model(spec.model)
     if spec.weights is not None:
-        _load(model, spec.weights, listener)
+        _load_initial_weights(model, spec.weights, listener)
     freeze(model, recipe.freeze)
     if recipe.checkpoint_gradients:
-        _switch(model, "set_grad_checkpointing", ("train", "checkpoint_gradients"), "cannot compute its inside again")
+        field = ("train", "checkpoint_gradients")
+        _enable(model, "set_grad_checkpointing", field, "does not support gradient checkpointing")
     if recipe.distill is not None and recipe.distill.token == "distillation":  # noqa: S105
-        _switch(model, "set_distilled_training", ("train", "distill", "token"), "has no distillation token")
+        _enable(model, "set_distilled_training", ("train", "distill", "token"), "has no distillation token")
     return model
 
 
-def _load(model: nn.Module, weights: Weights, listener: Listener) -> None:
-    if not Path(weights.file.removeprefix(LOCAL_DIR)).exists():
+def _load_initial_weights(model: nn.Module, weights: Weights, listener: Listener) -> None:
+    source = resolve_weights(weights.file)
+    if not exists(Path(source.path)):
         message = f"{weights.file}: no such file or folder of weights"
         raise FieldError(("weights",), "file", message, "name a checkpoint, safetensors or a run directory")
-    checkpoint, broken = newest_of_run(Path(weights.file))
-    message = "\nbroken, so it is an earlier one: ".join(["starts from {checkpoint}", *broken])
-    listener(Notice(message.format(checkpoint=checkpoint)))
-    weights = weights.model_copy(update={"file": str(checkpoint)})
+    reasons = [f"\ninvalid, so an earlier checkpoint is used: {reason}" for reason in source.skipped]
+    listener(Notice(f"starts from {source.file}" + "".join(reasons)))
+    weights = weights.model_copy(update={"file": source.file})
     if weights.reset_head is None:
-        other = other_heads(model, weights.file)
-        if other:
-            listener(Notice(f"{weights.file} is for other classes: the head starts fresh ({other})"))
-        weights = weights.model_copy(update={"reset_head": bool(other)})
-    load_named(model, weights)
+        mismatch = describe_mismatched_heads(model, weights.file)
+        if mismatch:
+            listener(Notice(f"{weights.file} has other classes: the head is randomly initialised ({mismatch})"))
+        weights = weights.model_copy(update={"reset_head": bool(mismatch)})
+    load_spec_weights(model, weights)
 
 
-def _switch(model: nn.Module, method: str, field: tuple[str, ...], lack: str) -> None:
-    """Turn on what some models of timm cannot do. Raises FieldError when this one cannot."""
+def _enable(model: nn.Module, method: str, field: tuple[str, ...], lack: str) -> None:
+    """Call a method that some models of timm do not support. Raises FieldError for those."""
     try:
         getattr(model, method)(True)
     except (AttributeError, AssertionError):

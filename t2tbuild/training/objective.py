@@ -1,4 +1,4 @@
-"""What a step makes smaller: the classification loss, with a teacher's if there is one."""
+"""Objectives of training: cross-entropy with the labels, and distillation from a teacher."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -8,36 +8,37 @@ from t2tbuild.training.data import Data
 
 
 class CrossEntropy(nn.Module):
-    """Cross-entropy of logits with class numbers [B], smoothed, or with distributions [B, classes] of mixed images."""
+    """Cross-entropy with class numbers [B], smoothed, or with distributions [B, classes] of mixed images."""
 
     def __init__(self, *, label_smoothing: float) -> None:
         super().__init__()
         self.label_smoothing = label_smoothing
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Logits [B, classes] and targets -> the mean loss, a scalar."""
-        smoothing = 0.0 if targets.is_floating_point() else self.label_smoothing  # mixed targets are smooth already
+        """Return the mean loss, a scalar, of logits [B, classes] and targets."""
+        smoothing = 0.0 if targets.is_floating_point() else self.label_smoothing  # mixup has smoothed these already
         return F.cross_entropy(logits, targets, label_smoothing=smoothing)
 
 
-class Classification(nn.Module):
-    """A model's loss with the labels."""
+class ClassificationTask(nn.Module):
+    """Cross-entropy of a model with the labels."""
 
     def __init__(self, model: nn.Module, *, label_smoothing: float) -> None:
         super().__init__()
         self.model, self.loss = model, CrossEntropy(label_smoothing=label_smoothing)
 
     def forward(self, images: Tensor, targets: Tensor) -> Tensor:
-        """Images [B, C, height, width] and targets -> the mean loss, a scalar."""
+        """Return the mean loss, a scalar, of images [B, C, height, width] and targets."""
         loss: Tensor = self.loss(self.model(images), targets)
         return loss
 
 
-class Distilled(nn.Module):
-    """(1 - w) cross-entropy with the labels + w the teacher's loss, by timm's task for either token.
+class DistillationTask(nn.Module):
+    """(1 - w) times the cross-entropy with the labels + w times the distillation loss, by timm's task.
 
-    The teacher's loss is the cross-entropy with its likeliest class (equation 3 of DeiT), or T^2 KL of the softened
-    distributions (equation 2). Images are normalised anew for a teacher that was trained with another mean.
+    The distillation loss is the cross-entropy with the teacher's most likely class (DeiT, equation 3), or T^2 times the
+    KL divergence of the softened distributions (equation 2). Images are normalised again for a teacher that was trained
+    with another mean and std.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Distilled(nn.Module):
 
         device = next(model.parameters()).device
         self.task = TokenDistillationTask(
-            student_model=_BothTokens(model, data),
+            student_model=_TwoTokenStudent(model, data),
             teacher_model=DistillationTeacher(teacher.to(device), device=device),
             criterion=CrossEntropy(label_smoothing=label_smoothing),
             distill_type=spec.loss,
@@ -62,15 +63,15 @@ class Distilled(nn.Module):
         self.task.train()
 
     def forward(self, images: Tensor, targets: Tensor) -> Tensor:
-        """Images [B, C, height, width] and targets -> the mean loss, a scalar."""
+        """Return the mean loss, a scalar, of images [B, C, height, width] and targets."""
         loss: Tensor = self.task(images, targets)["loss"]
         return loss
 
 
-class _BothTokens(nn.Module):
-    """A student as timm's task wants it: logits of the class token and of the one that learns from the teacher.
+class _TwoTokenStudent(nn.Module):
+    """A student with the interface of timm's task: it returns the logits of the class and distillation tokens.
 
-    A student with one token gives its logits for both.
+    A student with one token returns its logits twice.
     """
 
     def __init__(self, model: nn.Module, data: Data) -> None:
@@ -78,8 +79,8 @@ class _BothTokens(nn.Module):
         self.model, self.pretrained_cfg = model, {"mean": data.mean, "std": data.std}
 
     def set_distilled_training(self, enable: bool = True) -> None:
-        """What timm's task asks of a student; the trainer has done it, where there is a second token."""
+        """Do nothing: timm's task calls this, and init_model has done it for a student with a second token."""
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        found = self.model(images)
-        return found if isinstance(found, tuple) else (found, found)
+        logits = self.model(images)
+        return logits if isinstance(logits, tuple) else (logits, logits)

@@ -1,9 +1,9 @@
-"""Optimiser and schedule, both timm's, and the parts of a model that have rates of their own."""
+"""Optimiser and learning-rate scheduler, both timm's, and the parts of a model with their own learning rates."""
 
 from collections.abc import Iterator
 from typing import Any, assert_never
 
-from timm.optim._optim_factory import create_optimizer_v2
+from timm.optim import create_optimizer_v2  # type: ignore[attr-defined]
 from timm.scheduler.cosine_lr import CosineLRScheduler
 from torch import nn
 from torch.optim import Optimizer
@@ -13,8 +13,10 @@ from t2tbuild.spec.optimizer import AdamW, LrScale, ModelPart, OptimizerField, S
 from t2tbuild.spec.train import TrainSpec
 from t2tbuild.weights.load import classifier_keys
 
-TOKENIZERS = ("tokens_to_token.", "patch_embed.")
-"""How the keys of a tokenizer begin, ours and that of timm's vision transformers."""
+TOKENIZER_PREFIXES = ("tokens_to_token.", "patch_embed.")
+"""Prefixes of a tokenizer's parameters, in our models and in timm's vision transformers."""
+
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 def make_optimizer(
@@ -26,41 +28,41 @@ def make_optimizer(
     lr_scale: LrScale | None = None,
     layer_decay: float | None = None,
 ) -> Optimizer:
-    """The optimiser of all parameters that are not frozen.
+    """Return the optimiser of all parameters that are not frozen.
 
-    Biases, norms and what the model's `no_weight_decay` names are not decayed. Rates of parts or of layers are in each
-    group's `lr_scale`, by which timm's schedules multiply.
+    Biases, norms and the parameters that the model's `no_weight_decay` names have no weight decay. The factor of a part
+    or layer is the `lr_scale` of its group, by which timm's schedulers multiply.
     """
     match kind:
         case AdamW(betas=betas, eps=eps):
-            own: dict[str, Any] = {"betas": betas, "eps": eps}
+            settings: dict[str, Any] = {"betas": betas, "eps": eps}
         case Sgd(momentum=momentum, nesterov=nesterov):
-            own = {"momentum": momentum, "nesterov": nesterov}
+            settings = {"momentum": momentum, "nesterov": nesterov}
         case _:
             assert_never(kind)
     if lr_scale is not None:
-        own["param_group_fn"] = lambda built: list(_groups(built, lr_scale, weight_decay))
+        settings["param_group_fn"] = lambda built: list(_parameter_groups(built, lr_scale, weight_decay))
     optimizer: Optimizer = create_optimizer_v2(
         model,
-        # timm's name for descent without its default of nesterov
+        # timm's "sgd" has Nesterov momentum
         opt="momentum" if isinstance(kind, Sgd) else "adamw",
         lr=lr,
         weight_decay=weight_decay,
         layer_decay=layer_decay,
-        **own,
+        **settings,
     )
     return optimizer
 
 
 def part_of(name: str, heads: tuple[str, ...]) -> ModelPart:
-    """The part that a parameter belongs to, by its name and by how the names of the classifiers begin."""
+    """Return the part of a parameter by its name; `heads` are the prefixes of the classifiers."""
     if name.startswith(heads):
         return "head"
-    return "tokenizer" if name.startswith(TOKENIZERS) else "backbone"
+    return "tokenizer" if name.startswith(TOKENIZER_PREFIXES) else "backbone"
 
 
 def freeze(model: nn.Module, parts: tuple[ModelPart, ...]) -> None:
-    """Leave the given parts of a model untrained. Raises FieldError when it has no such part, as a CNN no tokenizer."""
+    """Freeze the given parts of a model. Raises FieldError when it has no such part, as a CNN has no tokenizer."""
     heads = classifier_keys(model)
     named = {part: [one for name, one in model.named_parameters() if part_of(name, heads) == part] for part in parts}
     for index, (part, parameters) in enumerate(named.items()):
@@ -71,20 +73,20 @@ def freeze(model: nn.Module, parts: tuple[ModelPart, ...]) -> None:
             parameter.requires_grad_(False)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise FieldError(
-            ("train", "freeze"), "nothing-trained", "no part of the model is left to train", "leave one out"
+            ("train", "freeze"), "nothing-trained", "no part of the model is left to train", "leave one of them out"
         )
 
 
-def still_norms(model: nn.Module) -> None:
-    """Let the norms whose parameters are all frozen keep the running means that they have."""
+def freeze_batch_norm_stats(model: nn.Module) -> None:
+    """Keep the running means of the batch norms whose parameters are all frozen."""
     for module in model.modules():
         own = list(module.parameters(recurse=False))
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and own and not any(one.requires_grad for one in own):
+        if isinstance(module, BATCH_NORMS) and own and not any(one.requires_grad for one in own):
             module.eval()
 
 
-def _groups(model: nn.Module, lr_scale: LrScale, weight_decay: float) -> Iterator[dict[str, Any]]:
-    """A group for each part and for what is decayed in it."""
+def _parameter_groups(model: nn.Module, lr_scale: LrScale, weight_decay: float) -> Iterator[dict[str, Any]]:
+    """Yield two groups for each part: with and without weight decay."""
     heads = classifier_keys(model)
     undecayed: set[str] = getattr(model, "no_weight_decay", set)()
     groups: dict[tuple[ModelPart, bool], list[nn.Parameter]] = {}
@@ -97,10 +99,10 @@ def _groups(model: nn.Module, lr_scale: LrScale, weight_decay: float) -> Iterato
         yield {"params": parameters, "lr_scale": scale, "weight_decay": weight_decay if decayed else 0.0}
 
 
-def make_schedule(optimizer: Optimizer, spec: TrainSpec, steps_in_epoch: int) -> CosineLRScheduler:
-    """Linear warm-up, then a cosine down to min_lr, which the cool-down keeps; set anew at every step.
+def make_scheduler(optimizer: Optimizer, spec: TrainSpec, steps_in_epoch: int) -> CosineLRScheduler:
+    """Return a scheduler of linear warm-up, then a cosine down to min_lr, which the cool-down keeps; for each step.
 
-    The cosine's time runs from the first step, so that the warm-up covers its beginning, as in the released code.
+    The cosine starts at the first step and the warm-up replaces its beginning, as in the released code.
     """
     return CosineLRScheduler(
         optimizer,

@@ -1,4 +1,4 @@
-"""How far a training is, as a checkpoint keeps it."""
+"""The progress of a training, as a checkpoint stores it."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
@@ -8,13 +8,10 @@ from t2tbuild.errors import TrainingError
 
 @dataclass
 class Progress:
-    """Where a training stands.
+    """Complete epochs, steps of the current one, seconds of training, the best epoch's checkpoint, unreadable images.
 
-    Whole epochs done, steps of the one under way, seconds of training, the best epoch's checkpoint, and the images
-    that could not be read.
-
-    `losses` has the sum of the losses of the epoch under way for each rank. A step that ends an epoch is not yet an
-    epoch done: the evaluation may still be missing.
+    `losses` has the sum of the current epoch's losses of each rank. After the last step of an epoch, `epoch` still
+    counts it as incomplete until its evaluation is done.
     """
 
     epoch: int = 0
@@ -26,19 +23,19 @@ class Progress:
     skipped: list[str] = field(default_factory=list)
 
     @classmethod
-    def from_json(cls, message: dict[str, Any]) -> Self:
-        """What `as_json` gave. Raises TrainingError when another version of t2tbuild gave it."""
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """Return the progress of `as_json`. Raises TrainingError for the fields of another version of t2tbuild."""
         try:
-            return cls(**message)
+            return cls(**values)
         except TypeError:
             raise TrainingError("the checkpoint was written by another version of t2tbuild: start a new run") from None
 
     def as_json(self) -> dict[str, Any]:
-        """What progress.json holds."""
+        """Return the content of progress.json."""
         return asdict(self)
 
-    def loss_of(self, rank: int, ranks: int) -> float:
-        """The sum of a rank's losses; after a change of their number all is with the first."""
-        if len(self.losses) == ranks:
+    def loss_sum_of(self, rank: int, world_size: int) -> float:
+        """Return the sum of a rank's losses; after a change of the number of ranks, rank 0 has all of it."""
+        if len(self.losses) == world_size:
             return self.losses[rank]
-        return sum(self.losses) * ranks / max(1, len(self.losses)) if rank == 0 else 0.0
+        return sum(self.losses) * world_size / max(1, len(self.losses)) if rank == 0 else 0.0

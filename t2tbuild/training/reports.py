@@ -1,4 +1,4 @@
-"""What training tells those who listen, and what it gives in the end."""
+"""Reports of training to its listener, and its result."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class StepReport:
-    """Where training stands within an epoch, for a progress bar. `images` is how many a step takes on all devices."""
+    """The position within an epoch, for a progress bar. `images` are those of a step on all devices."""
 
     epoch: int
     epochs: int
@@ -20,11 +20,11 @@ class StepReport:
 
 @dataclass(frozen=True)
 class EpochReport:
-    """What an epoch gave.
+    """The metrics of an epoch.
 
-    Losses are means in nats, accuracies 0 to 1; validation is of the averaged weights where the recipe averages.
-    `memory` is the most bytes so far: of tensors on a GPU, of the process on a CPU. `skipped` counts the training
-    images that could not be read so far.
+    Losses are means in nats, accuracies 0 to 1. Validation uses the averaged weights (EMA) where the recipe averages.
+    `memory` is the peak so far in bytes: of tensors on a GPU, of the process on a CPU. `skipped` counts the unreadable
+    training images so far.
     """
 
     epoch: int
@@ -41,18 +41,18 @@ class EpochReport:
 
 @dataclass(frozen=True)
 class Notice:
-    """Something that a person should know while training goes on."""
+    """A message to the user during training."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a training gave. Accuracies are top-1, 0 to 1, of the last epoch's weights; test is measured once.
+    """The result of a training. Accuracies are top-1, 0 to 1, of the last epoch's weights, or of their average (EMA).
 
-    Where the recipe averages, they are of the averaged weights. `best` is the checkpoint of the best epoch on
-    validation, by which it was chosen, so that `best_accuracy` flatters. `unsaved` says why the last state is not on
-    disk; it is empty when it is. `skipped` are the training images that could not be read.
+    The test split is evaluated once. `best` is the checkpoint with the best validation accuracy; `best_accuracy` is
+    biased upwards, because it selected the checkpoint. `unsaved` is the reason why the last state is not on disk, empty
+    if it is. `skipped` are the unreadable training images.
     """
 
     name: str
@@ -73,13 +73,13 @@ Report = StepReport | EpochReport | Notice
 Listener = Callable[[Report], None]
 
 
-def ignore(_report: Report) -> None:
-    """What hears when nobody listens."""
+def ignore_report(_report: Report) -> None:
+    """Ignore a report: the default listener."""
 
 
-def whole_epochs(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Of the lines of metrics.jsonl those of epochs that have all that an EpochReport has, with a finite accuracy."""
-    numbers = [one.name for one in fields(EpochReport) if one.default is MISSING]
-    message = [dict(record) for record in records if record.get("event") == "epoch"]
-    whole = [one for one in message if all(isinstance(one.get(name), int | float) for name in numbers)]
-    return [one for one in whole if math.isfinite(one["validation_accuracy"])]
+def complete_epochs(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the epochs of metrics.jsonl that have all fields of an EpochReport and a finite accuracy."""
+    names = [field.name for field in fields(EpochReport) if field.default is MISSING]
+    epochs = [dict(record) for record in records if record.get("event") == "epoch"]
+    complete = [epoch for epoch in epochs if all(isinstance(epoch.get(name), int | float) for name in names)]
+    return [epoch for epoch in complete if math.isfinite(epoch["validation_accuracy"])]

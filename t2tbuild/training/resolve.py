@@ -1,4 +1,4 @@
-"""What a training spec means, all defaults filled in. Torch-free, so that its errors come at once."""
+"""Resolve a training spec: fill in the defaults. Torch-free, so that its errors come at once."""
 
 from typing import Any
 
@@ -7,21 +7,21 @@ from t2tbuild.spec.model import ModelSpec, TimmModel
 from t2tbuild.spec.root import Spec
 from t2tbuild.spec.train import TrainSpec
 from t2tbuild.spec.with_changes import with_changes
-from t2tbuild.training.dataset_paths import classes_of
+from t2tbuild.training.dataset_paths import count_classes
 
 
 def resolve(spec: Spec) -> Spec:
-    """The spec as it is trained: the recipe filled in, the model with the recipe's image size, classes and options.
+    """Return the spec with its recipe, and with the model of that recipe's image size, classes and options.
 
-    The classes of a folder of images are known only where it lies: see `locate`. Raises FieldError when the data's
-    images are too small for the model's tokenizer, or the recipe wants what the model does not have.
+    The classes of a folder of images need its files: see `resolve_num_classes`. Raises FieldError when the images are
+    too small for the model's tokenizer, or the model lacks an option of the recipe.
     """
     recipe = spec.train or TrainSpec()
     data = recipe.data
     size = data.image_size or spec.model.image_size
-    blame = ("train", "data", "image_size"), "write a larger train.data.image_size"
-    model = with_changes(spec.model, {"image_size": size}, f"trained on {data.kind} at {size} pixels", blame)
-    changes = _ours(model, recipe) if isinstance(model, ModelSpec) else _timms(model, recipe)
+    place_and_hint = ("train", "data", "image_size"), "write a larger train.data.image_size"
+    model = with_changes(spec.model, {"image_size": size}, f"trained on {data.kind} at {size} pixels", place_and_hint)
+    changes = _t2t_changes(model, recipe) if isinstance(model, ModelSpec) else _timm_changes(model, recipe)
     if not isinstance(data, FolderData):
         changes["num_classes"] = data.num_classes
     return Spec(
@@ -29,18 +29,18 @@ def resolve(spec: Spec) -> Spec:
     )
 
 
-def locate(spec: Spec) -> Spec:
-    """A resolved spec with the number of classes that its folder of images has.
+def resolve_num_classes(spec: Spec) -> Spec:
+    """Return a resolved spec whose model has the number of classes of its dataset.
 
-    Raises FieldError that says what was expected and where it was looked for when the data is not there.
+    Raises FieldError with the expected files and their folder when the data is missing.
     """
     assert spec.train is not None
-    classes = classes_of(spec.train.data)
+    classes = count_classes(spec.train.data)
     purpose = f"trained on {classes} classes"
     return spec.model_copy(update={"model": with_changes(spec.model, {"num_classes": classes}, purpose)})
 
 
-def _ours(model: ModelSpec, recipe: TrainSpec) -> dict[str, Any]:
+def _t2t_changes(model: ModelSpec, recipe: TrainSpec) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     if recipe.drop_path is not None:
         changes["backbone"] = model.backbone.model_dump() | {"drop_path": recipe.drop_path}
@@ -49,7 +49,7 @@ def _ours(model: ModelSpec, recipe: TrainSpec) -> dict[str, Any]:
     return changes
 
 
-def _timms(model: TimmModel, recipe: TrainSpec) -> dict[str, Any]:
+def _timm_changes(model: TimmModel, recipe: TrainSpec) -> dict[str, Any]:
     if recipe.drop_path is None:
         return {}
     return {"args": {**model.args, "drop_path_rate": recipe.drop_path}}

@@ -1,32 +1,39 @@
-"""Spec -> run directory: the whole of a training, from its first step or from where an earlier process left it."""
+"""`train`: from a spec to a run directory, from the first step or from the latest checkpoint."""
 
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from t2tbuild.spec.root import Spec
-from t2tbuild.training.checkpoint import Checkpoint, find_newest, read_checkpoint, set_aside
+from t2tbuild.errors import InputError
+from t2tbuild.spec.model import ModelSpec, TimmModel
+from t2tbuild.spec.root import SearchSpec, Spec
+from t2tbuild.training.checkpoint import (
+    Checkpoint,
+    find_latest_checkpoint,
+    hide_invalid_checkpoints,
+    load_checkpoint,
+)
 from t2tbuild.training.device import pick_device, pick_dtype
-from t2tbuild.training.device_memory import smaller_batch
-from t2tbuild.training.distributed import Ranks, join_ranks
-from t2tbuild.training.loop import memory_errors
-from t2tbuild.training.reports import Listener, Notice, TrainResult, ignore
-from t2tbuild.training.resolve import locate, resolve
-from t2tbuild.training.run_directory import Metrics, default_folder, open_run, read_json_lines
-from t2tbuild.training.signals import listening
+from t2tbuild.training.device_memory import suggest_smaller_batch
+from t2tbuild.training.distributed import DistributedContext, init_distributed
+from t2tbuild.training.loop import catch_out_of_memory
+from t2tbuild.training.reports import Listener, Notice, TrainResult, ignore_report
+from t2tbuild.training.resolve import resolve, resolve_num_classes
+from t2tbuild.training.run_directory import MetricsFile, default_run_directory, open_run, read_json_lines
+from t2tbuild.training.signals import handle_signals
 from t2tbuild.training.trainer import Trainer
 
 
 def train(spec: Spec, out: str | Path | None = None, *, listener: Listener | None = None) -> TrainResult:
-    """Train the spec's model and leave a run directory at `out` (by default a new one below runs/).
+    """Train the spec's model and write a run directory at `out` (by default a new one below runs/).
 
-    A run that stopped early is continued from its newest sound checkpoint, to the same bits on a CPU; one that is
-    complete is only reported. CUDA when there is one, else the CPU; started by torchrun, all its processes train
-    together, each on its device. `listener` hears of every step and epoch, and of what went wrong but did not stop it.
+    An unfinished run continues from its latest valid checkpoint, with the same bits on a CPU; a complete one only
+    returns its result. Training uses CUDA if available, else the CPU. Started by torchrun, all processes train
+    together, each on its own device. `listener` is called with a report of each step and epoch, and with notices.
 
-    SIGINT and SIGTERM end the step, save a checkpoint and raise KeyboardInterrupt; a second one stops at once.
+    SIGINT and SIGTERM end the step, save a checkpoint and raise KeyboardInterrupt; a second signal stops at once.
 
-    Raises InputError when `out` holds something else, or the data or the spec's weights do not suit the model, and
-    TrainingError when the loss is not finite or the memory is full.
+    Raises InputError when `spec` is no Spec, when `out` holds other files, or when the data or the weights do not fit
+    the model, and TrainingError when the loss is not finite or memory runs out.
 
         >>> import tempfile
         >>> from t2tbuild import load_spec
@@ -35,49 +42,66 @@ def train(spec: Spec, out: str | Path | None = None, *, listener: Listener | Non
         >>> sorted(path.name for path in result.run.iterdir() if path.name[0] != ".")
         ['checkpoints', 'environment.json', 'metrics.jsonl', 'spec.yaml']
     """
-    resolved = locate(resolve(spec))
-    with join_ranks(pick_device()) as ranks:
-        run = ranks.agree(Path(out) if out is not None else default_folder(spec.model.name))
-        message = (listener or ignore) if ranks.first else ignore
-        with out_of_memory(resolved, ranks), listening() as interrupt:
-            fresh = ranks.agree(not (run / "spec.yaml").exists())
-            training = Trainer(resolved, run, ranks, message, None) if fresh else None  # its errors leave no run
-            with open_run(run, resolved, ranks.device) if ranks.first else nullcontext():
-                ranks.wait()
-                done: TrainResult | None = ranks.agree(_result(run) if ranks.first else None)
-                if done is not None:
-                    message(Notice(f"{run} is complete"))
-                    return done
-                if training is None:
-                    training = Trainer(resolved, run, ranks, message, _newest(run, ranks, message))
-                return training.finish(interrupt)
+    _require_spec(spec)
+    resolved = resolve_num_classes(resolve(spec))
+    with init_distributed(pick_device()) as distributed:
+        run = distributed.broadcast(Path(out) if out is not None else default_run_directory(spec.model.name))
+        notify = (listener or ignore_report) if distributed.is_main else ignore_report
+        with suggest_batch_when_out_of_memory(resolved, distributed), handle_signals() as interrupt:
+            is_new = distributed.broadcast(not (run / "spec.yaml").exists())
+            # a new run is built before its directory, so that an error leaves no files
+            trainer = Trainer(resolved, run, distributed, notify, None) if is_new else None
+            with open_run(run, resolved, distributed.device) if distributed.is_main else nullcontext():
+                distributed.barrier()
+                result: TrainResult | None = distributed.broadcast(_read_result(run) if distributed.is_main else None)
+                if result is not None:
+                    notify(Notice(f"{run} is complete"))
+                    return result
+                if trainer is None:
+                    checkpoint = _load_latest(run, distributed, notify)
+                    trainer = Trainer(resolved, run, distributed, notify, checkpoint)
+                return trainer.fit(interrupt)
 
 
-def _result(run: Path) -> TrainResult | None:
-    """What a run that is complete gave."""
+def _require_spec(spec: object) -> None:
+    """Raise InputError when a caller passes something else than a Spec."""
+    if isinstance(spec, Spec):
+        return
+    hint = f'write train(load_spec("{spec}"))' if isinstance(spec, str | Path) else "load_spec() returns one"
+    if isinstance(spec, ModelSpec | TimmModel):
+        hint = "write train(Spec(version=1, model=model_spec))"
+    elif isinstance(spec, SearchSpec):
+        hint = "search() takes a SearchSpec"
+    raise InputError(f"train: spec is a {type(spec).__name__}, expected a Spec; {hint}")
+
+
+def _read_result(run: Path) -> TrainResult | None:
+    """Return the result of a complete run, None for an unfinished one."""
     records = [record["result"] for record in read_json_lines(run / "metrics.jsonl") if record.get("event") == "result"]
     if not records:
         return None
     return TrainResult(**records[-1] | {"run": run, "skipped": tuple(records[-1].get("skipped", ()))})
 
 
-def _newest(run: Path, ranks: Ranks, message: Listener) -> Checkpoint | None:
-    """The checkpoint to continue from, the same for every rank; metrics of what is trained again are dropped."""
-    newest, broken = ranks.agree(find_newest(run / "checkpoints") if ranks.first else None)
-    if broken:
-        message(Notice("broken, so an earlier checkpoint is used:\n" + "\n".join(broken)))
-    checkpoint = read_checkpoint(newest) if newest else None
-    ranks.wait()
-    if ranks.first:
-        set_aside(run / "checkpoints", newest)
-        Metrics(run / "metrics.jsonl").forget_after(checkpoint.progress["epoch"] if checkpoint else 0)
+def _load_latest(run: Path, distributed: DistributedContext, notify: Listener) -> Checkpoint | None:
+    """Load the checkpoint to continue from, the same on every rank, and drop the metrics of later epochs."""
+    latest, invalid = distributed.broadcast(
+        find_latest_checkpoint(run / "checkpoints") if distributed.is_main else None
+    )
+    if invalid:
+        notify(Notice("invalid, so an earlier checkpoint is used:\n" + "\n".join(invalid)))
+    checkpoint = load_checkpoint(latest) if latest else None
+    distributed.barrier()
+    if distributed.is_main:
+        hide_invalid_checkpoints(run / "checkpoints", latest)
+        MetricsFile(run / "metrics.jsonl").drop_after(checkpoint.progress["epoch"] if checkpoint else 0)
     if checkpoint is not None:
-        message(Notice(f"continues from {newest}"))
+        notify(Notice(f"continues from {latest}"))
     return checkpoint
 
 
-def out_of_memory(spec: Spec, ranks: Ranks) -> AbstractContextManager[None]:
-    """Within this context, a full memory ends with the batch that would fit."""
+def suggest_batch_when_out_of_memory(spec: Spec, distributed: DistributedContext) -> AbstractContextManager[None]:
+    """Within this context, an out-of-memory error suggests the batch size that would fit."""
     assert spec.train is not None
-    dtype = pick_dtype(spec.train.precision, ranks.device)
-    return memory_errors(lambda: smaller_batch(spec, ranks, dtype))
+    dtype = pick_dtype(spec.train.precision, distributed.device)
+    return catch_out_of_memory(lambda: suggest_smaller_batch(spec, distributed, dtype))

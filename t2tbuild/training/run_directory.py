@@ -1,4 +1,4 @@
-"""A run is a directory: spec.yaml (resolved), environment.json, metrics.jsonl, checkpoints/ and pictures."""
+"""Run directories: spec.yaml (resolved), environment.json, metrics.jsonl, checkpoints/ and pictures."""
 
 import difflib
 import fcntl
@@ -25,8 +25,8 @@ from t2tbuild.spec.write import dump_yaml
 PACKAGES = ("torch", "timm", "optuna", "fvcore", "pydantic", "numpy", "scikit-learn")
 
 
-def default_folder(name: str) -> Path:
-    """A new folder below runs/ for a run of this name, by the time of day."""
+def default_run_directory(name: str) -> Path:
+    """Return a new folder below runs/, named by the run and the time."""
     stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
     taken = sum(1 for _ in Path("runs").glob(f"{stem}*"))
     return Path("runs") / (f"{stem}-{taken + 1}" if taken else stem)
@@ -34,12 +34,12 @@ def default_folder(name: str) -> Path:
 
 @contextmanager
 def open_run(folder: Path, spec: Spec | SearchSpec, device: torch.device, *, shared: bool = False) -> Iterator[None]:
-    """Open `folder` for a run of `spec`, create it if need be, and hold it against a second process.
+    """Open `folder` for a run of `spec`, create it if it is missing, and lock it against other processes.
 
-    A `shared` one is held against those alone that want it for themselves.
+    A `shared` lock admits other processes with a shared lock.
 
-    Raises InputError when it cannot be written, when another process works in it, or when it holds a run of another
-    spec: then the difference is shown.
+    Raises InputError when the folder cannot be written, when another process uses it, or when it holds a run of another
+    spec; the message then has the difference.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -48,55 +48,55 @@ def open_run(folder: Path, spec: Spec | SearchSpec, device: torch.device, *, sha
         raise InputError(f"{folder}: cannot be written: {error.strerror}; choose another --out") from None
     with lock:
         try:
-            # of this process alone: workers outlive a kill
+            # not inherited by worker processes, which may outlive a kill
             fcntl.lockf(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except OSError:
-            raise InputError(f"{folder}: another process is at work in it; choose another --out") from None
+            raise InputError(f"{folder}: another process uses it; choose another --out") from None
         if _is_new(folder, spec) or not (folder / "environment.json").exists():
-            atomic_write(folder / "environment.json", json.dumps(environment(device), indent=1) + "\n")
+            atomic_write(folder / "environment.json", json.dumps(describe_environment(device), indent=1) + "\n")
         yield
 
 
 def _is_new(folder: Path, spec: Spec | SearchSpec) -> bool:
-    """Whether the folder is a fresh one; writes its spec.yaml, or checks that the one there agrees with `spec`."""
+    """Whether the folder has no run yet. Writes its spec.yaml, or checks that the existing one agrees with `spec`."""
     path = folder / "spec.yaml"
     new = not path.exists()
     if new and any(not child.name.startswith(".") for child in folder.iterdir()):
         raise InputError(f"{folder}: holds files but no spec.yaml of a run; choose another --out")
-    new = new or _has_learned_nothing(folder)
+    new = new or _has_no_results(folder)
     if not new:
         stored = load_search_spec(path) if isinstance(spec, SearchSpec) else load_spec(path)
-        before, now = identity(stored), identity(spec)
+        before, now = resume_identity(stored), resume_identity(spec)
         if before != now:
-            raise InputError(f"{folder}: holds a run of another spec; choose another --out\n{difference(before, now)}")
+            raise InputError(f"{folder}: holds a run of another spec; choose another --out\n{spec_diff(before, now)}")
     if new or stored != spec:
         atomic_write(path, dump_yaml(spec))
     return new
 
 
-def _has_learned_nothing(folder: Path) -> bool:
-    """Whether a run ended before anything of it was kept, as one whose first batch was too large; it may be changed."""
-    kept = ("checkpoints", "metrics.jsonl", "study.db", "trials")
-    return not any((folder / name).exists() for name in kept)
+def _has_no_results(folder: Path) -> bool:
+    """Whether a run failed before it saved anything, as with a first batch that is too large; its spec may change."""
+    results = ("checkpoints", "metrics.jsonl", "study.db", "trials")
+    return not any((folder / name).exists() for name in results)
 
 
-def identity(spec: Spec | SearchSpec) -> str:
-    """What must not change when a run is continued: everything but how long a search goes on and who does it."""
+def resume_identity(spec: Spec | SearchSpec) -> str:
+    """Return the part of a spec that must not change when a run resumes: all but the length and retries of a search."""
     if isinstance(spec, SearchSpec):
         free: dict[str, Any] = {"trials": 1, "timeout": None, "confirm": None, "retries": 3}
         return dump_yaml(spec.model_copy(update={"search": spec.search.model_copy(update=free)}))
     return dump_yaml(spec)
 
 
-def difference(before: str, now: str) -> str:
-    """The lines in which two texts differ, as a patch has them."""
+def spec_diff(before: str, now: str) -> str:
+    """Return the lines in which two texts differ, as a unified diff without context."""
     return "\n".join(
         difflib.unified_diff(before.splitlines(), now.splitlines(), "the run's", "yours", lineterm="", n=0)
     )
 
 
-def environment(device: torch.device) -> dict[str, Any]:
-    """What a reader needs to make the run again: command, versions, machine."""
+def describe_environment(device: torch.device) -> dict[str, Any]:
+    """Return what is needed to reproduce the run: command, versions, machine."""
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return {
         "command": [redact(argument) for argument in sys.argv],
@@ -110,45 +110,45 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def read_environment(run: Path) -> dict[str, Any]:
-    """What environment.json of a run holds. Raises InputError where that is no longer what a run writes."""
+    """Return the content of a run's environment.json. Raises InputError when it is missing or damaged."""
     path = run / "environment.json"
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if not (isinstance(found["command"], list) and isinstance(found["packages"], dict)):
             raise TypeError
     except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(f"{path}: broken, or not there; copy that of a run of the same machine there") from None
+        raise InputError(f"{path}: missing or damaged; copy one from another run on the same machine") from None
     return found
 
 
-class Metrics:
-    """metrics.jsonl: a line of JSON for each epoch and for the result.
+class MetricsFile:
+    """metrics.jsonl: one JSON line for each epoch and for the result.
 
-    What a full disk does not take is kept for the next line.
+    Lines that a full disk refuses are written with the next one.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.pending: list[str] = []
 
-    def add(self, record: dict[str, Any]) -> None:
-        """Add a line and push it to disk. Raises OSError; the line then comes with the next one."""
+    def append(self, record: dict[str, Any]) -> None:
+        """Append a line and flush it to disk. Raises OSError; the line is then written with the next one."""
         self.pending.append(json.dumps(record) + "\n")
         text = self.path.read_bytes() if self.path.exists() else b""
-        torn = bool(text) and not text.endswith(b"\n")  # by a kill
+        incomplete = bool(text) and not text.endswith(b"\n")  # by a kill
         try:
             with self.path.open("a", encoding="utf-8") as stream:
-                stream.write("\n" * torn + "".join(self.pending))
+                stream.write("\n" * incomplete + "".join(self.pending))
                 stream.flush()
                 os.fsync(stream.fileno())
         except OSError:
             if self.path.exists():
-                os.truncate(self.path, len(text))  # whole lines of it may have been written
+                os.truncate(self.path, len(text))  # remove what was partly written
             raise
         self.pending.clear()
 
-    def forget_after(self, epoch: int) -> None:
-        """Drop the lines of epochs that are to be trained again, and torn ones."""
+    def drop_after(self, epoch: int) -> None:
+        """Drop the lines after `epoch`, which is trained on from, and incomplete ones."""
         records = read_json_lines(self.path)
         kept = [record for record in records if record.get("event") == "epoch" and record["epoch"] <= epoch]
         if kept != records:
@@ -156,7 +156,7 @@ class Metrics:
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The records of a JSON-lines file; torn and damaged lines are passed over."""
+    """Return the records of a JSON-lines file, without incomplete and damaged lines."""
     records = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
         try:

@@ -1,4 +1,4 @@
-"""Which samples a step takes, and the seeds of all that is random: functions of the seed and the place in training."""
+"""The samples of each step, and the seeds of all randomness: functions of the seed and the position in training."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -9,47 +9,50 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class EpochSampler:
-    """Which samples a step takes: a function of (seed, epoch). A rank's share is a slice of the step's batch.
+    """The sample indices of each step: a function of (seed, epoch). Each rank has a slice of the step's batch.
 
-    The last incomplete batch of an epoch is left out, unless there are fewer samples than one batch has.
+    The last incomplete batch of an epoch is dropped. If there are fewer samples than `batch_size`, a batch has all of
+    them.
     """
 
-    samples: int
+    num_samples: int
     batch_size: int
     seed: int
     rank: int = 0
-    ranks: int = 1
+    world_size: int = 1
 
     @property
-    def share(self) -> int:
-        """Images of a rank in a step."""
-        return min(self.batch_size, self.samples) // self.ranks
+    def local_batch_size(self) -> int:
+        """Images of one rank in a step."""
+        return min(self.batch_size, self.num_samples) // self.world_size
 
     @property
-    def steps(self) -> int:
+    def steps_per_epoch(self) -> int:
         """Steps of an epoch."""
-        return self.samples // (self.share * self.ranks)
+        return self.num_samples // (self.local_batch_size * self.world_size)
 
     def indices(self, epoch: int, step: int) -> list[int]:
-        """This rank's samples in a step of an epoch, both counted from 0."""
-        start = (step * self.ranks + self.rank) * self.share
-        chosen: list[int] = _permutation(self.samples, self.seed, epoch)[start : start + self.share].tolist()
+        """Return this rank's sample indices in a step of an epoch, both counted from 0."""
+        start = (step * self.world_size + self.rank) * self.local_batch_size
+        order = _permutation(self.num_samples, self.seed, epoch)
+        chosen: list[int] = order[start : start + self.local_batch_size].tolist()
         return chosen
 
 
 @lru_cache(maxsize=2)
-def _permutation(samples: int, seed: int, epoch: int) -> Tensor:
-    return torch.randperm(samples, generator=torch.Generator().manual_seed(fold_in(seed, epoch)))
+def _permutation(num_samples: int, seed: int, epoch: int) -> Tensor:
+    return torch.randperm(num_samples, generator=torch.Generator().manual_seed(fold_in(seed, epoch)))
 
 
 @lru_cache(maxsize=2)
-def numbers(samples: int, seed: int, epoch: int, each: int) -> Tensor:
-    """[samples, each] numbers from 0 to 1 by which the samples of an epoch are varied."""
-    return torch.rand(samples, each, generator=torch.Generator().manual_seed(fold_in(seed, epoch, 1)))
+def uniform_numbers(num_samples: int, seed: int, epoch: int, per_sample: int) -> Tensor:
+    """Draw [num_samples, per_sample] numbers from 0 to 1, which augment the samples of an epoch."""
+    generator = torch.Generator().manual_seed(fold_in(seed, epoch, 1))
+    return torch.rand(num_samples, per_sample, generator=generator)
 
 
 def fold_in(*parts: int) -> int:
-    """One seed of several whole numbers; a change of any gives an unrelated one."""
+    """Combine whole numbers into one seed below 2^63; a change of any of them gives an unrelated seed."""
     seed = 0
     for part in parts:
         seed = ((seed ^ part) * 0x9E3779B97F4A7C15 + 0x2545F4914F6CDD1D) % 2**63

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while training: the first asks it to stop after its step, a second one stops it at once."""
+"""Ctrl-C and SIGTERM in training: the first stops it after the current step, the second at once."""
 
 import signal
 import threading
@@ -13,41 +13,42 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupt:
-    """Whether training was asked to stop, and by which signal."""
+    """The request to stop, true once a signal has come."""
 
     def __init__(self) -> None:
-        self.number: int | None = None
+        self.signal_number: int | None = None
 
     def __bool__(self) -> bool:
-        return self.number is not None
+        return self.signal_number is not None
 
-    def error(self) -> KeyboardInterrupt:
-        """What is raised once everything is saved."""
-        return Terminated() if self.number == signal.SIGTERM else KeyboardInterrupt()
+    def exception(self) -> KeyboardInterrupt:
+        """Return the exception to raise once everything is saved."""
+        return Terminated() if self.signal_number == signal.SIGTERM else KeyboardInterrupt()
 
 
 @contextmanager
-def listening() -> Iterator[Interrupt]:
-    """Take SIGINT and SIGTERM as requests within this context; after the first, they do what they did before.
+def handle_signals() -> Iterator[Interrupt]:
+    """Take SIGINT and SIGTERM as requests to stop within this context.
 
-    A signal that is ignored stays so; outside the main thread nothing is listened for.
+    After the first signal, the previous handlers are back. An ignored signal stays ignored; outside the main thread
+    no handler is installed.
     """
     interrupt = Interrupt()
-    before: dict[signal.Signals, Any] = {}
+    previous: dict[signal.Signals, Any] = {}
 
-    def hear(number: int, _frame: FrameType | None) -> None:
-        interrupt.number = number
+    def handler(number: int, _frame: FrameType | None) -> None:
+        interrupt.signal_number = number
         restore()
 
     def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, action in previous.items():
+            signal.signal(number, action)
 
     if threading.current_thread() is threading.main_thread():
-        before = {number: signal.getsignal(number) for number in SIGNALS}
-        before = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
-        for number in before:
-            signal.signal(number, hear)
+        previous = {number: signal.getsignal(number) for number in SIGNALS}
+        previous = {number: action for number, action in previous.items() if action not in (signal.SIG_IGN, None)}
+        for number in previous:
+            signal.signal(number, handler)
     try:
         yield interrupt
     finally:

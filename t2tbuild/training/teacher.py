@@ -1,4 +1,4 @@
-"""The teacher of a distillation: a run, a spec with weights, or a model of timm."""
+"""The teacher of a distillation: a run, a spec with weights, or a timm model."""
 
 from pathlib import Path
 from typing import Any
@@ -14,54 +14,58 @@ from t2tbuild.spec.model import AnyModel, TimmModel
 from t2tbuild.spec.root import Spec
 from t2tbuild.spec.weights import Weights
 from t2tbuild.training.data import Data
-from t2tbuild.training.data.transforms import channel_values
-from t2tbuild.weights.load import load_named
+from t2tbuild.training.data.transforms import channel_statistics
+from t2tbuild.weights.load import load_spec_weights
+from t2tbuild.weights.resolve import resolve_weights
 
 _TEACHER = ("train", "distill", "teacher")
 
 
 def load_teacher(spec: Distillation, student: AnyModel, data: Data) -> nn.Module:
-    """The trained teacher, in eval mode. Its `pretrained_cfg` says by which mean and std its images are normalised.
+    """Load the trained teacher, in eval mode; its `pretrained_cfg` has the mean and std of its training images.
 
-    Raises FieldError when there is no such teacher, or its images or classes are not the student's.
+    Raises FieldError when there is no such teacher, or its image size, channels or classes differ from the student's.
     """
     if spec.teacher.startswith(TIMM_TEACHER):
-        return _of_timm(spec, student)
-    run = Path(spec.teacher)
-    if (run / "spec.yaml").is_file():
-        named = load_spec(run / "spec.yaml")
-        weights = spec.weights or Weights(file=str(run))
+        return _load_timm_teacher(spec, student)
+    source = resolve_weights(spec.teacher)
+    teacher_spec = _load_teacher_spec(source.spec)
+    if spec.weights is not None:
+        weights = spec.weights
+    elif source.run is not None or Path(source.path).is_dir():
+        weights = Weights(file=source.file)
     else:
-        named = _spec_of(spec.teacher)
-        weights = spec.weights or _own_weights(named, spec.teacher)
-    _require_same(named.model, student)
-    teacher = build_model(named.model)
-    load_named(teacher, weights)
-    own = named.train.data if named.train is not None else None
-    mean, std = (data.mean, data.std) if not isinstance(own, Streamed) else channel_values(own, student.in_chans)
-    teacher.pretrained_cfg = {"mean": mean, "std": std}  # type: ignore[assignment]  # what its images were made with
+        weights = _weights_of_spec(teacher_spec, spec.teacher)
+    _require_same_shapes(teacher_spec.model, student)
+    teacher = build_model(teacher_spec.model)
+    load_spec_weights(teacher, weights)
+    teacher_data = teacher_spec.train.data if teacher_spec.train is not None else None
+    mean, std = data.mean, data.std
+    if isinstance(teacher_data, Streamed):
+        mean, std = channel_statistics(teacher_data, student.in_chans)
+    teacher.pretrained_cfg = {"mean": mean, "std": std}  # type: ignore[assignment]
     return teacher.eval()
 
 
-def _spec_of(teacher: str) -> Spec:
+def _load_teacher_spec(teacher: str) -> Spec:
     try:
         return load_spec(teacher)
     except SpecError as error:
         if any(diagnostic.line for diagnostic in error.diagnostics):
-            raise  # mistakes inside the spec
+            raise  # errors inside the spec
         message = f"{teacher} is neither a run nor a spec"
         raise FieldError(_TEACHER, "teacher", message, "name a run directory, a spec, or timm:MODEL") from None
 
 
-def _own_weights(named: Spec, teacher: str) -> Weights:
-    if named.weights is None:
-        message = f"the spec {teacher} names no weights, so its model has learned nothing"
+def _weights_of_spec(teacher_spec: Spec, teacher: str) -> Weights:
+    if teacher_spec.weights is None:
+        message = f"the spec {teacher} has no weights, so its model is untrained"
         raise FieldError(_TEACHER, "teacher", message, "write distill.weights: FILE, or name a run")
-    return named.weights
+    return teacher_spec.weights
 
 
-def _of_timm(spec: Distillation, student: AnyModel) -> nn.Module:
-    """A model of timm with its pretrained weights, or with those that the spec names."""
+def _load_timm_teacher(spec: Distillation, student: AnyModel) -> nn.Module:
+    """Load a timm model with its pretrained weights, or with the `weights` of the distillation."""
     import timm
 
     name = spec.teacher.removeprefix(TIMM_TEACHER)
@@ -70,7 +74,7 @@ def _of_timm(spec: Distillation, student: AnyModel) -> nn.Module:
     )
     if spec.weights is not None:
         teacher = build_model(model)
-        load_named(teacher, spec.weights)
+        load_spec_weights(teacher, spec.weights)
         return teacher.eval()
     try:
         fixed = timm.models.get_pretrained_cfg_value(name, "fixed_input_size")
@@ -78,23 +82,25 @@ def _of_timm(spec: Distillation, student: AnyModel) -> nn.Module:
         downloaded: nn.Module = timm.create_model(
             name, pretrained=True, num_classes=student.num_classes, in_chans=student.in_chans, **args
         )
-    except Exception as error:  # no such name, no weights, no network: a dozen kinds
+    except Exception as error:  # no such name, no weights, no network
         try:
             build_model(model)
-        except FieldError as wrong:  # its name, with the nearest ones
-            raise FieldError(_TEACHER, "teacher", wrong.message, wrong.hint) from None
-        told = f"timm's weights of {name} cannot be had: {type(error).__name__}: {error}".splitlines()[0]
-        raise FieldError(_TEACHER, "teacher", told, "write distill.weights: FILE") from None
-    learned = timm.models.get_pretrained_cfg_value(name, "num_classes")
-    if learned != student.num_classes:
-        told = f"{name} was trained on {learned} classes, the student learns {student.num_classes}"
-        raise FieldError(_TEACHER, "teacher", told, "write distill.weights: FILE")
+        except FieldError as unknown:  # the name, with similar ones
+            raise FieldError(_TEACHER, "teacher", unknown.message, unknown.hint) from None
+        message = f"timm's weights of {name} cannot be loaded: {type(error).__name__}: {error}".splitlines()[0]
+        raise FieldError(_TEACHER, "teacher", message, "write distill.weights: FILE") from None
+    pretrained_classes = timm.models.get_pretrained_cfg_value(name, "num_classes")
+    if pretrained_classes != student.num_classes:
+        message = f"{name} was trained on {pretrained_classes} classes, the student has {student.num_classes}"
+        raise FieldError(_TEACHER, "teacher", message, "write distill.weights: FILE")
     return downloaded.eval()
 
 
-def _require_same(teacher: AnyModel, student: AnyModel) -> None:
+def _require_same_shapes(teacher: AnyModel, student: AnyModel) -> None:
     for field in ("image", "in_chans", "num_classes"):
-        theirs, ours = getattr(teacher, field), getattr(student, field)
-        if theirs != ours:
-            message = f"the teacher {teacher.name} has {field} {theirs}, the student {ours}"
-            raise FieldError(_TEACHER, "teacher", message, "train one of them anew")
+        of_teacher, of_student = getattr(teacher, field), getattr(student, field)
+        if of_teacher != of_student:
+            message = f"the teacher {teacher.name} has {field} {of_teacher}, the student {of_student}"
+            raise FieldError(
+                _TEACHER, "teacher", message, "make them equal, and train the teacher or the student again"
+            )

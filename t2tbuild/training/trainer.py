@@ -1,4 +1,4 @@
-"""A training under way: where it is, what it measures, and what it saves."""
+"""The trainer: runs the steps of a training, evaluates each epoch, reports and saves."""
 
 import signal
 import time
@@ -13,153 +13,182 @@ from t2tbuild.spec.data import Streamed
 from t2tbuild.spec.root import Spec
 from t2tbuild.training.checkpoint import Checkpoint, DiskError, save_checkpoint
 from t2tbuild.training.data import SplitName, load_data
-from t2tbuild.training.device_memory import peak_memory_so_far
-from t2tbuild.training.distributed import Ranks
-from t2tbuild.training.loop import CHECK_EVERY, Evaluation, evaluate, evaluation_batch, require_finite
+from t2tbuild.training.device_memory import max_memory_used
+from t2tbuild.training.distributed import DistributedContext
+from t2tbuild.training.evaluate import Evaluation, evaluate, evaluation_batch_size
+from t2tbuild.training.loop import CHECK_EVERY, require_finite
 from t2tbuild.training.progress import Progress
 from t2tbuild.training.reports import EpochReport, Listener, Notice, StepReport, TrainResult
-from t2tbuild.training.run_directory import Metrics
+from t2tbuild.training.run_directory import MetricsFile
 from t2tbuild.training.sampler import EpochSampler
 from t2tbuild.training.signals import Interrupt
 from t2tbuild.training.train_state import TrainState
 from t2tbuild.weights.export import timm_config
 from t2tbuild.weights.read import position_metadata
 
-SHOWN = 5  # unreadable images that a remark names
-BEFORE_EVALUATION = 60.0
-"""Seconds of training after which its state is saved before an evaluation, which may take long itself."""
+NAMES_IN_NOTICE = 5  # unreadable images that a notice names
+SAVE_BEFORE_EVALUATION = 60.0
+"""Seconds since the last save after which the state is saved before an evaluation, which may take long."""
 
 
 class Trainer:
-    """One rank's training of a resolved spec, from its start or from a checkpoint."""
+    """One rank's training of a resolved spec, from its first step or from a checkpoint."""
 
-    def __init__(self, spec: Spec, run: Path, ranks: Ranks, listener: Listener, checkpoint: Checkpoint | None) -> None:
+    def __init__(
+        self,
+        spec: Spec,
+        run: Path,
+        distributed: DistributedContext,
+        listener: Listener,
+        checkpoint: Checkpoint | None,
+    ) -> None:
         assert spec.train is not None
-        self.spec, self.recipe, self.run, self.ranks, self.listener = spec, spec.train, run, ranks, listener
+        self.spec, self.recipe, self.run = spec, spec.train, run
+        self.distributed, self.listener = distributed, listener
         self.data = load_data(
             self.recipe.data,
             image=spec.model.image,
             in_chans=spec.model.in_chans,
-            device=ranks.device,
-            ranks_here=ranks.local_count,
+            device=distributed.device,
+            local_world_size=distributed.local_world_size,
         )
-        self.order = self._order()
-        self.learner = TrainState(spec, self.data, self.order, ranks, listener, checkpoint)
-        looks = {"mean": self.data.mean, "std": self.data.std}
-        self.config = timm_config(spec.model, self.learner.model, **looks) if ranks.first else None
-        self.metrics = Metrics(run / "metrics.jsonl")
+        self.sampler = self._create_sampler()
+        self.state = TrainState(spec, self.data, self.sampler, distributed, listener, checkpoint)
+        self.config = None
+        if distributed.is_main:
+            self.config = timm_config(spec.model, self.state.model, mean=self.data.mean, std=self.data.std)
+        self.metrics = MetricsFile(run / "metrics.jsonl")
         self.progress = Progress() if checkpoint is None else Progress.from_json(checkpoint.progress)
-        self.data.remember(self.progress.skipped)
-        loss = self.progress.loss_of(ranks.rank, ranks.count)
-        self.loss_sum = torch.tensor(loss, dtype=torch.float64, device=ranks.device)
+        self.data.mark_corrupt(self.progress.skipped)
+        loss = self.progress.loss_sum_of(distributed.rank, distributed.world_size)
+        self.loss_sum = torch.tensor(loss, dtype=torch.float64, device=distributed.device)
         self.validation: Evaluation | None = None
-        self.better: float | None = None
-        self.unsaved = ""
+        self.new_best_accuracy: float | None = None
+        self.save_error = ""
 
-    def finish(self, interrupt: Interrupt) -> TrainResult:
-        """Train to the end. Raises KeyboardInterrupt once all is saved when `interrupt` says so."""
-        epochs, place = self.recipe.all_epochs, self.progress
-        if place.step == self.order.steps:  # stopped before its evaluation
+    def fit(self, interrupt: Interrupt) -> TrainResult:
+        """Train to the last epoch. After a request to stop, save and raise KeyboardInterrupt."""
+        epochs, progress = self.recipe.all_epochs, self.progress
+        if progress.step == self.sampler.steps_per_epoch:  # stopped before the epoch's evaluation
             self._end_epoch(0.0)
-        saved = started = began = time.perf_counter()
+        saved_at = epoch_start = step_start = time.perf_counter()
         images_seen = 0
-        if place.epoch < epochs:
-            for images, labels in self.data.training(self.order, epoch=place.epoch, step=place.step, epochs=epochs):
-                self.learn(images, labels)
-                images_seen += self.order.share * self.ranks.count
+        if progress.epoch < epochs:
+            for images, labels in self.data.train_batches(
+                self.sampler, epoch=progress.epoch, step=progress.step, epochs=epochs
+            ):
+                self.step(images, labels)
+                images_seen += self._images_per_step
                 now = time.perf_counter()
-                place.seconds += now - began
-                ended = place.step == self.order.steps
-                wait = min(BEFORE_EVALUATION, self.recipe.save_every) if ended else self.recipe.save_every
-                stop, due = self._asked(interrupt, now - saved > wait)
-                if stop or due:
+                progress.seconds += now - step_start
+                epoch_ended = progress.step == self.sampler.steps_per_epoch
+                save_every = self.recipe.save_every
+                if epoch_ended:
+                    save_every = min(SAVE_BEFORE_EVALUATION, save_every)
+                stop, save = self._sync_requests(interrupt, now - saved_at > save_every)
+                if stop or save:
                     self.save()
-                    saved = now = time.perf_counter()
+                    saved_at = now = time.perf_counter()
                 if stop:
-                    self.ranks.wait()
-                    raise interrupt.error()
-                if ended:
-                    self._end_epoch(images_seen / (now - started))
-                    saved = started = now = time.perf_counter()
+                    self.distributed.barrier()
+                    raise interrupt.exception()
+                if epoch_ended:
+                    self._end_epoch(images_seen / (now - epoch_start))
+                    saved_at = epoch_start = now = time.perf_counter()
                     images_seen = 0
-                began = now
+                step_start = now
         return self._result()
 
-    def learn(self, images: torch.Tensor, labels: torch.Tensor) -> None:
-        """One step. Raises TrainingError when a loss since the last look was not finite."""
-        place = self.progress
-        self.loss_sum += self.learner.learn(images, labels, place.epoch, place.step)
-        if place.step % CHECK_EVERY == 0:
-            require_finite(self.loss_sum.item(), self._updates)
-        place.step += 1
-        images_in_step = self.order.share * self.ranks.count
-        self.listener(StepReport(place.epoch, self.recipe.all_epochs, place.step, self.order.steps, images_in_step))
+    def step(self, images: torch.Tensor, labels: torch.Tensor) -> None:
+        """Run one step. Raises TrainingError when a loss since the last check was not finite."""
+        progress = self.progress
+        self.loss_sum += self.state.update(images, labels, progress.epoch, progress.step)
+        if progress.step % CHECK_EVERY == 0:
+            require_finite(self.loss_sum.item(), self._global_step)
+        progress.step += 1
+        self.listener(
+            StepReport(
+                epoch=progress.epoch,
+                epochs=self.recipe.all_epochs,
+                step=progress.step,
+                steps=self.sampler.steps_per_epoch,
+                images=self._images_per_step,
+            )
+        )
 
     def evaluate(self, split: SplitName) -> Evaluation:
-        """How good the kept weights are."""
-        self.ranks.same_buffers(self.learner.kept)
-        size = evaluation_batch(self.recipe)
-        return evaluate(self.learner.kept, self.data, split, self.ranks, self.learner.dtype, size)
+        """Evaluate the model, with averaged weights where the recipe averages."""
+        model, batch_size = self.state.eval_model, evaluation_batch_size(self.recipe)
+        self.distributed.broadcast_buffers(model)
+        return evaluate(model, self.data, split, self.distributed, self.state.dtype, batch_size)
 
     def save(self) -> None:
-        """Write a checkpoint. A disk that does not take it is told, and training goes on."""
-        self._note_skipped()
-        self.progress.losses = self.ranks.gather(self.loss_sum.item())
-        require_finite(sum(self.progress.losses), self._updates)
-        if not self.ranks.first:
+        """Write a checkpoint. If the disk refuses it, notify the listener and train on."""
+        self._collect_skipped()
+        self.progress.losses = self.distributed.all_gather(self.loss_sum.item())
+        require_finite(sum(self.progress.losses), self._global_step)
+        if not self.distributed.is_main:
             return
-        self.learner.require_finite(self._updates)
-        averaged, better, name = self.learner.averaged, self.better, f"step-{self._updates:09}"
-        place = self.progress if better is None else replace(self.progress, best=name, best_accuracy=better)
-        state = Checkpoint(
-            model=self.learner.model.state_dict(),
-            averaged=None if averaged is None else averaged.module.state_dict(),
-            state=self.learner.state(),
-            progress=place.as_json(),
-            metadata=position_metadata(self.learner.model),
+        self.state.require_finite(self._global_step)
+        ema, accuracy, name = self.state.ema, self.new_best_accuracy, f"step-{self._global_step:09}"
+        progress = self.progress if accuracy is None else replace(self.progress, best=name, best_accuracy=accuracy)
+        checkpoint = Checkpoint(
+            model=self.state.model.state_dict(),
+            ema=None if ema is None else ema.module.state_dict(),
+            state=self.state.optimizer_state(),
+            progress=progress.as_json(),
+            metadata=position_metadata(self.state.model),
             config=self.config,
         )
         try:
-            save_checkpoint(self.run / "checkpoints", name, state, keep=[place.best])
-            self.progress.best, self.progress.best_accuracy, self.unsaved = place.best, place.best_accuracy, ""
+            save_checkpoint(self.run / "checkpoints", name, checkpoint, keep=[progress.best])
+            self.progress.best, self.progress.best_accuracy = progress.best, progress.best_accuracy
+            self.save_error = ""
         except DiskError as error:
-            self.unsaved = str(error)
-            self.listener(Notice(f"{error}; those before are as they were, and training goes on"))
-        self.better = None
+            self.save_error = str(error)
+            self.listener(Notice(f"{error}; earlier checkpoints are unchanged, and training continues"))
+        self.new_best_accuracy = None
 
     @property
-    def _updates(self) -> int:
-        return self.progress.epoch * self.order.steps + self.progress.step
+    def _global_step(self) -> int:
+        return self.progress.epoch * self.sampler.steps_per_epoch + self.progress.step
 
-    def _asked(self, interrupt: Interrupt, due: bool) -> tuple[bool, bool]:
-        """Whether any rank was asked to stop, which all then take as theirs, and whether the first wants to save."""
-        message = [float(interrupt.number == signal.SIGINT), float(interrupt.number == signal.SIGTERM)]
-        keyboard, terminated, dues = self.ranks.sum([*message, float(due and self.ranks.first)])
-        if terminated or keyboard:
-            interrupt.number = signal.SIGTERM if terminated else signal.SIGINT
-        return bool(interrupt), dues > 0
+    @property
+    def _images_per_step(self) -> int:
+        return self.sampler.local_batch_size * self.distributed.world_size
 
-    def _end_epoch(self, rate: float) -> None:
-        """Evaluate, tell and save the epoch whose last step is done."""
-        place = self.progress
-        (loss,) = self.ranks.sum([self.loss_sum.item() / self.order.steps / self.ranks.count])
-        require_finite(loss, self._updates)
+    def _sync_requests(self, interrupt: Interrupt, save_due: bool) -> tuple[bool, bool]:
+        """Return whether any rank was asked to stop, and whether rank 0 wants to save, the same on every rank."""
+        signals = [float(interrupt.signal_number == number) for number in (signal.SIGINT, signal.SIGTERM)]
+        save = float(save_due and self.distributed.is_main)
+        interrupted, terminated, saves = self.distributed.all_reduce_sum([*signals, save])
+        if terminated or interrupted:
+            interrupt.signal_number = signal.SIGTERM if terminated else signal.SIGINT
+        return bool(interrupt), saves > 0
+
+    def _end_epoch(self, images_per_second: float) -> None:
+        """Evaluate, record and save the epoch whose last step is done."""
+        progress = self.progress
+        mean_loss = self.loss_sum.item() / self.sampler.steps_per_epoch / self.distributed.world_size
+        (loss,) = self.distributed.all_reduce_sum([mean_loss])
+        require_finite(loss, self._global_step)
         self.validation = self.evaluate("validation")
-        place.epoch, place.step = place.epoch + 1, 0
+        progress.epoch, progress.step = progress.epoch + 1, 0
         self.loss_sum.zero_()
-        self._note_skipped()
-        self.better = self.validation.accuracy if self.validation.accuracy > place.best_accuracy else None
+        self._collect_skipped()
+        accuracy = self.validation.accuracy
+        self.new_best_accuracy = accuracy if accuracy > progress.best_accuracy else None
         report = EpochReport(
-            epoch=place.epoch,
+            epoch=progress.epoch,
             epochs=self.recipe.all_epochs,
             train_loss=loss,
             validation_loss=self.validation.loss,
-            validation_accuracy=self.validation.accuracy,
+            validation_accuracy=accuracy,
             validation_top5=self.validation.top5,
-            images_per_second=rate,
-            lr=self.learner.lr,
-            memory=peak_memory_so_far(self.ranks.device),
-            skipped=len(place.skipped),
+            images_per_second=images_per_second,
+            lr=self.state.lr,
+            memory=max_memory_used(self.distributed.device),
+            skipped=len(progress.skipped),
         )
         self._record({"event": "epoch", **asdict(report)})
         self.save()
@@ -176,49 +205,51 @@ class Trainer:
             test_accuracy=test.accuracy,
             test_loss=test.loss,
             seconds=self.progress.seconds,
-            device=self.ranks.device.type,
+            device=self.distributed.device.type,
             best=self.progress.best,
             best_accuracy=self.progress.best_accuracy,
-            unsaved=self.unsaved,
+            unsaved=self.save_error,
             skipped=tuple(self.progress.skipped),
         )
-        if self.unsaved:
+        if self.save_error:
             return result
-        unsaved = self._record({"event": "result", "result": asdict(result) | {"run": str(self.run)}})
-        return replace(result, unsaved=unsaved)
+        error = self._record({"event": "result", "result": asdict(result) | {"run": str(self.run)}})
+        return replace(result, unsaved=error)
 
-    def _note_skipped(self) -> None:
-        """Gather the unreadable images of all ranks. Raises TrainingError on all of them when there are too many."""
-        names = {name for found in self.ranks.gather(list(self.data.corrupt)) for name in found}
+    def _collect_skipped(self) -> None:
+        """Gather the unreadable images of all ranks. Raises TrainingError on every rank when there are too many."""
+        names = {name for found in self.distributed.all_gather(list(self.data.corrupt_images)) for name in found}
         new = sorted(names - {*self.progress.skipped})
         if new:
-            message = f"{len(new)} training images cannot be read and are replaced: {'; '.join(new[:SHOWN])}"
-            more = f" and {len(new) - SHOWN} more, all in the checkpoint's progress.json" if len(new) > SHOWN else ""
-            self.listener(Notice(message + more))
-        self.progress.skipped = sorted({*self.progress.skipped, *names})
-        if isinstance(self.recipe.data, Streamed) and len(self.progress.skipped) > self.recipe.data.skip_corrupt:
-            message = f"{len(self.progress.skipped)} training images cannot be read: {self.progress.skipped[0]} ..."
+            text = f"{len(new)} training images cannot be read and are replaced: {'; '.join(new[:NAMES_IN_NOTICE])}"
+            if len(new) > NAMES_IN_NOTICE:
+                text += f" and {len(new) - NAMES_IN_NOTICE} more, all in the checkpoint's progress.json"
+            self.listener(Notice(text))
+        skipped = self.progress.skipped = sorted({*self.progress.skipped, *names})
+        if isinstance(self.recipe.data, Streamed) and len(skipped) > self.recipe.data.skip_corrupt:
+            message = f"{len(skipped)} training images cannot be read: {skipped[0]} ..."
             raise TrainingError(f"{message}; repair or remove them, or raise train.data.skip_corrupt")
 
     def _record(self, record: dict[str, Any]) -> str:
-        """Write a line of metrics; gives why it cannot be written, empty when it is."""
-        if not self.ranks.first:
+        """Append a line to the metrics. Returns the reason when the disk refuses it, else an empty text."""
+        if not self.distributed.is_main:
             return ""
         try:
-            self.metrics.add(record)
+            self.metrics.append(record)
         except OSError as error:
             message = f"{self.metrics.path} cannot be written: {error.strerror}"
-            self.listener(Notice(f"{message}; training goes on"))
+            self.listener(Notice(f"{message}; training continues"))
             return message
         return ""
 
-    def _order(self) -> EpochSampler:
-        passes = self.ranks.count * self.recipe.accumulate
-        if self.recipe.batch_size % passes:
-            message = f"batch_size {self.recipe.batch_size} is not divisible by {self.ranks.count} devices"
-            more = f" times {self.recipe.accumulate} passes" if self.recipe.accumulate > 1 else ""
-            raise FieldError(("train", "batch_size"), "batch-size", message + more, f"write a multiple of {passes}")
+    def _create_sampler(self) -> EpochSampler:
+        world_size, accumulate = self.distributed.world_size, self.recipe.accumulate
+        divisor = world_size * accumulate
+        if self.recipe.batch_size % divisor:
+            message = f"batch_size {self.recipe.batch_size} is not divisible by {world_size} devices"
+            passes = f" times {accumulate} passes" if accumulate > 1 else ""
+            raise FieldError(("train", "batch_size"), "batch-size", message + passes, f"write a multiple of {divisor}")
         samples = self.data.size("train")
-        if samples < self.ranks.count:
-            raise FieldError(("train", "data"), "data", f"{samples} training images for {self.ranks.count} devices")
-        return EpochSampler(samples, self.recipe.batch_size, self.recipe.seed, self.ranks.rank, self.ranks.count)
+        if samples < world_size:
+            raise FieldError(("train", "data"), "data", f"{samples} training images for {world_size} devices")
+        return EpochSampler(samples, self.recipe.batch_size, self.recipe.seed, self.distributed.rank, world_size)

@@ -1,4 +1,4 @@
-"""Trained weights: the authors' checkpoints, timm's, safetensors and mmpretrain's in; the usual formats out."""
+"""Trained weights: load checkpoints of the authors, timm, mmpretrain and safetensors; export to the usual formats."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""A trained model as a file that others read: safetensors, a timm folder, torch.export or ONNX."""
+"""Export a trained model as safetensors, a timm folder, a torch.export program or ONNX."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,22 +18,22 @@ from t2tbuild.weights.formats import Format
 from t2tbuild.weights.load import load_weights
 from t2tbuild.weights.read import position_metadata
 
-TOLERANCE = 1e-4  # largest difference of logits between torch and the exported model, over the largest logit
-BATCHES = (1, 2, 5)  # that an exported model is checked with
+TOLERANCE = 1e-4  # largest difference between the logits of torch and of the exported model, over the largest logit
+BATCH_SIZES = (1, 2, 5)  # of the comparison
 
 Run = Callable[[Tensor], Tensor]
 
 
 def export_model(model: AnyModel, built: nn.Module, out: str | Path, kind: Format) -> float:
-    """Write a built model to `out`; gives the largest difference of its logits to torch's, over the largest logit.
+    """Write a built model to `out`; return the largest difference of its logits from torch's, over the largest logit.
 
-    safetensors: the weights under the released code's names. timm: a folder that timm.create_model("local-dir:...")
-    loads after `import t2tbuild.timm`. torch-export (.pt2), onnx: the whole model, with a batch of any size. What was
-    written is loaded again, run on two photographs that come with scikit-learn in batches of 1, 2 and 5, and held
-    against torch; only then does it take its place at `out`.
+    safetensors: the weights with the released code's names. timm: a folder that timm.create_model("local-dir:...")
+    loads after `import t2tbuild.timm`. torch-export (.pt2) and onnx: the whole model, for any batch size. The written
+    files are loaded again and compared with torch on scikit-learn's two photographs, in batches of 1, 2 and 5; they are
+    moved to `out` only if the logits agree.
 
-    Raises InputError when `out` cannot be written or a package is missing, and ExportError when the exported model
-    gives other logits.
+    Raises InputError if `out` cannot be written or a package is missing, and ExportError if the exported model returns
+    other logits.
     """
     path = Path(out).resolve()
     kind.require(path)
@@ -48,7 +48,7 @@ def export_model(model: AnyModel, built: nn.Module, out: str | Path, kind: Forma
         path.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=path.parent, prefix=".export-") as beside:
             written = Path(beside) / path.name
-            difference = _difference(model, built, write(built, written, model))
+            difference = _compare_logits(model, built, write(built, written, model))
             if path.is_dir():
                 for file in written.iterdir():
                     file.replace(path / file.name)
@@ -60,30 +60,30 @@ def export_model(model: AnyModel, built: nn.Module, out: str | Path, kind: Forma
 
 
 def photographs(model: AnyModel, batch: int) -> Tensor:
-    """[batch, in_chans, height, width]: crops of scikit-learn's two photographs, normalised, as real input."""
+    """Return normalised crops of scikit-learn's two photographs: [batch, in_chans, height, width]."""
     from sklearn.datasets import load_sample_images
 
-    pictures = torch.stack([torch.from_numpy(picture.copy()) for picture in load_sample_images().images])
-    gray_or_rgb = pictures.permute(0, 3, 1, 2).float() / 255
-    if model.in_chans != gray_or_rgb.shape[1]:
-        gray_or_rgb = gray_or_rgb.mean(dim=1, keepdim=True).expand(-1, model.in_chans, -1, -1)
-    sized = F.interpolate(gray_or_rgb, size=tuple(model.image), mode="bilinear", align_corners=False)
-    normalised = (sized - sized.mean()) / sized.std()
+    loaded = torch.stack([torch.from_numpy(image.copy()) for image in load_sample_images().images])
+    images = loaded.permute(0, 3, 1, 2).float() / 255
+    if model.in_chans != images.shape[1]:
+        images = images.mean(dim=1, keepdim=True).expand(-1, model.in_chans, -1, -1)
+    resized = F.interpolate(images, size=tuple(model.image), mode="bilinear", align_corners=False)
+    normalised = (resized - resized.mean()) / resized.std()
     return torch.cat([normalised.roll(shift, dims=3) for shift in range(-(-batch // 2))])[:batch].contiguous()
 
 
 def _save_safetensors(built: nn.Module, path: Path, model: AnyModel) -> Run:
     metadata = {"format": "pt", "model": model.name} | position_metadata(built)
     save_file({key: value.contiguous() for key, value in built.state_dict().items()}, path, metadata)
-    again = build_model(model)
-    load_weights(again, path)
-    return again.eval()
+    reloaded = build_model(model)
+    load_weights(reloaded, path)
+    return reloaded.eval()
 
 
 def timm_config(model: AnyModel, built: nn.Module, *, mean: Sequence[float], std: Sequence[float]) -> str:
-    """What timm's local-dir wants to know of a built model beside its weights, as the text of config.json.
+    """Return the text of config.json, which timm's local-dir needs besides the weights of a built model.
 
-    `mean` and `std` are those by which its images were normalised, one a channel.
+    `mean` and `std` are those of the images' normalisation, one value per channel.
     """
     from timm.models._hub import save_config_for_hf
 
@@ -103,16 +103,16 @@ def timm_config(model: AnyModel, built: nn.Module, *, mean: Sequence[float], std
 
 def _save_timm(built: nn.Module, path: Path, model: AnyModel) -> Run:
     import timm
-    from timm.models._hub import save_for_hf
+    from timm.models import save_for_hf
 
     import t2tbuild.timm
 
     args: dict[str, Any]
     if isinstance(model, ModelSpec):
         args = {"spec": model.model_dump(mode="json")}
-        timms = timm.create_model(t2tbuild.timm.ANY, num_classes=model.num_classes, **args)
-        timms.load_state_dict(built.state_dict())
-        built = timms
+        registered = timm.create_model(t2tbuild.timm.ANY, num_classes=model.num_classes, **args)
+        registered.load_state_dict(built.state_dict())
+        built = registered
     else:
         args = dict(model.args)
     save_for_hf(built, str(path), model_args=args, safe_serialization=True)
@@ -141,26 +141,29 @@ def _save_onnx(built: nn.Module, path: Path, model: AnyModel) -> Run:
             dynamic_shapes=({0: batch},),
             dynamo=True,
             external_data=False,
-            optimize=False,  # its rewriter takes 1e-8, the Performer's epsilon, for a zero and drops it
+            optimize=False,  # its rewriter treats 1e-8, the Performer's epsilon, as zero and removes it
             verbose=False,
         )
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return lambda images: torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
 
 
-def _difference(model: AnyModel, built: nn.Module, exported: Run) -> float:
-    """The largest difference of logits over the largest logit, in batches of several sizes."""
-    worst = 0.0
+def _compare_logits(model: AnyModel, built: nn.Module, exported: Run) -> float:
+    """Return the largest difference of the logits over the largest logit, for each of BATCH_SIZES."""
+    largest = 0.0
     with torch.inference_mode():
-        for size in BATCHES:
+        for size in BATCH_SIZES:
             images = photographs(model, size)
-            wanted, got = built(images), exported(images)
-            if got.shape != wanted.shape:
-                raise ExportError(f"the exported {model.name} gives {list(got.shape)}, torch {list(wanted.shape)}")
-            off = ((got - wanted).abs().max() / wanted.abs().max()).item()
-            if not off <= TOLERANCE:  # NaN is not
+            expected, actual = built(images), exported(images)
+            if actual.shape != expected.shape:
                 raise ExportError(
-                    f"the exported {model.name} gives other logits than torch, off by {off:.1e}, relative"
+                    f"the exported {model.name} returns logits {list(actual.shape)}, torch {list(expected.shape)}"
                 )
-            worst = max(worst, off)
-    return worst
+            difference = ((actual - expected).abs().max() / expected.abs().max()).item()
+            if not difference <= TOLERANCE:  # also for NaN
+                raise ExportError(
+                    f"the exported {model.name} returns other logits than torch: relative difference {difference:.1e}, "
+                    f"at most {TOLERANCE:g} is allowed"
+                )
+            largest = max(largest, difference)
+    return largest

@@ -1,4 +1,4 @@
-"""What an export writes, and where it may. Torch-free, so that a mistake is told at once."""
+"""Export formats and the checks of the output path. Torch-free, so that a wrong option fails at once."""
 
 import importlib.util
 from enum import StrEnum
@@ -7,12 +7,12 @@ from pathlib import Path
 from t2tbuild.errors import InputError
 from t2tbuild.spec.catalog import MAX_NAME
 
-FOLDER = {"config.json", "model.safetensors"}  # what an exported folder holds
+FOLDER = {"config.json", "model.safetensors"}  # the files of an exported folder
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
 class Format(StrEnum):
-    """safetensors: weights; timm: a folder for its local-dir; torch-export and onnx: the whole model."""
+    """safetensors: the weights. timm: a folder for its `local-dir:`. torch-export and onnx: the whole model."""
 
     SAFETENSORS = "safetensors"
     TIMM = "timm"
@@ -21,13 +21,13 @@ class Format(StrEnum):
 
     @property
     def suffix(self) -> str:
-        """How the file's name must end, since readers go by it; a folder's may end as it likes."""
+        """The suffix that the file's name must have; empty for a folder."""
         return {"safetensors": ".safetensors", "timm": "", "torch-export": ".pt2", "onnx": ".onnx"}[self]
 
     def require(self, out: Path) -> None:
-        """Raises InputError when `out` is no place for this format, or a package that writes it is missing.
+        """Raise InputError if this format cannot be written to `out`, or if a package is missing.
 
-        A folder is written into only if it is empty or holds nothing but an earlier export.
+        An existing folder must be empty or hold only an earlier export.
         """
         if len(out.name.encode()) > MAX_NAME:
             raise InputError(f"--out {out.name[:40]}...: the name is too long")

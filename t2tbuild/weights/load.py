@@ -1,4 +1,4 @@
-"""Weights into a model: names mapped, position embedding fitted, and every key that does not fit told."""
+"""Load weights into a model: rename keys, fit the position embedding, and report every key that does not match."""
 
 import re
 from collections.abc import Mapping
@@ -13,9 +13,9 @@ from t2tbuild.spec.weights import Weights
 from t2tbuild.weights.read import read_weights
 
 Heads = tuple[str, ...]
-SHOWN = 8  # keys of each kind that an error lists
+MAX_LISTED_KEYS = 8  # of each kind, in an error
 
-# mmpretrain's T2T_ViT (its configs/t2t_vit) -> the released code's names, applied in this order.
+# From the names of mmpretrain's T2T_ViT (configs/t2t_vit) to the released code's, applied in this order.
 MMPRETRAIN = (
     (r"^backbone\.encoder\.", "blocks."),
     (r"^backbone\.", ""),
@@ -29,20 +29,25 @@ MMPRETRAIN = (
 def load_weights(
     model: nn.Module, path: str | Path, *, reset_head: bool = False, grid: tuple[int, int] | None = None
 ) -> None:
-    """Load trained weights into a model that `build_model` made, whatever wrote them.
+    """Load trained weights into a model from `build_model`.
 
-    Reads what `read_weights` does, under the released code's names or mmpretrain's. A position embedding of another
-    grid is interpolated, learned or sinusoid: trained blocks know a place by the vector that it had, and the table of
-    a new grid gives that vector to another place. One of the model's own grid is taken as it stands in the file, so
-    that the released weights for 384 pixels are theirs to the bit. `grid` says the rows and columns of the file's table
-    where the file does not and they are not equal. With `reset_head` the head stays fresh.
+    A position embedding of another grid is interpolated, also a sinusoid one: trained blocks recognise a position by
+    its vector, and a new table would give that vector to another position. A table of the model's own grid is loaded
+    unchanged, so the released weights for 384 pixels give the authors' values to the bit.
+
+    Args:
+        model: The model to load into.
+        path: A file or folder that `read_weights` reads, with the released code's names or mmpretrain's.
+        reset_head: Keep the head's random initialisation instead of loading it.
+        grid: Rows and columns of the file's position embedding; needed if the file does not contain them and the grid
+            is not square.
 
     Raises InputError that lists the missing, unexpected and mis-shaped keys; the model is then unchanged.
     """
     stored = read_weights(path)
     if stored.grid and grid and stored.grid != grid:
         raise InputError(f"{path}: its position embedding has the grid {stored.grid}, not {grid}; leave out grid")
-    state, expected, heads = _renamed(stored.tensors), dict(model.state_dict()), classifier_keys(model)
+    state, expected, heads = _rename(stored.tensors), dict(model.state_dict()), classifier_keys(model)
     if reset_head:
         state = {key: value for key, value in state.items() if not key.startswith(heads)}
         expected = {key: value for key, value in expected.items() if not key.startswith(heads)}
@@ -52,20 +57,20 @@ def load_weights(
     model.load_state_dict(state, strict=False)
 
 
-def load_named(model: nn.Module, weights: Weights) -> None:
-    """Load the weights that a spec names. Raises as `load_weights` does."""
+def load_spec_weights(model: nn.Module, weights: Weights) -> None:
+    """Load the weights of a spec's `weights` section. Raises the errors of `load_weights`."""
     load_weights(model, weights.file, reset_head=bool(weights.reset_head), grid=weights.grid)
 
 
-def other_heads(model: nn.Module, path: str | Path) -> str:
-    """The model's classifiers that have another shape in a file of weights, in words; empty when none has."""
-    stored, own = _renamed(read_weights(path).tensors), model.state_dict()
+def describe_mismatched_heads(model: nn.Module, path: str | Path) -> str:
+    """Describe the model's classifiers that have another shape in a file of weights; empty if there are none."""
+    stored, own = _rename(read_weights(path).tensors), model.state_dict()
     keys = [key for key in own if key.startswith(classifier_keys(model)) and key in stored]
     return "; ".join(_shapes(key, stored, own) for key in keys if stored[key].shape != own[key].shape)
 
 
-def _renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors under the released code's names."""
+def _rename(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename tensors of mmpretrain to the released code's names."""
     if not any(key.startswith("backbone.") for key in tensors):
         return dict(tensors)
     renamed = {}
@@ -78,7 +83,7 @@ def _renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def classifier_keys(model: nn.Module) -> Heads:
-    """How the keys of the classifiers begin."""
+    """Return the prefixes of the classifiers' keys."""
     if isinstance(model, T2TViT):
         return ("head.",) if model.head_dist is None else ("head.", "head_dist.")
     classifier = model.pretrained_cfg["classifier"]  # type: ignore[index]
@@ -88,26 +93,26 @@ def classifier_keys(model: nn.Module) -> Heads:
 def _fit_position(
     model: T2TViT, state: dict[str, Tensor], grid: tuple[int, int] | None, path: str | Path
 ) -> dict[str, Tensor]:
-    """The state with a position embedding of the model's grid; without one, the model's own sinusoids stay."""
+    """Fit the position embedding to the model's grid; if the file has none, keep the model's own sinusoids."""
     own, table = model.pos_embed, state.get("pos_embed")
     if table is None:
         return state if own.requires_grad else state | {"pos_embed": own}
     prefix = 1 + ("dist_token" in state)
     if table.ndim != own.ndim or table.shape[2] != own.shape[2] or prefix != model.num_prefix_tokens:
-        return state  # of another model: told as mis-shaped
+        return state  # of another model: reported as mis-shaped
     try:
         return state | {"pos_embed": fit_position(table, model.grid, grid, prefix=prefix)}
     except ValueError as error:
-        raise InputError(f"{path}: {error}; say them with weights: {{file: ..., grid: [rows, columns]}}") from None
+        raise InputError(f"{path}: {error}; write weights: {{file: ..., grid: [rows, columns]}}") from None
 
 
 def _require_fit(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: str | Path, heads: Heads) -> None:
-    """Raises InputError that lists every key that does not fit; `heads` are those that may be left fresh."""
+    """Raise InputError that lists every key that does not match; `heads` are the prefixes that reset_head excludes."""
     lists = {
         "missing": [key for key in expected if key not in state],
         "unexpected": [key for key in state if key not in expected],
         "mis-shaped": [key for key in expected if key in state and state[key].shape != expected[key].shape],
-        "not numbers of that kind": [
+        "of another number type": [
             key
             for key in expected
             if key in state and state[key].is_floating_point() != expected[key].is_floating_point()
@@ -118,12 +123,12 @@ def _require_fit(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], pa
         return
     message = []
     for kind, keys in lists.items():
-        shown = [_shapes(key, state, expected) if kind == "mis-shaped" else key for key in keys[:SHOWN]]
-        more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
+        shown = [_shapes(key, state, expected) if kind == "mis-shaped" else key for key in keys[:MAX_LISTED_KEYS]]
+        more = f" and {len(keys) - MAX_LISTED_KEYS} more" if len(keys) > MAX_LISTED_KEYS else ""
         message += [f"{kind} ({len(keys)}): {'; '.join(shown)}{more}"] if keys else []
     if all(key.startswith(heads) for key in wrong):
-        message.append("for another number of classes, leave the head fresh: reset_head: true")
-    raise InputError(f"{path}: these weights do not fit the model\n" + "\n".join(message))
+        message.append("for another number of classes, leave out the head: reset_head: true")
+    raise InputError(f"{path}: these weights do not match the model\n" + "\n".join(message))
 
 
 def _shapes(key: str, state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:

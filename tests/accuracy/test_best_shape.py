@@ -1,9 +1,9 @@
-"""best_shapes: a budget's best backbone at once."""
+"""best_shapes: the best predicted backbones of a budget."""
 
 import pytest
 
 from t2tbuild import load_spec, predict_cost
-from t2tbuild.accuracy.best_shape import DEEPEST, best_shapes, with_shape
+from t2tbuild.accuracy.best_shape import MAX_DEPTH, best_shapes, with_shape
 from t2tbuild.errors import FieldError
 from t2tbuild.spec.model import ModelSpec
 
@@ -23,7 +23,7 @@ def test_all_fit_and_none_could_be_deeper() -> None:
         assert predict_cost(one.model).macs <= budget
         assert one.model.tokenizer == base.tokenizer
         deeper = with_shape(base, backbone.embed_dim, backbone.mlp_ratio, backbone.depth + 1)  # type: ignore[arg-type]
-        assert backbone.depth == DEEPEST or predict_cost(deeper).macs > budget
+        assert backbone.depth == MAX_DEPTH or predict_cost(deeper).macs > budget
         assert backbone.embed_dim % backbone.heads[0] == 0
     lows = [one.accuracy.low or 0.0 for one in found]
     assert lows == sorted(lows, reverse=True)

@@ -1,4 +1,4 @@
-"""predict_accuracy: near published models only, the known pairs in their order, as good as docs/accuracy.md says."""
+"""predict_accuracy: near published models only, known pairs in order, as accurate as docs/accuracy.md states."""
 
 import json
 import math
@@ -10,10 +10,10 @@ import pytest
 from scipy import stats
 
 from t2tbuild import load_spec, predict_accuracy
-from t2tbuild.accuracy.features import PRIOR, REFERENCE, features_of, shape_of
+from t2tbuild.accuracy.features import PRIOR_STD, REFERENCE, features_of, shape_of
 from t2tbuild.accuracy.fit import as_json, fit_predictor, imagenet_models
 from t2tbuild.accuracy.pairs import KNOWN_PAIRS, KnownPair
-from t2tbuild.accuracy.predictor import FILE, Accuracy, Predictor, Z, shipped_predictor
+from t2tbuild.accuracy.predictor import FILE, Z_90, Accuracy, Predictor, shipped_predictor
 from t2tbuild.accuracy.published import PublishedModel, reserved_sources
 from t2tbuild.errors import InputError
 from t2tbuild.spec.model import ModelSpec
@@ -35,7 +35,7 @@ def shaped(**backbone: object) -> ModelSpec:
 # Features, by hand
 
 
-def test_the_reference_has_no_feature_but_its_tokenizers() -> None:
+def test_the_reference_has_tokenizer_features_only() -> None:
     assert shape_of(shipped("t2t_vit_14")) == REFERENCE
     assert {name: value for name, value in features_of(REFERENCE).items() if value} == {
         "overlap": 1,
@@ -50,7 +50,7 @@ def test_features_are_logarithms_relative_to_the_reference() -> None:
     assert found["aspect"] == pytest.approx(math.log(4))
     assert found["size aspect"] == pytest.approx(math.log(2) * math.log(4))
     assert found["shallow"] == pytest.approx(math.log(9 / 7))
-    assert found.keys() | {"teacher"} == PRIOR.keys()
+    assert found.keys() | {"teacher"} == PRIOR_STD.keys()
 
 
 # Predictions
@@ -66,7 +66,7 @@ def test_a_published_model_is_predicted_near_its_own_figure() -> None:
 
 
 def test_deep_and_narrow_beats_shallow_and_wide_at_equal_macs() -> None:
-    """What the default search used to return against what the paper found."""
+    """The paper's model against one that an earlier default search returned."""
     narrow, wide = predict_accuracy(shaped(depth=14)), predict_accuracy(shaped(depth=4, embed_dim=640, num_heads=10))
     assert narrow.low is not None and wide.high is not None
     assert narrow.low > wide.high
@@ -92,14 +92,14 @@ def test_an_unknown_recipe_is_a_user_error_that_lists_the_known_ones() -> None:
         ({"mlp_ratio": 16}, "MLP ratio 16"),
     ],
 )
-def test_nothing_is_predicted_far_from_what_was_published(changes: dict[str, object], reason: str) -> None:
+def test_nothing_is_predicted_far_from_published_models(changes: dict[str, object], reason: str) -> None:
     found = predict_accuracy(shaped(**changes))
     assert (found.top1, found.low, found.high) == (None, None, None)
     assert reason in found.reason
     assert str(found).startswith("not predicted: ")
 
 
-def test_nothing_is_predicted_for_small_images_and_for_models_of_timm() -> None:
+def test_nothing_is_predicted_for_small_images_and_timm_models() -> None:
     small = predict_accuracy(shipped("t2t_vit_14").model_copy(update={"image_size": 32}))
     assert small.top1 is None
     assert "pixels" in small.reason
@@ -108,7 +108,7 @@ def test_nothing_is_predicted_for_small_images_and_for_models_of_timm() -> None:
     assert predict_accuracy(other).reason
 
 
-def test_a_model_between_published_ones_is_less_sure_than_a_published_one() -> None:
+def test_a_model_between_published_ones_has_a_wider_interval() -> None:
     def width(found: Accuracy) -> float:
         assert found.low is not None and found.high is not None
         return found.high - found.low
@@ -118,18 +118,18 @@ def test_a_model_between_published_ones_is_less_sure_than_a_published_one() -> N
     )
 
 
-def test_a_difference_is_surer_than_two_accuracies() -> None:
-    """What both have in common is as uncertain, and cancels."""
+def test_a_difference_has_a_narrower_interval_than_two_accuracies() -> None:
+    """Errors that both models share cancel."""
     predictor, one, other = shipped_predictor(), shape_of(shaped(depth=14)), shape_of(shaped(depth=15))
     found = predictor.difference(one, other, "t2t")
     apart = predictor.estimate(one, "t2t"), predictor.estimate(other, "t2t")
-    alone = Z * math.hypot(*(estimate.deviation * math.exp(estimate.mean) for estimate in apart))
+    alone = Z_90 * math.hypot(*(estimate.deviation * math.exp(estimate.mean) for estimate in apart))
     assert (found.high - found.low) / 2 < alone
     assert predictor.difference(one, one, "t2t").value == 0
 
 
-def test_what_is_unknown_of_both_cancels() -> None:
-    """The same unpublished stage list, or recipe, makes a difference no less sure."""
+def test_unknown_offsets_of_both_models_cancel() -> None:
+    """The same unpublished stage list or recipe does not widen the interval of a difference."""
     predictor, pair = shipped_predictor(), [shape_of(shaped(depth=depth)) for depth in (14, 15)]
     published = predictor.difference(*pair, "t2t")
     other = predictor.difference(
@@ -156,12 +156,12 @@ def test_predicting_needs_neither_torch_nor_scikit_learn() -> None:
 
 @pytest.fixture(scope="module")
 def models() -> list[PublishedModel]:
-    """What the predictor's tests may see: all but the reserved sources."""
+    """The published models without the reserved sources."""
     reserved = reserved_sources()
     return [one for one in imagenet_models() if one.source not in reserved]
 
 
-def test_the_shipped_predictor_is_what_the_shipped_results_give() -> None:
+def test_the_shipped_predictor_is_fitted_to_the_shipped_results() -> None:
     """Run `python -m t2tbuild.accuracy.fit` after a change of published.yaml, or of a feature or prior."""
     shipped_one = json.loads(FILE.read_text())
     refitted = json.loads(as_json(fit_predictor(imagenet_models())))
@@ -192,7 +192,7 @@ def test_leaving_a_row_out_of_the_papers_and_deits(models: list[PublishedModel])
         estimate = predictor.estimate(shape_of(one.model), one.recipe.name)
         published.append(one.top1)
         predicted.append(100 - math.exp(estimate.mean))
-        held.append(abs(math.log(100 - one.top1) - estimate.mean) <= Z * estimate.deviation)
+        held.append(abs(math.log(100 - one.top1) - estimate.mean) <= Z_90 * estimate.deviation)
     assert len(left_out) >= 30
     assert stats.kendalltau(published, predicted).statistic >= 0.8
     assert np.mean(np.abs(np.subtract(published, predicted))) <= 1.2
@@ -204,7 +204,7 @@ def _is_paper_or_deit(one: PublishedModel) -> bool:
 
 
 @pytest.mark.parametrize("pair", KNOWN_PAIRS, ids=lambda pair: pair.name)
-def test_known_pairs_are_ordered_without_having_been_seen(models: list[PublishedModel], pair: KnownPair) -> None:
+def test_known_pairs_are_ordered_when_left_out_of_the_fit(models: list[PublishedModel], pair: KnownPair) -> None:
     known = {(one.source, one.name): one for one in models}
     better, worse = known[pair.better], known[pair.worse]
     assert better.top1 > worse.top1

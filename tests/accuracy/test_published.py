@@ -1,4 +1,4 @@
-"""published.yaml: facts that can be checked, each with its source."""
+"""published.yaml: printed figures, each with its source."""
 
 from collections import Counter
 
@@ -15,7 +15,7 @@ def test_there_are_enough_trainings_on_imagenet_alone() -> None:
     assert len({one.source for one in found}) >= 30
 
 
-def test_each_row_names_a_source_that_says_where_it_was_read() -> None:
+def test_each_row_names_a_source_and_its_place() -> None:
     named = sources()
     assert {one.source for one in published_models()} == set(named)
     assert all(source["title"] and source["read_from"] for source in named.values())
@@ -23,7 +23,7 @@ def test_each_row_names_a_source_that_says_where_it_was_read() -> None:
     assert reserved_sources() <= set(named)
 
 
-def test_no_row_stands_twice() -> None:
+def test_no_row_is_duplicated() -> None:
     counts = Counter((one.source, one.name, one.recipe.name, one.where) for one in published_models())
     assert [row for row, count in counts.items() if count > 1] == []
 

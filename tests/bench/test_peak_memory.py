@@ -1,4 +1,4 @@
-"""Memory at the peak, against tensors that a person can count."""
+"""Peak memory, compared with tensors that can be counted by hand."""
 
 import subprocess
 import sys
@@ -45,12 +45,12 @@ def a_view() -> Tensor:
 @pytest.mark.parametrize(
     ("step", "expected"), [(two_at_once, 7), (one_after_the_other, 4), (its_result, 6), (a_view, 2), (lambda: None, 0)]
 )
-def test_the_peak_is_what_lives_at_once(step: Callable[[], object], expected: int) -> None:
+def test_the_peak_is_the_largest_sum_of_live_tensors(step: Callable[[], object], expected: int) -> None:
     assert peak_memory(step, CPU) == expected * MB
-    assert peak_memory(step, CPU) == expected * MB  # what an earlier call knew changes nothing
+    assert peak_memory(step, CPU) == expected * MB  # an earlier call has no effect
 
 
-def test_what_a_step_leaves_alive_counts_once() -> None:
+def test_tensors_that_a_step_leaves_alive_count_once() -> None:
     kept: dict[str, Tensor] = {}
 
     def step() -> None:
@@ -59,11 +59,11 @@ def test_what_a_step_leaves_alive_counts_once() -> None:
         megabytes(3)
 
     assert peak_memory(step, CPU) == 5 * MB
-    assert peak_memory(step, CPU) == 3 * MB  # by now the state was there before
+    assert peak_memory(step, CPU) == 3 * MB  # the state existed before this call
 
 
-def test_what_a_step_frees_of_its_last_run_is_seen() -> None:
-    """As gradients that zero_grad drops at the start of the next step."""
+def test_tensors_of_the_last_run_that_a_step_frees_are_seen() -> None:
+    """Such as gradients that zero_grad frees at the start of the next step."""
     kept: list[Tensor] = []
 
     def step() -> None:
@@ -74,7 +74,7 @@ def test_what_a_step_frees_of_its_last_run_is_seen() -> None:
     assert peak_memory(step, CPU) == 5 * MB
 
 
-def test_freeing_what_is_older_than_the_call_leaves_the_peak_too_high_at_most() -> None:
+def test_freeing_an_older_tensor_makes_the_peak_too_high_at_most() -> None:
     older = [megabytes(50)]
 
     def step() -> None:
@@ -95,7 +95,7 @@ def test_memory_of_other_threads_is_not_mixed_in() -> None:
 
 
 def test_a_linear_layer_by_hand() -> None:
-    """Forward keeps the input; backward has the loss's gradient, that of the output and those of the weights."""
+    """Forward saves the input; backward has the gradients of the loss, of the output and of the weights."""
     linear = nn.Linear(1000, 500, bias=False)
     x_BC = torch.zeros(200, 1000)
 
@@ -138,7 +138,7 @@ def test_bytes_of_tensors_that_share_storage_count_once() -> None:
     assert storage_bytes([table, table[2:], table.T, torch.zeros(3, dtype=torch.bfloat16)]) == 4 * 100 + 2 * 3
 
 
-def test_the_profiler_says_nothing_of_itself() -> None:
+def test_the_profiler_prints_nothing() -> None:
     code = (
         "import torch\nfrom t2tbuild.bench.peak_memory import peak_memory\n"
         "print(peak_memory(lambda: torch.ones(9), torch.device('cpu')))"
@@ -156,6 +156,6 @@ def test_a_step_that_fails_is_not_hidden() -> None:
     assert peak_memory(its_result, CPU) == 6 * MB
 
 
-def test_nothing_is_known_of_other_devices() -> None:
+def test_other_devices_are_not_supported() -> None:
     with pytest.raises(NotImplementedError, match="peak memory on meta"):
         peak_memory(lambda: None, torch.device("meta"))

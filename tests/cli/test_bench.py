@@ -1,4 +1,4 @@
-"""t2tbuild bench: real runs of small models; nothing is said about how fast they are."""
+"""t2tbuild bench: real runs of small models; no test asserts how fast they are."""
 
 import json
 import subprocess
@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from t2tbuild import load_spec, predict_cost
 from t2tbuild.bench import benchmark as cost_bench
-from t2tbuild.bench.benchmark import Setup, Subject, measure_models
+from t2tbuild.bench.benchmark import BenchConfig, BenchModel, benchmark_models
 from t2tbuild.cli import app
 from t2tbuild.errors import CostError, InputError
 
@@ -46,20 +46,20 @@ def bench(*arguments: str) -> Result:
 def records(*arguments: str) -> dict[str, Any]:
     done = bench(*arguments, "--json")
     assert done.exit_code == 0, done.exception
-    message: dict[str, Any] = json.loads(done.stdout)
-    return message
+    record: dict[str, Any] = json.loads(done.stdout)
+    return record
 
 
 def test_the_figures_of_json_agree_with_each_other(tmp_path: Path) -> None:
-    message = records(*SMALL, *DEEPER, *DEEPER, "--plot", str(tmp_path / "latency.svg"))
-    assert (message["device"], message["threads"], message["torch"]) == ("cpu", 1, torch.__version__)
-    assert (message["precision"], message["batch_size"], message["compiled"], message["training"]) == (
+    record = records(*SMALL, *DEEPER, *DEEPER, "--plot", str(tmp_path / "latency.svg"))
+    assert (record["device"], record["threads"], record["torch"]) == ("cpu", 1, torch.__version__)
+    assert (record["precision"], record["batch_size"], record["compiled"], record["training"]) == (
         "float32",
         2,
         False,
         False,
     )
-    models = message["models"]
+    models = record["models"]
     small, deeper = " ".join(SMALL), " ".join(DEEPER)
     assert [one["name"] for one in models] == [small, f"{deeper} #1", f"{deeper} #2"]
     for one, typed in zip(models, (SMALL, DEEPER, DEEPER), strict=True):
@@ -69,22 +69,22 @@ def test_the_figures_of_json_agree_with_each_other(tmp_path: Path) -> None:
         assert one["images_per_second"] * one["median_seconds"] == pytest.approx(2)
         assert one["ratio"] == pytest.approx(one["images_per_second"] / models[0]["images_per_second"])
         flops = 2 * one["macs"] * 2 / one["median_seconds"]
-        assert one["share_of_peak"] == pytest.approx(flops / message["matmul_peak_flops_per_second"])
+        assert one["share_of_peak"] == pytest.approx(flops / record["matmul_peak_flops_per_second"])
         assert one["peak_memory_bytes"] > 4 * cost.params + 4 * 2 * 3 * 64 * 64
     assert models[1]["peak_memory_bytes"] == models[2]["peak_memory_bytes"] > models[0]["peak_memory_bytes"]
     assert (tmp_path / "latency.svg").exists()
 
 
-def test_training_takes_the_memory_of_gradients_and_moments_and_counts_backward() -> None:
-    message = records(*SMALL, "--train", "--precision", "bfloat16")
-    (one,) = message["models"]
-    assert (message["training"], message["precision"], one["name"]) == (True, "bfloat16", " ".join(SMALL))
-    assert one["peak_memory_bytes"] > 4 * 4 * one["params"] * 0.95  # the frozen tables have no gradient
+def test_training_counts_the_backward_pass_and_the_memory_of_gradients_and_moments() -> None:
+    record = records(*SMALL, "--train", "--precision", "bfloat16")
+    (one,) = record["models"]
+    assert (record["training"], record["precision"], one["name"]) == (True, "bfloat16", " ".join(SMALL))
+    assert one["peak_memory_bytes"] > 4 * 4 * one["params"] * 0.95  # frozen position tables have no gradient
     flops = 3 * 2 * one["macs"] * 2 / one["median_seconds"]
-    assert one["share_of_peak"] == pytest.approx(flops / message["matmul_peak_flops_per_second"])
+    assert one["share_of_peak"] == pytest.approx(flops / record["matmul_peak_flops_per_second"])
 
 
-def test_a_model_of_timm_stands_beside_ours_in_the_table(tmp_path: Path) -> None:
+def test_the_table_has_a_row_for_a_timm_model(tmp_path: Path) -> None:
     (tmp_path / "theirs.yaml").write_text("version: 1\nmodel: {kind: timm, name: resnet10t, image_size: 64}\n")
     done = bench(*SMALL, str(tmp_path / "theirs.yaml"))
     assert done.exit_code == 0, done.exception
@@ -107,12 +107,12 @@ def test_a_model_of_timm_stands_beside_ours_in_the_table(tmp_path: Path) -> None
         (["t2t_vit_7", "--batch-size", "0"], "--batch-size"),
         (["t2t_vit_7", "--seconds", "inf"], "--seconds"),
         (["t2t_vit_7", "--plot", "latency.jpg"], "--plot latency.jpg: must end in .png, .svg, .pdf"),
-        (["t2t_vit_7", "--plot", "nowhere/latency.png"], "there is no folder nowhere"),
-        (["t2t_vit_7", "--train", "--precision", "float16"], "needs scaled gradients, which t2tbuild lacks"),
+        (["t2t_vit_7", "--plot", "nowhere/latency.png"], "the folder nowhere does not exist"),
+        (["t2t_vit_7", "--train", "--precision", "float16"], "needs scaled gradients"),
         ([], "SPEC"),
     ],
 )
-def test_a_mistake_is_told_without_torch(arguments: list[str], message: str) -> None:
+def test_an_error_is_reported_without_torch(arguments: list[str], message: str) -> None:
     done = subprocess.run([sys.executable, "-c", PROBE, "bench", *arguments], capture_output=True, text=True)
     text, _, heavy = done.stderr.rpartition("HEAVY ")
     assert (done.returncode, heavy) == (2, "")
@@ -120,14 +120,14 @@ def test_a_mistake_is_told_without_torch(arguments: list[str], message: str) -> 
     assert "Traceback" not in text
 
 
-def test_help_comes_without_torch() -> None:
+def test_help_needs_no_torch() -> None:
     done = subprocess.run([sys.executable, "-c", PROBE, "bench", "--help"], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "HEAVY ")
     assert "--batch-size" in done.stdout
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "cpu:1"])
-def test_a_device_that_is_not_there_is_told_with_those_that_are(device: str) -> None:
+def test_a_missing_device_is_reported_with_the_available_ones(device: str) -> None:
     done = CliRunner().invoke(app, ["bench", *SMALL, "--device", device])
     assert isinstance(done.exception, InputError)
     assert "cpu" in str(done.exception)
@@ -139,7 +139,7 @@ def test_more_threads_than_cores_are_refused() -> None:
     assert "--threads 100000: this machine has" in str(done.exception)
 
 
-def test_a_full_memory_ends_with_one_message() -> None:
+def test_out_of_memory_ends_with_one_message() -> None:
     done = CliRunner().invoke(
         app, ["bench", *SMALL, "model.image_size=2048", "--batch-size", str(2**20), "--device", "cpu"]
     )
@@ -147,8 +147,8 @@ def test_a_full_memory_ends_with_one_message() -> None:
     assert ": out of memory on cpu; a --batch-size below 1048576" in str(done.exception)
 
 
-def subject(module: nn.Module) -> Subject:
-    return Subject("mine", module, (3, 8, 8), 10, params=1, macs=1)
+def subject(module: nn.Module) -> BenchModel:
+    return BenchModel("mine", module, (3, 8, 8), 10, params=1, macs=1)
 
 
 class _Raising(nn.Module):
@@ -176,16 +176,16 @@ class _CompilerError(RuntimeError):
         (ValueError("Expected more than 1 value per channel"), "mine: cannot run a batch of 2: Expected more than 1"),
     ],
 )
-def test_what_a_model_cannot_do_is_told_with_its_name(error: Exception, message: str) -> None:
-    setup = Setup(torch.device("cpu"), 2, torch.float32, compiled=False, training=False)
+def test_errors_of_a_model_name_it(error: Exception, message: str) -> None:
+    config = BenchConfig(torch.device("cpu"), 2, torch.float32, compiled=False, training=False)
     with pytest.raises(CostError, match=message):
-        measure_models([subject(_Raising(error))], setup, seconds=0, rounds=1)
+        benchmark_models([subject(_Raising(error))], config, seconds=0, rounds=1)
 
 
-def test_a_mistake_of_ours_is_not_dressed_up() -> None:
-    setup = Setup(torch.device("cpu"), 2, torch.float32, compiled=False, training=False)
+def test_other_errors_are_raised_unchanged() -> None:
+    config = BenchConfig(torch.device("cpu"), 2, torch.float32, compiled=False, training=False)
     with pytest.raises(RuntimeError, match="shapes"):
-        measure_models([subject(_Raising(RuntimeError("shapes")))], setup, seconds=0, rounds=1)
+        benchmark_models([subject(_Raising(RuntimeError("shapes")))], config, seconds=0, rounds=1)
 
 
 def test_each_compiled_model_is_compiled_for_its_own_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,6 +196,6 @@ def test_each_compiled_model_is_compiled_for_its_own_shapes(monkeypatch: pytest.
         return model
 
     monkeypatch.setattr(cost_bench.torch, "compile", compile_)
-    message = records(*SMALL, "--compile")
-    assert message["compiled"]
+    record = records(*SMALL, "--compile")
+    assert record["compiled"]
     assert asked == [{"dynamic": False}]

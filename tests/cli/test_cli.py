@@ -1,4 +1,4 @@
-"""The command line as a person meets it: real processes, their exit codes, stdout and stderr."""
+"""The command line in real processes: exit codes, stdout and stderr."""
 
 import json
 import os
@@ -36,17 +36,17 @@ def heavy_imports(*arguments: str) -> tuple[int, str, str]:
     return done.returncode, done.stdout + text, heavy.strip()
 
 
-MISTAKES = [
+ERRORS = [
     (["search", "--budget-macs", "5GB"], "--budget-macs: '5GB' reads as bytes, but MACs and parameters are counted"),
     (["search", "--budget-macs", "-5G"], "--budget-macs: a count must be above zero"),
     (["search", "--budget-macs", "0"], "--budget-macs: a count must be above zero"),
     (["search", "--budget-macs", "nan"], "--budget-macs: 'nan' is not a count; write for example 5G"),
-    (["search", "--timeout", "soon"], "--timeout: 'soon' is not a length of time; write for example 5m"),
+    (["search", "--timeout", "soon"], "--timeout: 'soon' is not a time; write for example 5m"),
     (
         ["search", "--budget-macs", "1M"],
         "override 'search.budget.macs=1M': error: no candidate has 1.00M macs or fewer; the smallest of the space has",
     ),
-    (["search", "--timeout", "090h90"], "is not a length of time"),
+    (["search", "--timeout", "090h90"], "is not a time"),
     (["summarize", "t2t_vit_14", "model.backbone.depth=014"], "error: 014 has a leading zero"),
     (["summarize", "t2t_vit_14", "model.²=3"], "unknown key '²' in model"),
     (["summarize", "x" * 5000], "not a file name"),
@@ -55,7 +55,7 @@ MISTAKES = [
         "t2t_vit_7 cannot be trained on digits at 64 pixels: image_size 64 x 64 leaves no token at stage 0",
     ),
     (["compare"], "nothing to compare; name specs, or a table of the paper: t2tbuild compare --table 1"),
-    (["compare", "t2t_vit_7", "--json", "--format", "csv"], "--json and --format csv ask for two outputs"),
+    (["compare", "t2t_vit_7", "--json", "--format", "csv"], "--json and --format csv"),
     (["summarize", "resnet50", "model.args={img_size: 32}"], "args cannot hold img_size"),
     (["compare", "t2t_vit_41"], "no such shipped name"),
     (["export", "t2t_vit_7", "--format", "onnx", "--out", "model.pt"], "--out model.pt: must end in .onnx"),
@@ -75,10 +75,10 @@ MISTAKES = [
     (["train"], "SPEC"),
     (["search", "search.trials=0"], "search.trials must be at least 1, got 0"),
     (["show", "t2t_vit_7", "model.depth=3"], "it belongs in model.backbone"),
-    (["cp", "t2t_vit_7", "README.md"], "README.md: is there already; name another, or add --force"),
-    (["report", "nowhere"], "nowhere: no such folder; name what --out of t2tbuild train or search named"),
-    (["report", "docs"], "docs: no run of a training or a search, which has a spec.yaml"),
-    (["init", "README.md"], "README.md: is there already; name another, or add --force"),
+    (["cp", "t2t_vit_7", "README.md"], "README.md: exists already; choose another name, or add --force"),
+    (["report", "nowhere"], "nowhere: no such folder"),
+    (["report", "docs"], "docs: not a run of a training or a search: it has no spec.yaml"),
+    (["init", "README.md"], "README.md: exists already; choose another name, or add --force"),
     (["init", "/proc/mine.yaml"], "/proc/mine.yaml: cannot be written"),
     (
         ["init", "nowhere.yaml", "--num-heads", "5"],
@@ -87,8 +87,8 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "message"), MISTAKES)
-def test_a_mistake_ends_with_one_message_and_without_torch(arguments: list[str], message: str) -> None:
+@pytest.mark.parametrize(("arguments", "message"), ERRORS)
+def test_an_error_ends_with_one_message_and_without_torch(arguments: list[str], message: str) -> None:
     status, err, heavy = heavy_imports(*arguments)
     assert status == 2
     assert message in err
@@ -97,7 +97,7 @@ def test_a_mistake_ends_with_one_message_and_without_torch(arguments: list[str],
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["train", "--help"], ["search", "--help"]])
-def test_help_comes_without_torch(arguments: list[str]) -> None:
+def test_help_needs_no_torch(arguments: list[str]) -> None:
     assert heavy_imports(*arguments)[0::2] == (0, "")
 
 
@@ -132,7 +132,7 @@ def test_summarize_json() -> None:
     assert data["name"] == "t2t_vit_14"
     assert data["image_size"] == [192, 256]
     assert data["convention"] == CONVENTION
-    assert data["paper"] == []  # its figures are of another image size
+    assert data["paper"] == []  # the paper's figures are for another image size
     assert json.loads(t2tbuild("summarize", "t2t_vit_14", "--json").stdout)["paper"][0]["macs"] == 4_800_000_000
     assert sum(part["macs"] for part in data["parts"]) == data["macs"]
     assert sum(part["params"] for part in data["parts"]) == data["params"]
@@ -148,6 +148,7 @@ def test_summarize_json() -> None:
     }
 
 
+@pytest.mark.slow
 def test_train_leaves_a_run_and_names_the_next_command(tmp_path: Path) -> None:
     tiny = ["model.backbone.depth=1", "train.data.image_size=16", "train.epochs=2"]
     done = t2tbuild("train", "t2t_vit_7", *tiny, "--out", "run", cwd=tmp_path)
@@ -161,6 +162,7 @@ def test_train_leaves_a_run_and_names_the_next_command(tmp_path: Path) -> None:
     assert t2tbuild("summarize", "run/spec.yaml", cwd=tmp_path).returncode == 0
 
 
+@pytest.mark.slow
 def test_train_without_out_makes_a_folder_below_runs(tmp_path: Path) -> None:
     tiny = ["model.backbone.depth=1", "train.data.image_size=16", "train.epochs=1"]
     done = t2tbuild("train", "t2t_vit_7", *tiny, "--json", cwd=tmp_path)
@@ -170,7 +172,7 @@ def test_train_without_out_makes_a_folder_below_runs(tmp_path: Path) -> None:
     assert 0 <= result["test_accuracy"] <= 1
 
 
-def test_compare_answers_without_torch_where_no_model_is_timms() -> None:
+def test_compare_needs_no_torch_without_timm_models() -> None:
     assert heavy_imports("compare", "--table", "1")[0::2] == (0, "")
     done = t2tbuild("compare", "t2t_vit_14", "specs/t2t_vit_dense.yaml", "--sort", "macs", "--pareto", "--json")
     rows = json.loads(done.stdout)
@@ -180,7 +182,8 @@ def test_compare_answers_without_torch_where_no_model_is_timms() -> None:
     assert rows[1]["macs_off_percent"] == -3.71
 
 
-def test_compare_counts_models_of_timm_and_names_what_is_lacking() -> None:
+@pytest.mark.slow
+def test_compare_counts_timm_models_and_names_missing_ones() -> None:
     done = t2tbuild("compare", "--table", "6", "--format", "csv")
     assert done.returncode == 0
     assert "counting wide_resnet18" in done.stderr
@@ -189,7 +192,8 @@ def test_compare_counts_models_of_timm_and_names_what_is_lacking() -> None:
     assert len(done.stdout.splitlines()) == 1 + 19
 
 
-def test_export_writes_what_was_trained(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_export_writes_the_trained_weights(tmp_path: Path) -> None:
     tiny = ["train.epochs=1", "train.data.image_size=16", "model.backbone.depth=1", "train.batch_size=512"]
     assert t2tbuild("train", "t2t_vit_7", *tiny, "--out", "run", cwd=tmp_path).returncode == 0
     done = t2tbuild("export", "run/spec.yaml", "--weights", "run", "--out", "out/m.safetensors", cwd=tmp_path)
@@ -212,18 +216,19 @@ def test_export_writes_what_was_trained(tmp_path: Path) -> None:
     assert all(torch.equal(learned[key], named[key]) for key in learned)
     assert done.stdout.startswith("t2t_vit_7: written to out/m.safetensors as safetensors; loaded again, its logits on")
     fresh = t2tbuild("export", "t2t_vit_7", "model.image_size=32", "--out", "fresh.safetensors", cwd=tmp_path)
-    assert "which have learned nothing" in fresh.stderr
+    assert "randomly initialised" in fresh.stderr
     wrong = t2tbuild("export", "t2t_vit_7", "--weights", "run", "--out", "wrong.safetensors", cwd=tmp_path)
     assert wrong.returncode == 2
     assert "missing (" in wrong.stderr
     assert not (tmp_path / "wrong.safetensors").exists()
 
 
-def test_models_of_timm_are_summarized_and_trained(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_timm_models_are_summarized_and_trained(tmp_path: Path) -> None:
     done = t2tbuild("summarize", "resnet50", "model.image_size=64", "--json")
-    message = json.loads(done.stdout)
-    assert message["params"] == 25_557_032
-    assert sum(part["macs"] for part in message["parts"]) == message["macs"]
+    record = json.loads(done.stdout)
+    assert record["params"] == 25_557_032
+    assert sum(part["macs"] for part in record["parts"]) == record["macs"]
     (tmp_path / "mine.yaml").write_text("version: 1\nmodel: {kind: timm, name: resnet10t}\n")
     tiny = ["train.epochs=1", "train.data.image_size=32"]
     done = t2tbuild("train", "mine.yaml", *tiny, "--out", "run", "--json", cwd=tmp_path)
@@ -240,4 +245,4 @@ def test_models_of_timm_are_summarized_and_trained(tmp_path: Path) -> None:
     )
     done = t2tbuild("search", "search.yaml", cwd=tmp_path)
     assert done.returncode == 2
-    assert "resnet50 is a model of timm, which has no fields to search" in done.stderr
+    assert "resnet50 is a timm model, which has no fields to search" in done.stderr

@@ -1,4 +1,4 @@
-"""t2tbuild diagram: at once in the terminal, and as a file."""
+"""t2tbuild diagram: in the terminal, and as a file."""
 
 import json
 import subprocess
@@ -56,14 +56,14 @@ def test_overrides_and_another_image_are_drawn(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["resnet50"], "resnet50 is a model of timm, whose insides no spec says"),
+        (["resnet50"], "resnet50 is a timm model"),
         (["t2t_vit_7", "--out", "model.png"], "--out model.png: must end in .svg"),
-        (["t2t_vit_7", "--out", "/nowhere/model.svg"], "--out /nowhere/model.svg: there is no folder /nowhere"),
-        (["t2t_vit_7", "--image-size", "wide"], "--image-size: 'wide' is no image's size"),
+        (["t2t_vit_7", "--out", "/nowhere/model.svg"], "--out /nowhere/model.svg: the folder /nowhere does not exist"),
+        (["t2t_vit_7", "--image-size", "wide"], "--image-size: 'wide' is not an image size"),
         (["t2t_vit_41"], "no such shipped name"),
     ],
 )
-def test_mistakes_are_told(arguments: list[str], message: str) -> None:
+def test_errors_are_reported(arguments: list[str], message: str) -> None:
     done = diagram(*arguments)
     assert isinstance(done.exception, InputError)
     assert done.exception.exit_code == 2

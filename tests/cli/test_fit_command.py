@@ -22,19 +22,19 @@ def model_of(file: Path) -> ModelSpec:
     return model
 
 
-def test_what_it_prints_is_a_spec_within_the_budget(tmp_path: Path) -> None:
+def test_fit_prints_a_spec_within_the_budget(tmp_path: Path) -> None:
     done = fit("t2t_vit_14", "--budget-macs", "3G")
     assert done.exit_code == 0
     (tmp_path / "fitted.yaml").write_text(done.stdout)
     model = model_of(tmp_path / "fitted.yaml")
-    assert model.backbone.blocks_in_all == 8
+    assert model.backbone.num_blocks == 8
     assert model.name == "t2t_vit_14_depth_8"
     assert "depth 8: 2,873,954,112 MACs, 95.8% of 3.00G" in done.stderr
-    assert "depth 9 would be over: 3,195,004,224 MACs, 106.5% of 3.00G" in done.stderr
+    assert "depth 9 is over the budget: 3,195,004,224 MACs, 106.5% of 3.00G" in done.stderr
 
 
-def test_a_file_is_written_once_unless_forced(tmp_path: Path) -> None:
-    command = ["specs/train/t2t_vit_7_digits.yaml", "--budget-params", "5M", "--free", "backbone.embed_dim"]
+def test_a_file_is_replaced_only_with_force(tmp_path: Path) -> None:
+    command = ["specs/train/t2t_vit_7_digits.yaml", "--budget-params", "5M", "--axis", "backbone.embed_dim"]
     command += ["--out", str(tmp_path / "narrow.yaml")]
     done = fit(*command)
     assert (done.exit_code, done.stdout) == (0, "")
@@ -43,12 +43,12 @@ def test_a_file_is_written_once_unless_forced(tmp_path: Path) -> None:
     assert written.train == load_spec("specs/train/t2t_vit_7_digits.yaml").train
     again = fit(*command)
     assert isinstance(again.exception, InputError)
-    assert "is there already" in str(again.exception)
+    assert "exists already" in str(again.exception)
     assert fit(*command, "--force").exit_code == 0
 
 
 def test_json_holds_the_spec_and_the_next_larger() -> None:
-    done = fit("t2t_vit_14", "model.image_size=192", "--budget-macs", "5G", "--free", "mlp_ratio", "--json")
+    done = fit("t2t_vit_14", "model.image_size=192", "--budget-macs", "5G", "--axis", "mlp_ratio", "--json")
     record = json.loads(done.stdout)
     model = ModelSpec.model_validate(record["best"]["spec"]["model"])
     cost = predict_cost(model)
@@ -63,19 +63,19 @@ def test_json_holds_the_spec_and_the_next_larger() -> None:
         (["t2t_vit_14"], InputError, "no budget; write --budget-macs 5G, --budget-params 22M, or both"),
         (["t2t_vit_14", "--budget-macs", "5GB"], InputError, "--budget-macs: '5GB' reads as bytes"),
         (
-            ["t2t_vit_14", "--budget-macs", "5G", "--free", "wdith"],
+            ["t2t_vit_14", "--budget-macs", "5G", "--axis", "wdith"],
             InputError,
-            "--free: must be one of depth",
+            "--axis: must be one of depth",
         ),
-        (["resnet50", "--budget-macs", "5G"], InputError, "resnet50 is a model of timm"),
+        (["resnet50", "--budget-macs", "5G"], InputError, "resnet50 is a timm model"),
         (["t2t_vit_14", "--budget-macs", "5M"], SpecError, "the smallest depth, 1, has 626,603,328 macs, over 5.00M"),
-        (["t2t_vit_dense", "--budget-macs", "5G"], SpecError, "t2t_vit_dense has no depth to set"),
+        (["t2t_vit_dense", "--budget-macs", "5G"], SpecError, "t2t_vit_dense has no depth"),
     ],
 )
-def test_mistakes_are_told(arguments: list[str], kind: type[InputError], message: str) -> None:
+def test_errors_are_reported(arguments: list[str], kind: type[InputError], message: str) -> None:
     done = fit(*arguments)
     assert isinstance(done.exception, kind), done.exception
-    assert not isinstance(done.exception, FieldError)  # its place in the file is told
+    assert not isinstance(done.exception, FieldError)  # it has a place in the file
     assert message in str(done.exception)
     assert done.stdout == ""
 
@@ -98,9 +98,21 @@ def test_by_accuracy_writes_the_best_predicted_backbone(tmp_path: Path) -> None:
     assert lows == sorted(lows, reverse=True)
 
 
-def test_by_accuracy_takes_no_field_and_needs_a_plain_backbone() -> None:
-    both = fit("t2t_vit_14", "--budget-macs", "3G", "--by", "accuracy", "--free", "depth")
+def test_by_accuracy_takes_no_axis_and_needs_a_plain_backbone() -> None:
+    both = fit("t2t_vit_14", "--budget-macs", "3G", "--by", "accuracy", "--axis", "depth")
     assert isinstance(both.exception, InputError)
     dense = fit("t2t_vit_dense", "--budget-macs", "3G", "--by", "accuracy")
     assert isinstance(dense.exception, SpecError | FieldError)
     assert "name a model with a plain backbone" in str(dense.exception)
+
+
+def test_the_old_name_of_axis_works_with_a_warning() -> None:
+    command = ("t2t_vit_14", "--budget-macs", "3G")
+    old, new = fit(*command, "--free", "embed_dim"), fit(*command, "--axis", "embed_dim")
+    assert (old.exit_code, old.stdout) == (0, new.stdout)
+    warning, *rest = old.stderr.splitlines()
+    assert "--free is deprecated" in warning
+    assert "--axis" in warning
+    assert rest == new.stderr.splitlines()
+    both = fit(*command, "--free", "embed_dim", "--axis", "depth")
+    assert isinstance(both.exception, InputError)

@@ -1,4 +1,4 @@
-"""t2tbuild search and what there is to do with its runs, as a person types it."""
+"""t2tbuild search and its subcommands, in real processes."""
 
 import json
 import re
@@ -6,13 +6,19 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 from t2tbuild import load_spec
+from t2tbuild.cli import app
+from t2tbuild.cli.search import SUBCOMMANDS
 from t2tbuild.report.diagram import diagram_svg
 from t2tbuild.spec import ModelSpec
 from tests.nas.conftest import tiny_search
+
+pytestmark = pytest.mark.slow
 
 
 def t2tbuild(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -22,7 +28,7 @@ def t2tbuild(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where a small search was done by two workers."""
+    """The folder of a small search that two workers ran."""
     where = tmp_path_factory.mktemp("cli")
     tiny_search(where)
     done = t2tbuild("tiny.yaml", "--budget-macs", "6M", "--trials", "3", "--out", "run", "--workers", "2", cwd=where)
@@ -37,8 +43,8 @@ def test_the_verdict_comes_first_and_the_next_commands_last(folder: Path) -> Non
     assert lines[0].startswith(("No evidence of improvement", "Candidate"))
     assert lines[1].startswith("winner: ")
     assert any("trained over budget: 0" in line for line in lines)
-    assert any(line.startswith("test split, looked at once after the search: winner") for line in lines)
-    assert "a proxy, no full training: short trainings favour what learns fast" in lines
+    assert any(line.startswith("test split, evaluated once after the search: winner") for line in lines)
+    assert any(line.startswith("proxy training, not full training") for line in lines)
     assert lines[-1] == "next: t2tbuild summarize run/best.yaml && t2tbuild train run/best.yaml"
     seen = (folder / "err").read_text()
     assert "base" in seen
@@ -60,12 +66,12 @@ def test_a_run_is_a_directory(folder: Path) -> None:
     assert isinstance(best, ModelSpec)
     assert best.num_classes == 1000
     assert (folder / "run" / "diagram.svg").read_text(encoding="utf-8") == diagram_svg(best)
-    message = (folder / "run" / "best.yaml").read_text()
-    assert "counted by fvcore" in message
-    assert "t2tbuild train run/best.yaml" in message
+    best_yaml = (folder / "run" / "best.yaml").read_text()
+    assert "counted by fvcore" in best_yaml
+    assert "t2tbuild train run/best.yaml" in best_yaml
 
 
-def test_the_page_needs_nothing_from_elsewhere(folder: Path) -> None:
+def test_the_report_loads_nothing_from_elsewhere(folder: Path) -> None:
     page = (folder / "run" / "report.html").read_text()
     verdict = json.loads((folder / "run" / "report.json").read_text())["verdict"]
     assert f'<p class="verdict">{verdict}</p>' in page
@@ -77,16 +83,16 @@ def test_the_page_needs_nothing_from_elsewhere(folder: Path) -> None:
     assert not re.search(r"<script[^>]*\ssrc|<link|@import|url\(http", page)
 
 
-def test_status_tells_how_far_a_search_is(folder: Path) -> None:
+def test_status_shows_the_progress_of_a_search(folder: Path) -> None:
     done = t2tbuild("status", "run", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("tiny: 3 of 3 candidates trained")
-    assert re.search(r"^base: 2 of 2 seeds; confirmations: (\d) of \1$", done.stdout, re.MULTILINE)
-    message = json.loads(t2tbuild("status", "run", "--json", cwd=folder).stdout)
-    assert (message["trials"], message["under_way"], message["to_confirm"]) == (3, [], 0)
+    assert re.search(r"^base: 2 of 2 seeds; confirmation runs: (\d) of \1$", done.stdout, re.MULTILINE)
+    status = json.loads(t2tbuild("status", "run", "--json", cwd=folder).stdout)
+    assert (status["trials"], status["running"], status["to_confirm"]) == (3, [], 0)
 
 
-def test_resume_goes_on_and_export_writes_what_there_is(folder: Path) -> None:
+def test_resume_continues_and_export_writes_the_results_so_far(folder: Path) -> None:
     done = t2tbuild("resume", "run", "--trials", "4", "--workers", "1", "--json", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["counts"]["trained"] == 4
@@ -98,14 +104,14 @@ def test_resume_goes_on_and_export_writes_what_there_is(folder: Path) -> None:
     assert all((folder / "run" / name).exists() for name in names)
 
 
-def test_repair_asks_again_for_what_a_dead_worker_left(folder: Path) -> None:
+def test_repair_queues_the_training_of_a_dead_worker_again(folder: Path) -> None:
     with sqlite3.connect(folder / "run" / "study.db") as database:
         last = "select max(trial_id) from trials join studies using (study_id) where study_name = 'tiny.references'"
         database.execute(f"update trials set state = 'RUNNING' where trial_id = ({last})")
         database.execute("update trial_heartbeats set heartbeat = '2020-01-01 00:00:00'")
     done = t2tbuild("repair", "run", cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert "tiny.references: asked for again, since their workers are gone: 1 trainings" in done.stdout
+    assert "tiny.references: queued again, since their workers died: 1 trainings" in done.stdout
     waits = t2tbuild("status", "run", cwd=folder).stdout
     assert re.search(r"^waiting: \S+( seed \d)?, after 2 steps, for a worker$", waits, re.MULTILINE)
     assert done.stderr.endswith("next: t2tbuild search resume run\n")
@@ -119,36 +125,39 @@ def test_explain_trains_nothing(tmp_path: Path) -> None:
     assert "members within 5.00G macs (counted)" in done.stdout
     assert (tmp_path / "space.png").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["space.png"]
-    message = json.loads(t2tbuild("deep_narrow", "--explain", "--json", cwd=tmp_path).stdout)
-    assert message["exact"]
-    assert message["largest"]["macs"] <= 5_000_000_000
+    space = json.loads(t2tbuild("deep_narrow", "--explain", "--json", cwd=tmp_path).stdout)
+    assert space["exact"]
+    assert space["largest"]["macs"] <= 5_000_000_000
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
-        (["status", "nowhere"], "nowhere: no run of a search, which has a spec.yaml"),
-        (["resume", "nowhere"], "nowhere: no run of a search"),
-        (["export", "empty"], "empty: no run of a search"),
+        (["status", "nowhere"], "nowhere: not the run directory of a search: it has no spec.yaml"),
+        (["resume", "nowhere"], "nowhere: not the run directory of a search"),
+        (["export", "empty"], "empty: not the run directory of a search"),
         (
             ["--storage", "mongodb://me:hush@host/db"],
-            "no such storage; it is one of sqlite://, postgresql://, mysql://",
+            "no such storage",
         ),
         (["--storage", "postgresql://me:hush@127.0.0.1:1/db", "--out", "x"], "cannot be opened"),
         (["--storage", "postgresql://me:p@hush@127.0.0.1:1/db", "--out", "x"], "cannot be opened"),
         (["--storage", "postgresql://127.0.0.1:1/db?user=me&password=hush", "--out", "x"], "cannot be opened"),
         (["--storage", "postgresql://me:hush@127.0.0.1:port/db", "--out", "x"], "cannot be opened"),
         (["--storage", "postgresql:me:hush@host/db", "--out", "x"], "no such storage"),
-        (["--storage", "sqlite:///nowhere/study.db", "--out", "x"], "its folder is not there"),
-        (["--plot", "space.png"], "--plot goes with --explain"),
+        (["--storage", "sqlite:///nowhere/study.db", "--out", "x"], "its folder does not exist"),
+        (["--plot", "space.png"], "--plot needs --explain"),
+        (["statsu", "run"], "did you mean search status?"),
+        (["resmue", "run", "--trials", "4"], "did you mean search resume?"),
+        (["deep_narow"], "did you mean deep_narrow?"),
         (["--explain", "--plot", "space.xyz"], "--plot"),
         (["--explain", "--plot", "nowhere/space.png"], "--plot"),
         (["--workers", "0"], "Input should be greater than or equal to 1"),
-        (["--timeout", "soon"], "--timeout: 'soon' is not a length of time"),
+        (["--timeout", "soon"], "--timeout: 'soon' is not a time"),
         (["--budget-macs", "1M"], "no candidate has 1.00M macs or fewer"),
     ],
 )
-def test_a_mistake_is_one_message_and_exit_code_2(arguments: list[str], message: str, tmp_path: Path) -> None:
+def test_an_error_is_one_message_and_exit_code_2(arguments: list[str], message: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     done = t2tbuild(*arguments, cwd=tmp_path)
     assert done.returncode == 2, done.stdout
@@ -158,9 +167,15 @@ def test_a_mistake_is_one_message_and_exit_code_2(arguments: list[str], message:
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 
 
-def test_help_names_what_can_be_done_with_a_run(tmp_path: Path) -> None:
+def test_help_names_the_subcommands(tmp_path: Path) -> None:
     for arguments in (["--help"], ["-h"]):
         done = t2tbuild(*arguments, cwd=tmp_path)
         assert "search status RUN" in done.stdout
         assert "--budget-macs" in done.stdout
     assert "--trials" in t2tbuild("resume", "--help", cwd=tmp_path).stdout
+
+
+def test_every_subcommand_is_suggested() -> None:
+    group: Any = typer.main.get_command(app)
+    _default, *subcommands = group.commands["search"].commands
+    assert tuple(subcommands) == SUBCOMMANDS

@@ -1,4 +1,4 @@
-"""t2tbuild train and evaluate as a person meets them."""
+"""t2tbuild train and evaluate."""
 
 import json
 import os
@@ -34,13 +34,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_what_is_shown_while_it_trains(tmp_path: Path) -> None:
-    message = run("train", *TINY, "--out", str(tmp_path / "run")).stderr
-    assert "token performer 1" in message
-    assert "t2t_vit_7 on digits: 16 x 16 pixels, 10 classes, 2 epochs in batches of 256" in message
-    assert "forecast: " in message
-    assert message.index("forecast") < message.index("epoch 1/2")
-    assert "ETA" in message.splitlines()[-2]
+def test_progress_of_a_training(tmp_path: Path) -> None:
+    progress = run("train", *TINY, "--out", str(tmp_path / "run")).stderr
+    assert "token performer 1" in progress
+    assert "t2t_vit_7 on digits: 16 x 16 pixels, 10 classes, 2 epochs in batches of 256" in progress
+    assert "forecast: " in progress
+    assert progress.index("forecast") < progress.index("epoch 1/2")
+    assert "ETA" in progress.splitlines()[-2]
 
 
 def test_a_run_has_its_curves_and_its_event_files(trained: Path) -> None:
@@ -57,18 +57,18 @@ def test_a_run_has_its_curves_and_its_event_files(trained: Path) -> None:
 def test_a_run_has_the_diagram_of_the_model_as_it_is_trained(trained: Path) -> None:
     model = load_spec(trained / "spec.yaml").model
     assert isinstance(model, ModelSpec)
-    assert (model.image, model.num_classes, model.backbone.blocks_in_all) == ((16, 16), 10, 1)
+    assert (model.image, model.num_classes, model.backbone.num_blocks) == ((16, 16), 10, 1)
     assert (trained / "diagram.svg").read_text(encoding="utf-8") == diagram_svg(model)
 
 
-def test_resume_auto_says_that_a_run_is_complete_and_never_refuses_it(trained: Path) -> None:
+def test_resume_auto_reports_a_complete_run_and_never_refuses_it(trained: Path) -> None:
     again = run("train", *TINY, "train.ema=0.5", "--out", str(trained), "--resume", "auto")
     assert again.exit_code == 0
     assert f"{trained} is complete" in again.stderr
     assert "test accuracy" in again.stdout
     refused = run("train", *TINY, "train.ema=0.5", "--out", str(trained), "--resume", "never")
     assert isinstance(refused.exception, InputError)
-    assert "holds a run already" in str(refused.exception)
+    assert "contains a run already" in str(refused.exception)
 
 
 def test_a_changed_spec_is_refused_with_the_difference(trained: Path) -> None:
@@ -78,7 +78,7 @@ def test_a_changed_spec_is_refused_with_the_difference(trained: Path) -> None:
     assert "+  ema: 0.9" in str(refused.exception)
 
 
-def test_a_dry_run_reports_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dry_run_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     done = run("train", *TINY, "--dry-run", "--json")
     assert done.exit_code == 0, done.exception
@@ -88,10 +88,10 @@ def test_a_dry_run_reports_and_leaves_nothing(tmp_path: Path, monkeypatch: pytes
     assert found["hours"] == pytest.approx(found["step_seconds"] * 4 * 2 / 3600)
     assert found["checkpoint_bytes"] > 3 * 4 * 843_248  # weights and two moments of the trained ones
     assert list(tmp_path.iterdir()) == []
-    assert "dry run, nothing is kept" in run("train", *TINY, "--dry-run").stdout
+    assert "dry run, nothing is saved" in run("train", *TINY, "--dry-run").stdout
 
 
-def test_evaluate_finds_what_training_measured(trained: Path) -> None:
+def test_evaluate_agrees_with_the_result_of_the_training(trained: Path) -> None:
     result = read_json_lines(trained / "metrics.jsonl")[-1]["result"]
     for split, figure in (("test", "test_accuracy"), ("validation", "validation_accuracy")):
         done = run("evaluate", str(trained), "--split", split, "--json")
@@ -104,12 +104,14 @@ def test_evaluate_finds_what_training_measured(trained: Path) -> None:
     assert json.loads(run("evaluate", str(trained / "spec.yaml"), "--json").stdout)["top1"] == result["test_accuracy"]
 
 
-def test_the_averaged_weights_are_evaluated_unless_the_trained_ones_are_asked_for(trained: Path) -> None:
-    averaged, plain = (
-        json.loads(run("evaluate", str(trained), *more, "--json").stdout) for more in ([], ["--trained"])
-    )
+def test_the_averaged_weights_are_evaluated_unless_no_ema_is_given(trained: Path) -> None:
+    averaged, plain = (json.loads(run("evaluate", str(trained), *more, "--json").stdout) for more in ([], ["--no-ema"]))
     assert averaged["loss"] != plain["loss"]
     assert plain["weights"].endswith("trained.safetensors")
+    old = run("evaluate", str(trained), "--trained", "--json")
+    assert json.loads(old.stdout)["loss"] == plain["loss"]
+    assert "--trained is deprecated" in old.stderr
+    assert "--no-ema" in old.stderr
 
 
 def test_evaluate_names_the_classes_of_a_folder(trained: Path, tmp_path: Path) -> None:
@@ -124,7 +126,7 @@ def test_evaluate_names_the_classes_of_a_folder(trained: Path, tmp_path: Path) -
     assert "digit-" in run("evaluate", str(trained), "--data", str(tmp_path)).stdout
 
 
-def test_what_cannot_be_evaluated_is_told(trained: Path, tmp_path: Path) -> None:
+def test_evaluate_reports_what_it_cannot_evaluate(trained: Path, tmp_path: Path) -> None:
     nothing = run("evaluate", *TINY)
     assert isinstance(nothing.exception, InputError)
     assert "add --weights FILE" in str(nothing.exception)
@@ -135,7 +137,7 @@ def test_what_cannot_be_evaluated_is_told(trained: Path, tmp_path: Path) -> None
     assert "expected" in str(nowhere.exception)
 
 
-def test_a_broken_checkpoint_is_named_where_an_earlier_one_is_evaluated(trained: Path, tmp_path: Path) -> None:
+def test_evaluate_names_a_broken_checkpoint_and_uses_the_one_before(trained: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(trained, copy)
     newest = sorted((copy / "checkpoints").iterdir())[-1]
@@ -148,20 +150,20 @@ def test_a_broken_checkpoint_is_named_where_an_earlier_one_is_evaluated(trained:
     assert json.loads(done.stdout)["weights"].endswith("step-000000004")
 
 
-def test_classes_of_other_data_are_told(trained: Path, tmp_path: Path) -> None:
+def test_data_with_another_number_of_classes_is_refused(trained: Path, tmp_path: Path) -> None:
     for name in "abc":
         (tmp_path / name).mkdir()
         Image.fromarray(np.full((20, 20, 3), 99, np.uint8)).save(tmp_path / name / "one.png")
     (tmp_path / ".hidden").mkdir()
     refused = run("evaluate", str(trained), "--data", str(tmp_path))
     assert isinstance(refused.exception, InputError)
-    assert "is not of the 3 classes of these data: head.weight [10, 256], the model has [3, 256]" in str(
+    assert "does not have the 3 classes of this data: head.weight [10, 256], the model has [3, 256]" in str(
         refused.exception
     )
     assert refused.stderr == ""
 
 
-def test_a_logger_without_its_package_is_told_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_logger_without_its_package_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     refused = run("train", *TINY, "--log", "wandb")
@@ -169,7 +171,7 @@ def test_a_logger_without_its_package_is_told_before_the_work(monkeypatch: pytes
     assert "pip install 't2tbuild[wandb]'" in str(refused.exception)
 
 
-def test_only_the_first_rank_speaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_main_rank_prints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "1")  # without WORLD_SIZE it trains alone
     done = run("train", *TINY, "train.epochs=1", "--out", str(tmp_path / "run"))
     assert done.exit_code == 0

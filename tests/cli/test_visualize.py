@@ -1,4 +1,4 @@
-"""t2tbuild visualize: pictures of real models, their numbers, and mistakes told in a line."""
+"""t2tbuild visualize: figures of real models, their statistics, and errors."""
 
 import json
 import subprocess
@@ -32,7 +32,7 @@ def pictures_json(*arguments: str) -> dict[str, Any]:
 
 @pytest.fixture
 def photograph(tmp_path: Path) -> Path:
-    """A picture that is neither of the model's size nor of its shape."""
+    """An image whose size and shape differ from the model's."""
     path = tmp_path / "half grey.png"
     pixels = np.zeros((60, 50, 4), dtype=np.uint8)
     pixels[:, 25:] = 200
@@ -40,7 +40,7 @@ def photograph(tmp_path: Path) -> Path:
     return path
 
 
-def test_every_kind_of_picture_is_written_and_named(tmp_path: Path, photograph: Path) -> None:
+def test_every_kind_of_figure_is_written_and_listed(tmp_path: Path, photograph: Path) -> None:
     out = tmp_path / "seen"
     against = ["--against", str(tmp_path / "cnn.yaml")]
     (tmp_path / "cnn.yaml").write_text("version: 1\nmodel: {kind: timm, name: resnet10t, image_size: [64, 96]}\n")
@@ -54,14 +54,14 @@ def test_every_kind_of_picture_is_written_and_named(tmp_path: Path, photograph: 
     )
     for path in out.iterdir():
         assert path.name in done.stdout
-    assert done.stdout.startswith(f"pictures in {out}\n")
+    assert done.stdout.startswith(f"figures in {out}\n")
     with Image.open(out / "attention_half_grey.png") as picture:
         assert min(picture.size) > 300
     assert "t2t_vit_7, random weights (seed 0)" in done.stderr
     assert "sample photograph" not in done.stderr
 
 
-def test_the_numbers_of_layers_come_as_json(tmp_path: Path) -> None:
+def test_json_has_the_statistics_of_layers(tmp_path: Path) -> None:
     record = pictures_json("t2t_vit_7", *SMALL, "--what", "features", "--out", str(tmp_path))
     assert [Path(one["file"]).name for one in record["files"]] == ["features.png", "channels.png"]
     (model,) = record["models"]
@@ -74,7 +74,7 @@ def test_the_numbers_of_layers_come_as_json(tmp_path: Path) -> None:
         assert 0 < layer["redundancy"] < 1
 
 
-def test_a_run_is_seen_with_what_it_learned(tmp_path: Path) -> None:
+def test_a_run_is_drawn_with_its_trained_weights(tmp_path: Path) -> None:
     model = ["model.backbone.depth=1", "model.image_size=16", "model.num_classes=10"]
     recipe = ["train.data={kind: fake, samples: 16, num_classes: 10}", "train.epochs=1", "train.batch_size=16"]
     trained = CliRunner().invoke(app, ["train", "t2t_vit_7", *model, *recipe, "--out", str(tmp_path / "run")])
@@ -94,17 +94,17 @@ def test_a_run_is_seen_with_what_it_learned(tmp_path: Path) -> None:
     assert given["models"][0]["mean"] == config["mean"]
 
 
-def test_all_leaves_out_what_a_cnn_has_not(tmp_path: Path) -> None:
+def test_all_leaves_out_what_a_cnn_does_not_have(tmp_path: Path) -> None:
     (tmp_path / "cnn.yaml").write_text("version: 1\nmodel: {kind: timm, name: resnet10t, image_size: 64}\n")
     done = visualize(str(tmp_path / "cnn.yaml"), "--out", str(tmp_path / "seen"))
     assert done.exit_code == 0, done.exception
     assert "resnet10t has no attention that can be drawn" in done.stderr
     assert "resnet10t has no tokens that can be drawn" in done.stderr
-    assert "looking at scikit-learn's photograph china.jpg" in done.stderr
+    assert "scikit-learn's photograph china.jpg" in done.stderr
     assert sorted(path.name for path in (tmp_path / "seen").iterdir()) == ["channels.png", "features.png"]
     for what, message in (
         ("attention", "no attention whose matrix is known"),
-        ("tokens", "does not make tokens of patches"),
+        ("tokens", "has no patch tokens"),
     ):
         alone = visualize(str(tmp_path / "cnn.yaml"), "--out", str(tmp_path / "seen"), "--what", what)
         assert isinstance(alone.exception, InputError)
@@ -131,38 +131,41 @@ def test_dollar_signs_of_a_path_are_shown_as_they_are(tmp_path: Path, photograph
         pictures_json("vit_s16", *SMALL, "--image", str(image), "--what", what, "--out", str(tmp_path / "seen"))
 
 
-def test_what_the_model_reads_is_the_middle_of_the_image(photograph: Path) -> None:
+def test_the_model_gets_the_centre_of_the_image(photograph: Path) -> None:
     from t2tbuild.report.visual.loaded_model import load_model
 
     spec = load_spec("t2t_vit_7", ["model.image_size=[16, 32]", "model.backbone.depth=1", "model.in_chans=1"])
-    subject = load_model(spec, None)
-    picture = subject.picture(photograph)
-    assert picture.shown.shape == (16, 32, 3)
+    model = load_model(spec, None)
+    picture = model.load_image(photograph)
+    assert picture.pixels.shape == (16, 32, 3)
     assert picture.read.shape == (1, 1, 16, 32)
-    back = picture.read[0, 0] * subject.std[0] + subject.mean[0]
+    back = picture.read[0, 0] * model.std[0] + model.mean[0]
     assert back[:, :14].abs().max() < 0.01
     assert (back[:, 18:] - 200 / 255).abs().max() < 0.01
-    assert subject.mean == pytest.approx((0.449,))
+    assert model.mean == pytest.approx((0.449,))
     assert build_model(spec.model)(picture.read).shape == (1, 1000)
 
 
-MISTAKES = [
+ERRORS = [
     (["t2t_vit_7", "--image", "x" * 300 + ".png"], f"--image {'x' * 80}: no such file"),
-    (["t2t_vit_7", "--image", "docs"], "--image docs: no file; name an image"),
-    (["t2t_vit_7", "--what", "tokens", "--block", "3"], "--block is of attention, which --what tokens"),
+    (["t2t_vit_7", "--image", "docs"], "--image docs: not a file; name an image"),
+    (["t2t_vit_7", "--what", "tokens", "--block", "3"], "--block is for attention, which --what tokens"),
     (
         ["t2t_vit_7", "--what", "features", "--token", "1,1"],
-        "--token is of attention and tokens",
+        "--token is for attention and tokens",
     ),
     (["t2t_vit_7", "--image", "nowhere.png"], "--image nowhere.png: no such file"),
     (["t2t_vit_7", "--image", "README.md"], "--image README.md: cannot be read: not an image; name a PNG or JPEG file"),
     (["t2t_vit_41"], "no such shipped name"),
-    (["t2t_vit_7", "--block", "last"], "--block: 'last' is no block; write a number from 0, -1 for the last, or all"),
+    (
+        ["t2t_vit_7", "--block", "last"],
+        "--block: 'last' is not a block; write a number from 0, -1 for the last, or all",
+    ),
     (
         ["t2t_vit_7", *SMALL, "--what", "attention", "--block", "2"],
         "--block 2: no such block; there are block 0, block 1;",
     ),
-    (["t2t_vit_7", "--token", "7"], "--token: '7' is no token; write its row and column, for example 7,7"),
+    (["t2t_vit_7", "--token", "7"], "--token: '7' is not a token; write its row and column, for example 7,7"),
     (
         ["t2t_vit_7", *SMALL, "--what", "tokens", "--token", "2,0"],
         "--token 2,0 is not on the grid of 2 x 3 tokens; write from 0,0 to 1,2",
@@ -172,8 +175,10 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "message"), MISTAKES)
-def test_mistakes_are_told(arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("arguments", "message"), ERRORS)
+def test_errors_are_reported(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(ROOT)
     done = visualize(*arguments, "--out", str(tmp_path / "seen"))
     assert isinstance(done.exception, InputError), done.exception
@@ -181,7 +186,7 @@ def test_mistakes_are_told(arguments: list[str], message: str, tmp_path: Path, m
     assert done.stdout == ""
 
 
-def test_a_mistake_is_told_without_torch(tmp_path: Path) -> None:
+def test_an_error_is_reported_without_torch(tmp_path: Path) -> None:
     code = (
         "import sys; from t2tbuild.cli import app\n"
         "try: app()\n"

@@ -1,13 +1,15 @@
-"""The largest model within a budget along one dial."""
+"""The largest model within a budget along one axis."""
 
 import contextlib
 
 import pytest
 
 from t2tbuild import load_search_spec, load_spec, predict_cost
-from t2tbuild.cost.fit import Axis, Fit, fit, largest
+from t2tbuild.cost.bisection import largest
+from t2tbuild.cost.budget import is_within
+from t2tbuild.cost.fit import Axis, Fit, fit
 from t2tbuild.errors import FieldError
-from t2tbuild.nas.budget import Infeasible, solved_range, within
+from t2tbuild.nas.budget import Infeasible, solved_range
 from t2tbuild.nas.space import Space
 from t2tbuild.spec import ModelSpec, catalog
 from t2tbuild.spec.budget import Budget
@@ -34,12 +36,12 @@ def test_largest_is_the_last_that_fits(limit: int) -> None:
     assert len(asked) <= 3  # of seven
 
 
-def settings_of(model: ModelSpec, budget: Budget) -> dict[Axis, Fit]:
-    """What each dial of a model fits to; dials that it has not are left out."""
+def fits_of(model: ModelSpec, budget: Budget) -> dict[Axis, Fit]:
+    """Return the fit along each axis of a model."""
     found = {}
-    for dial in Axis:
+    for axis in Axis:
         with contextlib.suppress(FieldError):
-            found[dial] = fit(model, budget, dial)
+            found[axis] = fit(model, budget, axis)
     return found
 
 
@@ -47,23 +49,23 @@ def settings_of(model: ModelSpec, budget: Budget) -> dict[Axis, Fit]:
 def test_the_best_is_within_the_next_is_over_and_nothing_else_changes(name: str) -> None:
     model = OURS[name]
     budget = Budget(macs=round(predict_cost(model).macs * 1.3))
-    found = settings_of(model, budget)
+    found = fits_of(model, budget)
     assert len(found) >= 3
-    for dial, one in found.items():
-        assert within(one.best.model, budget)
+    for axis, one in found.items():
+        assert is_within(one.best.model, budget)
         assert one.best.cost == predict_cost(one.best.model)
-        assert one.over is None or not within(one.over.model, budget)
+        assert one.over is None or not is_within(one.over.model, budget)
         before, after = model.model_dump(), one.best.model.model_dump()
         changed = {field for field in before if before[field] != after[field]}
-        assert changed <= {PATHS.get(dial, "backbone")}
+        assert changed <= {PATHS.get(axis, "backbone")}
 
 
-def test_which_dials_models_have() -> None:
+def test_axes_of_models() -> None:
     plenty = Budget(macs=10**12)
     both = {Axis.DEPTH, Axis.EMBED_DIM, Axis.MLP_RATIO, Axis.IMAGE_SIZE}
-    assert set(settings_of(OURS["t2t_vit_14"], plenty)) == both | {Axis.TOKEN_DIM}
-    assert set(settings_of(OURS["vit_b16"], plenty)) == both
-    assert set(settings_of(OURS["t2t_vit_dense"], plenty)) == both - {Axis.DEPTH} | {Axis.GROWTH_RATE, Axis.TOKEN_DIM}
+    assert set(fits_of(OURS["t2t_vit_14"], plenty)) == both | {Axis.TOKEN_DIM}
+    assert set(fits_of(OURS["vit_b16"], plenty)) == both
+    assert set(fits_of(OURS["t2t_vit_dense"], plenty)) == both - {Axis.DEPTH} | {Axis.GROWTH_RATE, Axis.TOKEN_DIM}
     assert fit(OURS["t2t_vit_16_ghost"], plenty, Axis.MLP_RATIO).best.value == 64
 
 
@@ -96,26 +98,26 @@ def test_the_search_solves_the_depth_as_fit_does() -> None:
         try:
             _, most = solved_range(space, assignment, search.budget)
         except Infeasible:
-            assert not within(shallow, search.budget)
+            assert not is_within(shallow, search.budget)
         else:
             assert most == min(fit(shallow, search.budget, Axis.DEPTH).best.value, space.solved.fill.high)
 
 
 @pytest.mark.parametrize(
-    ("overrides", "dial", "told"),
+    ("overrides", "axis", "fact"),
     [
         (
             ["model.backbone.depth=2", "model.backbone.mlp_ratio=[3, 3]"],
             Axis.DEPTH,
-            "mlp_ratio lists one value a block",
+            "mlp_ratio lists one value per block",
         ),
-        ([], Axis.GROWTH_RATE, "t2t_vit_14 has no growth_rate to set: its backbone is plain, its tokenizer t2t"),
+        ([], Axis.GROWTH_RATE, "t2t_vit_14 has no growth_rate: its backbone is plain, its tokenizer t2t"),
     ],
 )
-def test_what_cannot_be_set_is_told(overrides: list[str], dial: Axis, told: str) -> None:
+def test_an_axis_that_a_model_lacks_is_refused(overrides: list[str], axis: Axis, fact: str) -> None:
     with pytest.raises(FieldError) as caught:
-        fit(ours("t2t_vit_14", *overrides), Budget(macs=10**9), dial)
-    assert told in caught.value.message
+        fit(ours("t2t_vit_14", *overrides), Budget(macs=10**9), axis)
+    assert fact in caught.value.message
 
 
 def test_a_budget_that_nothing_meets_names_the_smallest() -> None:
@@ -124,18 +126,18 @@ def test_a_budget_that_nothing_meets_names_the_smallest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "overrides", "dial", "best"),
+    ("name", "overrides", "axis", "best"),
     [
         ("t2t_vit_14", ["model.backbone.squeeze_excite.reduction=128"], Axis.EMBED_DIM, 384),  # 64 leaves no channel
         ("vit_dense", [], Axis.GROWTH_RATE, 32),  # transitions halve the widths that other rates make unevenly
     ],
 )
-def test_values_that_break_a_rule_are_passed_over(name: str, overrides: list[str], dial: Axis, best: int) -> None:
-    found = fit(ours(name, *overrides), Budget(macs=5 * 10**9), dial)
+def test_invalid_values_are_skipped(name: str, overrides: list[str], axis: Axis, best: int) -> None:
+    found = fit(ours(name, *overrides), Budget(macs=5 * 10**9), axis)
     assert found.best.value == best
-    assert within(found.best.model, Budget(macs=5 * 10**9))
+    assert is_within(found.best.model, Budget(macs=5 * 10**9))
 
 
 def test_no_other_image_of_an_odd_shape() -> None:
-    with pytest.raises(FieldError, match="no other image_size is valid beside its other fields"):
+    with pytest.raises(FieldError, match="no other image_size is valid"):
         fit(ours("t2t_vit_14", "model.image_size=[2039, 2053]"), Budget(macs=5 * 10**9), Axis.IMAGE_SIZE)

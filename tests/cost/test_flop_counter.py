@@ -12,6 +12,8 @@ from t2tbuild.errors import CostError
 from t2tbuild.spec import ModelSpec, catalog
 from tests.flop_counter_check import ATTENTION, CONVOLUTION, MATRIX, fvcore_products, torch_products
 
+pytestmark = pytest.mark.slow
+
 BLOCK = ModelSpec.model_validate(
     {
         "name": "block",
@@ -109,7 +111,7 @@ def test_an_einsum_is_exact_where_fvcore_rounds(monkeypatch: pytest.MonkeyPatch)
 
 
 class _Same(nn.Sequential):
-    """Padding told in words, with groups and a step between the taps."""
+    """Padding as a word, with groups and dilation."""
 
     def __init__(self) -> None:
         super().__init__(nn.Conv2d(6, 4, 3, padding="same", dilation=2, groups=2), nn.Conv2d(4, 5, 3, padding="valid"))

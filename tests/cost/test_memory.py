@@ -1,4 +1,4 @@
-"""Memory by formula, held against what torch keeps and allocates."""
+"""Predicted memory compared with what torch saves and allocates."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from t2tbuild import build_model, load_spec
 from t2tbuild.bench.peak_memory import allocations, peak_memory, storage_bytes
 from t2tbuild.bench.steps import inference_step, training_step
 from t2tbuild.cost.memory import largest_batch, predict_memory
-from t2tbuild.cost.program import Operation, Program, Value, inference_peak, kept_bytes, training_peak
+from t2tbuild.cost.program import Operation, Program, Value, inference_peak, saved_bytes, training_peak
 from t2tbuild.cost.trace import trace
 from t2tbuild.dtype import Precision
 from t2tbuild.modules import recompute_policy
@@ -21,7 +21,7 @@ from t2tbuild.spec import ModelSpec
 CPU = torch.device("cpu")
 SPECS = ["t2t_vit_7", "t2t_vit_t_14", "t2t_vit_c_14", "t2t_vit_16_ghost", "t2t_vit_dense", "t2t_vit_14_se", "vit_s16"]
 DISTILLED = "t2t_vit_7, distilled"
-SCRATCH = 1_500_000  # bytes that attention's kernel takes for a moment on a CPU, whatever the batch
+SCRATCH = 1_500_000  # temporary bytes of the attention kernel on a CPU, for any batch
 
 
 def small_one(name: str) -> ModelSpec:
@@ -33,17 +33,17 @@ def small_one(name: str) -> ModelSpec:
 
 
 @pytest.fixture
-def all_remade(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However small a tensor is, training makes it anew."""
-    monkeypatch.setattr(recompute_policy, "REMADE_FROM", 0)
+def recompute_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training recomputes tensors of any size."""
+    monkeypatch.setattr(recompute_policy, "RECOMPUTE_THRESHOLD", 0)
 
 
 def batch_of(model: ModelSpec, number: int) -> tuple[Tensor, Tensor]:
     return torch.randn(number, model.in_chans, *model.image), torch.arange(number) % model.num_classes
 
 
-def kept(model: ModelSpec, number: int) -> int:
-    """Bytes that are alive after a forward pass and were not before it, the loss itself left out."""
+def saved_by_autograd(model: ModelSpec, number: int) -> int:
+    """Return the bytes that a forward pass leaves alive, without the loss itself."""
     built = build_model(model).train()
     images, labels = batch_of(model, number)
     losses = [F.cross_entropy(built(images), labels)]
@@ -52,29 +52,29 @@ def kept(model: ModelSpec, number: int) -> int:
 
 
 def peaks(model: ModelSpec, number: int, precision: Precision) -> tuple[int, int]:
-    """Bytes at the peak of an inference and of a training step, all that is alive included."""
+    """Return the peak bytes of an inference step and of a training step, including weights and images."""
     built: nn.Module = build_model(model)
     images, labels = batch_of(model, number)
     dtype: torch.dtype = getattr(torch, precision)
-    held = storage_bytes([*built.parameters(), images])
+    constant = storage_bytes([*built.parameters(), images])
     inference = peak_memory(inference_step(built, images, dtype), CPU)
-    learned = [parameter for parameter in built.parameters() if parameter.requires_grad]
-    training = peak_memory(training_step(built, images, labels, torch.optim.AdamW(learned), dtype), CPU)
-    return held + inference, held + training
+    trained = [parameter for parameter in built.parameters() if parameter.requires_grad]
+    training = peak_memory(training_step(built, images, labels, torch.optim.AdamW(trained), dtype), CPU)
+    return constant + inference, constant + training
 
 
 @pytest.mark.parametrize("precision", [Precision.FLOAT32, Precision.BFLOAT16])
 @pytest.mark.parametrize("number", [1, 6])
 @pytest.mark.parametrize("name", [*SPECS, DISTILLED])
 def test_peaks_are_those_that_torch_allocates(name: str, number: int, precision: Precision) -> None:
-    """Batches on both sides of the size from which tensors are made anew."""
+    """Batches on both sides of the recomputation threshold."""
     check_peaks(name, number, precision)
 
 
-@pytest.mark.usefixtures("all_remade")
+@pytest.mark.usefixtures("recompute_everything")
 @pytest.mark.parametrize("precision", [Precision.FLOAT32, Precision.BFLOAT16])
 @pytest.mark.parametrize("name", [*SPECS, DISTILLED])
-def test_peaks_where_all_is_made_anew(name: str, precision: Precision) -> None:
+def test_peaks_with_recomputation_of_all_sizes(name: str, precision: Precision) -> None:
     check_peaks(name, 3, precision)
 
 
@@ -86,38 +86,38 @@ def check_peaks(name: str, number: int, precision: Precision) -> None:
 
 
 @pytest.mark.parametrize("name", [*SPECS, DISTILLED])
-def test_activations_are_what_autograd_keeps(name: str) -> None:
+def test_activations_are_what_autograd_saves(name: str) -> None:
     model = small_one(name)
-    assert predict_memory(model, 3).activations == pytest.approx(kept(model, 3), rel=0.001)
+    assert predict_memory(model, 3).activations == pytest.approx(saved_by_autograd(model, 3), rel=0.001)
 
 
-@pytest.mark.usefixtures("all_remade")
+@pytest.mark.usefixtures("recompute_everything")
 @pytest.mark.parametrize("name", [*SPECS, DISTILLED])
-def test_activations_where_all_is_made_anew(name: str) -> None:
+def test_activations_with_recomputation_of_all_sizes(name: str) -> None:
     model = small_one(name)
-    assert predict_memory(model, 3).activations == pytest.approx(kept(model, 3), rel=0.001)
+    assert predict_memory(model, 3).activations == pytest.approx(saved_by_autograd(model, 3), rel=0.001)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(models(), booleans())
-def test_activations_of_any_spec_are_what_autograd_keeps(model: ModelSpec, remade: bool) -> None:
-    """Within the batch itself: of patches that do not overlap torch may keep a copy of what they were cut from."""
+def test_activations_of_any_spec_are_what_autograd_saves(model: ModelSpec, recompute: bool) -> None:
+    """Up to the size of the batch: for patches that do not overlap, torch may save a copy of the feature map."""
     with pytest.MonkeyPatch.context() as patch:
-        if remade:
-            patch.setattr(recompute_policy, "REMADE_FROM", 0)
+        if recompute:
+            patch.setattr(recompute_policy, "RECOMPUTE_THRESHOLD", 0)
         check_activations(model)
 
 
 def check_activations(model: ModelSpec) -> None:
     channels = max(model.tokenizer.channels_below(model.in_chans))
     slack = 4 * 4 * channels * model.image.tokens + 1000
-    assert predict_memory(model, 4).activations == pytest.approx(kept(model, 4), rel=0.01, abs=slack)
+    assert predict_memory(model, 4).activations == pytest.approx(saved_by_autograd(model, 4), rel=0.01, abs=slack)
 
 
 def test_a_block_by_hand() -> None:
-    """One more block keeps N C (8 + 2 r) numbers where these are too small to be made anew.
+    """One more block of small tensors saves N C (8 + 2 r) elements.
 
-    Besides four statistics a token, and a softmax's sum a head and token.
+    Also four statistics per token, and a sum of the softmax per head and token.
     """
     small, deep = (
         ModelSpec.model_validate(
@@ -142,9 +142,9 @@ def test_a_block_by_hand() -> None:
     assert params == 4 * (10 * dim * dim + 2 * 2 * dim + 5 * dim)
 
 
-@pytest.mark.usefixtures("all_remade")
+@pytest.mark.usefixtures("recompute_everything")
 def test_a_large_block_by_hand() -> None:
-    """N C (6 + r) numbers: neither what the norms give nor what GELU gives."""
+    """N C (6 + r) elements: without the outputs of the norms and of GELU."""
     model = load_spec("vit_s16").model
     assert isinstance(model, ModelSpec)
     deeper = load_spec("vit_s16", [f"model.backbone.depth={model.backbone.depth + 1}"]).model
@@ -156,20 +156,20 @@ def test_a_large_block_by_hand() -> None:
 
 
 def test_a_program_by_hand() -> None:
-    """x -> a (keeps x) -> b (keeps a), a and x let go: 40 bytes, then 100, then 60 and their gradients."""
+    """x -> a (saves x) -> b (saves a), then a and x are freed: 40 bytes, then 100, then 60 and their gradients."""
     program, x = Program(), Value(40, needs_grad=False)
     program.run(Operation([], [x]))
     a = program.run(Operation([x], [Value(100)], [x], params=8))
-    program.let_go(x)
+    program.free(x)
     b = program.run(Operation([a], [Value(60)], [a], params=4, scratch=5))
-    program.let_go(a, b)
+    program.free(a, b)
     assert inference_peak(program) == 100 + 60 + 5
-    assert kept_bytes(program) == 40 + 100
+    assert saved_bytes(program) == 40 + 100
     # Forward ends with x and a; backward of b: its gradient of 60 comes from outside, that of a is new, and b's own.
     assert training_peak(program) == 40 + 100 + 100 + 4 + 5
 
 
-def test_half_precision_keeps_less_and_small_batches_are_ruled_by_weights() -> None:
+def test_half_precision_saves_less_and_weights_dominate_small_batches() -> None:
     model = small_one("t2t_vit_7")
     full, half = (predict_memory(model, 32, precision) for precision in (Precision.FLOAT32, Precision.BFLOAT16))
     assert half.activations < full.activations

@@ -1,4 +1,4 @@
-"""The roofline: FLOPs as the closed form has them, bytes as torch's kernels read and write them."""
+"""The roofline: FLOPs compared with the closed form, bytes with those that torch's kernels read and write."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +18,7 @@ SPECS = ["t2t_vit_7", "t2t_vit_t_14", "t2t_vit_c_14", "t2t_vit_16_ghost", "t2t_v
 
 
 class Moved(TorchDispatchMode):
-    """Adds up the bytes of what each kernel reads and writes; views cost nothing."""
+    """Sums the bytes that each kernel reads and writes; views count nothing."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Compiled models: one graph whatever the batch, in inference and training, and the same logits."""
+"""Compiled models: one graph for any batch size, in inference and training, with the same logits."""
 
 from typing import Any
 
@@ -8,6 +8,8 @@ from shipped import OURS, shallow
 from torch import nn
 
 from t2tbuild import build_model
+
+pytestmark = pytest.mark.slow
 
 KINDS = ["t2t_vit_7", "t2t_vit_t_14", "t2t_vit_c_14", "t2t_vit_16_ghost", "t2t_vit_dense", "t2t_vit_14_se", "vit_s16"]
 
@@ -20,30 +22,30 @@ def compiled(model: nn.Module, backend: str) -> Any:
 @pytest.mark.parametrize("name", OURS)
 def test_every_shipped_model_is_one_graph_for_any_batch(name: str) -> None:
     model = build_model(shallow(name)).eval()
-    whole = compiled(model, "eager")
+    graph = compiled(model, "eager")
     for batch in (2, 3):
         images = torch.randn(batch, 3, 64, 64)
-        torch.testing.assert_close(whole(images), model(images), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(graph(images), model(images), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_training_is_one_graph_for_any_batch(name: str) -> None:
-    """With the gradients that the model has where it is not compiled."""
-    model = build_model(shallow(name)).eval()  # without chance
-    whole = compiled(model, "aot_eager_decomp_partition")
+    """With the gradients of the model without compilation."""
+    model = build_model(shallow(name)).eval()  # without dropout
+    graph = compiled(model, "aot_eager_decomp_partition")
     for batch in (2, 3):
         images, gradients = torch.randn(batch, 3, 64, 64), []
-        for one in (whole, model):
+        for one in (graph, model):
             one(images).square().sum().backward()
             gradients.append([p.grad for p in model.parameters() if p.grad is not None])
             model.zero_grad()
-        for found, wanted in zip(*gradients, strict=True):
-            assert (found - wanted).abs().max() <= 1e-3 * wanted.abs().max()
+        for actual, expected in zip(*gradients, strict=True):
+            assert (actual - expected).abs().max() <= 1e-3 * expected.abs().max()
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_training_with_chance_is_one_graph(checkpointing: bool) -> None:
-    """Dropout and drop path draw inside of it; gradient checkpointing does not break it."""
+def test_training_with_dropout_is_one_graph(checkpointing: bool) -> None:
+    """Dropout and drop path draw inside the graph; gradient checkpointing does not break it."""
     model = build_model(shallow("t2t_vit_7")).train()
     model.set_grad_checkpointing(checkpointing)
     logits = compiled(model, "aot_eager_decomp_partition")(torch.randn(2, 3, 64, 64))
@@ -53,7 +55,7 @@ def test_training_with_chance_is_one_graph(checkpointing: bool) -> None:
 
 
 def test_compiled_logits_are_those_of_the_model() -> None:
-    """By torch's own compiler, which is the one that `compile: true` takes."""
+    """With inductor, the compiler of `compile: true`."""
     model = build_model(shallow("t2t_vit_7")).eval()
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""DeiT's distillation token: by hand, against the same model without it, and against timm's."""
+"""DeiT's distillation token, compared with values by hand, with the model without it, and with timm's model."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ OWN = {"dist_token", "head_dist.weight", "head_dist.bias"}
 
 @pytest.fixture
 def distilled(small: ModelSpec) -> ModelSpec:
-    """The small model with the token, and without dropout, so that training gives the same each time."""
+    """The small model with the token and without dropout, so that training mode is deterministic."""
     data = small.model_dump()
     data["tokenizer"]["stages"][0]["attention"] = {"kind": "performer", "dropout": 0}
     return ModelSpec.model_validate(data | {"distillation_token": True})
@@ -30,7 +30,7 @@ def images(number: int = 2, size: int = 32) -> Tensor:
 
 
 def test_logits_by_hand(distilled: ModelSpec) -> None:
-    """The first head reads the first token and the second the second; each gives a plain linear map."""
+    """The first head reads the first token, the second head the second; each is a linear layer."""
     model = build_model(distilled)
     tokens = torch.zeros(1, 6, 32)
     tokens[0, 0], tokens[0, 1] = 1, 2
@@ -45,7 +45,7 @@ def test_logits_by_hand(distilled: ModelSpec) -> None:
     assert [logits.unique().tolist() for logits in pair] == [[32], [644]]
 
 
-def test_the_pair_comes_in_distilled_training_alone(distilled: ModelSpec) -> None:
+def test_the_pair_of_logits_only_in_distilled_training(distilled: ModelSpec) -> None:
     model = build_model(distilled)
     averaged = model.train()(images())
     model.set_distilled_training()
@@ -71,8 +71,8 @@ def test_each_loss_trains_its_own_head_and_both_tokens(distilled: ModelSpec) -> 
             assert token is not None and token.grad is not None and token.grad.any()
 
 
-def test_without_the_field_there_is_nothing_of_it(small: ModelSpec, distilled: ModelSpec) -> None:
-    """The same keys; with it three more, and one more row of the position table."""
+def test_a_model_without_the_token_has_none_of_its_parameters(small: ModelSpec, distilled: ModelSpec) -> None:
+    """The token adds three keys, and one row of the position table."""
     plain, more = build_model(small), build_model(distilled)
     assert more.state_dict().keys() - plain.state_dict().keys() == OWN
     assert list(plain.state_dict()) == [key for key in more.state_dict() if key not in OWN]
@@ -89,7 +89,7 @@ def test_without_the_field_there_is_nothing_of_it(small: ModelSpec, distilled: M
 
 
 def test_the_blocks_read_class_distillation_raster(distilled: ModelSpec) -> None:
-    """Tokens of 100, of 200 and of nothing, before the positions are added."""
+    """The tokens are 100, 200 and zero, before the positions are added."""
     model = build_model(distilled)
     assert model.dist_token is not None
     model.cls_token.data.fill_(100)
@@ -113,28 +113,28 @@ def test_another_image_size_keeps_both_rows(distilled: ModelSpec, position: str)
 
 
 def test_a_table_is_fitted_behind_its_prefix() -> None:
-    """18 rows are 2 and 4 x 4; read with a prefix of one they are no grid, and one row too few is none either."""
+    """18 rows are 2 and 4 x 4. With a prefix of 1 they match no grid, and neither does one row less."""
     table = torch.arange(18.0)[None, :, None]
     assert torch.equal(fit_position(table, (4, 4), None, prefix=2), table)
     larger = fit_position(table, (8, 8), None, prefix=2)
     assert torch.equal(larger, resize_position(table, (4, 4), (8, 8), prefix=2))
     assert larger[0, :2, 0].tolist() == [0, 1]
-    with pytest.raises(ValueError, match="17 places are not known"):
+    with pytest.raises(ValueError, match="17 positions is not known"):
         fit_position(table, (4, 4), None)
-    with pytest.raises(ValueError, match="places are not known"):
+    with pytest.raises(ValueError, match="positions is not known"):
         fit_position(table[:, :1], (4, 4), None, prefix=2)
 
 
 def test_intermediates_leave_out_both_tokens(distilled: ModelSpec) -> None:
     model = build_model(distilled).eval()
-    final, inside = model.forward_intermediates(images(), return_prefix_tokens=True, norm=True)
-    assert [(map_.shape, prefix.shape) for map_, prefix in inside] == [((2, 32, 2, 2), (2, 2, 32))] * 2
-    torch.testing.assert_close(inside[-1][0].flatten(2).transpose(1, 2), final[:, 2:])
-    torch.testing.assert_close(inside[-1][1], final[:, :2])
+    final, intermediates = model.forward_intermediates(images(), return_prefix_tokens=True, norm=True)
+    assert [(map_.shape, prefix.shape) for map_, prefix in intermediates] == [((2, 32, 2, 2), (2, 2, 32))] * 2
+    torch.testing.assert_close(intermediates[-1][0].flatten(2).transpose(1, 2), final[:, 2:])
+    torch.testing.assert_close(intermediates[-1][1], final[:, :2])
 
 
 def test_pooling_and_other_classes(distilled: ModelSpec) -> None:
-    """With "avg" both heads read the mean of the image's tokens; without heads the model gives what they would read."""
+    """With "avg", both heads read the mean of the image's tokens. Without heads, the model returns their input."""
     model = build_model(distilled).eval()
     tokens = model.forward_features(images())
     assert model.get_classifier() == (model.head, model.head_dist)
@@ -152,7 +152,7 @@ def test_pooling_and_other_classes(distilled: ModelSpec) -> None:
     assert [logits.shape for logits in model(images())] == [(2, 7), (2, 7)]
 
 
-def test_layer_groups_know_the_token_and_the_head(distilled: ModelSpec) -> None:
+def test_layer_groups_contain_the_token_and_the_head(distilled: ModelSpec) -> None:
     model = timm.create_model(t2tbuild.timm.ANY, spec=distilled.model_dump(mode="json"))
     undecayed = model.no_weight_decay()
     assert undecayed == {"cls_token", "dist_token", "pos_embed"}
@@ -167,15 +167,15 @@ def test_layer_groups_know_the_token_and_the_head(distilled: ModelSpec) -> None:
 
 @pytest.mark.parametrize("training", [False, True])
 def test_traced_and_compiled(distilled: ModelSpec, training: bool) -> None:
-    """Whole, without a graph break; the pair in distilled training, else the mean."""
+    """One graph; the pair of logits in distilled training, else the mean."""
     model = build_model(distilled).train(training)
     model.set_distilled_training()
     traced = torch.fx.symbolic_trace(model)
     compiled = torch.compile(model, backend="eager", fullgraph=True)
-    wanted = model(images())
-    assert isinstance(wanted, tuple) == training
-    torch.testing.assert_close(traced(images()), wanted)
-    torch.testing.assert_close(compiled(images()), wanted)
+    expected = model(images())
+    assert isinstance(expected, tuple) == training
+    torch.testing.assert_close(traced(images()), expected)
+    torch.testing.assert_close(compiled(images()), expected)
 
 
 def deit(**fields: Any) -> tuple[nn.Module, T2TViT]:
@@ -205,14 +205,14 @@ def deit(**fields: Any) -> tuple[nn.Module, T2TViT]:
     return theirs, ours
 
 
-def test_timms_distilled_deit_is_ours() -> None:
-    """Every key and shape but the patch embedding's name; the same logits, pair, features and pooled features."""
+def test_our_model_equals_timms_distilled_deit() -> None:
+    """All keys and shapes except the name of the patch embedding; logits, pair, features and pooled features."""
     theirs, ours = (model.eval() for model in deit(num_classes=5))
     torch.testing.assert_close(ours(images(2, 64)), theirs(images(2, 64)))
     tokens = ours.forward_features(images(2, 64))
     torch.testing.assert_close(tokens, theirs.forward_features(images(2, 64)))  # type: ignore[operator]
-    read, wanted = (model.forward_head(tokens, pre_logits=True) for model in (ours, theirs))  # type: ignore[operator]
-    torch.testing.assert_close(read, wanted)
+    pooled, expected = (model.forward_head(tokens, pre_logits=True) for model in (ours, theirs))  # type: ignore[operator]
+    torch.testing.assert_close(pooled, expected)
     for model in (theirs, ours):
         model.train()
         model.set_distilled_training()  # type: ignore[operator]

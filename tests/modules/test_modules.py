@@ -1,15 +1,16 @@
-"""What a person can check by hand."""
+"""Modules compared with values and formulas that can be checked by hand."""
 
 import math
 
 import pytest
 import torch
+from torch import nn
 
 from t2tbuild import build_model
-from t2tbuild.modules.drop_path import DropPath
-from t2tbuild.modules.performer import TokenPerformer, attend, random_features
+from t2tbuild.modules.block import Block
+from t2tbuild.modules.performer import TokenPerformer, performer_attention, random_features
 from t2tbuild.modules.position import sinusoid_table
-from t2tbuild.modules.soft_split import SoftSplit, windows_along
+from t2tbuild.modules.soft_split import SoftSplit, num_windows
 from t2tbuild.modules.token_transformer import TokenAttention
 from t2tbuild.spec import ModelSpec
 
@@ -25,7 +26,7 @@ def test_soft_split_of_a_counted_image() -> None:
 @pytest.mark.parametrize(("height", "width"), [(224, 224), (200, 200), (192, 256), (7, 300)])
 def test_the_grid_is_that_of_the_tokens(height: int, width: int) -> None:
     split = SoftSplit(patch_size=7, stride=4, padding=2)
-    rows, columns = windows_along(height, 7, 4, 2), windows_along(width, 7, 4, 2)
+    rows, columns = num_windows(height, 7, 4, 2), num_windows(width, 7, 4, 2)
     assert split(torch.zeros(1, 1, height, width)).shape[1] == rows * columns
 
 
@@ -70,8 +71,8 @@ def test_random_features_estimate_softmax_attention() -> None:
             features * torch.exp(top) for features, top in (random_features(x, performer.w, (2,)) for x in (q, k))
         )
         estimates.append(phi_q @ phi_k.transpose(1, 2) / 32)
-    wanted = torch.exp(q @ k.transpose(1, 2))
-    torch.testing.assert_close(torch.stack(estimates).mean(0), wanted, rtol=0.05, atol=0)
+    expected = torch.exp(q @ k.transpose(1, 2))
+    torch.testing.assert_close(torch.stack(estimates).mean(0), expected, rtol=0.05, atol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -82,29 +83,29 @@ def test_random_features_stay_in_float32_under_autocast(dtype: torch.dtype) -> N
     with torch.autocast("cpu", dtype=dtype):
         k, q, v = performer.kqv(performer.norm1(x)).chunk(3, dim=-1)
         assert k.dtype == dtype
-        attended = attend(k, q, v, performer.w)
+        attended = performer_attention(q, k, v, performer.w)
     assert attended.dtype == torch.float32
-    wanted = torch.exp(k.float() @ performer.w.T - k.float().square().sum(-1, keepdim=True) / 2)
+    expected = torch.exp(k.float() @ performer.w.T - k.float().square().sum(-1, keepdim=True) / 2)
     assert torch.isfinite(attended).all()
     features, top = random_features(k, performer.w, (1, 2))
     assert features.dtype == torch.float32
-    torch.testing.assert_close(features * torch.exp(top), wanted)
+    torch.testing.assert_close(features * torch.exp(top), expected)
 
 
 @pytest.mark.parametrize("size", [1e-3, 1.0, 4.0, 12.0, 300.0])
 @pytest.mark.parametrize("aligned", [False, True])
-def test_the_performer_keeps_its_head_where_exponentials_do_not(size: float, aligned: bool) -> None:
-    """Tokens so long that every feature is 0 in float32, or so near a random direction that sums overflow it.
+def test_the_performer_is_exact_where_exponentials_overflow(size: float, aligned: bool) -> None:
+    """Tokens so long that every feature is 0 in float32, or so close to a random feature that sums overflow.
 
-    What is right is the formula in float64, the released code's 1e-8 included.
+    The reference is the formula in float64, with the released code's epsilon of 1e-8.
     """
     torch.manual_seed(0)
     performer = TokenPerformer(in_dim=12, dim=256, kernel_ratio=1.0, dropout=0)
     x = size * torch.randn(3, 2, 7, 256) / 16
-    if aligned:  # |w|^2 / 2 = 128 is the largest exponent that there is, and exp(2 * 128) is beyond float32
+    if aligned:  # |w|^2 / 2 = 128 is the largest possible exponent, and exp(2 * 128) exceeds float32
         x = performer.w[:7].expand(3, 2, 7, 256) * min(size, 1.0)
     k, q, v = (one.clone().requires_grad_() for one in x)
-    y = attend(k, q, v, performer.w.detach())
+    y = performer_attention(q, k, v, performer.w.detach())
     y.sum().backward()
 
     def phi(z: torch.Tensor) -> torch.Tensor:
@@ -120,20 +121,39 @@ def test_the_performer_keeps_its_head_where_exponentials_do_not(size: float, ali
         assert torch.isfinite(one.grad).all()
 
 
-def test_sinusoid_table_at_known_places() -> None:
+def test_sinusoid_table_at_known_positions() -> None:
     table = sinusoid_table(3, 4)[0]
     assert table[0].tolist() == [0, 1, 0, 1]
-    wanted = [math.sin(1), math.cos(1), math.sin(0.01), math.cos(0.01)]
-    torch.testing.assert_close(table[1], torch.tensor(wanted))
+    expected = [math.sin(1), math.cos(1), math.sin(0.01), math.cos(0.01)]
+    torch.testing.assert_close(table[1], torch.tensor(expected))
 
 
-def test_drop_path_keeps_the_mean_and_is_silent_in_evaluation() -> None:
+def test_drop_path_skips_both_branches_of_an_image_in_training_only() -> None:
     torch.manual_seed(0)
-    drop, ones = DropPath(0.25), torch.ones(4000, 1, 1)
-    kept = drop.train()(ones)
-    assert kept.unique().tolist() == pytest.approx([0, 1 / 0.75])
-    assert kept.mean().item() == pytest.approx(1, abs=0.05)
-    assert torch.equal(drop.eval()(ones), ones)
+    block = Block(dim=2, attn=Constant(), mlp=Constant(), drop_path=0.25)
+    x_BNC = torch.zeros(4000, 1, 2)
+    residual = block.train()(x_BNC)
+    assert residual.unique().tolist() == pytest.approx([0, 1 / 0.75, 2 / 0.75])
+    assert residual.mean().item() == pytest.approx(2, abs=0.1)
+    assert torch.equal(block.eval()(x_BNC), torch.full_like(x_BNC, 2))
+    assert isinstance(Block(dim=2, attn=Constant(), mlp=Constant(), drop_path=0).drop_path, nn.Identity)
+
+
+def test_drop_path_draws_one_bernoulli_number_per_image() -> None:
+    """The draws of a seed, to the bit: a resumed training depends on them."""
+    for dtype in (torch.float32, torch.bfloat16):
+        x_BNC = torch.randn(64, 5, 3, dtype=dtype)
+        drop_path = Block(dim=3, attn=Constant(), mlp=Constant(), drop_path=0.3).train().drop_path
+        torch.manual_seed(1)
+        found = drop_path(x_BNC)
+        torch.manual_seed(1)
+        mask_B11 = x_BNC.new_empty(64, 1, 1).bernoulli_(0.7).div_(0.7)
+        assert torch.equal(found, x_BNC * mask_B11)
+
+
+class Constant(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.ones_like(x)
 
 
 def test_drop_path_rises_linearly(small: ModelSpec) -> None:

@@ -1,4 +1,4 @@
-"""The options that the paper takes over from CNNs, by hand and by their formulas."""
+"""The options that the paper adopts from CNNs, compared with their formulas."""
 
 import math
 
@@ -44,7 +44,7 @@ def test_ghost_scale_is_a_depthwise_convolution_of_kernel_one() -> None:
 
 
 def test_ghost_attention_by_the_textbook() -> None:
-    """The second half of the heads sees scaled copies of what the first half sees."""
+    """The second half of the heads reads scaled copies of the first half's channels."""
     ghost = GhostAttention(dim=8, num_heads=2, qkv_bias=False)
     x = torch.randn(2, 5, 8)
     q, k, v = ghost.q(x), ghost.k(x), ghost.v(x)
@@ -63,13 +63,13 @@ def test_ghost_mlp_at_every_whole_ratio(ratio: int) -> None:
     hidden = F.gelu(mlp.fc1(x))
     scales = {name: module for name, module in mlp.named_children() if name.startswith("cheap_operation")}
     assert list(scales) == [f"cheap_operation{copy}" for copy in range(2, ratio + 1)]
-    wanted = mlp.fc2(torch.cat([hidden, *(F.gelu(scale(hidden)) for scale in scales.values())], dim=2))
-    torch.testing.assert_close(mlp(x), wanted)
+    expected = mlp.fc2(torch.cat([hidden, *(F.gelu(scale(hidden)) for scale in scales.values())], dim=2))
+    torch.testing.assert_close(mlp(x), expected)
 
 
-def test_a_dense_block_keeps_its_input_as_it_came() -> None:
-    inside = {"attn": Attention(dim=8, num_heads=2, qkv_bias=False), "mlp": Mlp(dim=8, hidden_dim=16), "drop_path": 0.0}
-    dense, plain = DenseBlock(dim=8, growth_rate=3, **inside), Block(dim=8, **inside)  # type: ignore[arg-type]
+def test_a_dense_block_concatenates_its_input_unchanged() -> None:
+    fields = {"attn": Attention(dim=8, num_heads=2, qkv_bias=False), "mlp": Mlp(dim=8, hidden_dim=16), "drop_path": 0.0}
+    dense, plain = DenseBlock(dim=8, growth_rate=3, **fields), Block(dim=8, **fields)  # type: ignore[arg-type]
     x = torch.randn(2, 5, 8)
     y = dense(x)
     assert torch.equal(y[..., :8], x)
@@ -80,7 +80,7 @@ def test_a_dense_block_keeps_its_input_as_it_came() -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(224, 224), (200, 168), (7, 300)])
-def test_the_convolutional_tokenizer_knows_its_grid(height: int, width: int) -> None:
+def test_the_grid_of_the_convolutional_tokenizer(height: int, width: int) -> None:
     kernels = [nn.Conv2d(1, 2, 7, 4, 2), nn.Conv2d(2, 2, 3, 2, 1), nn.Conv2d(2, 4, 3, 2, 1)]
     tokenizer = ConvTokenizer(convolutions=kernels)
     rows, columns = tokenizer.grid(height, width)
@@ -89,8 +89,8 @@ def test_the_convolutional_tokenizer_knows_its_grid(height: int, width: int) -> 
     assert tokenizer.reduction == 16
 
 
-def test_one_convolution_is_the_hard_split() -> None:
-    """Each token is a linear map of its own patch, rows first."""
+def test_one_convolution_is_the_patch_embedding_of_the_vit() -> None:
+    """Each token is a linear function of its own patch, in raster order."""
     project = nn.Conv2d(1, 3, 2, 2)
     image = torch.arange(16.0).reshape(1, 1, 4, 4)
     tokens = ConvTokenizer(convolutions=[project])(image)
@@ -98,7 +98,7 @@ def test_one_convolution_is_the_hard_split() -> None:
     torch.testing.assert_close(tokens[0, 1], second)
 
 
-def test_a_resized_table_keeps_the_class_token_and_what_is_linear() -> None:
+def test_a_resized_table_keeps_the_class_token_and_linear_ramps() -> None:
     table = torch.zeros(1, 17, 2)
     table[0, 0] = 9
     table[0, 1:, 0] = torch.arange(4.0).repeat_interleave(4)  # rows

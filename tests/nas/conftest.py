@@ -1,4 +1,4 @@
-"""Searches that take a second: a small base, a few steps, and where a test is not of training, none at all."""
+"""Searches that take a second: a small base, and a few training steps or a fake trainer."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ from t2tbuild.nas.record import Rung, key_of
 from t2tbuild.spec import ModelSpec, SearchSpec
 from t2tbuild.spec.proxy import Proxy
 from t2tbuild.training.data import Data
-from t2tbuild.training.loop import Evaluation
+from t2tbuild.training.evaluate import Evaluation
 from tests.nas.postgresql import Server, installed, server
 
 BASE = """version: 1
@@ -38,16 +38,17 @@ search:
     backbone.depth: {fill: [0.5, 1.0]}
     tokenizer.stages.*.attention: {choices: [performer, transformer]}
     tokenizer.stages.*.token_dim: {choices: [8, 16]}
-  proxy: {data: {kind: digits, image_size: 16}, rungs: [1, 2], keep: 2, batch_size: 16, seeds: 2, evaluations: 1}
+  proxy:
+    {data: {kind: digits, image_size: 16}, rungs: [1, 2], reduction_factor: 2, batch_size: 16, seeds: 2, evaluations: 1}
   confirm: {best: 1, random: 1, seeds: 1}
-  scores: {names: [snip], pool: 1}
+  zero_cost: {names: [snip], pool: 1}
   trials: 4
 """
 
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Callable[..., SearchSpec]:
-    """Writes the small search and loads it with overrides."""
+    """Return a function that writes the small search and loads it with overrides."""
     return lambda *overrides: tiny_search(tmp_path, *overrides)
 
 
@@ -58,7 +59,7 @@ def tiny_search(folder: Path, *overrides: str) -> SearchSpec:
 
 
 class FakeTrainer:
-    """A training that takes no time, whose results hang on the shape and on the seed as real ones do."""
+    """A training that takes no time. Its results depend on the shape and the seed, like real ones."""
 
     quality: Callable[[ModelSpec], float] = staticmethod(lambda model: 0.01 * model.backbone.embed_dim)
     noise = 0.02
@@ -66,14 +67,14 @@ class FakeTrainer:
     def __init__(self, model: ModelSpec, _data: Data, proxy: Proxy, *, seed: int, device: torch.device) -> None:
         self.model, self.proxy, self.seed, self.device = model, proxy, seed, device
 
-    def climb(self, check: Callable[[], None], folder: Path | None = None) -> Iterator[Rung]:
+    def train(self, check: Callable[[], None], folder: Path | None = None) -> Iterator[Rung]:
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
         for steps in self.proxy.rungs:
             check()
-            luck = random.Random(f"{self.seed} {steps} {key_of(self.model)}").gauss(0, self.noise)
-            worth = self.quality(self.model) + luck
-            yield Rung(steps, min(1.0, max(0.0, worth)), 2.0 ** -(worth + steps / 100), 1.0)
+            noise = random.Random(f"{self.seed} {steps} {key_of(self.model)}").gauss(0, self.noise)
+            accuracy = self.quality(self.model) + noise
+            yield Rung(steps, min(1.0, max(0.0, accuracy)), 2.0 ** -(accuracy + steps / 100), 1.0)
 
     def restore(self, _folder: Path) -> bool:
         return True
@@ -83,19 +84,19 @@ class FakeTrainer:
 
 
 @pytest.fixture
-def pretended(monkeypatch: pytest.MonkeyPatch) -> type[FakeTrainer]:
-    """Lets every training of this test take no time."""
+def fake_trainer(monkeypatch: pytest.MonkeyPatch) -> type[FakeTrainer]:
+    """Replace every training of a test by a fake one."""
 
     class Own(FakeTrainer):
         pass
 
-    monkeypatch.setattr("t2tbuild.nas.evaluator.Climber", Own)
+    monkeypatch.setattr("t2tbuild.nas.evaluator.ProxyTrainer", Own)
     return Own
 
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[Server]:
-    """A real server; tests that need one say that they skip where it is not installed."""
+    """A real server. Tests that need one are skipped where it is not installed."""
     if not installed():
         pytest.skip("PostgreSQL is not installed")
     with server() as running:
@@ -103,7 +104,7 @@ def postgresql() -> Iterator[Server]:
 
 
 def states(url: str) -> dict[Any, int]:
-    """How many trials of all studies of a storage are in which state."""
+    """Return the number of trials by state, over all studies of a storage."""
     import sqlalchemy
 
     engine = sqlalchemy.create_engine(url)

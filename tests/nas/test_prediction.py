@@ -1,4 +1,4 @@
-"""A search for ImageNet accuracy ranks by prediction; evidence has a share in it as far as it is valid."""
+"""A search for ImageNet accuracy ranks by prediction, updated by valid evidence."""
 
 import csv
 import json
@@ -12,15 +12,15 @@ from t2tbuild import load_search_spec, load_spec, predict_accuracy, predict_cost
 from t2tbuild.accuracy.features import shape_of
 from t2tbuild.accuracy.predictor import shipped_predictor
 from t2tbuild.accuracy.validity import PROXY_TRAINING, Validity, validity_of
+from t2tbuild.cost.budget import is_within
 from t2tbuild.errors import FieldError
 from t2tbuild.nas.base import scale_to_budget
-from t2tbuild.nas.budget import within
 from t2tbuild.nas.plan import plan
-from t2tbuild.nas.predicted_verdict import decide_by_prediction, equals_of
-from t2tbuild.nas.proxy import settle
+from t2tbuild.nas.predicted_verdict import decide_by_prediction, find_equals
+from t2tbuild.nas.proxy import resolve_width
 from t2tbuild.nas.ranking import Ranking, proxy_validity, training_configuration, zero_cost_configuration
 from t2tbuild.nas.record import BASE, Record, Rung, Source, State, key_of
-from t2tbuild.nas.reference_runs import base_trainings, confirmations
+from t2tbuild.nas.reference_runs import plan_base_runs, plan_confirmations
 from t2tbuild.nas.worker import Worker
 from t2tbuild.spec import ModelSpec, SearchSpec, catalog
 from t2tbuild.spec.budget import Budget
@@ -38,7 +38,7 @@ def deep_narrow(*overrides: str) -> SearchSpec:
 
 
 def shallow_wins(model: ModelSpec) -> float:
-    """What the default proxy says: the shallower, the better."""
+    """A proxy that prefers shallow models, as the default one does."""
     return 0.9 - 0.02 * model.backbone.depth
 
 
@@ -54,21 +54,21 @@ def shallow_wins(model: ModelSpec) -> float:
         (("search.base=t2t_vit_14", "search.proxy.data={kind: fake}"), "imagenet"),
     ],
 )
-def test_what_is_sought(overrides: tuple[str, ...], target: str) -> None:
+def test_the_target(overrides: tuple[str, ...], target: str) -> None:
     planned = plan(deep_narrow(*overrides))
     assert planned.target == planned.search.target == target
 
 
-def test_a_base_below_the_minimum_or_without_another_depth_stays() -> None:
+def test_a_base_below_the_minimum_or_without_another_depth_is_unchanged() -> None:
     assert plan(deep_narrow("search.budget={macs: {max: 8G, min: 6G}}")).base == load_spec("t2t_vit_14").model
     dense = load_spec("t2t_vit_dense").model
     assert isinstance(dense, ModelSpec)
     assert scale_to_budget(dense, Budget.model_validate({"macs": "1G"})) == (dense, ())
 
 
-def test_where_nothing_can_be_predicted_the_data_are_sought(tmp_path: Path) -> None:
+def test_the_target_is_data_where_nothing_is_predicted(tmp_path: Path) -> None:
     assert plan(tiny_search(tmp_path)).target == "data"
-    with pytest.raises(FieldError, match="nothing is predicted for the base small") as caught:
+    with pytest.raises(FieldError, match="the base small has no predicted accuracy") as caught:
         plan(tiny_search(tmp_path, "search.target=imagenet"))
     assert "write target: data" in str(caught.value)
 
@@ -76,7 +76,7 @@ def test_where_nothing_can_be_predicted_the_data_are_sought(tmp_path: Path) -> N
 # The base
 
 
-def test_a_base_within_the_budget_stays() -> None:
+def test_a_base_within_the_budget_is_unchanged() -> None:
     planned = plan(deep_narrow())
     assert planned.base == load_spec("t2t_vit_14").model
     assert planned.warnings == ()
@@ -86,7 +86,7 @@ def test_a_base_over_the_budget_is_scaled_and_the_warning_names_one_that_fits() 
     planned = plan(deep_narrow("search.budget={macs: 2500M}"))
     named, base = load_spec("t2t_vit_14").model, planned.base
     assert isinstance(named, ModelSpec)
-    assert within(base, planned.search.budget)
+    assert is_within(base, planned.search.budget)
     assert base.tokenizer == named.tokenizer
     assert base.backbone.mlp_ratio == named.backbone.mlp_ratio
     assert base.backbone.depth >= 10
@@ -99,18 +99,27 @@ def test_a_base_over_the_budget_is_scaled_and_the_warning_names_one_that_fits() 
 # Ranking
 
 
-def record(number: str, depth: int, loss: float, arm: Source = Source.SAMPLER, width: int = 384) -> Record:
+def record(number: str, depth: int, loss: float, source: Source = Source.SAMPLER, width: int = 384) -> Record:
     base = load_spec("t2t_vit_14").model
     assert isinstance(base, ModelSpec)
     backbone = base.backbone.model_dump() | {"depth": depth, "embed_dim": width, "num_heads": width // 64}
     model = with_changes(base, {"backbone": backbone}, "in a test")
     rungs = tuple(Rung(steps, 0.5, loss * 200 / steps, 1.0) for steps in (40, 100, 200))
     cost = predict_cost(model)
-    return Record(number, State.TOP, model, key=key_of(model), arm=arm, rungs=rungs, macs=cost.macs, params=cost.params)
+    return Record(
+        number,
+        State.COMPLETED,
+        model,
+        key=key_of(model),
+        source=source,
+        rungs=rungs,
+        macs=cost.macs,
+        params=cost.params,
+    )
 
 
 def records() -> list[Record]:
-    """The deeper, the better predicted; the shallower, the better trained."""
+    """Deeper ones have the better prediction, shallower ones the better training."""
     return [record("0", 14, 1.6), record("1", 10, 1.2), record("2", 7, 0.8), record("3", 12, 1.4)]
 
 
@@ -129,10 +138,10 @@ def invalid(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("invalid")
-def test_evidence_that_is_not_valid_is_reported_and_weighs_nothing() -> None:
+def test_invalid_evidence_is_reported_with_weight_zero() -> None:
     given = records()
     ranking = Ranking(imagenet().search, given)
-    assert not ranking.training_counts
+    assert not ranking.uses_training
     for one in given:
         assert one.model is not None
         assert ranking.value(one) == predict_accuracy(one.model).low
@@ -147,13 +156,13 @@ def test_evidence_that_is_not_valid_is_reported_and_weighs_nothing() -> None:
 def test_valid_evidence_moves_a_prediction_by_its_weight() -> None:
     given = records()
     ranking = Ranking(imagenet().search, given)
-    assert ranking.training_counts
+    assert ranking.uses_training
     for one, sign in ((given[0], -1), (given[2], 1)):  # the worst and the best trained
         assert one.model is not None
-        belief, prior = ranking.belief(one), predict_accuracy(one.model)
-        assert belief is not None and prior.top1 is not None
-        assert (belief.top1 - prior.top1) * sign > 0
-        (weight,) = belief.weights
+        posterior, prior = ranking.posterior(one), predict_accuracy(one.model)
+        assert posterior is not None and prior.top1 is not None
+        assert (posterior.top1 - prior.top1) * sign > 0
+        (weight,) = posterior.weights
         assert 0 < weight < 1
         assert ranking.evidence(one)[0].weight == weight
 
@@ -165,17 +174,17 @@ def test_too_few_results_are_no_evidence() -> None:
     assert [one.weight for one in ranking.evidence(given[0])] == [0.0]
 
 
-def test_on_data_of_ones_own_trainings_rank() -> None:
+def test_trainings_rank_on_user_data() -> None:
     given = records()
     ranking = Ranking(deep_narrow("search.target=data").search, given)
-    assert ranking.training_counts
+    assert ranking.uses_training
     assert [ranking.value(one) for one in given] == pytest.approx([-math.log(one.rungs[-1].loss) for one in given])
     assert [one.weight for one in ranking.evidence(given[0])] == [1.0]
-    assert ranking.belief(given[0]) is None
+    assert ranking.posterior(given[0]) is None
 
 
 def test_configurations_are_the_same_after_a_round_trip_through_yaml() -> None:
-    """So that the table finds the defaults, however a search names them."""
+    """So that the table has the defaults, however a search writes them."""
     import yaml
 
     proxy = deep_narrow("search.proxy.width=quarter").search.proxy
@@ -190,34 +199,34 @@ def test_configurations_are_the_same_after_a_round_trip_through_yaml() -> None:
 
 @pytest.mark.parametrize("name", catalog.names("search"))
 def test_the_table_has_the_validity_of_shipped_searches_on_a_cpu(name: str) -> None:
-    """It is found under the very configuration, and no training on digits is valid."""
-    proxy = settle(load_search_spec(name).search.proxy, "cpu")
+    """It is stored under the same configuration, and no training on digits is valid."""
+    proxy = resolve_width(load_search_spec(name).search.proxy, "cpu")
     for steps in proxy.rungs:
         found = proxy_validity(proxy, steps)
         assert found is not None
         assert found.high < 0
-        assert not found.counts
-    for score in load_search_spec(name).search.scores.names:
+        assert not found.is_valid
+    for score in load_search_spec(name).search.zero_cost.names:
         found = validity_of(score, zero_cost_configuration(proxy, score))
         assert found is not None
-        assert not found.counts
+        assert not found.is_valid
 
 
 @pytest.mark.usefixtures("invalid")
-def test_where_trainings_do_not_count_there_are_fewer() -> None:
+def test_invalid_trainings_have_fewer_reference_runs() -> None:
     planned = plan(imagenet())
-    assert len(base_trainings(planned.search, planned.base)) == 1
-    assert confirmations(planned.search, records(), []) == []
+    assert len(plan_base_runs(planned.search, planned.base)) == 1
+    assert plan_confirmations(planned.search, records(), []) == []
     data = plan(deep_narrow("search.target=data"))
-    assert len(base_trainings(data.search, data.base)) == data.search.proxy.seeds
+    assert len(plan_base_runs(data.search, data.base)) == data.search.proxy.seeds
 
 
 # The verdict
 
 
-def test_the_verdict_names_intervals_equals_sources_and_what_does_not_count() -> None:
+def test_the_verdict_has_intervals_equals_sources_and_unused_evidence() -> None:
     planned, given = plan(imagenet()), records()
-    base = replace(record(BASE, 14, 1.6), arm=Source.NAMED)
+    base = replace(record(BASE, 14, 1.6), source=Source.NAMED)
     better = record("9", 16, 1.7, width=384)
     verdict = decide_by_prediction(
         [*given[1:], better], [base], planned, Ranking(planned.search, [*given[1:], better, base]), {}
@@ -238,12 +247,12 @@ def test_the_verdict_names_intervals_equals_sources_and_what_does_not_count() ->
     assert "candidate 9 1.700, the base 1.600" in proxy
 
 
-def test_better_members_that_were_not_trained_are_counted_and_are_no_equals() -> None:
+def test_untrained_better_members_are_counted_and_not_listed_as_equals() -> None:
     planned, given = plan(imagenet()), [record("1", 5, 1.0)]
     verdict = decide_by_prediction(given, [], planned, Ranking(planned.search, given), {})
     assert verdict is not None and verdict.prediction is not None
     assert verdict.winner.model is not None
-    equals, better = equals_of(verdict.winner.model, planned, given)
+    equals, better = find_equals(verdict.winner.model, planned, given)
     assert better > 10
     assert f"{better} backbones of the space that were not trained" in verdict.prediction.reasons[0]
     predictor, own = shipped_predictor(), shape_of(verdict.winner.model)
@@ -251,17 +260,17 @@ def test_better_members_that_were_not_trained_are_counted_and_are_no_equals() ->
     assert all(one.low <= 0 <= one.high for one in apart)
 
 
-@pytest.mark.usefixtures("pretended", "at_once")
+@pytest.mark.usefixtures("fake_trainer", "at_once")
 @pytest.mark.parametrize(
     ("overrides", "pool"),
     [
         ((), 64),
         (("search.sampler=tpe",), 4),
-        (("search.sampler=tpe", "search.scores.pool=1"), 1),
+        (("search.sampler=tpe", "search.zero_cost.pool=1"), 1),
         (("search.objectives=[accuracy, macs]",), 1),
     ],
 )
-def test_of_how_many_draws_the_best_predicted_is_trained(
+def test_the_pool_size_of_predicted_draws(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: tuple[str, ...], pool: int
 ) -> None:
     pools = []
@@ -272,12 +281,12 @@ def test_of_how_many_draws_the_best_predicted_is_trained(
         pools.append(worker.sampler.pool)
 
     monkeypatch.setattr(Worker, "_choose_draws", watched)
-    search(whole("search.scores.names=[]", *overrides), tmp_path / "run")
+    search(whole("search.zero_cost.names=[]", *overrides), tmp_path / "run")
     assert set(pools) == {pool}
 
 
 def test_the_base_wins_where_no_candidate_is_predicted_to_be_better() -> None:
-    planned, base = plan(imagenet()), replace(record(BASE, 14, 1.6), arm=Source.NAMED)
+    planned, base = plan(imagenet()), replace(record(BASE, 14, 1.6), source=Source.NAMED)
     given = [record("1", 7, 0.2)]
     verdict = decide_by_prediction(given, [base], planned, Ranking(planned.search, [*given, base]), {})
     assert verdict is not None
@@ -289,7 +298,7 @@ def test_the_base_wins_where_no_candidate_is_predicted_to_be_better() -> None:
 
 
 def whole(*overrides: str) -> SearchSpec:
-    return deep_narrow(SMALL_SPACE, "search.trials=2", "search.scores.names=[naswot]", *overrides)
+    return deep_narrow(SMALL_SPACE, "search.trials=2", "search.zero_cost.names=[naswot]", *overrides)
 
 
 @pytest.fixture
@@ -299,15 +308,17 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("at_once")
-def test_a_search_returns_what_is_predicted_best_whatever_the_proxy_prefers(
-    tmp_path: Path, pretended: type[FakeTrainer]
+def test_a_search_returns_the_best_predicted_whatever_the_proxy_prefers(
+    tmp_path: Path, fake_trainer: type[FakeTrainer]
 ) -> None:
-    pretended.quality = staticmethod(shallow_wins)
+    fake_trainer.quality = staticmethod(shallow_wins)
     winners = []
     for seed in (0, 1, 2):
         result = search(whole(f"search.seed={seed}"), tmp_path / str(seed))
         assert result.verdict.prediction is not None
-        assert all(one.state is State.TOP for one in result.records)  # no candidate is stopped by what does not count
+        assert all(
+            one.state is State.COMPLETED for one in result.records
+        )  # no candidate is stopped by what does not count
         best = max(result.records, key=lambda one: predict_accuracy(one.model).low or 0)  # type: ignore[arg-type]
         base = predict_accuracy(result.base.model).low  # type: ignore[arg-type]
         assert base is not None
@@ -319,8 +330,8 @@ def test_a_search_returns_what_is_predicted_best_whatever_the_proxy_prefers(
     assert winners[0] >= 12
 
 
-def test_report_and_table_hold_every_piece_of_evidence(tmp_path: Path, pretended: type[FakeTrainer]) -> None:
-    pretended.quality = staticmethod(shallow_wins)
+def test_report_and_table_contain_all_evidence(tmp_path: Path, fake_trainer: type[FakeTrainer]) -> None:
+    fake_trainer.quality = staticmethod(shallow_wins)
     result = search(whole(), tmp_path / "run")
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert report["target"] == "imagenet"
@@ -346,16 +357,16 @@ def test_report_and_table_hold_every_piece_of_evidence(tmp_path: Path, pretended
 
 
 @pytest.mark.usefixtures("at_once")
-def test_a_search_that_runs_out_of_time_measures_latencies_too(tmp_path: Path, pretended: type[FakeTrainer]) -> None:
-    class Slow(pretended):  # type: ignore[valid-type, misc]
-        def climb(self, check, folder=None):  # type: ignore[no-untyped-def]
+def test_a_search_that_runs_out_of_time_measures_latencies_too(tmp_path: Path, fake_trainer: type[FakeTrainer]) -> None:
+    class Slow(fake_trainer):  # type: ignore[valid-type, misc]
+        def train(self, check, folder=None):  # type: ignore[no-untyped-def]
             import time
 
             time.sleep(0.5)
-            yield from super().climb(check, folder)
+            yield from super().train(check, folder)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("t2tbuild.nas.evaluator.Climber", Slow)
+        patch.setattr("t2tbuild.nas.evaluator.ProxyTrainer", Slow)
         result = search(whole("search.timeout=3s", "search.trials=200"), tmp_path / "run")
     assert result.outcome == "timeout"
     assert result.latencies

@@ -1,4 +1,4 @@
-"""Draws: within the budget by construction, new, and a function of the seed and of what ended before."""
+"""Draws are within the budget, new, and a function of the seed and of finished trials."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -9,11 +9,11 @@ import pytest
 from t2tbuild import load_search_spec, predict_cost
 from t2tbuild.accuracy.features import shape_of
 from t2tbuild.errors import FieldError, InputError
-from t2tbuild.nas.budget import params_of
-from t2tbuild.nas.members import members
+from t2tbuild.nas.budget import optuna_params
+from t2tbuild.nas.members import enumerate_members
 from t2tbuild.nas.plan import plan
 from t2tbuild.nas.record import Record, Source, State, key_of
-from t2tbuild.nas.sampler import FeasibleSampler, arm_of
+from t2tbuild.nas.sampler import FeasibleSampler, source_of
 from t2tbuild.nas.storage import RECORD
 from t2tbuild.spec import ModelSpec, SearchSpec
 
@@ -22,7 +22,7 @@ RATIO = "{backbone.mlp_ratio: {choices: [1, 2]}, "
 
 
 def ask(spec: SearchSpec, count: int) -> list[tuple[ModelSpec, Source]]:
-    """What so many asks give, each answered at once with a value that hangs on the width."""
+    """Ask for `count` candidates, and return for each a value that depends on the width."""
     planned = plan(spec)
     sampler = FeasibleSampler(spec.search, planned)
     directions = ["maximize"] * len(spec.search.objectives)
@@ -36,9 +36,9 @@ def ask(spec: SearchSpec, count: int) -> list[tuple[ModelSpec, Source]]:
         draw = sampler.chosen
         if draw is None:
             break
-        trial.set_user_attr(RECORD, Record(str(trial.number), State.TOP, draw.model, key=draw.key).to_json())
+        trial.set_user_attr(RECORD, Record(str(trial.number), State.COMPLETED, draw.model, key=draw.key).to_json())
         study.tell(trial, [draw.model.backbone.embed_dim / 640] * len(directions))
-        found.append((draw.model, draw.arm))
+        found.append((draw.model, draw.source))
     return found
 
 
@@ -61,21 +61,22 @@ def test_draws_are_a_function_of_the_seed() -> None:
     assert ask(load_search_spec("deep_narrow", ["search.seed=1"]), 15) != ask(spec, 15)
 
 
-def test_the_sampler_learns_and_chance_does_not() -> None:
+def test_the_sampler_learns_and_uniform_draws_do_not() -> None:
     """The value rises with the width: after its random start TPE draws wide models, the random arm all widths."""
     drawn = ask(load_search_spec("deep_narrow", ["search.sampler=tpe"]), 60)[20:]
     width = {
-        arm: [model.backbone.embed_dim for model, who in drawn if who is arm] for arm in (Source.SAMPLER, Source.RANDOM)
+        source: [model.backbone.embed_dim for model, who in drawn if who is source]
+        for source in (Source.SAMPLER, Source.RANDOM)
     }
-    mean = {arm: sum(widths) / len(widths) for arm, widths in width.items()}
+    mean = {source: sum(widths) / len(widths) for source, widths in width.items()}
     assert mean[Source.SAMPLER] > mean[Source.RANDOM] + 64
     assert len(set(width[Source.RANDOM])) >= 5
 
 
-@pytest.mark.parametrize(("baseline", "wanted"), [(0.5, 5), (0.0, 0), (0.25, 2), (0.9, 9)])
-def test_chance_takes_its_share_evenly(baseline: float, wanted: int) -> None:
-    arms = Counter(arm_of(place, baseline) for place in range(10))
-    assert arms[Source.RANDOM] == wanted
+@pytest.mark.parametrize(("random_fraction", "wanted"), [(0.5, 5), (0.0, 0), (0.25, 2), (0.9, 9)])
+def test_random_candidates_are_spread_evenly(random_fraction: float, wanted: int) -> None:
+    sources = Counter(source_of(index, random_fraction) for index in range(10))
+    assert sources[Source.RANDOM] == wanted
 
 
 def test_brute_force_tries_every_member_once(tiny: Tiny) -> None:
@@ -87,17 +88,17 @@ def test_brute_force_tries_every_member_once(tiny: Tiny) -> None:
         for depth in (1, 2, 3)
         if predict_cost(model := plan(spec).space.model({"backbone.mlp_ratio": ratio}, depth)).macs <= 5_000_000
     }
-    assert set(members(plan(spec).space, spec.search)) == wanted
+    assert set(enumerate_members(plan(spec).space, spec.search)) == wanted
     assert {key_of(model) for model, _ in ask(spec, 50)} == wanted - {key_of(plan(spec).base)}
 
 
 @pytest.mark.parametrize(
-    ("space", "sampler", "told"),
+    ("space", "sampler", "message"),
     [
         (
             "{backbone.mlp_ratio: {low: 1, high: 64}, backbone.depth: {low: 1, high: 600}}",
             "brute_force",
-            "brute force tries every member, and the space has 38.4K assignments",
+            "brute force tries every member, but the space has 38.4K assignments",
         ),
         (
             RATIO + "backbone.embed_dmi: {choices: [64], when: {backbone.mlp_ratio: 2}}}",
@@ -107,7 +108,7 @@ def test_brute_force_tries_every_member_once(tiny: Tiny) -> None:
         (
             RATIO + "backbone.num_heads: {choices: [5, 7], when: {backbone.mlp_ratio: 2}}}",
             "tpe",
-            "where its condition holds no model is valid",
+            "no model is valid where its condition holds",
         ),
         (
             RATIO + "backbone.num_heads: {choices: [4], when: {backbone.mlp_ratio: 99}}}",
@@ -116,7 +117,7 @@ def test_brute_force_tries_every_member_once(tiny: Tiny) -> None:
         ),
     ],
 )
-def test_what_can_never_be_drawn_is_refused(tiny: Tiny, space: str, sampler: str, message: str) -> None:
+def test_values_that_are_never_valid_are_refused(tiny: Tiny, space: str, sampler: str, message: str) -> None:
     with pytest.raises((InputError, FieldError), match=message):
         plan(tiny(f"search.space={space}", f"search.sampler={sampler}"))
 
@@ -136,8 +137,8 @@ def test_conditional_fields_are_drawn_where_their_condition_holds() -> None:
     assert any(model.backbone.squeeze_excite for model in models)
 
 
-def test_the_best_predicted_are_tried_first_each_of_another_backbone() -> None:
-    spec = load_search_spec("deep_narrow", ["search.baseline=0"])
+def test_the_best_predicted_are_tried_first_with_different_backbones() -> None:
+    spec = load_search_spec("deep_narrow", ["search.random_fraction=0"])
     predicted = [one for one in plan(spec).predicted if one.key != key_of(plan(spec).base)]
     models = [model for model, _ in ask(spec, 6)]
     shapes = [shape_of(model).key for model in models]
@@ -171,19 +172,19 @@ def test_a_width_can_be_solved_as_a_depth_is(tiny: Tiny) -> None:
         assert predict_cost(model.model_copy(update={"backbone": wider})).macs > 5_000_000
 
 
-def test_a_member_is_found_among_the_members() -> None:
+def test_an_enqueued_model_has_optuna_params() -> None:
     spec = load_search_spec("deep_narrow")
     planned = plan(spec)
-    params = params_of(planned.space, planned.base, spec.search.budget)
+    params = optuna_params(planned.space, planned.base, spec.search.budget)
     assert params is not None
     assert params["backbone.embed_dim"] == 384
     assert params["tokenizer.stages.0.attention"] == "performer"
     shallow = planned.base.model_copy(update={"backbone": planned.base.backbone.model_copy(update={"depth": 3})})
-    assert params_of(planned.space, shallow, spec.search.budget) is None
+    assert optuna_params(planned.space, shallow, spec.search.budget) is None
 
 
-def test_of_several_draws_the_preferred_is_taken() -> None:
-    spec = load_search_spec("deep_narrow", ["search.baseline=0", "search.sampler=tpe"])
+def test_choose_draw_picks_from_the_pool() -> None:
+    spec = load_search_spec("deep_narrow", ["search.random_fraction=0", "search.sampler=tpe"])
     planned = plan(spec)
     sampler = FeasibleSampler(spec.search, planned)
     pools: list[int] = []
@@ -193,7 +194,7 @@ def test_of_several_draws_the_preferred_is_taken() -> None:
         pools.append(len(draws))
         return max(draws, key=lambda draw: draw.model.backbone.embed_dim)
 
-    sampler.prefer, sampler.pool = widest, 12  # type: ignore[assignment]
+    sampler.choose_draw, sampler.pool = widest, 12  # type: ignore[assignment]
     study = optuna.create_study(sampler=sampler, direction="maximize")
     trial = study.ask()
     assert trial.relative_params["backbone.embed_dim"] >= 576

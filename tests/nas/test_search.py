@@ -16,7 +16,7 @@ import pytest
 from t2tbuild import build_model, load_search_spec, load_spec, measure_cost, predict_cost, search, write_spec
 from t2tbuild.errors import InputError, SearchError, TrainingError
 from t2tbuild.nas import Outcome, SearchResult, State
-from t2tbuild.nas import worker as worker_room
+from t2tbuild.nas import worker as worker_module
 from t2tbuild.nas.record import Rung, Source, key_of
 from t2tbuild.report.pareto import plot_pareto
 from t2tbuild.spec import ModelSpec, SearchSpec
@@ -31,13 +31,13 @@ def story(result: SearchResult) -> list[tuple[object, ...]]:
         (
             record.number,
             record.seed,
-            record.arm,
+            record.source,
             record.state,
             record.model,
             record.macs,
             [(rung.accuracy, rung.loss) for rung in record.rungs],
         )
-        for record in (*result.repeats, *result.records)
+        for record in (*result.reference_runs, *result.records)
     ]
 
 
@@ -49,7 +49,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> SearchResult:
 
 def test_what_a_search_leaves(unbroken: SearchResult) -> None:
     assert unbroken.outcome is Outcome.COMPLETE
-    assert unbroken.count(State.TOP, State.STOPPED, State.FAILED) == 4
+    assert unbroken.count(State.COMPLETED, State.PRUNED, State.FAILED) == 4
     best = load_spec(unbroken.run / "best.yaml")
     assert best == unbroken.best
     assert "seed 0" in (unbroken.run / "best.yaml").read_text().splitlines()[0]
@@ -59,20 +59,22 @@ def test_what_a_search_leaves(unbroken: SearchResult) -> None:
     assert report["counts"]["trained_over_budget"] == 0
     assert len(report["candidates"]) == len(unbroken.records)
     kept = {path.name for path in (unbroken.run / "trials").glob("*")}
-    assert kept == {f"{record.key}-{record.seed}" for record in unbroken.repeats}  # which a later verdict may need
+    assert kept == {
+        f"{record.key}-{record.seed}" for record in unbroken.reference_runs
+    }  # a later verdict may need them
 
 
 def test_the_base_comes_first_with_its_seeds_then_the_confirmations(unbroken: SearchResult) -> None:
-    assert [(record.number, record.seed) for record in unbroken.repeats[:2]] == [("base", 0), ("base", 1)]
-    confirmed = unbroken.repeats[2:]
+    assert [(record.number, record.seed) for record in unbroken.reference_runs[:2]] == [("base", 0), ("base", 1)]
+    confirmed = unbroken.reference_runs[2:]
     assert {record.seed for record in confirmed} == {1}
-    assert Source.RANDOM in {record.arm for record in confirmed}
-    assert all(record.state is State.TOP for record in confirmed)
+    assert Source.RANDOM in {record.source for record in confirmed}
+    assert all(record.state is State.COMPLETED for record in confirmed)
 
 
-def test_the_test_split_is_looked_at_once(unbroken: SearchResult) -> None:
+def test_the_test_split_is_evaluated_once(unbroken: SearchResult) -> None:
     assert unbroken.test is not None
-    assert unbroken.test["looks"] == 1
+    assert unbroken.test["evaluations"] == 1
     assert len(unbroken.test["of_base"]) == 2
     again = search(unbroken.spec, unbroken.run)
     assert again.test == unbroken.test
@@ -81,14 +83,14 @@ def test_the_test_split_is_looked_at_once(unbroken: SearchResult) -> None:
 def test_no_trained_candidate_is_over_budget_by_fvcores_count_at_full_size(unbroken: SearchResult) -> None:
     with (unbroken.run / "candidates.csv").open() as stream:
         rows = list(csv.DictReader(stream))
-    records = (*unbroken.repeats, *unbroken.records)
+    records = (*unbroken.reference_runs, *unbroken.records)
     assert len(rows) == len(records)
     for row, record in zip(rows, records, strict=True):
         assert record.model is not None
         counted = measure_cost(build_model(record.model))
         assert (int(row["params"]), int(row["macs"])) == (counted.params, counted.macs)
         assert counted.macs <= 5_000_000
-        assert "quarter-width twins" in row["trained_as"]
+        assert "quarter of their width" in row["trained_as"]
 
 
 def test_same_seed_same_candidates(unbroken: SearchResult, tmp_path: Path, tiny: Tiny) -> None:
@@ -96,7 +98,7 @@ def test_same_seed_same_candidates(unbroken: SearchResult, tmp_path: Path, tiny:
     assert story(search(tiny("search.seed=1"), tmp_path / "other")) != story(unbroken)
 
 
-def test_a_complete_search_is_only_reported(unbroken: SearchResult) -> None:
+def test_a_complete_search_is_reported_again(unbroken: SearchResult) -> None:
     before = (unbroken.run / "candidates.csv").read_text()
     again = search(unbroken.spec, unbroken.run)
     assert again.records == unbroken.records
@@ -121,7 +123,7 @@ def command(folder: Path, *more: str) -> list[str]:
 
 
 def start(folder: Path) -> subprocess.Popen[str]:
-    """A real search of one worker, once its first candidate is under way."""
+    """A real search of one worker, once its first candidate is running."""
     process = subprocess.Popen(
         command(folder, "--workers", "1"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -170,33 +172,33 @@ def column(folder: Path, name: str) -> list[str]:
 
 @pytest.mark.parametrize("stops", [(), (6,), (1, 8, 12, 17)])
 def test_interrupts_change_nothing_of_a_long_search(
-    tmp_path: Path, tiny: Tiny, pretended: type[FakeTrainer], stops: tuple[int, ...]
+    tmp_path: Path, tiny: Tiny, fake_trainer: type[FakeTrainer], stops: tuple[int, ...]
 ) -> None:
     """Twenty candidates, twice as many as TPE starts with at random; interrupts at various trainings, then resumed."""
     spec = tiny("search.trials=20", "search.proxy.rungs=[1, 2, 3]")
     wanted = search(spec, tmp_path / "unbroken")
     started = 0
-    climb = pretended.climb
+    train = fake_trainer.train
 
     def stopped(self: FakeTrainer, *arguments: Any) -> Iterator[Rung]:
         nonlocal started
         started += 1
         if started in stops:
             raise KeyboardInterrupt
-        yield from climb(self, *arguments)
+        yield from train(self, *arguments)
 
-    pretended.climb = stopped  # type: ignore[method-assign]
+    fake_trainer.train = stopped  # type: ignore[method-assign]
     for _ in stops:
         with pytest.raises(KeyboardInterrupt):
             search(spec, tmp_path / "run")
     assert story(search(spec, tmp_path / "run")) == story(wanted)
-    assert {State.TOP, State.STOPPED} <= {record.state for record in wanted.records}
+    assert {State.COMPLETED, State.PRUNED} <= {record.state for record in wanted.records}
 
 
-def test_a_training_that_fails_is_told_and_the_search_goes_on(
-    tmp_path: Path, tiny: Tiny, pretended: type[FakeTrainer]
+def test_a_failed_training_is_recorded_and_the_search_continues(
+    tmp_path: Path, tiny: Tiny, fake_trainer: type[FakeTrainer]
 ) -> None:
-    """Out of memory in three disguises, a loss that is not finite, and a bug: each fails its own candidate."""
+    """Out-of-memory errors, a loss that is not finite, and a bug each fail their own candidate only."""
     causes = iter(
         [
             MemoryError(),
@@ -205,39 +207,41 @@ def test_a_training_that_fails_is_told_and_the_search_goes_on(
             KeyError("a bug"),
         ]
     )
-    climb, base = pretended.climb, iter(range(2))
+    train, base = fake_trainer.train, iter(range(2))
 
     def failing(self: FakeTrainer, *arguments: Any) -> Iterator[Rung]:
         if next(base, None) is None and (cause := next(causes, None)) is not None:
             raise cause
-        yield from climb(self, *arguments)
+        yield from train(self, *arguments)
 
-    pretended.climb = failing  # type: ignore[method-assign]
+    fake_trainer.train = failing  # type: ignore[method-assign]
     result = search(tiny("search.trials=6"), tmp_path / "run")
     reasons = [record.reason for record in result.records if record.state is State.FAILED]
     assert ["out of memory" in reason for reason in reasons] == [True, True, False, False]
     assert reasons[2:] == ["the loss is nan at step 3", "KeyError: 'a bug'"]
-    assert result.count(State.TOP, State.STOPPED) == 2
+    assert result.count(State.COMPLETED, State.PRUNED) == 2
 
 
-def test_a_folder_of_any_name_holds_its_study(tmp_path: Path, tiny: Tiny, pretended: type[FakeTrainer]) -> None:
-    assert pretended
+@pytest.mark.usefixtures("fake_trainer")
+def test_a_folder_of_any_name_holds_its_study(tmp_path: Path, tiny: Tiny) -> None:
     for name in ("a?1", "a?2", "50% #[b/c]"):
         search(tiny("search.trials=1"), tmp_path / name)
         assert (tmp_path / name / "study.db").is_file()
 
 
-def test_a_search_without_a_winner_tells_why(tmp_path: Path, tiny: Tiny, pretended: type[FakeTrainer]) -> None:
+def test_a_search_without_a_winner_gives_the_reason(
+    tmp_path: Path, tiny: Tiny, fake_trainer: type[FakeTrainer]
+) -> None:
     def failing(*_arguments: Any) -> Iterator[Rung]:
         raise TrainingError("the loss is nan")
 
-    pretended.climb = failing  # type: ignore[method-assign]
+    fake_trainer.train = failing  # type: ignore[method-assign]
     with pytest.raises(SearchError, match=r"the loss is nan \(6\)"):
         search(tiny(), tmp_path / "run")
 
 
-def test_a_base_that_changed_is_refused(tmp_path: Path, tiny: Tiny, pretended: type[FakeTrainer]) -> None:
-    assert pretended
+@pytest.mark.usefixtures("fake_trainer")
+def test_a_base_that_changed_is_refused(tmp_path: Path, tiny: Tiny) -> None:
     spec = tiny("search.trials=1")
     search(spec, tmp_path / "run")
     write_spec(load_spec(tmp_path / "small.yaml", ["model.backbone.mlp_ratio=3"]), tmp_path / "small.yaml")
@@ -246,7 +250,7 @@ def test_a_base_that_changed_is_refused(tmp_path: Path, tiny: Tiny, pretended: t
 
 
 def test_the_timeout_stops_and_the_next_run_goes_on(unbroken: SearchResult, tmp_path: Path, tiny: Tiny) -> None:
-    """One training of the base is done whatever the time, so that there is something to tell."""
+    """The base is trained once whatever the timeout, so that the report has a result."""
     short = search(tiny("search.timeout=0.001"), tmp_path / "run")
     assert short.outcome is Outcome.TIMEOUT
     assert short.winner.number == "base"
@@ -254,17 +258,17 @@ def test_the_timeout_stops_and_the_next_run_goes_on(unbroken: SearchResult, tmp_
     assert sorted(map(str, story(longer))) == sorted(map(str, story(unbroken)))
 
 
-def test_a_base_over_budget_is_scaled_into_it(tmp_path: Path, tiny: Tiny, pretended: type[FakeTrainer]) -> None:
-    assert pretended
+@pytest.mark.usefixtures("fake_trainer")
+def test_a_base_over_budget_is_scaled_into_it(tmp_path: Path, tiny: Tiny) -> None:
     result = search(tiny("search.budget.macs=1100K", "search.trials=1"), tmp_path / "run")
-    assert result.base.state is State.TOP
+    assert result.base.state is State.COMPLETED
     assert result.base.model is not None
     assert result.base.model.name == "small_1x64"  # half of its depth fits at its width
     assert result.base.macs == predict_cost(result.base.model).macs <= 1_100_000
 
 
-def test_a_base_that_cannot_be_scaled_is_not_trained(tmp_path: Path, tiny: Tiny, pretended: type[FakeTrainer]) -> None:
-    assert pretended
+@pytest.mark.usefixtures("fake_trainer")
+def test_a_base_that_cannot_be_scaled_is_not_trained(tmp_path: Path, tiny: Tiny) -> None:
     tiny()
     base = (tmp_path / "small.yaml").read_text()
     (tmp_path / "small.yaml").write_text(base.replace("mlp_ratio: 2}", "mlp_ratio: [2, 2]}"))
@@ -283,10 +287,8 @@ def test_a_budget_below_the_smallest_fails_before_anything_is_written(tmp_path: 
     assert not (tmp_path / "run").exists()
 
 
-def test_a_small_space_is_exhausted_and_nothing_is_trained_twice(
-    tmp_path: Path, tiny: Tiny, pretended: type[FakeTrainer]
-) -> None:
-    assert pretended
+@pytest.mark.usefixtures("fake_trainer")
+def test_a_small_space_is_exhausted_and_nothing_is_trained_twice(tmp_path: Path, tiny: Tiny) -> None:
     space = "search.space={backbone.mlp_ratio: {choices: [1, 2]}, backbone.depth: {choices: [1, 2]}}"
     for sampler in ("tpe", "brute_force", "random", "nsga2", "gp"):
         spec = tiny(space, "search.trials=50", f"search.sampler={sampler}", f"search.name={sampler}")
@@ -297,8 +299,8 @@ def test_a_small_space_is_exhausted_and_nothing_is_trained_twice(
         assert len(search(spec, tmp_path / sampler).records) == 3
 
 
-def test_what_cannot_be_is_drawn_again_and_counted(tmp_path: Path, tiny: Tiny, pretended: type[FakeTrainer]) -> None:
-    assert pretended
+@pytest.mark.usefixtures("fake_trainer")
+def test_invalid_draws_are_repeated_and_counted(tmp_path: Path, tiny: Tiny) -> None:
     space = "search.space={backbone.embed_dim: {choices: [33, 64, 96]}, backbone.depth: {choices: [1, 2, 40]}}"
     result = search(tiny(space, "search.trials=4"), tmp_path / "run")
     report = json.loads((tmp_path / "run" / "report.json").read_text())
@@ -307,31 +309,38 @@ def test_what_cannot_be_is_drawn_again_and_counted(tmp_path: Path, tiny: Tiny, p
     assert report["counts"]["infeasible"] == report["counts"]["trained_over_budget"] == 0
 
 
-def test_models_that_the_spec_names_are_tried_first(tmp_path: Path, tiny: Tiny, pretended: type[FakeTrainer]) -> None:
-    assert pretended
+@pytest.mark.usefixtures("fake_trainer")
+def test_models_that_the_spec_names_are_tried_first(tmp_path: Path, tiny: Tiny) -> None:
     tiny()
     wider = load_spec(
         tmp_path / "small.yaml", ["model.backbone.mlp_ratio=3", "model.backbone.depth=12", "model.name=wider"]
     )
     write_spec(wider, tmp_path / "wider.yaml")
     result = search(tiny("search.enqueue=[wider.yaml]".replace("wider", str(tmp_path / "wider"))), tmp_path / "run")
-    assert (result.records[0].number, result.records[0].arm) == ("wider", Source.NAMED)
+    assert (result.records[0].number, result.records[0].source) == ("wider", Source.NAMED)
     assert isinstance(wider.model, ModelSpec)
     assert result.records[0].key == key_of(wider.model)
     stranger = load_spec(tmp_path / "small.yaml", ["model.backbone.mlp_ratio=7", "model.name=stranger"])
     write_spec(stranger, tmp_path / "stranger.yaml")
-    with pytest.raises(InputError, match="stranger is no member of the space"):
+    with pytest.raises(InputError, match="stranger is not a member of the space"):
         search(tiny(f"search.enqueue=[{tmp_path / 'stranger.yaml'}]"), tmp_path / "other")
 
 
-def test_several_objectives_leave_a_front(tmp_path: Path, tiny: Tiny, pretended: type[FakeTrainer]) -> None:
-    assert pretended
-    spec = tiny("search.objectives=[accuracy, macs]", "search.trials=10", "search.sampler=nsga2", "search.proxy.keep=2")
+@pytest.mark.usefixtures("fake_trainer")
+def test_several_objectives_leave_a_front(tmp_path: Path, tiny: Tiny) -> None:
+    spec = tiny(
+        "search.objectives=[accuracy, macs]",
+        "search.trials=10",
+        "search.sampler=nsga2",
+        "search.proxy.reduction_factor=2",
+    )
     result = search(spec, tmp_path / "run")
     fronts = sorted((tmp_path / "run" / "front").glob("*.yaml"))
     assert fronts
     points = {
-        record.number: (record.score("loss"), record.macs) for record in result.records if record.state is State.TOP
+        record.number: (record.score("loss"), record.macs)
+        for record in result.records
+        if record.state is State.COMPLETED
     }
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert {f"tiny_{int(number):04}" for number in report["front"]} == {path.stem for path in fronts}
@@ -340,12 +349,14 @@ def test_several_objectives_leave_a_front(tmp_path: Path, tiny: Tiny, pretended:
         assert not any(other[0] >= score and other[1] < macs for other in points.values())  # type: ignore[operator]
 
 
-def test_a_latency_budget_is_measured_and_what_is_slower_is_not_trained(
-    tmp_path: Path, tiny: Tiny, pretended: type[FakeTrainer], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.usefixtures("fake_trainer")
+def test_a_candidate_over_the_latency_budget_is_not_trained(
+    tmp_path: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert pretended
     monkeypatch.setattr("t2tbuild.nas.evaluator.LATENCY_SECONDS", 0.01)
-    monkeypatch.setattr("t2tbuild.nas.evaluator.Evaluator.latency", lambda _self, model: 0.001 * model.backbone.depth)
+    monkeypatch.setattr(
+        "t2tbuild.nas.evaluator.Evaluator.measure_latency", lambda _self, model: 0.001 * model.backbone.depth
+    )
     result = search(tiny("search.budget.latency=4ms", "search.trials=3", "search.confirm=null"), tmp_path / "run")
     slow = [record for record in result.records if record.state is State.INFEASIBLE]
     assert slow
@@ -354,50 +365,50 @@ def test_a_latency_budget_is_measured_and_what_is_slower_is_not_trained(
     assert all(0 < (record.latency or 0) <= 0.004 for record in result.records if record.rungs)
 
 
+@pytest.mark.usefixtures("fake_trainer")
 def test_a_candidate_that_cannot_be_counted_fails_alone(
-    tmp_path: Path, tiny: Tiny, pretended: type[FakeTrainer], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert pretended
-    count = worker_room.count_model
+    count = worker_module.count_model
 
     def counting(model: ModelSpec) -> object:
         if model.name == "tiny_0001":
             raise RuntimeError("no such kernel")
         return count(model)
 
-    monkeypatch.setattr(worker_room, "count_model", counting)
-    result = search(tiny("search.scores.pool=3"), tmp_path / "run")
+    monkeypatch.setattr(worker_module, "count_model", counting)
+    result = search(tiny("search.zero_cost.pool=3"), tmp_path / "run")
     failed = [record for record in result.records if record.state is State.FAILED]
     assert [(record.number, record.reason) for record in failed] == [("1", "RuntimeError: no such kernel")]
     assert result.outcome is Outcome.COMPLETE
 
 
-def test_the_base_is_no_candidate_though_the_spec_names_it(
-    tmp_path: Path, tiny: Tiny, pretended: type[FakeTrainer]
-) -> None:
-    assert pretended
+@pytest.mark.usefixtures("fake_trainer")
+def test_the_base_is_not_a_candidate_even_if_the_spec_names_it(tmp_path: Path, tiny: Tiny) -> None:
     tiny()
     result = search(tiny(f"search.enqueue=[{tmp_path / 'small.yaml'}]"), tmp_path / "run")
     assert len(result.records) == 4
     assert result.base.key not in {record.key for record in result.records}
 
 
-def test_what_was_given_to_another_worker_is_let_go(tmp_path: Path, tiny: Tiny, pretended: type[FakeTrainer]) -> None:
-    """A worker that was silent for too long comes back: its trial has ended as FAIL, and it takes the next."""
-    climb, trainings = pretended.climb, 0
+def test_a_trial_that_was_reassigned_is_left_to_the_other_worker(
+    tmp_path: Path, tiny: Tiny, fake_trainer: type[FakeTrainer]
+) -> None:
+    """A worker returns after missing heartbeats: its trial has ended as FAIL, and it takes the next one."""
+    train, trainings = fake_trainer.train, 0
 
-    def silent(self: FakeTrainer, *arguments: Any) -> Iterator[Rung]:
+    def reassigned(self: FakeTrainer, *arguments: Any) -> Iterator[Rung]:
         nonlocal trainings
         trainings += 1
         if trainings == 4:
             with sqlite3.connect(tmp_path / "run" / "study.db") as database:
                 database.execute("update trials set state = 'FAIL' where state = 'RUNNING'")
-        return climb(self, *arguments)
+        return train(self, *arguments)
 
-    pretended.climb = silent  # type: ignore[method-assign]
+    fake_trainer.train = reassigned  # type: ignore[method-assign]
     result = search(tiny(), tmp_path / "run")
     assert result.outcome is Outcome.COMPLETE
-    assert result.count(State.TOP, State.STOPPED) == 4
+    assert result.count(State.COMPLETED, State.PRUNED) == 4
 
 
 def test_the_picture_is_drawn(unbroken: SearchResult, tmp_path: Path) -> None:

@@ -3,12 +3,13 @@ from typing import Any
 import pytest
 
 from t2tbuild import load_search_spec, load_spec, predict_cost
+from t2tbuild.cost.budget import is_within
 from t2tbuild.cost.memory import predict_memory
 from t2tbuild.errors import InputError
-from t2tbuild.nas.budget import Infeasible, require_feasible, solve, solved_range, within
-from t2tbuild.nas.proxy import describe, is_twin, settle, stand_in
+from t2tbuild.nas.budget import Infeasible, require_feasible, solve, solved_range
+from t2tbuild.nas.proxy import describe_training, is_narrow, make_proxy_model, resolve_width
 from t2tbuild.nas.record import canonical
-from t2tbuild.nas.space import FILL, Space, category
+from t2tbuild.nas.space import FILL, Space, to_category
 from t2tbuild.spec import Budget, ModelSpec, SearchSpec
 from t2tbuild.spec.proxy import Proxy
 from t2tbuild.spec.search import Search
@@ -37,7 +38,7 @@ def test_a_star_is_every_stage_that_has_the_field() -> None:
     assert space.size == 7 * 3 * 2 * 2 * 3 * 3
 
 
-def test_heads_follow_the_width() -> None:
+def test_the_number_of_heads_follows_the_width() -> None:
     space = space_of({"backbone.embed_dim": {"choices": [192, 640]}})
     assert space.model({"backbone.embed_dim": 192}).backbone.heads == (3,) * 14
     assert space.model({"backbone.embed_dim": 640}).backbone.heads == (10,) * 14
@@ -53,8 +54,8 @@ def test_the_deepest_fits_and_one_more_block_does_not(width: int) -> None:
     _, space = default()
     budget = Budget.model_validate({"macs": 5_000_000_000})
     _, depth = solved_range(space, {"backbone.embed_dim": width}, budget)
-    assert within(space.model({"backbone.embed_dim": width}, depth), budget)
-    assert not within(space.model({"backbone.embed_dim": width}, depth + 1), budget)
+    assert is_within(space.model({"backbone.embed_dim": width}, depth), budget)
+    assert not is_within(space.model({"backbone.embed_dim": width}, depth + 1), budget)
     assert solve(space, {"backbone.embed_dim": width, FILL: 1.0}, budget).backbone.depth == depth
     assert solve(space, {"backbone.embed_dim": width, FILL: 0.7}, budget).backbone.depth == int(0.7 * depth + 0.5)
 
@@ -77,12 +78,12 @@ def test_activation_memory_is_a_limit_too() -> None:
     assert predict_memory(space.model({"backbone.embed_dim": 384}, depth + 1)).activations > 40_000_000
 
 
-def test_the_least_of_a_budget_holds() -> None:
+def test_the_minimum_of_a_budget_holds() -> None:
     _, space = default()
     budget = Budget.model_validate({"macs": {"max": "5G", "min": "4800M"}})
     least, most = solved_range(space, {"backbone.embed_dim": 256}, budget)
     assert least <= most
-    assert not within(space.model({"backbone.embed_dim": 256}, least - 1), budget)
+    assert not is_within(space.model({"backbone.embed_dim": 256}, least - 1), budget)
     assert solve(space, {"backbone.embed_dim": 256, FILL: 0.1}, budget).backbone.depth == least
     with pytest.raises(Infeasible, match="no value lies between"):
         solved_range(space, {"backbone.embed_dim": 640}, Budget.model_validate({"macs": {"max": "5G", "min": "4999M"}}))
@@ -102,18 +103,18 @@ def test_a_budget_below_the_smallest_names_its_cost() -> None:
     require_feasible(space, Budget.model_validate({"macs": cost}))
 
 
-def test_limits_that_exclude_each_other_are_told() -> None:
+def test_limits_that_exclude_each_other_are_reported() -> None:
     _, space = default()
     costs = [predict_cost(space.model(assignment, 1)) for assignment in space.assignments()]
     macs, params = min(cost.macs for cost in costs), min(cost.params for cost in costs)
     assert not [cost for cost in costs if cost.macs == macs and cost.params == params]
-    with pytest.raises(InputError, match=f"keeps all limits.*{macs:,}.*{params:,}"):
+    with pytest.raises(InputError, match=f"is within all limits.*{macs:,}.*{params:,}"):
         require_feasible(space, Budget.model_validate({"macs": macs, "params": params}))
 
 
-def test_of_a_large_space_some_members_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_space_is_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     _, space = default()
-    monkeypatch.setattr("t2tbuild.nas.budget.ENUMERATED", 10)
+    monkeypatch.setattr("t2tbuild.nas.budget.MAX_ENUMERATED", 10)
     assert len(require_feasible(space, Budget.model_validate({"macs": "5G"}))) == 2
     with pytest.raises(InputError, match="smallest of the space"):
         require_feasible(space, Budget.model_validate({"macs": 1}))
@@ -129,30 +130,34 @@ def test_fields_that_are_null_in_the_base_can_be_searched() -> None:
     assert model.backbone.heads == (12,) * 14
 
 
-def test_a_twin_keeps_depth_heads_and_stages() -> None:
-    twin = stand_in(BASE, Proxy(), "cpu")
-    assert (twin.backbone.depth, twin.backbone.embed_dim, twin.backbone.heads) == (14, 96, (6,) * 14)
-    assert [stage.token_dim for stage in twin.tokenizer.stages] == [16, 16, None]
-    assert (twin.image, twin.num_classes) == ((32, 32), 10)
+def test_a_narrow_proxy_keeps_depth_heads_and_stages() -> None:
+    proxy_model = make_proxy_model(BASE, Proxy(), "cpu")
+    assert (proxy_model.backbone.depth, proxy_model.backbone.embed_dim, proxy_model.backbone.heads) == (
+        14,
+        96,
+        (6,) * 14,
+    )
+    assert [stage.token_dim for stage in proxy_model.tokenizer.stages] == [16, 16, None]
+    assert (proxy_model.image, proxy_model.num_classes) == ((32, 32), 10)
 
 
 def test_a_gpu_trains_the_candidate_itself_and_each_output_says_which() -> None:
-    assert stand_in(BASE, Proxy(), "cuda").backbone == BASE.backbone
-    assert not is_twin(Proxy(), "cuda")
-    assert is_twin(Proxy(width="quarter"), "cuda")
-    assert settle(Proxy(), "cpu").width == "quarter"
-    assert settle(Proxy(), "cuda").width == "full"
-    assert "quarter-width twins" in describe(Proxy(), "cpu")
-    assert "candidates themselves" in describe(Proxy(), "cuda")
+    assert make_proxy_model(BASE, Proxy(), "cuda").backbone == BASE.backbone
+    assert not is_narrow(Proxy(), "cuda")
+    assert is_narrow(Proxy(width="quarter"), "cuda")
+    assert resolve_width(Proxy(), "cpu").width == "quarter"
+    assert resolve_width(Proxy(), "cuda").width == "full"
+    assert "quarter of their width" in describe_training(Proxy(), "cpu")
+    assert "full width" in describe_training(Proxy(), "cuda")
 
 
 def test_a_proxy_too_small_for_the_tokenizer_is_refused() -> None:
     coarse = load_spec("t2t_vit_14", ["model.tokenizer.stages.0.patch_size=200", "model.tokenizer.stages.0.overlap=0"])
     with pytest.raises(InputError, match=r"cannot be trained at the proxy's 32 pixels: .*stage 0"):
-        stand_in(coarse.model, Proxy(), "cpu")
+        make_proxy_model(coarse.model, Proxy(), "cpu")
 
 
-def test_names_and_spellings_do_not_make_another_model() -> None:
+def test_names_and_equivalent_fields_do_not_change_the_key() -> None:
     by_heads = BASE.model_copy(update={"name": "other"})
     by_width = space_of({"backbone.embed_dim": {"choices": [384]}}).model({"backbone.embed_dim": 384})
     by_padding = load_spec("t2t_vit_14", ["model.tokenizer.stages.0.padding=2"]).model
@@ -162,13 +167,13 @@ def test_names_and_spellings_do_not_make_another_model() -> None:
 
 
 def test_a_distillation_token_is_kept_and_can_be_searched() -> None:
-    """Twins and proxies have the token of their candidate, and with and without it are two candidates."""
+    """Proxy models keep the token of their candidate, and it makes another candidate."""
     base = BASE.model_copy(update={"distillation_token": True})
     space = space_of({"backbone.embed_dim": {"choices": [192]}}, base)
     assert space.model({"backbone.embed_dim": 192}, 3).distillation_token
     for device in ("cpu", "cuda"):
-        twin = stand_in(base, Proxy(), device)
-        assert (twin.distillation_token, twin.tokens) == (True, 2 + 2 * 2)
+        proxy_model = make_proxy_model(base, Proxy(), device)
+        assert (proxy_model.distillation_token, proxy_model.tokens) == (True, 2 + 2 * 2)
     tokens = space_of({"distillation_token": {"choices": [True, False]}})
     both = [tokens.model(assignment) for assignment in tokens.assignments()]
     assert [model.distillation_token for model in both] == [True, False]
@@ -179,18 +184,18 @@ def test_a_whole_mapping_may_be_a_value() -> None:
     space = space_of({"backbone.squeeze_excite": {"choices": [None, {"reduction": 8}]}})
     values = [space.model(assignment).backbone.squeeze_excite for assignment in space.assignments()]
     assert [one.reduction if one else None for one in values] == [None, 8]
-    assert category({"reduction": 8}) == '{"reduction": 8}'
-    assert category(None) is None
+    assert to_category({"reduction": 8}) == '{"reduction": 8}'
+    assert to_category(None) is None
 
 
-def test_a_value_for_each_block_as_deep_as_the_candidate_is() -> None:
+def test_a_value_for_each_block_is_cut_to_the_depth() -> None:
     space = space_of({"backbone.mlp_ratio": {"choices": [1, 2], "per": "block"}, "backbone.depth": {"choices": [2, 3]}})
     assert [path for path in space.dimensions if "mlp" in path] == [f"backbone.mlp_ratio.{block}" for block in range(3)]
     drawn = {"backbone.mlp_ratio.0": 1, "backbone.mlp_ratio.1": 2, "backbone.mlp_ratio.2": 2, "backbone.depth": 2}
     assert space.model(drawn).backbone.mlp_ratios == (1, 2)
 
 
-def test_a_condition_leaves_a_field_alone() -> None:
+def test_a_field_whose_condition_fails_is_not_drawn() -> None:
     fields = {
         "backbone.mlp_ratio": {"choices": [2, 4]},
         "backbone.embed_dim": {"choices": [192, 256], "when": {"backbone.mlp_ratio": 4}},
@@ -199,7 +204,7 @@ def test_a_condition_leaves_a_field_alone() -> None:
     assert [one.get("backbone.embed_dim") for one in found] == [None, 192, 256]
 
 
-def test_a_field_without_a_place_is_told() -> None:
+def test_a_field_that_does_not_exist_is_reported() -> None:
     space = space_of(
         {
             "tokenizer": {"choices": [{"kind": "patch", "patch_size": 16}]},

@@ -1,4 +1,4 @@
-"""What a space holds: counted by hand where it is small, estimated with an interval that holds the truth where not."""
+"""Space statistics: exact for a small space, estimated with an interval for a large one."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from t2tbuild import load_search_spec, predict_cost
 from t2tbuild.nas import space_stats
 from t2tbuild.nas.budget import Infeasible
-from t2tbuild.nas.members import members
+from t2tbuild.nas.members import enumerate_members
 from t2tbuild.nas.plan import plan
 from t2tbuild.nas.space_stats import measure_space
 from t2tbuild.report.space_plot import plot_space, space_lines
@@ -17,14 +17,14 @@ from t2tbuild.spec import SearchSpec, catalog
 Tiny = Callable[..., SearchSpec]
 
 
-def size_of(spec: SearchSpec) -> space_stats.Size:
+def size_of(spec: SearchSpec) -> space_stats.SpaceStats:
     return measure_space(plan(spec).space, spec.search)
 
 
 def test_members_are_those_that_brute_force_would_try(tiny: Tiny) -> None:
     spec = tiny()
     size = size_of(spec)
-    found = members(plan(spec).space, spec.search)
+    found = enumerate_members(plan(spec).space, spec.search)
     assert size.exact
     assert size.members == size.low == size.high == len(found)
     costs = [predict_cost(member.model).macs for member in found.values()]
@@ -32,17 +32,17 @@ def test_members_are_those_that_brute_force_would_try(tiny: Tiny) -> None:
     assert max(costs) <= 5_000_000
 
 
-def test_values_of_blocks_that_are_not_there_make_no_members(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_values_of_blocks_beyond_the_depth_add_no_members(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     """2^2 models of two blocks and 2^3 of three, not 2^3 of each."""
     spec = tiny("search.space={backbone.mlp_ratio: {choices: [1, 2], per: block}, backbone.depth: {choices: [2, 3]}}")
-    assert size_of(spec).members == len(members(plan(spec).space, spec.search)) == 12
-    monkeypatch.setattr(space_stats, "COUNTED", 1)
+    assert size_of(spec).members == len(enumerate_members(plan(spec).space, spec.search)) == 12
+    monkeypatch.setattr(space_stats, "MAX_ENUMERATED", 1)
     drawn = size_of(spec)
     assert drawn.low <= 12 <= drawn.high
 
 
-def test_a_sample_estimates_what_counting_counts(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With conditions too, where a draw stands for as many assignments as it was unlikely."""
+def test_a_sample_estimates_the_exact_count(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With conditions too, where draws are weighted by their inverse probability."""
     space = (
         "search.space={backbone.mlp_ratio: {choices: [1, 2, 3, 4]}, "
         "backbone.num_heads: {choices: [1, 2, 4, 8, 16], when: {backbone.mlp_ratio: [1, 2]}}, "
@@ -51,7 +51,7 @@ def test_a_sample_estimates_what_counting_counts(tiny: Tiny, monkeypatch: pytest
     spec = tiny(space)
     counted = size_of(spec)
     assert counted.assignments == (2 * 5 + 2) * 6
-    monkeypatch.setattr(space_stats, "COUNTED", 1)
+    monkeypatch.setattr(space_stats, "MAX_ENUMERATED", 1)
     drawn = size_of(spec)
     assert not drawn.exact
     assert drawn.low <= counted.members <= drawn.high
@@ -59,7 +59,7 @@ def test_a_sample_estimates_what_counting_counts(tiny: Tiny, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("name", catalog.names("search"))
-def test_shipped_searches_have_members_and_train_nothing_to_say_so(name: str, tmp_path: Path) -> None:
+def test_shipped_searches_have_members(name: str, tmp_path: Path) -> None:
     spec = load_search_spec(name)
     size = size_of(spec)
     assert size.members > 100
@@ -67,14 +67,14 @@ def test_shipped_searches_have_members_and_train_nothing_to_say_so(name: str, tm
     assert limit is not None
     assert limit.max is not None
     assert size.largest.macs <= limit.max
-    assert predict_cost(plan(spec).base).macs <= limit.max, "the base is the yardstick"
+    assert predict_cost(plan(spec).base).macs <= limit.max, "the base"
     lines = space_lines(size, spec.search)
     assert ("counted" in lines[1]) == size.exact
     plot_space(size, spec.search, tmp_path / "space.png")
     assert (tmp_path / "space.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_space_without_members_is_told(tiny: Tiny) -> None:
+def test_a_space_without_members_is_reported(tiny: Tiny) -> None:
     spec = tiny()
     none = spec.search.model_copy(update={"budget": type(spec.search.budget).model_validate({"macs": 1000})})
     with pytest.raises(Infeasible, match="none of 192 assignments"):

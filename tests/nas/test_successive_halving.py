@@ -1,4 +1,4 @@
-"""Rungs: who climbs on, and a training that goes on from its last rung to the bits of an unbroken one."""
+"""The promotion rule, and a proxy training that continues from its last rung to the same bits."""
 
 from pathlib import Path
 
@@ -40,13 +40,13 @@ class StoppedError(Exception):
 
 @pytest.mark.parametrize("stop_at", [1, 3, 5, 22])
 def test_a_training_goes_on_from_its_last_rung(small: ModelSpec, digits: Data, tmp_path: Path, stop_at: int) -> None:
-    """Stopped before a step; another process goes on from the rung below, across the end of an epoch of 19 steps."""
+    """Stopped before a step, it continues from the rung below, across the end of an epoch of 19 steps."""
 
-    def climber() -> ProxyTrainer:
+    def trainer() -> ProxyTrainer:
         return ProxyTrainer(small, digits, PROXY, seed=3, device=CPU)
 
-    whole = climber()
-    wanted = list(whole.climb(lambda: None))
+    whole = trainer()
+    wanted = list(whole.train(lambda: None))
     steps = 0
 
     def check() -> None:
@@ -56,31 +56,31 @@ def test_a_training_goes_on_from_its_last_rung(small: ModelSpec, digits: Data, t
             raise StoppedError
 
     with pytest.raises(StoppedError):
-        list(climber().climb(check, tmp_path))
-    again, before = climber(), steps
-    assert seen(list(again.climb(check, tmp_path))) == seen(wanted)
+        list(trainer().train(check, tmp_path))
+    again, before = trainer(), steps
+    assert seen(list(again.train(check, tmp_path))) == seen(wanted)
     below = max([rung for rung in (0, 2, 4) if rung < before])
     assert steps - before == 25 - below
     for key, value in whole.model.state_dict().items():
         assert torch.equal(value, again.model.state_dict()[key]), key
 
 
-def test_a_broken_rung_is_trained_anew(small: ModelSpec, digits: Data, tmp_path: Path) -> None:
+def test_a_corrupt_rung_is_trained_again(small: ModelSpec, digits: Data, tmp_path: Path) -> None:
     first = ProxyTrainer(small, digits, PROXY, seed=3, device=CPU)
-    climbing = first.climb(lambda: None, tmp_path)
-    next(climbing)
+    rungs = first.train(lambda: None, tmp_path)
+    next(rungs)
     (file,) = tmp_path.glob("*/model.safetensors")
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
     file.write_bytes(data)
     second = ProxyTrainer(small, digits, PROXY, seed=3, device=CPU)
     assert not second.restore(tmp_path)
-    assert seen([next(second.climb(lambda: None, tmp_path))]) == seen(first.rungs)
+    assert seen([next(second.train(lambda: None, tmp_path))]) == seen(first.rungs)
 
 
 def test_a_rung_is_the_mean_of_its_evaluations() -> None:
-    assert PROXY.judged_at(25) == (23, 25)
-    assert Proxy(rungs=[40, 100, 300], evaluations=6, evaluate_every=20).judged_at(300) == (
+    assert PROXY.evaluation_steps(25) == (23, 25)
+    assert Proxy(rungs=[40, 100, 300], evaluations=6, evaluate_every=20).evaluation_steps(300) == (
         200,
         220,
         240,
@@ -88,12 +88,12 @@ def test_a_rung_is_the_mean_of_its_evaluations() -> None:
         280,
         300,
     )
-    assert Proxy(rungs=[40, 100, 300], evaluations=6, evaluate_every=20).judged_at(100) == (
+    assert Proxy(rungs=[40, 100, 300], evaluations=6, evaluate_every=20).evaluation_steps(100) == (
         60,
         80,
         100,
     )  # 40 is the rung below
-    assert Proxy(rungs=[40, 100, 300], evaluations=6, evaluate_every=20).judged_at(40) == (20, 40)
+    assert Proxy(rungs=[40, 100, 300], evaluations=6, evaluate_every=20).evaluation_steps(40) == (20, 40)
 
 
 def test_the_rate_of_another_depth(small: ModelSpec, digits: Data) -> None:
@@ -101,16 +101,18 @@ def test_the_rate_of_another_depth(small: ModelSpec, digits: Data) -> None:
     assert ProxyTrainer(small, digits, deep, seed=0, device=CPU).lr == pytest.approx(2e-3)
 
 
-def test_who_climbs_on_by_hand() -> None:
-    """Each among the best one in three of those that came so far; the first ones when none was better."""
+def test_promotion_by_hand() -> None:
+    """Promoted are the best third of those so far, and the first ones if none was better."""
     scores = [0.5, 0.4, 0.45, 0.3, 0.47, 0.48, 0.6]
-    climbs = [should_promote(score, scores[:index], keep=3) for index, score in enumerate(scores)]
-    assert climbs == [True, False, False, False, False, True, True]
+    promoted = [should_promote(score, scores[:index], reduction_factor=3) for index, score in enumerate(scores)]
+    assert promoted == [True, False, False, False, False, True, True]
 
 
-def test_what_seeds_can_turn_round_stops_nobody() -> None:
+def test_differences_within_seed_noise_prune_no_candidate() -> None:
     scores = [0.5, 0.49, 0.3]
-    assert [should_promote(score, scores[:index], keep=3, floor=0.05) for index, score in enumerate(scores)] == [
+    assert [
+        should_promote(score, scores[:index], reduction_factor=3, floor=0.05) for index, score in enumerate(scores)
+    ] == [
         True,
         True,
         False,

@@ -1,4 +1,4 @@
-"""Many workers, killed again and again: every planned candidate is trained once and nothing runs for ever.
+"""Workers that are killed repeatedly: every planned candidate is trained once, and no trial keeps running.
 
 Real processes on a real SQLite file and a real PostgreSQL server.
 """
@@ -17,11 +17,13 @@ from pathlib import Path
 
 import pytest
 
-from t2tbuild.nas.run import open_again
+from t2tbuild.nas.run import reopen_studies
 from t2tbuild.nas.storage_url import VARIABLE
-from t2tbuild.nas.store import Studies, counted
+from t2tbuild.nas.store import Studies, valid_trials
 from tests.nas.conftest import states, tiny_search
 from tests.nas.postgresql import Server
+
+pytestmark = pytest.mark.slow
 
 PLANNED = 8
 
@@ -45,7 +47,7 @@ def workers_of(parent: int) -> list[int]:
 
 
 def kill_now_and_then(process: subprocess.Popen[str], kills: int, seconds: float) -> Iterator[int]:
-    """SIGKILL a random worker every few seconds; the number of those that were hit so far."""
+    """SIGKILL a random worker every few seconds, and return how many were killed."""
     chance, done = random.Random(0), 0
     while process.poll() is None and done < kills:
         time.sleep(seconds * chance.uniform(0.5, 1.5))
@@ -66,24 +68,24 @@ def kill_one_at_work(process: subprocess.Popen[str], run: Path) -> None:
 
 
 def require_whole(folder: Path, message: str) -> None:
-    """As many candidates as planned, each trained once, and no trial that still runs."""
+    """Check that all planned candidates are trained once, and that no trial is running."""
     report = json.loads(message)
     assert report["outcome"] == "complete"
     assert (report["counts"]["trained"], report["counts"]["failed"]) == (PLANNED, 0)
-    *_, opened = open_again(folder / "run", None)
+    *_, opened = reopen_studies(folder / "run", None)
     with opened as studies:
         _require_whole(studies)
 
 
 def _require_whole(studies: Studies) -> None:
     for study in (studies.candidates, studies.references):
-        tally = Counter(trial.state.name for trial in counted(study))
+        tally = Counter(trial.state.name for trial in valid_trials(study))
         assert not tally["RUNNING"] + tally["WAITING"], tally
     records = studies.records()
     assert len({record.key for record in records}) == len(records) == PLANNED
-    repeats = studies.repeats()
-    assert len({(record.key, record.seed) for record in repeats}) == len(repeats)
-    assert all(record.rungs for record in (*records, *repeats))
+    reference_runs = studies.reference_runs()
+    assert len({(record.key, record.seed) for record in reference_runs}) == len(reference_runs)
+    assert all(record.rungs for record in (*records, *reference_runs))
 
 
 def test_killed_workers_lose_nothing(tmp_path: Path) -> None:
@@ -94,7 +96,7 @@ def test_killed_workers_lose_nothing(tmp_path: Path) -> None:
     assert process.returncode == 0, err
     assert killed >= 1
     require_whole(tmp_path, out)
-    *_, opened = open_again(tmp_path / "run", None)
+    *_, opened = reopen_studies(tmp_path / "run", None)
     with opened as studies:
         trials = [*studies.candidates.trials, *studies.references.trials]
         assert any("retry_history" in trial.system_attrs for trial in trials)
@@ -159,7 +161,7 @@ def _is_alive(pid: int) -> bool:
 
 
 def _at_work(run: Path) -> list[int]:
-    """The processes whose training stands at a rung, so that another can go on from it."""
+    """Return the processes whose training has reached a rung, from which another can continue."""
     message = (
         "select value_json from trial_user_attributes join trials using (trial_id) "
         "where state = 'RUNNING' and key = 'record'"
@@ -181,12 +183,12 @@ def _running(run: Path) -> int:
         return 0
 
 
-def test_a_worker_that_cannot_start_is_told_and_not_started_for_ever(tmp_path: Path) -> None:
-    """What a worker says last is in the error."""
+def test_a_worker_that_cannot_start_is_reported_and_not_restarted_forever(tmp_path: Path) -> None:
+    """The last line of the log is in the error."""
     from t2tbuild.errors import SearchError
     from t2tbuild.nas.supervisor import supervise
     from t2tbuild.training.signals import Interrupt
 
     (tmp_path / "spec.yaml").write_text("version: 1\nsearch: {base: nothing}\n")
-    with pytest.raises(SearchError, match=r"worker 0 cannot work: .*0\.log"):
+    with pytest.raises(SearchError, match=r"worker 0 failed to start: .*0\.log"):
         supervise(tmp_path, f"sqlite:///{tmp_path}/s.db", 1, time.time() + 60, Interrupt(), lambda: None)

@@ -1,4 +1,4 @@
-"""Cheap scores: by hand on small networks, and on ours without a trace left behind."""
+"""Zero-cost proxies by hand on small networks, and on our models without side effects."""
 
 import math
 
@@ -14,7 +14,7 @@ from t2tbuild.nas.record import Source
 from t2tbuild.nas.sampler import Draw
 from t2tbuild.nas.zero_cost import dss, grad_norm, naswot, snip, synflow, weight_norm, zero_cost_proxies
 from t2tbuild.spec import ModelSpec
-from t2tbuild.spec.search import Scores, Search
+from t2tbuild.spec.search import Search, ZeroCostProxies
 
 NAMES = ("params", "macs", "depth", "naswot", "weight_norm", "snip", "grad_norm", "synflow", "dss")
 
@@ -32,8 +32,8 @@ def test_by_hand() -> None:
     assert synflow(gradients) == pytest.approx(math.log(11))
 
 
-def test_weight_norm_leaves_out_what_is_not_trained(small: ModelSpec) -> None:
-    """A Performer's random features and the position table are no weights."""
+def test_weight_norm_leaves_out_frozen_weights(small: ModelSpec) -> None:
+    """A Performer's random features and the position table are frozen."""
     model = build_model(small)
     before = weight_norm(model)
     with torch.no_grad():
@@ -44,23 +44,23 @@ def test_weight_norm_leaves_out_what_is_not_trained(small: ModelSpec) -> None:
         assert weight_norm(model) > before
 
 
-def test_naswot_tells_images_apart(small: ModelSpec) -> None:
-    """Images that are all the same have one kernel row, whose determinant is nothing; different ones have more."""
+def test_naswot_distinguishes_images(small: ModelSpec) -> None:
+    """Equal images give equal kernel rows with determinant zero; different ones give a larger one."""
     model, (images, _) = build_model(small).eval(), batch(small)
     same = images[:1].repeat(8, 1, 1, 1)
     assert naswot(model, same) < naswot(model, images)
     assert math.isfinite(naswot(model, images))
 
 
-def test_all_ones_images_would_say_nothing(small: ModelSpec) -> None:
-    """Why real images are scored: of all-ones ones the first LayerNorm leaves nothing but its bias."""
+def test_all_ones_images_carry_no_signal(small: ModelSpec) -> None:
+    """The first LayerNorm maps all-ones images to its bias, so the proxies need real images."""
     model = build_model(small).eval()
     ones = torch.ones(4, 3, *small.image)
     assert naswot(model, ones) == -math.inf or naswot(model, ones) < naswot(model, torch.randn(4, 3, *small.image))
 
 
-def test_roles_are_ours_to_tell(small: ModelSpec) -> None:
-    """Of two stages, one of each attention, and two blocks: square perceptrons are no attention."""
+def test_layer_groups(small: ModelSpec) -> None:
+    """Two stages, one of each attention, and two blocks: a square MLP is not an attention layer."""
     model = build_model(small)
     attention, mlp = attention_layers(model), mlp_layers(model)
     assert len(attention) == 2 * (2 + small.backbone.depth)
@@ -71,7 +71,7 @@ def test_roles_are_ours_to_tell(small: ModelSpec) -> None:
     assert named["tokens_to_token.attention1.mlp.0"] in mlp
 
 
-def test_ghost_layers_have_roles_too(small: ModelSpec) -> None:
+def test_layer_groups_of_ghost_layers(small: ModelSpec) -> None:
     ghost = small.model_copy(
         update={"backbone": type(small.backbone).model_validate(small.backbone.model_dump() | {"ghost": {}})}
     )
@@ -86,7 +86,7 @@ def dss_of(model: nn.Module, spec: ModelSpec) -> float:
     return dss(model)
 
 
-def test_scores_leave_the_model_as_it_was(small: ModelSpec) -> None:
+def test_the_model_is_unchanged(small: ModelSpec) -> None:
     model = build_model(small).train()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     scores = zero_cost_proxies(NAMES, small, model, *batch(small))
@@ -99,7 +99,7 @@ def test_scores_leave_the_model_as_it_was(small: ModelSpec) -> None:
     assert zero_cost_proxies(NAMES, small, model, *batch(small)) == scores
 
 
-def test_larger_models_score_higher_as_most_scores_measure_size(small: ModelSpec) -> None:
+def test_larger_models_score_higher(small: ModelSpec) -> None:
     deeper = small.model_copy(update={"backbone": small.backbone.model_copy(update={"depth": 6})})
     torch.manual_seed(0)
     low = zero_cost_proxies(NAMES, small, build_model(small), *batch(small))
@@ -108,22 +108,22 @@ def test_larger_models_score_higher_as_most_scores_measure_size(small: ModelSpec
     assert all(high[name] > low[name] for name in ("params", "macs", "weight_norm", "synflow", "dss"))
 
 
-def test_ranks_of_several_scores_choose_together(small: ModelSpec) -> None:
-    """The draw that most scores rank best is preferred; one score alone chooses its own."""
+def test_a_zero_cost_proxy_chooses_a_draw(small: ModelSpec) -> None:
+    """The draw with the largest value of the named proxy; a draw without that value loses."""
     search = Search.model_validate(
         {"base": "t2t_vit_14", "budget": {"macs": "5G"}, "space": {"backbone.mlp_ratio": {"choices": [2]}}}
     )
-    search = search.model_copy(update={"scores": Scores(names=("params", "macs", "depth"))})
-    judges = Evaluator(search, None, torch.device("cpu"))  # type: ignore[arg-type]
+    search = search.model_copy(update={"zero_cost": ZeroCostProxies(names=("params", "macs", "depth"))})
+    evaluator = Evaluator(search, None, torch.device("cpu"))  # type: ignore[arg-type]
     draws = [Draw(small, str(index), Source.SAMPLER, 0, 0) for index in range(3)]
-    judges._scores = {
+    evaluator._scores = {
         "0": {"params": 1, "macs": 9, "depth": 1},
         "1": {"params": 3, "macs": 8, "depth": 3},
         "2": {"params": 2, "macs": 7, "depth": 2},
         "3": {"macs": 10},
     }
-    assert judges.prefer(draws, "params") is draws[1]
-    assert judges.prefer(draws, "macs") is draws[0]
-    unscored = Draw(small, "3", Source.SAMPLER)  # of which only one score was finite
-    assert judges.prefer([unscored, *draws], "params") is draws[1]
-    assert judges.prefer([unscored, *draws], "macs") is unscored
+    assert evaluator.choose_draw(draws, "params") is draws[1]
+    assert evaluator.choose_draw(draws, "macs") is draws[0]
+    unscored = Draw(small, "3", Source.SAMPLER)  # only one of its proxies was finite
+    assert evaluator.choose_draw([unscored, *draws], "params") is draws[1]
+    assert evaluator.choose_draw([unscored, *draws], "macs") is unscored

@@ -1,4 +1,4 @@
-"""Every model beside the paper: its rows are the paper's, its figures near them, or the spec says why not."""
+"""Every model against the paper: each row of the paper is there, and counts differ by little or a note explains why."""
 
 import csv
 import io
@@ -20,10 +20,10 @@ from t2tbuild.spec.root import PaperRow
 from t2tbuild.spec.units import short_count
 
 SPECS = {name: load_spec(name) for name in catalog.names("specs")}
-PARAMS_OFF, MACS_OFF = 0.015, 0.03  # fractions beyond which a row must say why
+PARAMS_OFF, MACS_OFF = 0.015, 0.03  # relative differences beyond which a row needs a note
 PAPER = yaml.safe_load((Path(__file__).parents[1] / "data" / "paper_tables.yaml").read_text())
 
-# How paper_tables.yaml calls rows that are variants of a spec, or whose names hold what a file's should not.
+# Names in paper_tables.yaml of rows that are variants of a spec, or that are no file names.
 SPEC_OF = {
     "mobilenet_v1_1.0": ("mobilenet_v1", None),
     "mobilenet_v2_1.0": ("mobilenet_v2", None),
@@ -44,7 +44,7 @@ def papers_rows() -> Iterator[tuple[int, str, dict[str, Any]]]:
                 yield int(table[1]), model, row
 
 
-def test_every_row_of_the_paper_is_there_with_its_figures_in_its_order() -> None:
+def test_rows_are_those_of_the_paper_in_its_order() -> None:
     ours = {table: comparison.rows_of_table(SPECS, table) for table in range(1, 8)}
     seen = dict.fromkeys(ours, 0)
     for table, model, printed in papers_rows():
@@ -55,14 +55,14 @@ def test_every_row_of_the_paper_is_there_with_its_figures_in_its_order() -> None
         assert row.params == (round(printed["params"] * 1e6) if "params" in printed else None)
         assert row.macs == (round(printed["macs"] * 1e9) if "macs" in printed else None)
         top1 = printed.get("top1", printed.get("imagenet"))
-        assert row.top1 == (top1[1] if isinstance(top1, list) else top1)  # of two, that with the paper's recipe
+        assert row.top1 == (top1[1] if isinstance(top1, list) else top1)  # of two, the one with the paper's recipe
         assert (row.cifar10, row.cifar100) == (printed.get("cifar10"), printed.get("cifar100"))
     assert seen == {table: len(rows) for table, rows in ours.items()}
     assert sum(seen.values()) == 57
 
 
 @pytest.mark.parametrize("name", SPECS)
-def test_a_model_is_near_the_papers_figures_or_says_why_not(name: str) -> None:
+def test_a_model_is_near_the_papers_figures_or_has_a_note(name: str) -> None:
     spec, text = SPECS[name], catalog.find(name).read_text()
     cost = count_model(spec.model)
     assert spec.paper
@@ -100,11 +100,11 @@ def test_differences_and_the_front() -> None:
     assert mine.macs_off is None
     assert absent.params_off is None
     assert [row.front for row in comparison.mark_front(ROWS)] == [True, False, True, False, False]
-    twins = [made(name, 1, 5, PRINTED | {"top1": 70}) for name in ("one", "same")]
-    assert [row.front for row in comparison.mark_front(twins)] == [True, True]
+    equal = [made(name, 1, 5, PRINTED | {"top1": 70}) for name in ("one", "same")]
+    assert [row.front for row in comparison.mark_front(equal)] == [True, True]
 
 
-def test_markdown_and_csv_say_the_same() -> None:
+def test_markdown_and_csv_have_the_same_figures() -> None:
     shown = comparison.as_markdown(comparison.mark_front(ROWS), title="a title").splitlines()
     assert shown[2] == "| model | params | paper | off | MACs | paper | off | top-1 | CIFAR-10 | front | note |"
     assert "| first | 11.0M | 10.0M | +10.0% | 990.0M | 1.0G | -1.0% | 70.0 |  | * | 1 |" in shown

@@ -1,4 +1,4 @@
-"""The table and the picture of a bench, of made-up figures."""
+"""The table and the plot of a benchmark with made-up figures."""
 
 import io
 from pathlib import Path
@@ -8,21 +8,21 @@ import torch
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from t2tbuild.bench.benchmark import Bench, Measurement, Setup, Subject, measurement
-from t2tbuild.bench.timing import Speed
+from t2tbuild.bench.benchmark import BenchConfig, BenchModel, BenchResult, Measurement, to_measurement
+from t2tbuild.bench.timing import Timing
 from t2tbuild.report import latency
 from t2tbuild.report.bench_table import bench_table, milliseconds
-from t2tbuild.report.latency import fastest_for_macs, plot_latency
+from t2tbuild.report.latency import latency_front, plot_latency
 
-SETUP = Setup(torch.device("cpu"), 4, torch.float32, compiled=False, training=False)
+SETUP = BenchConfig(torch.device("cpu"), 4, torch.float32, compiled=False, training=False)
 
 
 def row(name: str, macs: int, seconds: float) -> Measurement:
-    subject = Subject(name, torch.nn.Identity(), (3, 8, 8), 10, params=21_500_000, macs=macs)
-    return measurement(subject, SETUP, Speed(seconds, seconds / 2, seconds * 2, 12), memory=3 * 10**9, peak=1e12)
+    subject = BenchModel(name, torch.nn.Identity(), (3, 8, 8), 10, params=21_500_000, macs=macs)
+    return to_measurement(subject, SETUP, Timing(seconds, seconds / 2, seconds * 2, 12), memory=3 * 10**9, peak=1e12)
 
 
-BENCH = Bench(SETUP, 1e12, (row("a", 10**9, 0.04), row("b", 5 * 10**9, 0.16), row("slow", 10**9, 0.2)))
+BENCH = BenchResult(SETUP, 1e12, (row("a", 10**9, 0.04), row("b", 5 * 10**9, 0.16), row("slow", 10**9, 0.2)))
 
 
 def test_figures_by_hand() -> None:
@@ -32,14 +32,14 @@ def test_figures_by_hand() -> None:
     assert first.share_of_peak == pytest.approx(0.2)
     assert BENCH.ratio(first) == 1
     assert BENCH.ratio(second) == pytest.approx(0.25)
-    training = Setup(torch.device("cpu"), 4, torch.float32, compiled=False, training=True)
-    subject = Subject("a", torch.nn.Identity(), (3, 8, 8), 10, params=1, macs=10**9)
-    assert measurement(subject, training, first.speed, 1, 1e12).share_of_peak == pytest.approx(0.6)
+    training = BenchConfig(torch.device("cpu"), 4, torch.float32, compiled=False, training=True)
+    subject = BenchModel("a", torch.nn.Identity(), (3, 8, 8), 10, params=1, macs=10**9)
+    assert to_measurement(subject, training, first.speed, 1, 1e12).share_of_peak == pytest.approx(0.6)
 
 
-def test_the_front_is_of_those_that_none_with_as_many_macs_beats() -> None:
+def test_the_front_has_no_model_with_fewer_macs_and_more_latency() -> None:
     rows = [row("a", 10, 1.0), row("b", 20, 3.0), row("c", 20, 2.0), row("d", 5, 2.5), row("e", 30, 2.0)]
-    assert [one.name for one in fastest_for_macs(rows)] == ["a", "e"]
+    assert [one.name for one in latency_front(rows)] == ["a", "e"]
 
 
 def test_the_table_has_a_row_a_model_in_the_order_named() -> None:
@@ -62,17 +62,17 @@ def test_milliseconds_have_three_digits(seconds: float, text: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
-def test_the_picture_is_written(tmp_path: Path, suffix: str) -> None:
+def test_the_plot_is_written(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"latency{suffix}"
     plot_latency(BENCH, path, title="inference")
     assert path.stat().st_size > 1000
 
 
-def test_the_picture_shows_names_whiskers_and_front(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_plot_shows_names_error_bars_and_front(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[Figure] = []
     make = latency.new_figure
     monkeypatch.setattr(latency, "new_figure", lambda *size: drawn.append(make(*size)) or drawn[-1])
-    close = Bench(SETUP, 1e12, (*BENCH.measurements, *(row(f"near {i}", 10**9 + i, 0.041) for i in range(3))))
+    close = BenchResult(SETUP, 1e12, (*BENCH.measurements, *(row(f"near {i}", 10**9 + i, 0.041) for i in range(3))))
     plot_latency(close, tmp_path / "latency.png", title="inference")
     axes = drawn[0].axes[0]
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
@@ -89,5 +89,5 @@ def test_the_picture_shows_names_whiskers_and_front(tmp_path: Path, monkeypatch:
 
 
 def test_one_model_alone_is_drawn_on_plain_axes(tmp_path: Path) -> None:
-    plot_latency(Bench(SETUP, 1e12, BENCH.measurements[:1]), tmp_path / "one.png", title="")
+    plot_latency(BenchResult(SETUP, 1e12, BENCH.measurements[:1]), tmp_path / "one.png", title="")
     assert (tmp_path / "one.png").exists()

@@ -1,4 +1,4 @@
-"""The page of a search without a browser: what it embeds, what it says, how large it is."""
+"""The page of a search without a browser: its embedded data, its tables and its size."""
 
 import itertools
 import json
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from t2tbuild.nas import SearchResult
-from t2tbuild.report.page import finite
+from t2tbuild.report.page import nan_to_none
 from t2tbuild.spec.units import short_count
 from t2tbuild.spec.write import dump_yaml
 from tests.report.searches import large_search, real_search
@@ -68,10 +68,10 @@ def numbers(value: Any) -> Iterator[float]:
 def test_every_number_of_the_page_is_in_report_json(result: SearchResult) -> None:
     data = embedded((result.run / "report.html").read_text())
     report = json.loads((result.run / "report.json").read_text())
-    places = {"yaml": None, "parts": None}  # of lines and parts, which are compared below
+    places = {"yaml": None, "parts": None}  # indices into lines and parts, which are compared below
     shown = {**data, "entries": [entry | places for entry in data["entries"]]}
     assert set(numbers(shown)) <= set(numbers(report))
-    for entry, record in zip(data["entries"], [*report["candidates"], *report["repeats"]], strict=True):
+    for entry, record in zip(data["entries"], [*report["candidates"], *report["reference_runs"]], strict=True):
         parts = [data["parts"][place] for place in entry["parts"]]
         assert parts == [list(part.values()) for part in report["parts"].get(record["key"], [])]
         assert sum(part[-1] for part in parts) == record["macs"]
@@ -79,13 +79,13 @@ def test_every_number_of_the_page_is_in_report_json(result: SearchResult) -> Non
 
 def test_the_yaml_of_a_candidate_is_its_spec(result: SearchResult) -> None:
     data = embedded((result.run / "report.html").read_text())
-    for entry, record in zip(data["entries"], [*result.records, *result.repeats], strict=True):
+    for entry, record in zip(data["entries"], [*result.records, *result.reference_runs], strict=True):
         text = "".join(f"{data['lines'][place]}\n" for place in entry["yaml"])
         assert record.model is not None
         assert text == dump_yaml(result.best.model_copy(update={"model": record.model}))
 
 
-def test_the_table_says_what_report_json_says(result: SearchResult) -> None:
+def test_the_table_agrees_with_report_json(result: SearchResult) -> None:
     rows = Cells((result.run / "report.html").read_text()).rows
     report = json.loads((result.run / "report.json").read_text())
     for row, record in zip(rows, report["candidates"], strict=True):
@@ -99,9 +99,9 @@ def test_the_table_says_what_report_json_says(result: SearchResult) -> None:
         assert row[11] == f"{record['rungs'][-1]['accuracy']:.1%}"
 
 
-def test_who_trained_what_when(result: SearchResult) -> None:
+def test_the_timeline_of_trainings(result: SearchResult) -> None:
     spans = json.loads((result.run / "report.json").read_text())["timeline"]
-    trained = {(one.number, one.seed) for one in (*result.records, *result.repeats) if one.rungs}
+    trained = {(one.number, one.seed) for one in (*result.records, *result.reference_runs) if one.rungs}
     assert {(span["number"], span["seed"]) for span in spans} == trained
     assert spans[0]["start"] == 0
     assert [(span["number"], span["seed"]) for span in spans[:2]] == [("base", 0), ("base", 1)]
@@ -110,21 +110,21 @@ def test_who_trained_what_when(result: SearchResult) -> None:
 
 
 def test_importance_finds_the_field_that_matters(result: SearchResult) -> None:
-    message = json.loads((result.run / "report.json").read_text())["importance"]
-    assert message["candidates"] == sum(record.state == "top" for record in result.records) >= 8
-    assert sum(message["fields"].values()) == pytest.approx(1)
-    assert next(iter(message["fields"])) == "backbone.embed_dim"  # which pretended trainings hang on
-    assert set(message["fields"]) == {
+    importance = json.loads((result.run / "report.json").read_text())["importance"]
+    assert importance["candidates"] == sum(record.state == "completed" for record in result.records) >= 8
+    assert sum(importance["fields"].values()) == pytest.approx(1)
+    assert next(iter(importance["fields"])) == "backbone.embed_dim"  # on which the results of FakeTrainer depend
+    assert set(importance["fields"]) == {
         "backbone.embed_dim",
         "backbone.mlp_ratio",
         "fill",
         *(f"tokenizer.stages.{stage}.{field}" for stage in (0, 1) for field in ("attention", "token_dim")),
     }
-    assert f"from {message['candidates']} candidates" in message["caution"]
+    assert f"from {importance['candidates']} " in importance["caution"]
 
 
 def test_nothing_in_the_page_ends_its_script(tmp_path: Path) -> None:
-    """Whatever a candidate's reason holds."""
+    """For any text in the reason of a candidate."""
     reason = "</script><img src=x onerror=alert(1)>&amp;\u2028'\""
     large_search(tmp_path, 12, reason=reason)
     page = (tmp_path / "report.html").read_text()
@@ -133,10 +133,10 @@ def test_nothing_in_the_page_ends_its_script(tmp_path: Path) -> None:
     assert embedded(page)["entries"][0]["reason"] == reason
     assert Cells(page).rows[0][-1] == reason
     assert not re.findall(r"(?:src|href)=\"(?!#)[^\"]", page.replace("xlink:href", "href"))
-    assert finite({"a": [float("nan"), (float("inf"), 1.5)]}) == {"a": [None, [None, 1.5]]}
+    assert nan_to_none({"a": [float("nan"), (float("inf"), 1.5)]}) == {"a": [None, [None, 1.5]]}
 
 
-def test_a_dense_backbone_is_as_deep_as_its_groups_together(tmp_path: Path) -> None:
+def test_the_depth_of_a_dense_backbone_is_the_sum_of_its_groups(tmp_path: Path) -> None:
     result = large_search(tmp_path, 12, "t2t_vit_dense")
     page = (tmp_path / "report.html").read_text()
     for entry, row, record in zip(embedded(page)["entries"], Cells(page).rows, result.records, strict=False):
@@ -146,7 +146,7 @@ def test_a_dense_backbone_is_as_deep_as_its_groups_together(tmp_path: Path) -> N
 
 def test_two_thousand_candidates_are_under_five_megabytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("t2tbuild.nas.verdict.RESAMPLES", 2)
-    monkeypatch.setattr("t2tbuild.nas.artifacts.all_correlations", lambda *_: [])  # no more of many candidates
+    monkeypatch.setattr("t2tbuild.nas.result.compute_correlations", lambda *_: [])  # slow for many candidates
     large_search(tmp_path, 2000)
     page = (tmp_path / "report.html").read_text()
     assert len(page.encode()) < 5_000_000

@@ -1,4 +1,4 @@
-"""The page of a search as a person meets it: a real browser, from a file, without a network."""
+"""The page of a search in a real browser, opened from a file, without a network."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from t2tbuild.spec.units import short_count
 from tests.report.browser import CHROMIUM, chromium
 from tests.report.searches import large_search, training
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")]
 
 
 @pytest.fixture(scope="module")
@@ -43,15 +43,15 @@ def page(context: BrowserContext, result: SearchResult) -> Iterator[Page]:
 
 @contextmanager
 def opening(context: BrowserContext, run: Path) -> Iterator[Page]:
-    """A run's page, opened; at the end nothing may have gone wrong or been asked of a network."""
-    opened, wrong, asked = context.new_page(), [], []
-    opened.on("console", lambda message: wrong.append(message.text))
-    opened.on("pageerror", lambda error: wrong.append(str(error)))
-    opened.on("request", lambda request: asked.append(request.url))
+    """Open the page of a run; afterwards check that there were no errors and no network requests."""
+    opened, errors, requests = context.new_page(), [], []
+    opened.on("console", lambda message: errors.append(message.text))
+    opened.on("pageerror", lambda error: errors.append(str(error)))
+    opened.on("request", lambda request: requests.append(request.url))
     opened.goto(address(run))
     yield opened
-    assert wrong == []
-    assert asked == [address(run)]
+    assert errors == []
+    assert requests == [address(run)]
 
 
 def address(run: Path) -> str:
@@ -59,8 +59,8 @@ def address(run: Path) -> str:
 
 
 def a_candidate(result: SearchResult) -> Any:
-    """One that is not the winner and reached the highest rung."""
-    return next(one for one in result.records if one.state == "top" and one.number != result.winner.number)
+    """Return a candidate that reached the highest rung and is not the winner."""
+    return next(one for one in result.records if one.state == "completed" and one.number != result.winner.number)
 
 
 def mark_of(page: Page, result: SearchResult, number: str) -> Any:
@@ -70,8 +70,12 @@ def mark_of(page: Page, result: SearchResult, number: str) -> Any:
 
 def test_every_figure_is_drawn_and_the_winner_is_shown(page: Page, result: SearchResult) -> None:
     assert page.locator(".verdict").inner_text() == result.verdict.sentence
-    assert page.locator("#pareto .mark").count() == sum(bool(one.rungs) for one in (*result.records, *result.repeats))
-    assert page.locator("#shape .mark").count() == sum(one.state == "top" for one in result.records) + 1  # the base
+    assert page.locator("#pareto .mark").count() == sum(
+        bool(one.rungs) for one in (*result.records, *result.reference_runs)
+    )
+    assert (
+        page.locator("#shape .mark").count() == sum(one.state == "completed" for one in result.records) + 1
+    )  # the base
     curves = sum(len(one.rungs) > 1 for one in result.records) + 5  # the base's seeds
     assert page.locator("#curves polyline").count() == curves
     assert page.locator("#timeline .block").count() == len(result.report["timeline"])
@@ -80,7 +84,7 @@ def test_every_figure_is_drawn_and_the_winner_is_shown(page: Page, result: Searc
     assert page.locator("noscript svg").count() == 0
 
 
-def test_hovering_tells_about_a_candidate(page: Page, result: SearchResult) -> None:
+def test_hovering_shows_a_tooltip(page: Page, result: SearchResult) -> None:
     record = a_candidate(result)
     assert page.locator("#tip").is_hidden()
     mark_of(page, result, record.number).hover(force=True)
@@ -105,15 +109,15 @@ def test_a_click_shows_yaml_and_diagram(page: Page, result: SearchResult) -> Non
     assert page.locator("#diagram svg").get_attribute("aria-label").count("of the MACs") == 10
 
 
-def test_arrow_keys_and_enter_do_what_the_pointer_does(page: Page, result: SearchResult) -> None:
+def test_arrow_keys_and_enter_select_a_candidate(page: Page, result: SearchResult) -> None:
     page.locator("#pareto svg").focus()
     page.keyboard.press("ArrowRight")
     expect(page.locator("#tip")).to_be_visible()
     message = page.locator("#tip").inner_text()
     page.keyboard.press("Enter")
-    name = page.locator("#detail-title").inner_text().removeprefix("The winner: ").lower()
+    name = page.locator("#detail-title").inner_text().removeprefix("Winner: ").lower()
     assert message.splitlines()[0] == name
-    cheapest = min((one.macs, one.number) for one in (*result.records, *result.repeats) if one.rungs)
+    cheapest = min((one.macs, one.number) for one in (*result.records, *result.reference_runs) if one.rungs)
     assert short_count(cheapest[0]) in message
     page.locator("#pareto svg").focus()
     page.keyboard.press("Escape")
@@ -153,7 +157,7 @@ def test_copy_puts_the_yaml_into_the_clipboard(
 
 
 @pytest.mark.parametrize("width", [320, 390, 768])
-def test_a_narrow_screen_scrolls_no_page_sideways(page: Page, width: int) -> None:
+def test_a_narrow_screen_does_not_scroll_sideways(page: Page, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 844})
     page.wait_for_function("document.querySelector('#pareto svg').viewBox.baseVal.width <= innerWidth")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -201,7 +205,7 @@ def test_a_search_for_imagenet_shows_predictions_first(context: BrowserContext, 
         assert "predicted ImageNet top-1" in page.locator("#tip").inner_text()
 
 
-def test_without_scripts_verdict_tables_and_a_picture_are_there(browser: Browser, result: SearchResult) -> None:
+def test_without_scripts_verdict_tables_and_a_plot_are_there(browser: Browser, result: SearchResult) -> None:
     context = browser.new_context(java_script_enabled=False, offline=True)
     page = context.new_page()
     page.goto(address(result.run))
@@ -212,10 +216,10 @@ def test_without_scripts_verdict_tables_and_a_picture_are_there(browser: Browser
     context.close()
 
 
-def test_a_trainings_page_is_alike(context: BrowserContext, tmp_path: Path) -> None:
+def test_the_page_of_a_training(context: BrowserContext, tmp_path: Path) -> None:
     training(tmp_path, 20)
     with opening(context, tmp_path) as page:
-        expect(page.locator(".verdict")).to_contain_text("is not trained to its end: epoch 20 of 20")
+        expect(page.locator(".verdict")).to_contain_text("is not complete: epoch 20 of 20")
         for figure in ("loss", "accuracy", "lr"):
             page.locator(f"#{figure} svg").focus()
             page.keyboard.press("ArrowRight")
@@ -229,9 +233,9 @@ def test_a_trainings_page_is_alike(context: BrowserContext, tmp_path: Path) -> N
 
 
 def test_two_thousand_candidates_open(context: BrowserContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a mark for each; how long it takes is told by benchmarks/report_page.py."""
+    """With a mark for each; benchmarks/report_page.py measures the time."""
     monkeypatch.setattr("t2tbuild.nas.verdict.RESAMPLES", 2)
-    monkeypatch.setattr("t2tbuild.nas.artifacts.all_correlations", lambda *_: [])
+    monkeypatch.setattr("t2tbuild.nas.result.compute_correlations", lambda *_: [])
     large_search(tmp_path, 2000)
     with opening(context, tmp_path) as opened:
         expect(opened.locator("#table tbody tr")).to_have_count(2000)

@@ -1,4 +1,4 @@
-"""The tables that a person watches."""
+"""The live table of a search, and the table of a model's cost."""
 
 import io
 from dataclasses import replace
@@ -25,42 +25,44 @@ def watch(terminal: bool, *records: Record, target: str = "data") -> str:
     console = Console(file=screen, force_terminal=terminal, width=110, color_system=None)
     with SearchProgress(console, load_search_spec("deep_narrow", [f"search.target={target}"])) as progress:
         for one in records:
-            progress.hear(one)
+            progress.update(one)
     return screen.getvalue()
 
 
 def test_the_live_table_shows_base_and_candidates_with_their_rungs() -> None:
     shown = watch(
         True,
-        record("base", State.CLIMBING),
-        record("base", State.TOP, 2.25, 1.352, 0.319),
-        record("0", State.STOPPED, 2.1),
-        record("1", State.CLIMBING, 2.2, 1.4),
+        record("base", State.RUNNING),
+        record("base", State.COMPLETED, 2.25, 1.352, 0.319),
+        record("0", State.PRUNED, 2.1),
+        record("1", State.RUNNING, 2.2, 1.4),
     )
     last = shown[shown.rindex("deep_narrow:") :]
     assert "1 of 8 candidates" in last
     assert "ETA" in last
     rows = {line.split("│")[1].strip(): line for line in last.splitlines() if line.count("│") > 5}
-    assert list(rows) == ["base", "1", "0"]  # the base, then what is under way, then the others
-    assert all(word in rows["base"] for word in ("14", "384", "P64 P64", "4.80G", "21.5M", "1.352", "0.319", "top"))
-    assert "climbing" in rows["1"]
+    assert list(rows) == ["base", "1", "0"]  # the base, then running candidates, then the others
+    assert all(
+        word in rows["base"] for word in ("14", "384", "P64 P64", "4.80G", "21.5M", "1.352", "0.319", "completed")
+    )
+    assert "running" in rows["1"]
 
 
 def test_where_accuracy_is_predicted_it_has_a_column_and_decides_the_order() -> None:
     small = with_changes(BASE, {"backbone": BASE.backbone.model_dump() | {"depth": 8}}, "in a test")
-    worse = replace(record("0", State.TOP, 2.0, 1.0, 0.1), model=small)
-    shown = watch(True, worse, record("1", State.TOP, 2.2, 1.4, 0.5), target="imagenet")
+    worse = replace(record("0", State.COMPLETED, 2.0, 1.0, 0.1), model=small)
+    shown = watch(True, worse, record("1", State.COMPLETED, 2.2, 1.4, 0.5), target="imagenet")
     last = shown[shown.rindex("deep_narrow:") :]
     rows = {line.split("│")[1].strip(): line for line in last.splitlines() if line.count("│") > 5}
-    assert list(rows) == ["1", "0"]  # the better predicted, though the other has the lower loss
+    assert list(rows) == ["1", "0"]  # the better prediction, although the other has the lower loss
     assert "81.7%" in rows["1"]
 
 
 def test_off_a_terminal_each_candidate_is_one_plain_line() -> None:
-    shown = watch(False, record("base", State.TOP, 2.25, 1.352, 0.319), record("0", State.STOPPED, 2.1))
+    shown = watch(False, record("base", State.COMPLETED, 2.25, 1.352, 0.319), record("0", State.PRUNED, 2.1))
     first, second = shown.splitlines()
     assert "@200 20.0%, loss 0.32" in first
-    assert second.split("  [")[0].strip() == "0  depth 14 width 384  4.80G MACs  @40 20.0%, loss 2.10  stopped"
+    assert second.split("  [")[0].strip() == "0  depth 14 width 384  4.80G MACs  @40 20.0%, loss 2.10  pruned"
 
 
 def test_figures_of_the_released_code_are_not_called_the_papers() -> None:

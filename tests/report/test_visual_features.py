@@ -1,4 +1,4 @@
-"""Dead channels and redundancy, counted by hand; and the feature maps that models of each kind give."""
+"""Dead channels and redundancy against calculations by hand, and the feature maps of each kind of model."""
 
 import pytest
 import torch
@@ -6,13 +6,13 @@ from shipped import shallow
 
 from t2tbuild import build_model, load_spec
 from t2tbuild.layout import Grid
-from t2tbuild.report.visual.draw_features import draw_figures, draw_layers, draw_side_by_side
+from t2tbuild.report.visual.draw_features import draw_layer_stats, draw_layers, draw_side_by_side
 from t2tbuild.report.visual.features import (
     Layer,
-    chance_of,
     dead_channels,
-    figures_of,
-    layers_of,
+    extract_layers,
+    measure_layer,
+    noise_redundancy,
     redundancy,
     spatial_deviation,
 )
@@ -33,9 +33,9 @@ def by_hand() -> torch.Tensor:
 def test_dead_channels_are_those_counted_by_hand() -> None:
     maps = by_hand()[:, [0, 1, 2, 3, 5, 6]]
     assert spatial_deviation(maps).tolist() == pytest.approx([1, 2, 1, 0, 0.002, 0.06])
-    # the median is 0.06, so up to 0.003 is dead: the zeros and the faint one; what one image alone wakes is alive
+    # the median is 0.06, so up to 0.003 is dead: the zeros and the faint one; one that varies in any image is alive
     assert dead_channels(maps).tolist() == [False, False, False, True, True, False]
-    counted = figures_of(Layer("made up", maps))
+    counted = measure_layer(Layer("made up", maps))
     assert (counted.dead, counted.channels, counted.grid) == (2, 6, Grid(2, 2))
     assert counted.dead_share == pytest.approx(1 / 3)
 
@@ -71,7 +71,7 @@ def test_redundancy_by_hand() -> None:
     assert redundancy(a[None, None]) is None
     torch.manual_seed(0)
     noise = redundancy(torch.randn(2, 200, 14, 14))
-    assert noise == pytest.approx(chance_of(Grid(14, 14)), rel=0.02)
+    assert noise == pytest.approx(noise_redundancy(Grid(14, 14)), rel=0.02)
 
 
 @pytest.mark.parametrize(
@@ -83,11 +83,11 @@ def test_redundancy_by_hand() -> None:
         ("t2t_vit_dense", ["stage 1", "stage 2", "tokens"], 7),
     ],
 )
-def test_our_models_give_a_map_for_each_stage_and_block(name: str, first: list[str], blocks: int) -> None:
+def test_our_models_have_a_map_for_each_stage_and_block(name: str, first: list[str], blocks: int) -> None:
     spec = shallow(name)
     model = build_model(spec).eval()
     images = torch.randn(2, 3, 64, 64)
-    layers = layers_of(model, images)
+    layers = extract_layers(model, images)
     assert [layer.name for layer in layers[: len(first)]] == first
     assert len(layers) == len(first) + blocks
     assert [layer.grid for layer in layers[: len(first)]] == list(spec.grids)
@@ -96,10 +96,10 @@ def test_our_models_give_a_map_for_each_stage_and_block(name: str, first: list[s
     assert torch.allclose(layers[len(first) - 1].maps, tokens, atol=1e-5)
 
 
-def test_the_distillation_token_is_no_place_and_images_may_be_rectangular() -> None:
+def test_prefix_tokens_are_not_in_maps_and_images_may_be_rectangular() -> None:
     overrides = ["model.image_size=[48, 96]", "model.distillation_token=true", "model.backbone.depth=1"]
     model = load_spec("t2t_vit_7", overrides).model
-    layers = layers_of(build_model(model), torch.randn(1, 3, 48, 96))
+    layers = extract_layers(build_model(model), torch.randn(1, 3, 48, 96))
     assert isinstance(model, ModelSpec)
     assert [layer.grid for layer in layers] == [*model.grids, model.grids[-1]]
 
@@ -113,23 +113,25 @@ def test_the_distillation_token_is_no_place_and_images_may_be_rectangular() -> N
         ("mobilenetv3_small_100", "{}", ["bn1", "blocks.0", "blocks.1.0"], [16, 16, 24]),
     ],
 )
-def test_models_of_timm_give_theirs(name: str, args: str, names: list[str], channels: list[int]) -> None:
+def test_feature_maps_of_timm_models(name: str, args: str, names: list[str], channels: list[int]) -> None:
     overrides = [f"model.name={name}", f"model.args={args}", "model.image_size=[64, 96]"]
     torch.manual_seed(0)
-    layers = layers_of(build_model(load_spec("resnet50", overrides).model), torch.randn(1, 3, 64, 96))
+    layers = extract_layers(build_model(load_spec("resnet50", overrides).model), torch.randn(1, 3, 64, 96))
     assert [layer.name for layer in layers][: len(names)] == names
     assert [layer.channels for layer in layers][: len(names)] == channels
     assert all(layer.grid.width == 1.5 * layer.grid.height for layer in layers)
 
 
-def test_the_pictures_have_a_panel_a_layer_and_a_frame_a_dead_channel() -> None:
+def test_figures_have_a_panel_per_layer_and_a_frame_per_dead_channel() -> None:
     layers = [Layer("one", by_hand()), Layer("two", torch.randn(1, 60, 4, 6))]
     figure = draw_layers(layers, "made up")
     first, second = (axes for axes in figure.axes if axes.images)
     assert first.get_title() == "one: 7 channels, 2 x 2, 3 dead"
     assert (len(first.patches), len(second.patches)) == (3, 0)
-    figures = [figures_of(layer) for layer in layers]
-    bars = draw_figures([("made up", figures), ("other", [figures_of(Layer("one channel", torch.ones(1, 1, 2, 2)))])])
+    stats = [measure_layer(layer) for layer in layers]
+    bars = draw_layer_stats(
+        [("made up", stats), ("other", [measure_layer(Layer("one channel", torch.ones(1, 1, 2, 2)))])]
+    )
     assert [patch.get_width() for patch in bars.axes[0].patches] == pytest.approx([300 / 7, 0])
     assert [text.get_text() for text in bars.axes[3].texts] == ["-"]
     assert "3 of 67 dead (4.5%)" in bars.axes[0].get_title(loc="left")

@@ -1,4 +1,4 @@
-"""Whatever a file holds, what is wrong in it is told at its place, about as fast as a good file is read."""
+"""Every mistake of an invalid file is reported at its place, about as fast as a valid file is loaded."""
 
 import functools
 import json
@@ -14,20 +14,23 @@ from typing import NamedTuple
 import pytest
 from bad_inputs import BAD_INPUTS as BAD_SPECS
 from bad_inputs import GOOD, GOOD_SEARCH, GOOD_TRAIN, Bad, edit
+from bad_searches import BAD_SEARCHES
+from bad_sections import BAD_SECTIONS
 from bad_trainings import BAD_TRAININGS
+from syrupy.assertion import SnapshotAssertion
 
 from t2tbuild.cli.validate import diagnose
 from t2tbuild.errors import Diagnostic
 
-BAD_INPUTS = (*BAD_SPECS, *BAD_TRAININGS)
+BAD_INPUTS = (*BAD_SPECS, *BAD_SECTIONS, *BAD_SEARCHES, *BAD_TRAININGS)
 KEYS = ["file", "line", "column", "path", "rule", "message", "hint", "severity"]
-MOST_TIMES = 8  # of what a good file takes; the worst takes 2.4, but cores are shared and some share their units
+MOST_TIMES = 8  # of the time for a valid file; the slowest takes 2.4, but other processes share the cores
 MOST_BYTES = 200e6
-FOREVER = 20  # seconds after which a process is taken to hang
+TIMEOUT = 20  # seconds after which a process is killed
 
 
 class Ended(NamedTuple):
-    """How a process ended, and what it took."""
+    """Exit code, output and resources of a process."""
 
     code: int
     out: str
@@ -36,37 +39,33 @@ class Ended(NamedTuple):
     bytes: int
 
     @property
-    def reported(self) -> list[tuple[int, int, str, str, str]]:
-        return [tuple(record[key] for key in ("line", "column", "rule", "message", "hint")) for record in self.records]
-
-    @property
     def records(self) -> list[dict[str, object]]:
         records = json.loads(self.out)
         assert all(list(record) == KEYS for record in records), records
         return records
 
 
-# Linux counts what a process was before exec into its largest memory, so that of pytest must not be its parent: a
-# process of 10 MB stands between, which also ends what hangs.
-BETWEEN = f"""\
+# On Linux, the largest memory of a process includes that before exec, so that pytest must not be its parent. A process
+# of 10 MB between them starts it, and kills it after the timeout.
+LAUNCHER = f"""\
 import os, signal, sys
 child = os.posix_spawn(sys.argv[2], sys.argv[2:], os.environ)
 signal.signal(signal.SIGALRM, lambda *_: os.kill(child, signal.SIGKILL))
-signal.alarm({FOREVER})
+signal.alarm({TIMEOUT})
 _, status, used = os.wait4(child, 0)
-told = os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime, used.ru_maxrss
-os.write(int(sys.argv[1]), " ".join(map(str, told)).encode())
+report = os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime, used.ru_maxrss
+os.write(int(sys.argv[1]), " ".join(map(str, report)).encode())
 """
 
 
 def validate(file: str | Path, *options: str, folder: Path | None = None, **variables: str) -> Ended:
-    """Run `t2tbuild validate FILE` as a process of its own."""
+    """Run `t2tbuild validate FILE` in a process of its own."""
     environment = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS")}
     command = [sys.executable, "-m", "t2tbuild", "validate", *options, "--", str(file)]
     read_end, write_end = os.pipe()
     with os.fdopen(read_end, "rb") as report:
         done = subprocess.run(
-            [sys.executable, "-I", "-S", "-c", BETWEEN, str(write_end), *command],
+            [sys.executable, "-I", "-S", "-c", LAUNCHER, str(write_end), *command],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             pass_fds=[write_end],
@@ -81,77 +80,79 @@ def validate(file: str | Path, *options: str, folder: Path | None = None, **vari
 
 @functools.cache
 def good_seconds() -> float:
-    """Seconds of a CPU that a good file takes on this machine, the median of several."""
+    """Return the median CPU time, in seconds, of a valid file on this machine."""
     return statistics.median(validate("t2t_vit_14", "--json").seconds for _ in range(5))
 
 
 def complaints(ended: Ended) -> list[str]:
-    """What is wrong with how a bad input was answered with --json."""
-    message = []
+    """Return what is wrong with the --json output for an invalid input."""
+    found = []
     if ended.code != 2:
-        message.append(f"exit code {ended.code}")
+        found.append(f"exit code {ended.code}")
     if "Traceback" in ended.out + ended.err:
-        message.append("a traceback")
+        found.append("a traceback")
     if ended.err:
-        message.append(f"on stderr: {ended.err.strip().splitlines()[-1]:.200}")
+        found.append(f"on stderr: {ended.err.strip().splitlines()[-1]:.200}")
     if ended.seconds > MOST_TIMES * good_seconds():
-        message.append(f"{ended.seconds:.2f} seconds, where a good file takes {good_seconds():.2f}")
+        found.append(f"{ended.seconds:.2f} seconds, a valid file takes {good_seconds():.2f}")
     if ended.bytes >= MOST_BYTES:
-        message.append(f"{ended.bytes / 1e6:.0f} MB")
+        found.append(f"{ended.bytes / 1e6:.0f} MB")
     try:
         records = json.loads(ended.out)
     except ValueError:
-        return [*message, "no JSON on stdout"]
+        return [*found, "no JSON on stdout"]
     if not records or any(list(record) != KEYS for record in records):
-        message.append(f"not the keys of a diagnostic: {records!r:.200}")
-    return message
+        found.append(f"not the keys of a diagnostic: {records!r:.200}")
+    return found
 
 
 def mistakes(file: Path) -> list[Diagnostic]:
-    """Every mistake in a file, as `t2tbuild validate` finds them; its warnings are left to other tests."""
+    """Return the errors in a file, as `t2tbuild validate` finds them. Warnings have tests of their own."""
     return [one for one in diagnose(str(file), []) if one.severity == "error"]
 
 
 @pytest.mark.parametrize("good", [GOOD, GOOD_TRAIN, GOOD_SEARCH], ids=["spec", "train", "search"])
-def test_what_the_inputs_are_made_from_is_good(good: str, tmp_path: Path) -> None:
+def test_the_unchanged_specs_are_valid(good: str, tmp_path: Path) -> None:
     file = tmp_path / "good.yaml"
     file.write_text(good)
     assert mistakes(file) == []
 
 
-def test_every_input_has_a_name_of_its_own() -> None:
+def test_the_names_of_inputs_are_unique() -> None:
     assert len(BAD_INPUTS) >= 100
     assert len({str(bad) for bad in BAD_INPUTS}) == len(BAD_INPUTS)
 
 
 @pytest.mark.parametrize("bad", BAD_INPUTS, ids=str)
-def test_a_mistake_is_told_at_its_place(bad: Bad, tmp_path: Path) -> None:
+def test_a_mistake_is_reported_at_its_place(bad: Bad, tmp_path: Path, snapshot: SnapshotAssertion) -> None:
     file = tmp_path / "bad.yaml"
     file.write_bytes(bad.raw)
-    told = mistakes(file)
-    assert [(one.line, one.column, one.rule, one.message, one.hint) for one in told] == bad.reported
-    for one in told:
+    found = mistakes(file)
+    assert [(one.line, one.column, one.rule) for one in found] == [mistake[:3] for mistake in bad.mistakes]
+    for one, mistake in zip(found, bad.mistakes, strict=True):
+        assert mistake.value in one.message
+    assert [f"{one.message} ({one.hint})" for one in found] == snapshot
+    for one in found:
         assert (one.file, one.severity) == (str(file), "error")
         assert one.length >= 1
         assert one.column <= len(one.text) + 1
 
 
-def test_no_bad_input_takes_long_or_much_or_ends_in_a_traceback(tmp_path: Path) -> None:
+def test_every_input_is_rejected_fast_with_little_memory_and_without_a_traceback(tmp_path: Path) -> None:
     def run(index: int, bad: Bad) -> tuple[Bad, Ended]:
         file = tmp_path / f"bad_{index}.yaml"
         file.write_bytes(bad.raw)
         return bad, validate(file, "--json")
 
-    by_rule = {
-        one.rule: bad for bad in BAD_TRAININGS for one in bad.reported
-    }  # all of them are told in one process above
+    # One training for each rule: all of them are checked within this process above.
+    by_rule = {one.rule: bad for bad in BAD_TRAININGS for one in bad.mistakes}
     inputs = [bad for bad in BAD_INPUTS if bad not in BAD_TRAININGS or bad in by_rule.values()]
     assert len(inputs) >= 260
     with ThreadPoolExecutor(2) as pool:
         ended = list(pool.map(run, range(len(inputs)), inputs))
     most, largest = max(end.seconds for _, end in ended), max(end.bytes for _, end in ended)
     print(f"{len(ended)} inputs, at most {most:.2f} seconds of CPU and {largest / 1e6:.0f} MB")
-    failed = [f"{bad}: {', '.join(told)}" for bad, end in ended if (told := complaints(end))]
+    failed = [f"{bad}: {', '.join(found)}" for bad, end in ended if (found := complaints(end))]
     assert not failed, "\n".join(failed)
 
 
@@ -173,7 +174,7 @@ LARGE = {
 
 
 @pytest.mark.parametrize("name", LARGE)
-def test_a_large_file_takes_little_longer_and_is_told_in_a_few_words(name: str, tmp_path: Path) -> None:
+def test_a_large_file_is_rejected_fast_with_a_short_output(name: str, tmp_path: Path) -> None:
     (tmp_path / "large.yaml").write_text(LARGE[name])
     ended = validate(tmp_path / "large.yaml", "--json")
     assert complaints(ended) == []
@@ -184,78 +185,57 @@ def _write(name: str, data: bytes, folder: Path) -> None:
     (folder / name).write_bytes(data)
 
 
-ENCODED = [
-    (b"version: 1\nname: a\0b\n", 2, 8, "character", "character U+0000 cannot stand in YAML", "remove it"),
-    (GOOD.encode("utf-16"), 1, 1, "encoding", "UTF-16 text", "save the file as UTF-8"),
-    (
-        edit(GOOD, "name: mine", "name: mïne").encode("latin-1"),
-        3,
-        10,
-        "encoding",
-        "not UTF-8 text: byte 0xef",
-        "save the file as UTF-8",
-    ),
-    (b"#" * (1 << 20) + b"\n", 0, 0, "size", "larger than 1 MiB", "a spec is a few lines of YAML"),
-    (b"", 0, 0, "empty", "spec is empty", "t2tbuild init writes one"),
-    (b"# a spec, some day\n# version: 1\n", 0, 0, "empty", "spec is empty", "t2tbuild init writes one"),
-]
+ENCODED = {
+    "NUL": (b"version: 1\nname: a\0b\n", 2, 8, "character"),
+    "UTF-16": (GOOD.encode("utf-16"), 1, 1, "encoding"),
+    "Latin-1": (edit(GOOD, "name: mine", "name: m\xefne").encode("latin-1"), 3, 10, "encoding"),
+    "1 MiB and a byte": (b"#" * (1 << 20) + b"\n", 0, 0, "size"),
+    "empty": (b"", 0, 0, "empty"),
+    "only comments": (b"# a spec, some day\n# version: 1\n", 0, 0, "empty"),
+}
 
 
-@pytest.mark.parametrize(
-    ("data", "line", "column", "rule", "message", "hint"),
-    ENCODED,
-    ids=["NUL", "UTF-16", "Latin-1", "1 MiB and a byte", "empty", "only comments"],
-)
-def test_what_is_no_text_of_a_spec(
-    data: bytes, line: int, column: int, rule: str, message: str, hint: str, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("name", ENCODED)
+def test_a_file_that_is_not_text_is_an_error(name: str, tmp_path: Path, snapshot: SnapshotAssertion) -> None:
+    data, *place_and_rule = ENCODED[name]
     _write("bad.yaml", data, tmp_path)
     ended = validate("bad.yaml", "--json", folder=tmp_path)
     assert complaints(ended) == []
-    assert ended.reported == [(line, column, rule, message, hint)]
+    (found,) = ended.records
+    assert [found["line"], found["column"], found["rule"]] == place_and_rule
+    assert f"{found['message']} ({found['hint']})" == snapshot
 
 
-def test_a_mebibyte_is_not_too_much(tmp_path: Path) -> None:
+def test_a_file_of_one_mebibyte_is_valid(tmp_path: Path) -> None:
     _write("long.yaml", GOOD.encode() + b"#" * ((1 << 20) - len(GOOD)), tmp_path)
     assert mistakes(tmp_path / "long.yaml") == []
 
 
 NO_FILES = {
-    "a FIFO": ("fifo.yaml", "not a regular file", "name a YAML file"),
-    "a device": ("/dev/zero", "not a regular file", "name a YAML file"),
-    "a folder": ("folder", "a folder, not a spec; it holds one.yaml, other.yaml", "name one file"),
-    "a folder without specs": ("bare", "a folder, not a spec; it holds no .yaml file", "name one file"),
-    "near a file": (
-        "small_vti.yaml",
-        "no such file and no such shipped name",
-        "did you mean small_vit.yaml?",
-    ),
-    "near a file in a folder": (
-        "folder/oen.yaml",
-        "no such file and no such shipped name",
-        "did you mean folder/one.yaml or folder/other.yaml?",
-    ),
-    "near a shipped name": (
-        "vit_dnn",
-        "no such file and no such shipped name",
-        "did you mean vit_dn or vit_dense or vit_sw?",
-    ),
-    "near nothing": ("zzz", "no such file and no such shipped name", "t2tbuild ls shows the shipped names"),
-    "a dangling link": ("link.yaml", "a link to nowhere.yaml, which is not there", "name a YAML file"),
-    "below a file": (
-        "small_vit.yaml/x.yaml",
-        "no such file and no such shipped name",
-        "t2tbuild ls shows the shipped names",
-    ),
-    "a long name": ("n" * 5000, "not a file name", "name a shipped spec or a YAML file"),
-    "an empty name": ("", "the name is empty", "t2tbuild ls shows the shipped names"),
-    "a name of spaces": ("  ", "the name is empty", "t2tbuild ls shows the shipped names"),
+    "a FIFO": "fifo.yaml",
+    "a device": "/dev/zero",
+    "a folder": "folder",
+    "a folder without specs": "bare",
+    "near a file": "small_vti.yaml",
+    "near a file in a folder": "folder/oen.yaml",
+    "near a shipped name": "vit_dnn",
+    "near nothing": "zzz",
+    "a dangling link": "link.yaml",
+    "below a file": "small_vit.yaml/x.yaml",
+    "a long name": "n" * 5000,
+    "an empty name": "",
+    "a name of spaces": "  ",
+}
+SUGGESTED = {
+    "near a file": ("small_vit.yaml",),
+    "near a file in a folder": ("folder/one.yaml", "folder/other.yaml"),
+    "near a shipped name": ("vit_dn", "vit_dense"),
 }
 
 
 @pytest.fixture
 def odd_folder(tmp_path: Path) -> Path:
-    """A folder that holds what is no spec."""
+    """Return a folder of files that are not specs."""
     os.mkfifo(tmp_path / "fifo.yaml")
     (tmp_path / "bare").mkdir()
     (tmp_path / "folder").mkdir()
@@ -266,20 +246,25 @@ def odd_folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("what", NO_FILES)
-def test_what_is_no_file(what: str, odd_folder: Path) -> None:
-    name, message, hint = NO_FILES[what]
-    ended = validate(name, "--json", folder=odd_folder)
+def test_a_name_without_a_file_is_an_error(what: str, odd_folder: Path, snapshot: SnapshotAssertion) -> None:
+    ended = validate(NO_FILES[what], "--json", folder=odd_folder)
     assert complaints(ended) == []
-    assert ended.reported == [(0, 0, "file", message, hint)]
+    (found,) = ended.records
+    assert (found["line"], found["column"], found["rule"]) == (0, 0, "file")
+    for name in SUGGESTED.get(what, ()):
+        assert name in str(found["hint"])
+    assert f"{found['message']} ({found['hint']})" == snapshot
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
-def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
+def test_a_file_without_read_permission_is_an_error(tmp_path: Path) -> None:
     _write("mine.yaml", GOOD.encode(), tmp_path)
     (tmp_path / "mine.yaml").chmod(0)
     ended = validate("mine.yaml", "--json", folder=tmp_path)
     assert complaints(ended) == []
-    assert ended.reported == [(0, 0, "file", "cannot be read: Permission denied", "look at its permissions")]
+    (found,) = ended.records
+    assert (found["line"], found["column"], found["rule"]) == (0, 0, "file")
+    assert "Permission denied" in str(found["message"])
 
 
 SEVERAL = edit(
@@ -288,7 +273,7 @@ SEVERAL = edit(
 
 
 @pytest.mark.parametrize("text", [SEVERAL, edit(GOOD_SEARCH, "5G", "5 G", "5m", "soon"), "- 1\n", ""])
-def test_json_and_text_tell_the_same(text: str, tmp_path: Path) -> None:
+def test_json_and_text_output_agree(text: str, tmp_path: Path) -> None:
     _write("bad.yaml", text.encode(), tmp_path)
     as_json = validate("bad.yaml", "--json", folder=tmp_path)
     as_text = validate("bad.yaml", folder=tmp_path)
@@ -304,7 +289,7 @@ def test_json_and_text_tell_the_same(text: str, tmp_path: Path) -> None:
 
 
 def shown(text: str, folder: Path) -> tuple[str, str]:
-    """The source line and the line with the caret, as a terminal shows them."""
+    """Return the source line and the line with the caret, as shown in a terminal."""
     _write("bad.yaml", text.encode(), folder)
     ended = validate("bad.yaml", folder=folder)
     assert (ended.code, ended.err) == (2, "")
@@ -313,7 +298,7 @@ def shown(text: str, folder: Path) -> tuple[str, str]:
 
 
 def columns(text: str) -> int:
-    """Columns of a terminal that a text takes."""
+    """Return the width of a text in terminal columns."""
     from rich.cells import cell_len
 
     return cell_len(text)
@@ -330,7 +315,7 @@ def columns(text: str) -> int:
         ("depth: 14", "depth: '14'\t# tabs\tin\ta comment", "'14'"),
     ],
 )
-def test_the_caret_is_under_what_is_meant(old: str, new: str, meant: str, tmp_path: Path) -> None:
+def test_the_caret_marks_the_place(old: str, new: str, meant: str, tmp_path: Path) -> None:
     source, caret = shown(edit(GOOD, old, new), tmp_path)
     before = source[: source.index(meant)]
     assert caret.index("^") == columns(before)
@@ -362,7 +347,7 @@ ESCAPE = re.compile("\x1b\\[[0-9;]*m")
     [({}, False), ({"FORCE_COLOR": "1"}, True), ({"NO_COLOR": "1"}, False)],
     ids=["neither", "FORCE_COLOR", "NO_COLOR"],
 )
-def test_colours_only_where_they_are_wanted(variables: dict[str, str], colours: bool, tmp_path: Path) -> None:
+def test_colours_are_used_only_if_enabled(variables: dict[str, str], colours: bool, tmp_path: Path) -> None:
     _write("bad.yaml", SEVERAL.encode(), tmp_path)
     ended = validate("bad.yaml", folder=tmp_path, TERM="xterm-256color", **variables)
     assert ended.code == 2

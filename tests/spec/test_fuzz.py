@@ -1,6 +1,6 @@
-"""Whatever is read either loads or ends in a diagnostic; what validates can be built and run.
+"""Every input either loads or raises a SpecError, and every valid spec can be built and run.
 
-The runs here are short. `T2TBUILD_FUZZ=5000 pytest tests/spec/test_fuzz.py` runs as many examples of each.
+The number of examples is small. `T2TBUILD_FUZZ=5000 pytest tests/spec/test_fuzz.py` runs more of each.
 """
 
 import copy
@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -29,13 +30,15 @@ from t2tbuild.spec.root import SearchSpec, Spec
 from t2tbuild.spec.train import TrainSpec
 from t2tbuild.training.resolve import resolve
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = int(os.environ.get("T2TBUILD_FUZZ", "0"))
 OURS = [name for name in catalog.names("specs") if isinstance(load_spec(name).model, ModelSpec)]
-REAL_MACS = 500_000_000  # models of more are run on the meta device, where shapes are checked and nothing is computed
+REAL_MACS = 500_000_000  # larger models run on the meta device, which checks shapes without computing
 
 
 def examples(number: int) -> settings:
-    """So many examples, always the same ones in CI."""
+    """Return settings with a number of examples, which are always the same in CI."""
     wide = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
     return settings(
         max_examples=EXAMPLES or number, deadline=None, derandomize=not EXAMPLES, suppress_health_check=wide
@@ -44,7 +47,7 @@ def examples(number: int) -> settings:
 
 @contextmanager
 def checked_spec_errors() -> Iterator[None]:
-    """Whatever is raised within is a SpecError, which can be shown; each mistake has a message and a place."""
+    """Check a SpecError that is raised in this context: it can be printed, and each mistake has a message and place."""
     try:
         yield
     except SpecError as error:
@@ -92,14 +95,14 @@ yaml_like = st.lists(st.sampled_from(WORDS), max_size=40).map("".join)
 
 @examples(400)
 @given(st.one_of(yaml_like, yaml_like.map("version: 1\nmodel: ".__add__), st.text(max_size=200)))
-def test_any_text_loads_or_ends_in_a_diagnostic(text: str) -> None:
+def test_any_text_loads_or_raises_a_spec_error(text: str) -> None:
     with checked_spec_errors():
         check_text(text, Path("fuzz.yaml"))
 
 
 @examples(200)
 @given(st.one_of(st.binary(max_size=200), yaml_like.map(str.encode), yaml_like.map(lambda text: text.encode("utf-16"))))
-def test_any_bytes_load_or_end_in_a_diagnostic(tmp_path: Path, raw: bytes) -> None:
+def test_any_bytes_load_or_raise_a_spec_error(tmp_path: Path, raw: bytes) -> None:
     (tmp_path / "fuzz.yaml").write_bytes(raw)
     with checked_spec_errors():
         read_any(tmp_path / "fuzz.yaml")
@@ -107,7 +110,7 @@ def test_any_bytes_load_or_end_in_a_diagnostic(tmp_path: Path, raw: bytes) -> No
 
 @examples(200)
 @given(st.text(max_size=60), st.sampled_from(["", "model.", "train.epochs=", "model.tokenizer.stages."]))
-def test_any_override_applies_or_ends_in_a_diagnostic(text: str, start: str) -> None:
+def test_any_override_applies_or_raises_a_spec_error(text: str, start: str) -> None:
     with checked_spec_errors():
         load_spec("t2t_vit_7", [start + text])
 
@@ -171,14 +174,14 @@ values = st.recursive(
 
 
 def places(data: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Every place of plain data but its root."""
+    """Return every path of plain data except the root."""
     below = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
     return [place for key, value in below for place in ((*path, key), *places(value, (*path, key)))]
 
 
 @st.composite
 def mutated(draw: st.DrawFn, names: list[str]) -> dict[str, Any]:
-    """The data of a shipped spec with one field changed, removed or added."""
+    """Return the data of a shipped spec with one field changed, removed or added."""
     data: dict[str, Any] = copy.deepcopy(read_text(catalog.find(draw(st.sampled_from(names))).read_text(), "").data)
     data.pop("paper", None)
     *above, last = draw(st.sampled_from(places(data)))
@@ -188,7 +191,7 @@ def mutated(draw: st.DrawFn, names: list[str]) -> dict[str, Any]:
     what = draw(st.sampled_from(["change", "change", "change", "remove", "add"]))
     if what == "remove":
         del node[last]
-    elif what == "add" and isinstance(node, dict):  # kinds too: pydantic names them in its places
+    elif what == "add" and isinstance(node, dict):  # including kinds, which pydantic adds to its paths
         node[draw(st.sampled_from(FIELDS))] = draw(values)
     else:
         node[last] = draw(values)
@@ -197,7 +200,7 @@ def mutated(draw: st.DrawFn, names: list[str]) -> dict[str, Any]:
 
 @examples(150)
 @given(mutated([*OURS, *catalog.names("training")]))
-def test_a_mutated_spec_is_refused_or_builds_and_runs(tmp_path: Path, data: dict[str, Any]) -> None:
+def test_a_mutated_spec_is_rejected_or_builds_and_runs(tmp_path: Path, data: dict[str, Any]) -> None:
     path = tmp_path / "mutated.yaml"
     path.write_text(as_yaml(data))
     spec = None
@@ -217,13 +220,13 @@ def test_a_mutated_spec_is_refused_or_builds_and_runs(tmp_path: Path, data: dict
 
 @examples(150)
 @given(mutated(catalog.names("training")))
-def test_a_mutated_training_is_refused_or_resolved(tmp_path: Path, data: dict[str, Any]) -> None:
+def test_a_mutated_training_is_rejected_or_resolved(tmp_path: Path, data: dict[str, Any]) -> None:
     path = tmp_path / "mutated.yaml"
     path.write_text(as_yaml(data))
     with checked_spec_errors():
         document = read_any(path)
         if isinstance(document.spec, Spec):
-            with document.placing():
+            with document.located_errors():
                 resolved = resolve(document.spec)
             assert resolved.train == (document.spec.train or TrainSpec())
             assert resolved_yaml(document)
@@ -234,14 +237,14 @@ TIMM = [name for name in catalog.names("specs") if name not in OURS]
 
 @examples(12)
 @given(mutated(TIMM))
-def test_a_mutated_spec_of_timm_is_refused_or_builds_and_runs(tmp_path: Path, data: dict[str, Any]) -> None:
+def test_a_mutated_spec_of_timm_is_rejected_or_builds_and_runs(tmp_path: Path, data: dict[str, Any]) -> None:
     path = tmp_path / "mutated.yaml"
     path.write_text(as_yaml(data))
     with checked_spec_errors():
         document = read_any(path)
         model = document.spec.model
         device = torch.device("cpu" if model.image.tokens <= 300**2 else "meta")
-        with document.placing(), torch.no_grad(), device:
+        with document.located_errors(), torch.no_grad(), device:
             logits = build_model(model).eval()(torch.zeros(1, model.in_chans, *model.image))
         assert logits.shape == (1, model.num_classes)
 
@@ -257,7 +260,7 @@ odd_text = st.one_of(
     odd_text,
     st.dictionaries(odd_text.map("x".__add__), st.one_of(odd_text, numbers.filter(math.isfinite)), max_size=3),
 )
-def test_any_text_survives_being_written(tmp_path: Path, note: str, file: str, args: dict[str, Any]) -> None:
+def test_any_text_round_trips(tmp_path: Path, note: str, file: str, args: dict[str, Any]) -> None:
     model = {"kind": "timm", "name": "1e5", "args": args}
     data = {"version": 1, "model": model, "paper": [{"note": note, "variant": file}]}
     spec = Spec.model_validate(data)
@@ -267,18 +270,18 @@ def test_any_text_survives_being_written(tmp_path: Path, note: str, file: str, a
 
 @examples(100)
 @given(mutated(catalog.names("search")))
-def test_a_mutated_search_is_refused_or_planned(tmp_path: Path, data: dict[str, Any]) -> None:
+def test_a_mutated_search_is_rejected_or_planned(tmp_path: Path, data: dict[str, Any]) -> None:
     path = tmp_path / "mutated.yaml"
     path.write_text(as_yaml(data))
     with checked_spec_errors():
         document = read_any(path)
         if isinstance(document.spec, SearchSpec):
-            with document.placing():
+            with document.located_errors():
                 plan(document.spec)
 
 
 def as_yaml(value: Any) -> str:
-    """Plain data as flow YAML, written here so that the reader is not tested against its own writer."""
+    """Return plain data as flow YAML. This writer is independent of t2tbuild's own."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{as_yaml(str(key))}: {as_yaml(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""The shipped trainings are the paper's: every value as it is loaded, held against tests/data/paper_tables.yaml."""
+"""Every value of the shipped trainings is the paper's, see tests/data/paper_tables.yaml."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from t2tbuild.training.resolve import resolve
 
 TABLES = read_file(Path(__file__).parents[1] / "data" / "paper_tables.yaml").data
 RECIPES: dict[str, Any] = TABLES["recipes"]
-OF_THE_CODE = {"schedule", "dropout", "loss", "no_decay"}  # what no field says: cosine, none, cross entropy, biases
+FIXED = {"schedule", "dropout", "loss", "no_decay"}  # not fields of a spec: cosine, none, cross entropy, biases
 IMAGENET = {7: "lite", 12: "lite", 14: "14", 19: "19", 24: "24"}
 DISTILLED = (7, 12)
 CIFAR = [(depth, kind) for depth in (14, 19) for kind in ("cifar10", "cifar100")]
@@ -30,7 +30,7 @@ def recipe_of(name: str) -> TrainSpec:
 
 
 def imagenet_values(recipe: TrainSpec) -> dict[str, Any]:
-    """The recipe in the words of the table, lr and weight_decay aside."""
+    """Return the recipe with the names of the table, without lr and weight_decay."""
     data, mixup = recipe.data, recipe.mixup
     assert isinstance(data, FolderData)
     assert data.augment is not None
@@ -68,16 +68,16 @@ def imagenet_values(recipe: TrainSpec) -> dict[str, Any]:
     ],
 )
 def test_the_recipe_for_imagenet_is_the_papers(name: str, depth: int) -> None:
-    recipe, message, size = recipe_of(name), RECIPES["imagenet"], IMAGENET[depth]
+    recipe, expected, size = recipe_of(name), RECIPES["imagenet"], IMAGENET[depth]
     values = imagenet_values(recipe)
-    assert values == {key: message[key] for key in values}
-    assert message.keys() - values.keys() - OF_THE_CODE == {"lr", "weight_decay"}
-    assert (recipe.lr, recipe.weight_decay) == (message["lr"][size], message["weight_decay"][size])
-    assert set(message["lr"]) == set(message["weight_decay"]) == set(IMAGENET.values())
+    assert values == {key: expected[key] for key in values}
+    assert expected.keys() - values.keys() - FIXED == {"lr", "weight_decay"}
+    assert (recipe.lr, recipe.weight_decay) == (expected["lr"][size], expected["weight_decay"][size])
+    assert set(expected["lr"]) == set(expected["weight_decay"]) == set(IMAGENET.values())
 
 
 @pytest.mark.parametrize("depth", IMAGENET)
-def test_what_the_table_leaves_open_is_as_in_the_released_code(depth: int) -> None:
+def test_other_settings_are_those_of_the_released_code(depth: int) -> None:
     recipe = recipe_of(f"t2t_vit_{depth}_imagenet")
     data = recipe.data
     assert isinstance(data, FolderData)
@@ -92,7 +92,7 @@ def test_what_the_table_leaves_open_is_as_in_the_released_code(depth: int) -> No
 @pytest.mark.parametrize(("depth", "kind"), CIFAR)
 def test_the_transfer_to_cifar_is_the_papers(depth: int, kind: str) -> None:
     spec = load_spec(f"t2t_vit_{depth}_{kind}")
-    recipe, message = spec.train, RECIPES["cifar_transfer"]
+    recipe, expected = spec.train, RECIPES["cifar_transfer"]
     assert recipe is not None
     assert recipe.lr_scale is not None
     assert isinstance(recipe.optimizer, Sgd)
@@ -115,8 +115,8 @@ def test_the_transfer_to_cifar_is_the_papers(depth: int, kind: str) -> None:
         "hflip": recipe.data.hflip,
         "drop_path": recipe.drop_path,
     }
-    assert values == {key: message[key] for key in values}
-    assert message.keys() - values.keys() <= OF_THE_CODE
+    assert values == {key: expected[key] for key in values}
+    assert expected.keys() - values.keys() <= FIXED
     assert recipe.data.kind == kind
     nothing = (recipe.warmup, recipe.cooldown_epochs, recipe.label_smoothing, recipe.mixup, recipe.ema)
     assert nothing == (0, 0, 0, None, None)
@@ -130,20 +130,20 @@ def test_a_distillation_is_its_recipe_and_deits_teacher(depth: int) -> None:
     recipe = recipe_of(f"t2t_vit_{depth}_distilled_imagenet")
     assert recipe.distill is not None
     assert recipe.model_copy(update={"distill": None}) == recipe_of(f"t2t_vit_{depth}_imagenet")
-    said = recipe.distill.model_dump(exclude={"weights", "temperature"})
+    fields = recipe.distill.model_dump(exclude={"weights", "temperature"})
     deit = {"teacher": "timm:regnety_160.deit_in1k", "loss": "hard", "token": "distillation", "weight": 0.5}
-    assert said == deit
+    assert fields == deit
 
 
 def test_deits_teacher_is_in_timm() -> None:
     from timm.models import get_pretrained_cfg
 
-    message = get_pretrained_cfg("regnety_160.deit_in1k")
-    assert message is not None
-    assert (message.tag, message.input_size, message.num_classes) == ("deit_in1k", (3, 224, 224), 1000)
+    config = get_pretrained_cfg("regnety_160.deit_in1k")
+    assert config is not None
+    assert (config.tag, config.input_size, config.num_classes) == ("deit_in1k", (3, 224, 224), 1000)
 
 
-def test_the_fine_tuning_at_384_differs_from_the_recipe_only_where_it_says_so() -> None:
+def test_the_fine_tuning_at_384_changes_only_the_stated_fields() -> None:
     tuned, plain = recipe_of("t2t_vit_14_384_finetune"), recipe_of("t2t_vit_14_imagenet")
     changed = {"epochs", "cooldown_epochs", "warmup_epochs", "lr", "min_lr", "weight_decay"}
     assert {field for field in TrainSpec.model_fields if getattr(tuned, field) != getattr(plain, field)} == changed
@@ -162,14 +162,14 @@ PRINTED = [
 
 
 @pytest.mark.parametrize(("name", "top1"), PRINTED)
-def test_a_recipe_opens_with_what_the_paper_prints_and_the_command(name: str, top1: float) -> None:
+def test_the_comment_of_a_recipe_has_the_papers_accuracy_and_the_command(name: str, top1: float) -> None:
     note = [line for line in catalog.find(name).read_text().splitlines() if line.startswith("# ")]
     assert f" {top1}% " in note[1]
     assert note[-1].startswith(f"# t2tbuild train {name} ")
     assert "train.data.root=" in note[-1]
 
 
-def test_every_training_that_ships_is_held_against_the_paper_or_is_of_the_digits() -> None:
+def test_every_shipped_training_is_compared_with_the_paper_or_is_on_digits() -> None:
     assert {name for name in catalog.names("training") if "digits" not in name} == {name for name, _ in PRINTED}
 
 
@@ -177,7 +177,7 @@ def test_every_training_that_ships_is_held_against_the_paper_or_is_of_the_digits
 def test_every_training_resolves(name: str) -> None:
     document = read_spec(name)
     assert document.warnings == []
-    with document.placing():
+    with document.located_errors():
         resolved = resolve(document.spec)
     assert isinstance(resolved, Spec)
     assert resolved.train == document.spec.train

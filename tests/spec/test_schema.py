@@ -1,4 +1,4 @@
-"""The schema that ships is the code's, and says of a file what an editor should show."""
+"""The shipped JSON Schemas are up to date, and accept and reject what the loader does."""
 
 import json
 from typing import Any
@@ -30,14 +30,14 @@ def editor(kind: Kind) -> jsonschema.Draft7Validator:
 
 
 @pytest.mark.parametrize("kind", ["spec", "search"])
-def test_the_shipped_schema_is_the_codes(kind: Kind) -> None:
+def test_the_shipped_schema_is_up_to_date(kind: Kind) -> None:
     schema = json_schema(kind)
     jsonschema.Draft7Validator.check_schema(schema)
     assert json.loads(catalog.SCHEMAS[kind].read_text()) == schema, f"renew it: t2tbuild schema {kind}"
 
 
 @pytest.mark.parametrize(("kind", "name"), SHIPPED)
-def test_every_shipped_spec_names_its_schema_and_passes_it(kind: Kind, name: str) -> None:
+def test_every_shipped_spec_names_its_schema_and_is_valid(kind: Kind, name: str) -> None:
     file = catalog.find(name)
     first = file.read_text().splitlines()[0]
     assert first.startswith(MARK)
@@ -48,15 +48,15 @@ def test_every_shipped_spec_names_its_schema_and_passes_it(kind: Kind, name: str
 @pytest.mark.parametrize("kind", ["spec", "search"])
 def test_every_field_has_a_description_a_default_and_an_example(kind: Kind) -> None:
     schema = json_schema(kind)
-    lacking = []
+    missing = []
     for name, node in {kind: schema, **schema["$defs"]}.items():
         assert node["description"], name
         for field, about in node["properties"].items():
             refers = "$ref" in about
-            lacking += [(name, field, "description")] * ("description" not in about)
-            lacking += [(name, field, "examples")] * (not refers and "examples" not in about)
-            lacking += [(name, field, "default")] * ("default" not in about and field not in node.get("required", ()))
-    assert lacking == []
+            missing += [(name, field, "description")] * ("description" not in about)
+            missing += [(name, field, "examples")] * (not refers and "examples" not in about)
+            missing += [(name, field, "default")] * ("default" not in about and field not in node.get("required", ()))
+    assert missing == []
 
 
 @pytest.mark.parametrize(
@@ -66,10 +66,10 @@ def test_every_field_has_a_description_a_default_and_an_example(kind: Kind) -> N
         (("PlainBackbone", "depth"), "blocks"),
         (("PlainBackbone", "embed_dim"), "channels"),
         (("TrainSpec", "warmup_epochs"), "epochs"),
-        (("PaperRow", "macs"), "multiply-adds an image"),
+        (("PaperRow", "macs"), "multiply-adds per image"),
     ],
 )
-def test_what_has_a_unit_says_so(field: tuple[str, str], unit: str) -> None:
+def test_units_of_fields(field: tuple[str, str], unit: str) -> None:
     node, name = field
     assert json_schema("spec")["$defs"][node]["properties"][name]["unit"] == unit
 
@@ -110,11 +110,11 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ("train", {"eopchs": 3}, False),
     ],
 )
-def test_an_editor_takes_and_refuses_what_we_do(path: str, value: Any, passes: bool) -> None:
+def test_the_schema_accepts_and_rejects_what_the_loader_does(path: str, value: Any, passes: bool) -> None:
     assert editor("spec").is_valid(changed(path, value)) == passes
 
 
-def test_a_stage_takes_its_attention_in_short_or_in_full() -> None:
+def test_the_attention_of_a_stage_has_a_shorthand() -> None:
     for attention, passes in [
         ("performer", True),
         ({"kind": "performer", "kernel_ratio": 1}, True),

@@ -1,4 +1,4 @@
-"""What is legal but likely a slip is warned of, at its place; what is no slip is not."""
+"""Lint warnings have their place, and valid specs without suspicious values have none."""
 
 from pathlib import Path
 
@@ -25,12 +25,12 @@ model:
 def warned(tmp_path: Path, old: str, new: str) -> list[tuple[int, int, str, str]]:
     assert old in GOOD
     (tmp_path / "mine.yaml").write_text(GOOD.replace(old, new))
-    told = read_spec(tmp_path / "mine.yaml").warnings
-    assert all(warning.severity == "warning" for warning in told)
-    return [(warning.line, warning.column, warning.rule, f"{warning.message} ({warning.hint})") for warning in told]
+    found = read_spec(tmp_path / "mine.yaml").warnings
+    assert all(warning.severity == "warning" for warning in found)
+    return [(warning.line, warning.column, warning.rule, f"{warning.message} ({warning.hint})") for warning in found]
 
 
-def test_a_good_spec_is_not_warned_of(tmp_path: Path) -> None:
+def test_a_valid_spec_has_no_warnings(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(GOOD)
     assert read_spec(tmp_path / "mine.yaml").warnings == []
     (tmp_path / "mine.yaml").write_text(GOOD.replace("performer", "transformer"))  # 3,136 tokens are not many
@@ -38,21 +38,21 @@ def test_a_good_spec_is_not_warned_of(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", catalog.names("specs"))
-def test_the_papers_models_are_warned_of_where_they_are_odd(name: str) -> None:
+def test_warnings_of_the_papers_models(name: str) -> None:
     found = {warning.rule for warning in read_spec(name).warnings}
     assert found == ({SHIPPED_WARNINGS[name]} if name in SHIPPED_WARNINGS else set())
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "line", "column", "rule", "message"),
+    ("old", "new", "line", "column", "rule", "fact"),
     [
-        ("num_heads: 6", "num_heads: 32", 10, 51, "narrow-heads", "heads of 12 channels: under 16"),
-        ("num_heads: 6", "head_dim: 12", 10, 50, "narrow-heads", "(write head_dim: 32)"),
-        ("num_heads: 6", "num_heads: 32", 10, 51, "narrow-heads", "(write num_heads: 12)"),
-        ("384, num_heads: 6", "400, num_heads: 4", 10, 51, "uneven-heads", "heads of 100 channels: no multiple of 8"),
-        ("3, overlap: 1}", "4, overlap: 0}", 9, 34, "hard-split", "no pixel is seen twice, a hard split (a soft split"),
-        ("3, overlap: 1}", "4}", 9, 9, "hard-split", "write overlap: 1"),
-        ("224", "[226, 224]", 7, 9, "pixels-left-out", "1 row at the bottom of the 226 x 224 pixels"),
+        ("num_heads: 6", "num_heads: 32", 10, 51, "narrow-heads", "heads of 12 channels"),
+        ("num_heads: 6", "head_dim: 12", 10, 50, "narrow-heads", "head_dim: 32"),
+        ("num_heads: 6", "num_heads: 32", 10, 51, "narrow-heads", "num_heads: 12"),
+        ("384, num_heads: 6", "400, num_heads: 4", 10, 51, "uneven-heads", "heads of 100 channels"),
+        ("3, overlap: 1}", "4, overlap: 0}", 9, 34, "hard-split", "patches of 4"),
+        ("3, overlap: 1}", "4}", 9, 9, "hard-split", "overlap: 1"),
+        ("224", "[226, 224]", 7, 9, "pixels-left-out", "1 row at the bottom of the 226 x 224"),
         (
             "3, overlap: 1}",
             "5, overlap: 1, padding: 0}",
@@ -63,29 +63,27 @@ def test_the_papers_models_are_warned_of_where_they_are_odd(name: str) -> None:
         ),
     ],
 )
-def test_a_slip_is_warned_of(
-    tmp_path: Path, old: str, new: str, line: int, column: int, rule: str, message: str
-) -> None:
-    told = warned(tmp_path, old, new)
-    assert [one[:3] for one in told] == [(line, column, rule)]
-    assert message in told[0][3]
+def test_a_warning_of_a_model(tmp_path: Path, old: str, new: str, line: int, column: int, rule: str, fact: str) -> None:
+    found = warned(tmp_path, old, new)
+    assert [one[:3] for one in found] == [(line, column, rule)]
+    assert fact in found[0][3]
 
 
 @pytest.mark.parametrize(
-    ("train", "column", "rule", "message"),
+    ("train", "column", "rule", "fact"),
     [
         (
             "{ema: 0.99996}",
             14,
             "short-average",
-            "averages over 25,000 steps and there are 285 (write 0.965, or",
+            "25,000 steps, and there are 285 (write 0.965",
         ),
-        ("{ema: 0.99, epochs: 1, warmup_epochs: 0, batch_size: 1257}", 14, "short-average", "are 1 (leave it out)"),
+        ("{ema: 0.99, epochs: 1, warmup_epochs: 0, batch_size: 1257}", 14, "short-average", "there are 1 "),
         (
             "{ema: 0.99996, data: {kind: cifar10, holdout: 0.2}, batch_size: 512}",
             14,
             "short-average",
-            "averages over 25,000 steps and there are 1,170",
+            "25,000 steps, and there are 1,170",
         ),
         ("{batch_size: 1258}", 21, "batch-above-data", "1,258 is above the 1,257 training images (write at most 1257)"),
         (
@@ -94,66 +92,66 @@ def test_a_slip_is_warned_of(
             "batch-above-data",
             "64 is above the 32 training images",
         ),
-        ("{warmup_lr: 1e-6, warmup_epochs: 0}", 20, "warmup-lr-unused", "no warm-up starts there (leave it out)"),
+        ("{warmup_lr: 1e-6, warmup_epochs: 0}", 20, "warmup-lr-unused", "warmup_epochs 0"),
         (
             "{data: {kind: folder, root: images, train: all, test: all}}",
             62,
             "measured-on-training-images",
-            "test is all, the training images",
+            "test is all",
         ),
         (
             "{data: {kind: timm, name: hfds/x, num_classes: 2, validation: train}}",
             70,
             "measured-on-training-images",
-            "validation is train, the training images",
+            "validation is train",
         ),
         (
             "{distill: {teacher: resnet50, temperature: 2}}",
             51,
             "temperature-of-a-soft-loss",
-            "a hard loss has no temperature (write loss: soft, or leave it out)",
+            "loss: soft",
         ),
     ],
 )
-def test_a_slip_of_a_training_is_warned_of(tmp_path: Path, train: str, column: int, rule: str, message: str) -> None:
+def test_a_warning_of_a_training(tmp_path: Path, train: str, column: int, rule: str, fact: str) -> None:
     (tmp_path / "mine.yaml").write_text(f"version: 1\nmodel: t2t_vit_7\ntrain: {train}\n")
-    (told,) = read_spec(tmp_path / "mine.yaml").warnings
-    assert (told.line, told.rule) == (3, rule)
-    assert message in f"{told.message} ({told.hint})"
-    assert told.column == column
+    (warning,) = read_spec(tmp_path / "mine.yaml").warnings
+    assert (warning.line, warning.column, warning.rule) == (3, column, rule)
+    assert fact in f"{warning.message} ({warning.hint})"
 
 
 @pytest.mark.parametrize(
     "train",
     [
         "{ema: 0.99, epochs: 30}",
-        "{ema: 0.99996, data: {kind: folder, root: images}}",  # how many images that has is not known
+        "{ema: 0.99996, data: {kind: folder, root: images}}",  # the number of images is not known
         "{batch_size: 1257}",
         "{batch_size: 4096, data: {kind: timm, name: hfds/x, num_classes: 2}}",
         "{warmup_lr: 1e-6}",
         "{distill: {teacher: resnet50, loss: soft, temperature: 3}}",
     ],
 )
-def test_what_is_no_slip_of_a_training_is_not_warned_of(tmp_path: Path, train: str) -> None:
+def test_a_valid_training_has_no_warnings(tmp_path: Path, train: str) -> None:
     (tmp_path / "mine.yaml").write_text(f"version: 1\nmodel: t2t_vit_7\ntrain: {train}\n")
     assert read_spec(tmp_path / "mine.yaml").warnings == []
 
 
-def test_full_attention_among_many_tokens_is_told_with_its_memory(tmp_path: Path) -> None:
+def test_the_warning_of_full_attention_has_its_memory(tmp_path: Path) -> None:
     wide = GOOD.replace("image_size: 224", "image_size: 448").replace(
         "performer}\n      - {patch_size: 3, overlap: 1, t", "transformer}\n      - {patch_size: 3, overlap: 1, t"
     )
     (tmp_path / "mine.yaml").write_text(wide)
     (warning,) = read_spec(tmp_path / "mine.yaml").warnings
     assert (warning.line, warning.rule) == (7, "many-tokens")
-    assert "full attention among 12,544 tokens: its matrix of 1 head is 629 MB an image in float32" in warning.message
+    assert "12,544 tokens" in warning.message
+    assert "629 MB" in warning.message
     assert 12_544**2 * 4 == 629_407_744
     assert "attention: performer" in warning.hint
 
 
-def test_a_field_without_effect_is_warned_of(tmp_path: Path) -> None:
+def test_a_field_without_effect_has_a_warning(tmp_path: Path) -> None:
     lines = ["version: 1", "search:", "  base: t2t_vit_7", "  budget: {macs: 1G}"]
-    lines += ["  space: {backbone.depth: {fill: [0.7, 1.0]}}", "  scores: {first: 4}"]
+    lines += ["  space: {backbone.depth: {fill: [0.7, 1.0]}}", "  zero_cost: {first: 4}"]
     (tmp_path / "mine.yaml").write_text("\n".join(lines) + "\n")
     (warning,) = read_search_spec(tmp_path / "mine.yaml").warnings
-    assert (warning.line, warning.rule, warning.hint) == (6, "first-has-no-effect", "leave it out")
+    assert (warning.line, warning.rule, warning.hint) == (6, "first-has-no-effect", "remove it")

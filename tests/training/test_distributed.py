@@ -1,4 +1,4 @@
-"""Several processes train as one: real ones, started by torchrun, with gloo."""
+"""Several processes, started by torchrun, train as one, with gloo."""
 
 import os
 import signal
@@ -12,12 +12,14 @@ import torch
 
 from t2tbuild import load_spec, train
 from t2tbuild.errors import FieldError
-from t2tbuild.training.checkpoint import find_newest, read_checkpoint
-from t2tbuild.training.distributed import Ranks
-from t2tbuild.training.reports import ignore
+from t2tbuild.training.checkpoint import find_latest_checkpoint, load_checkpoint
+from t2tbuild.training.distributed import DistributedContext
+from t2tbuild.training.reports import ignore_report
 from t2tbuild.training.resolve import resolve
 from t2tbuild.training.run_directory import read_json_lines
 from t2tbuild.training.trainer import Trainer
+
+pytestmark = pytest.mark.slow
 
 TINY = ["model.backbone.depth=1", "train.data.image_size=16", "train.batch_size=256"]
 STILL = ["model.tokenizer.stages.0.attention={kind: performer, dropout: 0}"]
@@ -32,7 +34,7 @@ def command(run: Path, *changes: str) -> list[str]:
 
 
 def begin(run: Path, *changes: str) -> subprocess.Popen[str]:
-    """Two ranks under torchrun, once they have saved something."""
+    """Start two ranks under torchrun and return once they have saved a checkpoint."""
     process = subprocess.Popen(command(run, *changes), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while not list((run / "checkpoints").glob("step-*")):
@@ -47,8 +49,8 @@ def workers_of(process: subprocess.Popen[str]) -> list[int]:
     return [int(child) for child in children]
 
 
-def test_two_ranks_learn_what_one_does(tmp_path: Path) -> None:
-    """Without dropout, whose draws differ, they see the same batches and average the same gradients."""
+def test_two_ranks_train_like_one(tmp_path: Path) -> None:
+    """Without dropout, which differs between ranks, they average the gradients of the same batches."""
     changes = [*STILL, "train.epochs=2"]
     ended = subprocess.run(command(tmp_path / "two", *changes), capture_output=True, text=True, timeout=200)
     assert ended.returncode == 0, ended.stderr
@@ -69,9 +71,9 @@ def test_a_dead_rank_ends_the_job_and_the_same_command_continues_it(tmp_path: Pa
     os.kill(workers_of(process)[1], signal.SIGKILL)
     process.communicate(timeout=60)
     assert process.returncode == 1
-    newest, _ = find_newest(run / "checkpoints")
+    newest, _ = find_latest_checkpoint(run / "checkpoints")
     assert newest is not None
-    epochs = read_checkpoint(newest).progress["epoch"]
+    epochs = load_checkpoint(newest).progress["epoch"]
     assert 0 < epochs < 12
     again = begin(run, "train.epochs=12")
     _, err = again.communicate(timeout=120)
@@ -88,23 +90,28 @@ def test_sigterm_to_torchrun_ends_the_step_and_saves_it(tmp_path: Path) -> None:
     assert process.returncode != 0
     assert "continue with:" in err
     assert err.count("interrupted;") == 1
-    newest, broken = find_newest(run / "checkpoints")
+    newest, broken = find_latest_checkpoint(run / "checkpoints")
     assert newest is not None
     assert broken == []
-    progress = read_checkpoint(newest).progress
+    progress = load_checkpoint(newest).progress
     assert newest.name == f"step-{progress['epoch'] * 4 + progress['step']:09}"
 
 
-def test_a_batch_that_the_devices_cannot_share_is_told(tmp_path: Path) -> None:
+def test_a_batch_size_that_the_devices_do_not_divide_raises(tmp_path: Path) -> None:
     cpu = torch.device("cpu")
     spec = resolve(load_spec("t2t_vit_7", [*TINY, "train.batch_size=64"]))
     with pytest.raises(FieldError, match="batch_size 64 is not divisible by 3 devices"):
-        Trainer(spec, tmp_path, Ranks(cpu, 0, 3), ignore, None)
+        Trainer(spec, tmp_path, DistributedContext(cpu, 0, 3), ignore_report, None)
     mixed = resolve(load_spec("t2t_vit_7", [*TINY, "train.batch_size=6", "train.mixup={}"]))
-    with pytest.raises(FieldError, match="mixup pairs the images of a device, and each has 3 of a batch"):
-        Trainer(mixed, tmp_path, Ranks(cpu, 0, 2), ignore, None)
+    with pytest.raises(FieldError, match="mixup pairs the images of a device, and each device has 3 of a batch"):
+        Trainer(mixed, tmp_path, DistributedContext(cpu, 0, 2), ignore_report, None)
 
 
-def test_alone_a_rank_agrees_with_itself() -> None:
-    alone = Ranks(torch.device("cpu"))
-    assert (alone.sum([1.0, 2.0]), alone.gather("x"), alone.agree(3), alone.first) == ([1.0, 2.0], ["x"], 3, True)
+def test_a_single_rank_communicates_with_itself() -> None:
+    alone = DistributedContext(torch.device("cpu"))
+    assert (alone.all_reduce_sum([1.0, 2.0]), alone.all_gather("x"), alone.broadcast(3), alone.is_main) == (
+        [1.0, 2.0],
+        ["x"],
+        3,
+        True,
+    )

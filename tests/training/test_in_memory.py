@@ -1,4 +1,4 @@
-"""Data on the device: fixed splits, batches that are functions of seed and place, CIFAR from its authors' files."""
+"""Data on the device: fixed splits, batches that are functions of seed and position, CIFAR from its authors' files."""
 
 import os
 import pickle
@@ -22,21 +22,21 @@ def load(spec: AnyData, in_chans: int = 1, side: int = 32) -> Data:
 
 
 def whole(data: Data, split: str) -> torch.Tensor:
-    return torch.cat([images for images, _ in data.evaluation(split, rank=0, ranks=1, batch_size=256)])  # type: ignore[arg-type]
+    return torch.cat([images for images, _ in data.eval_batches(split, rank=0, world_size=1, batch_size=256)])  # type: ignore[arg-type]
 
 
 def epoch(data: Data, seed: int, number: int, *, step: int = 0, batch_size: int = 64) -> torch.Tensor:
-    order = EpochSampler(data.size("train"), batch_size, seed)
-    return torch.cat([images for images, _ in data.training(order, epoch=number, step=step, epochs=number + 1)])
+    sampler = EpochSampler(data.size("train"), batch_size, seed)
+    return torch.cat([images for images, _ in data.train_batches(sampler, epoch=number, step=step, epochs=number + 1)])
 
 
-def test_digits_are_split_once_and_for_all_stratified_and_apart() -> None:
+def test_digits_have_fixed_stratified_disjoint_splits() -> None:
     data, again = load(DigitsData(image_size=8)), load(DigitsData(image_size=8))
     assert [data.size(split) for split in ("train", "validation", "test")] == [1257, 270, 270]
     assert torch.equal(whole(data, "test"), whole(again, "test"))
     seen = []
     for split in ("train", "validation", "test"):
-        batches = list(data.evaluation(split, rank=0, ranks=1, batch_size=256))
+        batches = list(data.eval_batches(split, rank=0, world_size=1, batch_size=256))
         share = torch.bincount(torch.cat([labels for _, labels in batches])) / data.size(split)
         assert (share - 0.1).abs().max() < 0.01
         seen.append({image.numpy().tobytes() for images, _ in batches for image in images})
@@ -45,7 +45,7 @@ def test_digits_are_split_once_and_for_all_stratified_and_apart() -> None:
     assert not seen[1] & seen[2]
 
 
-def test_images_have_the_size_and_channels_asked_for() -> None:
+def test_images_have_the_requested_size_and_channels() -> None:
     images = whole(load(DigitsData(image_size=32), in_chans=3), "train")
     assert images.shape == (1257, 3, 32, 32)
     assert abs(images.mean().item()) < 0.02
@@ -56,13 +56,13 @@ def test_batches_are_a_function_of_seed_epoch_and_step() -> None:
     assert torch.equal(epoch(data, 1, 2), epoch(data, 1, 2))
     assert not torch.equal(epoch(data, 1, 2), epoch(data, 1, 3))
     assert not torch.equal(epoch(data, 1, 2), epoch(data, 2, 2))
-    assert len(epoch(data, 0, 0)) == EpochSampler(1257, 64, 0).steps * 64 == 1216
+    assert len(epoch(data, 0, 0)) == EpochSampler(1257, 64, 0).steps_per_epoch * 64 == 1216
     assert torch.equal(epoch(data, 1, 2, step=7), epoch(data, 1, 2)[7 * 64 :])
 
 
-def test_training_goes_on_from_epoch_to_epoch() -> None:
-    data, order = load(DigitsData(image_size=8)), EpochSampler(1257, 256, 0)
-    both = [images for images, _ in data.training(order, epoch=3, step=2, epochs=5)]
+def test_training_continues_across_epochs() -> None:
+    data, sampler = load(DigitsData(image_size=8)), EpochSampler(1257, 256, 0)
+    both = [images for images, _ in data.train_batches(sampler, epoch=3, step=2, epochs=5)]
     assert torch.equal(
         torch.cat(both), torch.cat([epoch(data, 0, 3, batch_size=256)[512:], epoch(data, 0, 4, batch_size=256)])
     )
@@ -81,24 +81,22 @@ def test_augmentation_moves_images_and_can_be_switched_off() -> None:
 
 
 @pytest.mark.parametrize("ranks", [2, 4])
-def test_the_ranks_shares_are_the_batch_of_one(ranks: int) -> None:
+def test_the_shares_of_ranks_make_up_the_batch_of_one(ranks: int) -> None:
     alone = EpochSampler(1000, 64, 5)
-    for step in (0, alone.steps - 1):
+    for step in (0, alone.steps_per_epoch - 1):
         shares = [EpochSampler(1000, 64, 5, rank, ranks).indices(3, step) for rank in range(ranks)]
         assert [index for share in shares for index in share] == alone.indices(3, step)
 
 
 def test_every_sample_comes_once_an_epoch() -> None:
-    order = EpochSampler(100, 10, 0)
-    assert sorted(index for step in range(order.steps) for index in order.indices(0, step)) == list(range(100))
+    sampler = EpochSampler(100, 10, 0)
+    indices = [index for step in range(sampler.steps_per_epoch) for index in sampler.indices(0, step)]
+    assert sorted(indices) == list(range(100))
 
 
 def test_a_batch_larger_than_the_split_is_the_split() -> None:
-    assert (EpochSampler(10, 64, 0).steps, EpochSampler(10, 64, 0).share, EpochSampler(11, 64, 0, 0, 2).share) == (
-        1,
-        10,
-        5,
-    )
+    assert (EpochSampler(10, 64, 0).steps_per_epoch, EpochSampler(10, 64, 0).local_batch_size) == (1, 10)
+    assert EpochSampler(11, 64, 0, 0, 2).local_batch_size == 5
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])
@@ -107,26 +105,26 @@ def test_an_evaluation_sees_every_image_once_over_all_ranks(ranks: int) -> None:
     seen = [
         image.numpy().tobytes()
         for rank in range(ranks)
-        for images, _ in data.evaluation("test", rank=rank, ranks=ranks, batch_size=100)
+        for images, _ in data.eval_batches("test", rank=rank, world_size=ranks, batch_size=100)
         for image in images
     ]
     assert sorted(seen) == sorted(image.numpy().tobytes() for image in whole(data, "test"))
 
 
-def test_mixed_seeds_differ() -> None:
+def test_folded_seeds_differ() -> None:
     assert len({fold_in(seed, epoch) for seed in range(50) for epoch in range(50)}) == 2500
 
 
 def test_fake_images_are_noise_of_the_models_size() -> None:
     data = load_data(FakeData(num_classes=7, samples=8), image=Grid(24, 40), in_chans=2, device=CPU)
-    images, labels = next(data.training(EpochSampler(8, 4, 0), epoch=0, step=0, epochs=1))
+    images, labels = next(data.train_batches(EpochSampler(8, 4, 0), epoch=0, step=0, epochs=1))
     assert images.shape == (4, 2, 24, 40)
     assert 0 <= labels.min() <= labels.max() < 7
     assert (data.num_classes, data.size("train"), data.size("validation")) == (7, 8, 2)
 
 
 def write_cifar(root: Path, *, fine: bool = False) -> Path:
-    """Files as the authors pack them: bytes in rows, red first, pickled by Python 2's protocol."""
+    """Write files in the authors' format: bytes in rows, red first, pickled with Python 2's protocol."""
     noise = np.random.default_rng(0)
     folder = root / ("cifar-100-python" if fine else "cifar-10-batches-py")
     folder.mkdir()
@@ -153,11 +151,11 @@ def test_cifar_is_read_normalised_and_enlarged(tmp_path: Path) -> None:
 def test_cifar_100_has_its_fine_labels(tmp_path: Path) -> None:
     write_cifar(tmp_path, fine=True)
     data = load(CifarData(kind="cifar100", root=str(tmp_path)), in_chans=3)
-    _, labels = next(data.evaluation("test", rank=0, ranks=1, batch_size=256))
+    _, labels = next(data.eval_batches("test", rank=0, world_size=1, batch_size=256))
     assert sorted(labels.tolist()) == sorted([*range(100), *range(100)])
 
 
-def test_a_share_of_cifar_can_be_held_out(tmp_path: Path) -> None:
+def test_part_of_cifar_can_be_held_out(tmp_path: Path) -> None:
     write_cifar(tmp_path)
     data = load(CifarData(kind="cifar10", root=str(tmp_path), holdout=0.2), in_chans=3)
     assert [data.size(split) for split in ("train", "validation", "test")] == [80, 20, 20]
@@ -166,7 +164,7 @@ def test_a_share_of_cifar_can_be_held_out(tmp_path: Path) -> None:
     }
 
 
-def test_cifar_is_moved_and_mirrored(tmp_path: Path) -> None:
+def test_cifar_is_shifted_and_mirrored(tmp_path: Path) -> None:
     write_cifar(tmp_path)
     still = load(CifarData(kind="cifar10", root=str(tmp_path), crop_padding=0, hflip=0), in_chans=3)
     mirrored = load(CifarData(kind="cifar10", root=str(tmp_path), crop_padding=0, hflip=1), in_chans=3)
@@ -182,9 +180,7 @@ def test_cifar_is_moved_and_mirrored(tmp_path: Path) -> None:
         assert len(found) == 1
 
 
-def test_cifar_that_is_not_there_says_what_is_expected_and_where(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_cifar_files_raise_with_the_expected_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(FieldError, match=r"no file .*cifar-10-batches-py/data_batch_1.*expected .*Python version"):
         load(CifarData(kind="cifar10", root=str(tmp_path)), in_chans=3)
     write_cifar(tmp_path)
@@ -192,7 +188,7 @@ def test_cifar_that_is_not_there_says_what_is_expected_and_where(
     assert load(CifarData(kind="cifar10"), in_chans=3).size("train") == 100
 
 
-def test_cifar_of_another_number_of_channels_is_refused(tmp_path: Path) -> None:
+def test_cifar_with_another_number_of_channels_raises(tmp_path: Path) -> None:
     with pytest.raises(FieldError, match="has 3 channels, and the model's images 1"):
         load(CifarData(kind="cifar10", root=str(tmp_path)))
 
@@ -205,15 +201,15 @@ class Evil:
         return os.system, (f"touch {self.file}",)
 
 
-def test_a_file_of_cifar_cannot_run_code(tmp_path: Path) -> None:
+def test_a_cifar_file_cannot_run_code(tmp_path: Path) -> None:
     folder = write_cifar(tmp_path)
     (folder / "data_batch_2").write_bytes(pickle.dumps({"data": Evil(tmp_path / "ran"), "labels": [0]}))
-    with pytest.raises(InputError, match=r"data_batch_2: not readable as a file of CIFAR: .*no array"):
+    with pytest.raises(InputError, match=r"data_batch_2: not readable as a CIFAR file: .*no array"):
         load(CifarData(kind="cifar10", root=str(tmp_path)), in_chans=3)
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_cut_file_of_cifar_is_named(tmp_path: Path) -> None:
+def test_a_truncated_cifar_file_raises_with_its_name(tmp_path: Path) -> None:
     folder = write_cifar(tmp_path)
     (folder / "test_batch").write_bytes((folder / "test_batch").read_bytes()[:5000])
     with pytest.raises(InputError, match="test_batch: not readable"):

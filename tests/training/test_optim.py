@@ -1,4 +1,4 @@
-"""Which parameters are trained, decayed, and at what rate; and the schedule, by its formula."""
+"""The parameters that are trained and decayed, their learning rates, and the schedule by its formula."""
 
 import math
 
@@ -11,7 +11,7 @@ from t2tbuild.errors import FieldError
 from t2tbuild.spec.model import TimmModel
 from t2tbuild.spec.optimizer import AdamW, LrScale, Sgd
 from t2tbuild.spec.train import TrainSpec
-from t2tbuild.training.optim import freeze, make_optimizer, make_schedule, part_of
+from t2tbuild.training.optim import freeze, make_optimizer, make_scheduler, part_of
 
 HEADS = ("head.",)
 
@@ -24,7 +24,7 @@ def groups_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, d
 
 @pytest.mark.parametrize("lr_scale", [None, LrScale(tokenizer=0.01, backbone=0.1, head=1)])
 @pytest.mark.parametrize("layer_decay", [None, 0.75])
-def test_everything_that_can_be_trained_is_trained(
+def test_all_trainable_parameters_are_optimised(
     small: ModelSpec, lr_scale: LrScale | None, layer_decay: float | None
 ) -> None:
     """The released transfer script leaves the class token and the last norm out."""
@@ -35,7 +35,7 @@ def test_everything_that_can_be_trained_is_trained(
     assert {"cls_token", "norm.weight", "norm.bias", "head.bias"} <= wanted
 
 
-def test_matrices_alone_are_decayed(small: ModelSpec) -> None:
+def test_only_matrices_have_weight_decay(small: ModelSpec) -> None:
     model = build_model(small)
     for scale in (None, LrScale()):
         groups = groups_of(model, make_optimizer(model, lr=1e-3, weight_decay=0.1, lr_scale=scale))
@@ -44,20 +44,20 @@ def test_matrices_alone_are_decayed(small: ModelSpec) -> None:
         assert decayed == matrices
 
 
-def test_each_part_has_its_rate(small: ModelSpec) -> None:
+def test_each_part_has_its_learning_rate(small: ModelSpec) -> None:
     model = build_model(small)
     scale = LrScale(tokenizer=0.01, backbone=0.1, head=10)
     optimizer = make_optimizer(model, lr=1.0, weight_decay=0.1, kind=Sgd(), lr_scale=scale)
     recipe = TrainSpec(epochs=10, warmup_epochs=2, lr=1.0, min_lr=0.5)
-    schedule = make_schedule(optimizer, recipe, steps_in_epoch=10)
+    scheduler = make_scheduler(optimizer, recipe, steps_in_epoch=10)
     for step, base in ((0, 0.5), (20, None), (100, 0.5)):
-        schedule.step_update(step)
+        scheduler.step_update(step)
         rates = {part_of(name, HEADS): group["lr"] for name, group in groups_of(model, optimizer).items()}
         expected = base if base is not None else 0.5 + 0.25 * (1 + math.cos(math.pi * 20 / 100))
         assert rates == pytest.approx({"tokenizer": 0.01 * expected, "backbone": 0.1 * expected, "head": 10 * expected})
 
 
-def test_layers_rates_fall_towards_the_tokenizer(small: ModelSpec) -> None:
+def test_learning_rates_of_layers_decay_towards_the_tokenizer(small: ModelSpec) -> None:
     model = build_model(small)
     groups = groups_of(model, make_optimizer(model, lr=1.0, weight_decay=0.1, layer_decay=0.5))
     scales = [groups[name]["lr_scale"] for name in ("head.weight", "blocks.1.norm1.weight", "blocks.0.norm1.weight")]
@@ -66,15 +66,15 @@ def test_layers_rates_fall_towards_the_tokenizer(small: ModelSpec) -> None:
     assert groups["tokens_to_token.project.weight"]["lr_scale"] == pytest.approx(scales[2] / 2)  # type: ignore[operator]
 
 
-def test_the_schedule_is_the_papers() -> None:
+def test_the_schedule_is_that_of_the_paper() -> None:
     """310 epochs: 10 of warm-up from 1e-6, a cosine over 300 down to 1e-5, and 10 at that rate."""
     parameter = nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([parameter], lr=5e-4)
     recipe = TrainSpec(epochs=300, cooldown_epochs=10, warmup_epochs=10, warmup_lr=1e-6, lr=5e-4, min_lr=1e-5)
-    schedule = make_schedule(optimizer, recipe, steps_in_epoch=100)
+    scheduler = make_scheduler(optimizer, recipe, steps_in_epoch=100)
 
     def lr(epoch: float) -> float:
-        schedule.step_update(round(epoch * 100))
+        scheduler.step_update(round(epoch * 100))
         return float(optimizer.param_groups[0]["lr"])
 
     def cosine(epoch: float) -> float:
@@ -88,7 +88,7 @@ def test_the_schedule_is_the_papers() -> None:
     assert recipe.all_epochs == 310
 
 
-def test_the_optimisers_are_those_asked_for(small: ModelSpec) -> None:
+def test_the_optimisers_have_the_settings_of_the_spec(small: ModelSpec) -> None:
     model = build_model(small)
     sgd = make_optimizer(model, lr=0.1, weight_decay=0.0, kind=Sgd(momentum=0.8, nesterov=True))
     assert isinstance(sgd, torch.optim.SGD)
@@ -99,13 +99,13 @@ def test_the_optimisers_are_those_asked_for(small: ModelSpec) -> None:
     assert (adamw.defaults["betas"], adamw.defaults["eps"]) == ((0.8, 0.9), 1e-6)
 
 
-def test_frozen_parts_are_left_alone(small: ModelSpec) -> None:
+def test_frozen_parts_require_no_gradient(small: ModelSpec) -> None:
     model = build_model(small)
     freeze(model, ("tokenizer", "backbone"))
     assert {name for name, one in model.named_parameters() if one.requires_grad} == {"head.weight", "head.bias"}
 
 
-def test_a_part_that_is_not_there_cannot_be_frozen() -> None:
+def test_freezing_a_missing_part_raises() -> None:
     model = build_model(TimmModel(name="resnet18", num_classes=10, image_size=64))
     with pytest.raises(FieldError, match=r"freeze\.0: the model has no tokenizer"):
         freeze(model, ("tokenizer",))
@@ -113,7 +113,7 @@ def test_a_part_that_is_not_there_cannot_be_frozen() -> None:
     assert {name for name, one in model.named_parameters() if one.requires_grad} == {"fc.weight", "fc.bias"}
 
 
-def test_parts_go_by_the_released_codes_names() -> None:
+def test_parts_follow_the_parameter_names_of_the_released_code() -> None:
     parts = {
         "tokens_to_token.attention1.w": "tokenizer",
         "pos_embed": "backbone",

@@ -11,18 +11,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from t2tbuild import load_spec, train
+from t2tbuild import load_search_spec, load_spec, train
 from t2tbuild.errors import InputError, Terminated, TrainingError
-from t2tbuild.training.checkpoint import find_newest, read_checkpoint
+from t2tbuild.training.checkpoint import find_latest_checkpoint, load_checkpoint
 from t2tbuild.training.reports import EpochReport, Notice, Report, StepReport
-from t2tbuild.training.run_directory import Metrics, read_json_lines
+from t2tbuild.training.run_directory import MetricsFile, read_json_lines
 
 EPOCHS = 20
 TINY = ["model.backbone.depth=1", "train.data.image_size=16", f"train.epochs={EPOCHS}", "train.batch_size=256"]
 
 
 def figures(run: Path) -> list[dict[str, object]]:
-    """The run's metrics without what a clock or the machine says."""
+    """The run's metrics without times and memory."""
     records = [record.get("result", record) for record in read_json_lines(run / "metrics.jsonl")]
     clocks = ("images_per_second", "memory", "seconds", "run")
     return [{key: value for key, value in record.items() if key not in clocks} for record in records]
@@ -33,34 +33,34 @@ def newest_weights(run: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = tmp_path_factory.mktemp("unbroken") / "run"
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("uninterrupted") / "run"
     train(load_spec("t2t_vit_7", TINY), run)
     return run
 
 
-def test_a_run_is_a_directory(unbroken: Path) -> None:
-    spec = load_spec(unbroken / "spec.yaml")
+def test_a_run_is_a_directory(uninterrupted: Path) -> None:
+    spec = load_spec(uninterrupted / "spec.yaml")
     assert (spec.model.image, spec.model.num_classes) == ((16, 16), 10)
     assert spec.train is not None
-    environment = json.loads((unbroken / "environment.json").read_text())
+    environment = json.loads((uninterrupted / "environment.json").read_text())
     assert environment["packages"]["torch"] == torch.__version__.split("+")[0]
-    lines = [json.loads(line) for line in (unbroken / "metrics.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (uninterrupted / "metrics.jsonl").read_text().splitlines()]
     assert [line["event"] for line in lines] == ["epoch"] * EPOCHS + ["result"]
     assert lines[-2]["train_loss"] < lines[0]["train_loss"]
-    assert len(newest_weights(unbroken)) > 10
+    assert len(newest_weights(uninterrupted)) > 10
 
 
-def test_listeners_hear_every_step_and_epoch(tmp_path: Path) -> None:
-    heard: list[Report] = []
-    train(load_spec("t2t_vit_7", [*TINY, "train.epochs=1"]), tmp_path / "run", listener=heard.append)
-    assert [type(report) for report in heard] == [StepReport] * 4 + [EpochReport]
+def test_a_listener_gets_every_step_and_epoch(tmp_path: Path) -> None:
+    reports: list[Report] = []
+    train(load_spec("t2t_vit_7", [*TINY, "train.epochs=1"]), tmp_path / "run", listener=reports.append)
+    assert [type(report) for report in reports] == [StepReport] * 4 + [EpochReport]
 
 
-def test_same_seed_same_bits(unbroken: Path, tmp_path: Path) -> None:
+def test_same_seed_same_bits(uninterrupted: Path, tmp_path: Path) -> None:
     train(load_spec("t2t_vit_7", TINY), tmp_path / "same")
     train(load_spec("t2t_vit_7", [*TINY, "train.seed=1"]), tmp_path / "other")
-    wanted, same, other = map(newest_weights, (unbroken, tmp_path / "same", tmp_path / "other"))
+    wanted, same, other = map(newest_weights, (uninterrupted, tmp_path / "same", tmp_path / "other"))
     assert all(torch.equal(wanted[key], same[key]) for key in wanted)
     assert any(not torch.equal(wanted[key], other[key]) for key in wanted)
 
@@ -69,7 +69,7 @@ COMMAND = [sys.executable, "-m", "t2tbuild", "train", "t2t_vit_7", *TINY, "--out
 
 
 def start(run: Path) -> subprocess.Popen[str]:
-    """A real training process, once its first epoch is on disk."""
+    """Start a training process and return it once its first epoch is on disk."""
     process = subprocess.Popen([*COMMAND, str(run)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not list((run / "checkpoints").glob("step-*")):
@@ -79,20 +79,20 @@ def start(run: Path) -> subprocess.Popen[str]:
     return process
 
 
-def test_a_killed_run_continues_to_the_same_bits(unbroken: Path, tmp_path: Path) -> None:
+def test_a_killed_run_continues_to_the_same_bits(uninterrupted: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     process = start(run)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
-    heard: list[Report] = []
-    train(load_spec("t2t_vit_7", TINY), run, listener=heard.append)
-    epochs = [report.epoch for report in heard if isinstance(report, EpochReport)]
+    reports: list[Report] = []
+    train(load_spec("t2t_vit_7", TINY), run, listener=reports.append)
+    epochs = [report.epoch for report in reports if isinstance(report, EpochReport)]
     assert 1 not in epochs
     assert epochs[-1] == 20
-    wanted, found = newest_weights(unbroken), newest_weights(run)
+    wanted, found = newest_weights(uninterrupted), newest_weights(run)
     assert all(torch.equal(wanted[key], found[key]) for key in wanted)
-    assert figures(unbroken) == figures(run)
+    assert figures(uninterrupted) == figures(run)
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -110,17 +110,17 @@ def test_an_interrupt_ends_the_step_saves_it_and_prints_the_command_that_continu
     assert f"--out {run}" in err
     assert f"{run}/checkpoints/step-" in err
     assert "Traceback" not in err
-    newest, _ = find_newest(run / "checkpoints")
+    newest, _ = find_latest_checkpoint(run / "checkpoints")
     assert newest is not None
-    progress = read_checkpoint(newest).progress
+    progress = load_checkpoint(newest).progress
     assert newest.name == f"step-{progress['epoch'] * 4 + progress['step']:09}"
 
 
 @pytest.mark.parametrize(("last", "next_step"), [(6, (1, 3)), (4, (1, 1)), (80, None)])
 def test_an_interrupt_in_the_middle_or_at_the_end_of_an_epoch_loses_no_step(
-    unbroken: Path, tmp_path: Path, last: int, next_step: tuple[int, int] | None
+    uninterrupted: Path, tmp_path: Path, last: int, next_step: tuple[int, int] | None
 ) -> None:
-    """Also after the last step of an epoch, and of all, before its evaluation."""
+    """Also after the last step of an epoch, and of the training, before the evaluation."""
     steps = 0
 
     def interrupt(report: Report) -> None:
@@ -136,21 +136,21 @@ def test_an_interrupt_in_the_middle_or_at_the_end_of_an_epoch_loses_no_step(
     finally:
         signal.signal(signal.SIGTERM, before)
     assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())[-1] == f"step-{last:09}"
-    heard: list[Report] = []
-    train(load_spec("t2t_vit_7", TINY), tmp_path / "run", listener=heard.append)
-    first = next((report for report in heard if isinstance(report, StepReport)), None)
+    reports: list[Report] = []
+    train(load_spec("t2t_vit_7", TINY), tmp_path / "run", listener=reports.append)
+    first = next((report for report in reports if isinstance(report, StepReport)), None)
     assert (first and (first.epoch, first.step)) == next_step
-    wanted, found = newest_weights(unbroken), newest_weights(tmp_path / "run")
+    wanted, found = newest_weights(uninterrupted), newest_weights(tmp_path / "run")
     assert all(torch.equal(wanted[key], found[key]) for key in wanted)
-    assert figures(unbroken) == figures(tmp_path / "run")
+    assert figures(uninterrupted) == figures(tmp_path / "run")
 
 
 def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
-    """The first comes while a step takes for ever, as one that waits for a dead device would."""
+    """The first signal comes while a step hangs."""
     code = (
         "import os, signal, sys, time; from t2tbuild import load_spec, train\n"
-        "def hear(_): print('step', flush=True); [time.sleep(0.1) for _ in range(600)]\n"
-        f"train(load_spec('t2t_vit_7', {TINY!r}), {str(tmp_path / 'run')!r}, listener=hear)"
+        "def listener(_): print('step', flush=True); [time.sleep(0.1) for _ in range(600)]\n"
+        f"train(load_spec('t2t_vit_7', {TINY!r}), {str(tmp_path / 'run')!r}, listener=listener)"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -163,32 +163,32 @@ def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
     assert "KeyboardInterrupt" in err
 
 
-def test_a_complete_run_is_only_reported(unbroken: Path) -> None:
-    before = (unbroken / "metrics.jsonl").read_text()
-    heard: list[Report] = []
-    result = train(load_spec("t2t_vit_7", TINY), unbroken, listener=heard.append)
-    assert heard == [Notice(f"{unbroken} is complete")]
-    assert (unbroken / "metrics.jsonl").read_text() == before
+def test_a_complete_run_only_returns_its_result(uninterrupted: Path) -> None:
+    before = (uninterrupted / "metrics.jsonl").read_text()
+    reports: list[Report] = []
+    result = train(load_spec("t2t_vit_7", TINY), uninterrupted, listener=reports.append)
+    assert reports == [Notice(f"{uninterrupted} is complete")]
+    assert (uninterrupted / "metrics.jsonl").read_text() == before
     assert result.epochs == 20
 
 
-def test_a_run_of_another_spec_is_refused_with_the_difference(unbroken: Path) -> None:
+def test_a_run_of_another_spec_raises_with_the_difference(uninterrupted: Path) -> None:
     with pytest.raises(InputError, match=r"(?s)another spec.*-.*lr: 0.001.*\+.*lr: 0.01"):
-        train(load_spec("t2t_vit_7", [*TINY, "train.lr=0.01"]), unbroken)
+        train(load_spec("t2t_vit_7", [*TINY, "train.lr=0.01"]), uninterrupted)
 
 
-def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
+def test_a_folder_with_other_files_raises(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("precious")
     with pytest.raises(InputError, match="choose another --out"):
         train(load_spec("t2t_vit_7", TINY), tmp_path)
     assert (tmp_path / "thesis.txt").read_text() == "precious"
 
 
-def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
+def test_a_folder_in_use_raises(tmp_path: Path) -> None:
     process = start(tmp_path / "run")
     os.kill(process.pid, signal.SIGSTOP)
     try:
-        with pytest.raises(InputError, match="another process is at work"):
+        with pytest.raises(InputError, match="another process uses it"):
             train(load_spec("t2t_vit_7", TINY), tmp_path / "run")
     finally:
         process.kill()
@@ -211,7 +211,7 @@ def test_a_loss_that_is_not_finite_stops_and_the_last_epoch_is_kept(
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-000000004"]
 
 
-def test_a_rate_that_is_too_high_ends_with_advice_and_finite_checkpoints(tmp_path: Path) -> None:
+def test_a_learning_rate_that_is_too_high_raises_and_leaves_finite_checkpoints(tmp_path: Path) -> None:
     wild = [
         "train.optimizer=sgd",
         "train.lr=10",
@@ -229,7 +229,7 @@ def test_a_rate_that_is_too_high_ends_with_advice_and_finite_checkpoints(tmp_pat
 LITTLE_MEMORY = """
 import resource, sys
 import torch
-from t2tbuild import load_spec, train
+from t2tbuild import load_search_spec, load_spec, train
 import timm.data, timm.optim, timm.scheduler, t2tbuild.timm_registry, t2tbuild.training.trainer, sklearn.datasets
 from t2tbuild.errors import TrainingError
 
@@ -244,8 +244,8 @@ except TrainingError as error:
 """
 
 
-def test_a_full_memory_ends_with_the_batch_that_would_fit(tmp_path: Path) -> None:
-    """A real failure of the CPU's allocator, in a process that may not have more."""
+def test_out_of_memory_suggests_a_batch_size(tmp_path: Path) -> None:
+    """A failure of the CPU's allocator, in a process with a memory limit."""
     command = [sys.executable, "-c", LITTLE_MEMORY, str(tmp_path / "run")]
     message = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     found = re.fullmatch(
@@ -270,42 +270,59 @@ main()
 """
 
 
-def test_a_full_disk_is_told_and_training_goes_on_to_its_end(tmp_path: Path) -> None:
+def test_on_a_full_disk_training_goes_on_to_its_end(tmp_path: Path) -> None:
     """The kernel refuses to write large files, as it does on a full disk."""
     run = tmp_path / "run"
     command = [sys.executable, "-c", FULL_DISK, "train", "t2t_vit_7", *TINY, "train.epochs=2", "--out", str(run)]
     ended = subprocess.run(command, capture_output=True, text=True)
     assert ended.returncode == 1
-    assert ended.stderr.count("training goes on") == 2
+    assert ended.stderr.count("training continues") == 2
     assert "File too large" in ended.stderr
     assert "test accuracy" in ended.stdout
     assert "the last state is not on disk" in ended.stderr
     assert list((run / "checkpoints").iterdir()) == []
-    again = train(load_spec("t2t_vit_7", [*TINY, "train.epochs=2"]), run)  # there is room again
+    again = train(load_spec("t2t_vit_7", [*TINY, "train.epochs=2"]), run)  # the disk has space again
     assert (again.epochs, again.unsaved) == (2, "")
 
 
-def test_a_torn_line_of_the_metrics_is_passed_over(tmp_path: Path) -> None:
+def test_an_incomplete_line_of_the_metrics_is_skipped(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    metrics = Metrics(path)
-    metrics.add({"a": 1})
+    metrics = MetricsFile(path)
+    metrics.append({"a": 1})
     with path.open("a") as stream:
         stream.write('{"b": ')
-    metrics.add({"c": 3})
-    metrics.add({"d": 4})
+    metrics.append({"c": 3})
+    metrics.append({"d": 4})
     assert read_json_lines(path) == [{"a": 1}, {"c": 3}, {"d": 4}]
 
 
-def test_a_line_that_the_disk_does_not_take_comes_with_the_next(tmp_path: Path) -> None:
-    metrics = Metrics(tmp_path / "not-yet" / "metrics.jsonl")
+def test_a_line_that_the_disk_refuses_is_written_with_the_next(tmp_path: Path) -> None:
+    metrics = MetricsFile(tmp_path / "not-yet" / "metrics.jsonl")
     with pytest.raises(OSError, match="No such file"):
-        metrics.add({"a": 1})
+        metrics.append({"a": 1})
     (tmp_path / "not-yet").mkdir()
-    metrics.add({"b": 2})
+    metrics.append({"b": 2})
     assert read_json_lines(metrics.path) == [{"a": 1}, {"b": 2}]
 
 
-def test_digits_are_learnt(tmp_path: Path) -> None:
+def test_a_training_on_digits_reaches_95_percent(tmp_path: Path) -> None:
     """On small images, in seconds; benchmarks/learning.py has the shipped recipe."""
     result = train(load_spec("t2t_vit_7", ["train.data.image_size=32", "train.epochs=8"]), tmp_path / "run")
     assert result.test_accuracy >= 0.95
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "instead"),
+    [
+        (load_spec("t2t_vit_7").model, "ModelSpec", "Spec(version=1, model=model_spec)"),
+        (load_search_spec("deep_narrow"), "SearchSpec", "search()"),
+        ("t2t_vit_7", "str", 'train(load_spec("t2t_vit_7"))'),
+        (Path("spec.yaml"), "PosixPath", 'train(load_spec("spec.yaml"))'),
+        ({"model": {}}, "dict", "load_spec()"),
+    ],
+)
+def test_something_else_than_a_spec_raises(given: object, kind: str, instead: str) -> None:
+    with pytest.raises(InputError) as error:
+        train(given)  # type: ignore[arg-type]
+    assert f"spec is a {kind}, expected a Spec" in str(error.value)
+    assert instead in str(error.value)

@@ -1,4 +1,4 @@
-"""One step: in several passes, clipped, in less precision, mixed, distilled; by hand where it can be."""
+"""One step: in several passes, clipped, in lower precision, with mixup, distilled; by hand where possible."""
 
 import math
 from pathlib import Path
@@ -15,9 +15,10 @@ from t2tbuild.spec.data import FakeData
 from t2tbuild.spec.distill import Distillation
 from t2tbuild.spec.model import TimmModel
 from t2tbuild.training.data import Data, load_data
-from t2tbuild.training.distributed import Ranks
-from t2tbuild.training.loop import evaluate, require_finite, train_step
-from t2tbuild.training.objective import Classification, CrossEntropy, Distilled
+from t2tbuild.training.distributed import DistributedContext
+from t2tbuild.training.evaluate import evaluate
+from t2tbuild.training.loop import require_finite, train_step
+from t2tbuild.training.objective import ClassificationTask, CrossEntropy, DistillationTask
 from t2tbuild.training.teacher import load_teacher
 
 CPU = torch.device("cpu")
@@ -42,16 +43,16 @@ def batch() -> tuple[Tensor, Tensor]:
 
 
 def stepped(batch: tuple[Tensor, Tensor], **options: object) -> tuple[Tensor, Tensor]:
-    """The matrix after one step of gradient descent, and the loss."""
+    """Return the matrix after one step of gradient descent, and the loss."""
     torch.manual_seed(1)
     model = Line()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
-    objective = Classification(model, label_smoothing=0.1)
+    objective = ClassificationTask(model, label_smoothing=0.1)
     loss = train_step(objective, model, optimizer, *batch, dtype=F32, **options)  # type: ignore[arg-type]
     return model.fc.weight.detach(), loss
 
 
-def test_a_step_is_the_formula(batch: tuple[Tensor, Tensor]) -> None:
+def test_a_step_matches_the_formula(batch: tuple[Tensor, Tensor]) -> None:
     torch.manual_seed(1)
     weight = Line().fc.weight.detach().requires_grad_()
     loss = F.cross_entropy(batch[0].flatten(1) @ weight.T, batch[1], label_smoothing=0.1)
@@ -62,7 +63,7 @@ def test_a_step_is_the_formula(batch: tuple[Tensor, Tensor]) -> None:
 
 
 @pytest.mark.parametrize("passes", [2, 4, 8])
-def test_several_passes_are_the_same_step(batch: tuple[Tensor, Tensor], passes: int) -> None:
+def test_several_passes_give_the_same_step(batch: tuple[Tensor, Tensor], passes: int) -> None:
     for found, wanted in zip(stepped(batch, accumulate=passes), stepped(batch), strict=True):
         torch.testing.assert_close(found, wanted)
 
@@ -84,34 +85,34 @@ def test_float16_scales_the_loss_and_unscales_the_gradient(batch: tuple[Tensor, 
     torch.manual_seed(1)
     model = Line()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
-    objective = Classification(model, label_smoothing=0.1)
+    objective = ClassificationTask(model, label_smoothing=0.1)
     train_step(objective, model, optimizer, *batch, dtype=torch.float16, scaler=scaler, clip_grad=100.0)
     torch.testing.assert_close(model.fc.weight.detach(), stepped(batch)[0], atol=2e-3, rtol=1e-2)
 
 
-def test_targets_of_mixed_images_are_not_smoothed_twice() -> None:
+def test_mixup_targets_are_not_smoothed_twice() -> None:
     logits, mixed = torch.randn(4, 3), torch.tensor([[0.2, 0.3, 0.5]]).repeat(4, 1)
     wanted = -(mixed * logits.log_softmax(1)).sum(1).mean()
     torch.testing.assert_close(CrossEntropy(label_smoothing=0.1)(logits, mixed), wanted)
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
-def test_what_is_not_finite_is_told_with_its_step(loss: float) -> None:
+def test_a_loss_that_is_not_finite_raises_with_its_step(loss: float) -> None:
     with pytest.raises(Exception, match=f"the loss is {loss} at step 7"):
         require_finite(loss, 7)
 
 
-class Known(nn.Module):
-    """Gives out what it is given: images that are logits."""
+class Identity(nn.Module):
+    """Returns its images as logits."""
 
     def forward(self, images: Tensor) -> Tensor:
         return images.flatten(1)
 
 
-class Sheets:
-    """Data of which everything is known: logits in place of images."""
+class LogitData:
+    """Data with fixed logits in place of images."""
 
-    num_classes, mean, std, corrupt = 7, (0.0,), (1.0,), ()
+    num_classes, mean, std, corrupt_images = 7, (0.0,), (1.0,), ()
 
     def __init__(self) -> None:
         self.logits = torch.randn(10, 7, generator=torch.Generator().manual_seed(3))
@@ -120,21 +121,21 @@ class Sheets:
     def size(self, _split: str) -> int:
         return 10
 
-    def remember(self, _names: object) -> None: ...
+    def mark_corrupt(self, _names: object) -> None: ...
 
-    def training(self, *_: object, **__: object) -> object:
+    def train_batches(self, *_: object, **__: object) -> object:
         raise NotImplementedError
 
-    def evaluation(self, _split: str, *, rank: int, ranks: int, batch_size: int) -> object:
-        mine = range(rank, 10, ranks)
-        for start in range(0, len(mine), batch_size):
-            some = list(mine[start : start + batch_size])
+    def eval_batches(self, _split: str, *, rank: int, world_size: int, batch_size: int) -> object:
+        own = range(rank, 10, world_size)
+        for start in range(0, len(own), batch_size):
+            some = list(own[start : start + batch_size])
             yield self.logits[some], self.labels[some]
 
 
-def test_an_evaluation_counts_by_hand() -> None:
-    data = Sheets()
-    found = evaluate(Known(), data, "test", Ranks(CPU), F32, 3)  # type: ignore[arg-type]
+def test_an_evaluation_matches_a_count_by_hand() -> None:
+    data = LogitData()
+    found = evaluate(Identity(), data, "test", DistributedContext(CPU), F32, 3)  # type: ignore[arg-type]
     right = data.logits.argmax(1) == data.labels
     assert found.accuracy == right.double().mean()
     assert found.loss == pytest.approx(F.cross_entropy(data.logits, data.labels).item())
@@ -154,7 +155,7 @@ def noise() -> Data:
 
 @pytest.mark.parametrize("loss", ["hard", "soft"])
 @pytest.mark.parametrize("token", ["class", "distillation"])
-def test_what_a_student_learns_is_the_formula_of_deit(small: ModelSpec, noise: Data, loss: str, token: str) -> None:
+def test_distillation_matches_the_formula_of_deit(small: ModelSpec, noise: Data, loss: str, token: str) -> None:
     torch.manual_seed(0)
     two = token == "distillation"
     student = build_model(small.model_copy(update={"distillation_token": two})).train()
@@ -166,8 +167,8 @@ def test_what_a_student_learns_is_the_formula_of_deit(small: ModelSpec, noise: D
     teacher = build_model(small).eval()
     teacher.pretrained_cfg = {"mean": noise.mean, "std": noise.std}  # type: ignore[assignment]
     spec = Distillation(teacher="x", loss=loss, token=token, weight=0.3, temperature=2)  # type: ignore[arg-type]
-    images, labels = next(iter(noise.evaluation("train", rank=0, ranks=1, batch_size=8)))
-    found = Distilled(student, teacher, spec, noise, label_smoothing=0.1)(images, labels)
+    images, labels = next(iter(noise.eval_batches("train", rank=0, world_size=1, batch_size=8)))
+    found = DistillationTask(student, teacher, spec, noise, label_smoothing=0.1)(images, labels)
 
     answers = student(images)
     own, learned = answers if two else (answers, answers)
@@ -183,7 +184,7 @@ def test_what_a_student_learns_is_the_formula_of_deit(small: ModelSpec, noise: D
     assert student.head.weight.grad is not None
 
 
-def test_a_teacher_of_timm_sees_images_normalised_as_it_was_trained(small: ModelSpec, noise: Data) -> None:
+def test_a_timm_teacher_gets_images_with_its_own_normalisation(small: ModelSpec, noise: Data) -> None:
     seen: list[Tensor] = []
 
     class Watching(nn.Module):
@@ -194,15 +195,15 @@ def test_a_teacher_of_timm_sees_images_normalised_as_it_was_trained(small: Model
             return torch.zeros(len(images), 10)
 
     spec = Distillation(teacher="x", token="class")
-    images, labels = next(iter(noise.evaluation("train", rank=0, ranks=1, batch_size=8)))
-    Distilled(build_model(small), Watching(), spec, noise, label_smoothing=0.0)(images, labels)
+    images, labels = next(iter(noise.eval_batches("train", rank=0, world_size=1, batch_size=8)))
+    DistillationTask(build_model(small), Watching(), spec, noise, label_smoothing=0.0)(images, labels)
     torch.testing.assert_close(seen[0], (images - 0.5) / 0.25)  # the noise has mean 0 and deviation 1
 
 
 TINY = ["model.backbone.depth=1", "train.data.image_size=16", "train.epochs=1", "train.batch_size=256"]
 
 
-def test_a_run_teaches_and_a_run_learns(tmp_path: Path) -> None:
+def test_distillation_from_a_run(tmp_path: Path) -> None:
     run = tmp_path / "teacher"
     train(load_spec("t2t_vit_7", TINY), run)
     result = train(load_spec("t2t_vit_7", [*TINY, f"train.distill={{teacher: {run}}}"]), tmp_path / "student")
@@ -214,23 +215,21 @@ def test_a_run_teaches_and_a_run_learns(tmp_path: Path) -> None:
     assert not (tmp_path / "other").exists()
 
 
-def test_a_teacher_that_has_learned_nothing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FieldError, match="names no weights, so its model has learned nothing"):
+def test_an_untrained_teacher_raises(tmp_path: Path) -> None:
+    with pytest.raises(FieldError, match="has no weights, so its model is untrained"):
         train(load_spec("t2t_vit_7", [*TINY, "train.distill={teacher: t2t_vit_7}"]), tmp_path / "run")
 
 
-def test_a_teacher_that_timm_does_not_have_or_cannot_fetch_is_told(
-    noise: Data, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # it would try again for a minute
+def test_an_unknown_teacher_and_one_without_weights_raise(noise: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # otherwise it retries for a minute
     student = TimmModel(name="resnet18", num_classes=10, image_size=32)
     with pytest.raises(FieldError, match="has no model 'resnet19'"):
         load_teacher(Distillation(teacher="timm:resnet19"), student, noise)
-    with pytest.raises(FieldError, match=r"weights of resnet18 cannot be had|was trained on 1000 classes"):
+    with pytest.raises(FieldError, match=r"weights of resnet18 cannot be loaded|was trained on 1000 classes"):
         load_teacher(Distillation(teacher="timm:resnet18"), student, noise)
 
 
-def test_a_teacher_of_timm_with_weights_of_a_file(tmp_path: Path, noise: Data) -> None:
+def test_a_timm_teacher_with_weights_from_a_file(tmp_path: Path, noise: Data) -> None:
     torch.manual_seed(0)
     teacher = build_model(TimmModel(name="resnet18", num_classes=10, image_size=32))
     torch.save(teacher.state_dict(), tmp_path / "weights.pth")

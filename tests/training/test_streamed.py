@@ -1,6 +1,5 @@
-"""Images that workers read: each sample a function of (seed, epoch, index), whoever reads it and whenever."""
+"""Images that workers read: each sample is a function of (seed, epoch, index), for any worker and any start."""
 
-import multiprocessing
 import os
 import random
 import signal
@@ -23,10 +22,11 @@ from timm.data.random_erasing import RandomErasing
 from t2tbuild.errors import FieldError, TrainingError
 from t2tbuild.layout import Grid
 from t2tbuild.spec.data import Augmentation, FolderData
-from t2tbuild.training.data.loader import _end
-from t2tbuild.training.data.streamed import StreamedData
+from t2tbuild.training.data.loader import StreamedData
 from t2tbuild.training.data.transforms import fork_rng, train_transform
 from t2tbuild.training.sampler import EpochSampler, fold_in
+
+pytestmark = pytest.mark.slow
 
 CPU = torch.device("cpu")
 SQUARE = Grid(24, 24)
@@ -34,7 +34,7 @@ TRAIN = 14  # images
 
 
 def make_folder(root: Path, split: str, each: int, *, size: tuple[int, int] = (40, 30)) -> None:
-    """`each` images in either class, whose mean tells the class: bright cats, dark dogs."""
+    """`each` images in either class, which differ in brightness: bright cats, dark dogs."""
     numbers = np.random.default_rng(each)
     for label, name in enumerate(("cat", "dog")):
         folder = root / split / name
@@ -56,12 +56,12 @@ def data(spec: FolderData, *, workers: int = 0, image: Grid = SQUARE, in_chans: 
     return StreamedData(spec, image=image, in_chans=in_chans, workers=workers, device=CPU)
 
 
-def order(seed: int = 3, *, samples: int = TRAIN, batch_size: int = 4, rank: int = 0, ranks: int = 1) -> EpochSampler:
-    return EpochSampler(samples=samples, batch_size=batch_size, seed=seed, rank=rank, ranks=ranks)
+def sampler(seed: int = 3, *, samples: int = TRAIN, batch_size: int = 4, rank: int = 0, ranks: int = 1) -> EpochSampler:
+    return EpochSampler(num_samples=samples, batch_size=batch_size, seed=seed, rank=rank, world_size=ranks)
 
 
-def trained(streamed: StreamedData, taken: EpochSampler, *, epoch: int = 0, step: int = 0, epochs: int = 2) -> list:
-    return list(streamed.training(taken, epoch=epoch, step=step, epochs=epochs))
+def batches_of(streamed: StreamedData, taken: EpochSampler, *, epoch: int = 0, step: int = 0, epochs: int = 2) -> list:
+    return list(streamed.train_batches(taken, epoch=epoch, step=step, epochs=epochs))
 
 
 def same(ours: list, theirs: list) -> bool:
@@ -72,24 +72,24 @@ def same(ours: list, theirs: list) -> bool:
 STRONG = Augmentation(random_erasing=0.7)
 
 
-def test_workers_and_the_place_of_a_start_change_no_bit(root: Path) -> None:
+def test_batches_do_not_depend_on_workers_and_start(root: Path) -> None:
     spec = FolderData(root=str(root), augment=STRONG)
-    whole = trained(data(spec), order())
+    whole = batches_of(data(spec), sampler())
     assert len(whole) == 6
     assert whole[0][0].shape == (4, 3, 24, 24) and whole[0][0].dtype == torch.float32
     assert whole[0][1].dtype == torch.int64
-    assert same(trained(data(spec, workers=2), order()), whole)
-    assert same(trained(data(spec, workers=2), order(), step=2), whole[2:])
-    assert same(trained(data(spec), order(), epoch=1, step=1), whole[4:])
-    assert not same(trained(data(spec), order(seed=4)), whole)
+    assert same(batches_of(data(spec, workers=2), sampler()), whole)
+    assert same(batches_of(data(spec, workers=2), sampler(), step=2), whole[2:])
+    assert same(batches_of(data(spec), sampler(), epoch=1, step=1), whole[4:])
+    assert not same(batches_of(data(spec), sampler(seed=4)), whole)
     assert not torch.equal(whole[0][0], whole[3][0])
 
 
 @pytest.mark.parametrize("mode", ["pixel", "rand", "const"])
-def test_an_image_is_what_timm_makes_of_it(root: Path, mode: str) -> None:
+def test_images_equal_those_of_timms_transform(root: Path, mode: str) -> None:
     streamed = data(FolderData(root=str(root), augment=STRONG.model_copy(update={"erasing_mode": mode})))
-    whole = order(batch_size=TRAIN)
-    images, labels = next(streamed.training(whole, epoch=1, step=0, epochs=2))
+    whole = sampler(batch_size=TRAIN)
+    images, labels = next(streamed.train_batches(whole, epoch=1, step=0, epochs=2))
     files = [root / "train" / name / f"{n:02}.{('jpg', 'PNG')[n % 2]}" for name in ("cat", "dog") for n in range(7)]
     transform = create_transform(
         24, is_training=True, auto_augment=STRONG.auto_augment, interpolation="random", re_prob=0.7, re_mode=mode
@@ -101,22 +101,24 @@ def test_an_image_is_what_timm_makes_of_it(root: Path, mode: str) -> None:
         assert label == index // 7
 
 
-def test_ranks_together_have_the_batch_of_one(root: Path) -> None:
+def test_the_shares_of_ranks_make_up_the_batch_of_one(root: Path) -> None:
     streamed = data(FolderData(root=str(root)))
-    whole = trained(streamed, order(), epochs=1)
-    shares = [trained(streamed, order(rank=rank, ranks=2), epochs=1) for rank in range(2)]
+    whole = batches_of(streamed, sampler(), epochs=1)
+    shares = [batches_of(streamed, sampler(rank=rank, ranks=2), epochs=1) for rank in range(2)]
     for one, first, second in zip(whole, *shares, strict=True):
         assert torch.equal(one[0], torch.cat([first[0], second[0]]))
         assert torch.equal(one[1], torch.cat([first[1], second[1]]))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_evaluation_sees_every_image_once_and_in_order(root: Path, workers: int) -> None:
+def test_evaluation_reads_every_image_once_and_in_order(root: Path, workers: int) -> None:
     streamed = data(FolderData(root=str(root)), workers=workers)
     assert (streamed.num_classes, streamed.size("train"), streamed.size("validation")) == (2, TRAIN, 6)
-    images, labels = map(torch.cat, zip(*streamed.evaluation("test", rank=0, ranks=1, batch_size=4), strict=True))
+    images, labels = map(
+        torch.cat, zip(*streamed.eval_batches("test", rank=0, world_size=1, batch_size=4), strict=True)
+    )
     assert labels.tolist() == [0, 0, 0, 1, 1, 1]
-    shares = [list(streamed.evaluation("validation", rank=rank, ranks=2, batch_size=256)) for rank in range(2)]
+    shares = [list(streamed.eval_batches("validation", rank=rank, world_size=2, batch_size=256)) for rank in range(2)]
     assert [len(share) for share in shares] == [1, 1]
     assert torch.equal(shares[1][0][0], images[1::2])
     transform = create_transform(24, interpolation="bicubic", crop_pct=0.9)
@@ -125,48 +127,50 @@ def test_evaluation_sees_every_image_once_and_in_order(root: Path, workers: int)
 
 def test_without_augment_training_images_are_evaluation_images(root: Path) -> None:
     streamed = data(FolderData(root=str(root), augment=None, validation="train"))
-    validation = torch.cat([images for images, _ in streamed.evaluation("validation", rank=0, ranks=1, batch_size=256)])
-    images, _ = next(streamed.training(order(), epoch=5, step=1, epochs=6))
-    assert torch.equal(images, validation[order().indices(5, 1)])
+    validation = torch.cat(
+        [images for images, _ in streamed.eval_batches("validation", rank=0, world_size=1, batch_size=256)]
+    )
+    images, _ = next(streamed.train_batches(sampler(), epoch=5, step=1, epochs=6))
+    assert torch.equal(images, validation[sampler().indices(5, 1)])
 
 
 @pytest.mark.parametrize(
     "augment", ["rand-m9-mstd0.5-inc1", "original", "augmix-m5-w3", "3a", None], ids=lambda name: str(name)[:6]
 )
-def test_gray_rectangles_under_every_policy(root: Path, augment: str | None) -> None:
+def test_gray_rectangular_images_with_every_policy(root: Path, augment: str | None) -> None:
     spec = FolderData(root=str(root), augment=Augmentation(auto_augment=augment), validation="train")
     streamed = data(spec, image=Grid(16, 40), in_chans=1)
     assert streamed.mean == pytest.approx((0.449,)) and len(streamed.std) == 1
-    for images, _ in trained(streamed, order(), epochs=6):
+    for images, _ in batches_of(streamed, sampler(), epochs=6):
         assert images.shape == (4, 1, 16, 40) and images.isfinite().all()
-    images, labels = next(streamed.evaluation("validation", rank=0, ranks=1, batch_size=256))
+    images, labels = next(streamed.eval_batches("validation", rank=0, world_size=1, batch_size=256))
     assert images.shape == (TRAIN, 1, 16, 40)
     assert images[labels == 0].mean() > 0.5 > -0.5 > images[labels == 1].mean()
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 @pytest.mark.parametrize("policy", ["rand-m10-n5-inc1", "rand-m10-n5", "v0", "originalr", "augmix-m10"])
-def test_the_strongest_of_every_operation(policy: str, mode: str) -> None:
+def test_every_operation_at_its_highest_magnitude(policy: str, mode: str) -> None:
     augment = Augmentation(auto_augment=policy)
     mean = (0.5,) * len(mode)
-    look = train_transform(FolderData(root=".", augment=augment), SQUARE, mean)
+    transform = train_transform(FolderData(root=".", augment=augment), SQUARE, mean)
     image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (30, 30, 3)).astype(np.uint8)).convert(mode)
     for seed in range(60):
         with fork_rng(fold_in(0, seed)):
-            assert look(image)[0].shape == (len(mode), 24, 24)
+            assert transform(image)[0].shape == (len(mode), 24, 24)
 
 
-def test_the_generators_of_the_main_process_are_left_alone(root: Path) -> None:
+def test_the_generators_of_the_main_process_are_unchanged(root: Path) -> None:
     for workers in (0, 1):
         random.seed(1), np.random.seed(1), torch.manual_seed(1)  # type: ignore[func-returns-value]
         expected = random.random(), np.random.rand(), torch.rand(1)
         random.seed(1), np.random.seed(1), torch.manual_seed(1)  # type: ignore[func-returns-value]
-        trained(data(FolderData(root=str(root)), workers=workers), order(), epochs=1)
+        batches_of(data(FolderData(root=str(root)), workers=workers), sampler(), epochs=1)
         assert (random.random(), np.random.rand(), torch.rand(1)) == expected
 
 
-def spoil(root: Path) -> list[Path]:
-    """Images broken in six ways; the seventh vanishes once it was found."""
+def corrupt_images(root: Path) -> list[Path]:
+    """Images broken in six ways; the seventh is deleted after it was listed."""
     cats, dogs = root / "train" / "cat", root / "train" / "dog"
     (cats / "01.PNG").write_bytes(b"")
     (cats / "02.jpg").write_bytes((cats / "02.jpg").read_bytes()[:400])
@@ -183,29 +187,29 @@ def spoil(root: Path) -> list[Path]:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_corrupt_images_are_replaced_by_the_next_and_named_once(root: Path, workers: int) -> None:
-    broken = spoil(root)
+    broken = corrupt_images(root)
     streamed = data(FolderData(root=str(root), augment=None, validation="train"), workers=workers)
     assert streamed.size("train") == TRAIN
-    broken[-1].unlink()  # vanished
-    batches = trained(streamed, order(batch_size=7), epochs=3)
+    broken[-1].unlink()
+    batches = batches_of(streamed, sampler(batch_size=7), epochs=3)
     assert sum(len(labels) for _, labels in batches) == 3 * TRAIN
-    named = [line.split(" (")[0] for line in streamed.corrupt]
+    named = [line.split(" (")[0] for line in streamed.corrupt_images]
     assert Counter(named) == Counter(map(str, broken))
-    assert all(line.endswith(")") and "Traceback" not in line and "\n" not in line for line in streamed.corrupt)
+    assert all(line.endswith(")") and "Traceback" not in line and "\n" not in line for line in streamed.corrupt_images)
     clean = Image.open(root / "train" / "cat" / "04.jpg").convert("RGB")  # follows 02 and 03
     expected = create_transform(24, interpolation="bicubic", crop_pct=0.9)(clean)
     images, labels = (torch.cat(parts)[:TRAIN] for parts in zip(*batches, strict=True))
-    taken = order(batch_size=7).indices(0, 0) + order(batch_size=7).indices(0, 1)
+    taken = sampler(batch_size=7).indices(0, 0) + sampler(batch_size=7).indices(0, 1)
     for index in (2, 3, 4):
         assert torch.equal(images[taken.index(index)], expected)
     assert labels[taken.index(13)] == 0  # after the last comes the first
 
 
 def test_too_many_corrupt_images_end_training(root: Path) -> None:
-    spoil(root)
+    corrupt_images(root)
     streamed = data(FolderData(root=str(root), skip_corrupt=2), workers=1)
     with pytest.raises(TrainingError, match=r"skip_corrupt is 2; the last: .*train/cat/.*Repair or remove") as message:
-        trained(streamed, order())
+        batches_of(streamed, sampler())
     assert "Traceback" not in str(message.value)
     assert not active_children()
 
@@ -215,11 +219,13 @@ def test_the_first_corrupt_image_ends_an_evaluation(root: Path, workers: int) ->
     (root / "val" / "dog" / "01.PNG").write_bytes(b"PNG?")
     with pytest.raises(TrainingError, match=r"validation split cannot be read: .*val/dog/01.PNG \(not an image\)"):
         list(
-            data(FolderData(root=str(root)), workers=workers).evaluation("validation", rank=0, ranks=1, batch_size=256)
+            data(FolderData(root=str(root)), workers=workers).eval_batches(
+                "validation", rank=0, world_size=1, batch_size=256
+            )
         )
 
 
-def test_odd_images_make_no_noise(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unusual_images_cause_no_warnings(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cats = root / "train" / "cat"
     palette = Image.open(cats / "01.PNG").convert("P")
     palette.save(cats / "01.PNG", transparency=b"\0\1\2")
@@ -228,19 +234,19 @@ def test_odd_images_make_no_noise(root: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # 1,200 are a warning
     with warnings.catch_warnings(record=True) as caught:
         streamed = data(FolderData(root=str(root)))
-        trained(streamed, order(samples=TRAIN + 1, batch_size=15), epochs=1)
-    assert not caught and not streamed.corrupt
+        batches_of(streamed, sampler(samples=TRAIN + 1, batch_size=15), epochs=1)
+    assert not caught and not streamed.corrupt_images
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)  # and now an error
     streamed = data(FolderData(root=str(root), skip_corrupt=0))
     with pytest.raises(TrainingError, match="decompression bomb"):
-        trained(streamed, order())
+        batches_of(streamed, sampler())
 
 
 def test_an_abandoned_iterator_leaves_no_worker(root: Path) -> None:
     streamed = data(FolderData(root=str(root)), workers=2)
     for begun in (
-        lambda: streamed.training(order(), epoch=0, step=0, epochs=100),
-        lambda: streamed.evaluation("validation", rank=0, ranks=1, batch_size=1),
+        lambda: streamed.train_batches(sampler(), epoch=0, step=0, epochs=100),
+        lambda: streamed.eval_batches("validation", rank=0, world_size=1, batch_size=1),
     ):
         batches = begun()
         next(batches)
@@ -249,8 +255,8 @@ def test_an_abandoned_iterator_leaves_no_worker(root: Path) -> None:
         assert not active_children()
 
 
-def test_a_signal_to_the_whole_group_is_for_the_main_process(root: Path) -> None:
-    batches = data(FolderData(root=str(root)), workers=2).training(order(), epoch=0, step=0, epochs=20)
+def test_workers_ignore_signals_to_the_process_group(root: Path) -> None:
+    batches = data(FolderData(root=str(root)), workers=2).train_batches(sampler(), epoch=0, step=0, epochs=20)
     next(batches)
     for worker in active_children():
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -258,28 +264,33 @@ def test_a_signal_to_the_whole_group_is_for_the_main_process(root: Path) -> None
     assert len(list(batches)) == 59
 
 
-def test_a_death_that_is_told_while_workers_end_changes_nothing() -> None:
-    """torch tells it from a signal's handler: here in the middle of ending, with another worker still alive."""
-    alive = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
-    alive.start()
-
-    class Ending:
-        _workers = (alive,)
-
-        def _shutdown_workers(self) -> None:
-            raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
-
-    _end(Ending())
-    alive.join(10)
-    assert alive.exitcode == -signal.SIGKILL
+def test_a_death_while_workers_are_stopped_changes_nothing(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """torch reports it from its handler of SIGCHLD, which would raise in the middle of the shutdown."""
+    batches = data(FolderData(root=str(root)), workers=3).train_batches(sampler(), epoch=0, step=0, epochs=100)
+    next(batches)
+    workers = active_children()
+    os.kill(workers[1].pid, signal.SIGKILL)
+    batches.close()
+    assert not active_children()
+    assert sorted(worker.exitcode for worker in workers) == [-signal.SIGKILL, 0, 0]
+    assert capfd.readouterr().err == ""
 
 
-def test_a_lost_worker_is_told(root: Path) -> None:
-    batches = data(FolderData(root=str(root)), workers=1).training(order(), epoch=0, step=0, epochs=1000)
+def test_a_hanging_worker_is_killed(root: Path) -> None:
+    batches = data(FolderData(root=str(root)), workers=2).train_batches(sampler(), epoch=0, step=0, epochs=100)
+    next(batches)
+    workers = active_children()
+    os.kill(workers[0].pid, signal.SIGSTOP)
+    batches.close()
+    assert sorted(worker.exitcode for worker in workers) == [-signal.SIGKILL, 0]
+
+
+def test_a_dead_worker_raises(root: Path) -> None:
+    batches = data(FolderData(root=str(root)), workers=1).train_batches(sampler(), epoch=0, step=0, epochs=1000)
     next(batches)
     os.kill(active_children()[0].pid, signal.SIGKILL)
     with pytest.raises(
-        TrainingError, match=r"process that reads images is lost.*lower train\.data\.workers"
+        TrainingError, match=r"worker process that reads images died.*lower train\.data\.workers"
     ) as message:
         list(batches)
     assert "Traceback" not in str(message.value)
@@ -290,19 +301,19 @@ import sys, time, torch
 from multiprocessing import active_children
 from t2tbuild.layout import Grid
 from t2tbuild.spec.data import FolderData
-from t2tbuild.training.sampler import Order
-from t2tbuild.training.data.streamed import StreamedData
+from t2tbuild.training.sampler import EpochSampler
+from t2tbuild.training.data.loader import StreamedData
 if __name__ == "__main__":
     torch.multiprocessing.set_start_method(sys.argv[2])
     spec = FolderData(root=sys.argv[1], augment=None)
     streamed = StreamedData(spec, image=Grid(24, 24), in_chans=3, workers=2, device=torch.device("cpu"))
-    batches = streamed.training(Order(14, 4, 3), epoch=0, step=0, epochs=1000)
+    batches = streamed.train_batches(EpochSampler(14, 4, 3), epoch=0, step=0, epochs=1000)
     print(next(batches)[0].sum().item())
     workers = {child.pid for child in active_children()}
     print(*workers, flush=True)
     if sys.argv[3] == "wait":
         time.sleep(60)
-    held = [batches]  # and so to the end of Python
+    kept = [batches]  # until Python ends
 """
 
 
@@ -334,25 +345,25 @@ def is_running(worker: int) -> bool:
 
 
 def test_spawned_workers_read_the_same_and_python_ends_with_them(root: Path) -> None:
-    printed, message = parent(root, "spawn", "leave").communicate(timeout=60)
+    printed, message = parent(root, "spawn", "leave").communicate(timeout=180)
     assert not message
-    first = next(data(FolderData(root=str(root), augment=None)).training(order(), epoch=0, step=0, epochs=1))
+    first = next(data(FolderData(root=str(root), augment=None)).train_batches(sampler(), epoch=0, step=0, epochs=1))
     assert float(printed.splitlines()[0]) == first[0].sum().item()
 
 
 def test_workers_import_only_what_they_need() -> None:
-    code = "import sys, t2tbuild.training.data.splits as s; print([n for n in ('sklearn', 'optuna', 'datasets',"
+    code = "import sys, t2tbuild.training.data.loader as s; print([n for n in ('sklearn', 'optuna', 'datasets',"
     code += " 'webdataset', 'tensorflow', 'matplotlib', 'fvcore', 't2tbuild.training.loop') if n in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
-def test_what_is_missing_or_wrong_is_told(root: Path) -> None:
+def test_missing_and_invalid_data_raises(root: Path) -> None:
     spec = FolderData(root=str(root))
     with pytest.raises(FieldError, match="3 channels, or 1 as gray, and the model has in_chans 4"):
         data(spec, in_chans=4)
     with pytest.raises(FieldError, match="mean has 2 numbers"):
         data(spec.model_copy(update={"mean": (0.5, 0.5)}))
-    with pytest.raises(FieldError, match="timm cannot read auto_augment rand-zz9"):
+    with pytest.raises(FieldError, match="timm does not accept auto_augment rand-zz9"):
         data(spec.model_copy(update={"augment": Augmentation(auto_augment="rand-zz9")}))
     with pytest.raises(FieldError, match="expected"):
         data(FolderData(root=str(root / "nowhere")))
@@ -362,8 +373,8 @@ def test_what_is_missing_or_wrong_is_told(root: Path) -> None:
     assert message.value.path == ("train", "data", "train")
 
 
-def test_one_mean_is_for_all_channels(root: Path) -> None:
+def test_one_mean_applies_to_all_channels(root: Path) -> None:
     streamed = data(FolderData(root=str(root), mean=(0.5,), std=(0.25,)))
     assert (streamed.mean, streamed.std) == ((0.5,) * 3, (0.25,) * 3)
-    images = next(islice(streamed.evaluation("validation", rank=0, ranks=1, batch_size=256), 1))[0]
+    images = next(islice(streamed.eval_batches("validation", rank=0, world_size=1, batch_size=256), 1))[0]
     assert -2 <= images.min() < images.max() <= 2

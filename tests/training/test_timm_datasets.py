@@ -1,4 +1,4 @@
-"""Data sets that timm opens: found by number they are exact, read on they are so for the same workers and ranks."""
+"""Datasets that timm opens: exact by index, and without random access exact for the same workers and ranks."""
 
 import importlib.util
 import io
@@ -17,8 +17,10 @@ from PIL import Image
 from t2tbuild.errors import FieldError, InputError, TrainingError
 from t2tbuild.layout import Grid
 from t2tbuild.spec.data import TimmData
-from t2tbuild.training.data.streamed import StreamedData
+from t2tbuild.training.data.loader import StreamedData
 from t2tbuild.training.sampler import EpochSampler
+
+pytestmark = pytest.mark.slow
 
 needs_webdataset = pytest.mark.skipif(not importlib.util.find_spec("webdataset"), reason="webdataset is not installed")
 needs_datasets = pytest.mark.skipif(not importlib.util.find_spec("datasets"), reason="datasets is not installed")
@@ -26,14 +28,14 @@ SHARDS, EACH = 4, 6
 
 
 def picture(number: int) -> bytes:
-    """A gray image as bright as its number says: 10 for each."""
+    """A gray image of brightness 10 x its number."""
     file = io.BytesIO()
     Image.fromarray(np.full((20, 20, 3), 10 * number, np.uint8)).save(file, "JPEG", quality=95)
     return file.getvalue()
 
 
 def numbers(batches: list) -> list[list[int]]:
-    """Which images are in each batch."""
+    """Return the numbers of the images in each batch."""
     return [(images.mean((1, 2, 3)) * 255 / 10).round().int().tolist() for images, _ in batches]
 
 
@@ -83,8 +85,8 @@ def wds(root: Path, **fields: object) -> TimmData:
 def trained(
     data: StreamedData, *, epoch: int = 0, step: int = 0, epochs: int = 3, rank: int = 0, ranks: int = 1
 ) -> list:
-    order = EpochSampler(samples=data.size("train"), batch_size=4, seed=1, rank=rank, ranks=ranks)
-    return list(data.training(order, epoch=epoch, step=step, epochs=epochs))
+    sampler = EpochSampler(num_samples=data.size("train"), batch_size=4, seed=1, rank=rank, world_size=ranks)
+    return list(data.train_batches(sampler, epoch=epoch, step=step, epochs=epochs))
 
 
 def same(ours: list, theirs: list) -> bool:
@@ -119,7 +121,7 @@ def test_shards_are_evaluated_once(shards: Path) -> None:
         data = streamed(wds(shards), workers=workers)
         seen, labels = [], []
         for rank in range(ranks):
-            batches = list(data.evaluation("validation", rank=rank, ranks=ranks, batch_size=4))
+            batches = list(data.eval_batches("validation", rank=rank, world_size=ranks, batch_size=4))
             seen += flat(numbers(batches))
             labels += [int(label) for _, batch in batches for label in batch]
         assert sorted(seen) == list(range(24))
@@ -137,16 +139,29 @@ def test_corrupt_images_in_shards(shards: Path, capfd: pytest.CaptureFixture[str
     for workers in (0, 2):
         data = streamed(wds(shards), workers=workers)
         assert 8 not in flat(numbers(trained(data)))
-        assert len(data.corrupt) == 1 and "train-0001.tar: 008 (" in data.corrupt[0]
+        assert len(data.corrupt_images) == 1 and "train-0001.tar: 008 (" in data.corrupt_images[0]
         with pytest.raises(TrainingError, match=r"validation split cannot be read: .*train-0001.tar: 008 \("):
-            list(data.evaluation("validation", rank=0, ranks=1, batch_size=256))
+            list(data.eval_batches("validation", rank=0, world_size=1, batch_size=256))
     with pytest.raises(TrainingError, match="skip_corrupt is 0"):
         trained(streamed(wds(shards, skip_corrupt=0), workers=1))
     assert capfd.readouterr().err == ""
 
 
 @needs_webdataset
-def test_what_is_wrong_with_shards_is_told(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("size", [0, 700, 5000])
+def test_a_truncated_shard_is_skipped_and_reported(shards: Path, size: int, capfd: pytest.CaptureFixture[str]) -> None:
+    path = shards / "train-0002.tar"
+    path.write_bytes(path.read_bytes()[:size])
+    data = streamed(wds(shards), workers=2)
+    batches = trained(data)
+    assert len(batches) == 3 * 6
+    assert all(str(path) in name for name in data.corrupt_images)
+    assert len(data.corrupt_images) == 1
+    assert capfd.readouterr().err == ""
+
+
+@needs_webdataset
+def test_missing_and_invalid_shards_raise(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(FieldError, match=r"no folder .*nowhere \(expected ROOT/\*\.tar"):
         streamed(wds(shards / "nowhere")).size("train")
     with pytest.raises(FieldError, match=r"timm cannot open wds/, split dev"):
@@ -177,7 +192,7 @@ def folders(tmp_path: Path) -> Path:
 
 
 @needs_datasets
-def test_a_set_of_hugging_face_is_exact(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hugging_face_dataset_is_exact(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     fields = {"kind": "timm", "name": f"hfds/{folders / 'set'}", "root": str(folders / "cache"), "num_classes": 2}
     spec = TimmData.model_validate(fields | {"mean": [0], "std": [1]})
@@ -185,7 +200,7 @@ def test_a_set_of_hugging_face_is_exact(folders: Path, monkeypatch: pytest.Monke
     assert (data.size("train"), data.size("test")) == (12, 5)
     whole = trained(data)
     assert same(trained(streamed(spec, workers=2), step=2), whole[2:])
-    batches = list(data.evaluation("test", rank=0, ranks=1, batch_size=256))
+    batches = list(data.eval_batches("test", rank=0, world_size=1, batch_size=256))
     assert sorted(numbers(batches)[0]) == [0, 1, 2, 3, 4]
     assert batches[0][1].tolist() == [number % 2 for number in numbers(batches)[0]]
     with pytest.raises(FieldError, match="has 2 classes, and num_classes is 3"):
@@ -195,7 +210,7 @@ def test_a_set_of_hugging_face_is_exact(folders: Path, monkeypatch: pytest.Monke
 
 
 @needs_datasets
-def test_a_stream_of_hugging_face(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hugging_face_stream(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
 
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -209,7 +224,7 @@ def test_a_stream_of_hugging_face(folders: Path, monkeypatch: pytest.MonkeyPatch
     (made / "README.md").write_text(f"---\n{json.dumps(card)}\n---\n")
     fields = {"kind": "timm", "name": f"hfids/{made}", "root": str(folders / "cache"), "num_classes": 2}
     spec = TimmData.model_validate(fields | {"mean": [0], "std": [1], "augment": None, "validation": "train"})
-    data = streamed(spec, workers=5)  # three at most, one for each shard
+    data = streamed(spec, workers=5)  # reduced to three, one for each shard
     whole = trained(data, epochs=2)
     assert len(whole) == 6
     assert same(trained(data, epoch=1, step=1, epochs=2), whole[4:])
@@ -217,19 +232,19 @@ def test_a_stream_of_hugging_face(folders: Path, monkeypatch: pytest.MonkeyPatch
     assert torch.cat([labels for _, labels in whole]).tolist() == [number % 2 for number in flat(numbers(whole))]
     seen: Counter[int] = Counter()
     for rank in range(2):
-        seen.update(flat(numbers(list(data.evaluation("test", rank=rank, ranks=2, batch_size=256)))))
+        seen.update(flat(numbers(list(data.eval_batches("test", rank=rank, world_size=2, batch_size=256)))))
     assert seen == Counter(range(12))
 
 
-def test_a_folder_by_torchvision(folders: Path) -> None:
+def test_a_folder_of_torchvision(folders: Path) -> None:
     fields = {"kind": "timm", "name": "torch/image_folder", "root": str(folders / "set"), "num_classes": 2}
     spec = TimmData.model_validate(fields | {"mean": [0], "std": [1]})
     data = streamed(spec)
     assert same(trained(streamed(spec, workers=2), step=2), trained(data)[2:])
-    assert numbers(list(data.evaluation("validation", rank=0, ranks=1, batch_size=256))) == [[0, 2, 4, 1, 3]]
+    assert numbers(list(data.eval_batches("validation", rank=0, world_size=1, batch_size=256))) == [[0, 2, 4, 1, 3]]
     (folders / "set" / "validation" / "b" / "01.jpg").write_bytes(b"")
     with pytest.raises(TrainingError, match=r"validation/b/01\.jpg"):
-        list(data.evaluation("validation", rank=0, ranks=1, batch_size=256))
+        list(data.eval_batches("validation", rank=0, world_size=1, batch_size=256))
     with pytest.raises(FieldError, match=r"no folder .*set/dev \(expected ROOT/SPLIT/CLASS"):
         streamed(spec.model_copy(update={"train": "dev"})).size("train")
     with pytest.raises(FieldError, match="timm cannot open torch/cifar10"):

@@ -1,4 +1,4 @@
-"""Files as people have them: checkpoints of the authors, of timm, of mmpretrain, damaged ones, hostile ones."""
+"""Files that exist in practice: checkpoints of the authors, timm and mmpretrain, damaged ones, malicious ones."""
 
 import argparse
 import os
@@ -22,7 +22,7 @@ from t2tbuild.weights.read import position_metadata, read_weights
 
 @pytest.fixture
 def trained(small: ModelSpec) -> T2TViT:
-    """A model whose weights are no fresh ones."""
+    """A model with weights other than its random initialisation."""
     torch.manual_seed(11)
     model = build_model(small)
     for parameter in model.parameters():
@@ -37,7 +37,7 @@ def same(model: T2TViT, other: T2TViT, but: tuple[str, ...] = ()) -> bool:
 
 
 def official(trained: T2TViT, path: Path) -> Path:
-    """As the released training script saves: two state dicts with a wrapper's prefix, its options beside them."""
+    """Save a checkpoint as the released training script does: two state dicts of a wrapped model, and its options."""
     ema = {f"module.{key}": value for key, value in trained.state_dict().items()}
     raw = {key: torch.zeros_like(value) for key, value in ema.items()}
     options = argparse.Namespace(model="T2t_vit_14", lr=5e-4)
@@ -45,7 +45,7 @@ def official(trained: T2TViT, path: Path) -> Path:
     return path
 
 
-def test_the_authors_checkpoint_gives_its_averaged_weights(trained: T2TViT, small: ModelSpec, tmp_path: Path) -> None:
+def test_the_authors_checkpoint_loads_its_averaged_weights(trained: T2TViT, small: ModelSpec, tmp_path: Path) -> None:
     model = build_model(small)
     load_weights(model, official(trained, tmp_path / "81.5_T2T_ViT_14.pth.tar"))
     assert same(model, trained)
@@ -66,7 +66,7 @@ def test_the_authors_checkpoint_gives_its_averaged_weights(trained: T2TViT, smal
         },  # mmengine: averages swapped in
     ],
 )
-def test_state_dicts_however_they_are_wrapped(trained: T2TViT, small: ModelSpec, tmp_path: Path, wrap: Any) -> None:
+def test_wrapped_state_dicts(trained: T2TViT, small: ModelSpec, tmp_path: Path, wrap: Any) -> None:
     torch.save(wrap(trained.state_dict()), tmp_path / "weights.pth")
     model = build_model(small)
     load_weights(model, tmp_path / "weights.pth")
@@ -102,7 +102,7 @@ def test_mmpretrains_names(tmp_path: Path) -> None:
     assert same(model, trained)
 
 
-def test_a_run_directory_gives_its_newest_sound_checkpoint(tmp_path: Path) -> None:
+def test_a_run_directory_loads_its_newest_valid_checkpoint(tmp_path: Path) -> None:
     tiny = ["train.epochs=2", "train.data.image_size=16", "model.backbone.depth=1", "train.batch_size=512"]
     run = train(load_spec("t2t_vit_7", tiny), tmp_path / "run").run
     spec = load_spec(run / "spec.yaml").model
@@ -119,7 +119,7 @@ def test_a_run_directory_gives_its_newest_sound_checkpoint(tmp_path: Path) -> No
         load_weights(model, newest)
 
 
-def test_every_key_that_does_not_fit_is_told_and_nothing_is_loaded(
+def test_every_key_that_does_not_match_is_listed_and_nothing_is_loaded(
     trained: T2TViT, small: ModelSpec, tmp_path: Path
 ) -> None:
     state = trained.state_dict()
@@ -138,7 +138,7 @@ def test_every_key_that_does_not_fit_is_told_and_nothing_is_loaded(
     assert same(model, before)
 
 
-def test_another_number_of_classes_needs_a_word(trained: T2TViT, small: ModelSpec, tmp_path: Path) -> None:
+def test_another_number_of_classes_needs_reset_head(trained: T2TViT, small: ModelSpec, tmp_path: Path) -> None:
     torch.save(trained.state_dict(), tmp_path / "weights.pth")
     model = build_model(small.model_copy(update={"num_classes": 3}))
     fresh = model.head.weight.detach().clone()
@@ -156,7 +156,7 @@ def at(spec: ModelSpec, size: Any, **backbone: Any) -> T2TViT:
 
 @pytest.mark.parametrize("position", ["sinusoid", "learned"])
 def test_a_position_embedding_of_another_grid_is_interpolated(small: ModelSpec, tmp_path: Path, position: str) -> None:
-    """A constant table stays constant, the class token's row stays its own, and rectangles are no trouble."""
+    """A constant table stays constant, the row of the class token is unchanged, and the grid may be rectangular."""
     square = at(small, 64, position=position)
     square.pos_embed.data[:, 0], square.pos_embed.data[:, 1:] = 5, 2
     torch.save(square.state_dict(), tmp_path / "square.pth")
@@ -173,10 +173,10 @@ def distilled(spec: ModelSpec, **changes: Any) -> T2TViT:
 
 
 @pytest.mark.parametrize("size", [32, 64])
-def test_a_distillation_token_is_missed_where_the_file_has_none(
+def test_a_file_without_distillation_token_is_refused(
     trained: T2TViT, small: ModelSpec, tmp_path: Path, size: int
 ) -> None:
-    """And is unexpected where the model has none, whatever the grid; a fresh head is no excuse for a missing token."""
+    """So is a file with one for a model without, for any grid; reset_head does not excuse a missing token."""
     torch.save(trained.state_dict(), tmp_path / "plain.pth")
     rows = 2 + (size // 16) ** 2
     message = f"mis-shaped (1): pos_embed [1, 5, 32], the model has [1, {rows}, 32]"
@@ -193,7 +193,7 @@ def test_a_distillation_token_is_missed_where_the_file_has_none(
 
 
 def test_a_distilled_model_at_another_size_with_other_classes(small: ModelSpec, tmp_path: Path) -> None:
-    """Both rows of the prefix stay, the grid is interpolated, and both heads stay fresh where that is asked."""
+    """Both prefix rows are unchanged, the grid is interpolated, and reset_head resets both heads."""
     square = distilled(small, image_size=64)
     square.pos_embed.data.normal_()
     torch.save(square.state_dict(), tmp_path / "square.pth")
@@ -207,12 +207,12 @@ def test_a_distilled_model_at_another_size_with_other_classes(small: ModelSpec, 
 
 
 def test_interpolation_keeps_rows_and_columns_apart(small: ModelSpec, tmp_path: Path) -> None:
-    """A table that rises along the rows only does so after the resize, too."""
+    """A table that increases along the rows only does so after the resize as well."""
     square = at(small, 128)
     square.pos_embed.data[0, 1:] = torch.arange(8.0).repeat_interleave(8)[:, None]
     save_file(square.state_dict(), tmp_path / "square.safetensors")
     wide = at(small, (256, 64))
-    with pytest.raises(InputError, match=r"64 places are not known"):  # 8 x 8 and 16 x 4 are as many
+    with pytest.raises(InputError, match=r"64 positions is not known"):  # 8 x 8 and 16 x 4 are as many
         load_weights(wide, tmp_path / "square.safetensors")
     load_weights(wide, tmp_path / "square.safetensors", grid=(8, 8))
     table = wide.pos_embed[0, 1:, 0].unflatten(0, wide.grid)
@@ -221,8 +221,8 @@ def test_interpolation_keeps_rows_and_columns_apart(small: ModelSpec, tmp_path: 
     assert table[8, 0] == pytest.approx(3.75, abs=0.2)
 
 
-def test_a_table_of_the_models_own_grid_is_taken_as_it_stands(small: ModelSpec, tmp_path: Path) -> None:
-    """As the released weights for 384 pixels, whose table is whatever the authors trained with."""
+def test_a_table_of_the_models_own_grid_is_loaded_unchanged(small: ModelSpec, tmp_path: Path) -> None:
+    """As for the released weights for 384 pixels, whose table is the one that the authors trained with."""
     stored = at(small, 64)
     stored.pos_embed.data.normal_()
     torch.save(stored.state_dict(), tmp_path / "own.pth")
@@ -231,7 +231,7 @@ def test_a_table_of_the_models_own_grid_is_taken_as_it_stands(small: ModelSpec, 
     assert torch.equal(model.pos_embed, stored.pos_embed)
 
 
-def test_without_a_table_in_the_file_sinusoids_stay(trained: T2TViT, small: ModelSpec, tmp_path: Path) -> None:
+def test_a_file_without_a_table_keeps_the_models_sinusoids(trained: T2TViT, small: ModelSpec, tmp_path: Path) -> None:
     state = trained.state_dict()
     del state["pos_embed"]
     torch.save(state, tmp_path / "weights.pth")
@@ -242,14 +242,14 @@ def test_without_a_table_in_the_file_sinusoids_stay(trained: T2TViT, small: Mode
         load_weights(at(small, 32, position="learned"), tmp_path / "weights.pth")
 
 
-def test_a_grid_that_is_no_square_is_asked_for(small: ModelSpec, tmp_path: Path) -> None:
+def test_an_ambiguous_grid_must_be_given(small: ModelSpec, tmp_path: Path) -> None:
     wide = at(small, (48, 96))
     wide.pos_embed.data.normal_()
     torch.save(wide.state_dict(), tmp_path / "wide.pth")
     square = at(small, 64)
-    with pytest.raises(InputError, match=r"18 places are not known; say them with weights: \{file"):
+    with pytest.raises(InputError, match=r"18 positions is not known; write weights: \{file"):
         load_weights(square, tmp_path / "wide.pth")
-    with pytest.raises(InputError, match=r"18 places are not 3, 5"):
+    with pytest.raises(InputError, match=r"18 positions, not a grid of 3, 5"):
         load_weights(square, tmp_path / "wide.pth", grid=(3, 5))
     load_weights(square, tmp_path / "wide.pth", grid=(3, 6))
     other = at(small, 64)
@@ -267,7 +267,7 @@ class Boom:
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_a_hostile_file_is_refused_with_what_it_holds(tmp_path: Path, zipped: bool) -> None:
+def test_a_malicious_file_is_refused_with_its_contents(tmp_path: Path, zipped: bool) -> None:
     file, marker = tmp_path / "evil.pth", tmp_path / "ran"
     if zipped:
         torch.save({"state_dict": {"x": torch.zeros(1)}, "extra": Boom(marker)}, file)
@@ -303,7 +303,7 @@ def test_damaged_and_foreign_files(trained: T2TViT, tmp_path: Path) -> None:
 
 
 def test_a_spec_starts_its_training_from_weights(tmp_path: Path) -> None:
-    """At another image size and with another number of classes; a missing file is told before there is a run."""
+    """At another image size and with another number of classes; a missing file fails before there is a run."""
     source = build_model(load_spec("t2t_vit_7", ["model.backbone.depth=1", "model.image_size=48"]).model)
     source.state_dict()["norm.bias"].fill_(7)
     torch.save({"state_dict": source.state_dict()}, tmp_path / "start.pth")
@@ -321,16 +321,16 @@ def test_a_spec_starts_its_training_from_weights(tmp_path: Path) -> None:
     assert not (tmp_path / "other").exists()
 
 
-def test_a_run_goes_on_without_the_weights_that_it_started_from(tmp_path: Path) -> None:
+def test_a_run_resumes_without_the_weights_that_it_started_from(tmp_path: Path) -> None:
     source = build_model(load_spec("t2t_vit_7", ["model.backbone.depth=1", "model.image_size=48"]).model)
     torch.save(source.state_dict(), tmp_path / "start.pth")
     (tmp_path / "mine.yaml").write_text("version: 1\nmodel: t2t_vit_7\nweights: {file: start.pth}\n")
     tiny = ["train.epochs=1", "train.data.image_size=16", "model.backbone.depth=1"]
     spec = load_spec(tmp_path / "mine.yaml", [*tiny, "weights.reset_head=false"])
-    with pytest.raises(InputError, match="leave the head fresh: reset_head: true"):
+    with pytest.raises(InputError, match="reset_head: true"):
         train(spec, tmp_path / "run")
     spec = load_spec(tmp_path / "mine.yaml", tiny)
-    result = train(spec, tmp_path / "run")  # the refusal left nothing in the way
+    result = train(spec, tmp_path / "run")  # the failed run left no files
     (tmp_path / "start.pth").unlink()
     assert train(spec, tmp_path / "run") == result
     metrics = (tmp_path / "run/metrics.jsonl").read_text().splitlines()
@@ -339,8 +339,8 @@ def test_a_run_goes_on_without_the_weights_that_it_started_from(tmp_path: Path) 
     assert load_spec(tmp_path / "run/spec.yaml").model.num_classes == 10
 
 
-def test_our_own_files_know_their_grid(small: ModelSpec, tmp_path: Path) -> None:
-    """A table of as many places, but other rows and columns, is resized; a grid that contradicts the file is not."""
+def test_our_own_files_contain_their_grid(small: ModelSpec, tmp_path: Path) -> None:
+    """A table with as many positions but another grid is resized; a grid that contradicts the file is refused."""
     wide = at(small, (64, 96))
     wide.pos_embed.data.normal_()
     save_file(wide.state_dict(), tmp_path / "w.safetensors", position_metadata(wide))
@@ -354,7 +354,7 @@ def test_our_own_files_know_their_grid(small: ModelSpec, tmp_path: Path) -> None
     load_weights(at(small, (64, 96)), tmp_path / "w.safetensors")
 
 
-def test_a_model_of_timm_hears_of_reset_head_too(tmp_path: Path) -> None:
+def test_reset_head_of_a_timm_model(tmp_path: Path) -> None:
     spec = TimmModel(name="resnet10t", num_classes=5)
     torch.save(build_model(spec).state_dict(), tmp_path / "r.pth")
     model = build_model(spec.model_copy(update={"num_classes": 3}))

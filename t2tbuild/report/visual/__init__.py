@@ -1,1 +1,1 @@
-"""Pictures of what a model sees: feature maps, attention, the pixels behind a token. Numbers first, then drawings."""
+"""Figures of a trained model: feature maps, attention maps and receptive fields."""

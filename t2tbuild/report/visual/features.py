@@ -1,4 +1,4 @@
-"""Feature maps of a model's layers, and two numbers for each layer: dead channels, and how alike the others are."""
+"""Feature maps of a model's layers, and their statistics: dead channels, and redundancy of the others."""
 
 import math
 from collections.abc import Iterator
@@ -14,18 +14,18 @@ from t2tbuild.layout import Grid
 from t2tbuild.modules.dense import Transition
 from t2tbuild.modules.tokenizers import ConvTokenizer
 from t2tbuild.modules.vit import T2TViT
-from t2tbuild.report.visual.receptive_field import grids_of
+from t2tbuild.report.visual.receptive_field import token_grids
 
 DEAD_BELOW = 0.05
-"""Share of the layer's median spatial deviation up to which a channel is dead."""
+"""A channel is dead up to this fraction of the layer's median spatial deviation."""
 
 ROUNDING = 1e-6
-"""Spatial deviation, over the layer's largest value, up to which a channel is dead whatever the others do."""
+"""A channel is also dead up to this spatial deviation relative to its largest value."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer's feature maps of some images, [B, C, rows, columns]."""
+    """A layer's feature maps, [B, C, rows, columns]."""
 
     name: str
     maps: Tensor
@@ -40,8 +40,8 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class LayerFigures:
-    """What is counted of a layer: see `dead_channels` and `redundancy`; `chance` is what white noise would have."""
+class LayerStats:
+    """Statistics of a layer: see `dead_channels` and `redundancy`; `chance` is the redundancy of white noise."""
 
     name: str
     channels: int
@@ -55,23 +55,23 @@ class LayerFigures:
         return self.dead / self.channels
 
 
-def figures_of(layer: Layer) -> LayerFigures:
-    """Dead channels and redundancy of a layer."""
+def measure_layer(layer: Layer) -> LayerStats:
+    """Count the dead channels of a layer and measure its redundancy."""
     dead = int(dead_channels(layer.maps).sum())
     found = redundancy(layer.maps)
-    return LayerFigures(layer.name, layer.channels, layer.grid, dead, found, chance_of(layer.grid))
+    return LayerStats(layer.name, layer.channels, layer.grid, dead, found, noise_redundancy(layer.grid))
 
 
 def spatial_deviation(maps_BCHW: Tensor) -> Tensor:
-    """[B, C, rows, columns] -> [C]: a channel's deviation over an image's places, the largest of all images."""
+    """Return the standard deviation over positions, the maximum over images: [B, C, rows, columns] -> [C]."""
     return maps_BCHW.flatten(2).std(dim=2, correction=0).amax(dim=0)
 
 
 def dead_channels(maps_BCHW: Tensor) -> Tensor:
-    """Which channels are dead, [B, C, rows, columns] -> [C] of bool: flat in every image given.
+    """Return which channels are dead, that is, flat in every image: [B, C, rows, columns] -> [C] of bool.
 
-    With s the standard deviation of a channel over the places of an image, the largest of all images, a channel is dead
-    where s <= 0.05 median(s), the layer's median (of an even number the lower one), or where s is no more than
+    Let s be the standard deviation of a channel over the positions of an image, the maximum over images. A channel is
+    dead if s <= 0.05 median(s) over the layer's channels (for an even number the lower median), or if s is within
     rounding, 1e-6 of the channel's largest value. Zeros and large constants are both flat: the paper frames in red
     "invalid feature maps with zero or too large values" (Figure 2) and gives no threshold.
     """
@@ -81,10 +81,10 @@ def dead_channels(maps_BCHW: Tensor) -> Tensor:
 
 
 def redundancy(maps_BCHW: Tensor) -> float | None:
-    """How alike the living channels are, 0 to 1: the mean of |r| over all pairs and images; None with fewer than two.
+    """Return the mean |r| over all pairs of living channels and all images, 0 to 1; None for fewer than two channels.
 
-    r is Pearson's correlation of two channels over the places of an image. 1 says that every channel is every other
-    one up to scale, sign and offset, which is how the paper explains that ViT needs so many (Section 1).
+    r is Pearson's correlation of two channels over the positions of an image. A value of 1 means that all channels are
+    equal up to scale, sign and offset. The paper explains the many channels of ViT by redundancy (Section 1).
     """
     x_BCN = maps_BCHW[:, ~dead_channels(maps_BCHW)].flatten(2).double()
     channels = x_BCN.shape[1]
@@ -99,68 +99,67 @@ def redundancy(maps_BCHW: Tensor) -> float | None:
     return off_diagonal / (len(x_BCN) * channels * (channels - 1))
 
 
-def chance_of(grid: Grid) -> float:
-    """The mean |r| of white noise on a grid of n places, about sqrt(2 / (pi (n - 1))): small grids look redundant."""
+def noise_redundancy(grid: Grid) -> float:
+    """Return the expected |r| of white noise on a grid of n positions, about sqrt(2 / (pi (n - 1)))."""
     return math.sqrt(2 / (math.pi * max(1, grid.tokens - 1)))
 
 
 @torch.no_grad()
-def layers_of(model: nn.Module, images_BCHW: Tensor) -> list[Layer]:
-    """The feature maps of every stage and block, in the order in which an image passes them.
+def extract_layers(model: nn.Module, images_BCHW: Tensor) -> list[Layer]:
+    """Return the feature maps of every stage and block in forward order.
 
-    Of our models: what each token attention (or convolution) gives out, the tokens, and each block. Of timm's: what
-    `forward_intermediates` gives, and the blocks of stages that are sequences of such maps. Tokens are laid out as a
-    map without the prefix tokens. Layers with one place only are left out: they have no spatial pattern.
+    For our models these are the outputs of each token attention (or convolution), the tokens, and each block. For timm
+    models they are the outputs of `forward_intermediates`, and of the blocks in stages that are sequences. Tokens are
+    reshaped to maps without the prefix tokens. Layers with a single position are skipped.
 
-    Raises InputError where a model of timm does not give its features.
+    Raises InputError if a timm model does not expose its features.
     """
     model.eval()
-    found = _of_ours(model, images_BCHW) if isinstance(model, T2TViT) else _of_timms(model, images_BCHW)
+    found = _t2t_layers(model, images_BCHW) if isinstance(model, T2TViT) else _timm_layers(model, images_BCHW)
     return [layer for layer in found if layer.grid.tokens > 1]
 
 
-def _of_ours(model: T2TViT, images_BCHW: Tensor) -> list[Layer]:
+def _t2t_layers(model: T2TViT, images_BCHW: Tensor) -> list[Layer]:
     tokenizer = model.tokens_to_token
     stage = "soft_split" if isinstance(tokenizer, ConvTokenizer) else "attention"
-    below = {name: part for name, part in tokenizer.named_children() if name.startswith(stage)}
-    grids = grids_of(Grid(*images_BCHW.shape[2:]), tokenizer.windows)
-    with recorded({**below, "tokens": tokenizer}) as outputs:
+    stage_modules = {name: part for name, part in tokenizer.named_children() if name.startswith(stage)}
+    grids = token_grids(Grid(*images_BCHW.shape[2:]), tokenizer.windows)
+    with record_outputs({**stage_modules, "tokens": tokenizer}) as outputs:
         maps = model.forward_intermediates(images_BCHW, intermediates_only=True)
     stages = [
-        Layer(f"stage {number}" if name in below else "tokens", as_map(outputs[name], grid))
-        for number, (name, grid) in enumerate(zip([*below, "tokens"], grids, strict=True), start=1)
+        Layer(f"stage {number}" if name in stage_modules else "tokens", tokens_to_map(outputs[name], grid))
+        for number, (name, grid) in enumerate(zip([*stage_modules, "tokens"], grids, strict=True), start=1)
     ]
     named = zip(model.blocks, maps, strict=True)
-    return [*stages, *(Layer(_name(block, index), found) for index, (block, found) in enumerate(named))]
+    return [*stages, *(Layer(_block_name(block, index), found) for index, (block, found) in enumerate(named))]
 
 
-def _name(block: nn.Module, index: int) -> str:
+def _block_name(block: nn.Module, index: int) -> str:
     return f"transition {index}" if isinstance(block, Transition) else f"block {index}"
 
 
-def _of_timms(model: Any, images_BCHW: Tensor) -> list[Layer]:
-    """Stages by `forward_intermediates`, else by hooks; a stage that is a sequence of maps of its width, map by map."""
-    message: list[dict[str, Any]] = _feature_info(model)
+def _timm_layers(model: Any, images_BCHW: Tensor) -> list[Layer]:
+    """Return the stages from `forward_intermediates` or hooks; an nn.Sequential stage is split into its blocks."""
     modules = dict(model.named_modules())
-    message = [info for info in message if info["module"] in modules]
-    names = [info["module"] for info in message]
-    inside = {name: _steps(name, modules) for name in names}
-    watched = {name: modules[name] for name in [*names, *(step for steps in inside.values() for step in steps)]}
-    with recorded(watched) as outputs:
+    infos = [info for info in _feature_info(model) if info["module"] in modules]
+    names = [info["module"] for info in infos]
+    children = {name: _child_names(name, modules) for name in names}
+    watched = {name: modules[name] for name in [*names, *(child for group in children.values() for child in group)]}
+    with record_outputs(watched) as outputs:
         if hasattr(model, "forward_intermediates"):
             maps = dict(zip(names, model.forward_intermediates(images_BCHW, intermediates_only=True), strict=False))
         else:
             model(images_BCHW)
             maps = {name: outputs[name] for name in names if name in outputs}
     layers = []
-    for info, name in zip(message, names, strict=True):
-        steps = [outputs.get(step) for step in inside[name]]
-        if len(steps) > 1 and all(_is_map(step, info["num_chs"]) for step in steps):
-            layers += [Layer(step, outputs[step]) for step in inside[name]]
+    for info, name in zip(infos, names, strict=True):
+        blocks = [outputs.get(child) for child in children[name]]
+        if len(blocks) > 1 and all(_is_map(block, info["num_chs"]) for block in blocks):
+            layers += [Layer(child, outputs[child]) for child in children[name]]
         elif name in maps and maps[name].ndim == 4:
             layers.append(Layer(name, maps[name]))
     if not layers:
-        raise InputError(f"timm's {type(model).__name__} gives no feature maps; name another model")
+        raise InputError(f"timm's {type(model).__name__} exposes no feature maps; name another model")
     return layers
 
 
@@ -169,8 +168,8 @@ def _feature_info(model: Any) -> list[dict[str, Any]]:
     return [info for info in found if info.get("module")]
 
 
-def _steps(name: str, modules: dict[str, nn.Module]) -> list[str]:
-    """The names of a stage's own parts, where it is a plain sequence of them."""
+def _child_names(name: str, modules: dict[str, nn.Module]) -> list[str]:
+    """Return the names of a stage's children if it is an nn.Sequential."""
     stage = modules[name]
     return [f"{name}.{child}" for child, _ in stage.named_children()] if isinstance(stage, nn.Sequential) else []
 
@@ -179,24 +178,24 @@ def _is_map(output: Tensor | None, channels: int) -> bool:
     return output is not None and output.ndim == 4 and output.shape[1] == channels
 
 
-def as_map(x: Tensor, grid: Grid) -> Tensor:
-    """Tokens [B, N, C] laid out as a map [B, C, rows, columns]; a map stays."""
+def tokens_to_map(x: Tensor, grid: Grid) -> Tensor:
+    """Reshape tokens [B, N, C] to a map [B, C, rows, columns]; a map is returned unchanged."""
     return x if x.ndim == 4 else x.transpose(1, 2).reshape(x.shape[0], x.shape[2], *grid)
 
 
 @contextmanager
-def recorded(modules: dict[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
-    """What each module gives out within this context, by its name."""
+def record_outputs(modules: dict[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
+    """Record the output of each module in this context, by its name."""
     outputs: dict[str, Tensor] = {}
 
-    def keep(name: str) -> Any:
+    def record(name: str) -> Any:
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
             if isinstance(output, Tensor):
-                outputs[name] = output.detach().clone()  # the next layer may work in place
+                outputs[name] = output.detach().clone()  # the next layer may modify it in place
 
         return hook
 
-    handles = [module.register_forward_hook(keep(name)) for name, module in modules.items()]
+    handles = [module.register_forward_hook(record(name)) for name, module in modules.items()]
     try:
         yield outputs
     finally:

@@ -1,4 +1,4 @@
-"""What is looked at: a model with its weights, and images as it reads them."""
+"""Loading of a model with its weights, and of images as its input."""
 
 import json
 import warnings
@@ -20,35 +20,39 @@ from t2tbuild.report.visual.receptive_field import Window
 from t2tbuild.spec.data import IMAGENET_MEAN, IMAGENET_STD, CifarData, FolderData, TimmData
 from t2tbuild.spec.model import TimmModel
 from t2tbuild.spec.root import Spec
-from t2tbuild.spec.weights import LOCAL_DIR, Weights
-from t2tbuild.training.data.decode import reason
-from t2tbuild.weights.load import load_named
-from t2tbuild.weights.read import newest_of_run
+from t2tbuild.spec.weights import Weights
+from t2tbuild.training.data.dataset import error_reason
+from t2tbuild.weights.load import load_spec_weights
+from t2tbuild.weights.resolve import resolve_weights
 
 SEED = 0
-SAMPLE = "china.jpg"
-"""The photograph of scikit-learn's two that is looked at where none is named."""
+SAMPLE_IMAGE = "china.jpg"
+"""The sample photograph of scikit-learn that is used when no image is given."""
 
 
 @dataclass(frozen=True)
-class Picture:
-    """An image at a model's size: `shown` [height, width, 3] in bytes, `read` [1, in_chans, height, width] normed."""
+class LoadedImage:
+    """An image at a model's input size.
+
+    `pixels` is [height, width, 3] of bytes, for drawing; `tensor` is [1, in_chans, height, width], normalised, for the
+    model.
+    """
 
     name: str
-    shown: np.ndarray
-    read: Tensor
+    pixels: np.ndarray
+    tensor: Tensor
 
-    def named(self, name: str) -> "Picture":
-        """The same picture by another name."""
+    def named(self, name: str) -> "LoadedImage":
+        """Return the same image under another name."""
         return replace(self, name=name)
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model in evaluation, where its weights are from, and what its images are normalised by."""
+    """A model in evaluation mode, a description of its weights, and the mean and standard deviation of its input."""
 
     name: str
-    model: nn.Module
+    module: nn.Module
     image: Grid
     in_chans: int
     weights: str
@@ -59,33 +63,34 @@ class LoadedModel:
     def title(self) -> str:
         return f"{self.name}, {self.weights}"
 
-    def picture(self, path: Path | None) -> Picture:
-        """An image file, or scikit-learn's photograph, scaled to cover the model's image and cropped in the middle.
+    def load_image(self, path: Path | None) -> LoadedImage:
+        """Load an image file, or the sample photograph if `path` is None, scaled to cover the input and center-cropped.
 
-        Gray or of another number of channels than 3, the model gets it as gray. Raises InputError for what is no image.
+        A model whose number of input channels is not 3 gets the image in gray. Raises InputError if the file is not an
+        image.
         """
-        image = ImageOps.fit(_opened(path), (self.image.width, self.image.height), Image.Resampling.BICUBIC)
-        shown = np.asarray(image)
-        channels = shown if self.in_chans == 3 else np.asarray(image.convert("L"))[:, :, None]
-        read_CHW = torch.from_numpy(channels.copy()).permute(2, 0, 1).float() / 255
+        image = ImageOps.fit(_open_image(path), (self.image.width, self.image.height), Image.Resampling.BICUBIC)
+        pixels = np.asarray(image)
+        channels = pixels if self.in_chans == 3 else np.asarray(image.convert("L"))[:, :, None]
+        x_CHW = torch.from_numpy(channels.copy()).permute(2, 0, 1).float() / 255
         mean, std = (torch.tensor(values)[:, None, None] for values in (self.mean, self.std))
-        return Picture(Path(path or SAMPLE).stem, shown, ((read_CHW - mean) / std).unsqueeze(0))
+        return LoadedImage(Path(path or SAMPLE_IMAGE).stem, pixels, ((x_CHW - mean) / std).unsqueeze(0))
 
 
 def load_model(spec: Spec, weights: Weights | None) -> LoadedModel:
-    """The model of a spec with the given weights, or with fresh ones of seed 0.
+    """Build the model of a spec and load weights into it; without weights it is randomly initialised with seed 0.
 
-    Raises FieldError when timm cannot build it, and InputError when the weights do not fit.
+    Raises FieldError if timm cannot build the model, and InputError if the weights do not fit it.
     """
     torch.manual_seed(SEED)
     model: nn.Module = build_model(spec.model)
     if weights is not None:
-        load_named(model, weights)
+        load_spec_weights(model, weights)
     mean, std = _normalisation(spec, weights, model)
     in_chans = spec.model.in_chans
     return LoadedModel(
         name=spec.model.name,
-        model=model.eval().requires_grad_(False),
+        module=model.eval().requires_grad_(False),
         image=spec.model.image,
         in_chans=in_chans,
         weights=f"random weights (seed {SEED})" if weights is None else f"weights of {weights.file}",
@@ -95,13 +100,13 @@ def load_model(spec: Spec, weights: Weights | None) -> LoadedModel:
 
 
 def windows_of(model: Any) -> list[Window]:
-    """The windows that make a model's tokens of an image; empty where they are not known, as in a CNN."""
+    """Return the windows that turn an image into a model's tokens; an empty list if they are unknown, as for a CNN."""
     if isinstance(model, T2TViT):
         return list(model.tokens_to_token.windows)
     embed = getattr(model, "patch_embed", None)
-    patches = None if hasattr(embed, "backbone") else getattr(embed, "proj", None)  # a CNN below makes maps, no patches
+    patches = None if hasattr(embed, "backbone") else getattr(embed, "proj", None)  # a CNN stem, not patches
     first = next((part for part in model.modules() if isinstance(part, nn.Conv2d)), None)
-    if not isinstance(patches, nn.Conv2d) or patches is not first:  # convolutions below it make maps, too
+    if not isinstance(patches, nn.Conv2d) or patches is not first:  # a convolution precedes it
         return []
     if isinstance(patches.padding, str) or any(
         len(set(sides)) > 1 for sides in (patches.kernel_size, patches.stride, patches.padding)
@@ -110,26 +115,25 @@ def windows_of(model: Any) -> list[Window]:
     return [(patches.kernel_size[0], patches.stride[0], patches.padding[0])]
 
 
-def _opened(path: Path | None) -> Image.Image:
-    """The image in RGB, turned as its camera says."""
+def _open_image(path: Path | None) -> Image.Image:
+    """Open an image in RGB, rotated according to its EXIF orientation."""
     if path is None:
         from sklearn.datasets import load_sample_image
 
-        return Image.fromarray(load_sample_image(SAMPLE))
+        return Image.fromarray(load_sample_image(SAMPLE_IMAGE))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path) as image:
                 return ImageOps.exif_transpose(image).convert("RGB")
-    except Exception as error:  # PIL has an error of another type for each way in which a file can be broken
-        raise InputError(f"--image {path}: cannot be read: {reason(error)}; name a PNG or JPEG file") from None
+    except Exception as error:  # PIL raises many types of errors for corrupt files
+        raise InputError(f"--image {path}: cannot be read: {error_reason(error)}; name a PNG or JPEG file") from None
 
 
 def _normalisation(spec: Spec, weights: Weights | None, model: Any) -> tuple[Sequence[float], Sequence[float]]:
-    """Mean and deviation: those of the run that trained the weights, the spec's data's, timm's, ImageNet's."""
+    """Return mean and std of the run that trained the weights, else of the spec's data, of timm, or of ImageNet."""
     if weights is not None:
-        newest, _ = newest_of_run(Path(weights.file.removeprefix(LOCAL_DIR)))
-        config = _config(newest / "config.json")
+        config = _read_normalisation(Path(resolve_weights(weights.file).file) / "config.json")
         if config:
             return config["mean"], config["std"]
     data = spec.train.data if spec.train is not None else None
@@ -144,15 +148,15 @@ def _normalisation(spec: Spec, weights: Weights | None, model: Any) -> tuple[Seq
     return IMAGENET_MEAN, IMAGENET_STD
 
 
-def _config(path: Path) -> dict[str, Sequence[float]]:
-    """What a run's checkpoint, or a folder of timm's, tells of its images; empty where there is nothing such."""
+def _read_normalisation(path: Path) -> dict[str, Sequence[float]]:
+    """Read mean and std from the config.json of a checkpoint or of a timm folder; an empty dict if there are none."""
     try:
-        message = json.loads(path.read_text(encoding="utf-8"))["pretrained_cfg"]
-        return {field: [float(value) for value in message[field]] for field in ("mean", "std")}
+        config = json.loads(path.read_text(encoding="utf-8"))["pretrained_cfg"]
+        return {field: [float(value) for value in config[field]] for field in ("mean", "std")}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 
 
 def _per_channel(values: Sequence[float], in_chans: int) -> tuple[float, ...]:
-    """One value for each channel; of another number of them the mean."""
+    """Return one value per channel; if their number differs, the mean for each."""
     return tuple(values) if len(values) == in_chans else (sum(values) / len(values),) * in_chans

@@ -1,1 +1,1 @@
-"""What is wrong with a spec file: its place, the rule, the value, and what to write instead."""
+"""Diagnostics of spec files: place, rule, value and what to write instead."""

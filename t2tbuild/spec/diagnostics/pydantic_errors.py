@@ -1,4 +1,4 @@
-"""pydantic's errors as mistakes of a person: each once, at a path of the data, without the echoes of unions."""
+"""Normalise pydantic's errors: one issue for each issue, at its path in the data, without duplicates of unions."""
 
 import copy
 import math
@@ -7,21 +7,29 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from t2tbuild.spec.base import Node
-from t2tbuild.spec.diagnostics.introspect import MOST, at, is_dict, kinds_of, nearest, nodes_at, nodes_in
-from t2tbuild.spec.diagnostics.yaml_source import Keys
+from t2tbuild.spec.diagnostics.introspect import (
+    MAX_ERRORS,
+    closest_match,
+    is_dict,
+    kinds_of,
+    nodes_at,
+    nodes_in,
+    value_at,
+)
+from t2tbuild.spec.diagnostics.yaml_source import KeyPath
 
-# Of several errors at one place, which pydantic gives for the members of a union, the first of these is told.
-_TELLING = (
+# pydantic reports an error for each member of a union. Of several errors at one place, the first of these is kept.
+_PRIORITY = (
     *("too_short", "too_long", "finite_number", "units", "extra_forbidden"),
     *("less_than", "less_than_equal", "greater_than", "greater_than_equal"),
     *("float_type", "int_type", "int_from_float"),
 )
 
 
-class Mistake(NamedTuple):
-    """One mistake: where, what stands there, pydantic's kind and context of it, and the key that is missing, if any."""
+class ValidationIssue(NamedTuple):
+    """A mistake: its path, the value there, pydantic's kind and context, and the missing key, if any."""
 
-    path: Keys
+    path: KeyPath
     value: Any
     kind: str
     context: dict[str, Any]
@@ -29,30 +37,30 @@ class Mistake(NamedTuple):
     key: str = ""
 
 
-def mistakes_of(error: ValidationError, data: Any, root: type[Node]) -> list[Mistake]:
-    """What is wrong with single fields of `data`, read as a `root`; rules across fields are left to others."""
-    found = _all(error, data, root)
-    return _one_a_place([*found, *_behind_a_wrong_kind(found, data, root)])
+def collect_issues(error: ValidationError, data: Any, root: type[Node]) -> list[ValidationIssue]:
+    """Return the issues of single fields of `data`, read as a `root`. Violations of rules are left out."""
+    found = _field_issues(error, data, root)
+    return _one_per_place([*found, *_issues_behind_unknown_kind(found, data, root)])
 
 
 def choices(context: dict[str, Any], value: object) -> list[str]:
-    """The choices of a field, that which looks like the value first."""
+    """Return the choices of a field, the closest match of the value first."""
     listed = str(context.get("expected", context.get("expected_tags", "")))
     known = [choice.strip(" '") for choice in listed.replace(" or ", ", ").split(",")]
-    near = nearest(value, known)
+    near = closest_match(value, known)
     return sorted(known, key=lambda choice: choice != near)
 
 
-def _all(error: ValidationError, data: Any, root: type[Node]) -> list[Mistake]:
+def _field_issues(error: ValidationError, data: Any, root: type[Node]) -> list[ValidationIssue]:
     found = [item for item in error.errors(include_url=False) if item["type"] != "rule"]
-    return [_mistake(item, data, root) for item in found[: 10 * MOST]]  # unions tell a mistake several times
+    return [_issue(item, data, root) for item in found[: 10 * MAX_ERRORS]]  # unions report a mistake several times
 
 
-def _mistake(error: Any, data: Any, root: type[Node]) -> Mistake:
-    """One error at its path in the data, with the value there."""
+def _issue(error: Any, data: Any, root: type[Node]) -> ValidationIssue:
+    """Return the issue of one error: its path in the data, and the value there."""
     kind, context, loc = error["type"], error.get("ctx", {}), error["loc"]
     path = _path(loc[:-1] if kind == "missing" else loc, data, root)
-    value, key = at(path, data), ""
+    value, key = value_at(path, data), ""
     if kind == "missing" and isinstance(loc[-1], int):  # an item of a list of fixed length
         kind, context = "too_short", {"min_length": loc[-1] + 1}
     elif kind == "missing":
@@ -63,13 +71,13 @@ def _mistake(error: Any, data: Any, root: type[Node]) -> Mistake:
         value, path = value["kind"], (*path, "kind")
     if kind in ("int_type", "float_type") and isinstance(value, float) and not math.isfinite(value):
         kind = "finite_number"
-    return Mistake(path, value, kind, context, error["msg"][:1].lower() + error["msg"][1:], key)
+    return ValidationIssue(path, value, kind, context, error["msg"][:1].lower() + error["msg"][1:], key)
 
 
-def _path(loc: tuple[str | int, ...], data: Any, root: type[Node]) -> Keys:
-    """The path in the data of pydantic's `loc`, which also holds the kinds and types of the members of unions."""
+def _path(loc: tuple[str | int, ...], data: Any, root: type[Node]) -> KeyPath:
+    """Return the path in the data of pydantic's `loc`, which also holds the kinds and types of union members."""
     path: list[str | int] = []
-    nodes, free = [root], False  # the nodes that may stand here; whether a mapping here has keys of a person's choice
+    nodes, free = [root], False  # the nodes allowed here; whether a mapping here has free keys
     for part in loc:
         tags = {tag for node in nodes for tag in (node.__name__, *kinds_of(node))} if len(nodes) > 1 else set()
         if part in tags and not free:
@@ -86,15 +94,15 @@ def _path(loc: tuple[str | int, ...], data: Any, root: type[Node]) -> Keys:
     return tuple(path)
 
 
-def _behind_a_wrong_kind(found: list[Mistake], data: Any, root: type[Node]) -> list[Mistake]:
-    """The mistakes in mappings whose kind is none, read as the kind that is meant; pydantic stops at the kind."""
-    repaired, known = copy.deepcopy(data), {mistake.path for mistake in found}
-    guessed: dict[Keys, type[Node]] = {}
-    for mistake in found:
-        here = mistake.path[:-1]
-        node = at(here, repaired)
-        if mistake.kind == "union_tag_invalid" and isinstance(node, dict) and "kind" in node:
-            near = nearest(mistake.value, choices(mistake.context, mistake.value))
+def _issues_behind_unknown_kind(found: list[ValidationIssue], data: Any, root: type[Node]) -> list[ValidationIssue]:
+    """Return the issues in mappings with an unknown kind, read as the closest kind; pydantic stops at the kind."""
+    repaired, known = copy.deepcopy(data), {issue.path for issue in found}
+    guessed: dict[KeyPath, type[Node]] = {}
+    for issue in found:
+        here = issue.path[:-1]
+        node = value_at(here, repaired)
+        if issue.kind == "union_tag_invalid" and isinstance(node, dict) and "kind" in node:
+            near = closest_match(issue.value, choices(issue.context, issue.value))
             nodes = [one for one in nodes_at(here, root, data) if near in ("", *kinds_of(one))]
             guessed[here] = max(nodes, key=lambda one: len(one.model_fields.keys() & node.keys()))
             node["kind"] = near or kinds_of(guessed[here])[0]
@@ -103,45 +111,45 @@ def _behind_a_wrong_kind(found: list[Mistake], data: Any, root: type[Node]) -> l
     try:
         root.model_validate(repaired)
     except ValidationError as again:
-        behind = [mistake for mistake in _all(again, data, root) if mistake.path not in known]
-        strange = {
-            mistake.path[:-1]
-            for mistake in behind
-            if mistake.kind == "extra_forbidden"
-            and (guess := guessed.get(mistake.path[:-1]))
-            and not nearest(mistake.path[-1], list(guess.model_fields))
-        }  # a guess whose fields are strange to it is no good one
-        return [mistake for mistake in behind if not any(mistake.path[: len(path)] == path for path in strange)]
+        behind = [issue for issue in _field_issues(again, data, root) if issue.path not in known]
+        unknown = {
+            issue.path[:-1]
+            for issue in behind
+            if issue.kind == "extra_forbidden"
+            and (guess := guessed.get(issue.path[:-1]))
+            and not closest_match(issue.path[-1], list(guess.model_fields))
+        }  # unknown fields mean that the kind was guessed wrong
+        return [issue for issue in behind if not any(issue.path[: len(path)] == path for path in unknown)]
     return []
 
 
-def _one_a_place(found: list[Mistake]) -> list[Mistake]:
-    """One mistake a place.
+def _one_per_place(found: list[ValidationIssue]) -> list[ValidationIssue]:
+    """Return one issue for each place.
 
-    None for a list whose items' own mistakes say it better, none for a missing key whose misspelling is told.
+    A list is left out if its items have issues of their own, and a missing key if an unknown key is its misspelling.
     """
 
-    def weight(mistake: Mistake) -> tuple[int, int]:
-        telling = _TELLING.index(mistake.kind) if mistake.kind in _TELLING else len(_TELLING)
-        return telling, -mistake.context.get("min_length", 0)
+    def weight(issue: ValidationIssue) -> tuple[int, int]:
+        rank = _PRIORITY.index(issue.kind) if issue.kind in _PRIORITY else len(_PRIORITY)
+        return rank, -issue.context.get("min_length", 0)
 
-    at: dict[Keys, list[Mistake]] = {}
-    around: set[Keys] = set()
-    misspelt: dict[Keys, list[str]] = {}
-    for mistake in found:
-        if mistake.kind != "missing":
-            at.setdefault(mistake.path, []).append(mistake)
-            around.update(mistake.path[:end] for end in range(len(mistake.path)))
-        if mistake.kind == "extra_forbidden":
-            misspelt.setdefault(mistake.path[:-1], []).append(str(mistake.path[-1]))
-    message = []
-    for mistake in found:
-        if mistake.kind == "missing":
-            if not any(nearest(key, [mistake.key]) for key in misspelt.get(mistake.path, ())[:MOST]):
-                message.append(mistake)
-        elif mistake is min(at[mistake.path], key=weight):
-            items_say_it = mistake.path in around and isinstance(mistake.value, list)
-            any_scalar = {"bool_type", "string_type"} <= {other.kind for other in at[mistake.path]}
-            if not items_say_it:
-                message.append(mistake._replace(kind="scalar_type") if any_scalar else mistake)
-    return message
+    by_path: dict[KeyPath, list[ValidationIssue]] = {}
+    around: set[KeyPath] = set()
+    misspelt: dict[KeyPath, list[str]] = {}
+    for issue in found:
+        if issue.kind != "missing":
+            by_path.setdefault(issue.path, []).append(issue)
+            around.update(issue.path[:end] for end in range(len(issue.path)))
+        if issue.kind == "extra_forbidden":
+            misspelt.setdefault(issue.path[:-1], []).append(str(issue.path[-1]))
+    kept = []
+    for issue in found:
+        if issue.kind == "missing":
+            if not any(closest_match(key, [issue.key]) for key in misspelt.get(issue.path, ())[:MAX_ERRORS]):
+                kept.append(issue)
+        elif issue is min(by_path[issue.path], key=weight):
+            items_have_issues = issue.path in around and isinstance(issue.value, list)
+            any_scalar = {"bool_type", "string_type"} <= {other.kind for other in by_path[issue.path]}
+            if not items_have_issues:
+                kept.append(issue._replace(kind="scalar_type") if any_scalar else issue)
+    return kept

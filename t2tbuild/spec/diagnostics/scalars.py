@@ -1,4 +1,4 @@
-"""Plain scalars of YAML 1.2, and the look-alikes that a person may have typed instead."""
+"""Parse plain scalars of YAML 1.2, and suggest what to write for lookalikes of them."""
 
 import math
 import re
@@ -17,9 +17,9 @@ _CONSTANTS: dict[str, Any] = {
 }
 
 _ODD = {
-    "\u2212": ("a minus sign of typography", "-"),
-    "\u2010": ("a hyphen of typography", "-"),
-    "\u2011": ("a hyphen of typography", "-"),
+    "\u2212": ("a typographic minus sign", "-"),
+    "\u2010": ("a typographic hyphen", "-"),
+    "\u2011": ("a typographic hyphen", "-"),
     "\u2012": ("a dash", "-"),
     "\u2013": ("a dash", "-"),
     "\u2014": ("a dash", "-"),
@@ -40,7 +40,7 @@ _PLAIN = str.maketrans({odd: plain for odd, (_, plain) in _ODD.items()})
 
 
 class ScalarError(ValueError):
-    """What is wrong with a scalar, and in `hint` what to write instead."""
+    """An invalid scalar. `hint` says what to write instead."""
 
     def __init__(self, message: str, hint: str) -> None:
         super().__init__(f"{message}; {hint}")
@@ -48,7 +48,7 @@ class ScalarError(ValueError):
 
 
 def parse_scalar(text: str) -> Any:
-    """The value of a plain scalar. Raises ScalarError on a number that YAML 1.1 and 1.2 read differently."""
+    """Parse a plain scalar. Raises ScalarError for a number that YAML 1.1 and 1.2 read differently."""
     if text in _CONSTANTS:
         return _CONSTANTS[text]
     if len(text) > MAX_DIGITS and _INT.fullmatch(text):
@@ -64,27 +64,27 @@ def parse_scalar(text: str) -> Any:
     return math.nan if text in (".nan", ".NaN", ".NAN") else text
 
 
-def odd_character(text: str) -> tuple[str, str] | None:
-    r"""The first character that looks like one of YAML's and is none, in words, and what to write instead.
+def find_lookalike(text: str) -> tuple[str, str] | None:
+    r"""Return a description of the first character that is easily taken for a YAML one, and what to write instead.
 
-    >>> odd_character("\u00a05")
+    >>> find_lookalike("\u00a05")
     ('(U+00A0) is a no-break space', 'write 5')
     """
     for character in text:
         if character in _ODD:
-            shown = f"{character!r} " if character.isprintable() else ""
+            prefix = f"{character!r} " if character.isprintable() else ""
             name, _ = _ODD[character]
             plain = text.translate(_PLAIN).strip()
             if plain[:1] == plain[-1:] and plain[:1] in ("'", '"'):
-                plain = plain[1:-1] or "it plainly"
-            return f"{shown}(U+{ord(character):04X}) is {name}", f"write {plain:.60}"
+                plain = plain[1:-1] or "it without quotes"
+            return f"{prefix}(U+{ord(character):04X}) is {name}", f"write {plain:.60}"
     return None
 
 
-def meant_number(text: str) -> str:
-    """What to write for a text that stands where a number is wanted; empty where that cannot be told.
+def suggest_number(text: str) -> str:
+    """Return what to write for a text where a number is required; empty if that is unclear.
 
-    >>> meant_number("1_000"), meant_number("0x1F"), meant_number("1:30"), meant_number("224px")
+    >>> suggest_number("1_000"), suggest_number("0x1F"), suggest_number("1:30"), suggest_number("224px")
     ('write 1000', 'write 31', '1:30 is text in YAML 1.2; write 90', 'write 224')
     """
     written, text = text, text.strip()
@@ -116,8 +116,8 @@ def meant_number(text: str) -> str:
 _BOOLS = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
 
 
-def meant_bool(value: object) -> str:
-    """What to write for a value that stands where true or false is wanted."""
+def suggest_bool(value: object) -> str:
+    """Return what to write for a value where true or false is required."""
     if isinstance(value, str) and value.lower() in _BOOLS:
         return f"{value} is text in YAML 1.2; write {_BOOLS[value.lower()]}"
     if isinstance(value, str) and value.strip().lower() in ("true", "false"):
@@ -125,18 +125,18 @@ def meant_bool(value: object) -> str:
     return f"write {'true' if value else 'false'}" if value in (0, 1) else "write true or false"
 
 
-def shown(value: object) -> str:
-    """A value as a person wrote it, cut where it is long."""
+def format_value(value: object) -> str:
+    """Format a value for a message, cut if it is long."""
     if value is None:
         return "nothing"
     if isinstance(value, dict | list):
         return f"a {'mapping' if isinstance(value, dict) else 'list'}"
-    text = repr(value) if isinstance(value, str) else in_yaml(value)
+    text = repr(value) if isinstance(value, str) else to_yaml(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def in_yaml(value: object) -> str:
-    """A value as YAML writes it, on one line."""
+def to_yaml(value: object) -> str:
+    """Format a value as YAML on one line."""
     match value:
         case None:
             return "null"
@@ -145,8 +145,8 @@ def in_yaml(value: object) -> str:
         case float() if not math.isfinite(value):
             return ".nan" if math.isnan(value) else ".inf" if value > 0 else "-.inf"
         case list() | tuple():
-            return f"[{', '.join(map(in_yaml, value))}]"
+            return f"[{', '.join(map(to_yaml, value))}]"
         case dict():
-            return f"{{{', '.join(f'{key}: {in_yaml(item)}' for key, item in value.items())}}}"
+            return f"{{{', '.join(f'{key}: {to_yaml(item)}' for key, item in value.items())}}}"
         case _:
             return str(value)

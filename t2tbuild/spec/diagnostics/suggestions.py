@@ -1,4 +1,4 @@
-"""What to write instead: the rule in words and a hint for each kind of error and the value that was met."""
+"""Messages and hints: the violated rule in words, and what to write instead of an invalid value or key."""
 
 import math
 import re
@@ -11,18 +11,18 @@ from t2tbuild.spec.base import VERSIONS, Node, unit
 from t2tbuild.spec.data import AUGMENT_PATTERN, DATA_PATTERN
 from t2tbuild.spec.diagnostics.introspect import (
     MAX_COMPARED,
-    at,
-    homes,
-    kind_with,
-    kindred,
+    closest_match,
+    find_field,
+    kind_with_key,
     kinds_of,
-    nearest,
     nodes_at,
     nodes_in,
+    possible_nodes,
+    value_at,
 )
 from t2tbuild.spec.diagnostics.pydantic_errors import choices
-from t2tbuild.spec.diagnostics.scalars import in_yaml, meant_bool, meant_number, odd_character
-from t2tbuild.spec.diagnostics.yaml_source import Keys, dotted
+from t2tbuild.spec.diagnostics.scalars import find_lookalike, suggest_bool, suggest_number, to_yaml
+from t2tbuild.spec.diagnostics.yaml_source import KeyPath, format_path
 from t2tbuild.spec.diagnostics.yaml_syntax import missing_space
 from t2tbuild.spec.distill import TIMM_TEACHER
 from t2tbuild.spec.model import NAME_PATTERN
@@ -51,7 +51,7 @@ RULES = {
     "too_short": "length",
     "too_long": "length",
 }
-"""The rule's name for machines, by pydantic's type of error."""
+"""Names of rules by pydantic's error type."""
 
 _WORDS = {
     "int_type": "must be a whole number",
@@ -77,14 +77,14 @@ _WORDS = {
 
 _PATTERNS = {
     NAME_PATTERN: "must be letters, digits, '.', '_' and '-', at most 64, the first a letter or digit",
-    AUGMENT_PATTERN: "must begin with rand, augmix, original, originalr, v0, v0r or 3a, and go on as timm writes it",
-    DATA_PATTERN: "must begin with hfds/, hfids/, tfds/, wds/ or torch/, as timm has it",
+    AUGMENT_PATTERN: "must begin with rand, augmix, original, originalr, v0, v0r or 3a, and continue as timm writes it",
+    DATA_PATTERN: "must begin with hfds/, hfids/, tfds/, wds/ or torch/, as in timm",
 }
 
-_MEANT = {"fp16": "float16", "fp32": "float32", "amp": "auto"}
-"""What else a choice is called."""
+_CHOICE_ALIASES = {"fp16": "float16", "fp32": "float32", "amp": "auto"}
+"""Other names of choices."""
 
-_ALSO = {
+_KEY_ALIASES = {
     "learning_rate": "lr",
     "opt": "optimizer",
     "wd": "weight_decay",
@@ -94,14 +94,14 @@ _ALSO = {
     "reprob": "random_erasing",
     "remode": "erasing_mode",
 }
-"""What else a key is called, by timm above all."""
+"""Other names of keys, most of them timm's."""
 
-NO_VALUE = ("none", "None", "off")
-"""What people write for null."""
+NULL_WORDS = ("none", "None", "off")
+"""Texts that are often written for null."""
 
 
 def rule_in_words(kind: str, context: dict[str, Any], value: object) -> str:
-    """The rule that is broken, without the value; empty where pydantic's own words must do."""
+    """Return the violated rule in words, without the value; empty if pydantic's message must serve."""
     if kind in ("literal_error", "union_tag_invalid"):
         known = choices(context, value)
         return f"must be {known[0]!r}" if len(known) == 1 else f"must be one of {', '.join(map(repr, known))}"
@@ -110,19 +110,21 @@ def rule_in_words(kind: str, context: dict[str, Any], value: object) -> str:
     return _WORDS.get(kind, "").format(**context)
 
 
-def for_value(kind: str, value: object, context: dict[str, Any], field: FieldInfo | None, path: Keys) -> str:
-    """What to write instead of `value`."""
+def for_value(kind: str, value: object, context: dict[str, Any], field: FieldInfo | None, path: KeyPath) -> str:
+    """Return what to write instead of `value`."""
     example = _example(field, path)
     if isinstance(value, str) and (hint := _for_text(value)):
         return hint
     zero = kind == "greater_than" and value == 0
-    if field and _may_be_null(field) and (zero or value is False or (isinstance(value, str) and value in NO_VALUE)):
+    if field and _may_be_null(field) and (zero or value is False or (isinstance(value, str) and value in NULL_WORDS)):
         return "write null for none"
     match kind:
         case "literal_error" | "union_tag_invalid":
             at_kind = path[-1:] == ("kind",)
-            looks = value[0] if at_kind and isinstance(value, list) and len(value) == 1 else value
-            near = nearest(_MEANT.get(looks, looks) if isinstance(looks, str) else looks, choices(context, value))
+            word = value[0] if at_kind and isinstance(value, list) and len(value) == 1 else value
+            near = closest_match(
+                _CHOICE_ALIASES.get(word, word) if isinstance(word, str) else word, choices(context, value)
+            )
             return f"did you mean {near!r}?" if near else "" if at_kind or isinstance(value, str) else example
         case "int_type" | "int_from_float" | "float_type" | "finite_number":
             return _for_number(value, field, whole=kind.startswith("int")) or example
@@ -131,10 +133,10 @@ def for_value(kind: str, value: object, context: dict[str, Any], field: FieldInf
             meant = _for_number(value, field, whole=True) if value in (*VERSIONS, *map(str, VERSIONS)) else ""
             return meant or f"{known}, and a later one needs a later t2tbuild"
         case "bool_type":
-            return meant_bool(value)
+            return suggest_bool(value)
         case "string_type":
             plain = value is not None and not isinstance(value, dict | list)
-            return f"put it in quotes: '{in_yaml(value)}'" if plain else example
+            return f"put it in quotes: '{to_yaml(value)}'" if plain else example
         case "model_type" | "model_attributes_type" | "dict_type":
             return _for_mapping(value, field, example)
         case "tuple_type":
@@ -148,68 +150,68 @@ def for_value(kind: str, value: object, context: dict[str, Any], field: FieldInf
             return example
 
 
-def for_unknown_key(key: object, value: object, inside: Keys, root: type[Node], data: Any) -> str:
-    """What to write instead of a key that is not known where it stands."""
+def for_unknown_key(key: object, value: object, inside: KeyPath, root: type[Node], data: Any) -> str:
+    """Return what to write instead of an unknown key."""
     if isinstance(key, str) and value is None and missing_space(key):
         return f"write {key.split(':')[0]}: and a space"
-    if isinstance(key, str) and (odd := odd_character(key[:MAX_COMPARED])):
+    if isinstance(key, str) and (odd := find_lookalike(key[:MAX_COMPARED])):
         return "; ".join(odd)
     known = [field for node in nodes_at(inside, root, data) for field in node.model_fields]
-    written = at(inside, data)
+    written = value_at(inside, data)
     if inside and key in root.model_fields:
         return f"it belongs at the left margin, outside of {inside[0]}"
-    key = _ALSO.get(key, key) if isinstance(key, str) else key
-    if near := nearest(key, [field for field in known if field not in written]):
+    key = _KEY_ALIASES.get(key, key) if isinstance(key, str) else key
+    if near := closest_match(key, [field for field in known if field not in written]):
         return f"did you mean {near!r}?"
-    if near := nearest(key, known, cutoff=0.75):
-        return f"did you mean {near!r}, which is there already?"
-    if key in [kind for node in kindred(inside, root, data) for kind in kinds_of(node)]:
+    if near := closest_match(key, known, cutoff=0.75):
+        return f"did you mean {near!r}, which is given already?"
+    if key in [kind for node in possible_nodes(inside, root, data) for kind in kinds_of(node)]:
         return f"write kind: {key} and its fields beside it"
-    known_below = [home for home in homes(str(key), root) if home != inside and home[: len(inside)] == inside]
-    for home in known_below:
-        if any(key in node.model_fields for node in nodes_at(home, root, data)):
-            return f"it belongs in {dotted(home)}"
-    if kind := kind_with(key, inside, root, data):
+    others = [path for path in find_field(str(key), root) if path != inside]
+    for path in others:
+        if path[: len(inside)] == inside and any(key in node.model_fields for node in nodes_at(path, root, data)):
+            return f"it belongs in {format_path(path)}"
+    if kind := kind_with_key(key, inside, root, data):
         return f"it is a field of kind: {kind}"
-    for home in homes(str(key), root):
-        if home != inside and any(key in node.model_fields for node in nodes_at(home, root, data)):
-            return f"it belongs in {dotted(home)}"
+    for path in others:
+        if any(key in node.model_fields for node in nodes_at(path, root, data)):
+            return f"it belongs in {format_path(path)}"
     return f"known: {', '.join(dict.fromkeys(known))}"
 
 
-def for_missing_key(key: str, inside: Keys, root: type[Node], data: Any) -> str:
-    """What to write for a key that is missing."""
+def for_missing_key(key: str, inside: KeyPath, root: type[Node], data: Any) -> str:
+    """Return what to write for a missing key."""
     for node in nodes_at(inside, root, data):
         field = node.model_fields.get(key)
         if key == "kind" and field:
             return f"write kind: {field.default}"
         if field and field.examples:
-            return f"write {key}: {in_yaml(field.examples[0])}"
+            return f"write {key}: {to_yaml(field.examples[0])}"
         if field and nodes_in(field.annotation):
             return f"write {key}: and its fields beneath; t2tbuild init writes a whole spec"
     return f"write {key}: 1" if key == "version" else ""
 
 
-def for_size(path: Keys, value: Any, data: Any) -> str:
-    """What a depth or a width beyond its range would come to, beside the other fields as they stand."""
+def for_size(path: KeyPath, value: Any, data: Any) -> str:
+    """Return the size of a model whose depth or width is out of range, with the other fields as they are."""
     if path[-1:] not in (("depth",), ("embed_dim",)) or type(value) not in (int, float):
         return ""
-    above = at(path[:-1], data)
+    above = value_at(path[:-1], data)
     fields: dict[str, float] = {"depth": 12, "embed_dim": 384, "mlp_ratio": 4}
     fields |= {key: given for key, given in above.items() if type(given) in (int, float) and 0 < given < 10**12}
     fields[str(path[-1])] = float(min(value, 10**30))
     params = fields["depth"] * limits.block_params(fields["embed_dim"], fields["mlp_ratio"])
-    return f"it would have {limits.told(params)}" if params > limits.MOST_PARAMS else ""
+    return f"it would have {limits.format_params(params)}" if params > limits.MAX_PARAMS else ""
 
 
 def _for_text(value: str) -> str:
-    """A hint that a text's look gives away, whatever is wanted there."""
+    """Return a hint that follows from a text alone, whatever its field is."""
     if len(value) > 2 * MAX_COMPARED:
         return ""
-    if odd := odd_character(value):
+    if odd := find_lookalike(value):
         return "; ".join(odd)
     if "${" in value or value.startswith("$"):
-        return "nothing is filled in here; write the value itself, or give it on the command line as key=value"
+        return "variables are not substituted; write the value itself, or give it on the command line as key=value"
     if not value.startswith(TIMM_TEACHER) and (found := missing_space(value)):
         return f"write {found[1]} and a space"
     return ""
@@ -221,7 +223,7 @@ def _for_number(value: object, field: FieldInfo | None, whole: bool) -> str:
         takes_pairs = field is not None and any(isinstance(example, list) for example in field.examples or ())
         if takes_pairs and (pair := re.fullmatch(r"[\[(]?([0-9]+) *[,x ] *([0-9]+)[\])]?", value)):
             return f"write [{pair[1]}, {pair[2]}]"
-        if hint := meant_number(value.rstrip(" %") + "  " if of_hundred and value.endswith("%") else value):
+        if hint := suggest_number(value.rstrip(" %") + "  " if of_hundred and value.endswith("%") else value):
             return hint
         try:
             return f"write {parse_count(value)}"
@@ -245,7 +247,7 @@ def _for_mapping(value: object, field: FieldInfo | None, example: str) -> str:
     if bare and field and not field.is_required() and isinstance(value, bool):
         return "write {} for its defaults" if value else "remove it"
     kinds = [kind for node in nodes for kind in kinds_of(node)]
-    if near := nearest(value, kinds):
+    if near := closest_match(value, kinds):
         return f"write kind: {near} and its other fields beneath"
     return example or "write its fields beneath, indented"
 
@@ -254,8 +256,8 @@ def _may_be_null(field: FieldInfo) -> bool:
     return type(None) in get_args(field.annotation)
 
 
-def _example(field: FieldInfo | None, path: Keys) -> str:
-    """An example of the field; of a list's item, its item."""
+def _example(field: FieldInfo | None, path: KeyPath) -> str:
+    """Return an example of the field, or of the item of a list."""
     if field is None or (not field.examples and (field.is_required() or field.default is None)):
         return ""
     example = field.examples[0] if field.examples else field.default
@@ -263,5 +265,5 @@ def _example(field: FieldInfo | None, path: Keys) -> str:
     if isinstance(example, list) and isinstance(last, int):
         example = example[min(last, len(example) - 1)]
     elif field.examples and any(isinstance(other, list) for other in field.examples[1:]):
-        return f"write for example {' or '.join(map(in_yaml, field.examples))}"
-    return "" if isinstance(example, Node) else f"write for example {in_yaml(example)}"
+        return f"write for example {' or '.join(map(to_yaml, field.examples))}"
+    return "" if isinstance(example, Node) else f"write for example {to_yaml(example)}"

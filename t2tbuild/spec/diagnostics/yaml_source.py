@@ -1,7 +1,7 @@
-"""YAML text -> plain data, with the place of every key and value. Scalars follow YAML 1.2, so 1e-3 is a number.
+"""Read YAML text into plain data, with the place of every key and value. Scalars follow YAML 1.2: 1e-3 is a number.
 
-What could hurt or mislead is refused before anything grows: over 1 MiB, over 32 levels, over 20,000 values, tags,
-recursion, many aliases, several documents, duplicate keys, numbers with a leading zero.
+Input that is harmful or misleading is rejected early, before it uses memory: more than 1 MiB, 32 levels, 20,000
+values or 32 aliases, tags, recursion, several documents, duplicate keys, numbers with a leading zero.
 """
 
 from collections.abc import Sequence
@@ -14,20 +14,20 @@ import yaml
 
 from t2tbuild.errors import Diagnostic, SpecError
 from t2tbuild.spec.diagnostics.scalars import ScalarError, parse_scalar
-from t2tbuild.spec.diagnostics.yaml_syntax import Span, explain_syntax, lines_of, refuse_encoding
+from t2tbuild.spec.diagnostics.yaml_syntax import Span, diagnose_encoding, diagnose_syntax, split_lines
 
 MAX_BYTES = 1 << 20
 MAX_LEVELS = 32
 MAX_VALUES = 20_000
 MAX_ALIASES = 32
 
-Keys = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml is ten times as fast
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where something stands in a file, counted from 1; line 0 means no line, e.g. a command-line override."""
+    """A place in a file. Line and column count from 1; line 0 means no line, as in a command-line override."""
 
     file: str
     line: int = 0
@@ -35,65 +35,88 @@ class Place:
     text: str = ""
     length: int = 1
 
-    def diagnostic(self, path: Keys, rule: str, message: str, hint: str = "") -> Diagnostic:
-        """An error at this place."""
+    def diagnostic(self, path: KeyPath, rule: str, message: str, hint: str = "") -> Diagnostic:
+        """Return an error at this place."""
         return Diagnostic(
-            self.file, self.line, self.column, dotted(path), rule, message, hint, text=self.text, length=self.length
+            self.file,
+            self.line,
+            self.column,
+            format_path(path),
+            rule,
+            message,
+            hint,
+            text=self.text,
+            length=self.length,
         )
 
 
 @dataclass
-class Source:
-    """Plain data and where it came from: `keys` has the place of each mapping key, `values` that of each value.
+class YamlSource:
+    """Plain data with the place of each key and value in the text that it came from.
 
-    `problems` are the mistakes that leave the rest readable: they are told together with what validation finds.
-    `changes` are the places of what the command line changed, by path.
+    `keys` holds the place of each mapping key, `values` that of each value. `problems` are mistakes that leave the rest
+    readable: they are reported together with the mistakes that validation finds. `warnings` are of the text itself.
+    `changes` holds the places of the fields that the command line changed, by path.
     """
 
     file: str
     data: Any = None
-    keys: dict[Keys, Place] = field(default_factory=dict)
-    values: dict[Keys, Place] = field(default_factory=dict)
+    keys: dict[KeyPath, Place] = field(default_factory=dict)
+    values: dict[KeyPath, Place] = field(default_factory=dict)
     problems: list[Diagnostic] = field(default_factory=list)
-    changes: dict[Keys, Place] = field(default_factory=dict)
+    warnings: list[Diagnostic] = field(default_factory=list)
+    changes: dict[KeyPath, Place] = field(default_factory=dict)
 
-    def at(self, path: Keys) -> Any:
-        """What stands at a path of the data; None where nothing does."""
+    def value_at(self, path: KeyPath) -> Any:
+        """Return the value at a path of the data, or None if there is none."""
         value = self.data
         for part in path:
             inside = isinstance(value, list) and isinstance(part, int) and part < len(value)
             value = value[part] if inside or (isinstance(value, dict) and part in value) else None
         return value
 
-    def blame(self, diagnostic: Diagnostic) -> Diagnostic:
-        """The diagnostic at the change of the command line that lies nearest; a file that was sound is not to blame."""
+    def at_override(self, diagnostic: Diagnostic) -> Diagnostic:
+        """Return the diagnostic at the place of the nearest override, for a file that was valid without overrides."""
         if not self.changes or not diagnostic.line:
             return diagnostic
         parts = diagnostic.path.split(".")
 
-        def shared(path: Keys) -> int:
+        def shared(path: KeyPath) -> int:
             return sum(1 for _ in takewhile(lambda pair: pair[0] == str(pair[1]), zip(parts, path, strict=False)))
 
         place = self.changes[max(self.changes, key=shared)]
         return replace(diagnostic, file=place.file, line=0, column=place.column, text=place.text, length=place.length)
 
-    def forget(self, path: Keys) -> None:
-        """Drop the places of `path` and of all below it."""
+    def add_warning(self, diagnostic: Diagnostic) -> None:
+        """Add a diagnostic to the warnings."""
+        self.warnings.append(replace(diagnostic, severity="warning"))
+
+    def drop_places(self, path: KeyPath) -> None:
+        """Drop the places of `path` and of everything below it."""
         self.values = {other: place for other, place in self.values.items() if other[: len(path)] != path}
         self.keys = {other: place for other, place in self.keys.items() if other[: len(path)] != path}
 
-    def key_place(self, path: Keys) -> Place:
-        """The place of the key at `path`."""
+    def move_places(self, old: KeyPath, new: KeyPath) -> None:
+        """Move the places of `old` and of everything below it to `new`."""
+
+        def moved(places: dict[KeyPath, Place]) -> dict[KeyPath, Place]:
+            end = len(old)
+            return {new + path[end:] if path[:end] == old else path: place for path, place in places.items()}
+
+        self.values, self.keys, self.changes = moved(self.values), moved(self.keys), moved(self.changes)
+
+    def key_place(self, path: KeyPath) -> Place:
+        """Return the place of the key at `path`."""
         return self.keys.get(path) or self.place(path)
 
-    def section(self, path: Keys) -> Place:
-        """Where a rule about the whole of what is at `path` is told: at a block mapping's key, else as `place`."""
-        value, place = self.at(path), self.place(path)
+    def section_place(self, path: KeyPath) -> Place:
+        """Return the place for a rule about the whole value at `path`: the key of a block mapping, else the value."""
+        value, place = self.value_at(path), self.place(path)
         braces = place.text[place.column - 1 : place.column] == "{"
         return self.keys[path] if isinstance(value, dict) and path in self.keys and not braces else place
 
-    def place(self, path: Keys) -> Place:
-        """The place of the value at `path`; of the nearest key around it where there is none."""
+    def place(self, path: KeyPath) -> Place:
+        """Return the place of the value at `path`, or of the nearest key around it if there is no such value."""
         if path in self.values:
             return self.values[path]
         while path and path not in self.keys and path not in self.values:
@@ -101,50 +124,50 @@ class Source:
         return self.keys.get(path) or self.values.get(path) or Place(self.file)
 
 
-def dotted(path: Keys) -> str:
-    """A path as people write it: model.tokenizer.stages.0.patch_size."""
+def format_path(path: KeyPath) -> str:
+    """Return a path in its dotted form: model.tokenizer.stages.0.patch_size."""
     return ".".join(str(part) for part in path)
 
 
-def read_file(path: Path) -> Source:
-    """Read a YAML file. Raises SpecError when it cannot be read or is not plain YAML."""
+def read_file(path: Path) -> YamlSource:
+    """Read a YAML file. Raises SpecError if it cannot be read or is not plain YAML."""
     whole = Place(str(path))
-    if not path.is_file():  # a device or a FIFO would wait, or never end
+    if not path.is_file():  # reading a device or a FIFO might never end
         raise SpecError([whole.diagnostic((), "file", "not a regular file", "name a YAML file")])
     try:
         with path.open("rb") as stream:
             raw = stream.read(MAX_BYTES + 1)
     except OSError as error:
         message = f"cannot be read: {error.strerror}"
-        raise SpecError([whole.diagnostic((), "file", message, "look at its permissions")]) from None
+        raise SpecError([whole.diagnostic((), "file", message, "check its permissions")]) from None
     if len(raw) > MAX_BYTES:
         raise SpecError([whole.diagnostic((), "size", "larger than 1 MiB", "a spec is a few lines of YAML")])
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise SpecError([refuse_encoding(raw, error, str(path))]) from None
+        raise SpecError([diagnose_encoding(raw, error, str(path))]) from None
     return read_text(text, str(path))
 
 
-def read_text(text: str, file: str) -> Source:
-    """Read YAML text; `file` is the name shown in messages. Raises SpecError when it is not plain YAML at all."""
+def read_text(text: str, file: str) -> YamlSource:
+    """Read YAML text. `file` is the name that messages show. Raises SpecError if the text is not plain YAML."""
     return _Reader(file, text).read(text)
 
 
 class _Reader:
-    """Reads one YAML text into a Source."""
+    """Reads a YAML text into a YamlSource."""
 
     def __init__(self, file: str, text: str) -> None:
-        self.source = Source(file)
-        self.lines = lines_of(text)
+        self.source = YamlSource(file)
+        self.lines = split_lines(text)
         self.values = 0
 
-    def read(self, text: str) -> Source:
+    def read(self, text: str) -> YamlSource:
         try:
             self._check_events(text)
             node = yaml.compose(text, Loader=_Loader)
         except yaml.YAMLError as error:
-            span, *message = explain_syntax(error, text)
+            span, *message = diagnose_syntax(error, text)
             raise SpecError([self._place(span).diagnostic((), *message)]) from None
         if node is None or (isinstance(node, yaml.ScalarNode) and not node.value and not node.style):
             place = Place(self.source.file)
@@ -188,12 +211,12 @@ class _Reader:
             if message:
                 raise SpecError([self._place_of(event).diagnostic((), *message)])
 
-    def _convert(self, node: Any, path: Keys, above: tuple[yaml.Node, ...]) -> Any:
+    def _convert(self, node: Any, path: KeyPath, above: tuple[yaml.Node, ...]) -> Any:
         place = self.source.values[path] = self._place_of(node)
         self.values += 1
         if node in above:
             raise SpecError(
-                [place.diagnostic(path, "recursion", "an alias of what it stands in", "write the value out")]
+                [place.diagnostic(path, "recursion", "an alias of a node that contains it", "write the value out")]
             )
         if self.values > MAX_VALUES:
             raise SpecError([place.diagnostic(path, "aliases", f"aliases make more than {MAX_VALUES:,} values", "")])
@@ -209,7 +232,7 @@ class _Reader:
             self.source.problems.append(place.diagnostic(path, "number", error.message, error.hint))
             return node.value
 
-    def _convert_mapping(self, node: yaml.MappingNode, path: Keys, above: tuple[yaml.Node, ...]) -> dict[str, Any]:
+    def _convert_mapping(self, node: yaml.MappingNode, path: KeyPath, above: tuple[yaml.Node, ...]) -> dict[str, Any]:
         data: dict[str, Any] = {}
         for key_node, value_node in node.value:
             place = self._place_of(key_node)
@@ -220,7 +243,7 @@ class _Reader:
             here = (*path, key)
             if key in data:
                 first = self.source.keys[here]
-                message = f"key {key!r:.60} stands twice, in line {first.line} ({first.text.strip():.60}) and here"
+                message = f"duplicate key {key!r:.60}, first in line {first.line} ({first.text.strip():.60})"
                 self.source.problems.append(place.diagnostic(here, "duplicate-key", message, "remove one of the two"))
                 continue
             if key == "<<":

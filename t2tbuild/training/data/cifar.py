@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 from the files that their authors pack, on the device as bytes."""
+"""CIFAR-10 and CIFAR-100 from their authors' pickle files, held on the device as bytes."""
 
 import pickle
 from functools import partial
@@ -14,15 +14,15 @@ from torch import Tensor
 from t2tbuild.errors import FieldError, InputError
 from t2tbuild.layout import Grid
 from t2tbuild.spec.data import CifarData
-from t2tbuild.training.data import SplitName
+from t2tbuild.training.data.dataset import SplitName
 from t2tbuild.training.data.in_memory import InMemoryData, InMemorySplit
-from t2tbuild.training.dataset_paths import CIFAR_FILES, cifar_folder
+from t2tbuild.training.dataset_paths import CIFAR_FILES, find_cifar_folder
 
-MEAN = (0.4914, 0.4822, 0.4465)  # of CIFAR-10's training images, with which the paper normalises both sets
+MEAN = (0.4914, 0.4822, 0.4465)  # of CIFAR-10's training images; the paper normalises both datasets by them
 STD = (0.2023, 0.1994, 0.2010)
 SIDE = 32
-SPLIT_SEED = 0  # fixed: what is held out is part of the data, not of a run
-ARRAYS = {
+SPLIT_SEED = 0  # fixed: the held-out images are part of the data, not of a run
+PICKLE_NAMES = {
     ("numpy", "ndarray"),
     ("numpy", "dtype"),
     ("numpy.core.multiarray", "_reconstruct"),
@@ -31,87 +31,89 @@ ARRAYS = {
     ("numpy.core.numeric", "_frombuffer"),
     ("_codecs", "encode"),
 }
-"""What the files may import: what makes an array of bytes."""
+"""The names that the files may import: those that make an array of bytes."""
 
 
 def load_cifar(spec: CifarData, *, image: Grid, in_chans: int, device: torch.device) -> InMemoryData:
-    """The images as bytes; each batch is enlarged to `image`, normalised, and for training moved and mirrored.
+    """Load the images as bytes; each batch is resized to `image`, normalised, and for training shifted and mirrored.
 
-    Raises FieldError when the files are not there or the model's images have another number of channels than 3, and
-    InputError when one is damaged.
+    Raises FieldError when the files are missing or the model does not take 3 channels, and InputError when a file is
+    damaged.
     """
     if in_chans != len(MEAN):
         message = f"{spec.kind} has {len(MEAN)} channels, and the model's images {in_chans}"
         raise FieldError(("model", "in_chans"), "data-channels", message, f"write {len(MEAN)}")
-    folder = cifar_folder(spec)
+    folder = find_cifar_folder(spec)
     _, train_files, test_file = CIFAR_FILES[spec.kind]
-    rest, test = _read(folder, train_files, spec.num_classes), _read(folder, (test_file,), spec.num_classes)
+    rest, test = _read_files(folder, train_files, spec.num_classes), _read_files(folder, (test_file,), spec.num_classes)
     train, validation = rest, test
     if spec.holdout:
-        kept, held = train_test_split(
+        train_indices, held_out = train_test_split(
             range(len(rest)), test_size=float(spec.holdout), stratify=rest.labels, random_state=SPLIT_SEED
         )
-        train, validation = (InMemorySplit(rest.images[chosen], rest.labels[chosen]) for chosen in (kept, held))
+        train, validation = (
+            InMemorySplit(rest.images[chosen], rest.labels[chosen]) for chosen in (train_indices, held_out)
+        )
     named: dict[SplitName, InMemorySplit] = {"train": train, "validation": validation, "test": test}
     splits = {name: InMemorySplit(part.images.to(device), part.labels.to(device)) for name, part in named.items()}
-    reach = max(image) // 8 if spec.crop_padding is None else spec.crop_padding
+    max_shift = max(image) // 8 if spec.crop_padding is None else spec.crop_padding
     return InMemoryData(
         splits,
         num_classes=spec.num_classes,
         mean=MEAN,
         std=STD,
         prepare=partial(_prepare, image=image),
-        vary=partial(_move, reach=reach, hflip=float(spec.hflip)),
-        numbers_each=3,
+        augment=partial(_augment, max_shift=max_shift, hflip=float(spec.hflip)),
+        numbers_per_sample=3,
     )
 
 
 def _prepare(images_BCHW: Tensor, *, image: Grid) -> Tensor:
-    """Bytes -> normalised images of `image` pixels."""
+    """Return normalised images of `image` pixels from bytes."""
     mean, std = (torch.tensor(values, device=images_BCHW.device)[:, None, None] for values in (MEAN, STD))
     normal = (images_BCHW.float() / 255 - mean) / std
     return normal if image == (SIDE, SIDE) else F.interpolate(normal, size=tuple(image), mode="bicubic")
 
 
-def _move(images_BCHW: Tensor, numbers_B3: Tensor, *, reach: int, hflip: float) -> Tensor:
-    """Shift each image by up to `reach` pixels, black moving in, and mirror some, by its own numbers."""
+def _augment(images_BCHW: Tensor, numbers_B3: Tensor, *, max_shift: int, hflip: float) -> Tensor:
+    """Shift each image by up to `max_shift` pixels, padded with black, and mirror some, by its own numbers."""
     height, width = images_BCHW.shape[2:]
     black = [-mean / std for mean, std in zip(MEAN, STD, strict=True)]
     padded = images_BCHW.new_tensor(black)[None, :, None, None].repeat(
-        len(images_BCHW), 1, height + 2 * reach, width + 2 * reach
+        len(images_BCHW), 1, height + 2 * max_shift, width + 2 * max_shift
     )
-    padded[:, :, reach : reach + height, reach : reach + width] = images_BCHW
-    top, left = (numbers_B3[:, :2] * (2 * reach + 1)).long().unbind(1)
-    every = torch.arange(len(padded), device=padded.device)
+    padded[:, :, max_shift : max_shift + height, max_shift : max_shift + width] = images_BCHW
+    top, left = (numbers_B3[:, :2] * (2 * max_shift + 1)).long().unbind(1)
+    batch = torch.arange(len(padded), device=padded.device)
     rows = top[:, None] + torch.arange(height, device=padded.device)
     columns = left[:, None] + torch.arange(width, device=padded.device)
     channels = torch.arange(len(MEAN), device=padded.device)
-    moved = padded[
-        every[:, None, None, None], channels[:, None, None], rows[:, None, :, None], columns[:, None, None, :]
+    shifted = padded[
+        batch[:, None, None, None], channels[:, None, None], rows[:, None, :, None], columns[:, None, None, :]
     ]
-    return torch.where((numbers_B3[:, 2] < hflip)[:, None, None, None], moved.flip(3), moved)
+    return torch.where((numbers_B3[:, 2] < hflip)[:, None, None, None], shifted.flip(3), shifted)
 
 
-class _Arrays(pickle.Unpickler):
-    """Reads pickles that hold arrays, text and numbers; anything else is refused, since it could run code."""
+class _ArrayUnpickler(pickle.Unpickler):
+    """An unpickler of arrays, text and numbers; it refuses everything else, which could run code."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in ARRAYS:
-            raise pickle.UnpicklingError(f"it wants {module}.{name}, which is no array")
+        if (module, name) not in PICKLE_NAMES:
+            raise pickle.UnpicklingError(f"it imports {module}.{name}, which is no array")
         return super().find_class(module, name)
 
 
-def _read(folder: Path, files: tuple[str, ...], classes: int) -> InMemorySplit:
-    """The images [N, 3, 32, 32] and labels of some files. Raises InputError that names a damaged one."""
+def _read_files(folder: Path, files: tuple[str, ...], classes: int) -> InMemorySplit:
+    """Read the images [N, 3, 32, 32] and labels of some files. Raises InputError with the path of a damaged one."""
     images, labels = [], []
     for name in files:
         try:
             with (folder / name).open("rb") as stream:
-                loaded = _Arrays(stream, encoding="latin1").load()
+                loaded = _ArrayUnpickler(stream, encoding="latin1").load()
             images.append(np.asarray(loaded["data"], dtype=np.uint8).reshape(-1, 3, SIDE, SIDE))
             labels.append(np.asarray(loaded.get("fine_labels", loaded.get("labels")), dtype=np.int64))
             if len(images[-1]) != len(labels[-1]) or not 0 <= labels[-1].min() <= labels[-1].max() < classes:
                 raise ValueError("images and labels do not agree")
-        except Exception as error:  # a damaged pickle fails with any of a dozen kinds
-            raise InputError(f"{folder / name}: not readable as a file of CIFAR: {error}") from None
+        except Exception as error:  # a damaged pickle can raise any type
+            raise InputError(f"{folder / name}: not readable as a CIFAR file: {error}") from None
     return InMemorySplit(torch.from_numpy(np.concatenate(images)), torch.from_numpy(np.concatenate(labels)))

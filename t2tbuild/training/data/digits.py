@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits: the data that come with the library."""
+"""scikit-learn's handwritten digits, which need no download."""
 
 import math
 
@@ -9,18 +9,18 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from t2tbuild.spec.data import DigitsData
-from t2tbuild.training.data import SplitName
+from t2tbuild.training.data.dataset import SplitName
 from t2tbuild.training.data.in_memory import InMemoryData, InMemorySplit
 
-SPLIT_SEED = 0  # fixed: the splits are part of the data set, not of a run
+SPLIT_SEED = 0  # fixed: the splits are part of the dataset, not of a run
 HELD_OUT = 270  # images of validation, and of test
-TURN = math.radians(10)  # augmentation: the largest turn, shift (in images) and change of size
-SHIFT = 0.1
-SCALE = 0.1
+MAX_ROTATION = math.radians(10)
+MAX_SHIFT = 0.1  # of the image's size
+MAX_SCALING = 0.1
 
 
 def load_digits_data(spec: DigitsData, *, in_chans: int, device: torch.device) -> InMemoryData:
-    """The digits, enlarged and normalised once, their one channel repeated over the model's."""
+    """Load the digits, resized and normalised once, their gray channel repeated `in_chans` times."""
     digits = load_digits()
     images = torch.from_numpy(digits.images).float()[:, None] / 16
     labels = torch.from_numpy(digits.target).long()
@@ -43,15 +43,18 @@ def load_digits_data(spec: DigitsData, *, in_chans: int, device: torch.device) -
         num_classes=spec.num_classes,
         mean=(mean.item(),) * in_chans,
         std=(std.item(),) * in_chans,
-        vary=_move if spec.augment else None,
-        numbers_each=4,
+        augment=_augment if spec.augment else None,
+        numbers_per_sample=4,
     )
 
 
-def _move(images_BCHW: Tensor, numbers_B4: Tensor) -> Tensor:
-    """Turn, scale and shift each image by its own numbers."""
-    turn, scale, down, across = (numbers_B4 * 2 - 1).unbind(1)
-    cos, sin = (turn * TURN).cos() * (1 + scale * SCALE), (turn * TURN).sin() * (1 + scale * SCALE)
-    rows = [torch.stack(row, dim=1) for row in ((cos, -sin, across * 2 * SHIFT), (sin, cos, down * 2 * SHIFT))]
+def _augment(images_BCHW: Tensor, numbers_B4: Tensor) -> Tensor:
+    """Rotate, scale and shift each image by its own numbers."""
+    rotation, scale, down, across = (numbers_B4 * 2 - 1).unbind(1)
+    cos, sin = (
+        (rotation * MAX_ROTATION).cos() * (1 + scale * MAX_SCALING),
+        (rotation * MAX_ROTATION).sin() * (1 + scale * MAX_SCALING),
+    )
+    rows = [torch.stack(row, dim=1) for row in ((cos, -sin, across * 2 * MAX_SHIFT), (sin, cos, down * 2 * MAX_SHIFT))]
     grid = F.affine_grid(torch.stack(rows, dim=1), list(images_BCHW.shape), align_corners=False)
     return F.grid_sample(images_BCHW, grid, padding_mode="border", align_corners=False)

@@ -1,4 +1,4 @@
-"""Images in a folder for each class, found once and kept in little memory."""
+"""Images in one folder per class."""
 
 import os
 from pathlib import Path
@@ -7,14 +7,14 @@ import numpy as np
 from PIL import Image
 
 from t2tbuild.errors import FieldError
-from t2tbuild.training.dataset_paths import IMAGES
+from t2tbuild.training.dataset_paths import IMAGE_SUFFIXES
 
 
-class FolderSamples:
-    """The images below FOLDER/CLASS, at any depth, class by class, sorted by path; labels count `classes`.
+class ImageFolder:
+    """The images below FOLDER/CLASS, at any depth, class by class, sorted by path; labels index `classes`.
 
-    Paths are kept as one string of bytes: a list of a million would be copied into each worker, reference count by
-    reference count. Raises FieldError for a class without images where `every_class` is the field to blame.
+    Paths are kept in one bytes string: the reference counts of a list of a million would copy it into each worker.
+    Raises FieldError for a class without images, at the field `every_class`, if given.
     """
 
     def __init__(self, folder: Path, classes: list[str], *, every_class: tuple[str, ...] | None = None) -> None:
@@ -22,15 +22,14 @@ class FolderSamples:
         paths: list[bytes] = []
         counts = []
         for name in classes:
-            found = sorted(_images(os.path.join(self.folder, name)))  # noqa: PTH118 - a million paths, in a second
+            found = sorted(_list_images(os.path.join(self.folder, name)))  # noqa: PTH118 - a million paths in a second
             counts.append(len(found))
             paths += [os.fsencode(os.path.relpath(path, self.folder)) for path in found]
         empty = [name for name, count in zip(classes, counts, strict=True) if not count]
         if every_class and empty:
-            message = f"{folder / empty[0]} has no images" + (
-                f", nor have {len(empty) - 1} others" if empty[1:] else ""
-            )
-            raise FieldError(every_class, "data-classes", message, f"images end in {', '.join(IMAGES)}")
+            more = f", nor have {len(empty) - 1} others" if empty[1:] else ""
+            message = f"{folder / empty[0]} has no images{more}"
+            raise FieldError(every_class, "data-classes", message, f"images end in {', '.join(IMAGE_SUFFIXES)}")
         self._paths = b"".join(paths)
         self._ends = np.cumsum([len(path) for path in paths], dtype=np.int64)
         self._labels = np.repeat(np.arange(len(classes), dtype=np.int32), counts)
@@ -50,11 +49,11 @@ class FolderSamples:
         return image, int(self._labels[index])
 
 
-def _images(folder: str) -> list[str]:
-    """Paths of the images below a folder; a class folder that cannot be listed counts as empty."""
+def _list_images(folder: str) -> list[str]:
+    """Return the paths of the images below a folder; a class folder that cannot be listed counts as empty."""
     found = []
     for base, _, names in os.walk(folder, followlinks=True):
-        if os.sep + "." not in base[len(folder) :]:  # hidden ones are other programs'
-            shown = (name for name in names if not name.startswith("."))
-            found += [f"{base}{os.sep}{name}" for name in shown if name.lower().endswith(IMAGES)]
+        if os.sep + "." not in base[len(folder) :]:  # hidden folders belong to other programs
+            visible = (name for name in names if not name.startswith("."))
+            found += [f"{base}{os.sep}{name}" for name in visible if name.lower().endswith(IMAGE_SUFFIXES)]
     return found

@@ -1,4 +1,4 @@
-"""Data that lie on the device as a whole, and are made ready and varied there in batches."""
+"""Datasets that are held on the device and augmented there in batches."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from t2tbuild.training.data import Batch, SplitName
-from t2tbuild.training.sampler import EpochSampler, numbers
+from t2tbuild.training.data.dataset import Batch, SplitName
+from t2tbuild.training.sampler import EpochSampler, uniform_numbers
 
 
 @dataclass(frozen=True)
 class InMemorySplit:
-    """Images [N, C, height, width], as they are stored, and their class numbers [N]."""
+    """Images [N, C, height, width] as they are stored, and their class numbers [N]."""
 
     images: Tensor
     labels: Tensor
@@ -21,48 +21,48 @@ class InMemorySplit:
         return len(self.labels)
 
 
-def as_they_are(images_BCHW: Tensor) -> Tensor:
-    """What makes images ready that are so already."""
+def _identity(images_BCHW: Tensor) -> Tensor:
     return images_BCHW
 
 
 @dataclass(frozen=True)
 class InMemoryData:
-    """A data set in three splits on one device.
+    """A dataset in three splits on one device.
 
-    `prepare` makes a batch of stored images ready for the model; `vary` changes a batch by its images' own numbers from
-    0 to 1, of which each image has `numbers_each`; with none, training images are as they are.
+    `prepare` makes the model's images of a batch of stored ones. `augment` changes a training batch by
+    `numbers_per_sample` uniform numbers from 0 to 1 for each image; without it training images stay unchanged.
     """
 
     splits: Mapping[SplitName, InMemorySplit]
     num_classes: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    prepare: Callable[[Tensor], Tensor] = as_they_are
-    vary: Callable[[Tensor, Tensor], Tensor] | None = None
-    numbers_each: int = 0
-    corrupt: Sequence[str] = ()
+    prepare: Callable[[Tensor], Tensor] = _identity
+    augment: Callable[[Tensor, Tensor], Tensor] | None = None
+    numbers_per_sample: int = 0
+    corrupt_images: Sequence[str] = ()
 
-    def remember(self, names: Sequence[str]) -> None:
-        """Nothing here is unreadable."""
+    def mark_corrupt(self, names: Sequence[str]) -> None:
+        """Do nothing: no image here is unreadable."""
 
     def size(self, split: SplitName) -> int:
         return len(self.splits[split])
 
-    def training(self, order: EpochSampler, *, epoch: int, step: int, epochs: int) -> Iterator[Batch]:
+    def train_batches(self, sampler: EpochSampler, *, epoch: int, step: int, epochs: int) -> Iterator[Batch]:
         split = self.splits["train"]
         device = split.labels.device
-        for now in range(epoch, epochs):
-            for place in range(step if now == epoch else 0, order.steps):
-                chosen = torch.tensor(order.indices(now, place))
-                images, labels = (whole[chosen.to(device)] for whole in (split.images, split.labels))
+        for current in range(epoch, epochs):
+            for position in range(step if current == epoch else 0, sampler.steps_per_epoch):
+                chosen = torch.tensor(sampler.indices(current, position))
+                images, labels = (stored[chosen.to(device)] for stored in (split.images, split.labels))
                 images = self.prepare(images)
-                if self.vary is not None:
-                    own = numbers(order.samples, order.seed, now, self.numbers_each)[chosen]
-                    images = self.vary(images, own.to(device))
+                if self.augment is not None:
+                    numbers = uniform_numbers(sampler.num_samples, sampler.seed, current, self.numbers_per_sample)
+                    images = self.augment(images, numbers[chosen].to(device))
                 yield images, labels
 
-    def evaluation(self, split: SplitName, *, rank: int, ranks: int, batch_size: int) -> Iterator[Batch]:
-        images, labels = (whole[rank::ranks] for whole in (self.splits[split].images, self.splits[split].labels))
+    def eval_batches(self, split: SplitName, *, rank: int, world_size: int, batch_size: int) -> Iterator[Batch]:
+        stored = self.splits[split]
+        images, labels = stored.images[rank::world_size], stored.labels[rank::world_size]
         for start in range(0, len(labels), batch_size):
             yield self.prepare(images[start : start + batch_size]), labels[start : start + batch_size]

@@ -1,75 +1,241 @@
-"""Worker processes that read: how they begin, how they end, and what is told when one is lost."""
+"""Images that worker processes read while the device trains: FolderData and TimmData."""
 
 import atexit
+import multiprocessing
 import signal
+import threading
 import warnings
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
 
-from t2tbuild.errors import TrainingError
-from t2tbuild.training.data.dataset import HostBatch
+from t2tbuild.errors import FieldError, TrainingError
+from t2tbuild.layout import Grid
+from t2tbuild.spec.data import FolderData, TimmData, data_root
+from t2tbuild.training.data.dataset import Batch, CorruptImage, HostBatch, LoaderFactory, MapStyleSplit
+from t2tbuild.training.data.folder import ImageFolder
+from t2tbuild.training.data.iterable import IterableSplit, open_iterable_split
+from t2tbuild.training.data.timm_datasets import TimmIndexedSource, TorchvisionSource, open_timm_split
+from t2tbuild.training.data.transforms import channel_statistics, evaluation_transform, train_transform
+from t2tbuild.training.dataset_paths import list_class_folders
+from t2tbuild.training.sampler import EpochSampler
 
-STOP = (signal.SIGINT, signal.SIGTERM)
-"""A terminal and torchrun send these to the whole group; what they mean is the main process' business."""
+NAMES_IN_MESSAGE = 3
+"""Most corrupt images that an error names."""
+
+GROUP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+"""A terminal and torchrun send these to the whole process group; only the main process handles them."""
+
+KILL_TIMEOUT = 5.0  # seconds
+
+StreamedSplit = MapStyleSplit | IterableSplit
 
 
-def read(loader: Callable[..., DataLoader[Any]], *, workers: int, device: torch.device) -> Iterator[HostBatch]:
-    """The batches of a loader. However the iteration ends, no worker is left.
+class StreamedData:
+    """The splits of FolderData or TimmData. "test" is the validation split where the spec names no other.
 
-    `loader` is DataLoader with what is to be loaded. torch's own generator is not drawn from. Raises TrainingError when
-    a worker is lost.
+    `mean` and `std` have one number for each channel of the model's images. `corrupt_images` names the training images
+    that this rank replaced, each once, in order of discovery.
+
+    Order and augmentation are functions of (seed, epoch, index). A split without random access (wds/, hfids/, tfds/)
+    has its own order, a function of (seed, epoch) for the same numbers of workers and ranks. It has one worker at
+    least, and no more than shards. With hfids/ and tfds/ the first corrupt image ends training. Raises FieldError when
+    the data is not where the spec says, or has other classes.
     """
-    iterator = _started(loader, workers=workers, device=device)
-    end = partial(_end, iterator)
-    atexit.register(end)  # before torch's own, which would leave them to multiprocessing, which waits for them
+
+    def __init__(
+        self, spec: FolderData | TimmData, *, image: Grid, in_chans: int, workers: int, device: torch.device
+    ) -> None:
+        self.spec, self.workers, self.device = spec, workers, device
+        self.mean, self.std = channel_statistics(spec, in_chans)
+        self.num_classes = len(list_class_folders(spec)) if isinstance(spec, FolderData) else spec.num_classes
+        self.corrupt_images: list[str] = []
+        self._corrupt_names: set[str] = set()
+        self._mode = "L" if in_chans == 1 else "RGB"
+        self._train_transform = train_transform(spec, image, self.mean)
+        self._eval_transform = evaluation_transform(spec, image)
+        self._mean, self._std = (torch.tensor(values, device=device).view(-1, 1, 1) for values in (self.mean, self.std))
+        self._splits: dict[str, StreamedSplit] = {}
+
+    def mark_corrupt(self, names: Sequence[str]) -> None:
+        """Count these training images, as `corrupt_images` has them, as known to be unreadable."""
+        self.corrupt_images += names
+        self._corrupt_names.update(name.rpartition(" (")[0] for name in names)
+
+    def size(self, split: str) -> int:
+        """Return the number of images of a split."""
+        return self._split(split).size
+
+    def train_batches(self, sampler: EpochSampler, *, epoch: int, step: int, epochs: int) -> Iterator[Batch]:
+        """Yield this rank's batches from (epoch, step) to the end of epoch `epochs` - 1, with the same workers.
+
+        Images are [B, C, H, W], float32 and normalised; images and labels are on the device. Raises TrainingError when
+        more than `skip_corrupt` distinct images cannot be read.
+        """
+        split = self._split("train")
+        loader = split.train_loader(self._train_transform, sampler, epoch=epoch, step=step, epochs=epochs)
+        workers = split.num_workers(self.workers, sampler.world_size)
+        for batch in iterate_batches(loader, workers=workers, device=self.device, seed=sampler.seed):
+            self._record_corrupt(batch.corrupt)
+            yield self._to_device(batch)
+
+    def eval_batches(self, split: str, *, rank: int, world_size: int, batch_size: int) -> Iterator[Batch]:
+        """Yield this rank's share of a split, in a fixed order; all ranks together yield every sample once.
+
+        Raises TrainingError for the first image that cannot be read.
+        """
+        opened = self._split(split)
+        loader = opened.eval_loader(self._eval_transform, rank=rank, world_size=world_size, batch_size=batch_size)
+        for batch in iterate_batches(loader, workers=opened.num_workers(self.workers, world_size), device=self.device):
+            if batch.corrupt:
+                message = f"an image of the {split} split cannot be read: {batch.corrupt[0]}"
+                raise TrainingError(f"{message}; repair or remove it: accuracy is measured on the whole split")
+            yield self._to_device(batch)
+
+    def _split(self, split: str) -> StreamedSplit:
+        if split not in self._splits:
+            self._splits[split] = open_split(self.spec, split, mode=self._mode)
+        return self._splits[split]
+
+    def _record_corrupt(self, found: Sequence[CorruptImage]) -> None:
+        """Add corrupt images that are new. Raises TrainingError when there are too many."""
+        new = {corrupt.name: corrupt for corrupt in found if corrupt.name not in self._corrupt_names}
+        self._corrupt_names.update(new)
+        self.corrupt_images += map(str, new.values())
+        count = len(self.corrupt_images)
+        if count > self.spec.skip_corrupt:
+            images = f"{count} training images" if count > 1 else "a training image"
+            message = f"{images} cannot be read, and train.data.skip_corrupt is {self.spec.skip_corrupt}; the last: "
+            names = "; ".join(self.corrupt_images[-NAMES_IN_MESSAGE:])
+            raise TrainingError(f"{message}{names}. Repair or remove them, or raise skip_corrupt")
+
+    def _to_device(self, batch: HostBatch) -> Batch:
+        """Move a batch to the device, normalise it and fill the erased patches.
+
+        Raises TrainingError for a worker's failure and for a label out of range.
+        """
+        if batch.failure:
+            raise TrainingError(f"the training data cannot be read: {batch.failure}")
+        least, most = batch.labels.aminmax()
+        if least < 0 or most >= self.num_classes:
+            label = int(most if least >= 0 else least)
+            message = f"an image has label {label}, and there are {self.num_classes} classes"
+            raise TrainingError(f"{message}; labels count from 0 (train.data.num_classes)")
+        images = batch.images.to(self.device, non_blocking=True).float().div_(255).sub_(self._mean).div_(self._std)
+        labels, noise = (tensor.to(self.device, non_blocking=True) for tensor in (batch.labels, batch.noise))
+        start = 0
+        for image, top, left, height, width in batch.boxes.tolist():
+            shape = (len(self.mean), height, width)
+            patch = noise[start : (start := start + shape[0] * height * width)].view(shape)
+            images[image, :, top : top + height, left : left + width] = patch
+        return images, labels
+
+
+def open_split(spec: FolderData | TimmData, split: str, *, mode: str) -> StreamedSplit:
+    """Open the split that the spec calls "train", "validation" or "test". Raises FieldError when it is not there."""
+    field = "validation" if split == "test" and spec.test is None else split
+    name = {"train": spec.train, "validation": spec.validation, "test": spec.test}[field]
+    assert name is not None
+    opened: StreamedSplit
+    match spec:
+        case FolderData():
+            required = ("train", "data", "train") if field == "train" else None
+            files = ImageFolder(data_root(spec.root) / name, list_class_folders(spec), every_class=required)
+            opened, where = MapStyleSplit(files, mode, spec.skip_corrupt), files.folder
+        case TimmData():
+            timm_split, dataset = open_timm_split(spec, name, mode=mode)
+            where = spec.name
+            if not timm_split.is_map_style:
+                opened, where = (
+                    open_iterable_split(timm_split, dataset),
+                    f"{spec.name} (num_samples of its description)",
+                )
+            elif timm_split.family == "torch":
+                opened = MapStyleSplit(TorchvisionSource(dataset, timm_split), mode, spec.skip_corrupt)
+            else:
+                opened = MapStyleSplit(TimmIndexedSource(dataset.reader, timm_split), mode, spec.skip_corrupt)
+    if not opened.size:
+        raise FieldError(("train", "data", field), "data", f"no images in {where}", "name a split that has some")
+    return opened
+
+
+def iterate_batches(loader: LoaderFactory, *, workers: int, device: torch.device, seed: int = 0) -> Iterator[HostBatch]:
+    """Yield the batches of a loader. However the iteration ends, no worker process is left.
+
+    Draws nothing from torch's global generator; `seed` seeds the workers. Raises TrainingError when a worker dies.
+    """
+    running = _LoaderProcesses(loader, workers=workers, device=device, seed=seed)
+    atexit.register(running.stop)  # runs before multiprocessing's own exit handler, which waits for the workers
+    failure = ""
     try:
-        yield from iterator
-    except (RuntimeError, OSError, EOFError, MemoryError) as error:
-        if not workers or (isinstance(error, RuntimeError) and "DataLoader worker" not in str(error)):
-            raise
-        message = "a process that reads images is lost, perhaps for want of memory (shared memory: df -h /dev/shm)"
-        raise TrainingError(
-            f"{message}: {(str(error).strip() or type(error).__name__).splitlines()[-1]}; lower train.data.workers"
-        ) from None
+        while True:
+            try:
+                batch = next(running.iterator)
+            except StopIteration:
+                return
+            except (RuntimeError, OSError, EOFError, MemoryError) as error:
+                if not workers or (isinstance(error, RuntimeError) and "DataLoader worker" not in str(error)):
+                    raise
+                failure = (str(error).strip() or type(error).__name__).splitlines()[-1]
+                break
+            if batch is not None:
+                yield batch
     finally:
-        atexit.unregister(end)
-        end()
+        atexit.unregister(running.stop)
+        running.stop()
+    cause = "a worker process that reads images died, perhaps for lack of memory (shared memory: df -h /dev/shm)"
+    raise TrainingError(f"{cause}: {failure}; lower train.data.workers")
 
 
-def _started(loader: Callable[..., DataLoader[Any]], *, workers: int, device: torch.device) -> Any:
-    """The loader's iterator, its workers born with STOP blocked, which they undo once they ignore it."""
-    kept = signal.pthread_sigmask(signal.SIG_BLOCK, STOP)
+class _LoaderProcesses:
+    """A DataLoader's iterator and the worker processes that it started."""
+
+    def __init__(self, loader: LoaderFactory, *, workers: int, device: torch.device, seed: int) -> None:
+        others = set(multiprocessing.active_children())
+        # the workers start with the signals blocked, so that none of them dies before it ignores them
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, GROUP_SIGNALS)
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)  # more than cores
+                warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+                # without a generator, DataLoader draws the workers' seeds from the global one
+                generator = torch.Generator().manual_seed(seed)
+                pinned = device.type == "cuda"
+                made = loader(
+                    num_workers=workers, worker_init_fn=_ignore_group_signals, pin_memory=pinned, generator=generator
+                )
+                self.iterator: Any = iter(made)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        self.processes = [process for process in multiprocessing.active_children() if process not in others]
+
+    def stop(self) -> None:
+        """End the workers: torch ends them when the iterator is deleted; one that hangs is killed."""
+        with _default_sigchld():
+            self.iterator = iter(())
+            for process in self.processes:
+                if process.is_alive():
+                    process.kill()
+                    process.join(KILL_TIMEOUT)
+
+
+@contextmanager
+def _default_sigchld() -> Iterator[None]:
+    """Disable torch's handler of SIGCHLD, which would raise for a dead worker while the others are stopped."""
+    handler = signal.getsignal(signal.SIGCHLD)
+    if threading.current_thread() is not threading.main_thread() or handler is None:
+        yield
+        return
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)  # more than cores
-            warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
-            # its own generator, else it would take the workers' seeds from the global one, and so change it
-            generator = torch.Generator().manual_seed(0)
-            pinned = device.type == "cuda"
-            return iter(loader(num_workers=workers, worker_init_fn=_begin, pin_memory=pinned, generator=generator))
+        yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, kept)
+        signal.signal(signal.SIGCHLD, handler)
 
 
-def _begin(_: int) -> None:
-    for number in STOP:
+def _ignore_group_signals(_worker: int) -> None:
+    for number in GROUP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP)
-
-
-def _end(iterator: Any) -> None:
-    """Shut down what only torch's private method does; a worker that is stuck ignores the SIGTERM that it sends."""
-    if not hasattr(iterator, "_shutdown_workers"):
-        return  # read in this process
-    try:
-        iterator._shutdown_workers()
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):  # a worker's death, which torch tells whatever is done at the moment
-            raise
-    for worker in iterator._workers:
-        if worker.is_alive():
-            worker.kill()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, GROUP_SIGNALS)

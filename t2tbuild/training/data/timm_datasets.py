@@ -1,4 +1,4 @@
-"""Data sets that timm opens: what is missing is told, and what numbers its samples have."""
+"""Datasets that timm opens: hfds/, hfids/, wds/, tfds/ and torch/."""
 
 import importlib.util
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from timm.data.dataset_factory import create_dataset
 
 from t2tbuild.errors import FieldError
 from t2tbuild.spec.data import TimmData, data_root
-from t2tbuild.training.data.decode import reason
+from t2tbuild.training.data.dataset import error_reason
 
 PACKAGES = {
     "hfds": ("datasets", "pip install 't2tbuild[data]'"),
@@ -19,10 +19,12 @@ PACKAGES = {
     "wds": ("webdataset", "pip install 't2tbuild[data]'"),
     "tfds": ("tensorflow_datasets", "pip install tensorflow tensorflow-datasets"),
 }
+"""Package of each family, and the command that installs it."""
+
 LAYOUTS = {
-    "hfds": "hfds/NAME of the Hugging Face hub, or hfds//absolute/folder of class folders below the split's",
-    "hfids": "hfids/NAME of a set whose card tells how many images a split has; hfds/ needs no card",
-    "wds": "ROOT/*.tar and ROOT/_info.json of timm, which has num_samples, filenames and shard_lengths of each split",
+    "hfds": "hfds/NAME of the Hugging Face hub, or hfds//absolute/folder with SPLIT/CLASS/ folders of images",
+    "hfids": "hfids/NAME of a dataset whose card has the number of images of each split; hfds/ needs no card",
+    "wds": "ROOT/*.tar and timm's ROOT/_info.json, which has num_samples, filenames and shard_lengths of each split",
     "tfds": "tfds/NAME prepared below ROOT",
     "torch": "torch/cifar10, cifar100, mnist, ... or torch/image_folder, with its files below ROOT",
 }
@@ -31,8 +33,8 @@ _ROOT = ("train", "data", "root")
 
 
 @dataclass(frozen=True)
-class Opening:
-    """A split as timm is asked for it; small, so that workers can open it for themselves."""
+class TimmSplit:
+    """The arguments by which timm opens a split; small, so that each worker can open it."""
 
     name: str
     root: str | None
@@ -44,53 +46,54 @@ class Opening:
         return self.name.partition("/")[0]
 
     @property
-    def is_numbered(self) -> bool:
-        """Whether a sample is found by its number, rather than met while reading on."""
+    def is_map_style(self) -> bool:
+        """Whether samples are read by index."""
         return self.family in ("hfds", "torch")
 
-    def open(self, **settings: Any) -> Any:
-        """The dataset of timm; `settings` are those of create_dataset for sets that are read on."""
+    def create_dataset(self, **settings: Any) -> Any:
+        """Open timm's dataset; `settings` are create_dataset's for datasets without random access."""
         return create_dataset(self.name, self.root, split=self.split, input_img_mode=self.mode, **settings)
 
 
-def opening(spec: TimmData, split: str, *, mode: str) -> tuple[Opening, Any]:
-    """The split and timm's dataset of it. Raises FieldError with what was looked for, and where."""
+def open_timm_split(spec: TimmData, split: str, *, mode: str) -> tuple[TimmSplit, Any]:
+    """Open a split and return it with timm's dataset. Raises FieldError if it is missing."""
     remote = spec.root is not None and (":" in spec.root)
     root = None if spec.root is None else spec.root if remote else str(data_root(spec.root).absolute())
-    asked = Opening(spec.name, root, split, mode)
-    package, install = PACKAGES.get(asked.family, ("torch", ""))
+    timm_split = TimmSplit(spec.name, root, split, mode)
+    package, install = PACKAGES.get(timm_split.family, ("torch", ""))
     if importlib.util.find_spec(package) is None:
         raise FieldError(_NAME, "data-package", f"{spec.name} needs the package {package}", install)
-    if root is None and asked.family in ("wds", "torch"):
-        raise FieldError(_ROOT, "data", f"{spec.name} needs a root", f"expected {LAYOUTS[asked.family]}")
+    if root is None and timm_split.family in ("wds", "torch"):
+        raise FieldError(_ROOT, "data", f"{spec.name} needs a root", f"expected {LAYOUTS[timm_split.family]}")
     if root is not None and not remote:
-        asked = _here(asked, Path(root))
+        timm_split = _check_local_root(timm_split, Path(root))
     try:
-        dataset = asked.open()
+        dataset = timm_split.create_dataset()
         _check_classes(dataset, spec)
-        if asked.family == "wds" and not remote:
+        if timm_split.family == "wds" and not remote:
             _check_shards(Path(root or "."), dataset.reader.split_info.filenames)
     except FieldError:
         raise
-    except Exception as error:  # of every library its own
+    except Exception as error:  # each library has its own types
         where = f" in {root}" if root else ""
-        message = f"timm cannot open {spec.name}, split {split}{where}: {reason(error)}"
-        raise FieldError(_NAME, "data", message, f"expected {LAYOUTS[asked.family]}") from None
-    return asked, dataset
+        message = f"timm cannot open {spec.name}, split {split}{where}: {error_reason(error)}"
+        raise FieldError(_NAME, "data", message, f"expected {LAYOUTS[timm_split.family]}") from None
+    return timm_split, dataset
 
 
-def _here(asked: Opening, root: Path) -> Opening:
-    """What can be told of a local root before timm looks. Raises FieldError."""
-    expected = f"expected {LAYOUTS[asked.family]}"
-    if asked.family in ("wds", "torch") and not root.is_dir():
+def _check_local_root(timm_split: TimmSplit, root: Path) -> TimmSplit:
+    """Check that a local root has the files of the split, and return the split to open. Raises FieldError."""
+    expected = f"expected {LAYOUTS[timm_split.family]}"
+    if timm_split.family in ("wds", "torch") and not root.is_dir():
         raise FieldError(_ROOT, "data", f"no folder {root}", expected)
-    if asked.family == "wds" and ".tar" not in asked.split and not any(root.glob("*info.json")):
+    if timm_split.family == "wds" and ".tar" not in timm_split.split and not any(root.glob("*info.json")):
         raise FieldError(_ROOT, "data", f"no {root / '_info.json'}", expected)
-    if asked.name.lower() in ("torch/image_folder", "torch/folder"):
-        if not (root / asked.split).is_dir():  # timm would take the root for the split
-            raise FieldError(_ROOT, "data", f"no folder {root / asked.split}", "expected ROOT/SPLIT/CLASS/*.jpg")
-        return replace(asked, root=str(root / asked.split))
-    return asked
+    if timm_split.name.lower() in ("torch/image_folder", "torch/folder"):
+        folder = root / timm_split.split
+        if not folder.is_dir():  # timm would open the root in its place
+            raise FieldError(_ROOT, "data", f"no folder {folder}", "expected ROOT/SPLIT/CLASS/*.jpg")
+        return replace(timm_split, root=str(folder))
+    return timm_split
 
 
 def _check_classes(dataset: Any, spec: TimmData) -> None:
@@ -101,27 +104,28 @@ def _check_classes(dataset: Any, spec: TimmData) -> None:
 
 
 def _check_shards(root: Path, filenames: Sequence[str]) -> None:
-    """A shard that is not there would be passed over."""
+    """Check that all shards exist: webdataset skips a missing one."""
     missing = [name for name in filenames if ":" not in name and not (root / name).is_file()]
     if missing:
         more = f", and {len(missing) - 1} others are missing" if missing[1:] else ""
-        raise FieldError(_ROOT, "data", f"no file {root / missing[0]}{more}", "its split's filenames name it")
+        raise FieldError(_ROOT, "data", f"no file {root / missing[0]}{more}", "the split's filenames list it")
 
 
-class ReaderSamples:
+class TimmIndexedSource:
     """The samples of hfds/, by timm's reader."""
 
-    def __init__(self, reader: Any, asked: Opening) -> None:
-        self.reader, self.asked = reader, asked
+    def __init__(self, reader: Any, timm_split: TimmSplit) -> None:
+        self.reader, self.timm_split = reader, timm_split
 
     def __len__(self) -> int:
         return len(self.reader)
 
     def name(self, index: int) -> str:
+        place = f"{self.timm_split.name} {self.timm_split.split}[{index}]"
         try:
-            return f"{self.asked.name} {self.asked.split}[{index}] {self.reader.filename(index) or ''}".rstrip()
-        except Exception:  # the row itself may be what cannot be read
-            return f"{self.asked.name} {self.asked.split}[{index}]"
+            return f"{place} {self.reader.filename(index) or ''}".rstrip()
+        except Exception:  # the row itself may be corrupt
+            return place
 
     def read(self, index: int) -> tuple[Image.Image, int]:
         file, label = self.reader[index]
@@ -131,18 +135,18 @@ class ReaderSamples:
         return image, int(label)
 
 
-class TorchSamples:
-    """The samples of torchvision's data sets, torch/."""
+class TorchvisionSource:
+    """The samples of torchvision's datasets, torch/."""
 
-    def __init__(self, dataset: Any, asked: Opening) -> None:
-        self.dataset, self.asked = dataset, asked
+    def __init__(self, dataset: Any, timm_split: TimmSplit) -> None:
+        self.dataset, self.timm_split = dataset, timm_split
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def name(self, index: int) -> str:
         files = getattr(self.dataset, "samples", None)
-        return str(files[index][0]) if files else f"{self.asked.name} {self.asked.split}[{index}]"
+        return str(files[index][0]) if files else f"{self.timm_split.name} {self.timm_split.split}[{index}]"
 
     def read(self, index: int) -> tuple[Image.Image, int]:
         image, label = self.dataset[index]

@@ -1,11 +1,11 @@
-"""How an image is made ready: timm's transforms, drawn from seeds of the sample's own."""
+"""Image transforms: timm's, drawn from a seed of each sample, and random erasing for images not yet normalised."""
 
 import random
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,28 +18,35 @@ from torch import Tensor
 from t2tbuild.errors import FieldError
 from t2tbuild.layout import Grid
 from t2tbuild.spec.data import FolderData, TimmData
-from t2tbuild.training.data.erasing import Patch, drawn
+
+
+class ErasedPatch(NamedTuple):
+    """A rectangle of a normalised image [C, H, W] that random erasing fills with `noise` [C, height, width]."""
+
+    top: int
+    left: int
+    noise: Tensor
 
 
 class ImageTransform:
-    """From an image of PIL to bytes [C, H, W], and what is to be erased once they are normalised.
+    """A transform from a PIL image to bytes [C, H, W] and the patch that random erasing draws, if any.
 
-    Erasing comes after normalisation, which the device does: so timm's erasing is run here on a canvas of nothing, and
-    only what it draws is sent along.
+    Erasing follows normalisation, which runs on the device. So the worker only draws the patch, by timm's RandomErasing
+    on an empty canvas, and sends it along.
     """
 
     def __init__(self, transform: Any, erasing: RandomErasing | None = None) -> None:
         self.transform, self.erasing = transform, erasing
 
-    def __call__(self, image: Image.Image) -> tuple[Tensor, Patch | None]:
+    def __call__(self, image: Image.Image) -> tuple[Tensor, ErasedPatch | None]:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # PIL asks again at each crop
-            picture: Tensor = self.transform(image)
-        return picture, None if self.erasing is None else drawn(self.erasing, picture.shape)
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # PIL checks again at each crop
+            pixels: Tensor = self.transform(image)
+        return pixels, None if self.erasing is None else draw_erased_patch(self.erasing, pixels.shape)
 
 
 def evaluation_transform(spec: FolderData | TimmData, image: Grid) -> ImageTransform:
-    """The middle of the image resized: a fixed function of it."""
+    """Return the transform of evaluation: resize and centre crop, without randomness."""
     return ImageTransform(
         create_transform(
             (image.height, image.width),
@@ -52,51 +59,84 @@ def evaluation_transform(spec: FolderData | TimmData, image: Grid) -> ImageTrans
 
 
 def train_transform(spec: FolderData | TimmData, image: Grid, mean: tuple[float, ...]) -> ImageTransform:
-    """The image varied as `spec.augment` says, without it the evaluation's. Raises FieldError for its settings."""
-    vary = spec.augment
-    if vary is None:
+    """Return the transform of training: the one of `spec.augment`, without it that of evaluation.
+
+    Raises FieldError when timm does not accept `auto_augment`.
+    """
+    augment = spec.augment
+    if augment is None:
         return evaluation_transform(spec, image)
-    color_jitter: Any = vary.color_jitter  # None is for none, which timm's annotation has forgotten
+    color_jitter: Any = augment.color_jitter  # None turns it off, which timm's annotation leaves out
     try:
         transform = create_transform(
             (image.height, image.width),
             is_training=True,
-            scale=(float(vary.crop_scale[0]), float(vary.crop_scale[1])),
-            hflip=float(vary.hflip),
-            auto_augment=vary.auto_augment,
+            scale=(float(augment.crop_scale[0]), float(augment.crop_scale[1])),
+            hflip=float(augment.hflip),
+            auto_augment=augment.auto_augment,
             color_jitter=color_jitter,
             interpolation="random",
             mean=mean,
             normalize=False,
         )
     except (AssertionError, KeyError, ValueError) as error:
-        message = f"timm cannot read auto_augment {vary.auto_augment}: {error}"
+        message = f"timm does not accept auto_augment {augment.auto_augment}: {error}"
         path = ("train", "data", "augment", "auto_augment")
         raise FieldError(path, "auto-augment", message, "write rand-m9-mstd0.5-inc1") from None
-    _posterize_to_nothing(transform)
-    if not vary.random_erasing:
+    _allow_posterize_to_zero_bits(transform)
+    if not augment.random_erasing:
         return ImageTransform(transform)
     erasing: Any = RandomErasing
-    return ImageTransform(transform, erasing(float(vary.random_erasing), mode=vary.erasing_mode, device="cpu"))
+    return ImageTransform(transform, erasing(float(augment.random_erasing), mode=augment.erasing_mode, device="cpu"))
 
 
-def _posterize_to_nothing(transform: Any) -> None:
-    """Let timm's policies posterize to 0 bits, at their highest magnitude: Pillow refuses it from version 13 on."""
+def _allow_posterize_to_zero_bits(transform: Any) -> None:
+    """Replace timm's posterize, which asks Pillow for 0 bits at the highest magnitude: Pillow 13 refuses that."""
     for part in transform.transforms:
         for operation in chain(getattr(part, "ops", ()), *getattr(part, "policy", ())):
             if operation.aug_fn is posterize:
-                operation.aug_fn = _posterized
+                operation.aug_fn = _posterize
 
 
-def _posterized(image: Image.Image, bits: int, **settings: Any) -> Image.Image:
+def _posterize(image: Image.Image, bits: int, **settings: Any) -> Image.Image:
     of_timm: Any = posterize
-    return of_timm(image, bits, **settings) if bits else Image.new(image.mode, image.size)  # black, as it was
+    return of_timm(image, bits, **settings) if bits else Image.new(image.mode, image.size)  # black, as in Pillow 12
 
 
-def channel_values(spec: FolderData | TimmData, in_chans: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation for each channel of the model's images.
+def draw_erased_patch(erasing: RandomErasing, shape: torch.Size) -> ErasedPatch | None:
+    """Draw the patch that `erasing` fills in an image [C, H, W], from the generators of `random` and torch.
 
-    One number is repeated; three are averaged for a model of gray images. Raises FieldError for other numbers.
+    torchvision's RandomErasing.get_params draws other numbers than timm, and ours are timm's to the bit.
+    """
+    canvas: Any = _Canvas(shape)
+    erasing(canvas)
+    patch: ErasedPatch | None = canvas.patch
+    return patch
+
+
+class _Canvas:
+    """An image [C, H, W] without pixels: it keeps only the patch that RandomErasing assigns to it."""
+
+    dtype = torch.float32
+
+    def __init__(self, shape: torch.Size) -> None:
+        self.shape = shape
+        self.patch: ErasedPatch | None = None
+
+    def size(self) -> torch.Size:
+        return self.shape
+
+    def __setitem__(self, place: tuple[slice, slice, slice], pixels: Tensor) -> None:
+        _, rows, columns = place
+        noise = pixels.expand(self.shape[0], rows.stop - rows.start, columns.stop - columns.start)
+        self.patch = ErasedPatch(rows.start, columns.start, noise) if noise.numel() else None
+
+
+def channel_statistics(spec: FolderData | TimmData, in_chans: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the mean and standard deviation of each channel of the model's images.
+
+    A single number is repeated; three numbers are averaged for a model of gray images. Raises FieldError for another
+    count of channels or numbers.
     """
     if in_chans not in (1, 3):
         message = f"images are read with 3 channels, or 1 as gray, and the model has in_chans {in_chans}"
@@ -105,9 +145,7 @@ def channel_values(spec: FolderData | TimmData, in_chans: int) -> tuple[tuple[fl
     for field, given in (("mean", spec.mean), ("std", spec.std)):
         if len(given) not in (1, 3):
             message = f"{field} has {len(given)} numbers"
-            raise FieldError(
-                ("train", "data", field), "data-channels", message, "write one, or one for each of 3 channels"
-            )
+            raise FieldError(("train", "data", field), "data-channels", message, "write one, or one for each channel")
         numbers = tuple(map(float, given))
         values.append((sum(numbers) / len(numbers),) if in_chans == 1 else numbers * (3 // len(numbers)))
     return values[0], values[1]
@@ -115,11 +153,11 @@ def channel_values(spec: FolderData | TimmData, in_chans: int) -> tuple[tuple[fl
 
 @contextmanager
 def fork_rng(seed: int) -> Iterator[None]:
-    """All three generators that timm's transforms draw from, seeded; afterwards they are as they were.
+    """Seed the generators of random, numpy and torch (CPU) within this context, and restore their states after it.
 
-    Only torch's generator of the CPU is touched: torch.manual_seed would seed those of the GPUs too.
+    timm's transforms draw from all three. torch.manual_seed would seed those of the GPUs too.
     """
-    kept, kept_numpy = random.getstate(), np.random.get_state()
+    state, numpy_state = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=()):
         random.seed(seed)
         np.random.seed(seed >> 31)
@@ -127,5 +165,5 @@ def fork_rng(seed: int) -> Iterator[None]:
         try:
             yield
         finally:
-            random.setstate(kept)
-            np.random.set_state(kept_numpy)
+            random.setstate(state)
+            np.random.set_state(numpy_state)

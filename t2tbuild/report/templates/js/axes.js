@@ -7,13 +7,13 @@ function scale(low, high, from, to, log = false) {
 }
 
 function padded(values, log = false, share = 0.05) {
-  const sound = values.filter((value) => value != null && (!log || value > 0));
+  const finite = values.filter((value) => value != null && (!log || value > 0));
   let [low, high] = [Infinity, -Infinity];
-  for (const value of sound) [low, high] = [Math.min(low, value), Math.max(high, value)];
-  if (!sound.length) return [1, 2];
+  for (const value of finite) [low, high] = [Math.min(low, value), Math.max(high, value)];
+  if (!finite.length) return [1, 2];
   if (log) return [low / (high / low) ** share / 1.005, high * (high / low) ** share * 1.005];
-  const room = (high - low) * share || Math.abs(high) * share || 1;
-  return [low - room, high + room];
+  const margin = (high - low) * share || Math.abs(high) * share || 1;
+  return [low - margin, high + margin];
 }
 
 function ticks(at, most) {
@@ -33,7 +33,7 @@ function ticks(at, most) {
 
 const plain = (value) => String(Number(value.toPrecision(4)));
 
-// An empty chart of a width, with axes {range, label, log, format, ticks}; y grows upwards unless it is `down`.
+// Draws an empty chart with axes {range, label, log, format, ticks}; y grows upwards unless `y.down` is set.
 function frame(host, width, { height, label, x, y }) {
   const right = 14, top = 8, bottom = 44;
   const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, height, role: "group", "aria-roledescription": "chart",
@@ -41,16 +41,16 @@ function frame(host, width, { height, label, x, y }) {
   const [from, to] = y.down ? [top, height - bottom] : [height - bottom, top];
   const atY = scale(...y.range, from, to, y.log);
   const steps = (y.ticks ?? ticks(atY, Math.max(2, height / 60))).map((value) => [value, (y.format ?? plain)(value)]);
-  const left = 58 + 7 * Math.max(0, ...steps.map(([, told]) => told.length - 5));
+  const left = 58 + 7 * Math.max(0, ...steps.map(([, text]) => text.length - 4));
   const atX = scale(...x.range, left, width - right, x.log);
   const axes = svg("g", { "aria-hidden": "true" }, root);
   for (const value of x.ticks ?? ticks(atX, Math.max(2, width / 90))) {
     svg("line", { class: "grid", x1: atX(value), x2: atX(value), y1: top, y2: height - bottom }, axes);
     svg("text", { x: atX(value), y: height - bottom + 17, "text-anchor": "middle" }, axes, (x.format ?? plain)(value));
   }
-  for (const [value, told] of steps) {
+  for (const [value, text] of steps) {
     svg("line", { class: "grid", x1: left, x2: width - right, y1: atY(value), y2: atY(value) }, axes);
-    svg("text", { x: left - 7, y: atY(value) + 4, "text-anchor": "end" }, axes, told);
+    svg("text", { x: left - 7, y: atY(value) + 4, "text-anchor": "end" }, axes, text);
   }
   const middle = (top + height - bottom) / 2;
   svg("text", { class: "axis-label", x: (left + width - right) / 2, y: height - 6, "text-anchor": "middle" }, axes, x.label);
@@ -59,11 +59,11 @@ function frame(host, width, { height, label, x, y }) {
   return { root, marks: svg("g", {}, root), x: atX, y: atY, top, bottom: height - bottom, left, right: width - right };
 }
 
-// What the shapes of a chart stand for.
+// Fills the legend of a chart; rows are [draw, text].
 function legend(list, rows) {
   list.replaceChildren(...rows.map(([draw, text]) => {
-    const picture = svg("svg", { viewBox: "-8 -8 16 16", "aria-hidden": "true" });
-    draw(picture);
-    return element("li", {}, picture, text);
+    const icon = svg("svg", { viewBox: "-8 -8 16 16", "aria-hidden": "true" });
+    draw(icon);
+    return element("li", {}, icon, text);
   }));
 }

@@ -1,11 +1,11 @@
-// Copying: by the clipboard where the browser gives it, else by a hidden text field.
+// Copy buttons: they use the clipboard API, or a hidden text field if it is not available.
 async function copyText(text, button) {
-  const said = button.textContent;
-  button.textContent = (await intoClipboard(text)) ? "copied" : "cannot copy";
-  setTimeout(() => { button.textContent = said; }, 1500);
+  const label = button.textContent;
+  button.textContent = (await writeClipboard(text)) ? "copied" : "copy failed";
+  setTimeout(() => { button.textContent = label; }, 1500);
 }
 
-async function intoClipboard(text) {
+async function writeClipboard(text) {
   try {
     await navigator.clipboard.writeText(text);
     return true;

@@ -1,13 +1,13 @@
-// One candidate: its numbers, its diagram from image to class, its YAML.
+// The panel of one candidate: its numbers, its diagram and its YAML.
 let chosen = null;
 
 function choose(entry, event) {
   chosen = entry;
-  const panel = byId("detail"), title = entry === winner ? `The winner: ${named(entry)}` : named(entry);
+  const panel = byId("detail"), title = entry === winner ? `Winner: ${named(entry)}` : named(entry);
   byId("detail-title").textContent = title[0].toUpperCase() + title.slice(1);
   byId("detail-facts").replaceChildren(...lines(entry).slice(1).map((line) => element("div", { class: "note" }, line)),
     ...(entry.reason ? [element("div", { class: "note" }, entry.reason)] : []));
-  byId("yaml").textContent = yamlOf(entry) || "no model was made of it";
+  byId("yaml").textContent = yamlOf(entry) || "no model was built for this candidate";
   redrawDiagram();
   for (const row of document.querySelectorAll("#table tr.chosen")) row.classList.remove("chosen");
   rowOf.get(entry)?.classList.add("chosen");
@@ -24,9 +24,9 @@ function drawDiagram(host, width) {
   if (!parts.length) return;
   const total = parts.reduce((sum, part) => sum + part[4], 0), most = Math.max(...parts.map((part) => part[2] ?? 0));
   const step = 34, boxes = Math.min(90, width * 0.2), right = width - 46, bars = Math.min(width * 0.35, right - boxes - 150);
-  const told = parts.map((part) => `${part[0]}: ${sizeOf(part)} tokens, ${part[3]} channels, ${percent(part[4] / total)} of the MACs`);
+  const description = parts.map((part) => `${part[0]}: ${sizeOf(part)} tokens, ${part[3]} channels, ${percent(part[4] / total)} of the MACs`);
   const root = svg("svg", { viewBox: `0 0 ${width} ${parts.length * step + 18}`, height: parts.length * step + 18, role: "img",
-    "aria-label": told.join("; ") }, host);
+    "aria-label": description.join("; ") }, host);
   svg("text", { x: right, y: 11, "text-anchor": "end" }, root, "share of MACs");
   parts.forEach((part, index) => {
     const y = 18 + index * step, wide = Math.max(3, boxes * Math.sqrt((part[2] ?? 1) / most)), share = part[4] / total;

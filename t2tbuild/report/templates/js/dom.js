@@ -1,4 +1,4 @@
-// What the page's data is, and how elements, numbers and charts that fit their place are made.
+// The page's data, and helpers for elements, numbers and responsive charts.
 const data = JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);
 
@@ -17,27 +17,27 @@ function svg(tag, attributes, parent, text) {
   return made;
 }
 
-// Draws into a host now and whenever its width changes.
+// Draws into a host now and whenever its width changes; returns a function that redraws.
 function responsive(host, draw) {
   let drawn = 0;
-  const look = () => {
+  const update = () => {
     const width = Math.floor(host.clientWidth);
     if (!width || width === drawn) return;
     drawn = width;
     host.replaceChildren();
     draw(width);
   };
-  look();
-  new ResizeObserver(look).observe(host);
-  return () => { drawn = 0; look(); };
+  update();
+  new ResizeObserver(update).observe(host);
+  return () => { drawn = 0; update(); };
 }
 
-// A labelled choice; tells the index of what is chosen.
-function choice(host, label, options, chosen, tell) {
+// Adds a labelled select; calls `onChange` with the chosen index.
+function choice(host, label, options, chosen, onChange) {
   const select = element("select");
   options.forEach((option, index) => select.append(element("option", { value: index }, option)));
   select.value = chosen;
-  select.addEventListener("change", () => tell(Number(select.value)));
+  select.addEventListener("change", () => onChange(Number(select.value)));
   host.append(element("label", { class: "faint" }, `${label} `, select));
 }
 
@@ -51,7 +51,7 @@ function short(number) {
 
 const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)}%`;
 
-function lasting(seconds) {
+function duration(seconds) {
   if (seconds >= 5400) return `${(seconds / 3600).toFixed(1)} h`;
   return seconds >= 90 ? `${(seconds / 60).toFixed(1)} min` : `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
 }

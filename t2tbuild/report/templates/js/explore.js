@@ -1,7 +1,7 @@
-// Marks that can be explored: by pointer the nearest tells about itself, by keyboard the arrows go from one to the next.
+// Tooltips of marks: for the one nearest to the pointer, or one after another with the arrow keys.
 const tip = byId("tip");
 
-function tell(lines, x, y) {
+function showTip(lines, x, y) {
   const [first, ...others] = lines;
   tip.replaceChildren(element("b", {}, first), ...others.map((line) => element("div", {}, line)));
   tip.hidden = false;
@@ -11,19 +11,19 @@ function tell(lines, x, y) {
   tip.style.top = `${Math.max(4, Math.min(y + 14, innerHeight - box.height - 4))}px`;
 }
 
-const hush = () => { tip.hidden = true; };
-let byKeys = false; // a page that comes to rest after the focus moved hides nothing
-addEventListener("scroll", () => byKeys || hush(), { passive: true, capture: true });
+const hideTip = () => { tip.hidden = true; };
+let byKeys = false; // scrolling after the focus moved by key does not hide the tooltip
+addEventListener("scroll", () => byKeys || hideTip(), { passive: true, capture: true });
 
-// marks: [{x, y, lines(), choose()}] in the root's pixels; `lit` is told which mark is looked at, or null.
-function explore(root, marks, { reach = 28, lit = () => {} } = {}) {
+// marks: [{x, y, lines(), choose()}] in the root's pixels; `onHighlight` gets the highlighted mark, or null.
+function explore(root, marks, { reach = 28, onHighlight = () => {} } = {}) {
   const order = [...marks.keys()].sort((a, b) => marks[a].x - marks[b].x || marks[a].y - marks[b].y);
   let current = -1;
-  const look = (index, x, y) => {
-    lit(index < 0 ? null : marks[index]);
+  const highlight = (index, x, y) => {
+    onHighlight(index < 0 ? null : marks[index]);
     root.style.cursor = index < 0 || !marks[index].choose ? "" : "pointer";
-    if (index < 0) hush();
-    else tell(marks[index].lines(), x, y);
+    if (index < 0) hideTip();
+    else showTip(marks[index].lines(), x, y);
   };
   const nearest = (event) => {
     const box = root.getBoundingClientRect();
@@ -39,26 +39,26 @@ function explore(root, marks, { reach = 28, lit = () => {} } = {}) {
   };
   root.addEventListener("pointermove", (event) => {
     byKeys = false;
-    look(nearest(event), event.clientX, event.clientY);
+    highlight(nearest(event), event.clientX, event.clientY);
   });
-  root.addEventListener("pointerleave", () => look(-1));
+  root.addEventListener("pointerleave", () => highlight(-1));
   root.addEventListener("click", (event) => {
     const index = nearest(event);
     if (index >= 0) marks[index].choose?.(event);
   });
   root.setAttribute("tabindex", "0");
-  root.addEventListener("blur", () => look(-1));
+  root.addEventListener("blur", () => highlight(-1));
   root.addEventListener("keydown", (event) => {
     const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
     if (step && order.length) {
       byKeys = true;
       current = (current + step + order.length + (current < 0 && step < 0 ? 1 : 0)) % order.length;
       const mark = marks[order[current]], box = root.getBoundingClientRect();
-      look(order[current], box.left + mark.x, box.top + mark.y);
+      highlight(order[current], box.left + mark.x, box.top + mark.y);
     } else if (event.key === "Enter" && current >= 0) {
       marks[order[current]].choose?.(event);
     } else if (event.key === "Escape") {
-      look(-1);
+      highlight(-1);
     } else {
       return;
     }

@@ -1,10 +1,10 @@
-// Result against cost: predicted accuracy, loss on a logarithmic axis, best on top, or accuracy of the proxy.
+// Accuracy against MACs: predicted accuracy, validation loss (logarithmic, lower is higher up) or validation accuracy.
 const METRICS = [...(data.target === "imagenet" ? [PREDICTED] : []), LOSS, ACCURACY];
 const NAMES = { [PREDICTED]: "predicted ImageNet top-1", [LOSS]: "loss", [ACCURACY]: "accuracy" };
-const shown = { metric: data.target === "imagenet" ? PREDICTED : data.judged_by === "accuracy" ? ACCURACY : LOSS };
+const shown = { metric: data.target === "imagenet" ? PREDICTED : data.proxy_metric === "accuracy" ? ACCURACY : LOSS };
 
 function axisOf(metric, values) {
-  if (metric === LOSS) return { range: padded(values, true), log: true, down: true, label: "validation loss, less is better", title: "Validation loss" };
+  if (metric === LOSS) return { range: padded(values, true), log: true, down: true, label: "validation loss, lower is better", title: "Validation loss" };
   if (metric === ACCURACY) return { range: padded(values), format: (value) => percent(value, 0), label: "validation accuracy", title: "Validation accuracy" };
   return { range: padded(values), format: (value) => `${value.toFixed(1)}%`, label: "predicted ImageNet top-1", title: "Predicted ImageNet top-1" };
 }
@@ -25,7 +25,7 @@ function drawPareto(host, width) {
   const axis = axisOf(shown.metric, points.map((point) => point.value));
   const chart = frame(host, width, {
     height: Math.max(300, Math.min(460, width * 0.62)),
-    label: `${axis.title} against MACs of ${points.length} trainings; arrow keys go through them, Enter shows one`,
+    label: `${axis.title} against MACs of ${points.length} trainings; use the arrow keys to move and Enter to select`,
     x: { range: padded([...points.map((point) => point.macs), ...limits]), format: short, label: "MACs at full size" },
     y: axis,
   });
@@ -40,7 +40,7 @@ function drawPareto(host, width) {
     return { x, y, lines: () => lines(entry), choose: (event) => choose(entry, event) };
   });
   const glow = svg("circle", { class: "ring glow", r: 7, visibility: "hidden" }, chart.root);
-  explore(chart.root, marks, { lit: (one) => {
+  explore(chart.root, marks, { onHighlight: (one) => {
     glow.setAttribute("visibility", one ? "visible" : "hidden");
     if (one) { glow.setAttribute("cx", one.x); glow.setAttribute("cy", one.y); }
   } });
@@ -48,7 +48,7 @@ function drawPareto(host, width) {
 
 function drawFront(chart, points, isLoss) {
   const better = (a, b) => (isLoss ? a < b : a > b);
-  const front = frontOf(points.filter(({ entry }) => entry.state === "top" && !again.has(entry)), better);
+  const front = frontOf(points.filter(({ entry }) => entry.state === "completed" && !referenceSet.has(entry)), better);
   let path = "";
   front.forEach(({ macs, value }, index) => {
     path += index ? `H${chart.x(macs).toFixed(1)}V${chart.y(value).toFixed(1)}` : `M${chart.x(macs)} ${chart.y(value)}`;
@@ -63,13 +63,13 @@ function pareto() {
     shown.metric = METRICS[index];
     redraw();
   });
-  const example = (entry) => (picture) => mark(entry, 0, 0, picture);
+  const example = (entry) => (icon) => mark(entry, 0, 0, icon);
   const like = (number, state) => example({ number, state });
   legend(byId("pareto-legend"), [
-    [like("", "top"), "highest rung"], [like("", "stopped"), "stopped earlier"], [like("base", "top"), "base"],
-    ...(repeats.some((entry) => !isBase(entry)) ? [[example(repeats.find((entry) => !isBase(entry))), "trained again"]] : []),
-    [(picture) => svg("circle", { class: "ring", r: 7 }, picture), "winner"],
-    [(picture) => svg("path", { class: "front", d: "M-8 5h6v-8h10" }, picture), "Pareto front of the highest rung"],
-    ...(data.limit == null ? [] : [[(picture) => svg("line", { class: "limit", y1: -8, y2: 8 }, picture), `budget ${short(data.limit)}`]]),
+    [like("", "completed"), "completed"], [like("", "pruned"), "pruned"], [like("base", "completed"), "base"],
+    ...(referenceRuns.some((entry) => !isBase(entry)) ? [[example(referenceRuns.find((entry) => !isBase(entry))), "retrained with new seeds"]] : []),
+    [(icon) => svg("circle", { class: "ring", r: 7 }, icon), "winner"],
+    [(icon) => svg("path", { class: "front", d: "M-8 5h6v-8h10" }, icon), "Pareto front of the highest rung"],
+    ...(data.limit == null ? [] : [[(icon) => svg("line", { class: "limit", y1: -8, y2: 8 }, icon), `budget ${short(data.limit)}`]]),
   ]);
 }

@@ -1,20 +1,20 @@
-// The page of a search: every figure, once.
+// The page of a search: draws all its figures.
 function curves() {
-  const step = (entry) => ({
+  const toSeries = (entry) => ({
     style: entry === winner ? "winner" : style(entry),
     choose: (event) => choose(entry, event),
     points: entry.rungs.map(([steps, , loss]) => ({ x: steps, y: loss, lines: () => lines(entry) })),
   });
   const others = candidates.filter((entry) => entry !== winner);
-  const bases = repeats.filter((entry) => isBase(entry) && !entry.full && entry !== winner);
-  const series = [...others, ...bases, winner].filter((entry) => entry?.rungs.length).map(step);
+  const bases = referenceRuns.filter((entry) => isBase(entry) && !entry.full && entry !== winner);
+  const series = [...others, ...bases, winner].filter((entry) => entry?.rungs.length).map(toSeries);
   lineChart(byId("curves"), {
     series,
-    label: `Validation loss at each rung, a line for each of ${series.length} trainings`,
+    label: `Validation loss at each rung, ${series.length} trainings`,
     x: { log: data.rungs.length > 1 && data.rungs[0] > 0, ticks: data.rungs, label: "training steps" },
     y: { log: true, label: "validation loss" },
   });
-  legend(byId("curves-legend"), [[lineSwatch("top"), "to the highest rung"], [lineSwatch("stopped"), "stopped earlier"],
+  legend(byId("curves-legend"), [[lineSwatch("completed"), "completed"], [lineSwatch("pruned"), "pruned"],
     [lineSwatch("base"), "base, each seed"], [lineSwatch("winner"), "winner"]]);
 }
 
@@ -24,7 +24,7 @@ shape();
 curves();
 timeline();
 if (winner) {
-  const best = byId("yaml").textContent; // as best.yaml has it, with its note
+  const best = byId("yaml").textContent; // the text of best.yaml, with its comments
   choose(winner);
   byId("yaml").textContent = best;
 }

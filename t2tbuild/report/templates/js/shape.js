@@ -1,4 +1,4 @@
-// Depth against width, coloured by accuracy at a rung. The scale is cividis, which reads the same without colour vision.
+// Depth against width, coloured by accuracy at a rung. The cividis scale is readable for colour-blind readers.
 const CIVIDIS = [[0, 32, 76], [41, 63, 107], [87, 92, 109], [125, 124, 120], [166, 157, 117], [211, 193, 100], [255, 234, 70]];
 
 function colour(share) {
@@ -12,11 +12,11 @@ const whole = (values, most) => {
   return distinct.length <= most ? distinct : undefined;
 };
 
-// Offsets around one place, so that equal shapes lie beside each other (a sunflower's).
+// Offsets around a position on a spiral, so that marks of equal shapes do not overlap.
 const offset = (index) => [7 * Math.sqrt(index) * Math.cos(2.4 * index), 7 * Math.sqrt(index) * Math.sin(2.4 * index)];
 
 function drawShape(host, width, steps) {
-  const reached = candidates.concat(repeats.filter((entry) => isBase(entry) && !entry.full && !entry.seed))
+  const reached = candidates.concat(referenceRuns.filter((entry) => isBase(entry) && !entry.full && !entry.seed))
     .filter((entry) => entry.depth != null && at(entry, steps));
   if (!reached.length) return;
   const found = reached.map((entry) => at(entry, steps)[ACCURACY]);
@@ -45,7 +45,7 @@ function drawShape(host, width, steps) {
 
 function drawScale(low, high) {
   const stops = CIVIDIS.map((_, index) => colour(index / (CIVIDIS.length - 1))).join();
-  const bar = element("span", { role: "img", "aria-label": "colours from least to most accuracy",
+  const bar = element("span", { role: "img", "aria-label": "colours from lowest to highest accuracy",
     style: `display:inline-block;width:9rem;height:.8rem;border:1px solid var(--line);background:linear-gradient(90deg,${stops})` });
   byId("shape-legend").replaceChildren(element("p", { class: "faint" }, `accuracy ${percent(low)} `, bar, ` ${percent(high)}; square: the base, ring: the winner`));
 }

@@ -1,8 +1,8 @@
-// The table of candidates: sorted by its headings, each row with a button that copies its YAML.
+// The table of candidates: headings sort it, and each row has a button that copies its YAML.
 const table = byId("table"), rowOf = new Map();
 
 const values = {
-  number: (entry) => candidates.indexOf(entry), arm: (entry) => entry.arm, state: (entry) => entry.state,
+  number: (entry) => candidates.indexOf(entry), source: (entry) => entry.source, state: (entry) => entry.state,
   depth: (entry) => entry.depth, width: (entry) => entry.width, macs: (entry) => entry.macs, params: (entry) => entry.params,
   predicted: (entry) => entry.predicted, accuracy: (entry) => top(entry)?.[ACCURACY], seconds: secondsOf, reason: (entry) => entry.reason || null,
 };

@@ -1,5 +1,5 @@
-// The page of a training run: its curves by epoch.
-function told(epoch) {
+// The page of a training run: its learning curves.
+function epochLines(epoch) {
   const number = (value, digits = 3) => (value == null ? "not finite" : value.toFixed(digits));
   return [`epoch ${epoch.epoch}`, `training loss ${number(epoch.train_loss)}, validation loss ${number(epoch.validation_loss)}`,
     `accuracy ${percent(epoch.validation_accuracy)}, top-5 ${percent(epoch.validation_top5)}`,
@@ -7,12 +7,12 @@ function told(epoch) {
 }
 
 const curve = (name, style) => ({ style,
-  points: data.epochs.map((epoch) => ({ x: epoch.epoch, y: epoch[name], lines: () => told(epoch) })) });
+  points: data.epochs.map((epoch) => ({ x: epoch.epoch, y: epoch[name], lines: () => epochLines(epoch) })) });
 
 function byEpoch(id, label, series, y) {
   const last = data.epochs.length;
   const x = { label: "epoch", ticks: last > 12 ? undefined : data.epochs.map((epoch) => epoch.epoch) };
-  lineChart(byId(id), { height: 280, series, label: `${label} by epoch, ${last} epochs; arrow keys go through them`, x, y });
+  lineChart(byId(id), { height: 280, series, label: `${label} by epoch, ${last} epochs; use the arrow keys to move`, x, y });
 }
 
 byEpoch("loss", "Losses", [curve("train_loss", "blue"), curve("validation_loss", "orange")], { label: "cross-entropy (nats)" });

@@ -1,0 +1,91 @@
+"""Resolve a path to weights and a spec: a file, an exported folder, a run directory, or a spec. Torch-free."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from t2tbuild import manifest
+from t2tbuild.spec.root import Spec
+from t2tbuild.spec.weights import LOCAL_DIR, Weights
+
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+"""Names of the file of weights in a folder, in order of preference."""
+RUN_SPEC = "spec.yaml"
+SPEC_SUFFIXES = (".yaml", ".yml")
+
+
+@dataclass(frozen=True)
+class WeightsSource:
+    """The spec and the checkpoint that a path names.
+
+    Attributes:
+        path: The path that was resolved, without timm's `local-dir:`.
+        run: The run directory; None if the path names no run, that is, no folder with `checkpoints/`.
+        checkpoint: A file of weights or a folder that holds one; for a run, its newest valid checkpoint. None if the
+            path names a spec without a run, does not exist, or if the run has no valid checkpoint.
+        skipped: Newer checkpoints of the run that do not match their manifest, each with the reason.
+    """
+
+    path: str
+    run: Path | None
+    checkpoint: Path | None
+    skipped: tuple[str, ...] = ()
+
+    @property
+    def spec(self) -> str:
+        """The path or name of the spec to open."""
+        return find_spec(self.path)
+
+    @property
+    def file(self) -> str:
+        """The path to load. Without a checkpoint it is the run or the path, and loading it explains what is missing."""
+        return str(self.checkpoint or self.run or self.path)
+
+    def choose(self, spec: Spec) -> Weights | None:
+        """Return the weights of the run, else those of the spec, else None."""
+        return spec.weights if self.run is None else Weights(file=self.file)
+
+
+def resolve_weights(path: str | Path) -> WeightsSource:
+    """Resolve a file of weights, an exported folder, a run directory or its spec.yaml, or the path or name of a spec.
+
+    Reads the checkpoints of a run to compare them with their manifests. Does not raise where nothing is found.
+    """
+    name = str(path).removeprefix(LOCAL_DIR)
+    found, run = Path(name), _run_of(Path(name))
+    checkpoint, skipped = None, list[str]()
+    if run is not None:
+        checkpoint, skipped = manifest.latest_valid(run / "checkpoints", WEIGHT_FILES[:1])
+    if checkpoint is None and (weight_file(found) or (_is_file(found) and found.suffix not in SPEC_SUFFIXES)):
+        checkpoint = found
+    return WeightsSource(name, run, checkpoint, tuple(skipped))
+
+
+def find_spec(path: str) -> str:
+    """Return the spec.yaml of a directory that holds one; any other path or name unchanged."""
+    inside = Path(path) / RUN_SPEC
+    return str(inside) if _is_file(inside) else path
+
+
+def weight_file(folder: Path) -> Path | None:
+    """Return the file of weights that lies directly in a folder, if there is one."""
+    return next((folder / name for name in WEIGHT_FILES if _is_file(folder / name)), None)
+
+
+def _run_of(path: Path) -> Path | None:
+    """Return the run directory that a path names, either directly or by its spec.yaml."""
+    run = path.parent if path.name == RUN_SPEC else path
+    return run if _is_dir(run / "checkpoints") else None
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that is too long, a NUL byte
+        return False
+
+
+def _is_dir(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
