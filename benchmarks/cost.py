@@ -9,6 +9,7 @@ Measured on 2026-11-23, medians of 25 rounds (spread): closed form 23,379 specs/
 fvcore 2.70 (2.07 to 4.45), ratio 8,048 (4,146 to 11,661).
 """
 
+import contextlib
 import itertools
 import random
 import statistics
@@ -18,7 +19,7 @@ import torch
 
 from t2tbuild import build_model, load_search_spec, load_spec, measure_cost, predict_cost
 from t2tbuild.cost import closed_form
-from t2tbuild.nas.budget import deepest
+from t2tbuild.nas.budget import Infeasible, solved_range
 from t2tbuild.nas.space import Space
 from t2tbuild.spec import ModelSpec
 
@@ -33,9 +34,9 @@ def sample_specs() -> list[ModelSpec]:
     space, generator = Space(search, base), random.Random(0)
     found: list[ModelSpec] = []
     for assignment in itertools.cycle(space.assignments()):
-        max_depth = deepest(space, assignment, search.budget)
-        if max_depth:
-            found.append(space.model(assignment, generator.randint(max(1, round(0.7 * max_depth)), max_depth)))
+        with contextlib.suppress(Infeasible):
+            low, high = solved_range(space, assignment, search.budget)
+            found.append(space.model(assignment, generator.randint(low, high)))
         if len(found) == SPECS:
             return generator.sample(found, SPECS)
     return found

@@ -108,7 +108,7 @@ def _stale_trials(studies: Studies) -> list[FrozenTrial]:
     stale = {
         number
         for study in (studies.candidates, studies.references)
-        for number in studies.storage._get_stale_trial_ids(study._study_id)
+        for number in studies.storage._get_stale_trial_ids(studies.storage.get_study_id_from_name(study.study_name))
     }
     return [studies.storage.get_trial(number) for number in stale]
 

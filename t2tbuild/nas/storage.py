@@ -15,7 +15,6 @@ import sqlalchemy
 import tenacity
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
-from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
 
@@ -119,7 +118,7 @@ class RetryingStorage(RDBStorage):
         grace = 2 * (self.heartbeat_interval or 0)
         running = self.get_all_trials(study_id, deepcopy=False, states=(TrialState.RUNNING,))
         with self.scoped_session() as session:
-            beating = {row[0] for row in session.query(models.TrialHeartbeatModel.trial_id)}
+            beating = set(session.scalars(sqlalchemy.text("SELECT trial_id FROM trial_heartbeats")))
         for trial in running:
             started = trial.datetime_start
             silent = started is None or time.time() - started.timestamp() > grace
