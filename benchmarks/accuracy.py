@@ -50,7 +50,7 @@ def leave_one_out(models: Sequence[PublishedModel], wanted: Sequence[PublishedMo
     """Predict each of `wanted` by a predictor fitted to all other `models`."""
     found = []
     for model in wanted:
-        predictor = fit_predictor([one for one in models if one is not model], fewest=1)
+        predictor = fit_predictor([one for one in models if one is not model], min_models=1)
         estimate = predictor.estimate(shape_of(model.model), model.recipe.name)
         apart = abs(np.log(100 - model.top1) - estimate.mean)
         found.append(LeftOut(model, 100 - float(np.exp(estimate.mean)), bool(apart <= Z_90 * estimate.deviation)))
@@ -64,7 +64,7 @@ def leave_source_out(models: Sequence[PublishedModel], source: Iterable[Publishe
     """
     source = list(source)
     names = {one.source for one in source}
-    predictor = fit_predictor([one for one in models if one.source not in names], fewest=1)
+    predictor = fit_predictor([one for one in models if one.source not in names], min_models=1)
     found = []
     for recipe in dict.fromkeys(one.recipe.name for one in source):
         own = [one for one in source if one.recipe.name == recipe]
@@ -95,7 +95,7 @@ def pair_table(models: Sequence[PublishedModel]) -> Table:
         table.add_column(column, justify="left" if column in ("better", "than") else "right")
     for pair in KNOWN_PAIRS:
         rest = [one for one in models if (one.source, one.name) not in (pair.better, pair.worse)]
-        predictor = fit_predictor(rest, fewest=1)
+        predictor = fit_predictor(rest, min_models=1)
         both = [next(one for one in models if (one.source, one.name) == name) for name in (pair.better, pair.worse)]
         better, worse = (shape_of(one.model) for one in both)
         gain = predictor.difference(better, worse, pair.recipe)

@@ -129,7 +129,7 @@ class Asker:
         )
         assignment[FILL] = trial.suggest_float(FILL, *self.space.solved.fill.fill)
         assert key_of(solve(self.space, assignment, self.search.budget)) == draw.key
-        record = Record(str(trial.number), State.COMPLETED, draw.model, key=draw.key, arm=Source.SAMPLER)
+        record = Record(str(trial.number), State.COMPLETED, draw.model, key=draw.key, source=Source.SAMPLER)
         trial.set_user_attr(RECORD, record.to_json())
         self.draw = draw
         return pretend(draw.model)

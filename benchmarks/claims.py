@@ -55,7 +55,7 @@ COLUMNS = ("claim", "pair", "published", "predictor", "proxy training", "zero-co
 def predicted(models: Sequence[PublishedModel], better: RatedModel, other: RatedModel) -> str:
     """Return the predicted difference in points, fitted without both models."""
     rest = [one for one in models if one not in (better.row, other.row)]
-    found = fit_predictor(rest, fewest=1).difference(shape_of(better.model), shape_of(other.model), "t2t")
+    found = fit_predictor(rest, min_models=1).difference(shape_of(better.model), shape_of(other.model), "t2t")
     return f"{found.value:+.1f} ({found.low:+.1f} to {found.high:+.1f})"
 
 

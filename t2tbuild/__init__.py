@@ -1,6 +1,6 @@
 """Declarative architecture search for Tokens-to-Token vision transformers.
 
-A YAML spec goes in, a better YAML spec comes out:
+Loads YAML specs, counts and builds their models, trains them and searches for better ones:
 
     >>> import t2tbuild
     >>> spec = t2tbuild.load_spec("t2t_vit_14")

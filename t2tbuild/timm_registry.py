@@ -1,4 +1,4 @@
-"""Our models as timm's: after `import t2tbuild.timm`, `timm.create_model("t2t_vit_14")` builds them.
+"""Register our models with timm: after `import t2tbuild.timm`, `timm.create_model("t2t_vit_14")` builds one.
 
 Each shipped spec is registered under its name. `t2t_vit_spec` builds any other model of the spec language: its argument
 `spec` takes the fields of a spec's model section, and exported folders use it. The other arguments are those of timm's
@@ -130,7 +130,8 @@ def _fit(state: dict[str, Tensor], model: T2TViT) -> dict[str, Tensor]:
     first = f"{config['first_conv']}.weight"
     own, stored = model.state_dict()[first], state.get(first)
     if stored is not None and own.ndim == 2 and own.shape != stored.shape:
-        raise InputError("these weights are for images of another number of channels; leave out in_chans")
+        shapes = f"{first} has {list(stored.shape)}, the model has {list(own.shape)}"
+        raise InputError(f"these weights are for images of another number of channels: {shapes}; leave out in_chans")
     table, prefix = state.get("pos_embed"), 1 + ("dist_token" in state)
     if table is None or prefix != model.num_prefix_tokens:
         return state
@@ -148,7 +149,7 @@ def _create(variant: str, pretrained: bool = False, spec: Mapping[str, Any] | No
         model_spec = _specs()[variant] if spec is None else ModelSpec.model_validate(dict(spec))
     except ValidationError as error:
         raise InputError(f"spec: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from None
-    if spec is not None and not kwargs.get("pretrained_cfg"):  # a folder brings its own configuration
+    if spec is not None and not kwargs.get("pretrained_cfg"):  # an exported folder has its own configuration
         kwargs["pretrained_cfg_overlay"] = _config(model_spec) | (kwargs.get("pretrained_cfg_overlay") or {})
     built: nn.Module = build_model_with_cfg(
         partial(_build, model_spec),

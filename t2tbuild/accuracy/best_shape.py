@@ -53,7 +53,7 @@ def shape_error(model: ModelSpec) -> FieldError | None:
         return FieldError(("model", "backbone", "kind"), "by-accuracy", message, "name a model with a plain backbone")
     if isinstance(backbone.mlp_ratio, tuple) or isinstance(backbone.num_heads, tuple):
         field = "mlp_ratio" if isinstance(backbone.mlp_ratio, tuple) else "num_heads"
-        message = f"{field} lists a value for each block, so another depth has none"
+        message = f"{field} lists a value for each block, so the depth cannot vary"
         return FieldError(("model", "backbone", field), "by-accuracy", message, "write one value for all blocks")
     return None
 

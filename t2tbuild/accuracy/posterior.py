@@ -42,7 +42,7 @@ def update_posterior(top1: float, deviation: float, observations: Sequence[Obser
     posterior mean is that of prediction and observations, weighted by precision. An observation has the precision
     correlation^2 / (deviation^2 (1 - correlation^2)), zero for invalid evidence.
 
-        >>> update(80.0, 1.0, [Observation(z=2.0, correlation=0.0, mean=80.0, deviation=1.0)]).top1
+        >>> update_posterior(80.0, 1.0, [Observation(z=2.0, correlation=0.0, mean=80.0, deviation=1.0)]).top1
         80.0
     """
     precisions, values = [deviation**-2], [top1]

@@ -247,6 +247,7 @@ class Predictor:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Predictor":
+        """Return the predictor that `to_json` wrote as plain data."""
         half = data["covariance"]
         size = range(len(half))
         covariance = tuple(tuple(half[max(i, j)][min(i, j)] for j in size) for i in size)

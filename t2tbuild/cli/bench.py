@@ -230,6 +230,7 @@ class _Progress:
         self.bar.stop()
 
     def update(self, event: str | RoundProgress) -> None:
+        """Show an event: the name of a step, or the progress of the rounds."""
         if isinstance(event, str):
             self.bar.update(self.task, description=event)
             line = event

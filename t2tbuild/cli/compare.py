@@ -87,9 +87,8 @@ def compare(
     for text, spec in [(text, load_spec(text, overrides)) for text, overrides in group_overrides(specs or ())]:
         name = text if text in shipped else spec.model.name
         taken = name in {other for other, _, _ in triples}
-        first, *_ = sorted(spec.paper, key=lambda row: row.table != table) or [
-            PaperRow()
-        ]  # rows of the requested table first
+        # rows of the requested table first
+        first, *_ = sorted(spec.paper, key=lambda row: row.table != table) or [PaperRow()]
         triples.append((text if taken else name, spec, first))
     costs = _count([(name, spec) for name, spec, _ in triples])
     rows = [
@@ -109,7 +108,7 @@ def compare(
 
 
 def _count(specs: list[tuple[str, Spec | None]]) -> list[Cost | None]:
-    """Return the cost of each spec: ours in closed form, timm's by fvcore, which takes about a second."""
+    """Return the cost of each spec, in closed form; fvcore counts timm models, which takes about a second each."""
     from t2tbuild.cost import predict_cost
     from t2tbuild.spec.model import TimmModel
 

@@ -49,6 +49,7 @@ class TrainingProgress:
         self.bar.stop()
 
     def update(self, report: StepReport | EpochReport | Notice) -> None:
+        """Show a report of the training."""
         from t2tbuild.training.reports import EpochReport, StepReport
 
         if not self.enabled:

@@ -94,7 +94,7 @@ def load_result(run: Path, storage: str | None) -> SearchResult:
 
 
 def repair(run: Run, storage: Storage = None, as_json: Json = False) -> None:
-    """Clean up after a crash: queue trainings without a worker again, and name broken files.
+    """Repair a search after a crash: queue the trainings of dead workers again, and list invalid checkpoints.
 
     Example: t2tbuild search repair runs/five-giga
     """

@@ -65,7 +65,9 @@ def train(
     for one in log or ():
         one.check_installed()
     if resume is Resume.NEVER and out is not None and (out / "spec.yaml").exists():
-        raise InputError(f"--out {out}: contains a run already, and --resume never needs a new folder")
+        raise InputError(
+            f"--out {out}: contains a run already, and --resume never needs a new folder; choose another --out"
+        )
     document = open_spec(spec, overrides)
     loaded = document.spec
 

@@ -136,7 +136,7 @@ def _draw_features(
 
 def _check_images(images: Sequence[Path]) -> None:
     if len(images) > MAX_IMAGES:
-        raise InputError(f"--image: {len(images)} images; at most {MAX_IMAGES} are drawn together")
+        raise InputError(f"--image: {len(images)} images; at most {MAX_IMAGES} are drawn together; name fewer")
     for path in images:
         if not exists(path):
             raise InputError(f"--image {path!s:.80}: no such file")

@@ -25,7 +25,8 @@ from t2tbuild.modules.vit import T2TViT
 from t2tbuild.spec.model import AnyModel, ModelSpec
 from t2tbuild.spec.tokenizer import T2TTokenizer
 
-LARGE_MACS, LARGE_PARAMS = 20 * 10**9, 200 * 10**6  # above, the meta device pays despite its five seconds of start-up
+# Above these, the meta device is faster despite its start-up of five seconds.
+LARGE_MACS, LARGE_PARAMS = 20 * 10**9, 200 * 10**6
 
 # Operators that cost nothing by our convention, besides those that fvcore ignores itself.
 FREE = frozenset(

@@ -19,7 +19,7 @@ class Value:
         width: Bytes per element: 4 or 2.
         base: The tensor whose storage it shares, if it is a view.
         needs_grad: Whether the backward pass computes its gradient.
-        recomputed: If not None, it is recomputed in the backward pass instead of saved, with so many bytes of scratch.
+        recomputed: Bytes of scratch if the backward pass recomputes it; None if it is saved instead.
     """
 
     size: int
@@ -44,7 +44,7 @@ class Operation:
         flops: FLOPs of its matrix products.
         scratch: Bytes of temporary memory.
         inner: Bytes that it reads and writes in the temporary memory.
-        passes_gradient: Whether the backward pass hands on the gradient without a copy, as that of an addition does.
+        passes_gradient: Whether the backward pass passes the gradient on without a copy, as that of an addition does.
     """
 
     inputs: Sequence[Value]
@@ -105,9 +105,9 @@ def inference_peak(program: Program) -> int:
 
 def saved_bytes(program: Program) -> int:
     """Return the bytes of all operations' outputs that are saved for the backward pass, each tensor counted once."""
-    made = {id(value) for one in program.operations for value in one.outputs}
+    outputs = {id(value) for one in program.operations for value in one.outputs}
     saved = {id(value.storage): value.storage.size for one in program.operations for value in _saved(one)}
-    return sum(size for storage, size in saved.items() if storage in made)
+    return sum(size for storage, size in saved.items() if storage in outputs)
 
 
 def training_peak(program: Program) -> int:
@@ -146,10 +146,10 @@ def _saved(step: Operation) -> list[Value]:
 def _backward(step: Operation, gradients: dict[int, int], memory: _Memory) -> None:
     if not step.outputs[0].needs_grad:
         return
-    arrived = [gradients.pop(id(value), value.size) for value in step.outputs]
-    wanted = [value for value in step.inputs if value.needs_grad]
+    output_gradients = [gradients.pop(id(value), value.size) for value in step.outputs]
+    differentiable = [value for value in step.inputs if value.needs_grad]
     if step.passes_gradient:
-        for value, size in itertools.zip_longest(wanted, arrived[:1], fillvalue=0):
+        for value, size in itertools.zip_longest(differentiable, output_gradients[:1], fillvalue=0):
             assert isinstance(value, Value)
             if id(value) in gradients:
                 memory.add(-size)
@@ -157,15 +157,15 @@ def _backward(step: Operation, gradients: dict[int, int], memory: _Memory) -> No
                 gradients[id(value)] = size
         memory.add(step.params)
         return
-    new = [value for value in wanted if id(value) not in gradients]
-    accumulated = [value for value in wanted if id(value) in gradients]
+    new = [value for value in differentiable if id(value) not in gradients]
+    accumulated = [value for value in differentiable if id(value) in gradients]
     for value in step.saved_for_backward:
         if value.recomputed is not None:
             memory.add(value.size + value.recomputed)
     memory.add(sum(value.size for value in (*new, *accumulated)) + step.params, step.scratch)
     memory.add(-sum(value.size + value.recomputed for value in step.saved_for_backward if value.recomputed is not None))
     gradients |= {id(value): value.size for value in new}
-    memory.add(-sum(value.size for value in accumulated) - sum(arrived))
+    memory.add(-sum(value.size for value in accumulated) - sum(output_gradients))
 
 
 def moved_bytes(operation: Operation) -> int:

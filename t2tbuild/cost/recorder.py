@@ -12,7 +12,7 @@ FULL, HALF = 4, 2
 
 @dataclass
 class Recorder:
-    """Write a program for `batch` images; `width` is the bytes per element in matrix products under autocast."""
+    """Records the program of `batch` images; `width` is the bytes per element in matrix products under autocast."""
 
     batch: int
     width: int

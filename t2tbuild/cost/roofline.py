@@ -58,13 +58,13 @@ def predict_roofline(
     """
     program = trace(model, batch_size, precision.width, training=False)
     flops = moved = 0
-    seconds = waiting = 0.0
+    seconds = memory_bound_seconds = 0.0
     for operation in program.operations:
         moved_here = moved_bytes(operation)
         least = _seconds(operation, moved_here, device)
         flops, moved, seconds = flops + operation.flops, moved + moved_here, seconds + least
-        waiting += least * (operation.flops < device.ridge * moved_here)
-    return Roofline(flops, moved, seconds, waiting / seconds)
+        memory_bound_seconds += least * (operation.flops < device.ridge * moved_here)
+    return Roofline(flops, moved, seconds, memory_bound_seconds / seconds)
 
 
 def _seconds(operation: Operation, moved: int, device: Device) -> float:

@@ -15,13 +15,13 @@ from t2tbuild.modules import recompute_policy
 
 
 class _Recomputed(NamedTuple):
-    """What autograd saves instead of a tensor that is recomputed: the shape it had."""
+    """The shape of a tensor that is recomputed; autograd saves it instead of the values."""
 
     shape: torch.Size
 
 
 class _Saved(NamedTuple):
-    """What autograd saves of any other tensor: its values and their version.
+    """The values of any other tensor and their version, as autograd saves them.
 
     The tensor is detached, because a reference to its graph would make a cycle.
     """

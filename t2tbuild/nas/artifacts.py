@@ -69,7 +69,7 @@ def _describe_provenance(result: SearchResult) -> str:
     return (
         f"Found by t2tbuild search {search.name}, seed {search.seed}: {name} of {result.run}.\n"
         f"{winner.params:,} parameters, {winner.macs:,} MACs, counted by fvcore.\n"
-        f"Proxy validation accuracy {accuracy:.4f}, loss {loss:.4f}, {seeds}; trained were {result.trained_as}.\n"
+        f"Proxy validation accuracy {accuracy:.4f}, loss {loss:.4f}, {seeds}. Proxy training: {result.trained_as}.\n"
         f"Zero-cost proxies: {zero_cost or 'none'}.\n"
         f"Predicted ImageNet top-1: {cached_prediction(winner.model)}.\n"
         f"{result.verdict.sentence}\n"

@@ -17,8 +17,8 @@ def scale_to_budget(base: ModelSpec, budget: Budget) -> tuple[ModelSpec, tuple[F
 
     The smaller one keeps the tokenizer, options and MLP ratio. Its width and depth are those of the best predicted
     accuracy; where nothing is predicted, it keeps the width, or takes the largest one with at least half the depth. A
-    base below a minimum is returned unchanged, as is one without a single depth and width: with a dense backbone or one
-    value per block.
+    base below a minimum is returned unchanged, and so is one without a single depth and width: one with a dense
+    backbone or with one value per block.
     """
     backbone = base.backbone
     if not is_over(base, budget) or shape_error(base) is not None:

@@ -17,7 +17,7 @@ from t2tbuild.spec.space import Fill, Value
 from t2tbuild.spec.units import short_count
 
 MAX_ENUMERATED = 2_000
-"""Assignments that `sample_assignments` yields at most."""
+"""The largest number of assignments that `sample_assignments` yields."""
 
 
 class Infeasible(Exception):  # noqa: N818  # not an error: the sampler draws again

@@ -78,16 +78,17 @@ Statistic = Callable[[Floats, Floats, Floats], Floats]
 def kendall(x: Floats, y: Floats, counts: Floats) -> Floats:
     """Return Kendall's tau-b of each resample: concordant minus discordant pairs, normalised by the untied pairs.
 
-    It equals scipy's `kendalltau`, which is not vectorised: 1,000 resamples of 60 candidates take it 1.9 s, and this
-    20 ms; with 2,000 candidates 3.1 s against 2.4 s. A report has about a hundred such intervals.
+    scipy's `kendalltau` gives the same values but is not vectorised: it takes 1.9 s for 1,000 resamples of 60
+    candidates, this function 20 ms; for 2,000 candidates they take 3.1 s and 2.4 s. A report has about a hundred such
+    intervals.
     """
-    above, beyond = (np.sign(one[:, None] - one[None, :]) for one in (x, y))
+    signs_x, signs_y = (np.sign(one[:, None] - one[None, :]) for one in (x, y))
 
     def pairs(signs: Floats) -> Floats:
         total: Floats = ((counts @ signs) * counts).sum(axis=1)
         return total
 
-    return np.asarray(pairs(above * beyond) / np.sqrt(pairs(np.abs(above)) * pairs(np.abs(beyond))))
+    return np.asarray(pairs(signs_x * signs_y) / np.sqrt(pairs(np.abs(signs_x)) * pairs(np.abs(signs_y))))
 
 
 def spearman(x: Floats, y: Floats, counts: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""The evaluator: measures a candidate on a device, by latency, activation memory, zero-cost proxies, proxy training."""
+"""The evaluator measures candidates: latency, activation memory, zero-cost proxies and proxy training."""
 
 import math
 from collections.abc import Sequence
@@ -84,8 +84,8 @@ class Evaluator:
     def _one_batch(self) -> tuple[Tensor, Tensor]:
         """Return the batch of training images for the zero-cost proxies, the same for every candidate."""
         if self._batch is None:
-            order = EpochSampler(self.data.size("train"), self.search.proxy.batch_size, self.search.seed)
-            self._batch = next(iter(self.data.train_batches(order, epoch=0, step=0, epochs=1)))
+            sampler = EpochSampler(self.data.size("train"), self.search.proxy.batch_size, self.search.seed)
+            self._batch = next(iter(self.data.train_batches(sampler, epoch=0, step=0, epochs=1)))
         return self._batch
 
 

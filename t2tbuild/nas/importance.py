@@ -13,7 +13,7 @@ from t2tbuild.nas.store import Studies, valid_trials
 MIN_CANDIDATES = 8
 """With fewer completed candidates no importance is computed."""
 MANY_CANDIDATES = 100
-"""From this number of candidates on the caution is shorter."""
+"""With at least this many candidates the caution is shorter."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def compute_importance(studies: Studies, metric: str) -> Importance | None:
 
 
 def _caution(candidates: int) -> str:
-    message = f"from {candidates} completed candidates, one seed each"
+    evidence = f"from {candidates} completed candidates, one seed each"
     if candidates >= MANY_CANDIDATES:
-        return f"{message}; valid for this space, budget and proxy only"
-    return f"{message}; with so few, shares and their order vary much between searches"
+        return f"{evidence}; valid for this space, budget and proxy only"
+    return f"{evidence}; with so few, shares and their order vary much between searches"

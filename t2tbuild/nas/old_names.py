@@ -11,7 +11,9 @@ RECORD_KEYS = {"arm": "source", "passed": "passed_over"}
 REPORT_KEYS = {"judged_by": "proxy_metric", "race": "equal_compute", "repeats": "reference_runs"}
 """Old -> new key of report.json."""
 TEST_KEYS = {"looks": "evaluations"}
-"""Old -> new key of the stored results on the test split."""
+"""Old -> new key of the results on the test split, in studies and in report.json."""
+RUNG_KEYS = {"tells": "discriminates"}
+"""Old -> new key of a rung in report.json."""
 
 
 def with_new_names(data: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:

@@ -70,15 +70,16 @@ def plan(spec: SearchSpec) -> Plan:
     search = spec.search
     named_base = _load_own_model(search.base, ("search", "base"))
     space = Space(search, named_base)
-    _refuse_wrong_values(spec, space)
+    _reject_invalid_values(spec, space)
     fitting = require_feasible(space, search.budget)
     base, scaled = scale_to_budget(named_base, search.budget)
     target = _resolve_target(search, base)
     make_proxy_model(base, search.proxy, "cpu")
-    _refuse_dead_fields(spec, space)
+    _reject_inactive_fields(spec, space)
     if search.sampler == "brute_force" and space.size > MAX_MEMBERS:
         message = f"brute force tries every member, but the space has {short_count(space.size)} assignments"
-        raise FieldError(("search", "sampler"), "sampler", message, f"write random, or leave at most {MAX_MEMBERS:,}")
+        hint = f"write random, or narrow search.space to at most {MAX_MEMBERS:,} assignments"
+        raise FieldError(("search", "sampler"), "sampler", message, hint)
     named = [_load_own_model(name, ("search", "enqueue", index)) for index, name in enumerate(search.enqueue)]
     enqueued = tuple(
         _require_member(model, index, space, search.budget)
@@ -118,7 +119,7 @@ def _require_member(model: ModelSpec, index: int, space: Space, budget: Budget) 
     return model, params
 
 
-def _refuse_wrong_values(spec: SearchSpec, space: Space) -> None:
+def _reject_invalid_values(spec: SearchSpec, space: Space) -> None:
     """Raise SeveralFieldsError for values that are invalid for their fields, whatever the other fields are."""
     errors: list[FieldError] = []
     for path, dimension in spec.search.space.items():
@@ -136,28 +137,26 @@ def _refuse_wrong_values(spec: SearchSpec, space: Space) -> None:
         raise SeveralFieldsError(errors)
 
 
-def _refuse_dead_fields(spec: SearchSpec, space: Space) -> None:
+def _reject_inactive_fields(spec: SearchSpec, space: Space) -> None:
     """Raise FieldError for a field whose condition never holds, or with which no model is valid."""
-    waiting = {
+    pending = {
         path: "its condition never holds" for path, one in spec.search.space.items() if getattr(one, "when", None)
     }
-    for assignment in sample_assignments(space) if waiting else ():
-        active = [path for path in waiting if any(field in assignment for field in space.drawn(path))]
+    for assignment in sample_assignments(space) if pending else ():
+        active = [path for path in pending if any(field in assignment for field in space.drawn(path))]
         if not active:
             continue
         try:
             space.model(assignment, space.solved.fill.low if space.solved else None)
         except (ValidationError, LookupError) as error:
-            waiting |= dict.fromkeys(active, f"no model is valid where its condition holds: {error_message(error)}")
+            pending |= dict.fromkeys(active, f"no model is valid where its condition holds: {error_message(error)}")
         else:
             for path in active:
-                del waiting[path]
-        if not waiting:
+                del pending[path]
+        if not pending:
             return
-    for path, message in waiting.items():
-        raise FieldError(
-            ("search", "space", path, "when"), "when", f"{path:.60}: {message}", "correct it, or remove it"
-        )
+    for path, reason in pending.items():
+        raise FieldError(("search", "space", path, "when"), "when", f"{path:.60}: {reason}", "correct it, or remove it")
 
 
 def _find_value_error(space: Space, field: str, value: Value) -> Diagnostic | None:
@@ -183,7 +182,7 @@ def _warn_single_candidate(fitting: list[ModelSpec], space: Space, budget: Budge
         try:
             if section != "backbone" or is_within(with_changes(fitting[0], {"backbone": larger}, "enlarged"), budget):
                 return ()
-        except FieldError:  # e.g. a list with one value a block
+        except FieldError:  # for example a list with one value per block
             return ()
     message = f"only one candidate lies within the budget: depth {backbone.depth}, embed_dim {backbone.embed_dim}"
     return (Finding(("search", "budget"), "one-candidate", message, "raise the budget or widen search.space"),)

@@ -17,7 +17,7 @@ from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.search import Search
 
 MAX_EQUALS = 5
-"""The number of equals in a verdict at most."""
+"""The largest number of equals in a verdict."""
 
 
 def decide_by_prediction(
@@ -38,15 +38,15 @@ def decide_by_prediction(
     posterior = None if winner is None else ranking.posterior(winner)
     if winner is None or winner.model is None or posterior is None:
         return None
-    base_belief = None if base is None else ranking.posterior(base)
+    base_posterior = None if base is None else ranking.posterior(base)
     gain = None
-    if base is not None and base.model is not None and base_belief is not None and base.key != winner.key:
-        gain = _predict_gain(winner.model, posterior, base.model, base_belief)
+    if base is not None and base.model is not None and base_posterior is not None and base.key != winner.key:
+        gain = _predict_gain(winner.model, posterior, base.model, base_posterior)
     equals, better = find_equals(winner.model, plan, records)
     completed = [record for record in records if record.state is State.COMPLETED]
     found = Prediction(
         winner=posterior,
-        base=base_belief,
+        base=base_posterior,
         gain=gain,
         equals=tuple(describe_equal(model, {}) for model in equals[:MAX_EQUALS]),
         equal_shapes=len(equals),
@@ -105,13 +105,13 @@ def describe_equal(model: ModelSpec, latencies: Mapping[str, float | None]) -> E
     return Equal(model, cached_prediction(model), cost.macs, cost.params, memory, latencies.get(key_of(model)))
 
 
-def _predict_gain(model: ModelSpec, posterior: Posterior, base: ModelSpec, base_belief: Posterior) -> Difference:
+def _predict_gain(model: ModelSpec, posterior: Posterior, base: ModelSpec, base_posterior: Posterior) -> Difference:
     """Return by how many points the winner is above the base, with the 90% interval."""
     predicted = shipped_predictor().difference(shape_of(model), shape_of(base), DEFAULT_RECIPE)
-    if not any((*posterior.weights, *base_belief.weights)):
+    if not any((*posterior.weights, *base_posterior.weights)):
         return predicted
-    value = posterior.top1 - base_belief.top1
-    half = Z_90 * math.hypot(*((one.high - one.low) / (2 * Z_90) for one in (posterior, base_belief)))
+    value = posterior.top1 - base_posterior.top1
+    half = Z_90 * math.hypot(*((one.high - one.low) / (2 * Z_90) for one in (posterior, base_posterior)))
     return Difference(value, value - half, value + half)
 
 

@@ -46,8 +46,8 @@ def _quarter_width(backbone: Backbone) -> dict[str, Any]:
     even = 2 if backbone.ghost else 1
     match backbone:
         case PlainBackbone(heads=heads):
-            every = math.lcm(*heads, even)
-            changes["embed_dim"] = max(every, round(backbone.embed_dim / QUARTER / every) * every)
+            multiple = math.lcm(*heads, even)
+            changes["embed_dim"] = max(multiple, round(backbone.embed_dim / QUARTER / multiple) * multiple)
             changes["num_heads"] = heads[0] if len(set(heads)) == 1 else heads
         case DenseBackbone():
             unit = 2 ** min(4, len(backbone.blocks))  # keeps widths even through the transitions
@@ -60,9 +60,9 @@ def _quarter_width(backbone: Backbone) -> dict[str, Any]:
             )
         case _:
             assert_never(backbone)
-    thin = backbone.model_copy(update=changes)
-    if thin.squeeze_excite:
-        changes["squeeze_excite"] = {"reduction": min(thin.squeeze_excite.reduction, *thin.widths)}
+    narrow = backbone.model_copy(update=changes)
+    if narrow.squeeze_excite:
+        changes["squeeze_excite"] = {"reduction": min(narrow.squeeze_excite.reduction, *narrow.widths)}
     return backbone.model_dump() | changes
 
 

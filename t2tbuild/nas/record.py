@@ -60,6 +60,7 @@ class State(StrEnum):
 
     @property
     def trained(self) -> bool:
+        """Whether the training of the candidate has ended, at any rung."""
         return self in (State.COMPLETED, State.PRUNED, State.FAILED)
 
 
@@ -110,6 +111,7 @@ class Record:
     worker: str = ""
 
     arm = old_names.renamed_property("arm", "source")
+    passed = old_names.renamed_property("passed", "passed_over")
 
     @property
     def accuracy(self) -> float | None:
@@ -118,6 +120,7 @@ class Record:
 
     @property
     def steps(self) -> int:
+        """Training steps at the highest rung reached, 0 before the first."""
         return self.rungs[-1].steps if self.rungs else 0
 
     @property
@@ -140,7 +143,7 @@ class Record:
         return next((rung for rung in self.rungs if rung.steps == steps), None)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data that `from_json` reads."""
+        """Return plain data for `from_json`."""
         return vars(self) | {
             "state": str(self.state),
             "source": str(self.source),
@@ -151,14 +154,15 @@ class Record:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Record":
+        """Return the record that `to_json`, of this or the previous version, wrote as plain data."""
         data = old_names.with_new_names(dict(data), old_names.RECORD_KEYS)
-        read = {
+        parsed = {
             "state": State(data["state"]),
             "source": Source(data["source"]),
             "model": ModelSpec.model_validate(data["model"]) if data["model"] else None,
             "rungs": tuple(Rung(**rung) for rung in data["rungs"]),
         }
-        return cls(**(data | read))
+        return cls(**(data | parsed))
 
 
 def canonical(model: ModelSpec) -> str:
@@ -178,7 +182,7 @@ def key_of(model: ModelSpec) -> str:
 
 
 def best_of(records: Iterable[Record], value: Callable[[Record], float]) -> Record | None:
-    """Return the best by `value` of the completed records. Of equals the one with fewer MACs wins."""
+    """Return the completed record of the highest `value`, of equal ones that with fewer MACs; None if there is none."""
     top = [record for record in records if record.state is State.COMPLETED]
     return max(top, key=lambda record: (value(record), -(record.macs or 0)), default=None)
 

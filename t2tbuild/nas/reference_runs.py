@@ -82,8 +82,8 @@ def reserved_seconds(
 ) -> float:
     """Return the seconds to reserve for the confirmation runs at the end, half of the timeout at most.
 
-    Estimated from completed trainings so far, of the base or, where there is none, of candidates. For full-width
-    confirmation runs it is half of the timeout.
+    They are estimated from the completed trainings of the base, or of candidates where the base has none. For
+    full-width confirmation runs they are half of the timeout.
     """
     if search.confirm is None or search.timeout is None or not Ranking(search, ()).uses_training:
         return 0.0

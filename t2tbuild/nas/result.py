@@ -16,7 +16,14 @@ from t2tbuild.cost import predict_cost
 from t2tbuild.cost.budget import excess
 from t2tbuild.nas.correlations import Correlation, Measure, compute_correlations, correlate
 from t2tbuild.nas.importance import Importance
-from t2tbuild.nas.old_names import RECORD_KEYS, REPORT_KEYS, renamed_property, with_old_names
+from t2tbuild.nas.old_names import (
+    RECORD_KEYS,
+    REPORT_KEYS,
+    RUNG_KEYS,
+    TEST_KEYS,
+    renamed_property,
+    with_old_names,
+)
 from t2tbuild.nas.pareto import pareto_front
 from t2tbuild.nas.ranking import Evidence, Ranking, cached_prediction, proxy_validity, zero_cost_configuration
 from t2tbuild.nas.record import BASE, Outcome, Record, Source, State
@@ -37,6 +44,7 @@ class SearchResult:
 
     Attributes:
         run: The run directory.
+        spec: The search spec, with its target and the width of the proxy resolved.
         best: The spec of the winner, also in best.yaml.
         verdict: The winner and the evidence for it.
         base: The base's first training.
@@ -124,11 +132,11 @@ def build_report(result: SearchResult) -> dict[str, Any]:
         "gains": [asdict(gain) for gain in verdict.gains],
         "equal_compute": asdict(verdict.equal_compute) if verdict.equal_compute else None,
         "noise_floor": {steps: base_seed_std(result.reference_runs, steps, metric) for steps in rungs},
-        "rungs": [_summarize_rung(result, steps) for steps in rungs],
+        "rungs": [with_old_names(_summarize_rung(result, steps), RUNG_KEYS) for steps in rungs],
         "correlations": [asdict(one) for one in _correlations(result)],
         "counts": count_candidates(result),
         "importance": asdict(result.importance) if result.importance else None,
-        "test": result.test,
+        "test": with_old_names(result.test, TEST_KEYS) if result.test else None,
         "outcome": str(result.outcome),
         "seconds": round(result.seconds, 1),
         "front": [record.number for record in result.front],
@@ -190,6 +198,7 @@ def _collect_evidence(record: Record, result: SearchResult) -> dict[str, Any]:
         validity = validity_of(PREDICTOR, AS_SHIPPED)
         evidence.insert(0, Evidence(PREDICTOR, accuracy.top1, validity, weight).to_json())
     found = None if posterior is None else asdict(posterior)
+    # `belief` is the key of earlier versions, for one version
     return {"predicted": predicted, "posterior": found, "belief": found, "evidence": evidence}
 
 
@@ -233,7 +242,7 @@ def count_candidates(result: SearchResult) -> dict[str, int]:
         "trained": result.count(State.COMPLETED, State.PRUNED, State.FAILED),
         "confirmations": sum(record.number != BASE and bool(record.rungs) for record in result.reference_runs),
         "trained_over_budget": sum(_is_over_budget(record, result.budget) for record in trained),
-        "stopped": pruned,  # the names of earlier versions, for one version
+        "stopped": pruned,  # this and the next are the keys of earlier versions, for one version
         "top": completed,
     }
 

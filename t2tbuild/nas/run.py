@@ -60,9 +60,9 @@ def search(
     Args:
         spec: The search spec.
         out: The run directory, by default a new one in runs/.
-        listener: Called with each record of the study: at first with those that are there, then when a training
-            starts, reaches a rung and ends.
-        workers: Number of worker processes. They share the GPUs in turn, or the CPU's cores equally.
+        listener: Called with each existing record of the study at first, then with a record whenever its training
+            starts, reaches a rung or ends.
+        workers: Number of worker processes. Each gets one of the GPUs, in turn, or an equal share of the CPU cores.
         storage: URL of a PostgreSQL, MySQL or SQLite database. Searches of the same name join there, from any machine.
 
     Raises:
@@ -105,9 +105,9 @@ def search(
 
         def notify() -> None:
             for record in (*studies.reference_runs(), *studies.records()):
-                place = (record.number, record.seed, record.full)
-                if known.get(place) != record:
-                    known[place] = record
+                identity = (record.number, record.seed, record.full)
+                if known.get(identity) != record:
+                    known[identity] = record
                     on_record(record)
 
         notify()
@@ -142,7 +142,7 @@ def search(
 
 
 def _require_search_spec(spec: object) -> None:
-    """Raise InputError when a caller passes something else than a SearchSpec."""
+    """Raise InputError for anything other than a SearchSpec."""
     if isinstance(spec, SearchSpec):
         return
     hint = "load_search_spec() returns one"
@@ -155,7 +155,7 @@ def _require_search_spec(spec: object) -> None:
 
 @contextmanager
 def _storage_errors(run: Path) -> Iterator[None]:
-    """Turn an error of a storage that stays unreachable into a SearchError. The results that it stored are kept."""
+    """Turn an error of a storage that stays unreachable into a SearchError. Stored results are kept."""
     try:
         yield
     except (StorageInternalError, SQLAlchemyError) as error:
@@ -270,7 +270,9 @@ def load_run_spec(run: Path) -> SearchSpec:
     """Load the spec of a search's run directory. Raises InputError when there is none."""
     path = run / "spec.yaml"
     if not path.is_file():
-        raise InputError(f"{run}: not the run directory of a search: it has no spec.yaml")
+        raise InputError(
+            f"{run}: not the run directory of a search: it has no spec.yaml; name the --out folder of a search"
+        )
     return load_search_spec(path)
 
 

@@ -1,4 +1,4 @@
-"""The sampler of candidates. Each is within the budget and new before anything of it is built or trained."""
+"""The sampler of candidates: each candidate is within the budget and new before it is built or trained."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -54,8 +54,8 @@ def source_of(index: int, random_fraction: float) -> Source:
 class FeasibleSampler(BaseSampler):
     """Draws from an Optuna sampler until a candidate is valid, within the budget and new.
 
-    A draw is a function of the seed, the trial's index and the finished trials, so a study that one worker stops and
-    continues samples the candidates of an uninterrupted one. `chosen` is the last draw, None where no new candidate was
+    A draw is a function of the seed, the trial's index and the finished trials, so with one worker a continued study
+    samples the same candidates as an uninterrupted one. `chosen` is the last draw, None where no new candidate was
     found. `choose_draw` picks the best of `pool` draws of the Optuna sampler. The base is never drawn: it is trained
     anyway.
     """
@@ -198,7 +198,7 @@ class FeasibleSampler(BaseSampler):
 
 
 def make_sampler(sampler: Sampler, seed: int) -> BaseSampler:
-    """Return the Optuna sampler of a spec's name. `brute_force` picks among the untried members and does not use it."""
+    """Return the Optuna sampler that a spec names. `brute_force` draws from the untried members instead."""
     match sampler:
         case "tpe" | "predicted":
             return TPESampler(seed=seed)

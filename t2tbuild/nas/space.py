@@ -88,18 +88,19 @@ class Space:
 
     def assignments(self) -> Iterator[Assignment]:
         """Yield every assignment of the fields whose conditions hold, without the solved field's fraction."""
-        return self._below({}, list(self.dimensions.items()))
+        return self._complete({}, list(self.dimensions.items()))
 
-    def _below(self, given: Assignment, left: list[tuple[str, SampledDimension]]) -> Iterator[Assignment]:
+    def _complete(self, given: Assignment, left: list[tuple[str, SampledDimension]]) -> Iterator[Assignment]:
+        """Yield every extension of `given` by the fields in `left` whose conditions hold."""
         if not left:
             yield given
             return
         (path, dimension), *rest = left
         if not _condition_holds(dimension.when, self.data(given)):
-            yield from self._below(given, rest)
+            yield from self._complete(given, rest)
             return
         for value in dimension.values:
-            yield from self._below(given | {path: value}, rest)
+            yield from self._complete(given | {path: value}, rest)
 
     def model(self, assignment: Mapping[str, Value], solved: int | None = None, name: str = "candidate") -> ModelSpec:
         """Return the candidate of an assignment, with the value of its solved field.
@@ -236,7 +237,7 @@ def _to_plain(node: Any) -> Any:
 
 
 def _kind(value: Any) -> Any:
-    """Return the kind of a mapping. The kind alone may be written for the mapping."""
+    """Return the kind of a mapping, which may be written instead of the mapping; any other value is unchanged."""
     return value.get("kind", value) if isinstance(value, dict) else value
 
 
@@ -268,18 +269,18 @@ def _get(data: Any, path: str) -> Any:
     """Return the value at a dotted path. Raises LookupError where it does not exist."""
     for part in path.split("."):
         if not isinstance(data, dict | list | tuple):
-            raise LookupError(f"there is no {path} beside the other fields")
+            raise LookupError(f"the candidate has no field {path}")
         try:
             data = data[part] if isinstance(data, dict) else data[int(part)]
         except (KeyError, IndexError):
-            raise LookupError(f"there is no {path} beside the other fields") from None
+            raise LookupError(f"the candidate has no field {path}") from None
     return data
 
 
 def _set(data: Any, path: str, value: Value) -> None:
     """Set the value at a dotted path. Raises LookupError where the path does not exist."""
     above, _, last = path.rpartition(".")
-    place = _get(data, above) if above else data
-    if not isinstance(place, dict):
-        raise LookupError(f"there is no {path} beside the other fields")
-    place[last] = value
+    parent = _get(data, above) if above else data
+    if not isinstance(parent, dict):
+        raise LookupError(f"the candidate has no field {path}")
+    parent[last] = value

@@ -79,12 +79,12 @@ def measure_space(space: Space, search: Search) -> SpaceStats:
     if not ends:
         raise Infeasible(f"none of {len(sampled):,} assignments lies within the budget")
     found = [weight * count for weight, count in zip(weights, counts, strict=True)]
-    shots = 1 if exact else len(found)
-    members = math.fsum(found) / shots
-    half = 0.0 if exact else 1.96 * statistics.stdev(found) / math.sqrt(shots)
+    num_draws = 1 if exact else len(found)
+    members = math.fsum(found) / num_draws
+    half = 0.0 if exact else 1.96 * statistics.stdev(found) / math.sqrt(num_draws)
     fitting = math.fsum(weight for weight, count in zip(weights, counts, strict=True) if count)
     return SpaceStats(
-        assignments=round(math.fsum(weights) / shots),
+        assignments=round(math.fsum(weights) / num_draws),
         exact=exact,
         sampled=len(sampled),
         feasible_share=fitting / math.fsum(weights),

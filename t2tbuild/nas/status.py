@@ -106,11 +106,11 @@ def get_status(spec: SearchSpec, studies: Studies) -> Status:
 def _stale_trials(studies: Studies) -> list[FrozenTrial]:
     """Return the running trials without a recent heartbeat."""
     stale = {
-        number
+        trial_id
         for study in (studies.candidates, studies.references)
-        for number in studies.storage._get_stale_trial_ids(studies.storage.get_study_id_from_name(study.study_name))
+        for trial_id in studies.storage._get_stale_trial_ids(studies.storage.get_study_id_from_name(study.study_name))
     }
-    return [studies.storage.get_trial(number) for number in stale]
+    return [studies.storage.get_trial(trial_id) for trial_id in stale]
 
 
 def repair(run: Path, studies: Studies) -> list[str]:
@@ -119,20 +119,22 @@ def repair(run: Path, studies: Studies) -> list[str]:
     database = run / DATABASE
     if database.exists():
         with sqlite3.connect(database) as connection:
-            (wrong,) = connection.execute("pragma integrity_check").fetchone()
-        if wrong != "ok":
-            raise InputError(f"{database}: corrupt: {wrong}; candidates.csv and report.json have the last results")
+            (problem,) = connection.execute("pragma integrity_check").fetchone()
+        if problem != "ok":
+            raise InputError(f"{database}: corrupt: {problem}; candidates.csv and report.json have the last results")
     for study in (studies.candidates, studies.references):
         before = len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
         retry_stale(study)
         after = len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
         if after < before:
-            lines.append(f"{study.study_name}: queued again, since their workers died: {before - after} trainings")
+            lines.append(f"{study.study_name}: trainings queued again because their workers died: {before - after}")
         if after:
-            lines.append(f"{study.study_name}: running, or stopped a moment ago: {after} trainings; repeat this later")
+            lines.append(
+                f"{study.study_name}: trainings that are running, or stopped a moment ago: {after}; repeat this later"
+            )
     trials = run / "trials"
     for folder in sorted(trials.iterdir()) if trials.is_dir() else ():
         for child in manifest.children(folder):
-            wrong = manifest.verify(child, FILES)
-            lines += [f"{child}: {wrong}; the rung below is used, or the training starts again"] if wrong else []
+            problem = manifest.verify(child, FILES)
+            lines += [f"{child}: {problem}; the rung below is used, or the training starts again"] if problem else []
     return lines

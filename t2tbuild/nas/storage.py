@@ -1,4 +1,4 @@
-"""The storage of a study: Optuna's RDBStorage on SQLite or on a shared database, with retries through an outage."""
+"""The storage of a study: Optuna's RDBStorage on SQLite or a shared database, with retries while it is unreachable."""
 
 import contextlib
 import fcntl
@@ -46,18 +46,18 @@ _retried = tenacity.retry(
     stop=lambda state: (state.seconds_since_start or 0.0) > RETRY_SECONDS,
     reraise=True,
 )
-"""Repeat a method of the storage, with growing pauses, while the database is unreachable."""
+"""Retry a method of the storage, with growing pauses, while the database is unreachable."""
 
 
 class _RetryOrFail:
-    """Queue the trial of a dead worker again; after `most` retries record it as failed, with Optuna's state PRUNED."""
+    """Queue the trial of a dead worker again; after `max_retries` record it as failed, with Optuna's state PRUNED."""
 
-    def __init__(self, most: int) -> None:
-        self.most = most
+    def __init__(self, max_retries: int) -> None:
+        self.max_retries = max_retries
 
     def __call__(self, study: optuna.Study, trial: FrozenTrial) -> None:
         deaths = len(trial.system_attrs.get("retry_history", [])) + 1
-        if deaths <= self.most:
+        if deaths <= self.max_retries:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)
                 RetryHeartbeatStaleTrialCallback()(study, trial)
@@ -178,13 +178,13 @@ def creation_lock(url: str) -> Iterator[None]:
 
 def open_storage(url: str, search: Search) -> RetryingStorage:
     """Open the storage at a URL and create missing tables. Raises InputError when it cannot be reached or opened."""
-    message = redact(url)
+    shown_url = redact(url)
     try:
         with creation_lock(url):
             return RetryingStorage(url, heartbeat=search.heartbeat, retries=search.retries)
     except ModuleNotFoundError as error:
         backend = sqlalchemy.make_url(url).get_backend_name()
-        raise InputError(f"{message}: {error.name} is not installed; pip install 't2tbuild[{backend}]'") from None
+        raise InputError(f"{shown_url}: {error.name} is not installed; pip install 't2tbuild[{backend}]'") from None
     except (SQLAlchemyError, OSError, RuntimeError, ValueError) as error:
         lines = redact(str(getattr(error, "orig", error))).strip().splitlines()
         reason = re.sub(r"[^\s'\"]*@", "", lines[0]) if lines else type(error).__name__  # a password may contain an @
@@ -192,7 +192,7 @@ def open_storage(url: str, search: Search) -> RetryingStorage:
             reason = "its folder does not exist"
         elif "not a database" in reason or "malformed" in reason:
             reason += "; move it away to start a new search: candidates.csv and report.json have the last results"
-        raise InputError(f"the storage {message} cannot be opened: {reason}") from None
+        raise InputError(f"the storage {shown_url} cannot be opened: {reason}") from None
 
 
 def retry_stale(study: optuna.Study) -> None:

@@ -33,7 +33,7 @@ def storage_url(given: str | None, run: Path) -> str:
     scheme = {"postgres": "postgresql", "mariadb": "mysql"}.get(scheme, scheme)
     if match is None or scheme not in DRIVERS:
         known = ", ".join(f"{name}://" for name in DRIVERS)
-        raise InputError(f"--storage {scheme or redact(named)!r}: no such storage; it is one of {known}")
+        raise InputError(f"--storage {scheme or redact(named)!r}: no such storage; write one of {known}")
     return named if match[2] else DRIVERS[scheme] + named[match.end(1) :]
 
 

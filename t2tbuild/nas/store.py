@@ -118,9 +118,9 @@ def _directions(search: Search) -> list[Direction]:
 
 def _check_identity(study: optuna.Study, spec: SearchSpec, base: ModelSpec) -> bool:
     """Store the spec and base in a new study and return True, or compare them. Raises InputError where they differ."""
-    placed = spec.search.model_copy(update={"base": base.name, "enqueue": tuple(map(_stem, spec.search.enqueue))})
-    anywhere = resume_identity(spec.model_copy(update={"search": placed}))  # the same on machines with other paths
-    now = {SPEC: anywhere, BASE: base.model_dump(mode="json")}
+    portable = spec.search.model_copy(update={"base": base.name, "enqueue": tuple(map(_stem, spec.search.enqueue))})
+    identity = resume_identity(spec.model_copy(update={"search": portable}))  # the same on machines with other paths
+    now = {SPEC: identity, BASE: base.model_dump(mode="json")}
     name = spec.search.name
     if not study.user_attrs:
         for key, value in now.items():
@@ -128,7 +128,7 @@ def _check_identity(study: optuna.Study, spec: SearchSpec, base: ModelSpec) -> b
         return True
     stored = _with_new_names(study.user_attrs.get(SPEC, ""))
     if stored != now[SPEC]:
-        lines = spec_diff(stored, anywhere)
+        lines = spec_diff(stored, identity)
         raise InputError(f"the storage has another search named {name}; choose another search.name\n{lines}")
     if study.user_attrs.get(BASE) != now[BASE]:
         raise InputError(f"the base {base.name} has changed since the search {name} began; choose another search.name")

@@ -112,7 +112,7 @@ def _start_worker(run: Path, url: str, index: int, workers: int, deadline: float
         str(os.getpid()),
     ]
     with log.open("ab") as stream:
-        return subprocess.Popen(  # noqa: S603  # ourselves
+        return subprocess.Popen(  # noqa: S603  # our own module
             command, env=env, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True
         )
 

@@ -15,7 +15,7 @@ class Span:
     """The time that a worker spent on one training, in seconds since the first training of the search began.
 
     It lasts from sampling to the last rung and includes fvcore's count and the zero-cost proxies. Where a second worker
-    took a training over, the span is the second worker's. `end` is None while the training runs.
+    took over a training, the span is the second worker's. `end` is None while the training runs.
     """
 
     number: str

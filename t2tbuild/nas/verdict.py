@@ -39,6 +39,7 @@ class Interval:
 
     @property
     def above_zero(self) -> bool:
+        """Whether the whole interval is above zero; false without an interval."""
         return self.low is not None and self.low > 0
 
 

@@ -56,7 +56,7 @@ class _TimeIsUp(Exception):  # noqa: N818
 
 
 class Worker:
-    """A worker on one device. It trains the base, the candidates and the confirmation runs, beside other workers.
+    """A worker on one device. It trains the base, the candidates and the confirmation runs, alongside other workers.
 
     `deadline` is a time.monotonic(). `listener` is called with each record that this worker changes.
     """
@@ -115,7 +115,7 @@ class Worker:
         )
 
     def _others_are_running(self) -> bool:
-        """Whether another worker is training. Stale trials of dead workers are queued again."""
+        """Whether to wait for trainings of other workers, before the deadline. Stale trials are queued again."""
         for study in (self.studies.candidates, self.studies.references):
             retry_stale(study)
         is_late = time.monotonic() > self.deadline
@@ -133,7 +133,7 @@ class Worker:
         return waits and (time.monotonic() < self.deadline or not self._base_is_trained())
 
     def _run_next(self, study: optuna.Study, objective: Callable[[optuna.Trial], Any]) -> bool:
-        """Run the next trial of a study. Returns False if the time was over before its end.
+        """Run the next trial of a study. Returns False if the deadline passed before its end.
 
         An interrupted trial is queued again, for this search or for one that continues it.
         """
@@ -209,7 +209,7 @@ class Worker:
         return Ranking(self.search, comparable_records(self.studies.records(), self.studies.reference_runs()))
 
     def _draw_record(self, trial: optuna.Trial) -> Record:
-        """Return the candidate of a trial: an earlier worker's, or a new draw."""
+        """Return the record of a trial: that of an earlier worker, or one with a new draw."""
         if RECORD in trial.user_attrs:
             record = Record.from_json(trial.user_attrs[RECORD])
             if self._is_duplicate(self.studies.candidates, trial, record):
@@ -332,7 +332,7 @@ class Worker:
     # Candidates and references
 
     def _measure_cost(self, trial: optuna.Trial, record: Record) -> Record:
-        """Measure the candidate's cost at full size, by fvcore and the clock. Over budget, it becomes infeasible."""
+        """Count and measure the cost of a record at full size. One over budget becomes infeasible."""
         model = record.model
         assert model is not None
         cost = count_model(model)
@@ -430,7 +430,7 @@ def _in_state(study: optuna.Study, state: TrialState) -> list[FrozenTrial]:
     return study.get_trials(deepcopy=False, states=(state,))
 
 
-def _is_trained(trial: FrozenTrial) -> bool:
+def _is_claimed(trial: FrozenTrial) -> bool:
     state = State(trial.user_attrs[RECORD]["state"])
     return state.trained or state is State.RUNNING
 
@@ -454,4 +454,4 @@ def get_outcome(studies: Studies, search: Search) -> Outcome:
 def count_claimed(studies: Studies, before: float = float("inf")) -> int:
     """Return how many candidates are trained or running, among the trials before number `before`."""
     trials = (trial for trial in valid_trials(studies.candidates) if trial.number < before)
-    return sum(RECORD not in trial.user_attrs or _is_trained(trial) for trial in trials)
+    return sum(RECORD not in trial.user_attrs or _is_claimed(trial) for trial in trials)

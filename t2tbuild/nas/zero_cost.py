@@ -59,10 +59,11 @@ def zero_cost_proxies(
 
 @torch.no_grad()
 def naswot(model: nn.Module, images: Tensor) -> float:
-    """Return log |det K| with K = sum over layers of C C^T + (1 - C)(1 - C)^T, C = [preactivation > 0] of each image.
+    """Return log |det K|, K the mean over layers of (C C^T + (1 - C)(1 - C)^T) / n, C = [preactivation > 0], [B, n].
 
     Mellor et al., Neural Architecture Search without Training, ICML 2021. The layers are those before the GELU of each
-    MLP. All layers have the same weight, as each adds its share of equal signs to K.
+    MLP. The paper sums over layers and does not divide by n, the number of activations; here all layers have the same
+    weight.
     """
     kernels: list[Tensor] = []
 

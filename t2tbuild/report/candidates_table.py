@@ -9,7 +9,7 @@ from t2tbuild.spec.proxy import Proxy
 from t2tbuild.spec.units import short_count
 
 SHOWN = 15
-"""Rows; the other candidates are in candidates.csv."""
+"""The number of rows; the other candidates are in candidates.csv."""
 
 
 def candidates_table(records: Sequence[Record], ranking: Ranking, *, title: str, proxy: Proxy) -> ColumnTable:

@@ -1,7 +1,7 @@
 """Layout of the diagram of an architecture.
 
-From the image downwards: icons of the image, grids and tokens on the left; to their right the steps, their output
-shapes and their costs.
+The steps run from top to bottom, from the image to the logits. Icons of the image, grids and tokens are on the left; to
+their right are the steps, their output shapes and their costs.
 """
 
 import math

@@ -47,6 +47,7 @@ class _Lines:
         self.title_width = width - SHAPE - 2 * COUNT - 1 - self.bar - SHARE
 
     def render(self, architecture: Architecture) -> Iterator[Text]:
+        """Yield the lines of an architecture."""
         yield Text(f"{architecture.name}, image {architecture.image}", "bold")
         counts = [_cell(Text(name, "dim"), COUNT, "right") for name in ("params", "MACs")]
         share = _cell(Text("share", "dim"), 1 + self.bar + SHARE, "right")

@@ -27,7 +27,7 @@ def _environment() -> Environment:
     )
     loader = environment.loader
     assert loader is not None
-    environment.globals["inline"] = lambda name: Markup(loader.get_source(environment, name)[0])  # noqa: S704  # ours
+    environment.globals["inline"] = lambda name: Markup(loader.get_source(environment, name)[0])  # noqa: S704  # a file of this package
     environment.filters |= {"number": _number, "interval": _interval}
     return environment
 

@@ -12,7 +12,7 @@ from t2tbuild.spec.units import short_count
 
 
 def plot_pareto(result: SearchResult, path: Path) -> None:
-    """Draw the candidates of a search, their objective against MACs, into a file."""
+    """Plot the ranking objective of a search's candidates against MACs into a file."""
     draw_pareto(result).savefig(path)
 
 
@@ -46,7 +46,7 @@ def draw_pareto(result: SearchResult) -> Figure:
         axes.axvline(limit / 1e9, color="black", linestyle=":", label=f"budget {short_count(limit)}")
     axes.set(xlabel="GMACs at full size", ylabel=_label(result))
     figure.suptitle("Accuracy against MACs", x=0.02, ha="left")
-    axes.set_title(f"trained as {result.trained_as}; one seed per candidate", fontsize=8, loc="left")
+    axes.set_title(f"proxy training: {result.trained_as}; one seed per candidate", fontsize=8, loc="left")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     return figure

@@ -30,7 +30,7 @@ class Column:
 
     @property
     def full_name(self) -> str:
-        """What names the column outside the table, where its title alone does not: MACs in the paper."""
+        """The name of the column outside the table, where its title is not unique: MACs in the paper."""
         return self.name or self.title
 
 

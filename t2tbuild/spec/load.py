@@ -26,8 +26,8 @@ T = TypeVar("T", bound=Node)
 def load_spec(spec: str | Path, overrides: Sequence[str] = ()) -> Spec:
     """Load a spec by shipped name or path, with `key=value` overrides such as `train.epochs=5`.
 
-    The paper's figures are dropped if an override changes the model. A field that is written by its old name is a
-    DeprecationWarning.
+    The paper's figures are dropped if an override changes the model. Issues a DeprecationWarning for each field that is
+    written by its old name.
 
     Raises SpecError with file, line, rule and value of every mistake, or if there is no such file.
 
@@ -55,13 +55,13 @@ def load_search_spec(spec: str | Path, overrides: Sequence[str] = ()) -> SearchS
 def read_spec(spec: str | Path, overrides: Sequence[str] = ()) -> Document[Spec]:
     """Load a spec as `load_spec` does, with the places of its fields and its warnings."""
     path = catalog.find(spec)
-    return _spec_of(read_file(path), path.parent, _as_list(overrides))
+    return _spec_document(read_file(path), path.parent, _as_list(overrides))
 
 
 def read_search_spec(spec: str | Path, overrides: Sequence[str] = ()) -> Document[SearchSpec]:
     """Load a search spec as `load_search_spec` does, with the places of its fields and its warnings."""
     path = catalog.find(spec)
-    return _search_of(read_file(path), path.parent, _as_list(overrides))
+    return _search_document(read_file(path), path.parent, _as_list(overrides))
 
 
 def read_any(spec: str | Path, overrides: Sequence[str] = ()) -> Document[Spec] | Document[SearchSpec]:
@@ -81,18 +81,18 @@ def check_text(text: str, path: Path) -> Document[Spec] | Document[SearchSpec]:
 
 def _document(source: YamlSource, folder: Path, overrides: Sequence[str]) -> Document[Spec] | Document[SearchSpec]:
     if isinstance(source.data, dict) and "search" in source.data:
-        return _search_of(source, folder, overrides)
-    return _spec_of(source, folder, overrides)
+        return _search_document(source, folder, overrides)
+    return _spec_document(source, folder, overrides)
 
 
-def _spec_of(source: YamlSource, folder: Path, overrides: Sequence[str]) -> Document[Spec]:
+def _spec_document(source: YamlSource, folder: Path, overrides: Sequence[str]) -> Document[Spec]:
     _check_kind(source, wanted="model")
     rename_fields(source)
     changes = [Override(override) for override in overrides]
     whole = [change for change in changes if change.key == "model"]
     if not whole:
-        _use_model_of_base(source, beside=folder)
-    pristine = copy.deepcopy(source.data) if changes else None
+        _use_named_model(source, beside=folder)
+    original = copy.deepcopy(source.data) if changes else None
     # The model itself is replaced first, then its fields.
     for change in (*whole, *(change for change in changes if change not in whole)):
         if change.parts[0] == "model":
@@ -100,7 +100,7 @@ def _spec_of(source: YamlSource, folder: Path, overrides: Sequence[str]) -> Docu
             source.drop_places(("paper",))
         change.apply_to(source)
         if change in whole:
-            _use_model_of_base(source, beside=Path())
+            _use_named_model(source, beside=Path())
     check_overrides(changes, source)
     rename_fields(source)  # an override may set a mapping that holds old names
     _resolve_weights(source, ("weights",), beside=_base_folder(folder, changes, ("weights", "weights.file")))
@@ -108,14 +108,14 @@ def _spec_of(source: YamlSource, folder: Path, overrides: Sequence[str]) -> Docu
     fields = (*distill, "train.distill.weights", "train.distill.weights.file")
     _resolve_weights(source, ("train", "distill", "weights"), beside=_base_folder(folder, changes, fields))
     _resolve_teacher(source, beside=_base_folder(folder, changes, (*distill, "train.distill.teacher")))
-    return _validated(source, Spec, pristine)
+    return _validated_document(source, Spec, original)
 
 
-def _search_of(source: YamlSource, folder: Path, overrides: Sequence[str]) -> Document[SearchSpec]:
+def _search_document(source: YamlSource, folder: Path, overrides: Sequence[str]) -> Document[SearchSpec]:
     _check_kind(source, wanted="search")
     rename_fields(source)
     changes = [Override(override) for override in overrides]
-    pristine = copy.deepcopy(source.data) if changes else None
+    original = copy.deepcopy(source.data) if changes else None
     for change in changes:
         change.apply_to(source)
     check_overrides(changes, source)
@@ -126,7 +126,7 @@ def _search_of(source: YamlSource, folder: Path, overrides: Sequence[str]) -> Do
     beside = _base_folder(folder, changes, ("search", "search.enqueue"))
     for index in range(len(listed) if isinstance(listed, list) else 0):
         _resolve_model(source, listed, ("search", "enqueue", index), beside)
-    return _validated(source, SearchSpec, pristine)
+    return _validated_document(source, SearchSpec, original)
 
 
 def _base_folder(folder: Path, changes: Sequence[Override], fields: Sequence[str]) -> Path:
@@ -145,7 +145,7 @@ def _check_kind(source: YamlSource, wanted: str) -> None:
         raise SpecError([place.diagnostic((other,), "spec-kind", message, f"use it with {command}")])
 
 
-def _use_model_of_base(source: YamlSource, beside: Path) -> None:
+def _use_named_model(source: YamlSource, beside: Path) -> None:
     """Replace `model: NAME` by the model of the spec NAME, and copy its paper rows."""
     name = source.data.get("model")
     if not isinstance(name, str):
@@ -162,7 +162,7 @@ def _use_model_of_base(source: YamlSource, beside: Path) -> None:
     try:
         _validate(other, Spec)
     except SpecError as error:
-        _report_errors_of(source, ("model",), name, error)
+        _report_named_spec_errors(source, ("model",), name, error)
         return
     for section in ("model", "paper"):
         if section in other.data and (section == "model" or section not in source.data):
@@ -182,13 +182,13 @@ def _resolve_model(source: YamlSource, above: Any, path: KeyPath, beside: Path) 
     if other and not catalog.file_of(named):
         above[key] = str(Path(other.file).resolve())
         try:
-            _spec_of(other, Path(other.file).parent, ())
+            _spec_document(other, Path(other.file).parent, ())
         except SpecError as error:
-            _report_errors_of(source, path, named, error)
+            _report_named_spec_errors(source, path, named, error)
 
 
-def _report_errors_of(source: YamlSource, path: KeyPath, name: str, error: SpecError) -> None:
-    """Report the mistakes of a spec that another spec names at a path."""
+def _report_named_spec_errors(source: YamlSource, path: KeyPath, name: str, error: SpecError) -> None:
+    """Report the errors of a spec that another spec names at a path."""
     place = source.place(path)
     source.problems.append(place.diagnostic(path, "base", f"{name!r:.60} has mistakes of its own", "fix them first"))
     source.problems += error.diagnostics
@@ -248,10 +248,10 @@ def _resolve_file(source: YamlSource, above: dict[Any, Any], path: KeyPath, besi
         source.problems.append(source.place(path).diagnostic(path, "file", message, hint))
 
 
-def _validated(source: YamlSource, root: type[T], pristine: Any) -> Document[T]:
-    """Validate a source. `pristine` is its data before the command line changed it."""
+def _validated_document(source: YamlSource, root: type[T], original: Any) -> Document[T]:
+    """Validate a source. `original` is its data before the command line changed it."""
     try:
-        before = root.model_validate(pristine) if source.changes else None
+        before = root.model_validate(original) if source.changes else None
     except ValidationError:
         before = None  # the mistakes may be in the file itself
     try:

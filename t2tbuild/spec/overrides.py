@@ -32,7 +32,7 @@ class Override:
     def _apply(self, source: YamlSource) -> None:
         if not self.equals or not all(self.parts):
             message = "an override is written key=value"
-            raise self._wrong(Place(self.file, text=self.text), (), message, "for example train.epochs=5")
+            raise self._error(Place(self.file, text=self.text), (), message, "for example train.epochs=5")
         path: KeyPath = ()
         node: Any = source.data
         start = 0
@@ -82,7 +82,7 @@ class Override:
         if isinstance(node, list) and re.fullmatch("[0-9]{1,9}", part) and int(part) < len(node):
             return int(part)
         hint = f"it has 0 to {len(node) - 1}" if isinstance(node, list) else "it is a value, not a mapping"
-        raise self._wrong(place, (*path, part), f"there is no {part!r} in {format_path(path)}", hint)
+        raise self._error(place, (*path, part), f"there is no {part!r} in {format_path(path)}", hint)
 
     def _value_place(self) -> Place:
         return Place(self.file, 0, len(self._written) + 2, self.text, max(1, len(self.value)))
@@ -93,7 +93,7 @@ class Override:
             try:
                 return parse_scalar(self.value.strip())
             except ScalarError as error:
-                raise self._wrong(place, path, error.message, error.hint, "number") from None
+                raise self._error(place, path, error.message, error.hint, "number") from None
         try:
             read = read_text(self.value, self.file)
         except SpecError as error:
@@ -101,9 +101,9 @@ class Override:
         else:
             wrong = read.problems
         if wrong:
-            raise self._wrong(place, path, wrong[0].message, wrong[0].hint, wrong[0].rule)
+            raise self._error(place, path, wrong[0].message, wrong[0].hint, wrong[0].rule)
         return read.data
 
     @staticmethod
-    def _wrong(place: Place, path: KeyPath, message: str, hint: str, rule: str = "override") -> SpecError:
+    def _error(place: Place, path: KeyPath, message: str, hint: str, rule: str = "override") -> SpecError:
         return SpecError([place.diagnostic(path, rule, message, hint)])

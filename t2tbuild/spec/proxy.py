@@ -30,11 +30,11 @@ class Proxy(RenamedFields):
     """Training steps at which candidates are compared. At each rung, good candidates are promoted and the others are
     pruned."""
     scheduler: Literal["asha", "hyperband", "never"] = "asha"
-    """Which candidates are promoted from a rung to the next. asha: the best one in `reduction_factor` of those that
+    """Which candidates are promoted from one rung to the next. asha: the best one in `reduction_factor` of those that
     reached it so far (asynchronous successive halving). hyperband: as asha, but candidates in turn skip the pruning at
     the lower rungs. never: nothing is pruned, all are promoted."""
     reduction_factor: int = Field(default=3, ge=2, le=100, examples=[3])
-    """One in this many candidates is promoted from a rung to the next."""
+    """One in this many candidates is promoted from one rung to the next."""
     metric: Literal["accuracy", "loss"] = "loss"
     """What candidates are ranked by on the validation split: the accuracy, or the logarithm of the cross-entropy, which
     also separates candidates of equal accuracy."""

@@ -45,7 +45,7 @@ class Choices(_Sampled):
             text = json.dumps(choice, default=str)
             if text in seen:
                 yield Violation(
-                    ("choices", index), f"lists the choice {format_value(choice)} twice", "remove one of the two"
+                    ("choices", index), f"choices lists {format_value(choice)} twice", "remove one of the two"
                 )
             seen.add(text)
 
@@ -145,7 +145,7 @@ def check_space(space: Mapping[str, Dimension]) -> Iterator[Violation]:
             yield Violation(
                 ("space", path),
                 f"only one field can be solved from the budget, not several: {path:.60}",
-                f"e.g. {DEPTH}",
+                f"name one field, for example {DEPTH}",
             )
     before: list[str] = []
     for path, dimension in space.items():

@@ -133,11 +133,13 @@ class TrainSpec(Node):
     @rule
     def _something_is_trained(self) -> Iterator[Violation]:
         scale = self.lr_scale
-        still = {name for name in get_args(ModelPart) if scale is not None and not getattr(scale, name)}
-        if still.union(self.freeze) == set(get_args(ModelPart)):
-            message = f"every part is frozen{' or has a learning rate of 0' if still else ''}: nothing would be trained"
+        zero_lr = {name for name in get_args(ModelPart) if scale is not None and not getattr(scale, name)}
+        if zero_lr.union(self.freeze) == set(get_args(ModelPart)):
+            message = (
+                f"every part is frozen{' or has a learning rate of 0' if zero_lr else ''}: nothing would be trained"
+            )
             yield Violation(
-                *(("lr_scale", message, "write head: 1") if still else ("freeze", message, "remove the head"))
+                *(("lr_scale", message, "write head: 1") if zero_lr else ("freeze", message, "remove the head"))
             )
 
     @rule

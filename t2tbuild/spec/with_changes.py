@@ -13,9 +13,9 @@ FieldHint = tuple[tuple[str, ...], str]
 
 
 def with_changes(model: M, changes: dict[str, Any], purpose: str, field_hint: FieldHint = (("model",), "")) -> M:
-    """Return `model` with the top-level fields in `changes` replaced. `blame` is the field that an error points to.
+    """Return `model` with the top-level fields in `changes` replaced.
 
-    Raises FieldError with the model, the purpose and the rule that the changed model violates.
+    Raises FieldError at the field of `field_hint`, with its hint: "NAME cannot be PURPOSE: the violated rule".
     """
     try:
         return type(model).model_validate(model.model_dump() | changes)  # type: ignore[return-value]

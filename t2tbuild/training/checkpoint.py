@@ -62,7 +62,7 @@ def save_checkpoint(folder: Path, name: str, checkpoint: Checkpoint, keep: Colle
         _write_files(temporary, checkpoint)
         for path in (*temporary.iterdir(), temporary):
             _fsync(path)
-        if target.exists():  # an invalid one, or this very state
+        if target.exists():  # an invalid one, or one of the same step
             target.replace(_delete(folder / f".{name}.old"))
         temporary.replace(target)
         _fsync(folder)
@@ -102,6 +102,7 @@ def _contiguous(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def _delete(path: Path) -> Path:
+    """Delete a folder, if there is one, and return its path."""
     shutil.rmtree(path, ignore_errors=True)
     return path
 

@@ -35,7 +35,7 @@ def max_memory_used(device: torch.device) -> int:
 
 
 def suggest_smaller_batch(spec: Spec, distributed: DistributedContext, dtype: torch.dtype) -> str:
-    """Return what to write when a pass has too many images: the number that fits by formula, half as many at most."""
+    """Return what to write when a pass has too many images: the estimated number that fits, at most half as many."""
     recipe = spec.train
     assert recipe is not None
     images = max(1, recipe.batch_size // (distributed.world_size * recipe.accumulate))
@@ -44,9 +44,9 @@ def suggest_smaller_batch(spec: Spec, distributed: DistributedContext, dtype: to
         precision = Precision(str(dtype).removeprefix("torch."))
         predicted = largest_batch(spec.model, total_memory(distributed.device), precision, training=True)
         if predicted is None:
-            return "by formula not even one image fits; a smaller model or image_size may"
+            return "not even one image is estimated to fit; write a smaller model or image_size"
         if predicted < fitting:
-            fitting, basis = predicted, f"{predicted} by formula"
+            fitting, basis = predicted, f"an estimated {predicted}"
     passes = -(-images // fitting) * recipe.accumulate
     while passes < recipe.batch_size and recipe.batch_size % (distributed.world_size * passes):
         passes += 1

@@ -1,6 +1,6 @@
 """Distributed training: torchrun starts one process (rank) for each device.
 
-A single process is rank 0 of 1, and no call here then costs anything.
+Without torchrun, a process is rank 0 of 1, and no function here communicates.
 """
 
 import os
@@ -109,7 +109,7 @@ def init_distributed(device: torch.device) -> Iterator[DistributedContext]:
         return
     missing = [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
     if missing:
-        raise InputError(f"WORLD_SIZE is set and {', '.join(missing)} not: start the processes with torchrun")
+        raise InputError(f"WORLD_SIZE is set without {', '.join(missing)}; start the processes with torchrun")
     local_rank, local_world_size = int(os.environ["LOCAL_RANK"]), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if device.type == "cuda":
         if local_rank >= torch.cuda.device_count():

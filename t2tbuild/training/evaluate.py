@@ -40,7 +40,7 @@ class Evaluation:
 
 
 def evaluation_batch_size(recipe: TrainSpec) -> int:
-    """Return four times the images of a training pass, 256 at most: evaluation keeps no activations."""
+    """Return four times the images of a training pass, at most 256: evaluation saves no activations."""
     return min(MAX_BATCH_SIZE, 4 * recipe.batch_size // recipe.accumulate)
 
 
@@ -130,7 +130,9 @@ def evaluate_weights(
     mismatch = describe_mismatched_heads(model, weights.file)
     if mismatch:
         classes = resolved.model.num_classes
-        raise InputError(f"{weights.file} does not have the {classes} classes of this data: {mismatch}")
+        raise InputError(
+            f"{weights.file} does not have the {classes} classes of this data: {mismatch}; name weights that do"
+        )
     load_spec_weights(model, weights)
     data = load_data(recipe.data, image=resolved.model.image, in_chans=resolved.model.in_chans, device=device)
     total = data.size(split)

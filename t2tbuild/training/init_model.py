@@ -42,8 +42,10 @@ def _load_initial_weights(model: nn.Module, weights: Weights, listener: Listener
     if not exists(Path(source.path)):
         message = f"{weights.file}: no such file or folder of weights"
         raise FieldError(("weights",), "file", message, "name a checkpoint, safetensors or a run directory")
-    reasons = [f"\ninvalid, so an earlier checkpoint is used: {reason}" for reason in source.skipped]
-    listener(Notice(f"starts from {source.file}" + "".join(reasons)))
+    reasons = [
+        f"\nan earlier checkpoint is used, because a later one is invalid: {reason}" for reason in source.skipped
+    ]
+    listener(Notice(f"training starts from {source.file}" + "".join(reasons)))
     weights = weights.model_copy(update={"file": source.file})
     if weights.reset_head is None:
         mismatch = describe_mismatched_heads(model, weights.file)

@@ -89,14 +89,14 @@ def _load_latest(run: Path, distributed: DistributedContext, notify: Listener) -
         find_latest_checkpoint(run / "checkpoints") if distributed.is_main else None
     )
     if invalid:
-        notify(Notice("invalid, so an earlier checkpoint is used:\n" + "\n".join(invalid)))
+        notify(Notice("an earlier checkpoint is used, because later ones are invalid:\n" + "\n".join(invalid)))
     checkpoint = load_checkpoint(latest) if latest else None
     distributed.barrier()
     if distributed.is_main:
         hide_invalid_checkpoints(run / "checkpoints", latest)
         MetricsFile(run / "metrics.jsonl").drop_after(checkpoint.progress["epoch"] if checkpoint else 0)
     if checkpoint is not None:
-        notify(Notice(f"continues from {latest}"))
+        notify(Notice(f"training continues from {latest}"))
     return checkpoint
 
 

@@ -148,7 +148,7 @@ class MetricsFile:
         self.pending.clear()
 
     def drop_after(self, epoch: int) -> None:
-        """Drop the lines after `epoch`, which is trained on from, and incomplete ones."""
+        """Drop the lines after `epoch`, from which training continues, and incomplete lines."""
         records = read_json_lines(self.path)
         kept = [record for record in records if record.get("event") == "epoch" and record["epoch"] <= epoch]
         if kept != records:

@@ -13,7 +13,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupt:
-    """The request to stop, true once a signal has come."""
+    """A request to stop, true once a signal has arrived."""
 
     def __init__(self) -> None:
         self.signal_number: int | None = None
@@ -28,10 +28,10 @@ class Interrupt:
 
 @contextmanager
 def handle_signals() -> Iterator[Interrupt]:
-    """Take SIGINT and SIGTERM as requests to stop within this context.
+    """Treat SIGINT and SIGTERM as requests to stop within this context.
 
-    After the first signal, the previous handlers are back. An ignored signal stays ignored; outside the main thread
-    no handler is installed.
+    The first signal restores the previous handlers. An ignored signal stays ignored; outside the main thread no handler
+    is installed.
     """
     interrupt = Interrupt()
     previous: dict[signal.Signals, Any] = {}

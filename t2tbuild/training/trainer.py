@@ -123,7 +123,7 @@ class Trainer:
         return evaluate(model, self.data, split, self.distributed, self.state.dtype, batch_size)
 
     def save(self) -> None:
-        """Write a checkpoint. If the disk refuses it, notify the listener and train on."""
+        """Write a checkpoint. If it cannot be written, notify the listener and continue."""
         self._collect_skipped()
         self.progress.losses = self.distributed.all_gather(self.loss_sum.item())
         require_finite(sum(self.progress.losses), self._global_step)
@@ -251,5 +251,6 @@ class Trainer:
             raise FieldError(("train", "batch_size"), "batch-size", message + passes, f"write a multiple of {divisor}")
         samples = self.data.size("train")
         if samples < world_size:
-            raise FieldError(("train", "data"), "data", f"{samples} training images for {world_size} devices")
+            message = f"{samples} training images for {world_size} devices"
+            raise FieldError(("train", "data"), "data", message, f"train on at most {samples} devices")
         return EpochSampler(samples, self.recipe.batch_size, self.recipe.seed, self.distributed.rank, world_size)

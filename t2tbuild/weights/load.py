@@ -42,7 +42,7 @@ def load_weights(
         grid: Rows and columns of the file's position embedding; needed if the file does not contain them and the grid
             is not square.
 
-    Raises InputError that lists the missing, unexpected and mis-shaped keys; the model is then unchanged.
+    Raises InputError that lists the missing, unexpected and mismatched keys; the model is then unchanged.
     """
     stored = read_weights(path)
     if stored.grid and grid and stored.grid != grid:
@@ -99,7 +99,7 @@ def _fit_position(
         return state if own.requires_grad else state | {"pos_embed": own}
     prefix = 1 + ("dist_token" in state)
     if table.ndim != own.ndim or table.shape[2] != own.shape[2] or prefix != model.num_prefix_tokens:
-        return state  # of another model: reported as mis-shaped
+        return state  # of another model: reported as a key of another shape
     try:
         return state | {"pos_embed": fit_position(table, model.grid, grid, prefix=prefix)}
     except ValueError as error:
@@ -111,8 +111,8 @@ def _require_fit(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], pa
     lists = {
         "missing": [key for key in expected if key not in state],
         "unexpected": [key for key in state if key not in expected],
-        "mis-shaped": [key for key in expected if key in state and state[key].shape != expected[key].shape],
-        "of another number type": [
+        "of another shape": [key for key in expected if key in state and state[key].shape != expected[key].shape],
+        "of another dtype": [
             key
             for key in expected
             if key in state and state[key].is_floating_point() != expected[key].is_floating_point()
@@ -123,7 +123,7 @@ def _require_fit(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], pa
         return
     message = []
     for kind, keys in lists.items():
-        shown = [_shapes(key, state, expected) if kind == "mis-shaped" else key for key in keys[:MAX_LISTED_KEYS]]
+        shown = [_shapes(key, state, expected) if kind == "of another shape" else key for key in keys[:MAX_LISTED_KEYS]]
         more = f" and {len(keys) - MAX_LISTED_KEYS} more" if len(keys) > MAX_LISTED_KEYS else ""
         message += [f"{kind} ({len(keys)}): {'; '.join(shown)}{more}"] if keys else []
     if all(key.startswith(heads) for key in wrong):

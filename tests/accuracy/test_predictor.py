@@ -188,7 +188,7 @@ def test_leaving_a_row_out_of_the_papers_and_deits(models: list[PublishedModel])
     left_out = [one for one in models if _is_paper_or_deit(one)]
     published, predicted, held = [], [], []
     for one in left_out:
-        predictor = fit_predictor([other for other in models if other is not one], fewest=1)
+        predictor = fit_predictor([other for other in models if other is not one], min_models=1)
         estimate = predictor.estimate(shape_of(one.model), one.recipe.name)
         published.append(one.top1)
         predicted.append(100 - math.exp(estimate.mean))
@@ -208,5 +208,5 @@ def test_known_pairs_are_ordered_when_left_out_of_the_fit(models: list[Published
     known = {(one.source, one.name): one for one in models}
     better, worse = known[pair.better], known[pair.worse]
     assert better.top1 > worse.top1
-    predictor = fit_predictor([one for one in models if one not in (better, worse)], fewest=1)
+    predictor = fit_predictor([one for one in models if one not in (better, worse)], min_models=1)
     assert predictor.difference(shape_of(better.model), shape_of(worse.model), pair.recipe).value > 0

@@ -138,12 +138,12 @@ def test_the_model_gets_the_centre_of_the_image(photograph: Path) -> None:
     model = load_model(spec, None)
     picture = model.load_image(photograph)
     assert picture.pixels.shape == (16, 32, 3)
-    assert picture.read.shape == (1, 1, 16, 32)
-    back = picture.read[0, 0] * model.std[0] + model.mean[0]
+    assert picture.tensor.shape == (1, 1, 16, 32)
+    back = picture.tensor[0, 0] * model.std[0] + model.mean[0]
     assert back[:, :14].abs().max() < 0.01
     assert (back[:, 18:] - 200 / 255).abs().max() < 0.01
     assert model.mean == pytest.approx((0.449,))
-    assert build_model(spec.model)(picture.read).shape == (1, 1000)
+    assert build_model(spec.model)(picture.tensor).shape == (1, 1000)
 
 
 ERRORS = [

@@ -41,6 +41,8 @@ def test_a_record_of_an_earlier_version() -> None:
     assert Record.from_json(old | {"state": "top"}) == RECORD
     with pytest.warns(DeprecationWarning, match="arm was renamed to source"):
         assert RECORD.arm == "random"
+    with pytest.warns(DeprecationWarning, match="passed was renamed to passed_over"):
+        assert RECORD.passed == 3
 
 
 def test_report_keys_are_written_under_both_names_and_read_under_either() -> None:

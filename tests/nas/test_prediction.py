@@ -229,7 +229,7 @@ def test_the_verdict_has_intervals_equals_sources_and_unused_evidence() -> None:
     base = replace(record(BASE, 14, 1.6), source=Source.NAMED)
     better = record("9", 16, 1.7, width=384)
     verdict = decide_by_prediction(
-        [*given[1:], better], [base], planned, Ranking(planned.search, [*given[1:], better, base]), {}
+        [*given[1:], better], [base], planned, Ranking(planned.search, [*given[1:], better, base])
     )
     assert verdict is not None and verdict.prediction is not None
     assert verdict.winner.number == "9"
@@ -249,7 +249,7 @@ def test_the_verdict_has_intervals_equals_sources_and_unused_evidence() -> None:
 
 def test_untrained_better_members_are_counted_and_not_listed_as_equals() -> None:
     planned, given = plan(imagenet()), [record("1", 5, 1.0)]
-    verdict = decide_by_prediction(given, [], planned, Ranking(planned.search, given), {})
+    verdict = decide_by_prediction(given, [], planned, Ranking(planned.search, given))
     assert verdict is not None and verdict.prediction is not None
     assert verdict.winner.model is not None
     equals, better = find_equals(verdict.winner.model, planned, given)
@@ -274,13 +274,13 @@ def test_the_pool_size_of_predicted_draws(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: tuple[str, ...], pool: int
 ) -> None:
     pools = []
-    choose = Worker._choose_draws
+    configure = Worker._configure_pool
 
     def watched(worker: Worker) -> None:
-        choose(worker)
+        configure(worker)
         pools.append(worker.sampler.pool)
 
-    monkeypatch.setattr(Worker, "_choose_draws", watched)
+    monkeypatch.setattr(Worker, "_configure_pool", watched)
     search(whole("search.zero_cost.names=[]", *overrides), tmp_path / "run")
     assert set(pools) == {pool}
 
@@ -288,7 +288,7 @@ def test_the_pool_size_of_predicted_draws(
 def test_the_base_wins_where_no_candidate_is_predicted_to_be_better() -> None:
     planned, base = plan(imagenet()), replace(record(BASE, 14, 1.6), source=Source.NAMED)
     given = [record("1", 7, 0.2)]
-    verdict = decide_by_prediction(given, [base], planned, Ranking(planned.search, [*given, base]), {})
+    verdict = decide_by_prediction(given, [base], planned, Ranking(planned.search, [*given, base]))
     assert verdict is not None
     assert verdict.winner.number == BASE
     assert verdict.sentence.startswith("No candidate is predicted to be better than the base")

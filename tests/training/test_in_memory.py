@@ -204,7 +204,7 @@ class Evil:
 def test_a_cifar_file_cannot_run_code(tmp_path: Path) -> None:
     folder = write_cifar(tmp_path)
     (folder / "data_batch_2").write_bytes(pickle.dumps({"data": Evil(tmp_path / "ran"), "labels": [0]}))
-    with pytest.raises(InputError, match=r"data_batch_2: not readable as a CIFAR file: .*no array"):
+    with pytest.raises(InputError, match=r"data_batch_2: not readable as a CIFAR file: it imports .*array"):
         load(CifarData(kind="cifar10", root=str(tmp_path)), in_chans=3)
     assert not (tmp_path / "ran").exists()
 

@@ -133,7 +133,7 @@ def test_every_key_that_does_not_match_is_listed_and_nothing_is_loaded(
     assert str(caught.value).splitlines()[1:] == [
         "missing (1): norm.weight",
         "unexpected (1): strange.weight",
-        "mis-shaped (1): blocks.0.mlp.fc1.bias [3], the model has [64]",
+        "of another shape (1): blocks.0.mlp.fc1.bias [3], the model has [64]",
     ]
     assert same(model, before)
 
@@ -179,7 +179,7 @@ def test_a_file_without_distillation_token_is_refused(
     """So is a file with one for a model without, for any grid; reset_head does not excuse a missing token."""
     torch.save(trained.state_dict(), tmp_path / "plain.pth")
     rows = 2 + (size // 16) ** 2
-    message = f"mis-shaped (1): pos_embed [1, 5, 32], the model has [1, {rows}, 32]"
+    message = f"of another shape (1): pos_embed [1, 5, 32], the model has [1, {rows}, 32]"
     model = distilled(small, image_size=size)
     with pytest.raises(InputError) as caught:
         load_weights(model, tmp_path / "plain.pth")
@@ -188,7 +188,9 @@ def test_a_file_without_distillation_token_is_refused(
         load_weights(model, tmp_path / "plain.pth", reset_head=True)
     assert str(caught.value).splitlines()[1:] == ["missing (1): dist_token", message]
     torch.save(model.state_dict(), tmp_path / "distilled.pth")
-    with pytest.raises(InputError, match=r"unexpected \(3\): dist_token; head_dist.weight; head_dist.bias\nmis-shaped"):
+    with pytest.raises(
+        InputError, match=r"unexpected \(3\): dist_token; head_dist.weight; head_dist.bias\nof another shape"
+    ):
         load_weights(build_model(small), tmp_path / "distilled.pth")
 
 
@@ -198,7 +200,7 @@ def test_a_distilled_model_at_another_size_with_other_classes(small: ModelSpec, 
     square.pos_embed.data.normal_()
     torch.save(square.state_dict(), tmp_path / "square.pth")
     wide = distilled(small, image_size=(48, 96), num_classes=3)
-    with pytest.raises(InputError, match=r"mis-shaped \(4\): head.weight.*head_dist.bias[^$]*reset_head: true"):
+    with pytest.raises(InputError, match=r"of another shape \(4\): head.weight.*head_dist.bias[^$]*reset_head: true"):
         load_weights(wide, tmp_path / "square.pth")
     load_weights(wide, tmp_path / "square.pth", reset_head=True)
     assert torch.equal(wide.pos_embed, resize_position(square.pos_embed, (4, 4), (3, 6), prefix=2))

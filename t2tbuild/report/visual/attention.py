@@ -234,7 +234,7 @@ def _block_name(name: str) -> str:
 def attention_hooks(
     modules: Sequence[tuple[str, nn.Module]], callback: Callable[[str, ProjectedQKV], None]
 ) -> Iterator[None]:
-    """In this context call `callback` with the name and the projected inputs of each attention module that runs."""
+    """Call `callback` with the name and the projected inputs of each attention module that runs in this context."""
 
     def hook(name: str) -> Any:
         return lambda module, inputs: callback(name, project_qkv(module, inputs))

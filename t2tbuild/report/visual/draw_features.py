@@ -17,9 +17,8 @@ from t2tbuild.report.visual.features import DEAD_BELOW, Layer, LayerStats, dead_
 PANELS = 5  # per row
 CHANNELS, CHANNELS_BESIDE = 49, 25  # channels drawn of a layer: in a grid of all layers, and in Figure 2
 CONTRAST = 2.5  # standard deviations from black to grey, and from grey to white
-MIN_DEVIATION = (
-    0.5  # of the layer's median deviation: the smallest unit of a channel's scale, so that noise is not amplified
-)
+MIN_DEVIATION = 0.5
+"""The smallest unit of a channel's scale, as a fraction of the layer's median deviation: noise is not amplified."""
 LEGEND = (
     "evenly spaced channels of each layer, centered at their means, in standard deviations\n"
     f"framed: dead; the deviation is at most {DEAD_BELOW:.0%} of the layer's median in every image"

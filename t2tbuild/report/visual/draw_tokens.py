@@ -39,10 +39,10 @@ def draw_receptive_fields(
     for number, (full, zoomed, grid) in enumerate(zip(*panels, grids, strict=True)):
         stages = windows[: number + 1]
         row, column = matching_token(*token, grids[-1], grid)
-        beside = [
+        neighbours = [
             (_neighbour(row, down, grid.height), _neighbour(column, across, grid.width)) for down, across in NEIGHBOURS
         ]
-        chosen, *others = (receptive_box(image, stages, *position) for position in [(row, column), *beside])
+        chosen, *others = (receptive_box(image, stages, *position) for position in [(row, column), *neighbours])
         for axes in (full, zoomed):
             show_image(axes, pixels // 2 + 100, "")
             for box, colour in zip(others, COLOURS, strict=True):
@@ -75,11 +75,11 @@ def _outline(box: Box, colour: str, alpha: float | None = None) -> Rectangle:
     return Rectangle(corner, *size, facecolor=face, edgecolor=colour, linewidth=1.8)
 
 
-def _stage_title(number: int, window: Window, grid: Grid, chosen: Box, beside: Box) -> str:
+def _stage_title(number: int, window: Window, grid: Grid, chosen: Box, neighbour: Box) -> str:
     """Return a title of two lines: the stage's window, its grid, and the pixels that a token covers and shares."""
     patch_size, stride, padding = window
     rows, columns = chosen
-    shared = overlap(columns, beside.columns) if beside != chosen else 0
+    shared = overlap(columns, neighbour.columns) if neighbour != chosen else 0
     size = f"{rows.stop - rows.start} x {columns.stop - columns.start} pixels"
     return (
         f"stage {number + 1}: {patch_size}x{patch_size} every {stride}, padding {padding}\n"

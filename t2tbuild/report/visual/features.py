@@ -81,10 +81,11 @@ def dead_channels(maps_BCHW: Tensor) -> Tensor:
 
 
 def redundancy(maps_BCHW: Tensor) -> float | None:
-    """Return the mean |r| over all pairs of living channels and all images, 0 to 1; None for fewer than two channels.
+    """Return the mean |r| over all images and pairs of channels that are not dead; None for fewer than two channels.
 
-    r is Pearson's correlation of two channels over the positions of an image. A value of 1 means that all channels are
-    equal up to scale, sign and offset. The paper explains the many channels of ViT by redundancy (Section 1).
+    It is from 0 to 1. r is Pearson's correlation of two channels over the positions of an image. A value of 1 means
+    that all channels are equal up to scale, sign and offset. The paper explains the many channels of ViT by redundancy
+    (Section 1).
     """
     x_BCN = maps_BCHW[:, ~dead_channels(maps_BCHW)].flatten(2).double()
     channels = x_BCN.shape[1]

@@ -32,7 +32,7 @@ def check_rules(root: type[Node], data: Any) -> list[Finding]:
 
 
 def run_lints(node: Any, path: KeyPath = ()) -> Iterator[Finding]:
-    """Return the lint warnings of a node and of everything below it."""
+    """Yield the lint warnings of a node and of everything below it."""
     if isinstance(node, Node):
         for name, check in type(node).lints.items():
             yield from (Finding((*path, *one.path), name, one.message, one.hint) for one in check(node))

@@ -1,4 +1,4 @@
-"""Normalise pydantic's errors: one issue for each issue, at its path in the data, without duplicates of unions."""
+"""Normalise pydantic's errors: one issue for each mistake, at its path in the data, without a union's duplicates."""
 
 import copy
 import math

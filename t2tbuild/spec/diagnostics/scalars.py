@@ -16,7 +16,7 @@ _CONSTANTS: dict[str, Any] = {
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
 
-_ODD = {
+_LOOKALIKES = {
     "\u2212": ("a typographic minus sign", "-"),
     "\u2010": ("a typographic hyphen", "-"),
     "\u2011": ("a typographic hyphen", "-"),
@@ -36,7 +36,7 @@ _ODD = {
     "\uff1a": ("a wide colon", ":"),
     "\uff0c": ("a wide comma", ","),
 }
-_PLAIN = str.maketrans({odd: plain for odd, (_, plain) in _ODD.items()})
+_PLAIN = str.maketrans({lookalike: plain for lookalike, (_, plain) in _LOOKALIKES.items()})
 
 
 class ScalarError(ValueError):
@@ -71,9 +71,9 @@ def find_lookalike(text: str) -> tuple[str, str] | None:
     ('(U+00A0) is a no-break space', 'write 5')
     """
     for character in text:
-        if character in _ODD:
+        if character in _LOOKALIKES:
             prefix = f"{character!r} " if character.isprintable() else ""
-            name, _ = _ODD[character]
+            name, _ = _LOOKALIKES[character]
             plain = text.translate(_PLAIN).strip()
             if plain[:1] == plain[-1:] and plain[:1] in ("'", '"'):
                 plain = plain[1:-1] or "it without quotes"

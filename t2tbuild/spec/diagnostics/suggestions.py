@@ -154,8 +154,8 @@ def for_unknown_key(key: object, value: object, inside: KeyPath, root: type[Node
     """Return what to write instead of an unknown key."""
     if isinstance(key, str) and value is None and missing_space(key):
         return f"write {key.split(':')[0]}: and a space"
-    if isinstance(key, str) and (odd := find_lookalike(key[:MAX_COMPARED])):
-        return "; ".join(odd)
+    if isinstance(key, str) and (found := find_lookalike(key[:MAX_COMPARED])):
+        return "; ".join(found)
     known = [field for node in nodes_at(inside, root, data) for field in node.model_fields]
     written = value_at(inside, data)
     if inside and key in root.model_fields:
@@ -208,8 +208,8 @@ def _for_text(value: str) -> str:
     """Return a hint that follows from a text alone, whatever its field is."""
     if len(value) > 2 * MAX_COMPARED:
         return ""
-    if odd := find_lookalike(value):
-        return "; ".join(odd)
+    if lookalike := find_lookalike(value):
+        return "; ".join(lookalike)
     if "${" in value or value.startswith("$"):
         return "variables are not substituted; write the value itself, or give it on the command line as key=value"
     if not value.startswith(TIMM_TEACHER) and (found := missing_space(value)):

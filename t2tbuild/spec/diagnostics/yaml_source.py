@@ -55,7 +55,7 @@ class YamlSource:
     """Plain data with the place of each key and value in the text that it came from.
 
     `keys` holds the place of each mapping key, `values` that of each value. `problems` are mistakes that leave the rest
-    readable: they are reported together with the mistakes that validation finds. `warnings` are of the text itself.
+    readable: they are reported together with the mistakes that validation finds. `warnings` concern the text itself.
     `changes` holds the places of the fields that the command line changed, by path.
     """
 

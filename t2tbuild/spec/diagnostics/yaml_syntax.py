@@ -88,7 +88,7 @@ class _ParserError(NamedTuple):
         return self.line[self.at.column : self.at.column + 1]
 
     def suspects(self) -> Iterator[tuple[int, str]]:
-        """The lines that may hold the mistake, without comments, from the one above the construct."""
+        """Yield the lines that may hold the mistake, without comments, from the one above the construct."""
         first = max(0, min(self.opened.line, self.at.line) - 1)
         for number in range(first, min(self.at.line + 1, len(self.lines))):
             yield number, self.lines[number].split(" #")[0]
@@ -120,11 +120,11 @@ def _dash(error: _ParserError) -> SyntaxProblem | None:
     return None
 
 
-def _odd(error: _ParserError) -> SyntaxProblem | None:
+def _lookalike(error: _ParserError) -> SyntaxProblem | None:
     for number, line in error.suspects():
-        if odd := find_lookalike(line):
+        if message_and_hint := find_lookalike(line):
             column = next(index for index, character in enumerate(line) if find_lookalike(character))
-            return SyntaxProblem(Span(number, column), "character", *odd)
+            return SyntaxProblem(Span(number, column), "character", *message_and_hint)
     return None
 
 
@@ -177,7 +177,7 @@ def _start(error: _ParserError) -> SyntaxProblem | None:
 def _colon(error: _ParserError) -> SyntaxProblem | None:
     """A colon that is not allowed: a second one in a line, or one in a line that continues the text above."""
     if "could not find expected ':'" in error.problem:
-        return SyntaxProblem(error.opened, "yaml", _NEITHER, "write key: value")
+        return SyntaxProblem(error.opened, "yaml", _NO_KEY_OR_ITEM, "write key: value")
     if "mapping values are not allowed" not in error.problem:
         return None
     line, above = error.line, error.line_above()
@@ -187,9 +187,11 @@ def _colon(error: _ParserError) -> SyntaxProblem | None:
         line_before = error.lines[above].split(" #")[0]
         start = len(line_before) - len(line_before.lstrip())
         if ":" not in line_before:
-            return SyntaxProblem(Span(above, start, len(line_before.strip())), "yaml", _NEITHER, "write key: value")
+            return SyntaxProblem(
+                Span(above, start, len(line_before.strip())), "yaml", _NO_KEY_OR_ITEM, "write key: value"
+            )
         if indent > start:
-            return SyntaxProblem(Span(error.at.line, indent), "indent", _STRAY, _INDENT)
+            return SyntaxProblem(Span(error.at.line, indent), "indent", _UNCONNECTED_LINE, _INDENT)
     if found := _NO_BRACES.match(line):
         message = "several fields in one line need braces"
         return SyntaxProblem(Span(error.at.line, found.start(1)), "bracket", message, f"write {{{found[1]:.60}}}")
@@ -198,14 +200,14 @@ def _colon(error: _ParserError) -> SyntaxProblem | None:
 
 def _indent(error: _ParserError) -> SyntaxProblem | None:
     if "block" in error.context:
-        return SyntaxProblem(error.at, "indent", _STRAY, _INDENT)
+        return SyntaxProblem(error.at, "indent", _UNCONNECTED_LINE, _INDENT)
     return None
 
 
-_CHECKS = (_tab, _no_space, _dash, _odd, _quote, _bracket, _anchor, _start, _colon, _indent)
+_CHECKS = (_tab, _no_space, _dash, _lookalike, _quote, _bracket, _anchor, _start, _colon, _indent)
 _EXAMPLES = "docs/spec.md has an example of each kind"
-_NEITHER = "a line that is neither 'key: value' nor '- item'"
-_STRAY = "this line does not continue the lines above it"
+_NO_KEY_OR_ITEM = "a line that is neither 'key: value' nor '- item'"
+_UNCONNECTED_LINE = "this line does not continue the lines above it"
 _INDENT = "indent it with spaces, as the lines that it belongs to"
 
 

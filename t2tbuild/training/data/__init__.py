@@ -12,7 +12,7 @@ from t2tbuild.training.data.dataset import Batch, Data, SplitName
 __all__ = ["Batch", "Data", "SplitName", "load_data"]
 
 MAX_DEFAULT_WORKERS = 8
-"""Most worker processes for a device where the spec does not set `workers`."""
+"""Largest number of worker processes of a device, if the spec does not set `workers`."""
 
 
 def load_data(spec: AnyData, *, image: Grid, in_chans: int, device: torch.device, local_world_size: int = 1) -> Data:

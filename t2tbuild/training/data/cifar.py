@@ -99,7 +99,7 @@ class _ArrayUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in PICKLE_NAMES:
-            raise pickle.UnpicklingError(f"it imports {module}.{name}, which is no array")
+            raise pickle.UnpicklingError(f"it imports {module}.{name}, which does not make an array")
         return super().find_class(module, name)
 
 

@@ -27,7 +27,7 @@ class ImageFolder:
             paths += [os.fsencode(os.path.relpath(path, self.folder)) for path in found]
         empty = [name for name, count in zip(classes, counts, strict=True) if not count]
         if every_class and empty:
-            more = f", nor have {len(empty) - 1} others" if empty[1:] else ""
+            more = f"; classes without images: {len(empty)}" if empty[1:] else ""
             message = f"{folder / empty[0]} has no images{more}"
             raise FieldError(every_class, "data-classes", message, f"images end in {', '.join(IMAGE_SUFFIXES)}")
         self._paths = b"".join(paths)

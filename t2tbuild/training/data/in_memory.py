@@ -29,7 +29,7 @@ def _identity(images_BCHW: Tensor) -> Tensor:
 class InMemoryData:
     """A dataset in three splits on one device.
 
-    `prepare` makes the model's images of a batch of stored ones. `augment` changes a training batch by
+    `prepare` converts a batch of stored images to the model's images. `augment` changes a training batch by
     `numbers_per_sample` uniform numbers from 0 to 1 for each image; without it training images stay unchanged.
     """
 

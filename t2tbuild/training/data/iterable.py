@@ -153,7 +153,7 @@ class _CorruptSampleError(Exception):
 
 
 def _skip_sample(on_corrupt: OnCorrupt, error: Exception) -> bool:
-    """Report a corrupt sample or shard and go on: webdataset's `handler`."""
+    """Report a corrupt sample or shard and continue: webdataset's `handler`."""
     if is_out_of_resources(error):
         raise error
     if isinstance(error, _CorruptSampleError):
@@ -171,7 +171,7 @@ def _skip_sample(on_corrupt: OnCorrupt, error: Exception) -> bool:
 class TimmStreamSource:
     """A Hugging Face stream (hfids/) or TensorFlow records (tfds/), opened by timm in each worker.
 
-    The first corrupt image raises: neither library reads on.
+    The first corrupt image raises, because neither library can continue after it.
     """
 
     split: TimmSplit
@@ -181,7 +181,7 @@ class TimmStreamSource:
         yield from _for_rank(dataset, reader)
 
     def eval_images(self, reader: Reader, on_corrupt: OnCorrupt) -> Iterator[LabelledImage]:  # noqa: ARG002
-        if self.split.family == "tfds":  # timm repeats samples to give every rank as many; so divide the split here
+        if self.split.family == "tfds":  # timm would repeat samples, so that all ranks have as many
             import tensorflow_datasets  # type: ignore[import-not-found]  # installed by the user
 
             own = tensorflow_datasets.even_splits(self.split.split, reader.world_size)[reader.rank]
@@ -235,7 +235,7 @@ class TrainingShards(IterableDataset[HostBatch | None]):
                 read = list(islice(images, size))
                 if len(read) < size:
                     message = f"a worker found no readable image in its shards of {self.name}"
-                    yield failed_batch(message + (f"; the last one was {corrupt[-1]}" if corrupt else ""))
+                    yield failed_batch(message + (f"; the last corrupt image: {corrupt[-1]}" if corrupt else ""))
                     return
                 if (epoch, step) < (self.epoch, self.step):
                     continue
@@ -298,7 +298,8 @@ class IterableSplit:
     ) -> LoaderFactory:
         if self.num_shards is not None and self.num_shards < sampler.world_size:
             message = f"{self.name}, has {self.num_shards} shards for {sampler.world_size} devices"
-            raise FieldError(("train", "data", "name"), "data-shards", message, "every device needs a shard of its own")
+            hint = f"train on at most {self.num_shards} devices, or write more shards"
+            raise FieldError(("train", "data", "name"), "data-shards", message, hint)
         dataset = TrainingShards(self.name, self.source, transform, sampler, epoch, step, epochs)
         return partial(DataLoader, dataset, batch_size=None, collate_fn=_identity)
 

@@ -23,7 +23,7 @@ from t2tbuild.training.dataset_paths import list_class_folders
 from t2tbuild.training.sampler import EpochSampler
 
 NAMES_IN_MESSAGE = 3
-"""Most corrupt images that an error names."""
+"""Largest number of corrupt images that an error names."""
 
 GROUP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 """A terminal and torchrun send these to the whole process group; only the main process handles them."""
@@ -40,9 +40,10 @@ class StreamedData:
     that this rank replaced, each once, in order of discovery.
 
     Order and augmentation are functions of (seed, epoch, index). A split without random access (wds/, hfids/, tfds/)
-    has its own order, a function of (seed, epoch) for the same numbers of workers and ranks. It has one worker at
-    least, and no more than shards. With hfids/ and tfds/ the first corrupt image ends training. Raises FieldError when
-    the data is not where the spec says, or has other classes.
+    has its own order, a function of (seed, epoch) for the same numbers of workers and ranks. It has at least
+    one worker, and no more workers than shards. With hfids/ and tfds/ the first corrupt image ends training.
+
+    Raises FieldError when the data is not where the spec says, or has other classes.
     """
 
     def __init__(
@@ -100,7 +101,7 @@ class StreamedData:
         return self._splits[split]
 
     def _record_corrupt(self, found: Sequence[CorruptImage]) -> None:
-        """Add corrupt images that are new. Raises TrainingError when there are too many."""
+        """Record the corrupt images that are new. Raises TrainingError when there are too many."""
         new = {corrupt.name: corrupt for corrupt in found if corrupt.name not in self._corrupt_names}
         self._corrupt_names.update(new)
         self.corrupt_images += map(str, new.values())
@@ -117,7 +118,7 @@ class StreamedData:
         Raises TrainingError for a worker's failure and for a label out of range.
         """
         if batch.failure:
-            raise TrainingError(f"the training data cannot be read: {batch.failure}")
+            raise TrainingError(f"the data cannot be read: {batch.failure}")
         least, most = batch.labels.aminmax()
         if least < 0 or most >= self.num_classes:
             label = int(most if least >= 0 else least)

@@ -46,7 +46,7 @@ class ImageTransform:
 
 
 def evaluation_transform(spec: FolderData | TimmData, image: Grid) -> ImageTransform:
-    """Return the transform of evaluation: resize and centre crop, without randomness."""
+    """Return the evaluation transform: resize and centre crop, without randomness."""
     return ImageTransform(
         create_transform(
             (image.height, image.width),
@@ -59,7 +59,7 @@ def evaluation_transform(spec: FolderData | TimmData, image: Grid) -> ImageTrans
 
 
 def train_transform(spec: FolderData | TimmData, image: Grid, mean: tuple[float, ...]) -> ImageTransform:
-    """Return the transform of training: the one of `spec.augment`, without it that of evaluation.
+    """Return the training transform: that of `spec.augment`, or the evaluation transform if there is none.
 
     Raises FieldError when timm does not accept `auto_augment`.
     """

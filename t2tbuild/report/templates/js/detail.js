@@ -18,7 +18,7 @@ function choose(entry, event) {
 
 const sizeOf = ([, grid, tokens]) => (grid ? `${grid[0]} × ${grid[1]}` : tokens == null ? "" : `${tokens}`);
 
-// A row for each part: a box as wide as its tokens are many (by their root), then its share of the MACs.
+// One row per part: a box whose width grows with the square root of its tokens, then its share of the MACs.
 function drawDiagram(host, width) {
   const parts = (chosen?.parts ?? []).map((index) => data.parts[index]);
   if (!parts.length) return;
