@@ -4,12 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, JustifyMethod, RenderResult
 from rich.table import Table
 from rich.text import Text
 
 TEXT_WIDTH = 100
 """Columns at which titles and captions wrap, where the terminal and the table are wider."""
+
+MIN_LAST_WIDTH = 24
+"""Least columns of the terminal for the last column of a `FactTable`."""
 
 MAX_WIDTH = 100_000
 """A width that no table reaches: used to measure how wide a table is when nothing is cut."""
@@ -88,7 +91,9 @@ class ColumnTable:
 
 @dataclass
 class FactTable:
-    """Rows of a label and its values, in aligned columns; where the console is too narrow, one wrapped line a row.
+    """Rows of a label and its values, in aligned columns.
+
+    On a narrow console the last column wraps; where less than MIN_LAST_WIDTH is left for it, a row is one wrapped line.
 
     Columns whose index is in `right` are aligned on the right.
     """
@@ -104,10 +109,12 @@ class FactTable:
         count = max((len(row) for row in self.rows), default=0)
         rows = [row + ("",) * (count - len(row)) for row in self.rows]
         widths = [max(cell_len(row[index]) for row in rows) for index in range(count)]
-        if sum(widths) + 2 * (count - 1) <= options.max_width:
+        left = options.max_width - sum(widths[:-1]) - 2 * (count - 1)
+        if count and left >= min(widths[-1], MIN_LAST_WIDTH):
             grid = Table.grid(padding=(0, 2))
             for index in range(count):
-                grid.add_column(justify="right" if index in self.right else "left", no_wrap=True)
+                justify: JustifyMethod = "right" if index in self.right else "left"
+                grid.add_column(justify=justify, no_wrap=index < count - 1)
             for row in rows:
                 grid.add_row(*(Text(cell) for cell in row))
             yield grid

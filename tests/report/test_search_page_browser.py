@@ -191,7 +191,7 @@ def test_a_search_for_imagenet_shows_predictions_first(context: BrowserContext, 
     with opening(context, tmp_path) as page:
         assert page.locator(".verdict").inner_text() == result.verdict.sentence
         assert "Predicted ImageNet top-1" in page.locator("#pareto svg").get_attribute("aria-label")
-        expect(page.locator("body")).to_contain_text("they do not count")
+        expect(page.locator("body")).to_contain_text("not used in the ranking")
         rows = page.locator("[aria-label='Predicted accuracy'] tr")
         assert rows.count() == 1 + 2 + len(found.equals)  # a heading, the winner, the base
         interval = f"{found.winner.top1:.1f}% ({found.winner.low:.1f} to {found.winner.high:.1f})"

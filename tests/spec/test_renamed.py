@@ -124,7 +124,9 @@ def test_overrides_with_both_names_are_an_error_at_the_old_one() -> None:
         load_search_spec("deep_narrow", ["search.proxy.keep=5", "search.proxy.reduction_factor=4"])
     (mistake,) = caught.value.diagnostics
     assert (mistake.file, mistake.rule) == ("override 'search.proxy.keep=5'", "renamed")
-    assert load_search_spec("deep_narrow", ["search.baseline=0.1", "search.trials=3"]).search.random_fraction == 0.1
+    with pytest.warns(DeprecationWarning, match="random_fraction"):
+        loaded = load_search_spec("deep_narrow", ["search.baseline=0.1", "search.trials=3"])
+    assert loaded.search.random_fraction == 0.1
 
 
 def test_the_python_api_accepts_old_names() -> None:
