@@ -2,7 +2,7 @@
 
     python docs/pictures.py docs/summarize.svg t2tbuild summarize t2t_vit_14
 
-The command runs in the current folder, with 100 columns and in colour. The picture shows its stdout.
+The command runs in the current folder, with 110 columns and in colour. The picture shows its stdout.
 """
 
 import os
@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-COLUMNS = 100
+COLUMNS = 110
 
 
 def render_output(command: list[str]) -> str:
