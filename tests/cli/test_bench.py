@@ -89,7 +89,7 @@ def test_the_table_has_a_row_for_a_timm_model(tmp_path: Path) -> None:
     done = bench(*SMALL, str(tmp_path / "theirs.yaml"))
     assert done.exit_code == 0, done.exception
     assert "inference, batch 2, float32, on " in done.stdout
-    assert ", 1 thread " in done.stdout
+    assert ", 1 thread\n" in done.stdout
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in done.stdout.splitlines() if "│" in line]
     rows = [row for row in rows if row[1]]  # a long name takes two lines
     assert [row[0].split()[0] for row in rows] == ["t2t_vit_7", "resnet10t"]

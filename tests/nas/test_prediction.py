@@ -243,7 +243,7 @@ def test_the_verdict_has_intervals_equals_sources_and_unused_evidence() -> None:
     assert shape_of(planned.base).key not in {shape_of(one.model).key for one in found.equals}
     published, proxy = found.reasons
     assert "t2t_vit" in published
-    assert "they do not count" in proxy
+    assert "not used in the ranking" in proxy
     assert "candidate 9 1.700, the base 1.600" in proxy
 
 
@@ -254,7 +254,7 @@ def test_untrained_better_members_are_counted_and_not_listed_as_equals() -> None
     assert verdict.winner.model is not None
     equals, better = find_equals(verdict.winner.model, planned, given)
     assert better > 10
-    assert f"{better} backbones of the space that were not trained" in verdict.prediction.reasons[0]
+    assert f"{better} untrained backbones" in verdict.prediction.reasons[0]
     predictor, own = shipped_predictor(), shape_of(verdict.winner.model)
     apart = [predictor.difference(own, shape_of(model), "t2t") for model in equals]
     assert all(one.low <= 0 <= one.high for one in apart)
