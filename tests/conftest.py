@@ -13,6 +13,9 @@ if in_parallel:  # one core per test and its child processes
     os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1 if in_parallel else 2)
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # otherwise every child process compiles all libraries again
+# GNU readline, which pytest imports, puts the size of the terminal into the environment of child processes.
+for name in ("COLUMNS", "LINES"):
+    os.unsetenv(name)
 # A background job ignores SIGINT, and its children would too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
