@@ -1,4 +1,4 @@
-"""Atomic writes, a robust test of existence, and redaction of secrets."""
+"""Atomic writes, robust tests of existence, and redaction of secrets."""
 
 import os
 import re
@@ -6,13 +6,22 @@ import secrets
 import shutil
 from pathlib import Path
 
+# Unlike pathlib's, the tests of os.path are False for a name that is too long or in a folder without permission.
+
 
 def exists(path: Path) -> bool:
     """Return whether a path exists; False for a name that no file system accepts."""
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # too long, a NUL byte, a folder without permission
-        return False
+    return os.path.exists(path)  # noqa: PTH110
+
+
+def is_file(path: Path) -> bool:
+    """Return whether a path is a file; False for a name that no file system accepts."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def is_dir(path: Path) -> bool:
+    """Return whether a path is a folder; False for a name that no file system accepts."""
+    return os.path.isdir(path)  # noqa: PTH112
 
 
 _SECRET = re.compile(

@@ -58,7 +58,7 @@ def evaluate(
     if data is not None:
         data_overrides = _data_overrides(data, document.spec)
         document = read_spec(find_spec(spec), [*(overrides or ()), *data_overrides])
-    source = _resolve_weights(spec, document.spec, weights, no_ema=no_ema)
+    source = _select_weights(spec, document.spec, weights, no_ema=no_ema)
 
     from t2tbuild.training.resolve import resolve, resolve_num_classes
 
@@ -99,7 +99,7 @@ def _data_overrides(data: str, spec: Spec) -> list[str]:
     return [f"train.data={json.dumps({'kind': 'folder', **splits})}"]
 
 
-def _resolve_weights(text: str, spec: Spec, named: str | None, *, no_ema: bool) -> Weights:
+def _select_weights(text: str, spec: Spec, named: str | None, *, no_ema: bool) -> Weights:
     """Return the weights to evaluate: those of --weights, of the run, or of the spec."""
     from t2tbuild.spec.weights import Weights
     from t2tbuild.weights.resolve import resolve_weights

@@ -1,8 +1,9 @@
 """Names that earlier versions wrote into studies and reports. They are still read, and written for one version."""
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
+
+from t2tbuild.spec.renamed import warn_old_name
 
 STATES = {"climbing": "running", "top": "completed", "stopped": "pruned"}
 """Old -> new state of a record."""
@@ -14,6 +15,10 @@ TEST_KEYS = {"looks": "evaluations"}
 """Old -> new key of the results on the test split, in studies and in report.json."""
 RUNG_KEYS = {"tells": "discriminates"}
 """Old -> new key of a rung in report.json."""
+EVIDENCE_KEYS = {"belief": "posterior"}
+"""Old -> new key of the evidence on a record in report.json."""
+COUNT_KEYS = {"stopped": "pruned", "top": "completed"}
+"""Old -> new key of the counts in report.json."""
 
 
 def with_new_names(data: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
@@ -30,7 +35,7 @@ def renamed_property(old: str, new: str) -> property:
     """Return a property that reads the attribute `new` under its old name, with a DeprecationWarning."""
 
     def read(self: object) -> Any:
-        warnings.warn(f"{old} was renamed to {new}; the old name is accepted for one version", DeprecationWarning, 2)
+        warn_old_name(old, new)
         return getattr(self, new)
 
     return property(read)

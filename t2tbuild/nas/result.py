@@ -17,6 +17,8 @@ from t2tbuild.cost.budget import excess
 from t2tbuild.nas.correlations import Correlation, Measure, compute_correlations, correlate
 from t2tbuild.nas.importance import Importance
 from t2tbuild.nas.old_names import (
+    COUNT_KEYS,
+    EVIDENCE_KEYS,
     RECORD_KEYS,
     REPORT_KEYS,
     RUNG_KEYS,
@@ -134,7 +136,7 @@ def build_report(result: SearchResult) -> dict[str, Any]:
         "noise_floor": {steps: base_seed_std(result.reference_runs, steps, metric) for steps in rungs},
         "rungs": [with_old_names(_summarize_rung(result, steps), RUNG_KEYS) for steps in rungs],
         "correlations": [asdict(one) for one in _correlations(result)],
-        "counts": count_candidates(result),
+        "counts": with_old_names(count_candidates(result), COUNT_KEYS),
         "importance": asdict(result.importance) if result.importance else None,
         "test": with_old_names(result.test, TEST_KEYS) if result.test else None,
         "outcome": str(result.outcome),
@@ -151,7 +153,8 @@ def build_report(result: SearchResult) -> dict[str, Any]:
 
 
 def _record_to_json(record: Record, result: SearchResult) -> dict[str, Any]:
-    return with_old_names(record.to_json(), RECORD_KEYS) | _collect_evidence(record, result)
+    evidence = with_old_names(_collect_evidence(record, result), EVIDENCE_KEYS)
+    return with_old_names(record.to_json(), RECORD_KEYS) | evidence
 
 
 def _prediction_to_json(found: Prediction | None) -> dict[str, Any] | None:
@@ -183,7 +186,7 @@ def _collect_evidence(record: Record, result: SearchResult) -> dict[str, Any]:
     """Return all evidence on a record: its prediction, and each proxy result with its validity and its weight."""
     ranking = result.ranking
     if record.model is None:
-        return {"predicted": None, "posterior": None, "belief": None, "evidence": []}
+        return {"predicted": None, "posterior": None, "evidence": []}
     accuracy, posterior = cached_prediction(record.model), ranking.posterior(record)
     predicted: dict[str, Any] = {
         "top1": accuracy.top1,
@@ -198,8 +201,7 @@ def _collect_evidence(record: Record, result: SearchResult) -> dict[str, Any]:
         validity = validity_of(PREDICTOR, AS_SHIPPED)
         evidence.insert(0, Evidence(PREDICTOR, accuracy.top1, validity, weight).to_json())
     found = None if posterior is None else asdict(posterior)
-    # `belief` is the key of earlier versions, for one version
-    return {"predicted": predicted, "posterior": found, "belief": found, "evidence": evidence}
+    return {"predicted": predicted, "posterior": found, "evidence": evidence}
 
 
 def _collect_validities(result: SearchResult) -> dict[str, Any]:
@@ -227,7 +229,6 @@ def count_candidates(result: SearchResult) -> dict[str, int]:
     trained = [record for record in [*result.records, *result.reference_runs] if record.rungs]
     sampled = [record for record in result.records if record.source is not Source.NAMED]
     rejected = sum(record.infeasible + record.duplicates + record.passed_over for record in sampled)
-    pruned, completed = result.count(State.PRUNED), result.count(State.COMPLETED)
     return {
         "asked": result.asked,
         "drawn": len(sampled) + rejected,
@@ -236,14 +237,12 @@ def count_candidates(result: SearchResult) -> dict[str, int]:
         "drawn_passed_over": sum(record.passed_over for record in sampled),
         "infeasible": result.count(State.INFEASIBLE),
         "duplicate": result.count(State.DUPLICATE),
-        "pruned": pruned,
+        "pruned": result.count(State.PRUNED),
         "failed": result.count(State.FAILED),
-        "completed": completed,
+        "completed": result.count(State.COMPLETED),
         "trained": result.count(State.COMPLETED, State.PRUNED, State.FAILED),
         "confirmations": sum(record.number != BASE and bool(record.rungs) for record in result.reference_runs),
         "trained_over_budget": sum(_is_over_budget(record, result.budget) for record in trained),
-        "stopped": pruned,  # this and the next are the keys of earlier versions, for one version
-        "top": completed,
     }
 
 

@@ -103,10 +103,10 @@ def _spec_document(source: YamlSource, folder: Path, overrides: Sequence[str]) -
             _use_named_model(source, beside=Path())
     check_overrides(changes, source)
     rename_fields(source)  # an override may set a mapping that holds old names
-    _resolve_weights(source, ("weights",), beside=_base_folder(folder, changes, ("weights", "weights.file")))
+    _resolve_weights_file(source, ("weights",), beside=_base_folder(folder, changes, ("weights", "weights.file")))
     distill = ("train", "train.distill")
     fields = (*distill, "train.distill.weights", "train.distill.weights.file")
-    _resolve_weights(source, ("train", "distill", "weights"), beside=_base_folder(folder, changes, fields))
+    _resolve_weights_file(source, ("train", "distill", "weights"), beside=_base_folder(folder, changes, fields))
     _resolve_teacher(source, beside=_base_folder(folder, changes, (*distill, "train.distill.teacher")))
     return _validated_document(source, Spec, original)
 
@@ -211,7 +211,7 @@ def _read_named_spec(source: YamlSource, path: KeyPath, name: str, beside: Path)
     return other
 
 
-def _resolve_weights(source: YamlSource, path: KeyPath, beside: Path) -> None:
+def _resolve_weights_file(source: YamlSource, path: KeyPath, beside: Path) -> None:
     """Make the weights file at a path absolute. A relative path starts from `beside`."""
     above = _mapping(source.data, path[:-1])
     weights = above.get(path[-1])

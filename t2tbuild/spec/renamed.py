@@ -86,7 +86,7 @@ class RenamedFields(Node):
             if names[old] in value:
                 message = f"{old} was renamed to {names[old]}, and both are given"
                 raise PydanticCustomError("renamed", "{message}", {"message": message})
-            _warn(old, names[old])
+            warn_old_name(old, names[old])
         return {names.get(key, key): item for key, item in value.items()}
 
     if not TYPE_CHECKING:
@@ -94,7 +94,7 @@ class RenamedFields(Node):
         def __getattr__(self, name: str) -> Any:
             """Return the value of a field by its old name."""
             if new := _old_names(type(self)).get(name):
-                _warn(name, new)
+                warn_old_name(name, new)
                 return getattr(self, new)
             return super().__getattr__(name)
 
@@ -105,7 +105,8 @@ def _old_names(node: type[Node]) -> dict[str, str]:
     return {old: new for old, new in pairs if new in node.model_fields and old not in node.model_fields}
 
 
-def _warn(old: str, new: str) -> None:
+def warn_old_name(old: str, new: str) -> None:
+    """Issue a DeprecationWarning at the caller of the function that was asked for an old name."""
     warnings.warn(f"{old} was renamed to {new}; {_HINT}", DeprecationWarning, stacklevel=3)
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from t2tbuild import manifest
+from t2tbuild.files import is_dir, is_file
 from t2tbuild.spec.root import Spec
 from t2tbuild.spec.weights import LOCAL_DIR, Weights
 
@@ -55,7 +56,7 @@ def resolve_weights(path: str | Path) -> WeightsSource:
     checkpoint, skipped = None, list[str]()
     if run is not None:
         checkpoint, skipped = manifest.latest_valid(run / "checkpoints", WEIGHT_FILES[:1])
-    if checkpoint is None and (weight_file(found) or (_is_file(found) and found.suffix not in SPEC_SUFFIXES)):
+    if checkpoint is None and (weight_file(found) or (is_file(found) and found.suffix not in SPEC_SUFFIXES)):
         checkpoint = found
     return WeightsSource(name, run, checkpoint, tuple(skipped))
 
@@ -63,29 +64,15 @@ def resolve_weights(path: str | Path) -> WeightsSource:
 def find_spec(path: str) -> str:
     """Return the spec.yaml of a directory that holds one; any other path or name unchanged."""
     inside = Path(path) / RUN_SPEC
-    return str(inside) if _is_file(inside) else path
+    return str(inside) if is_file(inside) else path
 
 
 def weight_file(folder: Path) -> Path | None:
     """Return the file of weights that lies directly in a folder, if there is one."""
-    return next((folder / name for name in WEIGHT_FILES if _is_file(folder / name)), None)
+    return next((folder / name for name in WEIGHT_FILES if is_file(folder / name)), None)
 
 
 def _run_of(path: Path) -> Path | None:
     """Return the run directory that a path names, either directly or by its spec.yaml."""
     run = path.parent if path.name == RUN_SPEC else path
-    return run if _is_dir(run / "checkpoints") else None
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name that is too long, a NUL byte
-        return False
-
-
-def _is_dir(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except (OSError, ValueError):
-        return False
+    return run if is_dir(run / "checkpoints") else None
