@@ -326,7 +326,7 @@ def main() -> None:
         measured = {"date": str(datetime.date.today()), "command": "python benchmarks/validity.py --write"}
         measured |= {name: version(name) for name in ("t2tbuild", "torch", "timm", "scikit-learn")}
         measured |= {"device": f"CPU, {platform.machine()}, one thread"}
-        text = "# Measured by benchmarks/validity.py; accuracy/validity.py says what decides. Do not edit by hand.\n"
+        text = "# Measured by benchmarks/validity.py; accuracy/validity.py decides what counts. Do not edit by hand.\n"
         data = {"measured": measured, "evidence": rows}
         text += yaml.safe_dump(data, sort_keys=False, width=120, default_flow_style=None)
         atomic_write(validity.FILE, text)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from shipped import DISTINCT, OURS, shallow
 from timm.layers.drop import DropPath
 from torch import nn
 
@@ -85,10 +86,16 @@ def pairs() -> Iterator[Any]:
             yield pytest.param(model(tokenizer, backbone, first, second), id=name, marks=pytest.mark.slow)
 
 
-# At 64 pixels to save time; tests/test_reference.py and test_cost.py use their own size.
-SHIPPED = [
-    pytest.param(load_spec(name, ["model.image_size=64"]).model, id=name, marks=pytest.mark.slow)
-    for name in catalog.names("specs")
+DEEPER = ("resnet101", "resnet152")
+"""Shipped models of timm that are deeper versions of another one."""
+FEW_TIMM = ("resnet50", "mobilenet_v3")
+"""Models of timm that are exported: their code is timm's."""
+OTHERS = [name for name in catalog.names("specs") if name not in (*OURS, *DEEPER)]
+
+# With few blocks at 64 pixels to save time; tests/test_reference.py and test_cost.py use the models as they are.
+SHIPPED = [pytest.param(shallow(name), id=name, marks=pytest.mark.slow) for name in DISTINCT]
+SHIPPED += [
+    pytest.param(load_spec(name, ["model.image_size=64"]).model, id=name, marks=pytest.mark.slow) for name in OTHERS
 ]
 
 
@@ -132,12 +139,8 @@ def check_gradients(built: nn.Module, spec: AnyModel) -> None:
                 assert parameter.grad.abs().max() > 0, name
 
 
-DEEPER = ("t2t_vit_19", "t2t_vit_24", "t2t_vit_t_19", "t2t_vit_t_24", "vit_l16", "resnet101", "resnet152")
-"""Shipped specs that are deeper versions of another one."""
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("spec", [*variants(), *(one for one in SHIPPED if one.id not in DEEPER)])
+@pytest.mark.parametrize("spec", [*variants(), *(one for one in SHIPPED if one.id in (*DISTINCT, *FEW_TIMM))])
 def test_export(spec: AnyModel, tmp_path: Path) -> None:
     """torch.export exports the whole model for any batch size, with the same logits."""
     built = build_model(spec).eval()
@@ -233,4 +236,4 @@ def test_every_kind_of_module_is_covered() -> None:
     assert expected <= names
     kinds = {type(param.values[0]).__name__ for param in SHIPPED}
     assert kinds == {"ModelSpec", "TimmModel"}
-    assert len(SHIPPED) >= 39
+    assert {*OURS, *OTHERS, *DEEPER} == set(catalog.names("specs"))

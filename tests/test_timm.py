@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+from shipped import DISTINCT
 from timm.models import FeatureInfo
 from timm.optim import param_groups_layer_decay
 from torch.fx import Interpreter
@@ -19,9 +20,7 @@ from t2tbuild.spec import ModelSpec, catalog
 
 NAMES = [name for name in catalog.names("specs") if isinstance(load_spec(name).model, ModelSpec)]
 FEW = ["t2t_vit_7", "t2t_vit_t_14", "t2t_vit_16_ghost", "t2t_vit_14_se", "t2t_vit_dense", "t2t_vit_c_14", "vit_s16"]
-
-
-EACH = [pytest.param(name, marks=() if name in FEW else pytest.mark.slow) for name in NAMES]
+EACH = [pytest.param(name, marks=() if name in FEW else pytest.mark.slow) for name in sorted({*FEW, *DISTINCT})]
 
 
 def create(name: str, **arguments: Any) -> Any:

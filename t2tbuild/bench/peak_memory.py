@@ -1,5 +1,6 @@
 """Measure the peak memory of a step."""
 
+import gc
 import itertools
 import os
 from collections.abc import Callable, Iterable
@@ -19,7 +20,10 @@ def peak_memory(step: Callable[[], object], device: torch.device) -> int:
     unused reserved memory. On the CPU it is exact for all tensors of the calling thread and the autograd engine. It
     does not include tensors of threads that the step starts, or oneDNN's own buffers. If the step frees a tensor that
     is older than the call, the result is too high.
+
+    Garbage of before is collected first: freed during the step, it would be taken for memory of the step.
     """
+    gc.collect()
     match device.type:
         case "cuda":
             before = torch.cuda.memory_allocated(device)

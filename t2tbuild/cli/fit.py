@@ -26,6 +26,7 @@ from t2tbuild.cli.options import (
 from t2tbuild.cli.spec import open_spec
 from t2tbuild.cli.write import resolve_target, write_file
 from t2tbuild.errors import InputError
+from t2tbuild.nas.old_names import FIT_KEYS, with_old_names
 from t2tbuild.spec.units import short_count
 
 if TYPE_CHECKING:
@@ -125,9 +126,8 @@ def fit(
     if as_json:
         over = fitted.over and _point_to_json(fitted.over)
         best = _point_to_json(fitted.best) | {"spec": written.model_dump(mode="json")}
-        print_json(
-            {"axis": chosen, "budget": budget.model_dump(), "best": best, "over": over, "file": out and str(target)}
-        )
+        found = {"axis": chosen, "budget": budget.model_dump(), "best": best, "over": over, "file": out and str(target)}
+        print_json(with_old_names(found, FIT_KEYS))
 
 
 def _write(spec: Spec, name: str, lines: Sequence[str], out: Path | None, *, force: bool, as_json: bool) -> Path | None:

@@ -12,7 +12,7 @@ from t2tbuild.cost.closed_form import predict_cost
 from t2tbuild.cost.model import Cost
 from t2tbuild.errors import FieldError
 from t2tbuild.spec.backbone import DenseBackbone
-from t2tbuild.spec.budget import Budget
+from t2tbuild.spec.budget import LABELS, Budget
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.units import short_count
 from t2tbuild.spec.with_changes import with_changes
@@ -92,8 +92,8 @@ def fit(model: ModelSpec, budget: Budget, axis: Axis) -> Fit:
     best = largest(values, within)
     if best is None:
         raise _over_budget_error(_point(model, axis, values[0]), axis, budget)
-    rest = values[values.index(best) + 1 :][:1]
-    return Fit(_point(model, axis, best), _next_point(model, axis, rest))
+    following = values[values.index(best) + 1 :][:1]
+    return Fit(_point(model, axis, best), _point_or_none(model, axis, following[0]) if following else None)
 
 
 def _valid_up_to_budget(
@@ -110,13 +110,12 @@ def _valid_up_to_budget(
             return
 
 
-def _next_point(model: ModelSpec, axis: Axis, values: Iterable[int | float]) -> Point | None:
-    for value in values:
-        try:
-            return _point(model, axis, value)
-        except FieldError:
-            break
-    return None
+def _point_or_none(model: ModelSpec, axis: Axis, value: int | float) -> Point | None:
+    """Return the point of a value, None where the rest of the model does not allow the value."""
+    try:
+        return _point(model, axis, value)
+    except FieldError:
+        return None
 
 
 def _point(model: ModelSpec, axis: Axis, value: int | float) -> Point:
@@ -241,7 +240,7 @@ def _over_budget_error(smallest: Point, axis: Axis, budget: Budget) -> FieldErro
     measures = measure(smallest.model, budget)
     limits = {name: bounds.max for name, bounds in budget.limits.items() if bounds.max is not None}
     message = " and ".join(
-        f"{measures[name]:,} {name}, over {short_count(limit)}"
+        f"{measures[name]:,} {LABELS[name]}, over {short_count(limit)}"
         for name, limit in limits.items()
         if measures[name] > limit
     )

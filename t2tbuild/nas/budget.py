@@ -11,7 +11,7 @@ from t2tbuild.cost.budget import Measures, is_over, is_under, is_within, measure
 from t2tbuild.errors import FieldError
 from t2tbuild.nas.record import key_of
 from t2tbuild.nas.space import FILL, Assignment, Space, error_message, get_value, to_category
-from t2tbuild.spec.budget import Budget
+from t2tbuild.spec.budget import LABELS, Budget
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.space import Fill, Value
 from t2tbuild.spec.units import short_count
@@ -152,7 +152,7 @@ def _budget_error(found: Sequence[Measures], budget: Budget) -> FieldError:
             return FieldError(
                 ("search", "budget", name),
                 "budget",
-                f"no candidate has {short_count(limit.max)} {name} or fewer; the smallest of the space has "
+                f"no candidate has {short_count(limit.max)} {LABELS[name]} or fewer; the smallest of the space has "
                 f"{least[name]:,.0f}",
                 f"write at least {_round_up(int(least[name]))}, or widen search.space",
             )
@@ -160,7 +160,7 @@ def _budget_error(found: Sequence[Measures], budget: Budget) -> FieldError:
         message = f"no candidate lies within {budget.summary}"
         return FieldError(("search", "budget"), "budget", message, "widen the bounds, or search.space")
     cheapest = [
-        f"the one with the fewest {name} has {_format_measures(min(found, key=lambda one: one[name]))}"
+        f"the one with the fewest {LABELS[name]} has {_format_measures(min(found, key=lambda one: one[name]))}"
         for name in least
     ]
     message = f"no candidate is within all limits; {'; '.join(cheapest)}"
@@ -168,7 +168,7 @@ def _budget_error(found: Sequence[Measures], budget: Budget) -> FieldError:
 
 
 def _format_measures(measures: Measures) -> str:
-    return " and ".join(f"{amount:,.0f} {name}" for name, amount in measures.items())
+    return " and ".join(f"{amount:,.0f} {LABELS[name]}" for name, amount in measures.items())
 
 
 def _round_up(number: int) -> str:

@@ -17,6 +17,8 @@ RUNG_KEYS = {"tells": "discriminates"}
 """Old -> new key of a rung in report.json."""
 EVIDENCE_KEYS = {"belief": "posterior"}
 """Old -> new key of the evidence on a record in report.json."""
+FIT_KEYS = {"dial": "axis"}
+"""Old -> new key of `fit --json`."""
 COUNT_KEYS = {"stopped": "pruned", "top": "completed"}
 """Old -> new key of the counts in report.json."""
 

@@ -138,7 +138,8 @@ def _describe_better(count: int) -> list[str]:
     """Return the note on untrained backbones that are predicted to be better; empty if there are none."""
     if not count:
         return []
-    return [f"{count} untrained backbones of the space are predicted to be better than the winner."]
+    backbones = "backbone of the space is" if count == 1 else "backbones of the space are"
+    return [f"{count} untrained {backbones} predicted to be better than the winner."]
 
 
 def _describe_nearest(model: ModelSpec) -> str:

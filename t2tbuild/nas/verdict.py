@@ -17,6 +17,7 @@ from scipy import stats
 
 from t2tbuild.accuracy.posterior import Posterior
 from t2tbuild.accuracy.predictor import Accuracy, Difference
+from t2tbuild.nas import old_names
 from t2tbuild.nas.record import BASE, Record, Source, State, best_of
 from t2tbuild.nas.reference_runs import pooled_seed_std
 from t2tbuild.spec.model import ModelSpec
@@ -111,6 +112,8 @@ class Verdict:
     equal_compute: EqualCompute | None
     sentence: str
     prediction: Prediction | None = None
+
+    race = old_names.renamed_property("race", "equal_compute")
 
 
 def decide(records: Sequence[Record], reference_runs: Sequence[Record], metric: str) -> Verdict | None:

@@ -32,7 +32,7 @@ class Ghost(Node):
     """Whether hidden channels of the MLP beyond the width of the block are scaled copies."""
 
     @rule
-    def _ghost_somewhere(self) -> Iterator[Violation]:
+    def _ghost_is_used(self) -> Iterator[Violation]:
         if not (self.attention or self.mlp):
             yield Violation("", "ghost is disabled in attention and in mlp", "remove ghost")
 
@@ -82,7 +82,7 @@ class BaseBackbone(Node, ABC):
         """Output channels of the last block."""
 
     @rule
-    def _heads_said_once(self) -> Iterator[Violation]:
+    def _one_of_num_heads_and_head_dim(self) -> Iterator[Violation]:
         if self.num_heads is not None and self.head_dim is not None:
             yield Violation("head_dim", "num_heads and head_dim are both given", "remove one of them")
         if self.num_heads is None and self.head_dim is None:

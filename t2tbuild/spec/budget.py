@@ -9,6 +9,9 @@ from pydantic_core import PydanticCustomError
 from t2tbuild.spec.base import FULL, Count, Node, Seconds, Shorthand, Violation, rule, unit
 from t2tbuild.spec.units import COUNT_PATTERN, UnitError, format_count, format_seconds, parse_count, short_count
 
+LABELS = {"macs": "MACs", "params": "parameters", "activations": "bytes of activations"}
+"""The label of each counted measure."""
+
 
 class Bounds(Node):
     """Lower and upper bound of a measure."""
@@ -19,7 +22,7 @@ class Bounds(Node):
     """Lower bound, so that all candidates have a similar size."""
 
     @rule
-    def _bounds_hold_something(self) -> Iterator[Violation]:
+    def _valid_bounds(self) -> Iterator[Violation]:
         if self.max is None and self.min is None:
             yield Violation("", "no limit is given", "write max: 5G, min: 4G, or both")
         elif self.max is not None and self.min is not None and self.min > self.max:
@@ -82,8 +85,8 @@ class Budget(Node):
 
     @property
     def summary(self) -> str:
-        """Format for tables: 5.00G macs, 22.0M params."""
-        limits = [f"{bounds.summary} {measure}" for measure, bounds in self.limits.items()]
+        """Format for tables: 5.00G MACs, 22.0M parameters."""
+        limits = [f"{bounds.summary} {LABELS[measure]}" for measure, bounds in self.limits.items()]
         return ", ".join(limits + ([f"{format_seconds(self.latency)} latency"] if self.latency else []))
 
     @property

@@ -195,7 +195,7 @@ class FolderData(_Streamed):
     """Folder of the test images, below root; left out, the validation images are the test images."""
 
     @lint
-    def _measured_on_training_images(self) -> Iterator[Violation]:
+    def _validation_differs_from_training(self) -> Iterator[Violation]:
         yield from _evaluated_on_training_split(self.train, {"validation": self.validation, "test": self.test})
 
 
@@ -236,7 +236,7 @@ class TimmData(_Streamed):
             yield Violation("root", "a root that is a pipe would run a command", "write a folder or its URL")
 
     @lint
-    def _measured_on_training_images(self) -> Iterator[Violation]:
+    def _validation_differs_from_training(self) -> Iterator[Violation]:
         yield from _evaluated_on_training_split(self.train, {"validation": self.validation, "test": self.test})
 
 

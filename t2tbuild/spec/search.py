@@ -39,7 +39,7 @@ class ZeroCostProxies(Node):
     never."""
 
     @rule
-    def _no_score_twice(self) -> Iterator[Violation]:
+    def _unique_names(self) -> Iterator[Violation]:
         for index, name in enumerate(self.names):
             if name in self.names[:index]:
                 yield Violation(("names", index), f"names lists {name} twice", "remove one of the two")
@@ -116,11 +116,11 @@ class Search(RenamedFields):
     """Seed of candidates, weights and the order of samples."""
 
     @rule
-    def _space_holds_together(self) -> Iterator[Violation]:
+    def _valid_space(self) -> Iterator[Violation]:
         yield from check_space(self.space)
 
     @rule
-    def _accuracy_is_sought(self) -> Iterator[Violation]:
+    def _accuracy_is_an_objective(self) -> Iterator[Violation]:
         if "accuracy" not in self.objectives:
             yield Violation("objectives", "a search without accuracy needs no training", "add accuracy")
         for index, name in enumerate(self.objectives):

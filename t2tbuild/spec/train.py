@@ -126,7 +126,7 @@ class TrainSpec(Node):
             yield Violation("batch_size", message, f"write {self.batch_size + 1}")
 
     @rule
-    def _rates_said_once(self) -> Iterator[Violation]:
+    def _one_kind_of_lr_scaling(self) -> Iterator[Violation]:
         if self.lr_scale is not None and self.layer_decay is not None:
             yield Violation("layer_decay", "lr_scale and layer_decay both set learning rates", "remove one of them")
 

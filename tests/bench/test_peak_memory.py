@@ -1,5 +1,6 @@
 """Peak memory, compared with tensors that can be counted by hand."""
 
+import gc
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from t2tbuild import build_model
-from t2tbuild.bench.peak_memory import peak_memory, storage_bytes
+from t2tbuild.bench.peak_memory import allocations, peak_memory, storage_bytes
 from t2tbuild.spec import ModelSpec
 
 CPU = torch.device("cpu")
@@ -82,6 +83,25 @@ def test_freeing_an_older_tensor_makes_the_peak_too_high_at_most() -> None:
         megabytes(3)
 
     assert peak_memory(step, CPU) == 3 * MB
+
+
+def test_garbage_of_an_earlier_measurement_is_not_counted() -> None:
+    """Collected during the step, tensors of an earlier measurement would make the peak too low, even negative."""
+
+    def leave_garbage() -> None:
+        cycle: list[object] = [megabytes(20)]
+        cycle.append(cycle)
+
+    def step() -> None:
+        gc.collect()
+        megabytes(3)
+
+    gc.disable()
+    try:
+        allocations(leave_garbage)
+        assert peak_memory(step, CPU) == 3 * MB
+    finally:
+        gc.enable()
 
 
 def test_memory_of_other_threads_is_not_mixed_in() -> None:

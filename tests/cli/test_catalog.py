@@ -205,7 +205,7 @@ def test_init_checks_what_it_writes(tmp_path: Path) -> None:
     assert t2tbuild("validate", "a b.yaml", cwd=tmp_path).returncode == 0
     done = t2tbuild("init", "small.yaml", "--kind", "search", "--budget-macs", "5M", cwd=tmp_path)
     assert done.returncode == 2
-    assert "small.yaml:7:18: error: no candidate has 5.00M macs or fewer" in done.stderr
+    assert "small.yaml:7:18: error: no candidate has 5.00M MACs or fewer" in done.stderr
     assert t2tbuild("init", "wide.yaml", "--embed-dim", "512", cwd=tmp_path).returncode == 0
     assert load_spec(tmp_path / "wide.yaml").model.backbone.heads[0] == 8
     done = t2tbuild("init", "x.yaml", "--kind", "modle", cwd=tmp_path)
@@ -253,7 +253,7 @@ def test_validate_reports_the_errors_of_every_file(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (2, "")
     assert "a.yaml:3:9: error: unknown key 'eopchs' in train" in done.stdout
     assert "a.yaml:3:26: error: train.seed must be a whole number, got '1'" in done.stdout
-    assert "b.yaml:2:42: error: no candidate has 1.00M macs or fewer" in done.stdout
+    assert "b.yaml:2:42: error: no candidate has 1.00M MACs or fewer" in done.stdout
     assert "warning: heads of 12 channels" in done.stdout
     assert done.stdout.endswith("3 errors and 1 warning in 3 files\n")
     records = json.loads(t2tbuild("validate", "a.yaml", "--json", cwd=tmp_path).stdout)

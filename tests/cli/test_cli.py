@@ -44,7 +44,7 @@ ERRORS = [
     (["search", "--timeout", "soon"], "--timeout: 'soon' is not a time; write for example 5m"),
     (
         ["search", "--budget-macs", "1M"],
-        "override 'search.budget.macs=1M': error: no candidate has 1.00M macs or fewer; the smallest of the space has",
+        "override 'search.budget.macs=1M': error: no candidate has 1.00M MACs or fewer; the smallest of the space has",
     ),
     (["search", "--timeout", "090h90"], "is not a time"),
     (["summarize", "t2t_vit_14", "model.backbone.depth=014"], "error: 014 has a leading zero"),

@@ -68,7 +68,7 @@ def test_json_holds_the_spec_and_the_next_larger() -> None:
             "--axis: must be one of depth",
         ),
         (["resnet50", "--budget-macs", "5G"], InputError, "resnet50 is a timm model"),
-        (["t2t_vit_14", "--budget-macs", "5M"], SpecError, "the smallest depth, 1, has 626,603,328 macs, over 5.00M"),
+        (["t2t_vit_14", "--budget-macs", "5M"], SpecError, "the smallest depth, 1, has 626,603,328 MACs, over 5.00M"),
         (["t2t_vit_dense", "--budget-macs", "5G"], SpecError, "t2t_vit_dense has no depth"),
     ],
 )

@@ -122,7 +122,7 @@ def test_repair_queues_the_training_of_a_dead_worker_again(folder: Path) -> None
 def test_explain_trains_nothing(tmp_path: Path) -> None:
     done = t2tbuild("--explain", "--plot", "space.png", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "members within 5.00G macs (counted)" in done.stdout
+    assert "members within 5.00G MACs (counted)" in done.stdout
     assert (tmp_path / "space.png").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["space.png"]
     space = json.loads(t2tbuild("deep_narrow", "--explain", "--json", cwd=tmp_path).stdout)
@@ -154,7 +154,7 @@ def test_explain_trains_nothing(tmp_path: Path) -> None:
         (["--explain", "--plot", "nowhere/space.png"], "--plot"),
         (["--workers", "0"], "Input should be greater than or equal to 1"),
         (["--timeout", "soon"], "--timeout: 'soon' is not a time"),
-        (["--budget-macs", "1M"], "no candidate has 1.00M macs or fewer"),
+        (["--budget-macs", "1M"], "no candidate has 1.00M MACs or fewer"),
     ],
 )
 def test_an_error_is_one_message_and_exit_code_2(arguments: list[str], message: str, tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_an_axis_that_a_model_lacks_is_refused(overrides: list[str], axis: Axis,
 
 
 def test_a_budget_that_nothing_meets_names_the_smallest() -> None:
-    with pytest.raises(FieldError, match=r"the smallest depth, 1, has 626,603,328 macs, over 1\.00M"):
+    with pytest.raises(FieldError, match=r"the smallest depth, 1, has 626,603,328 MACs, over 1\.00M"):
         fit(ours("t2t_vit_14"), Budget(macs=10**6), Axis.DEPTH)
 
 

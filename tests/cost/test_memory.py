@@ -63,20 +63,18 @@ def peaks(model: ModelSpec, number: int, precision: Precision) -> tuple[int, int
     return constant + inference, constant + training
 
 
-@pytest.mark.parametrize(
-    ("number", "precision"), [(1, Precision.FLOAT32), (6, Precision.FLOAT32), (6, Precision.BFLOAT16)]
-)
+@pytest.mark.parametrize("number", [1, 6])
 @pytest.mark.parametrize("name", [*SPECS, DISTILLED])
-def test_peaks_are_those_that_torch_allocates(name: str, number: int, precision: Precision) -> None:
+def test_peaks_are_those_that_torch_allocates(name: str, number: int) -> None:
     """Batches on both sides of the recomputation threshold."""
-    check_peaks(name, number, precision)
+    check_peaks(name, number, Precision.FLOAT32)
 
 
 @pytest.mark.usefixtures("recompute_everything")
 @pytest.mark.parametrize("precision", [Precision.FLOAT32, Precision.BFLOAT16])
 @pytest.mark.parametrize("name", [*SPECS, DISTILLED])
 def test_peaks_with_recomputation_of_all_sizes(name: str, precision: Precision) -> None:
-    check_peaks(name, 3, precision)
+    check_peaks(name, 1, precision)  # CPUs without bfloat16 are slow in it
 
 
 def check_peaks(name: str, number: int, precision: Precision) -> None:
@@ -99,7 +97,7 @@ def test_activations_with_recomputation_of_all_sizes(name: str) -> None:
     assert predict_memory(model, 3).activations == pytest.approx(saved_by_autograd(model, 3), rel=0.001)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(models(), booleans())
 def test_activations_of_any_spec_are_what_autograd_saves(model: ModelSpec, recompute: bool) -> None:
     """Up to the size of the batch: for patches that do not overlap, torch may save a copy of the feature map."""

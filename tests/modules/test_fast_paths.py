@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from reference_modules import reference_module
-from shipped import OURS, shallow
+from shipped import DISTINCT, shallow
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -35,7 +35,7 @@ def logits_and_gradients(model: nn.Module, images: Tensor) -> tuple[Tensor, dict
     return logits.detach(), {name: one.grad for name, one in model.named_parameters() if one.grad is not None}
 
 
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("name", DISTINCT)
 def test_logits_and_gradients_are_those_of_the_formulas(name: str) -> None:
     torch.manual_seed(0)
     model = build_model(shallow(name)).eval()

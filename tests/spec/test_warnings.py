@@ -96,13 +96,13 @@ def test_a_warning_of_a_model(tmp_path: Path, old: str, new: str, line: int, col
         (
             "{data: {kind: folder, root: images, train: all, test: all}}",
             62,
-            "measured-on-training-images",
+            "validation-differs-from-training",
             "test is all",
         ),
         (
             "{data: {kind: timm, name: hfds/x, num_classes: 2, validation: train}}",
             70,
-            "measured-on-training-images",
+            "validation-differs-from-training",
             "validation is train",
         ),
         (
