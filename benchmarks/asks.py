@@ -37,8 +37,9 @@ from rich.table import Table
 from t2tbuild import load_search_spec, load_spec
 from t2tbuild.cost.budget import is_within, measure
 from t2tbuild.nas.budget import solve
+from t2tbuild.nas.model_key import key_of
 from t2tbuild.nas.plan import plan
-from t2tbuild.nas.record import Record, Source, State, key_of
+from t2tbuild.nas.record import Record, Source, State
 from t2tbuild.nas.sampler import FeasibleSampler
 from t2tbuild.nas.space import FILL, Space, to_category
 from t2tbuild.nas.storage import RECORD

@@ -30,9 +30,9 @@ from scipy import stats
 from t2tbuild import load_search_spec
 from t2tbuild.layout import Grid
 from t2tbuild.nas.budget import solve
+from t2tbuild.nas.model_key import key_of
 from t2tbuild.nas.plan import plan
 from t2tbuild.nas.proxy import make_proxy_model, resolve_width
-from t2tbuild.nas.record import key_of
 from t2tbuild.nas.sampler import draw_uniform
 from t2tbuild.nas.successive_halving import ProxyTrainer
 from t2tbuild.spec import ModelSpec, SearchSpec

@@ -4,8 +4,9 @@ import json
 import statistics
 
 from t2tbuild.files import atomic_write
+from t2tbuild.nas.candidates_csv import write_csv
 from t2tbuild.nas.ranking import cached_prediction
-from t2tbuild.nas.record import BASE, Record, State, write_csv
+from t2tbuild.nas.record import BASE, Record, State
 from t2tbuild.nas.result import SearchResult
 from t2tbuild.spec.root import Spec
 from t2tbuild.spec.write import write_spec

@@ -9,8 +9,9 @@ from pydantic import ValidationError
 from t2tbuild.cost.bisection import largest
 from t2tbuild.cost.budget import Measures, is_over, is_under, is_within, measure
 from t2tbuild.errors import FieldError
-from t2tbuild.nas.record import key_of
-from t2tbuild.nas.space import FILL, Assignment, Space, error_message, get_value, to_category
+from t2tbuild.nas.field_paths import get_value
+from t2tbuild.nas.model_key import key_of
+from t2tbuild.nas.space import FILL, Assignment, Space, error_message, to_category
 from t2tbuild.spec.budget import LABELS, Budget
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.space import Fill, Value

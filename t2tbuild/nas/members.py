@@ -10,7 +10,7 @@ from t2tbuild.accuracy.features import Shape, shape_of
 from t2tbuild.accuracy.predictor import predicted_error_bound, shipped_predictor
 from t2tbuild.cost.budget import is_within
 from t2tbuild.nas.budget import Infeasible, solved_values
-from t2tbuild.nas.record import key_of
+from t2tbuild.nas.model_key import key_of
 from t2tbuild.nas.space import FILL, Assignment, Space, to_category
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.search import Search

@@ -9,9 +9,10 @@ from t2tbuild.accuracy.posterior import Posterior
 from t2tbuild.accuracy.predictor import DEFAULT_RECIPE, Z_90, Difference, predicted_error_bound, shipped_predictor
 from t2tbuild.cost import predict_cost
 from t2tbuild.cost.memory import predict_memory
+from t2tbuild.nas.model_key import key_of
 from t2tbuild.nas.plan import Plan
 from t2tbuild.nas.ranking import Ranking, cached_prediction, proxy_validity
-from t2tbuild.nas.record import BASE, Record, State, best_of, key_of
+from t2tbuild.nas.record import BASE, Record, State, best_of
 from t2tbuild.nas.verdict import Equal, Prediction, Verdict
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.search import Search

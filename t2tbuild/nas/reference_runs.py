@@ -9,8 +9,9 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 
+from t2tbuild.nas.model_key import key_of
 from t2tbuild.nas.ranking import Ranking
-from t2tbuild.nas.record import BASE, Record, Source, State, key_of
+from t2tbuild.nas.record import BASE, Record, Source, State
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.search import Search
 

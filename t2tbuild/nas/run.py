@@ -18,11 +18,12 @@ from t2tbuild.layout import Grid
 from t2tbuild.nas.artifacts import write_artifacts
 from t2tbuild.nas.evaluator import Evaluator, measure_latencies
 from t2tbuild.nas.importance import compute_importance
+from t2tbuild.nas.model_key import key_of
 from t2tbuild.nas.plan import Plan, plan
 from t2tbuild.nas.predicted_verdict import decide_by_prediction, with_latencies
 from t2tbuild.nas.proxy import describe_training, resolve_width
 from t2tbuild.nas.ranking import Ranking
-from t2tbuild.nas.record import BASE, Outcome, Record, key_of
+from t2tbuild.nas.record import BASE, Outcome, Record
 from t2tbuild.nas.result import SearchResult
 from t2tbuild.nas.sampler import FeasibleSampler
 from t2tbuild.nas.storage import open_storage

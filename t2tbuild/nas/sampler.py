@@ -13,8 +13,9 @@ from optuna.trial import FrozenTrial, TrialState
 from t2tbuild.accuracy.features import shape_of
 from t2tbuild.nas.budget import Infeasible, solve
 from t2tbuild.nas.members import MAX_MEMBERS, PredictedMember
+from t2tbuild.nas.model_key import key_of
 from t2tbuild.nas.plan import Plan
-from t2tbuild.nas.record import Source, key_of
+from t2tbuild.nas.record import Source
 from t2tbuild.nas.space import FILL, Assignment, Space, to_category
 from t2tbuild.nas.storage import RECORD
 from t2tbuild.spec.model import ModelSpec

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from t2tbuild.errors import SeveralFieldsError, UnknownFieldError
+from t2tbuild.nas.field_paths import copy_data, get_field, kind_of, leaves, matches, set_field, to_plain
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.search import Search
 from t2tbuild.spec.space import DEPTH, Choices, Dimension, Fill, Range, Value
@@ -41,7 +42,7 @@ class Space:
         self._named = search.base
         self.solved: Solved | None = None
         self.dimensions: dict[str, SampledDimension] = {}
-        self._data: dict[str, Any] = _to_plain(base)
+        self._data: dict[str, Any] = to_plain(base)
         unknown = [error for path, given in search.space.items() if (error := self._unknown(path, given))]
         if unknown:
             raise SeveralFieldsError(unknown)
@@ -114,7 +115,7 @@ class Space:
         """Return the fields of the candidate of an assignment, without validation."""
         data = self._copy_base()
         if solved is not None and self.solved is not None:
-            _set(data, self.solved.path, solved)
+            set_field(data, self.solved.path, solved)
         for path, value in assignment.items():
             if path != FILL:
                 self._apply(data, path, value)
@@ -122,12 +123,12 @@ class Space:
         return data
 
     def _copy_base(self) -> dict[str, Any]:
-        data: dict[str, Any] = _copy(self._data)
+        data: dict[str, Any] = copy_data(self._data)
         return data
 
     def _apply(self, data: dict[str, Any], path: str, value: Value) -> None:
         if path.rpartition(".")[0] not in self._per_block:
-            _set(data, path, copy.deepcopy(value) if isinstance(value, dict | list | tuple) else value)
+            set_field(data, path, copy.deepcopy(value) if isinstance(value, dict | list | tuple) else value)
 
     def _set_block_lists(self, data: dict[str, Any], assignment: Mapping[str, Value]) -> None:
         """Set the lists of one value per block, cut to the candidate's depth."""
@@ -135,7 +136,7 @@ class Space:
             drawn = [assignment.get(f"{path}.{block}") for block in range(self._blocks)]
             depth = data["backbone"].get("depth")
             if isinstance(depth, int) and None not in drawn[:depth]:
-                _set(data, path, tuple(drawn[:depth]))
+                set_field(data, path, tuple(drawn[:depth]))
 
     def first_error(self) -> str:
         """Return the validation error of the first member, empty if it is valid."""
@@ -147,9 +148,9 @@ class Space:
 
     def fields(self, path: str) -> list[str]:
         """Return the fields of the base that match a path. `*` matches the stages that set the field, or else all."""
-        leaves = dict(_leaves(self._data))
-        found = [field for field in leaves if _matches(field, path)]
-        return [field for field in found if leaves[field] is not None] or found
+        values = dict(leaves(self._data))
+        found = [field for field in values if matches(field, path)]
+        return [field for field in found if values[field] is not None] or found
 
     def drawn(self, path: str) -> list[str]:
         """Return the dimensions of a path of the spec: one for each stage and block."""
@@ -166,7 +167,7 @@ class Space:
 
         It may give another model where they differ in a field that is not searched.
         """
-        data = _to_plain(model)
+        data = to_plain(model)
         backbone = data["backbone"] | {"head_dim": data["backbone"].get("head_dim") or _head_dim(model)}
         data["backbone"] = backbone
 
@@ -176,9 +177,9 @@ class Space:
                 each = model.backbone.heads if above.endswith("num_heads") else model.backbone.mlp_ratios
                 value: Value = each[int(last)] if int(last) < len(each) else values[0]
             else:
-                value = _get(data, path)
+                value = get_field(data, path)
             for choice in values:
-                if choice == value or _kind(choice) == _kind(value):
+                if choice == value or kind_of(choice) == kind_of(value):
                     return choice
             raise LookupError
 
@@ -191,7 +192,7 @@ class Space:
         """Return the error of a path that matches no field of the base."""
         if self.fields(path) or getattr(given, "when", None):
             return None
-        near = difflib.get_close_matches(path, [field for field, _ in _leaves(self._data)], n=3)
+        near = difflib.get_close_matches(path, [field for field, _ in leaves(self._data)], n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else f"t2tbuild show {self._named} lists its fields"
         message = f"the base {self.base.name} has no field {path!r:.60}"
         return UnknownFieldError(("search", "space", path), "space", message, hint)
@@ -200,11 +201,6 @@ class Space:
 def error_message(error: ValidationError | LookupError) -> str:
     """Return the error of a candidate as one line."""
     return error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error.args[0])
-
-
-def get_value(model: ModelSpec, path: str) -> Any:
-    """Return the value of a model's field. Raises LookupError where it does not exist."""
-    return _get(_to_plain(model), path)
 
 
 def to_category(value: Value) -> bool | int | float | str | None:
@@ -216,7 +212,7 @@ def _condition_holds(condition: Mapping[str, Value] | None, data: dict[str, Any]
     """Whether all fields of a condition have one of its values."""
     for path, wanted in (condition or {}).items():
         try:
-            value = _get(data, path)
+            value = get_field(data, path)
         except LookupError:
             return False
         if value not in (wanted if isinstance(wanted, list | tuple) else [wanted]):
@@ -227,60 +223,3 @@ def _condition_holds(condition: Mapping[str, Value] | None, data: dict[str, Any]
 def _head_dim(model: ModelSpec) -> int | None:
     heads = model.backbone.heads
     return model.backbone.embed_dim // heads[0] if len(set(heads)) == 1 else None
-
-
-def _to_plain(node: Any) -> Any:
-    """Return a spec node as plain data, null fields included."""
-    if isinstance(node, BaseModel):
-        return {field: _to_plain(getattr(node, field)) for field in type(node).model_fields}
-    return [_to_plain(item) for item in node] if isinstance(node, tuple) else node
-
-
-def _kind(value: Any) -> Any:
-    """Return the kind of a mapping, which may be written instead of the mapping; any other value is unchanged."""
-    return value.get("kind", value) if isinstance(value, dict) else value
-
-
-def _copy(data: Any) -> Any:
-    if isinstance(data, dict):
-        return {key: _copy(value) for key, value in data.items()}
-    return [_copy(item) for item in data] if isinstance(data, list) else data
-
-
-def _leaves(data: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the dotted path and value of every field, also within lists of nodes."""
-    if path:
-        yield path, data
-    if isinstance(data, dict):
-        for key, value in data.items():
-            yield from _leaves(value, f"{path}.{key}" if path else key)
-    elif isinstance(data, list):
-        for index, value in enumerate(data):
-            if isinstance(value, dict):
-                yield from _leaves(value, f"{path}.{index}")
-
-
-def _matches(field: str, pattern: str) -> bool:
-    parts, wanted = field.split("."), pattern.split(".")
-    return len(parts) == len(wanted) and all(want in ("*", part) for part, want in zip(parts, wanted, strict=True))
-
-
-def _get(data: Any, path: str) -> Any:
-    """Return the value at a dotted path. Raises LookupError where it does not exist."""
-    for part in path.split("."):
-        if not isinstance(data, dict | list | tuple):
-            raise LookupError(f"the candidate has no field {path}")
-        try:
-            data = data[part] if isinstance(data, dict) else data[int(part)]
-        except (KeyError, IndexError):
-            raise LookupError(f"the candidate has no field {path}") from None
-    return data
-
-
-def _set(data: Any, path: str, value: Value) -> None:
-    """Set the value at a dotted path. Raises LookupError where the path does not exist."""
-    above, _, last = path.rpartition(".")
-    parent = _get(data, above) if above else data
-    if not isinstance(parent, dict):
-        raise LookupError(f"the candidate has no field {path}")
-    parent[last] = value

@@ -23,9 +23,10 @@ from t2tbuild.errors import T2TBuildError
 from t2tbuild.nas.budget import Infeasible, solve
 from t2tbuild.nas.correlations import select_zero_cost_proxy
 from t2tbuild.nas.evaluator import Evaluator
+from t2tbuild.nas.model_key import key_of
 from t2tbuild.nas.plan import Plan
 from t2tbuild.nas.ranking import Ranking
-from t2tbuild.nas.record import BASE, Outcome, Record, Rung, Source, State, key_of
+from t2tbuild.nas.record import BASE, Outcome, Record, Rung, Source, State
 from t2tbuild.nas.reference_runs import base_seed_std, plan_base_runs, plan_confirmations, reserved_seconds
 from t2tbuild.nas.sampler import Draw, FeasibleSampler, trial_index
 from t2tbuild.nas.space import FILL, Assignment, to_category

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
+from t2tbuild.nas.candidates_csv import shape_columns
 from t2tbuild.nas.ranking import Ranking
-from t2tbuild.nas.record import BASE, Record, State, shape_columns
+from t2tbuild.nas.record import BASE, Record, State
 from t2tbuild.report.table import Column, ColumnTable
 from t2tbuild.spec.proxy import Proxy
 from t2tbuild.spec.units import short_count

@@ -2,8 +2,9 @@
 
 import statistics
 
+from t2tbuild.nas.candidates_csv import shape_columns
 from t2tbuild.nas.predicted_verdict import describe_equal
-from t2tbuild.nas.record import BASE, Record, State, best_of, shape_columns
+from t2tbuild.nas.record import BASE, Record, State, best_of
 from t2tbuild.nas.result import SearchResult
 from t2tbuild.nas.verdict import Equal, Interval, Prediction
 from t2tbuild.report.cost_table import format_bytes

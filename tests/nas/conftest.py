@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from t2tbuild import load_search_spec
-from t2tbuild.nas.record import Rung, key_of
+from t2tbuild.nas.model_key import key_of
+from t2tbuild.nas.record import Rung
 from t2tbuild.spec import ModelSpec, SearchSpec
 from t2tbuild.spec.proxy import Proxy
 from t2tbuild.training.data import Data

@@ -15,11 +15,12 @@ from t2tbuild.accuracy.validity import PROXY_TRAINING, Validity, validity_of
 from t2tbuild.cost.budget import is_within
 from t2tbuild.errors import FieldError
 from t2tbuild.nas.base import scale_to_budget
+from t2tbuild.nas.model_key import key_of
 from t2tbuild.nas.plan import plan
 from t2tbuild.nas.predicted_verdict import decide_by_prediction, find_equals
 from t2tbuild.nas.proxy import resolve_width
 from t2tbuild.nas.ranking import Ranking, proxy_validity, training_configuration, zero_cost_configuration
-from t2tbuild.nas.record import BASE, Record, Rung, Source, State, key_of
+from t2tbuild.nas.record import BASE, Record, Rung, Source, State
 from t2tbuild.nas.reference_runs import plan_base_runs, plan_confirmations
 from t2tbuild.nas.worker import Worker
 from t2tbuild.spec import ModelSpec, SearchSpec, catalog

@@ -11,8 +11,9 @@ from t2tbuild.accuracy.features import shape_of
 from t2tbuild.errors import FieldError, InputError
 from t2tbuild.nas.budget import optuna_params
 from t2tbuild.nas.members import enumerate_members
+from t2tbuild.nas.model_key import key_of
 from t2tbuild.nas.plan import plan
-from t2tbuild.nas.record import Record, Source, State, key_of
+from t2tbuild.nas.record import Record, Source, State
 from t2tbuild.nas.sampler import FeasibleSampler, source_of
 from t2tbuild.nas.storage import RECORD
 from t2tbuild.spec import ModelSpec, SearchSpec

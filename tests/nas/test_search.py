@@ -17,7 +17,8 @@ from t2tbuild import build_model, load_search_spec, load_spec, measure_cost, pre
 from t2tbuild.errors import InputError, SearchError, TrainingError
 from t2tbuild.nas import Outcome, SearchResult, State
 from t2tbuild.nas import worker as worker_module
-from t2tbuild.nas.record import Rung, Source, key_of
+from t2tbuild.nas.model_key import key_of
+from t2tbuild.nas.record import Rung, Source
 from t2tbuild.report.pareto import plot_pareto
 from t2tbuild.spec import ModelSpec, SearchSpec
 from tests.nas.conftest import FakeTrainer, tiny_search

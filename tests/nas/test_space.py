@@ -7,8 +7,8 @@ from t2tbuild.cost.budget import is_within
 from t2tbuild.cost.memory import predict_memory
 from t2tbuild.errors import InputError
 from t2tbuild.nas.budget import Infeasible, require_feasible, solve, solved_range
+from t2tbuild.nas.model_key import canonical
 from t2tbuild.nas.proxy import describe_training, is_narrow, make_proxy_model, resolve_width
-from t2tbuild.nas.record import canonical
 from t2tbuild.nas.space import FILL, Space, to_category
 from t2tbuild.spec import Budget, ModelSpec, SearchSpec
 from t2tbuild.spec.proxy import Proxy

@@ -12,10 +12,11 @@ from t2tbuild import load_search_spec, load_spec, predict_cost, search, write_sp
 from t2tbuild.nas import Outcome, Record, SearchResult, State
 from t2tbuild.nas.artifacts import write_artifacts
 from t2tbuild.nas.importance import Importance
+from t2tbuild.nas.model_key import key_of
 from t2tbuild.nas.plan import plan
 from t2tbuild.nas.predicted_verdict import decide_by_prediction
 from t2tbuild.nas.ranking import Ranking
-from t2tbuild.nas.record import BASE, Rung, Source, key_of
+from t2tbuild.nas.record import BASE, Rung, Source
 from t2tbuild.nas.timeline import Span
 from t2tbuild.nas.verdict import decide
 from t2tbuild.nas.worker import comparable_records

@@ -146,7 +146,7 @@ def test_the_depth_of_a_dense_backbone_is_the_sum_of_its_groups(tmp_path: Path) 
 
 def test_two_thousand_candidates_are_under_five_megabytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("t2tbuild.nas.verdict.RESAMPLES", 2)
-    monkeypatch.setattr("t2tbuild.nas.result.compute_correlations", lambda *_: [])  # slow for many candidates
+    monkeypatch.setattr("t2tbuild.nas.report_sections.compute_correlations", lambda *_: [])  # slow for many candidates
     large_search(tmp_path, 2000)
     page = (tmp_path / "report.html").read_text()
     assert len(page.encode()) < 5_000_000

@@ -235,7 +235,7 @@ def test_the_page_of_a_training(context: BrowserContext, tmp_path: Path) -> None
 def test_two_thousand_candidates_open(context: BrowserContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a mark for each; benchmarks/report_page.py measures the time."""
     monkeypatch.setattr("t2tbuild.nas.verdict.RESAMPLES", 2)
-    monkeypatch.setattr("t2tbuild.nas.result.compute_correlations", lambda *_: [])
+    monkeypatch.setattr("t2tbuild.nas.report_sections.compute_correlations", lambda *_: [])
     large_search(tmp_path, 2000)
     with opening(context, tmp_path) as opened:
         expect(opened.locator("#table tbody tr")).to_have_count(2000)
