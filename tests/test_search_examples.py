@@ -14,7 +14,7 @@ import yaml
 
 from t2tbuild import load_search_spec
 from t2tbuild.cli import app
-from t2tbuild.nas.storage_url import VARIABLE, storage_url
+from t2tbuild.nas.store.url import VARIABLE, storage_url
 from t2tbuild.spec import catalog
 
 ROOT = Path(__file__).parents[1]

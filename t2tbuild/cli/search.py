@@ -89,7 +89,7 @@ def search(
     loaded = document.spec
 
     from t2tbuild.nas.plan import plan
-    from t2tbuild.nas.storage_url import storage_url
+    from t2tbuild.nas.store.url import storage_url
 
     with document.located_errors():  # raises errors before torch is imported
         planned = plan(loaded)
@@ -227,6 +227,8 @@ def print_result(result: SearchResult) -> None:
         )
     elif result.outcome is Outcome.EXHAUSTED:
         console.print("stopped early: the space has no new candidate", soft_wrap=True)
+    elif result.outcome is Outcome.CONVERGED:
+        console.print(f"stopped early: {result.stop_reason} (search.patience)", soft_wrap=True, markup=False)
     best = shlex.quote(str(result.run / "best.yaml"))
     files = ["best.yaml", "diagram.svg", *(["front/"] if len(result.spec.search.objectives) > 1 else [])]
     files += ["report.html", "report.json", "candidates.csv", "pareto.png"]

@@ -25,12 +25,12 @@ def status(run: Run, storage: Storage = None, as_json: Json = False) -> None:
 
     Example: t2tbuild search status runs/five-giga
     """
-    from t2tbuild.nas.run import reopen_studies
+    from t2tbuild.nas.run import reopen_store
     from t2tbuild.nas.status import get_status
 
-    spec, _, opened = reopen_studies(run, storage)
-    with opened as studies:
-        progress = get_status(spec, studies)
+    spec, _, opened = reopen_store(run, storage)
+    with opened as store:
+        progress = get_status(spec, store)
     if as_json:
         print_json(progress.to_json())
     else:
@@ -85,12 +85,14 @@ def export(run: Run, storage: Storage = None, as_json: Json = False) -> None:
 
 def load_result(run: Path, storage: str | None) -> SearchResult:
     """Return the results of a search so far, and write them to its run directory."""
-    from t2tbuild.nas.run import reopen_studies, write_results
-    from t2tbuild.nas.worker import get_outcome
+    from t2tbuild.nas.conclude import conclude, write_findings
+    from t2tbuild.nas.run import SECONDS, find_outcome, reopen_store
 
-    spec, planned, opened = reopen_studies(run, storage)
-    with opened as studies:
-        return write_results(run, spec, planned, studies, get_outcome(studies, spec.search))
+    spec, planned, opened = reopen_store(run, storage)
+    with opened as store:
+        outcome = find_outcome(planned, store)
+        findings = conclude(planned, store, outcome)
+        return write_findings(run, spec, findings, store, outcome, store.get_meta(SECONDS) or 0.0)
 
 
 def repair(run: Run, storage: Storage = None, as_json: Json = False) -> None:
@@ -98,12 +100,12 @@ def repair(run: Run, storage: Storage = None, as_json: Json = False) -> None:
 
     Example: t2tbuild search repair runs/five-giga
     """
-    from t2tbuild.nas.run import reopen_studies
+    from t2tbuild.nas.run import reopen_store
     from t2tbuild.nas.status import repair as repair_run
 
-    _, _, opened = reopen_studies(run, storage)
-    with opened as studies:
-        repaired = repair_run(run, studies)
+    _, _, opened = reopen_store(run, storage)
+    with opened as store:
+        repaired = repair_run(run, store)
     if as_json:
         print_json({"repaired": repaired})
         return

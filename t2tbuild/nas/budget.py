@@ -132,7 +132,7 @@ def sample_assignments(space: Space) -> Iterator[Assignment]:
         return
     rng = random.Random(0)  # noqa: S311
     for _ in range(MAX_ENUMERATED):
-        yield space.draw(lambda _path, values: values[rng.randrange(len(values))])
+        yield space.draw_uniform(rng)
 
 
 def _is_feasible(space: Space, assignment: Assignment, budget: Budget) -> bool:

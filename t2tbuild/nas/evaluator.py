@@ -1,106 +1,174 @@
-"""The evaluator measures candidates: latency, activation memory, zero-cost proxies and proxy training."""
+"""The evaluator: a candidate and a number of training steps in, measurements out. A user's own takes its place.
 
+Whatever the evaluator, no candidate over the budget is evaluated: check_cost counts it before.
+"""
+
+import importlib
 import math
-from collections.abc import Sequence
-from dataclasses import replace
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
 
-import torch
-from torch import Tensor
-
-from t2tbuild.bench.steps import inference_step
-from t2tbuild.bench.timing import time_steps
-from t2tbuild.build import build_model
+from t2tbuild.cost.budget import excess
+from t2tbuild.cost.counter import count_model
 from t2tbuild.cost.memory import predict_memory
-from t2tbuild.errors import T2TBuildError
-from t2tbuild.nas.proxy import make_proxy_model
-from t2tbuild.nas.record import Record
-from t2tbuild.nas.sampler import Draw
-from t2tbuild.nas.successive_halving import ProxyTrainer
-from t2tbuild.nas.zero_cost import zero_cost_proxies
+from t2tbuild.errors import FieldError, TrainingError
+from t2tbuild.nas.record import Record, State
 from t2tbuild.spec.model import ModelSpec
-from t2tbuild.spec.proxy import Proxy
 from t2tbuild.spec.search import Search
-from t2tbuild.training.data import Data
-from t2tbuild.training.sampler import EpochSampler, fold_in
-
-LATENCY_SECONDS = 1.0
-"""A candidate's forward pass is timed for this long at most."""
+from t2tbuild.training.sampler import fold_in
 
 
-class Evaluator:
-    """The evaluator of one search on one device, with its data."""
+@dataclass(frozen=True)
+class Candidate:
+    """A model to evaluate.
 
-    def __init__(self, search: Search, data: Data, device: torch.device) -> None:
-        self.search, self.data, self.device = search, data, device
-        self._batch: tuple[Tensor, Tensor] | None = None
-        self._scores: dict[str, dict[str, float]] = {}
-
-    def needs(self, measure: str) -> bool:
-        """Whether a measure is limited by the budget or is an objective."""
-        return measure in self.search.objectives or getattr(self.search.budget, measure) is not None
-
-    def predict_activations(self, model: ModelSpec) -> int:
-        """Return the bytes that the forward pass of one image keeps for the backward pass, in float32."""
-        return predict_memory(model).activations
-
-    def measure_latency(self, model: ModelSpec) -> float:
-        """Return the median seconds of a forward pass of one image at full size, in float32."""
-        return measure_latencies([model], self.device)[0]
-
-    def proxy_of(self, record: Record) -> Proxy:
-        """Return the proxy settings of a record's training, at full width where the record asks for it."""
-        return self.search.proxy.model_copy(update={"width": "full"}) if record.full else self.search.proxy
-
-    def make_trainer(self, record: Record) -> ProxyTrainer:
-        """Return the trainer of a record, before its first step."""
-        assert record.model is not None
-        proxy = self.proxy_of(record)
-        proxy_model = make_proxy_model(record.model, proxy, self.device.type)
-        seed = training_seed(self.search, record)
-        return ProxyTrainer(proxy_model, self.data, proxy, seed=seed, device=self.device)
-
-    def add_zero_cost(self, record: Record) -> Record:
-        """Return the record with its zero-cost proxies, if they are not computed yet."""
-        if record.scores or not self.search.zero_cost.names or record.model is None:
-            return record
-        return replace(record, scores=self._zero_cost(record.key, record.model))
-
-    def choose_draw(self, draws: Sequence[Draw], name: str) -> Draw:
-        """Return the draw that a zero-cost proxy ranks best."""
-        return max(draws, key=lambda draw: self._zero_cost(draw.key, draw.model).get(name, -math.inf))
-
-    def _zero_cost(self, key: str, model: ModelSpec) -> dict[str, float]:
-        """Return the zero-cost proxies of a candidate, cached; none if it cannot be built or run."""
-        if key not in self._scores:
-            images, labels = self._one_batch()
-            torch.manual_seed(self.search.seed)
-            try:
-                built = build_model(make_proxy_model(model, self.search.proxy, self.device.type)).to(self.device)
-                self._scores[key] = zero_cost_proxies(self.search.zero_cost.names, model, built, images, labels)
-            except (RuntimeError, MemoryError, ValueError, ArithmeticError, T2TBuildError):
-                self._scores[key] = {}
-        return self._scores[key]
-
-    def _one_batch(self) -> tuple[Tensor, Tensor]:
-        """Return the batch of training images for the zero-cost proxies, the same for every candidate."""
-        if self._batch is None:
-            sampler = EpochSampler(self.data.size("train"), self.search.proxy.batch_size, self.search.seed)
-            self._batch = next(iter(self.data.train_batches(sampler, epoch=0, step=0, epochs=1)))
-        return self._batch
-
-
-def measure_latencies(models: Sequence[ModelSpec], device: torch.device) -> list[float]:
-    """Return for each model the median seconds of a forward pass of one image at full size, in float32.
-
-    The models are timed in turns, so that a slow moment of the machine affects all of them.
+    Attributes:
+        model: Its spec; `t2tbuild.build_model(candidate.model)` builds it.
+        key: The key of the model, equal for equal models.
+        seed: The seed of this training. The same seed must give the same measurements.
+        full: Whether the model itself is trained where others are trained at a quarter of their width.
+        folder: A folder of this training alone, which stays until the candidate is finished, for checkpoints. It may
+            not exist yet.
+        check: Called between training steps; it raises when the search is interrupted or its time is over.
     """
-    steps = {}
-    for index, model in enumerate(models):
-        built = build_model(model).to(device).eval()
-        images = torch.randn(1, model.in_chans, *model.image, device=device)
-        steps[index] = inference_step(built, images, torch.float32)
-    speeds = time_steps(steps, device, seconds=LATENCY_SECONDS, rounds=3)
-    return [speeds[index].median for index in range(len(models))]
+
+    model: ModelSpec
+    key: str
+    seed: int
+    full: bool
+    folder: Path
+    check: Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """What was measured of a candidate.
+
+    Attributes:
+        accuracy: Validation accuracy, 0 to 1.
+        loss: Validation loss in nats.
+        latency: Seconds of one inference.
+        scores: Zero-cost proxies by name.
+        seconds: Seconds of training and evaluation since the measurements before.
+    """
+
+    accuracy: float | None = None
+    loss: float | None = None
+    latency: float | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
+    seconds: float | None = None
+
+
+class Evaluator(Protocol):
+    """Measures candidates."""
+
+    def evaluate(self, candidate: Candidate, steps: int) -> Measurements:
+        """Return the measurements of a candidate after `steps` training steps in all.
+
+        It is called with 0 for what needs no training, then with each rung that the candidate reaches.
+        """
+        ...
+
+
+EvaluatorFunction = Callable[[Candidate, int], "Measurements | Mapping[str, Any] | float"]
+"""An evaluator as a user writes it: it returns an accuracy, a mapping of measurements, or Measurements."""
+
+
+class FunctionEvaluator:
+    """An evaluator that calls a function. It is called with 0 steps only where the search needs a latency."""
+
+    def __init__(self, function: EvaluatorFunction, search: Search) -> None:
+        self.function, self.search = function, search
+        self.name = getattr(function, "__name__", type(function).__name__)
+
+    def evaluate(self, candidate: Candidate, steps: int) -> Measurements:
+        """Return what the function measured. Raises TrainingError where it is not what the search needs."""
+        if steps == 0 and not needs("latency", self.search):
+            return Measurements()
+        found = self._to_measurements(self.function(candidate, steps))
+        needed = "latency" if steps == 0 else self.search.proxy.metric
+        value = getattr(found, needed)
+        if value is None or not math.isfinite(value):
+            raise TrainingError(f"the evaluator {self.name} returned no finite {needed}, got {value}")
+        return found
+
+    def _to_measurements(self, returned: object) -> Measurements:
+        if isinstance(returned, Measurements):
+            return returned
+        if isinstance(returned, Mapping):
+            try:
+                return Measurements(**returned)
+            except TypeError:
+                unknown = ", ".join(sorted(map(str, returned.keys() - vars(Measurements()).keys())))
+                known = ", ".join(vars(Measurements()))
+                message = f"the evaluator {self.name} returned unknown measurements: {unknown}; known are {known}"
+                raise TrainingError(message) from None
+        if isinstance(returned, int | float) and not isinstance(returned, bool):
+            return Measurements(accuracy=float(returned))
+        message = f"the evaluator {self.name} returned a {type(returned).__name__}; return an accuracy or a mapping"
+        raise TrainingError(message)
+
+
+def load_function(name: str) -> EvaluatorFunction:
+    """Return the function that `search.evaluator` names as module:function.
+
+    Modules of the working directory are found too. Raises FieldError where there is no such function.
+    """
+    path = ("search", "evaluator")
+    module_name, _, attribute = name.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        message = f"the module {module_name} cannot be imported: {error}"
+        raise FieldError(path, "evaluator", message, "start the search in the folder of its file") from None
+    function = getattr(module, attribute, None)
+    if not callable(function):
+        message = f"the module {module_name} has no function {attribute}"
+        raise FieldError(path, "evaluator", message, "write module:function")
+    found: EvaluatorFunction = function
+    return found
+
+
+def make_candidate(record: Record, search: Search, run: Path, check: Callable[[], None]) -> Candidate:
+    """Return the candidate of a record, with its folder in a run directory."""
+    assert record.model is not None
+    seed, folder = training_seed(search, record), trial_folder(run, record)
+    return Candidate(record.model, record.key, seed, record.full, folder, check)
+
+
+def trial_folder(run: Path, record: Record) -> Path:
+    """Return the folder of a training's checkpoints."""
+    return run / "trials" / f"{record.key}-{record.seed}{'-full' if record.full else ''}"
+
+
+def needs(measure: str, search: Search) -> bool:
+    """Whether a measure is limited by the budget or is an objective."""
+    return measure in search.objectives or getattr(search.budget, measure) is not None
+
+
+def check_cost(record: Record, search: Search) -> Record:
+    """Return the record with the cost of its model as fvcore counts it at full size; infeasible where over budget."""
+    model = record.model
+    assert model is not None
+    cost = count_model(model)
+    record = replace(record, params=cost.params, macs=cost.macs)
+    if needs("activations", search):
+        record = replace(record, activations=predict_memory(model).activations)
+    return check_budget(record, search)
+
+
+def check_budget(record: Record, search: Search) -> Record:
+    """Return the record, infeasible where what was measured so far is over the budget."""
+    over = [name for name, amount in excess(record.measures, search.budget).items() if amount > 0]
+    if not over:
+        return record
+    return replace(record, state=State.INFEASIBLE, reason=f"{', '.join(over)} over budget, so not trained")
 
 
 def training_seed(search: Search, record: Record) -> int:

@@ -11,7 +11,7 @@ from t2tbuild.cost.budget import is_within
 from t2tbuild.errors import Diagnostic, FieldError, SeveralFieldsError
 from t2tbuild.nas.base import scale_to_budget
 from t2tbuild.nas.budget import optuna_params, require_feasible, sample_assignments
-from t2tbuild.nas.members import MAX_MEMBERS, Member, PredictedMember, enumerate_members, rank_by_prediction
+from t2tbuild.nas.members import MAX_MEMBERS, Members, PredictedMember, rank_by_prediction
 from t2tbuild.nas.model_key import key_of
 from t2tbuild.nas.proxy import make_proxy_model
 from t2tbuild.nas.space import Space, error_message
@@ -51,9 +51,9 @@ class Plan:
         return self.search.target
 
     @cached_property
-    def members(self) -> dict[str, Member]:
-        """Every member within the budget by its key; empty where the space is too large to enumerate."""
-        return enumerate_members(self.space, self.search)
+    def members(self) -> Members:
+        """The members of the space within the budget."""
+        return Members(self.space, self.search.budget)
 
     @cached_property
     def predicted(self) -> list[PredictedMember]:
@@ -61,13 +61,13 @@ class Plan:
         return rank_by_prediction(self.members)
 
 
-def plan(spec: SearchSpec) -> Plan:
+def plan(spec: SearchSpec, *, has_evaluator: bool = False) -> Plan:
     """Load the base, build the space and check both against the budget and the proxy.
 
     Raises SpecError or FieldError when the base cannot be loaded or trained by the proxy, when the space names a field
     that the base does not have, and when no member of the space lies within the budget.
     """
-    search = spec.search
+    search = _with_evaluator(spec.search) if has_evaluator or spec.search.evaluator else spec.search
     named_base = _load_own_model(search.base, ("search", "base"))
     space = Space(search, named_base)
     _reject_invalid_values(spec, space)
@@ -88,6 +88,19 @@ def plan(spec: SearchSpec) -> Plan:
     )
     search = search.model_copy(update={"target": target})
     return Plan(search, base, space, enqueued, (*scaled, *_warn_single_candidate(fitting, space, search.budget)))
+
+
+def _with_evaluator(search: Search) -> Search:
+    """Return a search with the user's own evaluator, whose results rank the candidates.
+
+    It ranks by accuracy unless the spec names a metric. Raises FieldError for target imagenet.
+    """
+    if search.target == "imagenet":
+        message = "an evaluator of your own says nothing of ImageNet"
+        raise FieldError(("search", "target"), "target", message, "write target: data")
+    metric = search.proxy.metric if "metric" in search.proxy.model_fields_set else "accuracy"
+    proxy = search.proxy.model_copy(update={"metric": metric})
+    return search.model_copy(update={"target": "data", "proxy": proxy})
 
 
 def _resolve_target(search: Search, base: ModelSpec) -> Literal["imagenet", "data"]:

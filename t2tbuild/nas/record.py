@@ -61,6 +61,7 @@ class Outcome(StrEnum):
 
     COMPLETE = "complete"  # all requested candidates were trained
     EXHAUSTED = "exhausted"  # the space has no new candidate left
+    CONVERGED = "converged"  # more candidates no longer help
     TIMEOUT = "timeout"
     UNFINISHED = "unfinished"  # it may still be running
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from t2tbuild.cost.budget import excess
-from t2tbuild.nas.importance import Importance
 from t2tbuild.nas.old_names import (
     COUNT_KEYS,
     RECORD_KEYS,
@@ -31,6 +30,7 @@ from t2tbuild.nas.report_sections import (
     record_to_json,
     summarize_rung,
 )
+from t2tbuild.nas.store.importance import Importance
 from t2tbuild.nas.timeline import Span
 from t2tbuild.nas.verdict import Verdict
 from t2tbuild.spec.budget import Budget
@@ -53,6 +53,7 @@ class SearchResult:
         records: The candidates, in the order of sampling.
         reference_runs: The trainings of the base and the confirmation runs.
         outcome: How the search ended.
+        stop_reason: Why more candidates would not have helped, where the search stopped for that.
         trained_as: A description of the proxy training.
         ranking: The ranking of the candidates.
         test: Results of the winner and the base on the test split, None if not evaluated.
@@ -74,6 +75,7 @@ class SearchResult:
     ranking: Ranking
     test: dict[str, Any] | None
     seconds: float
+    stop_reason: str = ""
     latencies: Mapping[str, float | None] = field(default_factory=dict)
     spans: tuple[Span, ...] = ()
     importance: Importance | None = None
@@ -143,6 +145,7 @@ def build_report(result: SearchResult) -> dict[str, Any]:
         "importance": asdict(result.importance) if result.importance else None,
         "test": with_old_names(result.test, TEST_KEYS) if result.test else None,
         "outcome": str(result.outcome),
+        "stop_reason": result.stop_reason,
         "seconds": round(result.seconds, 1),
         "front": [record.number for record in result.front],
         "candidates": [record_to_json(record, result.ranking) for record in result.records],

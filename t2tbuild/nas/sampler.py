@@ -1,50 +1,63 @@
-"""The sampler of candidates: each candidate is within the budget and new before it is built or trained."""
+"""The sampler of candidates: each is new and within the budget before it is built or trained."""
 
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, assert_never
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from t2tbuild.accuracy.features import shape_of
-from t2tbuild.nas.budget import Infeasible, solve
-from t2tbuild.nas.members import MAX_MEMBERS, PredictedMember
+from t2tbuild.nas.members import Member, PredictedMember
 from t2tbuild.nas.model_key import key_of
 from t2tbuild.nas.plan import Plan
-from t2tbuild.nas.record import Source
+from t2tbuild.nas.record import Record, Source, State
 from t2tbuild.nas.space import FILL, Assignment, Space, to_category
-from t2tbuild.nas.storage import RECORD
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.search import Sampler, Search
 from t2tbuild.spec.space import Value
 from t2tbuild.training.sampler import fold_in
 
-SAMPLER_TRIES = 100
-"""After this many draws of the Optuna sampler without a new candidate within the budget, uniform draws follow."""
+QUICK_TRIES = 30
+"""Random assignments that are tried before all of an enumerated space are shuffled."""
 UNIFORM_TRIES = 5_000
 """After this many uniform draws without a new candidate, a space that is too large to enumerate is exhausted."""
 
 
 @dataclass(frozen=True)
 class Draw:
-    """A candidate, its source, and how many draws were rejected for it: out of budget, not new, or ranked below it."""
+    """A candidate, its parameters in Optuna, its source, and how many draws were rejected for it.
 
-    model: ModelSpec
-    key: str
+    They were out of budget, not new, or ranked below it. `system_attrs` is what the Optuna sampler notes on its trial.
+    """
+
+    member: Member
     source: Source
+    system_attrs: Mapping[str, Any] = field(default_factory=dict)
     infeasible: int = 0
     duplicates: int = 0
     passed_over: int = 0
 
+    @property
+    def model(self) -> ModelSpec:
+        return self.member.model
 
-def trial_index(study: optuna.Study, number: int) -> int:
-    """Return the index of a trial among the valid ones. Interrupted and unneeded trials ended as FAIL."""
-    earlier = (trial for trial in study.get_trials(deepcopy=False) if trial.number < number)
-    return sum(trial.state is not TrialState.FAIL for trial in earlier)
+    @property
+    def key(self) -> str:
+        return self.member.key
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        return self.member.params
+
+    def record(self) -> Record:
+        """Return the record of the candidate, which the store numbers."""
+        rejected = {name: getattr(self, name) for name in ("infeasible", "duplicates", "passed_over")}
+        return Record("", State.RUNNING, self.model, key=self.key, source=self.source, **rejected)
 
 
 def source_of(index: int, random_fraction: float) -> Source:
@@ -52,127 +65,123 @@ def source_of(index: int, random_fraction: float) -> Source:
     return Source.RANDOM if int((index + 1) * random_fraction) > int(index * random_fraction) else Source.SAMPLER
 
 
-class FeasibleSampler(BaseSampler):
-    """Draws from an Optuna sampler until a candidate is valid, within the budget and new.
+class CandidateSampler:
+    """Draws complete candidates: predicted, at random, or where an Optuna sampler points to.
 
-    A draw is a function of the seed, the trial's index and the finished trials, so with one worker a continued study
-    samples the same candidates as an uninterrupted one. `chosen` is the last draw, None where no new candidate was
-    found. `choose_draw` picks the best of `pool` draws of the Optuna sampler. The base is never drawn: it is trained
-    anyway.
+    A draw is a function of the seed, the index and the finished trials, so a continued search samples the same
+    candidates as an uninterrupted one. The base is never drawn: it is trained anyway. Optuna's samplers see a study of
+    their own in memory, with a copy of each finished trial. Where they suggest an assignment without a new member, the
+    nearest one with a new member is taken.
     """
 
     def __init__(self, search: Search, plan: Plan) -> None:
-        self._search, self._plan, self._space, self._base = search, plan, plan.space, key_of(plan.base)
-        self.choose_draw: Callable[[Sequence[Draw]], Draw] | None = None
-        self._distributions = build_distributions(plan.space)
-        self._sampler: BaseSampler = RandomSampler()
-        self.chosen: Draw | None = None
-        self.pool = 1
+        self._search, self._plan, self._space = search, plan, plan.space
+        self._members, self._base = plan.members, key_of(plan.base)
+        self.distributions = build_distributions(plan.space)
+        self._study: optuna.Study | None = None
+        self._copied: set[int] = set()
 
-    def infer_relative_search_space(
+    def draw(
         self,
-        study: optuna.Study,  # noqa: ARG002
-        trial: FrozenTrial,  # noqa: ARG002
-    ) -> dict[str, BaseDistribution]:
-        return self._distributions
+        index: int,
+        finished: Sequence[FrozenTrial],
+        seen: set[str],
+        *,
+        pool: int = 1,
+        choose: Callable[[Sequence[Draw]], Draw] | None = None,
+    ) -> Draw | None:
+        """Return the candidate at an index, None where the space has no new one.
 
-    def sample_relative(
-        self,
-        study: optuna.Study,
-        trial: FrozenTrial,
-        search_space: dict[str, BaseDistribution],  # noqa: ARG002
-    ) -> dict[str, Any]:
-        self.chosen = None
-        if RECORD in trial.user_attrs or "fixed_params" in trial.system_attrs:  # enqueued or retried
-            return {}
-        index = trial_index(study, trial.number)
+        `seen` has the keys of all candidates before it. `choose` picks the best of `pool` draws of the Optuna sampler.
+        """
         seed = fold_in(self._search.seed, index) % 2**32
-        self._sampler = make_sampler(self._search.sampler, seed)
-        is_random = self._search.sampler in ("random", "brute_force")
-        source = Source.RANDOM if is_random else source_of(index, self._search.random_fraction)
-        found = self._find(study, trial, source, random.Random(seed))  # noqa: S311
-        if found is None:
-            return {}
-        self.chosen, params = found
-        return params
+        rng = random.Random(seed)  # noqa: S311
+        seen = seen | {self._base}
+        if self._search.sampler in ("random", "brute_force"):
+            return self._draw_random(seen, rng)
+        if source_of(index, self._search.random_fraction) is Source.RANDOM:
+            return self._draw_random(seen, rng)
+        if self._uses_prediction and (predicted := self._next_predicted(seen)) is not None:
+            return Draw(predicted.member, Source.SAMPLER)
+        return self._draw_best(finished, seen, seed, rng, pool if choose else 1, choose)
 
-    def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        return self._sampler.sample_independent(study, trial, param_name, param_distribution)
+    def _draw_best(
+        self,
+        finished: Sequence[FrozenTrial],
+        seen: set[str],
+        seed: int,
+        rng: random.Random,
+        pool: int,
+        choose: Callable[[Sequence[Draw]], Draw] | None,
+    ) -> Draw | None:
+        study = self._sync(finished, seed)
+        draws: list[Draw] = []
+        while len(draws) < pool and (draw := self._draw_suggested(study, seen, rng)) is not None:
+            draws.append(draw)
+            seen.add(draw.key)
+        if not draws:
+            return None
+        best = draws[0] if choose is None or len(draws) == 1 else choose(draws)
+        rejected = {name: sum(getattr(draw, name) for draw in draws) for name in ("infeasible", "duplicates")}
+        return replace(best, passed_over=len(draws) - 1, **rejected)
 
-    def after_trial(
-        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
-    ) -> None:
-        self._sampler.after_trial(study, trial, state, values)
+    def _draw_suggested(self, study: optuna.Study, seen: set[str], rng: random.Random) -> Draw | None:
+        """Return the new candidate nearest to what the Optuna sampler suggests."""
+        trial = study.ask()
+        assignment = suggest(trial, self._space)
+        study.tell(trial, state=TrialState.FAIL)  # the sampler does not learn from it; the finished trial is copied
+        attrs = study.get_trials(deepcopy=False)[-1].system_attrs
+        fill = assignment.get(FILL)
 
-    def _find(
-        self, study: optuna.Study, trial: FrozenTrial, source: Source, rng: random.Random
-    ) -> tuple[Draw, dict[str, Any]] | None:
-        """Return the best of the first `pool` draws that are valid and new, with its parameters."""
-        seen = known_keys(study) | {self._base}
+        def pick(members: Sequence[Member]) -> Member:
+            return min(members, key=lambda one: abs(one.params[FILL] - fill)) if fill is not None else members[0]
+
+        listed = self._members.nearest(assignment) if self._members.assignments else self._uniform(rng, assignment)
+        return self._first_new(listed, seen, pick, Source.SAMPLER, attrs)
+
+    def _draw_random(self, seen: set[str], rng: random.Random) -> Draw | None:
+        """Return a random new candidate: every assignment that has one is equally likely."""
+        if self._members.assignments:
+            quick = (rng.choice(self._members.assignments) for _ in range(QUICK_TRIES))
+            listed: Iterator[Assignment] = (one for some in (quick, self._members.shuffled(rng)) for one in some)
+        else:
+            listed = self._uniform(rng)
+        return self._first_new(listed, seen, rng.choice, Source.RANDOM, {})
+
+    def _uniform(self, rng: random.Random, *first: Assignment) -> Iterator[Assignment]:
+        yield from first
+        for _ in range(UNIFORM_TRIES):
+            yield self._space.draw_uniform(rng)
+
+    def _first_new(
+        self,
+        assignments: Iterator[Assignment],
+        seen: set[str],
+        pick: Callable[[Sequence[Member]], Member],
+        source: Source,
+        attrs: Mapping[str, Any],
+    ) -> Draw | None:
+        """Return a new member of the first assignment that has one."""
         infeasible = duplicates = 0
-        if self._search.sampler == "brute_force":
-            return self._draw_untried(seen, source, rng, 0, 0)
-        if source is Source.SAMPLER and self._uses_prediction:
-            predicted = self._next_predicted(seen)
-            if predicted is not None:
-                return Draw(predicted.member.model, predicted.key, source), dict(predicted.member.params)
-        found: list[tuple[Draw, dict[str, Any]]] = []
-        pool = self.pool if source is Source.SAMPLER and self.choose_draw else 1
-        small = self._space.size <= MAX_MEMBERS
-        for attempt in range(SAMPLER_TRIES + (SAMPLER_TRIES if small else UNIFORM_TRIES)):
-            if source is Source.RANDOM or attempt >= SAMPLER_TRIES:
-                assignment = draw_uniform(self._space, rng)
-            else:
-                assignment = self._draw_from_sampler(study, trial)
-            try:
-                model = solve(self._space, assignment, self._search.budget)
-            except Infeasible:
-                infeasible += 1
-                continue
-            key = key_of(model)
-            if key in seen:
-                duplicates += 1
-                continue
-            seen.add(key)
-            params = {path: to_category(value) for path, value in assignment.items()}
-            found.append((Draw(model, key, source), params))
-            if len(found) == pool:
-                break
-        if not found:
-            return self._draw_untried(seen, source, rng, infeasible, duplicates)
-        draws = [draw for draw, _ in found]
-        best = draws[0] if len(found) == 1 or self.choose_draw is None else self.choose_draw(draws)
-        params = found[draws.index(best)][1]
-        return replace(best, infeasible=infeasible, duplicates=duplicates, passed_over=len(found) - 1), params
+        for assignment in assignments:
+            members = self._members.solve(assignment)
+            new = [member for member in members if member.key not in seen]
+            if new:
+                return Draw(pick(new), source, attrs, infeasible, duplicates)
+            infeasible += not members
+            duplicates += bool(members)
+        return None
 
-    def _draw_from_sampler(self, study: optuna.Study, trial: FrozenTrial) -> Assignment:
-        given = self._sampler.infer_relative_search_space(study, trial)
-        several = {name: one for name, one in self._distributions.items() if not one.single()}
-        common = several if isinstance(self._sampler, TPESampler) and not self._conditional else given
-        relative = self._sampler.sample_relative(study, trial, common)
-
-        def pick(path: str, values: Sequence[Value]) -> Value:
-            if len(values) == 1:
-                return values[0]
-            if path not in relative:
-                relative[path] = self._sampler.sample_independent(study, trial, path, self._distributions[path])
-            return next(value for value in values if to_category(value) == relative[path])
-
-        assignment = self._space.draw(pick)
-        if self._space.solved is not None:
-            distribution = self._distributions[FILL]
-            low, high = self._space.solved.fill.fill
-            drawn = relative.get(FILL)
-            if drawn is None and low < high:
-                drawn = self._sampler.sample_independent(study, trial, FILL, distribution)
-            assignment[FILL] = low if drawn is None else drawn
-        return assignment
-
-    @property
-    def _conditional(self) -> bool:
-        return any(dimension.when for dimension in self._space.dimensions.values())
+    def _sync(self, finished: Sequence[FrozenTrial], seed: int) -> optuna.Study:
+        """Return the study in memory with a copy of each finished trial, and a sampler with the seed of a draw."""
+        if self._study is None:
+            self._study = optuna.create_study(directions=directions_of(self._search))
+        for trial in finished:
+            if trial.number not in self._copied:
+                self._copied.add(trial.number)
+                self._study.add_trial(trial)
+        self._study.sampler = make_sampler(self._search.sampler, seed)
+        return self._study
 
     @property
     def _uses_prediction(self) -> bool:
@@ -187,19 +196,9 @@ class FeasibleSampler(BaseSampler):
         drawn.add(shape_of(self._plan.base).key)
         return next((one for one in left if one.shape.key not in drawn), left[0] if left else None)
 
-    def _draw_untried(
-        self, seen: set[str], source: Source, rng: random.Random, infeasible: int, duplicates: int
-    ) -> tuple[Draw, dict[str, Any]] | None:
-        """Return a random member that was not drawn yet. None where there is none, or the space is not enumerated."""
-        rest = [member for key, member in self._plan.members.items() if key not in seen]
-        if not rest:
-            return None
-        member = rng.choice(rest)
-        return Draw(member.model, key_of(member.model), source, infeasible, duplicates), dict(member.params)
-
 
 def make_sampler(sampler: Sampler, seed: int) -> BaseSampler:
-    """Return the Optuna sampler that a spec names. `brute_force` draws from the untried members instead."""
+    """Return the Optuna sampler that a spec names."""
     match sampler:
         case "tpe" | "predicted":
             return TPESampler(seed=seed)
@@ -213,29 +212,36 @@ def make_sampler(sampler: Sampler, seed: int) -> BaseSampler:
             assert_never(sampler)
 
 
+def directions_of(search: Search) -> list[StudyDirection]:
+    """Return the direction of each objective."""
+    maximize, minimize = StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE
+    return [maximize if objective == "accuracy" else minimize for objective in search.objectives]
+
+
+def suggest(trial: optuna.Trial, space: Space) -> Assignment:
+    """Return the assignment that a trial suggests, with the fraction of the solved field."""
+
+    def pick(path: str, values: Sequence[Value]) -> Value:
+        if isinstance(values, range):
+            return trial.suggest_int(path, values[0], values[-1], step=values.step)
+        suggested = trial.suggest_categorical(path, [to_category(value) for value in values])
+        return next(value for value in values if to_category(value) == suggested)
+
+    assignment = space.draw(pick)
+    if space.solved is not None:
+        assignment[FILL] = trial.suggest_float(FILL, *space.solved.fill.fill)
+    return assignment
+
+
 def build_distributions(space: Space) -> dict[str, BaseDistribution]:
     """Return the Optuna distribution of each field."""
     found: dict[str, BaseDistribution] = {}
     for path, dimension in space.dimensions.items():
         values = dimension.values
         if isinstance(values, range):
-            found[path] = optuna.distributions.IntDistribution(values[0], values[-1], step=values.step)
+            found[path] = IntDistribution(values[0], values[-1], step=values.step)
         else:
             found[path] = CategoricalDistribution([to_category(value) for value in values])
     if space.solved is not None:
         found[FILL] = FloatDistribution(*space.solved.fill.fill)
     return found
-
-
-def draw_uniform(space: Space, rng: random.Random) -> Assignment:
-    """Draw an assignment in which every value of a field is equally likely."""
-    assignment = space.draw(lambda _path, values: values[rng.randrange(len(values))])
-    if space.solved is not None:
-        assignment[FILL] = rng.uniform(*space.solved.fill.fill)
-    return assignment
-
-
-def known_keys(study: optuna.Study) -> set[str]:
-    """Return the keys of all candidates that were drawn, interrupted ones included: they will be continued."""
-    trials = study.get_trials(deepcopy=False)
-    return {trial.user_attrs[RECORD]["key"] for trial in trials if RECORD in trial.user_attrs}

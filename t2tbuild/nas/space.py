@@ -4,6 +4,7 @@ import copy
 import difflib
 import json
 import math
+import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -86,6 +87,10 @@ class Space:
                 assignment[path] = pick(path, dimension.values)
                 self._apply(data, path, assignment[path])
         return assignment
+
+    def draw_uniform(self, rng: random.Random) -> Assignment:
+        """Return an assignment in which every value of a field is equally likely."""
+        return self.draw(lambda _path, values: values[rng.randrange(len(values))])
 
     def assignments(self) -> Iterator[Assignment]:
         """Yield every assignment of the fields whose conditions hold, without the solved field's fraction."""

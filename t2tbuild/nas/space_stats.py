@@ -62,7 +62,7 @@ def measure_space(space: Space, search: Search) -> SpaceStats:
     """
     exact = space.size <= MAX_ENUMERATED
     rng = random.Random(search.seed)  # noqa: S311
-    sampled = list(space.assignments()) if exact else [_draw_uniform(space, rng) for _ in range(NUM_DRAWS)]
+    sampled = list(space.assignments()) if exact else [space.draw_uniform(rng) for _ in range(NUM_DRAWS)]
     weights = [1.0 if exact else _weight(space, assignment) for assignment in sampled]
     counts: list[float] = []
     ends: list[CostedModel] = []
@@ -95,10 +95,6 @@ def measure_space(space: Space, search: Search) -> SpaceStats:
         largest=max(ends, key=lambda member: member.macs),
         ranges=dict(sorted(ranges.items())),
     )
-
-
-def _draw_uniform(space: Space, rng: random.Random) -> Assignment:
-    return space.draw(lambda _path, values: values[rng.randrange(len(values))])
 
 
 def _weight(space: Space, assignment: Assignment) -> float:

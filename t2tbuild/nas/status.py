@@ -1,6 +1,5 @@
 """The status of a search, and its repair after a crash."""
 
-import sqlite3
 import statistics
 from collections import Counter
 from dataclasses import dataclass
@@ -8,16 +7,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from optuna.trial import FrozenTrial, TrialState
-
 from t2tbuild import manifest
-from t2tbuild.errors import InputError
 from t2tbuild.nas.ranking import Ranking
 from t2tbuild.nas.record import BASE, Record, State, best_of
 from t2tbuild.nas.reference_runs import count_base_seeds, plan_confirmations
-from t2tbuild.nas.storage import RECORD, retry_stale
-from t2tbuild.nas.storage_url import DATABASE
-from t2tbuild.nas.store import Studies
+from t2tbuild.nas.store.store import Store
 from t2tbuild.spec.root import SearchSpec
 from t2tbuild.training.checkpoint import FILES
 
@@ -89,49 +83,30 @@ class Status:
         }
 
 
-def get_status(spec: SearchSpec, studies: Studies) -> Status:
+def get_status(spec: SearchSpec, store: Store) -> Status:
     """Return the current state of a search."""
-    records, reference_runs = studies.records(), studies.reference_runs()
-    trials = [*studies.candidates.get_trials(deepcopy=False), *studies.references.get_trials(deepcopy=False)]
-    ends = [trial.datetime_complete for trial in trials if trial.datetime_complete is not None]
+    found, entries = store.snapshot(), store.entries()
+    records, reference_runs = found.records, found.reference_runs
     missing = len(plan_confirmations(spec.search, records, reference_runs))
     missing += sum(record.number != BASE and record.state is State.RUNNING for record in reference_runs)
-    waiting, stale = (
-        frozenset((one["number"], one["seed"]) for trial in some if (one := trial.user_attrs.get(RECORD)))
-        for some in ([trial for trial in trials if trial.state is TrialState.WAITING], _stale_trials(studies))
+    return Status(
+        spec,
+        records,
+        reference_runs,
+        missing,
+        last=max((entry.ended for entry in entries if entry.ended is not None), default=None),
+        waiting=frozenset((one.record.number, one.record.seed) for one in entries if one.is_waiting),
+        stale=frozenset((one.record.number, one.record.seed) for one in entries if one.is_stale),
     )
-    return Status(spec, tuple(records), tuple(reference_runs), missing, max(ends, default=None), waiting, stale)
 
 
-def _stale_trials(studies: Studies) -> list[FrozenTrial]:
-    """Return the running trials without a recent heartbeat."""
-    stale = {
-        trial_id
-        for study in (studies.candidates, studies.references)
-        for trial_id in studies.storage._get_stale_trial_ids(studies.storage.get_study_id_from_name(study.study_name))
-    }
-    return [studies.storage.get_trial(trial_id) for trial_id in stale]
-
-
-def repair(run: Path, studies: Studies) -> list[str]:
-    """Repair a search after a crash, and return what was done. Raises InputError when the database is corrupt."""
+def repair(run: Path, store: Store) -> list[str]:
+    """Repair a search after a crash, and return what was done."""
     lines = []
-    database = run / DATABASE
-    if database.exists():
-        with sqlite3.connect(database) as connection:
-            (problem,) = connection.execute("pragma integrity_check").fetchone()
-        if problem != "ok":
-            raise InputError(f"{database}: corrupt: {problem}; candidates.csv and report.json have the last results")
-    for study in (studies.candidates, studies.references):
-        before = len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
-        retry_stale(study)
-        after = len(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
-        if after < before:
-            lines.append(f"{study.study_name}: trainings queued again because their workers died: {before - after}")
-        if after:
-            lines.append(
-                f"{study.study_name}: trainings that are running, or stopped a moment ago: {after}; repeat this later"
-            )
+    if queued := store.stale.requeue(at_once=True):
+        lines.append(f"trainings queued again because their workers died: {queued}")
+    if running := store.snapshot().running:
+        lines.append(f"trainings that are running, or stopped a moment ago: {running}; repeat this later")
     trials = run / "trials"
     for folder in sorted(trials.iterdir()) if trials.is_dir() else ():
         for child in manifest.children(folder):

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from t2tbuild.errors import SearchError
-from t2tbuild.nas.storage_url import VARIABLE
+from t2tbuild.nas.store.url import VARIABLE
 from t2tbuild.training.signals import Interrupt
 
 POLL_SECONDS = 1.0

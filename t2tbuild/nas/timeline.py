@@ -1,13 +1,11 @@
 """The timeline of a search: which worker trained which candidate, and when."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import chain
-from typing import Any
 
-from t2tbuild.nas.record import State
-from t2tbuild.nas.storage import RECORD
-from t2tbuild.nas.store import Studies, valid_trials
+from t2tbuild.nas.record import Record, State
+from t2tbuild.nas.store.trials import Entry
 
 
 @dataclass(frozen=True)
@@ -27,36 +25,31 @@ class Span:
     end: float | None
 
 
-def build_timeline(studies: Studies) -> list[Span]:
+def build_timeline(entries: Sequence[Entry]) -> list[Span]:
     """Return the trainings of a search by their start. Candidates that were not trained have no span."""
-    trials = [
-        trial
-        for trial in chain(valid_trials(studies.references), valid_trials(studies.candidates))
-        if trial.datetime_start is not None and _is_training(trial.user_attrs.get(RECORD))
+    started = [
+        (entry, entry.started)
+        for entry in entries
+        if entry.started is not None and not entry.is_waiting and _is_training(entry.record)
     ]
-    starts = [trial.datetime_start for trial in trials if trial.datetime_start is not None]
-    if not starts:
+    if not started:
         return []
-    began = min(starts)
-    spans = [
-        _make_span(trial.user_attrs[RECORD], began, start, trial.datetime_complete)
-        for trial, start in zip(trials, starts, strict=True)
-    ]
-    return sorted(spans, key=lambda span: span.start)
+    began = min(start for _, start in started)
+    return sorted((_make_span(entry, start, began) for entry, start in started), key=lambda span: span.start)
 
 
-def _is_training(record: dict[str, Any] | None) -> bool:
-    return record is not None and (State(record["state"]) is State.RUNNING or State(record["state"]).trained)
+def _is_training(record: Record) -> bool:
+    return record.state is State.RUNNING or record.state.trained
 
 
-def _make_span(record: dict[str, Any], began: datetime, start: datetime, end: datetime | None) -> Span:
-    since, until = ((moment - began).total_seconds() if moment else None for moment in (start, end))
+def _make_span(entry: Entry, start: datetime, began: datetime) -> Span:
+    record = entry.record
     return Span(
-        number=record["number"],
-        seed=record["seed"],
-        full=record["full"],
-        state=str(State(record["state"])),
-        worker=record.get("worker", ""),
-        start=since or 0.0,
-        end=until,
+        number=record.number,
+        seed=record.seed,
+        full=record.full,
+        state=str(record.state),
+        worker=record.worker,
+        start=(start - began).total_seconds(),
+        end=(entry.ended - began).total_seconds() if entry.ended else None,
     )

@@ -60,7 +60,7 @@ def reason_not_predicted(planned: Plan) -> str | None:
     """Return the reason why accuracies in a space are not predicted; None if they are."""
     if reason := predict_accuracy(planned.base).reason:
         return f"the accuracy of the base {planned.base.name} cannot be predicted: {reason}"
-    if not planned.members:
+    if not planned.members.assignments:
         return (
             f"the space is too large to predict every member (more than {MAX_MEMBERS:,} assignments); only the sampled "
             "ones are predicted"

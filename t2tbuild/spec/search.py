@@ -13,6 +13,8 @@ from t2tbuild.spec.proxy import Proxy
 from t2tbuild.spec.renamed import RenamedFields
 from t2tbuild.spec.space import SpaceField, check_space
 
+EVALUATOR_PATTERN = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
+
 ZeroCostName = Literal["params", "macs", "depth", "naswot", "weight_norm", "snip", "grad_norm", "synflow", "dss"]
 Objective = Literal["accuracy", "macs", "params", "activations", "latency"]
 Sampler = Literal["predicted", "tpe", "random", "nsga2", "gp", "brute_force"]
@@ -105,6 +107,13 @@ class Search(RenamedFields):
     """Confirmation runs, which show whether the gain is larger than seed noise; null for none."""
     trials: int = Field(default=32, ge=1, le=1_000_000, examples=[12], json_schema_extra=unit("candidates"))
     """Candidates to train, without the base."""
+    patience: int | None = Field(default=16, ge=1, le=1_000_000, examples=[16], json_schema_extra=unit("candidates"))
+    """The search stops when this many candidates in a row did not improve on the best before them by more than the seed
+    noise; null: never. With several objectives it has no effect."""
+    evaluator: str | None = Field(default=None, pattern=EVALUATOR_PATTERN, examples=["my_module:evaluate"])
+    """A Python function of your own that evaluates candidates in place of proxy training, as module:function. It is
+    called with a candidate and a number of training steps, and returns a validation accuracy or a mapping of
+    measurements. The target is then data."""
     timeout: Seconds | None = Field(default=None, examples=["5m"], json_schema_extra=unit("seconds"))
     """Longest time of the search; a part of it is reserved for `confirm`. Left out, only `trials` ends the search."""
     heartbeat: Seconds = Field(default=60.0, examples=["60s"], json_schema_extra=unit("seconds"))

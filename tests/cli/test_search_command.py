@@ -111,7 +111,7 @@ def test_repair_queues_the_training_of_a_dead_worker_again(folder: Path) -> None
         database.execute("update trial_heartbeats set heartbeat = '2020-01-01 00:00:00'")
     done = t2tbuild("repair", "run", cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert "tiny.references: trainings queued again because their workers died: 1" in done.stdout
+    assert "trainings queued again because their workers died: 1" in done.stdout
     waits = t2tbuild("status", "run", cwd=folder).stdout
     assert re.search(r"^waiting: \S+( seed \d)?, after 2 steps, for a worker$", waits, re.MULTILINE)
     assert done.stderr.endswith("next: t2tbuild search resume run\n")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from t2tbuild import load_search_spec
+from t2tbuild import load_search_spec, predict_cost
 from t2tbuild.nas.model_key import key_of
 from t2tbuild.nas.record import Rung
 from t2tbuild.spec import ModelSpec, SearchSpec
@@ -86,12 +86,13 @@ class FakeTrainer:
 
 @pytest.fixture
 def fake_trainer(monkeypatch: pytest.MonkeyPatch) -> type[FakeTrainer]:
-    """Replace every training of a test by a fake one."""
+    """Replace every training of a test by a fake one, and fvcore's count by the closed form, which equals it."""
 
     class Own(FakeTrainer):
         pass
 
-    monkeypatch.setattr("t2tbuild.nas.evaluator.ProxyTrainer", Own)
+    monkeypatch.setattr("t2tbuild.nas.proxy_evaluator.ProxyTrainer", Own)
+    monkeypatch.setattr("t2tbuild.nas.evaluator.count_model", predict_cost)
     return Own
 
 

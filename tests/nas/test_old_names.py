@@ -9,8 +9,8 @@ from t2tbuild import load_spec
 from t2tbuild.nas.old_names import REPORT_KEYS, with_new_names, with_old_names
 from t2tbuild.nas.plan import plan
 from t2tbuild.nas.record import Record, Rung, Source, State
-from t2tbuild.nas.sampler import FeasibleSampler
-from t2tbuild.nas.store import SPEC, open_studies
+from t2tbuild.nas.sampler import CandidateSampler
+from t2tbuild.nas.store.open import SPEC, open_store
 from t2tbuild.spec import SearchSpec
 
 Tiny = Callable[..., SearchSpec]
@@ -55,9 +55,9 @@ def test_a_study_of_an_earlier_version_is_joined(tmp_path: Path, tiny: Tiny) -> 
     spec = tiny()
     planned = plan(spec)
     url = f"sqlite:///{tmp_path}/s.db"
-    with open_studies(url, spec, planned, FeasibleSampler(spec.search, planned)) as studies:
-        text = studies.get_meta(SPEC)
+    with open_store(url, spec, planned, CandidateSampler(spec.search, planned)) as store:
+        text = store.get_meta(SPEC)
         assert "reduction_factor: 2" in text
-        studies.set_meta(SPEC, text.replace("reduction_factor: 2", "keep: 2"))
-    with open_studies(url, spec, planned, FeasibleSampler(spec.search, planned)) as studies:
-        assert studies.records() == []
+        store.set_meta(SPEC, text.replace("reduction_factor: 2", "keep: 2"))
+    with open_store(url, spec, planned, CandidateSampler(spec.search, planned)) as store:
+        assert store.records() == ()

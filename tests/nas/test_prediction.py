@@ -5,6 +5,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from t2tbuild.accuracy.predictor import shipped_predictor
 from t2tbuild.accuracy.validity import PROXY_TRAINING, Validity, validity_of
 from t2tbuild.cost.budget import is_within
 from t2tbuild.errors import FieldError
+from t2tbuild.nas import worker as worker_module
 from t2tbuild.nas.base import scale_to_budget
 from t2tbuild.nas.model_key import key_of
 from t2tbuild.nas.plan import plan
@@ -22,7 +24,6 @@ from t2tbuild.nas.proxy import resolve_width
 from t2tbuild.nas.ranking import Ranking, proxy_validity, training_configuration, zero_cost_configuration
 from t2tbuild.nas.record import BASE, Record, Rung, Source, State
 from t2tbuild.nas.reference_runs import plan_base_runs, plan_confirmations
-from t2tbuild.nas.worker import Worker
 from t2tbuild.spec import ModelSpec, SearchSpec, catalog
 from t2tbuild.spec.budget import Budget
 from t2tbuild.spec.proxy import Proxy
@@ -275,13 +276,14 @@ def test_the_pool_size_of_predicted_draws(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: tuple[str, ...], pool: int
 ) -> None:
     pools = []
-    configure = Worker._configure_pool
+    pool_of = worker_module.pool_of
 
-    def watched(worker: Worker) -> None:
-        configure(worker)
-        pools.append(worker.sampler.pool)
+    def watched(*arguments: Any) -> Any:
+        found = pool_of(*arguments)
+        pools.append(found[0])
+        return found
 
-    monkeypatch.setattr(Worker, "_configure_pool", watched)
+    monkeypatch.setattr(worker_module, "pool_of", watched)
     search(whole("search.zero_cost.names=[]", *overrides), tmp_path / "run")
     assert set(pools) == {pool}
 
@@ -305,7 +307,7 @@ def whole(*overrides: str) -> SearchSpec:
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Latencies that take no time to measure."""
-    monkeypatch.setattr("t2tbuild.nas.run.measure_latencies", lambda models, _device: [0.05] * len(models))
+    monkeypatch.setattr("t2tbuild.nas.conclude.measure_latencies", lambda models, _device: [0.05] * len(models))
 
 
 @pytest.mark.usefixtures("at_once")
@@ -367,7 +369,7 @@ def test_a_search_that_runs_out_of_time_measures_latencies_too(tmp_path: Path, f
             yield from super().train(check, folder)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("t2tbuild.nas.evaluator.ProxyTrainer", Slow)
+        patch.setattr("t2tbuild.nas.proxy_evaluator.ProxyTrainer", Slow)
         result = search(whole("search.timeout=3s", "search.trials=200"), tmp_path / "run")
     assert result.outcome == "timeout"
     assert result.latencies

@@ -1,7 +1,7 @@
 """Draws are within the budget, new, and a function of the seed and of finished trials."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import optuna
 import pytest
@@ -9,36 +9,39 @@ import pytest
 from t2tbuild import load_search_spec, predict_cost
 from t2tbuild.accuracy.features import shape_of
 from t2tbuild.errors import FieldError, InputError
+from t2tbuild.nas import members as members_module
 from t2tbuild.nas.budget import optuna_params
-from t2tbuild.nas.members import enumerate_members
 from t2tbuild.nas.model_key import key_of
 from t2tbuild.nas.plan import plan
-from t2tbuild.nas.record import Record, Source, State
-from t2tbuild.nas.sampler import FeasibleSampler, source_of
-from t2tbuild.nas.storage import RECORD
+from t2tbuild.nas.record import Source
+from t2tbuild.nas.sampler import CandidateSampler, Draw, directions_of, source_of
+from t2tbuild.nas.space import Assignment, Space
 from t2tbuild.spec import ModelSpec, SearchSpec
+from t2tbuild.spec.budget import Budget
 
 Tiny = Callable[..., SearchSpec]
 RATIO = "{backbone.mlp_ratio: {choices: [1, 2]}, "
 
 
 def ask(spec: SearchSpec, count: int) -> list[tuple[ModelSpec, Source]]:
-    """Ask for `count` candidates, and return for each a value that depends on the width."""
+    """Draw `count` candidates, and finish each with a value that depends on the width."""
     planned = plan(spec)
-    sampler = FeasibleSampler(spec.search, planned)
-    directions = ["maximize"] * len(spec.search.objectives)
-    study = optuna.create_study(sampler=sampler, directions=directions)
+    sampler = CandidateSampler(spec.search, planned)
+    study = optuna.create_study(directions=directions_of(spec.search))
     found: list[tuple[ModelSpec, Source]] = []
-    for _ in range(count):
-        trial = study.ask()
-        for name, distribution in sampler.infer_relative_search_space(study, study.trials[-1]).items():
-            if name in trial.relative_params:
-                trial._suggest(name, distribution)
-        draw = sampler.chosen
+    seen: set[str] = set()
+    for index in range(count):
+        draw = sampler.draw(index, study.get_trials(deepcopy=False), seen)
         if draw is None:
             break
-        trial.set_user_attr(RECORD, Record(str(trial.number), State.COMPLETED, draw.model, key=draw.key).to_json())
-        study.tell(trial, [draw.model.backbone.embed_dim / 640] * len(directions))
+        values = [draw.model.backbone.embed_dim / 640] * len(spec.search.objectives)
+        distributions = {name: one for name, one in sampler.distributions.items() if name in draw.params}
+        study.add_trial(
+            optuna.create_trial(
+                values=values, params=dict(draw.params), distributions=distributions, system_attrs=draw.system_attrs
+            )
+        )
+        seen.add(draw.key)
         found.append((draw.model, draw.source))
     return found
 
@@ -89,7 +92,7 @@ def test_brute_force_tries_every_member_once(tiny: Tiny) -> None:
         for depth in (1, 2, 3)
         if predict_cost(model := plan(spec).space.model({"backbone.mlp_ratio": ratio}, depth)).macs <= 5_000_000
     }
-    assert set(enumerate_members(plan(spec).space, spec.search)) == wanted
+    assert {member.key for member in plan(spec).members} == wanted
     assert {key_of(model) for model, _ in ask(spec, 50)} == wanted - {key_of(plan(spec).base)}
 
 
@@ -186,19 +189,51 @@ def test_an_enqueued_model_has_optuna_params() -> None:
 
 def test_choose_draw_picks_from_the_pool() -> None:
     spec = load_search_spec("deep_narrow", ["search.random_fraction=0", "search.sampler=tpe"])
-    planned = plan(spec)
-    sampler = FeasibleSampler(spec.search, planned)
     pools: list[int] = []
 
-    def widest(draws: object) -> object:
-        assert isinstance(draws, list)
+    def widest(draws: Sequence[Draw]) -> Draw:
         pools.append(len(draws))
         return max(draws, key=lambda draw: draw.model.backbone.embed_dim)
 
-    sampler.choose_draw, sampler.pool = widest, 12  # type: ignore[assignment]
-    study = optuna.create_study(sampler=sampler, direction="maximize")
-    trial = study.ask()
-    assert trial.relative_params["backbone.embed_dim"] >= 576
-    assert pools == [12]
-    assert sampler.chosen is not None
-    assert sampler.chosen.model.backbone.embed_dim == trial.relative_params["backbone.embed_dim"]
+    draw = CandidateSampler(spec.search, plan(spec)).draw(0, [], set(), pool=12, choose=widest)
+    assert draw is not None
+    assert draw.params["backbone.embed_dim"] == draw.model.backbone.embed_dim >= 576
+    assert (pools, draw.passed_over) == ([12], 11)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "nsga2"])
+def test_the_last_members_of_a_space_are_found_at_once(tiny: Tiny, sampler: str) -> None:
+    """Where all but one member were drawn, no draw is wasted on the others."""
+    spec = tiny(f"search.sampler={sampler}", "search.random_fraction=0")
+    planned = plan(spec)
+    members = [member for member in planned.members if member.key != key_of(planned.base)]
+    drawer = CandidateSampler(spec.search, planned)
+    for left in members[:: len(members) // 5]:
+        draw = drawer.draw(0, [], {member.key for member in members} - {left.key})
+        assert draw is not None
+        assert draw.key == left.key
+    assert drawer.draw(0, [], {member.key for member in members}) is None
+
+
+def test_the_nearest_assignments_come_first(tiny: Tiny) -> None:
+    planned = plan(tiny())
+    given = planned.members.assignments[0]
+    near = list(planned.members.nearest(given))
+    assert near[0] == given
+    assert len(near) == len(planned.members.assignments)
+    differences = [sum(one[path] != given[path] for path in given) for one in near]
+    assert differences[1] == 1
+    assert differences[-1] >= len(given) - 1
+
+
+def test_an_assignment_is_solved_once(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    solved: list[object] = []
+    solve = members_module.solved_values
+
+    def counted(space: Space, assignment: Assignment, budget: Budget) -> tuple[int, range]:
+        solved.append(tuple(assignment.items()))
+        return solve(space, assignment, budget)
+
+    monkeypatch.setattr(members_module, "solved_values", counted)
+    ask(tiny("search.sampler=tpe"), 60)
+    assert len(solved) == len(set(solved))

@@ -16,7 +16,7 @@ import pytest
 from t2tbuild import build_model, load_search_spec, load_spec, measure_cost, predict_cost, search, write_spec
 from t2tbuild.errors import InputError, SearchError, TrainingError
 from t2tbuild.nas import Outcome, SearchResult, State
-from t2tbuild.nas import worker as worker_module
+from t2tbuild.nas import evaluator as evaluator_module
 from t2tbuild.nas.model_key import key_of
 from t2tbuild.nas.record import Rung, Source
 from t2tbuild.report.pareto import plot_pareto
@@ -176,7 +176,7 @@ def test_interrupts_change_nothing_of_a_long_search(
     tmp_path: Path, tiny: Tiny, fake_trainer: type[FakeTrainer], stops: tuple[int, ...]
 ) -> None:
     """Twenty candidates, twice as many as TPE starts with at random; interrupts at various trainings, then resumed."""
-    spec = tiny("search.trials=20", "search.proxy.rungs=[1, 2, 3]")
+    spec = tiny("search.trials=20", "search.proxy.rungs=[1, 2, 3]", "search.zero_cost.names=[]", "search.patience=null")
     wanted = search(spec, tmp_path / "unbroken")
     started = 0
     train = fake_trainer.train
@@ -354,9 +354,9 @@ def test_several_objectives_leave_a_front(tmp_path: Path, tiny: Tiny) -> None:
 def test_a_candidate_over_the_latency_budget_is_not_trained(
     tmp_path: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("t2tbuild.nas.evaluator.LATENCY_SECONDS", 0.01)
+    monkeypatch.setattr("t2tbuild.nas.proxy_evaluator.LATENCY_SECONDS", 0.01)
     monkeypatch.setattr(
-        "t2tbuild.nas.evaluator.Evaluator.measure_latency", lambda _self, model: 0.001 * model.backbone.depth
+        "t2tbuild.nas.proxy_evaluator.ProxyEvaluator.measure_latency", lambda _self, model: 0.001 * model.backbone.depth
     )
     result = search(tiny("search.budget.latency=4ms", "search.trials=3", "search.confirm=null"), tmp_path / "run")
     slow = [record for record in result.records if record.state is State.INFEASIBLE]
@@ -370,14 +370,14 @@ def test_a_candidate_over_the_latency_budget_is_not_trained(
 def test_a_candidate_that_cannot_be_counted_fails_alone(
     tmp_path: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    count = worker_module.count_model
+    count = evaluator_module.count_model
 
     def counting(model: ModelSpec) -> object:
         if model.name == "tiny_0001":
             raise RuntimeError("no such kernel")
         return count(model)
 
-    monkeypatch.setattr(worker_module, "count_model", counting)
+    monkeypatch.setattr(evaluator_module, "count_model", counting)
     result = search(tiny("search.zero_cost.pool=3"), tmp_path / "run")
     failed = [record for record in result.records if record.state is State.FAILED]
     assert [(record.number, record.reason) for record in failed] == [("1", "RuntimeError: no such kernel")]
@@ -395,7 +395,7 @@ def test_the_base_is_not_a_candidate_even_if_the_spec_names_it(tmp_path: Path, t
 def test_a_trial_that_was_reassigned_is_left_to_the_other_worker(
     tmp_path: Path, tiny: Tiny, fake_trainer: type[FakeTrainer]
 ) -> None:
-    """A worker returns after missing heartbeats: its trial has ended as FAIL, and it takes the next one."""
+    """A worker returns after missing heartbeats: its training is another worker's now, and it takes the next one."""
     train, trainings = fake_trainer.train, 0
 
     def reassigned(self: FakeTrainer, *arguments: Any) -> Iterator[Rung]:
@@ -403,7 +403,7 @@ def test_a_trial_that_was_reassigned_is_left_to_the_other_worker(
         trainings += 1
         if trainings == 4:
             with sqlite3.connect(tmp_path / "run" / "study.db") as database:
-                database.execute("update trials set state = 'FAIL' where state = 'RUNNING'")
+                database.execute("update trials set state = 'WAITING' where state = 'RUNNING'")
         return train(self, *arguments)
 
     fake_trainer.train = reassigned  # type: ignore[method-assign]

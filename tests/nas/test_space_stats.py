@@ -8,7 +8,6 @@ import pytest
 from t2tbuild import load_search_spec, predict_cost
 from t2tbuild.nas import space_stats
 from t2tbuild.nas.budget import Infeasible
-from t2tbuild.nas.members import enumerate_members
 from t2tbuild.nas.plan import plan
 from t2tbuild.nas.space_stats import measure_space
 from t2tbuild.report.space_plot import plot_space, space_lines
@@ -24,10 +23,10 @@ def size_of(spec: SearchSpec) -> space_stats.SpaceStats:
 def test_members_are_those_that_brute_force_would_try(tiny: Tiny) -> None:
     spec = tiny()
     size = size_of(spec)
-    found = enumerate_members(plan(spec).space, spec.search)
+    found = list(plan(spec).members)
     assert size.exact
     assert size.members == size.low == size.high == len(found)
-    costs = [predict_cost(member.model).macs for member in found.values()]
+    costs = [predict_cost(member.model).macs for member in found]
     assert (size.smallest.macs, size.largest.macs) == (min(costs), max(costs))
     assert max(costs) <= 5_000_000
 
@@ -35,7 +34,7 @@ def test_members_are_those_that_brute_force_would_try(tiny: Tiny) -> None:
 def test_values_of_blocks_beyond_the_depth_add_no_members(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     """2^2 models of two blocks and 2^3 of three, not 2^3 of each."""
     spec = tiny("search.space={backbone.mlp_ratio: {choices: [1, 2], per: block}, backbone.depth: {choices: [2, 3]}}")
-    assert size_of(spec).members == len(enumerate_members(plan(spec).space, spec.search)) == 12
+    assert size_of(spec).members == len(list(plan(spec).members)) == 12
     monkeypatch.setattr(space_stats, "MAX_ENUMERATED", 1)
     drawn = size_of(spec)
     assert drawn.low <= 12 <= drawn.high

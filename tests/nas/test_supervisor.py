@@ -11,15 +11,14 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from t2tbuild.nas.run import reopen_studies
-from t2tbuild.nas.storage_url import VARIABLE
-from t2tbuild.nas.store import Studies, valid_trials
+from t2tbuild.nas.run import reopen_store
+from t2tbuild.nas.store.store import Store
+from t2tbuild.nas.store.url import VARIABLE
 from tests.nas.conftest import states, tiny_search
 from tests.nas.postgresql import Server
 
@@ -72,18 +71,18 @@ def require_whole(folder: Path, message: str) -> None:
     report = json.loads(message)
     assert report["outcome"] == "complete"
     assert (report["counts"]["trained"], report["counts"]["failed"]) == (PLANNED, 0)
-    *_, opened = reopen_studies(folder / "run", None)
-    with opened as studies:
-        _require_whole(studies)
+    *_, opened = reopen_store(folder / "run", None)
+    with opened as store:
+        _require_whole(store)
 
 
-def _require_whole(studies: Studies) -> None:
-    for study in (studies.candidates, studies.references):
-        tally = Counter(trial.state.name for trial in valid_trials(study))
-        assert not tally["RUNNING"] + tally["WAITING"], tally
-    records = studies.records()
+def _require_whole(store: Store) -> None:
+    found = store.snapshot()
+    assert not found.running
+    assert not any(found.waiting.values())
+    records = store.records()
     assert len({record.key for record in records}) == len(records) == PLANNED
-    reference_runs = studies.reference_runs()
+    reference_runs = store.reference_runs()
     assert len({(record.key, record.seed) for record in reference_runs}) == len(reference_runs)
     assert all(record.rungs for record in (*records, *reference_runs))
 
@@ -96,10 +95,8 @@ def test_killed_workers_lose_nothing(tmp_path: Path) -> None:
     assert process.returncode == 0, err
     assert killed >= 1
     require_whole(tmp_path, out)
-    *_, opened = reopen_studies(tmp_path / "run", None)
-    with opened as studies:
-        trials = [*studies.candidates.trials, *studies.references.trials]
-        assert any("retry_history" in trial.system_attrs for trial in trials)
+    with sqlite3.connect(tmp_path / "run" / "study.db") as database:
+        assert database.execute("select count(*) from trial_user_attributes where key = 'deaths'").fetchone()[0] >= 1
 
 
 def test_killed_workers_and_a_database_that_restarts(

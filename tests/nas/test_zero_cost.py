@@ -8,8 +8,9 @@ from torch import nn
 
 from t2tbuild import build_model
 from t2tbuild.modules.performer import TokenPerformer
-from t2tbuild.nas.evaluator import Evaluator
 from t2tbuild.nas.layer_groups import attention_layers, mlp_layers, preactivations
+from t2tbuild.nas.members import Member
+from t2tbuild.nas.proxy_evaluator import ProxyEvaluator
 from t2tbuild.nas.record import Source
 from t2tbuild.nas.sampler import Draw
 from t2tbuild.nas.zero_cost import dss, grad_norm, naswot, snip, synflow, weight_norm, zero_cost_proxies
@@ -114,8 +115,8 @@ def test_a_zero_cost_proxy_chooses_a_draw(small: ModelSpec) -> None:
         {"base": "t2t_vit_14", "budget": {"macs": "5G"}, "space": {"backbone.mlp_ratio": {"choices": [2]}}}
     )
     search = search.model_copy(update={"zero_cost": ZeroCostProxies(names=("params", "macs", "depth"))})
-    evaluator = Evaluator(search, None, torch.device("cpu"))  # type: ignore[arg-type]
-    draws = [Draw(small, str(index), Source.SAMPLER, 0, 0) for index in range(3)]
+    evaluator = ProxyEvaluator(search, None, torch.device("cpu"))  # type: ignore[arg-type]
+    draws = [Draw(Member(small, str(index), {}), Source.SAMPLER) for index in range(3)]
     evaluator._scores = {
         "0": {"params": 1, "macs": 9, "depth": 1},
         "1": {"params": 3, "macs": 8, "depth": 3},
@@ -124,6 +125,6 @@ def test_a_zero_cost_proxy_chooses_a_draw(small: ModelSpec) -> None:
     }
     assert evaluator.choose_draw(draws, "params") is draws[1]
     assert evaluator.choose_draw(draws, "macs") is draws[0]
-    unscored = Draw(small, "3", Source.SAMPLER)  # only one of its proxies was finite
+    unscored = Draw(Member(small, "3", {}), Source.SAMPLER)  # only one of its proxies was finite
     assert evaluator.choose_draw([unscored, *draws], "params") is draws[1]
     assert evaluator.choose_draw([unscored, *draws], "macs") is unscored

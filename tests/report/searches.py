@@ -11,15 +11,14 @@ import torch
 from t2tbuild import load_search_spec, load_spec, predict_cost, search, write_spec
 from t2tbuild.nas import Outcome, Record, SearchResult, State
 from t2tbuild.nas.artifacts import write_artifacts
-from t2tbuild.nas.importance import Importance
 from t2tbuild.nas.model_key import key_of
 from t2tbuild.nas.plan import plan
 from t2tbuild.nas.predicted_verdict import decide_by_prediction
-from t2tbuild.nas.ranking import Ranking
 from t2tbuild.nas.record import BASE, Rung, Source
+from t2tbuild.nas.scheduler import rank
+from t2tbuild.nas.store.importance import Importance
 from t2tbuild.nas.timeline import Span
 from t2tbuild.nas.verdict import decide
-from t2tbuild.nas.worker import comparable_records
 from t2tbuild.report.search_page import write_search_page
 from t2tbuild.report.training_page import write_training_page
 from t2tbuild.spec import ModelSpec, Spec
@@ -32,7 +31,7 @@ def real_search(folder: Path) -> SearchResult:
     """Run a search of ten candidates with FakeTrainer, and write its page."""
     small = ["search.trials=10", "search.proxy.scheduler=never", "search.zero_cost.names=[]"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("t2tbuild.nas.evaluator.ProxyTrainer", FakeTrainer)
+        patch.setattr("t2tbuild.nas.proxy_evaluator.ProxyTrainer", FakeTrainer)
         result = search(tiny_search(folder, *small), folder / "run")
     write_search_page(result)
     return result
@@ -54,7 +53,7 @@ def large_search(
     reference_runs = tuple(_trained(base, BASE, seed, rungs, rng) for seed in range(5))
     assert best.model is not None
     reference_runs += tuple(_trained(best.model, best.number, seed, rungs, rng) for seed in (1, 2))
-    ranking = Ranking(spec.search, comparable_records(records, reference_runs))
+    ranking = rank(spec.search, records, reference_runs)
     if target == "imagenet":
         verdict = decide_by_prediction(records, reference_runs, plan(spec), ranking)
     else:

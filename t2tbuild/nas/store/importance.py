@@ -6,9 +6,7 @@ from dataclasses import dataclass
 import optuna
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
-from t2tbuild.nas.record import Rung, State
-from t2tbuild.nas.storage import RECORD
-from t2tbuild.nas.store import Studies, valid_trials
+from t2tbuild.nas.store.store import Store
 
 MIN_CANDIDATES = 8
 """With fewer completed candidates no importance is computed."""
@@ -30,20 +28,16 @@ class Importance:
     caution: str
 
 
-def compute_importance(studies: Studies, metric: str) -> Importance | None:
+def compute_importance(store: Store, metric: str) -> Importance | None:
     """Return the importance of the fields that all candidates have.
 
     None where there are too few completed candidates, or all have the same score.
     """
     study = optuna.create_study(direction="maximize")
-    for trial in valid_trials(studies.candidates):
-        record = trial.user_attrs.get(RECORD)
-        if record is not None and State(record["state"]) is State.COMPLETED:
-            value = Rung(**record["rungs"][-1]).score(metric)
-            if math.isfinite(value):
-                study.add_trial(
-                    optuna.create_trial(params=trial.params, distributions=trial.distributions, value=value)
-                )
+    for record, params, distributions in store.completed_params():
+        value = record.score(metric)
+        if math.isfinite(value):
+            study.add_trial(optuna.create_trial(params=params, distributions=distributions, value=value))
     trials = study.get_trials(deepcopy=False)
     if len(trials) < MIN_CANDIDATES or len({trial.value for trial in trials}) == 1:
         return None

@@ -1,11 +1,11 @@
-"""Successive halving: proxy training from rung to rung, and the rule that promotes a candidate to the next rung."""
+"""Proxy training of one candidate, from rung to rung."""
 
 import contextlib
 import itertools
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -27,18 +27,6 @@ from t2tbuild.training.optim import make_optimizer
 from t2tbuild.training.sampler import EpochSampler, fold_in
 
 CLIP_GRAD = 1.0
-
-
-def should_promote(score: float, peers: Sequence[float], reduction_factor: int, floor: float = 0.0) -> bool:
-    """Whether to promote a candidate: it is in the best 1 / `reduction_factor` of those that reached the rung so far.
-
-    Asynchronous successive halving (Li et al., MLSys 2020): no candidate waits for a rung to fill. `peers` are the
-    scores of the other candidates at the rung. With fewer than `reduction_factor` of them, a candidate is promoted if
-    none is better. A peer counts as better only by more than `floor`, the standard deviation of one model's scores over
-    seeds.
-    """
-    better = sum(peer > score + floor for peer in peers)
-    return better < max(1, (len(peers) + 1) // reduction_factor)
 
 
 class ProxyTrainer:

@@ -1,4 +1,4 @@
-"""The promotion rule, and a proxy training that continues from its last rung to the same bits."""
+"""A proxy training continues from its last rung to the same bits."""
 
 from pathlib import Path
 
@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from t2tbuild.layout import Grid
+from t2tbuild.nas.proxy_training import ProxyTrainer
 from t2tbuild.nas.record import Rung
-from t2tbuild.nas.successive_halving import ProxyTrainer, should_promote
 from t2tbuild.spec import ModelSpec
 from t2tbuild.spec.data import DigitsData
 from t2tbuild.spec.proxy import Proxy
@@ -99,21 +99,3 @@ def test_a_rung_is_the_mean_of_its_evaluations() -> None:
 def test_the_rate_of_another_depth(small: ModelSpec, digits: Data) -> None:
     deep = Proxy(data=PROXY.data, lr=1e-3, lr_depth=8)
     assert ProxyTrainer(small, digits, deep, seed=0, device=CPU).lr == pytest.approx(2e-3)
-
-
-def test_promotion_by_hand() -> None:
-    """Promoted are the best third of those so far, and the first ones if none was better."""
-    scores = [0.5, 0.4, 0.45, 0.3, 0.47, 0.48, 0.6]
-    promoted = [should_promote(score, scores[:index], reduction_factor=3) for index, score in enumerate(scores)]
-    assert promoted == [True, False, False, False, False, True, True]
-
-
-def test_differences_within_seed_noise_prune_no_candidate() -> None:
-    scores = [0.5, 0.49, 0.3]
-    assert [
-        should_promote(score, scores[:index], reduction_factor=3, floor=0.05) for index, score in enumerate(scores)
-    ] == [
-        True,
-        True,
-        False,
-    ]

@@ -1,0 +1,132 @@
+"""The conclusion of a search: read its store, decide on the winner, and write the results."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from t2tbuild.errors import SearchError
+from t2tbuild.nas.artifacts import write_artifacts
+from t2tbuild.nas.model_key import key_of
+from t2tbuild.nas.plan import Plan
+from t2tbuild.nas.predicted_verdict import decide_by_prediction, with_latencies
+from t2tbuild.nas.proxy import describe_training
+from t2tbuild.nas.proxy_evaluator import measure_latencies
+from t2tbuild.nas.ranking import Ranking
+from t2tbuild.nas.record import BASE, Outcome, Record, State
+from t2tbuild.nas.result import SearchResult
+from t2tbuild.nas.scheduler import rank, stop_reason
+from t2tbuild.nas.store.importance import compute_importance
+from t2tbuild.nas.store.store import Store
+from t2tbuild.nas.test_eval import read_test_results
+from t2tbuild.nas.timeline import build_timeline
+from t2tbuild.nas.verdict import Verdict, decide
+from t2tbuild.spec.root import SearchSpec, Spec
+from t2tbuild.spec.search import Search
+
+LATENCIES = "latencies"
+"""Key of the store's metadata: the latencies of the winner and its equals."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The records of a search, their ranking, and the verdict on them. None where nothing was trained."""
+
+    records: tuple[Record, ...]
+    reference_runs: tuple[Record, ...]
+    ranking: Ranking
+    verdict: Verdict | None
+
+
+def conclude(planned: Plan, store: Store, outcome: Outcome) -> Findings:
+    """Read the store and decide on the winner."""
+    found, search = store.snapshot(), planned.search
+    records, reference_runs = found.records, found.reference_runs
+    ranking = rank(search, records, reference_runs)
+    if search.target == "data":
+        verdict = decide(records, reference_runs, search.proxy.metric)
+    else:
+        verdict = decide_by_prediction(records, reference_runs, planned, ranking)
+    return Findings(
+        records, reference_runs, ranking, verdict or decide_unfinished(search, records, reference_runs, outcome)
+    )
+
+
+def decide_unfinished(
+    search: Search, records: Sequence[Record], reference_runs: Sequence[Record], outcome: Outcome
+) -> Verdict | None:
+    """Return the verdict where no training reached the last rung: the one that came furthest, and the reasons.
+
+    None where nothing was trained at all.
+    """
+    trained = [record for record in (*records, *reference_runs) if record.rungs]
+    if not trained:
+        return None
+    best = max(trained, key=lambda record: (record.steps, record.score(search.proxy.metric)))
+    sentence = (
+        f"No training reached the last rung of {search.proxy.rungs[-1]} steps: {_list_reasons(records, outcome)}."
+    )
+    return Verdict(best, (), None, f"{sentence} {best.number} came furthest, to {best.steps} steps.")
+
+
+def _list_reasons(records: Sequence[Record], outcome: Outcome) -> str:
+    """Return why candidates did not reach the last rung, the most frequent reason first."""
+    reasons = Counter(record.reason or str(record.state) for record in records if record.state is not State.COMPLETED)
+    found = [f"{reason} ({count})" for reason, count in reasons.most_common(5)]
+    if outcome in (Outcome.TIMEOUT, Outcome.UNFINISHED):
+        found.insert(0, "the time was over" if outcome is Outcome.TIMEOUT else "the search has not ended")
+    return "; ".join(found) or "no candidate was drawn"
+
+
+def measure_equals(store: Store, verdict: Verdict, device: torch.device) -> None:
+    """Measure the latencies of the winner, the base and the winner's equals side by side, once."""
+    if verdict.prediction is None or verdict.winner.model is None:
+        return
+    base = [one.model for one in store.reference_runs()[:1] if one.model is not None]
+    models = [verdict.winner.model, *base, *(one.model for one in verdict.prediction.equals)]
+    by_key = {key_of(model): model for model in models}
+    known = store.get_meta(LATENCIES) or {}
+    if by_key.keys() <= known.keys():
+        return
+    measured = measure_latencies(list(by_key.values()), device)
+    store.set_meta(LATENCIES, known | dict(zip(by_key, measured, strict=True)))
+
+
+def write_findings(
+    run: Path, spec: SearchSpec, findings: Findings, store: Store, outcome: Outcome, seconds: float
+) -> SearchResult:
+    """Write candidates.csv, best.yaml, the front and report.json. Raises SearchError where nothing was trained."""
+    records, reference_runs, latencies = findings.records, findings.reference_runs, store.get_meta(LATENCIES) or {}
+    if findings.verdict is None or findings.verdict.winner.model is None:
+        reasons = _list_reasons([*reference_runs, *records], outcome)
+        hint = f"; continue with: t2tbuild search resume {run}" if outcome is Outcome.TIMEOUT else ""
+        raise SearchError(f"{run}: nothing was trained: {reasons}{hint}")
+    result = SearchResult(
+        run=run,
+        spec=spec,
+        best=Spec(version=1, model=findings.verdict.winner.model),
+        verdict=with_latencies(findings.verdict, latencies, spec.search.budget.latency),
+        base=next(record for record in reference_runs if record.number == BASE),
+        records=records,
+        reference_runs=reference_runs,
+        outcome=outcome,
+        stop_reason=stop_reason(spec.search, records, reference_runs) if outcome is Outcome.CONVERGED else "",
+        trained_as=describe_evaluation(spec.search),
+        ranking=findings.ranking,
+        test=read_test_results(store),
+        seconds=seconds,
+        latencies=latencies,
+        spans=tuple(build_timeline(store.entries())),
+        importance=compute_importance(store, spec.search.proxy.metric),
+    )
+    write_artifacts(result)
+    return result
+
+
+def describe_evaluation(search: Search) -> str:
+    """Return a description of how candidates were trained; the width of the proxy is resolved."""
+    if search.evaluator is not None:
+        return f"by {search.evaluator}, up to {search.proxy.rungs[-1]} steps"
+    return describe_training(search.proxy, "cpu")

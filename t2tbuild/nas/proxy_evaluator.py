@@ -1,0 +1,100 @@
+"""Our evaluator: latency, zero-cost proxies and proxy training."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from t2tbuild.bench.steps import inference_step
+from t2tbuild.bench.timing import time_steps
+from t2tbuild.build import build_model
+from t2tbuild.errors import T2TBuildError
+from t2tbuild.nas.evaluator import Candidate, Measurements, needs
+from t2tbuild.nas.proxy import make_proxy_model
+from t2tbuild.nas.proxy_training import ProxyTrainer
+from t2tbuild.nas.record import Rung
+from t2tbuild.nas.sampler import Draw
+from t2tbuild.nas.zero_cost import zero_cost_proxies
+from t2tbuild.spec.model import ModelSpec
+from t2tbuild.spec.proxy import Proxy
+from t2tbuild.spec.search import Search
+from t2tbuild.training.data import Data
+from t2tbuild.training.sampler import EpochSampler
+
+LATENCY_SECONDS = 1.0
+"""A candidate's forward pass is timed for this long at most."""
+
+
+class ProxyEvaluator:
+    """The evaluator of one search on one device: latency, zero-cost proxies and proxy training on its data."""
+
+    def __init__(self, search: Search, data: Data, device: torch.device) -> None:
+        self.search, self.data, self.device = search, data, device
+        self._batch: tuple[Tensor, Tensor] | None = None
+        self._scores: dict[str, dict[str, float]] = {}
+        self._training: tuple[Candidate, Iterator[Rung]] | None = None
+
+    def evaluate(self, candidate: Candidate, steps: int) -> Measurements:
+        """Return latency and zero-cost proxies for 0 steps, and the result of the proxy training for more."""
+        if steps == 0:
+            latency = self.measure_latency(candidate.model) if needs("latency", self.search) else None
+            names = self.search.zero_cost.names
+            return Measurements(
+                latency=latency, scores=self._zero_cost(candidate.key, candidate.model) if names else {}
+            )
+        if self._training is None or self._training[0] is not candidate:
+            self._training = candidate, self.make_trainer(candidate).train(candidate.check, candidate.folder)
+        rung = next(rung for rung in self._training[1] if rung.steps == steps)
+        return Measurements(accuracy=rung.accuracy, loss=rung.loss, seconds=rung.seconds)
+
+    def measure_latency(self, model: ModelSpec) -> float:
+        """Return the median seconds of a forward pass of one image at full size, in float32."""
+        return measure_latencies([model], self.device)[0]
+
+    def proxy_of(self, candidate: Candidate) -> Proxy:
+        """Return the proxy settings of a training, at full width where the candidate asks for it."""
+        return self.search.proxy.model_copy(update={"width": "full"}) if candidate.full else self.search.proxy
+
+    def make_trainer(self, candidate: Candidate) -> ProxyTrainer:
+        """Return the trainer of a candidate, before its first step."""
+        proxy = self.proxy_of(candidate)
+        proxy_model = make_proxy_model(candidate.model, proxy, self.device.type)
+        return ProxyTrainer(proxy_model, self.data, proxy, seed=candidate.seed, device=self.device)
+
+    def choose_draw(self, draws: Sequence[Draw], name: str) -> Draw:
+        """Return the draw that a zero-cost proxy ranks best."""
+        return max(draws, key=lambda draw: self._zero_cost(draw.key, draw.model).get(name, -math.inf))
+
+    def _zero_cost(self, key: str, model: ModelSpec) -> dict[str, float]:
+        """Return the zero-cost proxies of a candidate, cached; none if it cannot be built or run."""
+        if key not in self._scores:
+            images, labels = self._one_batch()
+            torch.manual_seed(self.search.seed)
+            try:
+                built = build_model(make_proxy_model(model, self.search.proxy, self.device.type)).to(self.device)
+                self._scores[key] = zero_cost_proxies(self.search.zero_cost.names, model, built, images, labels)
+            except (RuntimeError, MemoryError, ValueError, ArithmeticError, T2TBuildError):
+                self._scores[key] = {}
+        return self._scores[key]
+
+    def _one_batch(self) -> tuple[Tensor, Tensor]:
+        """Return the batch of training images for the zero-cost proxies, the same for every candidate."""
+        if self._batch is None:
+            sampler = EpochSampler(self.data.size("train"), self.search.proxy.batch_size, self.search.seed)
+            self._batch = next(iter(self.data.train_batches(sampler, epoch=0, step=0, epochs=1)))
+        return self._batch
+
+
+def measure_latencies(models: Sequence[ModelSpec], device: torch.device) -> list[float]:
+    """Return for each model the median seconds of a forward pass of one image at full size, in float32.
+
+    The models are timed in turns, so that a slow moment of the machine affects all of them.
+    """
+    steps = {}
+    for index, model in enumerate(models):
+        built = build_model(model).to(device).eval()
+        images = torch.randn(1, model.in_chans, *model.image, device=device)
+        steps[index] = inference_step(built, images, torch.float32)
+    speeds = time_steps(steps, device, seconds=LATENCY_SECONDS, rounds=3)
+    return [speeds[index].median for index in range(len(models))]

@@ -1,0 +1,165 @@
+"""The database of a search: Optuna's RDBStorage on SQLite or a shared server, with retries through an outage."""
+
+import contextlib
+import fcntl
+import math
+import re
+import sqlite3
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import sqlalchemy
+import tenacity
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
+from optuna.storages import RDBStorage
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from t2tbuild.errors import InputError, SearchError
+from t2tbuild.files import redact
+from t2tbuild.spec.search import Search
+
+RETRY_SECONDS = 120.0
+"""A worker gives up when the database was unreachable for this many seconds."""
+LOCK_SECONDS = 60.0
+"""After this long without the lock, a process goes on without it: its holder hangs."""
+LOCK_ID = 20210128
+"""The advisory lock of searches on a server."""
+DRIVERS = ("psycopg", "psycopg2", "pymysql", "sqlite3")
+CONNECTION_ERRORS = ("OperationalError", "InterfaceError", "InternalError")
+SQLITE_IS_BUSY = ("locked", "busy", "unable to open", "disk i/o")
+"""Parts of the messages of SQLite after which a retry may succeed."""
+
+
+def is_unreachable(error: BaseException) -> bool:
+    """Whether the database cannot be reached or is locked, as opposed to an invalid statement or a broken file."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, DBAPIError):
+            cause = cause.orig if isinstance(cause.orig, BaseException) else None
+        elif type(cause).__module__.partition(".")[0] in DRIVERS:
+            if isinstance(cause, sqlite3.Error):
+                return any(part in str(cause).lower() for part in SQLITE_IS_BUSY)
+            return any(kind.__name__ in CONNECTION_ERRORS for kind in type(cause).__mro__)
+        else:
+            cause = cause.__cause__ or cause.__context__
+    return isinstance(error, sqlalchemy.exc.TimeoutError)
+
+
+retried = tenacity.retry(
+    retry=tenacity.retry_if_exception(is_unreachable),
+    wait=tenacity.wait_exponential(multiplier=0.05, max=2.0),
+    stop=lambda state: (state.seconds_since_start or 0.0) > RETRY_SECONDS,
+    reraise=True,
+)
+"""Call a function again, with growing pauses, while the database is unreachable."""
+
+
+def connect(url: str, search: Search) -> RDBStorage:
+    """Connect to a database and create missing tables."""
+    arguments = {"timeout": 60} if url.startswith("sqlite") else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return RDBStorage(
+            url,
+            engine_kwargs={"pool_pre_ping": True, "connect_args": arguments},
+            heartbeat_interval=max(1, math.ceil(search.heartbeat)),
+        )
+
+
+def open_database(url: str, search: Search, *, patient: bool = False) -> RDBStorage:
+    """Open the database at a URL and create missing tables. Raises InputError when it cannot be reached or opened.
+
+    With `patient`, a database that cannot be reached is tried again for RETRY_SECONDS.
+    """
+    shown_url = redact(url)
+    try:
+        return retried(_connect_alone)(url, search) if patient else _connect_alone(url, search)
+    except ModuleNotFoundError as error:
+        backend = sqlalchemy.make_url(url).get_backend_name()
+        raise InputError(f"{shown_url}: {error.name} is not installed; pip install 't2tbuild[{backend}]'") from None
+    except (SQLAlchemyError, OSError, RuntimeError, ValueError) as error:
+        lines = redact(str(getattr(error, "orig", error))).strip().splitlines()
+        reason = re.sub(r"[^\s'\"]*@", "", lines[0]) if lines else type(error).__name__  # a password may contain an @
+        if isinstance(error, FileNotFoundError):
+            reason = "its folder does not exist"
+        elif "not a database" in reason or "malformed" in reason:
+            reason += "; move it away to start a new search: candidates.csv and report.json have the last results"
+        raise InputError(f"the storage {shown_url} cannot be opened: {reason}") from None
+
+
+def _connect_alone(url: str, search: Search) -> RDBStorage:
+    with search_lock(url):
+        return connect(url, search)
+
+
+def close(storage: RDBStorage) -> None:
+    """Close every connection."""
+    storage.remove_session()
+    storage.engine.dispose()
+
+
+@contextlib.contextmanager
+def storage_errors(run: Path) -> Iterator[None]:
+    """Turn an error of a database that stays unreachable into a SearchError. Stored results are kept."""
+    try:
+        yield
+    except (StorageInternalError, SQLAlchemyError) as error:
+        reason = redact(str(getattr(error.__cause__, "orig", error)).strip().split("\n", 1)[0])
+        message = f"the storage is unreachable: {reason}; continue with: t2tbuild search resume {run}"
+        raise SearchError(message) from error
+
+
+@contextlib.contextmanager
+def search_lock(url: str, engine: sqlalchemy.Engine | None = None) -> Iterator[None]:
+    """Hold the lock under which tables and studies are created, candidates are drawn and stale trials are requeued.
+
+    A process that waits longer than LOCK_SECONDS goes on without the lock.
+    """
+    address = sqlalchemy.make_url(url)
+    if address.get_backend_name() == "sqlite":
+        with Path(f"{address.database}.lock").open("w") as lock:
+            _wait_for_lock(lambda: _try_file_lock(lock.fileno()))
+            yield
+        return
+    take, leave = {
+        "postgresql": ("SELECT pg_try_advisory_lock(:lock)", "SELECT pg_advisory_unlock(:lock)"),
+        "mysql": ("SELECT GET_LOCK(:lock, 0)", "SELECT RELEASE_LOCK(:lock)"),
+    }[address.get_backend_name()]
+    own = engine is None
+    engine = sqlalchemy.create_engine(url, pool_pre_ping=True) if engine is None else engine
+    connection = engine.connect()
+    try:
+        statement = sqlalchemy.text(take)
+        if _wait_for_lock(lambda: bool(connection.execute(statement, {"lock": LOCK_ID}).scalar())):
+            try:
+                yield
+            finally:
+                with contextlib.suppress(DBAPIError):  # the server frees the lock of a lost connection
+                    connection.execute(sqlalchemy.text(leave), {"lock": LOCK_ID})
+        else:
+            yield
+    finally:
+        with contextlib.suppress(DBAPIError):
+            connection.close()
+        if own:
+            engine.dispose()
+
+
+def _try_file_lock(descriptor: int) -> bool:
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _wait_for_lock(try_lock: Callable[[], bool]) -> bool:
+    limit, pause = time.monotonic() + LOCK_SECONDS, 0.002
+    while not try_lock():
+        if time.monotonic() > limit:
+            return False
+        time.sleep(pause)
+        pause = min(0.05, 1.5 * pause)
+    return True

@@ -1,0 +1,91 @@
+"""Stale trainings: their worker is dead or silent, and another worker takes them over."""
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+
+import optuna
+from optuna.storages import RDBStorage
+from optuna.trial import TrialState
+
+from t2tbuild.nas.record import Record, State
+from t2tbuild.nas.store.database import retried, search_lock
+from t2tbuild.nas.store.process import has_ended
+from t2tbuild.nas.store.trials import DEATHS, PROCESS, RECORD, Kind
+from t2tbuild.spec.search import Search
+
+
+class StaleTrainings:
+    """Finds the stale trainings of a search and queues them again."""
+
+    def __init__(self, url: str, storage: RDBStorage, search: Search, studies: Mapping[Kind, optuna.Study]) -> None:
+        self.url, self.storage, self.search, self._studies = url, storage, search, studies
+        self._suspects: dict[int, float] = {}
+        self._checked = -math.inf
+
+    @retried
+    def find(self) -> set[int]:
+        """Return the running trials whose process has ended, or without a heartbeat for twice its interval."""
+        found: set[int] = set()
+        for study in self._studies.values():
+            running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+            if not running:
+                continue
+            silent = set(self.storage._get_stale_trial_ids(self.storage.get_study_id_from_name(study.study_name)))
+            grace = 2 * (self.storage.heartbeat_interval or 0)
+            for trial in running:
+                dead = has_ended(trial.user_attrs.get(PROCESS))
+                never_beat = trial.user_attrs.get(PROCESS) is None and _seconds_since(trial.datetime_start) > grace
+                if dead or never_beat or trial._trial_id in silent:
+                    found.add(trial._trial_id)
+        return found
+
+    def requeue(self, *, at_once: bool = False) -> int:
+        """Queue the trainings of dead workers again, and return how many.
+
+        After an outage of the database every heartbeat is late. So, unless `at_once`, a training whose process may be
+        alive must stay stale for one more heartbeat interval, in which the database was reached. After `search.retries`
+        dead workers a training has failed.
+        """
+        found, now = self.find(), time.monotonic()
+        if now - self._checked > self.search.heartbeat:
+            self._suspects = {}
+        self._checked = now
+        self._suspects = {trial_id: self._suspects.get(trial_id, now) for trial_id in found}
+        return sum(
+            self._requeue(trial_id)
+            for trial_id, since in self._suspects.items()
+            if at_once or now - since >= self.search.heartbeat or self._is_dead(trial_id)
+        )
+
+    @retried
+    def _is_dead(self, trial_id: int) -> bool:
+        return has_ended(self.storage.get_trial(trial_id).user_attrs.get(PROCESS))
+
+    @retried
+    def _requeue(self, trial_id: int) -> bool:
+        """Queue a trial again under the lock of the search. Returns False where another worker was faster."""
+        with search_lock(self.url, self.storage.engine):
+            if trial_id not in self.find():
+                return False
+            trial = self.storage.get_trial(trial_id)
+            deaths = trial.user_attrs.get(DEATHS, 0) + 1
+            self.storage.set_trial_user_attr(trial_id, DEATHS, deaths)
+            if RECORD not in trial.user_attrs:  # of an earlier version, killed while it was drawn
+                self.storage.set_trial_state_values(trial_id, TrialState.FAIL)
+            elif deaths > self.search.retries:
+                record = Record.from_json(trial.user_attrs[RECORD])
+                record = replace(record, state=State.FAILED, reason=f"its worker died {deaths} times")
+                self.storage.set_trial_user_attr(trial_id, RECORD, record.to_json())
+                self.storage.set_trial_state_values(trial_id, TrialState.FAIL)
+            else:
+                self.storage.record_heartbeat(trial_id)  # before the state: who claims it next is not stale
+                self.storage.set_trial_user_attr(trial_id, PROCESS, None)
+                self.storage.set_trial_state_values(trial_id, TrialState.WAITING)
+            return True
+
+
+def _seconds_since(moment: datetime | None) -> float:
+    return math.inf if moment is None else (datetime.now() - moment).total_seconds()
