@@ -28,6 +28,14 @@ LEVEL = 0.95
 RESAMPLES = 10_000
 MIN_PER_SOURCE = 4
 """With fewer completed candidates of a source, the equal-compute comparison has no interval."""
+LEARNED_LOSS = 0.95
+"""A mean validation loss below this share of ln(classes), the loss of a guess, is more than chance."""
+LEARNED_ACCURACY = 0.1
+"""A mean accuracy this share of the way from 1 / classes to 1 is more than chance.
+
+It is three standard deviations of the binomial distribution from 900 / (classes - 1) validation images on: 900 of two
+classes, 100 of ten.
+"""
 
 
 @dataclass(frozen=True)
@@ -116,8 +124,14 @@ class Verdict:
     race = old_names.renamed_property("race", "equal_compute")
 
 
-def decide(records: Sequence[Record], reference_runs: Sequence[Record], metric: str) -> Verdict | None:
-    """Return the verdict on candidates and reference runs, None where no record is completed."""
+def decide(
+    records: Sequence[Record], reference_runs: Sequence[Record], metric: str, num_classes: int | None = None
+) -> Verdict | None:
+    """Return the verdict on candidates and reference runs, None where no record is completed.
+
+    `num_classes` is that of the proxy's data; a candidate's own model may have another head. With it, no gain is
+    claimed where neither the winner nor the base has learned more than chance, see `has_learned`.
+    """
     scores = scores_by_key(reference_runs, metric)
     base = next((record for record in reference_runs if record.number == BASE), None)
     confirmed = [record for record in records if record.state is State.COMPLETED and record.key in scores]
@@ -129,6 +143,11 @@ def decide(records: Sequence[Record], reference_runs: Sequence[Record], metric: 
         if found is None:
             return None
         winner = found
+    if num_classes is not None:
+        compared = [winner, *([base] if base is not None else [])]
+        trainings = [_trainings_of(record, reference_runs) for record in compared]
+        if not any(has_learned(runs, num_classes) for runs in trainings if runs):
+            return Verdict(winner, (), None, _write_not_learned(trainings, num_classes))
     gains: list[Gain] = []
     others = {"the base": base, "the best random candidate": _best_random_candidate(records, scores, metric)}
     for over, other in others.items():
@@ -145,12 +164,46 @@ def decide(records: Sequence[Record], reference_runs: Sequence[Record], metric: 
 
 def scores_by_key(reference_runs: Sequence[Record], metric: str) -> dict[str, list[float]]:
     """Return the scores of each reference model over its seeds, of full-width runs only where there are any."""
-    top = [record for record in reference_runs if record.state is State.COMPLETED]
-    full = [record for record in top if record.full]
     found: dict[str, list[float]] = {}
-    for record in full or top:
+    for record in _compared_runs(reference_runs):
         found.setdefault(record.key, []).append(record.score(metric))
     return found
+
+
+def _compared_runs(reference_runs: Sequence[Record]) -> list[Record]:
+    """Return the completed reference runs, of full width only where there are any."""
+    top = [record for record in reference_runs if record.state is State.COMPLETED]
+    return [record for record in top if record.full] or top
+
+
+def has_learned(trainings: Sequence[Record], num_classes: int) -> bool:
+    """Whether the trainings of a model have learned more than chance on data of `num_classes` classes.
+
+    Chance is the loss ln(classes) and the accuracy 1 / classes. Either is enough: the mean loss is lower by a twentieth
+    (LEARNED_LOSS), or the mean accuracy is higher by more than the noise of a validation set (LEARNED_ACCURACY). A
+    model may be accurate at a high loss where it is overconfident.
+    """
+    rungs = [record.rungs[-1] for record in trainings]
+    loss, accuracy = statistics.fmean(rung.loss for rung in rungs), statistics.fmean(rung.accuracy for rung in rungs)
+    chance = 1 / num_classes
+    return loss < LEARNED_LOSS * math.log(num_classes) or accuracy > chance + LEARNED_ACCURACY * (1 - chance)
+
+
+def _trainings_of(record: Record, reference_runs: Sequence[Record]) -> list[Record]:
+    """Return the trainings on which the verdict compares a model, its own where it was not retrained."""
+    runs = [run for run in _compared_runs(reference_runs) if run.key == record.key]
+    return runs or ([record] if record.rungs else [])
+
+
+def _write_not_learned(trainings: Sequence[Sequence[Record]], num_classes: int) -> str:
+    """Return the sentence for a winner and a base that are at chance level."""
+    loss = min(statistics.fmean(run.rungs[-1].loss for run in runs) for runs in trainings if runs)
+    steps = max(run.steps for runs in trainings for run in runs)
+    return (
+        f"No evidence of improvement: nothing has learned yet. After {steps} steps the validation loss is {loss:.3f}, "
+        f"and a guess among {num_classes} classes has {math.log(num_classes):.3f}; write more steps in "
+        "search.proxy.rungs."
+    )
 
 
 def mean_difference(mine: Sequence[float], theirs: Sequence[float], among: int = 1) -> Interval:
