@@ -214,7 +214,8 @@ def print_result(result: SearchResult) -> None:
         f"depth {winner.model.backbone.depth}, width {winner.model.backbone.embed_dim}",
         soft_wrap=True,
     )
-    console.print(verdict_table(result))
+    if (table := verdict_table(result)) is not None:
+        console.print(table)
     for line in gain_lines(result):
         console.print(line, soft_wrap=True, markup=False)
     if result.outcome is Outcome.TIMEOUT:
