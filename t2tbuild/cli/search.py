@@ -162,7 +162,15 @@ def _print_space(spec: SearchSpec, planned: Plan, plot: Path | None, *, as_json:
     from t2tbuild.accuracy.predictor import predict_accuracy
     from t2tbuild.nas.budget import Infeasible
     from t2tbuild.nas.space_stats import measure_space
-    from t2tbuild.report.space_plot import plot_space, predicted_table, reason_not_predicted, space_lines, space_table
+    from t2tbuild.report.space_plot import (
+        base_line,
+        base_to_json,
+        plot_space,
+        predicted_table,
+        reason_not_predicted,
+        space_lines,
+        space_table,
+    )
 
     try:
         size = measure_space(planned.space, spec.search)
@@ -178,9 +186,10 @@ def _print_space(spec: SearchSpec, planned: Plan, plot: Path | None, *, as_json:
         accuracies = {"base": predict_accuracy(planned.base), "best": best[0] if best else None}
         predicted = {name: one and asdict(one) for name, one in accuracies.items()}
         data = asdict(size) | {"looked_at": size.sampled}  # its key of earlier versions, for one version
-        print_json(data | models | {"target": planned.target, "predicted": predicted})
+        about = {"base": base_to_json(planned), "target": planned.target, "predicted": predicted}
+        print_json(data | models | about)
         return
-    for line in space_lines(size, spec.search):
+    for line in [*space_lines(size, spec.search), base_line(planned)]:
         stdout().print(line, soft_wrap=True, markup=False)
     stdout().print(space_table(size))
     if planned.predicted:

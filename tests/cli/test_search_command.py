@@ -16,6 +16,7 @@ from t2tbuild.cli import app
 from t2tbuild.cli.search import SUBCOMMANDS
 from t2tbuild.report.diagram import diagram_svg
 from t2tbuild.spec import ModelSpec
+from t2tbuild.spec.units import short_count
 from tests.nas.conftest import tiny_search
 
 pytestmark = pytest.mark.slow
@@ -128,6 +129,23 @@ def test_explain_trains_nothing(tmp_path: Path) -> None:
     space = json.loads(t2tbuild("deep_narrow", "--explain", "--json", cwd=tmp_path).stdout)
     assert space["exact"]
     assert space["largest"]["macs"] <= 5_000_000_000
+    assert (space["base"]["over_budget"], space["base"]["scaled_to"]) == (False, None)
+
+
+def test_explain_says_what_the_base_is_scaled_to(tmp_path: Path) -> None:
+    arguments = ("deep_narrow", "--budget-macs", "2G", "--explain")
+    base = json.loads(t2tbuild(*arguments, "--json", cwd=tmp_path).stdout)["base"]
+    scaled = base["scaled_to"]
+    assert base["over_budget"] and base["name"] == "t2t_vit_14" and base["macs"] == 4_800_254_784
+    assert scaled["macs"] <= 2_000_000_000
+    (line,) = [line for line in t2tbuild(*arguments, cwd=tmp_path).stdout.splitlines() if line.startswith("base ")]
+    for part in ("t2t_vit_14", "4.80G MACs", "over the budget of 2.00G MACs", short_count(scaled["macs"])):
+        assert part in line
+    assert f"depth {scaled['model']['backbone']['depth']}, width {scaled['model']['backbone']['embed_dim']}" in line
+    space = "search.space={backbone.mlp_ratio: {choices: [1, 2]}}"
+    fields = ("search.base=t2t_vit_dense", space, "search.target=data")
+    dense = t2tbuild("deep_narrow", "--explain", *fields, cwd=tmp_path)
+    assert "cannot be scaled, so it is not trained" in dense.stdout
 
 
 @pytest.mark.parametrize(
