@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -50,6 +51,48 @@ def test_the_verdict_comes_first_and_the_next_commands_last(folder: Path) -> Non
     seen = (folder / "err").read_text()
     assert "base" in seen
     assert "3 of 3 candidates" in seen
+
+
+def test_the_first_line_is_what_is_searched(folder: Path) -> None:
+    lines = (folder / "err").read_text().splitlines()
+    (at,) = [at for at, line in enumerate(lines) if line.startswith("searching ")]
+    wanted = "searching tiny: 3 candidates within 6.00M MACs, base small, 2 workers, run directory run;"
+    assert lines[at].startswith(wanted)
+    assert not any(" of 3 candidates" in line for line in lines[:at])  # warnings of the spec come before
+
+
+def test_an_interrupt_before_the_study_exists_says_how_to_start_again(tmp_path: Path) -> None:
+    """The first line comes before torch is loaded, so the signal arrives long before the study."""
+    tiny_search(tmp_path)
+    arguments = ["tiny.yaml", "--trials", "2", "--workers", "1"]
+    command = [sys.executable, "-m", "t2tbuild", "search", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+        assert process.stderr is not None
+        while not (line := process.stderr.readline()).startswith("searching "):
+            assert line, "the search ended"
+        assert "run directory runs/tiny-" in line
+        process.send_signal(signal.SIGINT)
+        lines = process.stderr.read().splitlines()
+        assert process.wait(60) == 130
+    assert lines == ["interrupted; nothing was saved yet; start again with:", f"t2tbuild search {' '.join(arguments)}"]
+    assert not list(tmp_path.glob("runs/*/study.db"))
+
+
+def test_an_interrupt_later_says_how_to_continue(tmp_path: Path) -> None:
+    tiny_search(tmp_path)
+    arguments = ["tiny.yaml", "--workers", "1", "--out", "run", "--trials", "1000000", "search.proxy.rungs=[1,1000000]"]
+    command = [sys.executable, "-m", "t2tbuild", "search", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+        assert process.stderr is not None
+        while "base" not in (line := process.stderr.readline()) or line.startswith("searching"):
+            assert line, "the search ended"
+        process.send_signal(signal.SIGINT)
+        lines = process.stderr.read().splitlines()
+        assert process.wait(60) == 130
+    assert lines[-2:] == [
+        "interrupted; finished results are saved; continue with:",
+        "t2tbuild search resume run",
+    ]
 
 
 def test_a_run_is_a_directory(folder: Path) -> None:
