@@ -136,9 +136,17 @@ def test_status_shows_the_progress_of_a_search(folder: Path) -> None:
     assert (status["trials"], status["running"], status["to_confirm"]) == (3, [], 0)
 
 
+def test_resume_with_fewer_trials_than_were_trained_says_so_and_reports(folder: Path) -> None:
+    done = t2tbuild("resume", "run", "--trials", "2", "--workers", "1", "--json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "3 candidates were trained already, so --trials 2 adds none; write --trials 5 for 2 more" in done.stderr
+    assert json.loads(done.stdout)["counts"]["trained"] == 3
+
+
 def test_resume_continues_and_export_writes_the_results_so_far(folder: Path) -> None:
     done = t2tbuild("resume", "run", "--trials", "4", "--workers", "1", "--json", cwd=folder)
     assert done.returncode == 0, done.stderr
+    assert "trained already" not in done.stderr
     assert json.loads(done.stdout)["counts"]["trained"] == 4
     names = ("best.yaml", "diagram.svg", "report.json", "candidates.csv", "pareto.png")
     for name in names:
