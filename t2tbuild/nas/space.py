@@ -20,6 +20,8 @@ SampledDimension = Choices | Range
 Assignment = dict[str, Value]
 """The value of each drawn field, and under FILL, if a field is solved, the fraction of its largest value."""
 FILL = "fill"
+LABEL = "name"
+"""The field that does not change a model."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,13 @@ class Space:
         self.solved: Solved | None = None
         self.dimensions: dict[str, SampledDimension] = {}
         self._data: dict[str, Any] = to_plain(base)
-        unknown = [error for path, given in search.space.items() if (error := self._unknown(path, given))]
-        if unknown:
-            raise SeveralFieldsError(unknown)
+        wrong = [
+            error
+            for path, given in search.space.items()
+            if (error := self._unknown(path, given) or self._label_only(path))
+        ]
+        if wrong:
+            raise SeveralFieldsError(wrong)
         for path, given in search.space.items():
             if isinstance(given, Fill):
                 self.solved = Solved(path, given)
@@ -195,6 +201,14 @@ class Space:
         near = difflib.get_close_matches(path, [field for field, _ in leaves(self._data)], n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else f"t2tbuild show {self._named} lists its fields"
         message = f"the base {self.base.name} has no field {path!r:.60}"
+        return UnknownFieldError(("search", "space", path), "space", message, hint)
+
+    def _label_only(self, path: str) -> UnknownFieldError | None:
+        """Return the error of a path that matches the model's name: models that differ in it alone are the same."""
+        if LABEL not in self.fields(path):
+            return None
+        message = f"{path:.60} is a label, not a property of the model: each model would be listed once for every name"
+        hint = "remove it, and search a field of the model, such as backbone.depth"
         return UnknownFieldError(("search", "space", path), "space", message, hint)
 
 

@@ -49,6 +49,13 @@ def test_an_unknown_field_names_the_nearest() -> None:
         space_of({"backbone.embed_dm": {"choices": [192]}})
 
 
+@pytest.mark.parametrize("path", ["name", "*"])
+def test_the_name_of_a_model_cannot_be_searched(path: str) -> None:
+    """Otherwise one model is two members."""
+    with pytest.raises(InputError, match=r"search\.space\..*label.*\(remove it, and search .* backbone\.depth\)"):
+        space_of({path: {"choices": ["a", "b"]}})
+
+
 @pytest.mark.parametrize("width", [256, 384, 640])
 def test_the_deepest_fits_and_one_more_block_does_not(width: int) -> None:
     _, space = default()

@@ -13,6 +13,8 @@ BAD_SEARCHES = (
         8, 5, "space", "'model.backbone.mlp_ratio'", kind="search"),
     Bad("field without its section", edit(GOOD_SEARCH, "backbone.mlp_ratio", "mlp_ratio"),
         8, 5, "space", "'mlp_ratio'", kind="search"),
+    Bad("name as a field", edit(GOOD_SEARCH, "backbone.mlp_ratio: {choices: [2, 3, 4]}", "name: {choices: [a, b]}"),
+        8, 5, "space", "name", kind="search"),
     Bad("empty space", edit(GOOD_SEARCH, "  space:\n" + SPACE, "  space: {}\n"), 6, 10, "length", "0", kind="search"),
     Bad("missing space", edit(GOOD_SEARCH, "  space:\n" + SPACE, ""), 2, 1, "missing-key", "'space'", kind="search"),
     Bad("empty budget", edit(GOOD_SEARCH, "{macs: 5G}", "{}"), 5, 11, "some-limit", kind="search"),
