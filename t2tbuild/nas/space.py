@@ -109,7 +109,7 @@ class Space:
         for value in dimension.values:
             yield from self._complete(given | {path: value}, rest)
 
-    def model(self, assignment: Mapping[str, Value], solved: int | None = None, name: str = "candidate") -> ModelSpec:
+    def model(self, assignment: Mapping[str, Value], solved: float | None = None, name: str = "candidate") -> ModelSpec:
         """Return the candidate of an assignment, with the value of its solved field.
 
         Raises pydantic's ValidationError when the fields are invalid together, LookupError when one does not exist.
@@ -117,7 +117,7 @@ class Space:
         data = self.data(assignment, solved) | {"name": name}
         return ModelSpec.model_validate(data)
 
-    def data(self, assignment: Mapping[str, Value], solved: int | None = None) -> dict[str, Any]:
+    def data(self, assignment: Mapping[str, Value], solved: float | None = None) -> dict[str, Any]:
         """Return the fields of the candidate of an assignment, without validation."""
         data = self._copy_base()
         if solved is not None and self.solved is not None:
