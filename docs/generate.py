@@ -38,14 +38,18 @@ from t2tbuild.spec.renamed import RENAMED
 from t2tbuild.spec.root import SearchSpec, Spec
 from t2tbuild.spec.schema import json_schema
 from t2tbuild.spec.tokenizer import ConvStage, Stage, Window
-from t2tbuild.spec.units import COUNT_PATTERN, TIME_PATTERN, parse_count, parse_seconds
+from t2tbuild.spec.units import BYTES_PATTERN, COUNT_PATTERN, TIME_PATTERN, parse_bytes, parse_count, parse_seconds
 from t2tbuild.spec.write import dump_one_line
 
 HERE = Path(__file__).parent
 ROOTS: dict[type[Node], str] = {Spec: "Model and training specs", SearchSpec: "Search specs"}
 SCHEMAS: dict[str, Any] = {"Spec": json_schema("spec"), "SearchSpec": json_schema("search")}
 SCHEMAS |= SCHEMAS["SearchSpec"]["$defs"] | SCHEMAS["Spec"]["$defs"]
-UNITS = {COUNT_PATTERN: "[count](#counts-and-times)", TIME_PATTERN: "[time](#counts-and-times)"}
+UNITS = {
+    COUNT_PATTERN: "[count](#counts-and-times)",
+    BYTES_PATTERN: "[bytes](#counts-and-times)",
+    TIME_PATTERN: "[time](#counts-and-times)",
+}
 PLAIN = [{"type": "boolean"}, {"type": "number"}, {"type": "string"}]
 STAGES = {Stage: "t2t", ConvStage: "conv"}  # two tokenizers have stages
 PICTURED, SIDE = Window(patch_size=3, overlap=1), 8  # the grid in grid.svg
@@ -162,7 +166,8 @@ $nodes
 ## Counts and times
 
 A count is a whole number above 0, with an optional suffix: $counts. A time is in seconds, with an optional suffix:
-$times. There is no space before a suffix. MACs are multiply-adds, as fvcore counts them; if a source counts a
+$times. There is no space before a suffix. A number of bytes may be written as a count or with a unit, after a space or
+not: $bytes. MACs are multiply-adds, as fvcore counts them; if a source counts a
 multiply-add as two FLOPs, halve its number.
 
 ## The YAML that is read
@@ -256,6 +261,7 @@ def spec_reference() -> str:
         left=hard.left_out(image).height,
         nodes="\n".join(line for section in nodes.values() for line in _node(section, nodes)),
         counts=", ".join(f"`{text}` is {parse_count(text):,}" for text in ("5G", "21.5M", "300K", "1T", "5e9")),
+        bytes=", ".join(f"`{text}` is {parse_bytes(text):,}" for text in ("150MB", "1.5 GB", "64kB", "150MiB")),
         times=", ".join(f"`{text}` is {parse_seconds(text):g}" for text in ("90s", "5m", "2h", "90")),
         mebibytes=yaml_source.MAX_BYTES // 2**20,
         levels=yaml_source.MAX_LEVELS,

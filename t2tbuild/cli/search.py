@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +12,7 @@ import typer
 from t2tbuild.cli.console import print_json, stderr, stdout
 from t2tbuild.cli.folder import require_folder
 from t2tbuild.cli.options import BudgetMacs, BudgetParams, Json, complete_spec_name, parse_count_option
-from t2tbuild.cli.search_progress import SearchProgress
+from t2tbuild.cli.search_progress import SearchProgress, describe_start, report_interrupt, resume_command
 from t2tbuild.cli.spec import is_override, open_search_spec, print_warnings
 from t2tbuild.cli.write import check_plot_path, report_write_errors
 from t2tbuild.errors import InputError
@@ -88,10 +87,10 @@ def search(
     document = open_search_spec(spec, [*(overrides or ()), *options])
     loaded = document.spec
 
-    from t2tbuild.nas.plan import plan
-    from t2tbuild.nas.store.url import storage_url
+    with report_interrupt(), document.located_errors():  # raises errors before torch is imported
+        from t2tbuild.nas.plan import plan
+        from t2tbuild.nas.store.url import storage_url
 
-    with document.located_errors():  # raises errors before torch is imported
         planned = plan(loaded)
         print_warnings([document.warning(found) for found in planned.warnings])
         storage_url(storage, Path())
@@ -99,7 +98,7 @@ def search(
             _print_space(loaded, planned, plot, as_json=as_json)
             return
 
-    from t2tbuild.training.run_directory import default_run_directory
+    from t2tbuild.training.run_paths import default_run_directory
 
     loaded = loaded.model_copy(update={"search": planned.search})  # with the target resolved
     run_search(loaded, out or default_run_directory(loaded.search.name), workers, storage, as_json=as_json)
@@ -107,21 +106,16 @@ def search(
 
 def run_search(spec: SearchSpec, run: Path, workers: int | None, storage: str | None, *, as_json: bool) -> None:
     """Run a search, show its progress, and print its result."""
-    from t2tbuild.nas.run import search as search_spec
-    from t2tbuild.nas.supervisor import default_workers
-    from t2tbuild.report.search_page import write_reports
+    with report_interrupt(run, storage):
+        stderr().print(describe_start(spec.search, run, workers, storage), soft_wrap=True, markup=False)
 
-    try:
+        from t2tbuild.nas.run import search as search_spec  # imports torch, which takes seconds
+        from t2tbuild.nas.supervisor import default_workers
+        from t2tbuild.report.search_page import write_reports
+
         with SearchProgress(stderr(), spec) as progress:
             count = workers or default_workers()
             result = search_spec(spec, run, listener=progress.update, workers=count, storage=storage)
-    except KeyboardInterrupt:
-        stderr().print(
-            f"interrupted; finished results are saved; continue with:\n{_resume_command(run)}",
-            soft_wrap=True,
-            markup=False,
-        )
-        raise
     write_reports(result)
     if as_json:
         print_json(result_to_json(result))
@@ -162,7 +156,15 @@ def _print_space(spec: SearchSpec, planned: Plan, plot: Path | None, *, as_json:
     from t2tbuild.accuracy.predictor import predict_accuracy
     from t2tbuild.nas.budget import Infeasible
     from t2tbuild.nas.space_stats import measure_space
-    from t2tbuild.report.space_plot import plot_space, predicted_table, reason_not_predicted, space_lines, space_table
+    from t2tbuild.report.space_plot import (
+        base_line,
+        base_to_json,
+        plot_space,
+        predicted_table,
+        reason_not_predicted,
+        space_lines,
+        space_table,
+    )
 
     try:
         size = measure_space(planned.space, spec.search)
@@ -178,9 +180,10 @@ def _print_space(spec: SearchSpec, planned: Plan, plot: Path | None, *, as_json:
         accuracies = {"base": predict_accuracy(planned.base), "best": best[0] if best else None}
         predicted = {name: one and asdict(one) for name, one in accuracies.items()}
         data = asdict(size) | {"looked_at": size.sampled}  # its key of earlier versions, for one version
-        print_json(data | models | {"target": planned.target, "predicted": predicted})
+        about = {"base": base_to_json(planned), "target": planned.target, "predicted": predicted}
+        print_json(data | models | about)
         return
-    for line in space_lines(size, spec.search):
+    for line in [*space_lines(size, spec.search), base_line(planned)]:
         stdout().print(line, soft_wrap=True, markup=False)
     stdout().print(space_table(size))
     if planned.predicted:
@@ -191,13 +194,6 @@ def _print_space(spec: SearchSpec, planned: Plan, plot: Path | None, *, as_json:
         stdout().print(missing, soft_wrap=True, markup=False)
     if plot is not None:
         stderr().print(f"written: {plot}", soft_wrap=True)
-
-
-def _resume_command(run: Path) -> str:
-    """Return the command that continues a run, with a reminder to pass the same --storage."""
-    command = ["t2tbuild", "search", "resume", str(run)]
-    has_storage = any(argument.split("=")[0] == "--storage" for argument in sys.argv)
-    return shlex.join(command) + (" --storage URL  (the same)" if has_storage else "")
 
 
 def print_result(result: SearchResult) -> None:
@@ -214,12 +210,13 @@ def print_result(result: SearchResult) -> None:
         f"depth {winner.model.backbone.depth}, width {winner.model.backbone.embed_dim}",
         soft_wrap=True,
     )
-    console.print(verdict_table(result))
+    if (table := verdict_table(result)) is not None:
+        console.print(table)
     for line in gain_lines(result):
         console.print(line, soft_wrap=True, markup=False)
     if result.outcome is Outcome.TIMEOUT:
         console.print(
-            f"stopped by the timeout; continue with: {_resume_command(result.run)}", soft_wrap=True, markup=False
+            f"stopped by the timeout; continue with: {resume_command(result.run)}", soft_wrap=True, markup=False
         )
     elif result.outcome is Outcome.UNFINISHED:
         console.print(

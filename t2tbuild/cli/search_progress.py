@@ -1,12 +1,18 @@
-"""Show the progress of a search: a live table on a terminal, a line per candidate elsewhere."""
+"""Show the progress of a search: what is searched, then a live table on a terminal, a line per candidate elsewhere."""
 
 from __future__ import annotations
 
 import math
+import shlex
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from t2tbuild.cli.console import format_duration
+from t2tbuild.cli.console import format_duration, stderr
+from t2tbuild.files import redact
 from t2tbuild.spec.units import short_count
 
 if TYPE_CHECKING:
@@ -15,6 +21,50 @@ if TYPE_CHECKING:
 
     from t2tbuild.nas import Record
     from t2tbuild.spec import SearchSpec
+    from t2tbuild.spec.search import Search
+
+
+def describe_start(search: Search, run: Path, workers: int | None, storage: str | None) -> str:
+    """Return the line that is printed before anything is loaded: what is searched, and where the results will be."""
+    count = "one worker per GPU or CPU core" if workers is None else f"{workers} worker{'s' * (workers > 1)}"
+    started = has_study(run, storage)
+    return (
+        f"{'continuing' if started else 'searching'} {search.name}: {search.trials} candidates within "
+        f"{search.budget.summary}, base {Path(search.base).stem}, {count}, run directory {run}; "
+        f"the first result takes about a minute"
+    )
+
+
+def has_study(run: Path, storage: str | None) -> bool:
+    """Whether a run directory has a study to resume, in itself or in a storage that machines share."""
+    from t2tbuild.nas.store.url import DATABASE, is_shared
+
+    return (run / "spec.yaml").exists() and (is_shared(storage, run) or (run / DATABASE).exists())
+
+
+@contextmanager
+def report_interrupt(run: Path | None = None, storage: str | None = None) -> Iterator[None]:
+    """Print what is saved, and the command that goes on, where Ctrl-C or SIGTERM ends the work in this context.
+
+    `run` is the run directory, None as long as there is none.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        if run is not None and has_study(run, storage):
+            message = f"interrupted; finished results are saved; continue with:\n{resume_command(run)}"
+        else:
+            again = shlex.join(["t2tbuild", *(redact(argument) for argument in sys.argv[1:])])
+            message = f"interrupted; nothing was saved yet; start again with:\n{again}"
+        stderr().print(message, soft_wrap=True, markup=False)
+        raise
+
+
+def resume_command(run: Path) -> str:
+    """Return the command that continues a run, with a reminder to pass the same --storage."""
+    command = ["t2tbuild", "search", "resume", str(run)]
+    has_storage = any(argument.split("=")[0] == "--storage" for argument in sys.argv)
+    return shlex.join(command) + (" --storage URL  (the same)" if has_storage else "")
 
 
 class SearchProgress:

@@ -11,6 +11,7 @@ import typer
 from t2tbuild.cli.console import print_json, stderr, stdout
 from t2tbuild.cli.options import Json
 from t2tbuild.cli.search import Storage, Workers, print_result, result_to_json, run_search
+from t2tbuild.cli.search_progress import report_interrupt
 from t2tbuild.errors import InputError
 from t2tbuild.spec.units import parse_seconds
 
@@ -54,10 +55,13 @@ def resume(
 
     Example: t2tbuild search resume runs/five-giga --trials 64
     """
-    from t2tbuild.nas.run import load_run_spec, require_study
+    with report_interrupt(run, storage):
+        from t2tbuild.nas.run import load_run_spec, require_study
 
-    spec = load_run_spec(run)
-    require_study(run, storage)
+        spec = load_run_spec(run)
+        require_study(run, storage)
+        if trials is not None and (trained := _count_trained(run, storage)) >= trials:
+            stderr().print(describe_no_more_trials(trained, trials), soft_wrap=True, markup=False)
     changes: dict[str, object] = {"trials": trials} if trials is not None else {}
     if timeout is not None:
         try:
@@ -66,6 +70,23 @@ def resume(
             raise InputError(f"--timeout: {error}") from None
     spec = spec.model_copy(update={"search": spec.search.model_copy(update=changes)})
     run_search(spec, run, workers, storage, as_json=as_json)
+
+
+def _count_trained(run: Path, storage: str | None) -> int:
+    """Return how many candidates of a search were trained."""
+    from t2tbuild.nas.run import reopen_store
+
+    _, _, opened = reopen_store(run, storage)
+    with opened as store:
+        return sum(record.state.trained for record in store.records())
+
+
+def describe_no_more_trials(trained: int, trials: int) -> str:
+    """Return the line for a --trials, the total number, that was reached before."""
+    return (
+        f"{trained} candidate{' was' if trained == 1 else 's were'} trained already, so --trials {trials} adds none; "
+        f"write --trials {trained + trials} for {trials} more"
+    )
 
 
 def export(run: Run, storage: Storage = None, as_json: Json = False) -> None:
@@ -100,12 +121,17 @@ def repair(run: Run, storage: Storage = None, as_json: Json = False) -> None:
 
     Example: t2tbuild search repair runs/five-giga
     """
-    from t2tbuild.nas.run import reopen_store
+    from t2tbuild.nas.run import load_run_spec, reopen_store, require_study
     from t2tbuild.nas.status import repair as repair_run
+    from t2tbuild.nas.status import repair_database
 
+    load_run_spec(run)  # raises an error for another folder
+
+    require_study(run, storage)
+    repaired = repair_database(run)
     _, _, opened = reopen_store(run, storage)
     with opened as store:
-        repaired = repair_run(run, store)
+        repaired += repair_run(run, store)
     if as_json:
         print_json({"repaired": repaired})
         return

@@ -93,7 +93,7 @@ def train(
     from t2tbuild.cli.progress import TrainingProgress
     from t2tbuild.training.distributed import is_distributed_launch
     from t2tbuild.training.run import train as train_spec
-    from t2tbuild.training.run_directory import default_run_directory
+    from t2tbuild.training.run_paths import default_run_directory
 
     is_main = int(os.environ.get("RANK", "0")) == 0
     run = out or default_run_directory(loaded.model.name)

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from pydantic import ValidationError
@@ -14,11 +15,13 @@ from t2tbuild.nas.model_key import key_of
 from t2tbuild.nas.space import FILL, Assignment, Space, error_message, to_category
 from t2tbuild.spec.budget import LABELS, Budget
 from t2tbuild.spec.model import ModelSpec
-from t2tbuild.spec.space import Fill, Value
+from t2tbuild.spec.space import DEPTH, Fill, Value
 from t2tbuild.spec.units import short_count
 
 MAX_ENUMERATED = 2_000
 """The largest number of assignments that `sample_assignments` yields."""
+MAX_PROBES = 64
+"""Values of the solved field, and assignments, for which `require_solvable` compares costs."""
 
 
 class Infeasible(Exception):  # noqa: N818  # not an error: the sampler draws again
@@ -99,6 +102,49 @@ def optuna_params(space: Space, model: ModelSpec, budget: Budget) -> dict[str, A
     return {path: to_category(value) for path, value in assignment.items()} if same else None
 
 
+def require_solvable(space: Space, budget: Budget) -> None:
+    """Raise FieldError where the solved field does not change any limited cost, so that no budget determines it."""
+    if space.solved is None or not budget.limits:
+        return
+    probed = False
+    for assignment in _spread_assignments(space):
+        costs = _probe_costs(space, assignment, budget)
+        first = next(costs, None)
+        for other in costs:
+            if other != first:
+                return
+            probed = True
+    if not probed:
+        return
+    field = space.solved.path
+    labels = " or ".join(LABELS[name] for name in budget.limits)
+    message = f"{field:.60} does not change {labels}, so it cannot be solved from the budget"
+    hint = f"write {{choices: [...]}}, and fill for a field that changes them, such as {DEPTH}"
+    raise FieldError(("search", "space", field), "space", message, hint)
+
+
+def _spread_assignments(space: Space) -> Iterator[Assignment]:
+    """Yield the first assignment, which is enough as a rule, then up to MAX_PROBES from all over the space."""
+    yield from islice(sample_assignments(space), 1)
+    every = list(sample_assignments(space))
+    yield from random.Random(0).sample(every, min(MAX_PROBES, len(every)))  # noqa: S311
+
+
+def _probe_costs(space: Space, assignment: Assignment, budget: Budget) -> Iterator[list[float]]:
+    """Yield the limited costs of the members of an assignment with several values of the solved field.
+
+    Two fractions are among the values: a field such as drop_path has no whole number among its own.
+    """
+    assert space.solved is not None
+    values = space.solved.fill.values
+    for value in (*values[:: max(1, len(values) // MAX_PROBES)], 0.25, 0.5):
+        try:
+            measures = measure(space.model(assignment, value), budget)
+        except (ValidationError, LookupError):
+            continue
+        yield [measures[name] for name in budget.limits]
+
+
 def require_feasible(space: Space, budget: Budget) -> list[ModelSpec]:
     """Return the first two members within the budget, or the only one, at the smallest value of the solved field.
 
@@ -121,7 +167,7 @@ def require_feasible(space: Space, budget: Budget) -> list[ModelSpec]:
         message = f"no member is a valid model; the error of the first: {space.first_error()}"
         raise FieldError(("search", "space"), "space", message, "change its values, or add the field that they need")
     if not fitting:
-        raise _budget_error(found, budget)
+        raise _budget_error(found, budget, solved=space.solved is not None)
     return fitting
 
 
@@ -145,18 +191,24 @@ def _is_feasible(space: Space, assignment: Assignment, budget: Budget) -> bool:
     return True
 
 
-def _budget_error(found: Sequence[Measures], budget: Budget) -> FieldError:
-    """Return the error for a space without a member within the budget."""
+def _budget_error(found: Sequence[Measures], budget: Budget, *, solved: bool) -> FieldError:
+    """Return the error for a space without a member within the budget.
+
+    Where no field of the space changes the cost, the message says so. `solved` is whether a field is solved from the
+    budget, which changes it.
+    """
     least = {name: min(measures[name] for measures in found) for name in budget.limits}
     for name, limit in budget.limits.items():
         if limit.max is not None and least[name] > limit.max:
-            return FieldError(
-                ("search", "budget", name),
-                "budget",
-                f"no candidate has {short_count(limit.max)} {LABELS[name]} or fewer; the smallest of the space has "
-                f"{least[name]:,.0f}",
-                f"write at least {_round_up(int(least[name]))}, or widen search.space",
-            )
+            message = f"no candidate has {short_count(limit.max)} {LABELS[name]} or fewer; "
+            at_least = f"write at least {_round_up(int(least[name]))}, or "
+            if solved or any(measures[name] != least[name] for measures in found):
+                message += f"the smallest of the space has {least[name]:,.0f}"
+                hint = f"{at_least}widen search.space"
+            else:
+                message += f"every candidate has {least[name]:,.0f}, as no field of search.space changes them"
+                hint = f"{at_least}add a field that does, such as {DEPTH}: {{fill: [0.7, 1.0]}}"
+            return FieldError(("search", "budget", name), "budget", message, hint)
     if len(budget.limits) == 1 or any(limit.min is not None for limit in budget.limits.values()):
         message = f"no candidate lies within {budget.summary}"
         return FieldError(("search", "budget"), "budget", message, "widen the bounds, or search.space")

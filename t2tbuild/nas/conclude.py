@@ -46,12 +46,17 @@ def conclude(planned: Plan, store: Store, outcome: Outcome) -> Findings:
     records, reference_runs = found.records, found.reference_runs
     ranking = rank(search, records, reference_runs)
     if search.target == "data":
-        verdict = decide(records, reference_runs, search.proxy.metric)
+        verdict = decide(records, reference_runs, search.proxy.metric, num_classes=_count_classes(search))
     else:
         verdict = decide_by_prediction(records, reference_runs, planned, ranking)
     return Findings(
         records, reference_runs, ranking, verdict or decide_unfinished(search, records, reference_runs, outcome)
     )
+
+
+def _count_classes(search: Search) -> int | None:
+    """Return the number of classes of the proxy's data, None where an evaluator of the user's own has its own data."""
+    return None if search.evaluator is not None else search.proxy.data.num_classes
 
 
 def decide_unfinished(

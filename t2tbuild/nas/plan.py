@@ -10,7 +10,7 @@ from t2tbuild.accuracy.predictor import predict_accuracy
 from t2tbuild.cost.budget import is_within
 from t2tbuild.errors import Diagnostic, FieldError, SeveralFieldsError
 from t2tbuild.nas.base import scale_to_budget
-from t2tbuild.nas.budget import optuna_params, require_feasible, sample_assignments
+from t2tbuild.nas.budget import optuna_params, require_feasible, require_solvable, sample_assignments
 from t2tbuild.nas.members import MAX_MEMBERS, Members, PredictedMember, rank_by_prediction
 from t2tbuild.nas.model_key import key_of
 from t2tbuild.nas.proxy import make_proxy_model
@@ -71,6 +71,7 @@ def plan(spec: SearchSpec, *, has_evaluator: bool = False) -> Plan:
     named_base = _load_own_model(search.base, ("search", "base"))
     space = Space(search, named_base)
     _reject_invalid_values(spec, space)
+    require_solvable(space, search.budget)
     fitting = require_feasible(space, search.budget)
     base, scaled = scale_to_budget(named_base, search.budget)
     target = _resolve_target(search, base)

@@ -55,6 +55,20 @@ def plan_confirmations(search: Search, records: Sequence[Record], reference_runs
     ]
 
 
+def scores_by_key(reference_runs: Sequence[Record], metric: str) -> dict[str, list[float]]:
+    """Return the scores of each reference model over its seeds, of full-width runs only where there are any."""
+    found: dict[str, list[float]] = {}
+    for record in compared_runs(reference_runs):
+        found.setdefault(record.key, []).append(record.score(metric))
+    return found
+
+
+def compared_runs(reference_runs: Sequence[Record]) -> list[Record]:
+    """Return the completed reference runs, of full width only where there are any."""
+    top = [record for record in reference_runs if record.state is State.COMPLETED]
+    return [record for record in top if record.full] or top
+
+
 def base_seed_std(reference_runs: Sequence[Record], steps: int, metric: str) -> float | None:
     """Return the standard deviation of the base's scores over seeds at a rung, None with fewer than two seeds."""
     rungs = [record.at(steps) for record in reference_runs if record.number == BASE and not record.full]

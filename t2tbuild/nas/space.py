@@ -21,6 +21,8 @@ SampledDimension = Choices | Range
 Assignment = dict[str, Value]
 """The value of each drawn field, and under FILL, if a field is solved, the fraction of its largest value."""
 FILL = "fill"
+LABEL = "name"
+"""The field that does not change a model."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,13 @@ class Space:
         self.solved: Solved | None = None
         self.dimensions: dict[str, SampledDimension] = {}
         self._data: dict[str, Any] = to_plain(base)
-        unknown = [error for path, given in search.space.items() if (error := self._unknown(path, given))]
-        if unknown:
-            raise SeveralFieldsError(unknown)
+        wrong = [
+            error
+            for path, given in search.space.items()
+            if (error := self._unknown(path, given) or self._label_only(path))
+        ]
+        if wrong:
+            raise SeveralFieldsError(wrong)
         for path, given in search.space.items():
             if isinstance(given, Fill):
                 self.solved = Solved(path, given)
@@ -108,7 +114,7 @@ class Space:
         for value in dimension.values:
             yield from self._complete(given | {path: value}, rest)
 
-    def model(self, assignment: Mapping[str, Value], solved: int | None = None, name: str = "candidate") -> ModelSpec:
+    def model(self, assignment: Mapping[str, Value], solved: float | None = None, name: str = "candidate") -> ModelSpec:
         """Return the candidate of an assignment, with the value of its solved field.
 
         Raises pydantic's ValidationError when the fields are invalid together, LookupError when one does not exist.
@@ -116,7 +122,7 @@ class Space:
         data = self.data(assignment, solved) | {"name": name}
         return ModelSpec.model_validate(data)
 
-    def data(self, assignment: Mapping[str, Value], solved: int | None = None) -> dict[str, Any]:
+    def data(self, assignment: Mapping[str, Value], solved: float | None = None) -> dict[str, Any]:
         """Return the fields of the candidate of an assignment, without validation."""
         data = self._copy_base()
         if solved is not None and self.solved is not None:
@@ -200,6 +206,14 @@ class Space:
         near = difflib.get_close_matches(path, [field for field, _ in leaves(self._data)], n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else f"t2tbuild show {self._named} lists its fields"
         message = f"the base {self.base.name} has no field {path!r:.60}"
+        return UnknownFieldError(("search", "space", path), "space", message, hint)
+
+    def _label_only(self, path: str) -> UnknownFieldError | None:
+        """Return the error of a path that matches the model's name: models that differ in it alone are the same."""
+        if LABEL not in self.fields(path):
+            return None
+        message = f"{path:.60} is a label, not a property of the model: each model would be listed once for every name"
+        hint = "remove it, and search a field of the model, such as backbone.depth"
         return UnknownFieldError(("search", "space", path), "space", message, hint)
 
 

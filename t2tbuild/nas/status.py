@@ -11,7 +11,9 @@ from t2tbuild import manifest
 from t2tbuild.nas.ranking import Ranking
 from t2tbuild.nas.record import BASE, Record, State, best_of
 from t2tbuild.nas.reference_runs import count_base_seeds, plan_confirmations
+from t2tbuild.nas.store.recovery import recover_database
 from t2tbuild.nas.store.store import Store
+from t2tbuild.nas.store.url import DATABASE
 from t2tbuild.spec.root import SearchSpec
 from t2tbuild.training.checkpoint import FILES
 
@@ -98,6 +100,12 @@ def get_status(spec: SearchSpec, store: Store) -> Status:
         waiting=frozenset((one.record.number, one.record.seed) for one in entries if one.is_waiting),
         stale=frozenset((one.record.number, one.record.seed) for one in entries if one.is_stale),
     )
+
+
+def repair_database(run: Path) -> list[str]:
+    """Rebuild the database of a run directory where it is broken, and return what was done."""
+    database = run / DATABASE
+    return recover_database(database).lines() if database.exists() else []
 
 
 def repair(run: Path, store: Store) -> list[str]:

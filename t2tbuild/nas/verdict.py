@@ -18,8 +18,9 @@ from scipy import stats
 from t2tbuild.accuracy.posterior import Posterior
 from t2tbuild.accuracy.predictor import Accuracy, Difference
 from t2tbuild.nas import old_names
+from t2tbuild.nas.learned import describe_not_learned, has_learned
 from t2tbuild.nas.record import BASE, Record, Source, State, best_of
-from t2tbuild.nas.reference_runs import pooled_seed_std
+from t2tbuild.nas.reference_runs import compared_runs, pooled_seed_std, scores_by_key
 from t2tbuild.spec.model import ModelSpec
 
 Floats = NDArray[np.float64]
@@ -116,8 +117,14 @@ class Verdict:
     race = old_names.renamed_property("race", "equal_compute")
 
 
-def decide(records: Sequence[Record], reference_runs: Sequence[Record], metric: str) -> Verdict | None:
-    """Return the verdict on candidates and reference runs, None where no record is completed."""
+def decide(
+    records: Sequence[Record], reference_runs: Sequence[Record], metric: str, num_classes: int | None = None
+) -> Verdict | None:
+    """Return the verdict on candidates and reference runs, None where no record is completed.
+
+    `num_classes` is that of the proxy's data; a candidate's own model may have another head. With it, no gain is
+    claimed where neither the winner nor the base has learned more than chance, see `has_learned`.
+    """
     scores = scores_by_key(reference_runs, metric)
     base = next((record for record in reference_runs if record.number == BASE), None)
     confirmed = [record for record in records if record.state is State.COMPLETED and record.key in scores]
@@ -129,6 +136,11 @@ def decide(records: Sequence[Record], reference_runs: Sequence[Record], metric: 
         if found is None:
             return None
         winner = found
+    if num_classes is not None:
+        compared = [winner, *([base] if base is not None else [])]
+        trainings = [_trainings_of(record, reference_runs) for record in compared]
+        if not any(has_learned(runs, num_classes) for runs in trainings if runs):
+            return Verdict(winner, (), None, describe_not_learned(trainings, num_classes))
     gains: list[Gain] = []
     others = {"the base": base, "the best random candidate": _best_random_candidate(records, scores, metric)}
     for over, other in others.items():
@@ -143,14 +155,10 @@ def decide(records: Sequence[Record], reference_runs: Sequence[Record], metric: 
     return Verdict(winner, tuple(gains), equal_compute, sentence)
 
 
-def scores_by_key(reference_runs: Sequence[Record], metric: str) -> dict[str, list[float]]:
-    """Return the scores of each reference model over its seeds, of full-width runs only where there are any."""
-    top = [record for record in reference_runs if record.state is State.COMPLETED]
-    full = [record for record in top if record.full]
-    found: dict[str, list[float]] = {}
-    for record in full or top:
-        found.setdefault(record.key, []).append(record.score(metric))
-    return found
+def _trainings_of(record: Record, reference_runs: Sequence[Record]) -> list[Record]:
+    """Return the trainings on which the verdict compares a model, its own where it was not retrained."""
+    runs = [run for run in compared_runs(reference_runs) if run.key == record.key]
+    return runs or ([record] if record.rungs else [])
 
 
 def mean_difference(mine: Sequence[float], theirs: Sequence[float], among: int = 1) -> Interval:

@@ -35,7 +35,7 @@ def write_search_page(result: SearchResult) -> None:
         budget=f"budget: {result.budget.summary}",
         facts=_facts(result),
         winner="Winner: the base" if report["winner"]["number"] == BASE else f"Winner: {_name(result.winner)}",
-        confirmation=confirmation_rows(result).values(),
+        confirmation=list(confirmation_rows(result).values()),
         lines=gain_lines(result),
         predicted_columns=PREDICTED,
         predicted=predicted_rows(result) if result.verdict.prediction else [],

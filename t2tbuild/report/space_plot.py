@@ -2,16 +2,19 @@
 
 import statistics
 from pathlib import Path
+from typing import Any
 
 from rich.console import RenderableType
 
 from t2tbuild.accuracy.predictor import predict_accuracy
 from t2tbuild.cost import predict_cost
+from t2tbuild.cost.budget import is_over
 from t2tbuild.nas.members import MAX_MEMBERS, PredictedMember
 from t2tbuild.nas.plan import Plan
 from t2tbuild.nas.space_stats import CostedModel, SpaceStats
 from t2tbuild.report.figure import BLUE, ORANGE, new_figure
 from t2tbuild.report.table import Column, ColumnTable
+from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.search import Search
 from t2tbuild.spec.units import short_count
 
@@ -87,6 +90,35 @@ def space_lines(size: SpaceStats, search: Search) -> list[str]:
         f"largest{sampled}: {_describe(size.largest)}",
         *notes,
     ]
+
+
+def base_line(planned: Plan) -> str:
+    """Return the base with its cost: whether it is within the budget, and what it was scaled to if it is not."""
+    named, budget = planned.space.base, planned.search.budget
+    message = f"base {named.name}: {_describe(_costed(named))}"
+    if not is_over(named, budget):
+        return message
+    message += f"; over the budget of {budget.summary}, "
+    if planned.base == named:
+        return f"{message}and it cannot be scaled, so it is not trained"
+    return f"{message}so it is scaled to {planned.base.name}: {_describe(_costed(planned.base))}"
+
+
+def base_to_json(planned: Plan) -> dict[str, Any]:
+    """Return the base, its cost, whether it is over the budget, and what it was scaled to, null if it was not."""
+    named = planned.space.base
+    scaled = None if planned.base == named else _to_json(planned.base)
+    return _to_json(named) | {"over_budget": is_over(named, planned.search.budget), "scaled_to": scaled}
+
+
+def _to_json(model: ModelSpec) -> dict[str, Any]:
+    one = _costed(model)
+    return {"name": model.name, "macs": one.macs, "params": one.params, "model": model.model_dump(mode="json")}
+
+
+def _costed(model: ModelSpec) -> CostedModel:
+    cost = predict_cost(model)
+    return CostedModel(model, cost.macs, cost.params)
 
 
 def _format_large(number: int) -> str:

@@ -12,8 +12,8 @@ from t2tbuild.report.table import Column, ColumnTable
 from t2tbuild.spec.units import short_count
 
 
-def verdict_table(result: SearchResult) -> ColumnTable:
-    """Return the evidence of the verdict: the predicted accuracies, or the models trained with several seeds."""
+def verdict_table(result: SearchResult) -> ColumnTable | None:
+    """Return the evidence of the verdict: the predicted accuracies, or the retrained models, None if there are none."""
     prediction = result.verdict.prediction
     return _confirmation_table(result) if prediction is None else _predicted_table(result, prediction)
 
@@ -85,20 +85,28 @@ CONFIRMATION = (
 """Columns of the table of models trained with several seeds."""
 
 
-def _confirmation_table(result: SearchResult) -> ColumnTable:
-    """Return the table of the base and the retrained candidates, with mean and deviation over seeds."""
+def _confirmation_table(result: SearchResult) -> ColumnTable | None:
+    """Return the table of the base and the retrained candidates, None where no candidate was retrained."""
+    rows = confirmation_rows(result)
+    if not rows:
+        return None
     table = ColumnTable(CONFIRMATION, title=f"retrained with new seeds: {result.trained_as}", elsewhere="report.html")
-    for number, row in confirmation_rows(result).items():
+    for number, row in rows.items():
         table.add_row(*row, style="bold" if number == result.winner.number else None)
     return table
 
 
 def confirmation_rows(result: SearchResult) -> dict[str, list[str]]:
-    """Return a row, in the columns of CONFIRMATION, for each model that was trained with several seeds."""
+    """Return a row, in the columns of CONFIRMATION, for the base and each retrained candidate.
+
+    Each has mean and deviation over seeds. There are no rows where no candidate was retrained.
+    """
     groups: dict[str, list[Record]] = {}
     for record in result.reference_runs:
         if record.state is State.COMPLETED:
             groups.setdefault(record.number, []).append(record)
+    if groups.keys() <= {BASE}:
+        return {}
     return {number: _row(number, records) for number, records in groups.items()}
 
 

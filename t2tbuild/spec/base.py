@@ -21,11 +21,13 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from t2tbuild.spec.units import (
+    BYTES_PATTERN,
     COUNT_PATTERN,
     TIME_PATTERN,
     UnitError,
     format_count,
     format_seconds,
+    parse_bytes,
     parse_count,
     parse_seconds,
 )
@@ -233,6 +235,21 @@ Count = Annotated[
     ),
 ]
 """A count: 5G, 21.5M, 5e9 or 5000000."""
+
+Bytes = Annotated[
+    int,
+    _units(parse_bytes),
+    PlainSerializer(format_count),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "exclusiveMinimum": 0, "multipleOf": 1},
+                {"type": "string", "pattern": BYTES_PATTERN},
+            ]
+        }
+    ),
+]
+"""A number of bytes: 150MB, 1.5 GB, 150MiB, or a count."""
 
 Seconds = Annotated[
     float,

@@ -1,13 +1,22 @@
 """The budget of a search: limits on the cost of a candidate."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, PlainSerializer, SerializationInfo
 from pydantic_core import PydanticCustomError
 
-from t2tbuild.spec.base import FULL, Count, Node, Seconds, Shorthand, Violation, rule, unit
-from t2tbuild.spec.units import COUNT_PATTERN, UnitError, format_count, format_seconds, parse_count, short_count
+from t2tbuild.spec.base import FULL, Bytes, Count, Node, Seconds, Shorthand, Violation, rule, unit
+from t2tbuild.spec.units import (
+    BYTES_PATTERN,
+    COUNT_PATTERN,
+    UnitError,
+    format_count,
+    format_seconds,
+    parse_bytes,
+    parse_count,
+    short_count,
+)
 
 LABELS = {"macs": "MACs", "params": "parameters", "activations": "bytes of activations"}
 """The label of each counted measure."""
@@ -42,14 +51,29 @@ class Bounds(Node):
         return max(above, below)
 
 
-def _by_max(value: object) -> object:
-    """Read a count alone as the upper bound."""
-    if value is None or isinstance(value, dict | Bounds):
-        return value
-    try:
-        return Bounds(max=parse_count(value))
-    except UnitError as error:
-        raise PydanticCustomError("units", "{message}", {"message": error.message, "hint": error.hint}) from None
+class ByteBounds(Bounds):
+    """Lower and upper bound of a number of bytes."""
+
+    max: Bytes | None = Field(default=None, examples=["150MB"])
+    """Upper bound. Give this, min or both."""
+    min: Bytes | None = Field(default=None, examples=["100MiB"])
+    """Lower bound, so that all candidates have a similar size."""
+
+
+def _by_max(node: type[Bounds], parse: Callable[[object], int]) -> BeforeValidator:
+    """Return a validator that reads a number alone as the upper bound."""
+
+    def read(value: object) -> object:
+        if value is None or isinstance(value, dict | node):
+            return value
+        if isinstance(value, Bounds):
+            return node(max=value.max, min=value.min)
+        try:
+            return node(max=parse(value))
+        except UnitError as error:
+            raise PydanticCustomError("units", "{message}", {"message": error.message, "hint": error.hint}) from None
+
+    return BeforeValidator(read)
 
 
 def _short(bounds: Bounds | None, info: SerializationInfo) -> Any:
@@ -58,9 +82,16 @@ def _short(bounds: Bounds | None, info: SerializationInfo) -> Any:
     return bounds.model_dump() if bounds.min is not None or bounds.max is None else format_count(bounds.max)
 
 
-_COUNT = {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string", "pattern": COUNT_PATTERN}]}
-Limit = Annotated[Bounds, BeforeValidator(_by_max), Shorthand(_COUNT), PlainSerializer(_short)]
+def _number_or_text(pattern: str) -> Shorthand:
+    return Shorthand({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string", "pattern": pattern}]})
+
+
+Limit = Annotated[Bounds, _by_max(Bounds, parse_count), _number_or_text(COUNT_PATTERN), PlainSerializer(_short)]
 """An upper bound as a count, or a mapping of max and min."""
+ByteLimit = Annotated[
+    ByteBounds, _by_max(ByteBounds, parse_bytes), _number_or_text(BYTES_PATTERN), PlainSerializer(_short)
+]
+"""An upper bound as a number of bytes, or a mapping of max and min."""
 
 
 class Budget(Node):
@@ -72,7 +103,7 @@ class Budget(Node):
     """Largest number of multiply-adds of the forward pass of one image, or {max: 5G, min: 4G}."""
     params: Limit | None = Field(default=None, examples=["22M"], json_schema_extra=unit("parameters"))
     """Largest number of parameters, including frozen ones."""
-    activations: Limit | None = Field(default=None, examples=["150M"], json_schema_extra=unit("bytes per image"))
+    activations: ByteLimit | None = Field(default=None, examples=["150MB"], json_schema_extra=unit("bytes per image"))
     """Largest memory that the forward pass of one image in float32 saves for the backward pass."""
     latency: Seconds | None = Field(default=None, examples=["20ms"], json_schema_extra=unit("seconds per image"))
     """Largest latency of the forward pass of one image, as the median on the device of the search. A candidate over the

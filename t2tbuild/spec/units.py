@@ -8,6 +8,8 @@ from t2tbuild.spec.diagnostics.scalars import ScalarError, format_value
 
 COUNT_PATTERN = r"^\+?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?[KMGT]?$"
 """Pattern of a count, for editors."""
+BYTES_PATTERN = r"^\+?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?([KMGT]?| ?(kB|MB|GB|KiB|MiB|GiB))$"
+"""Pattern of a number of bytes, for editors."""
 TIME_PATTERN = r"^([0-9]+\.?[0-9]*|\.[0-9]+)(ms|[smh])?$"
 """Pattern of a time, for editors."""
 
@@ -15,6 +17,8 @@ _SCALE = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15, "
 _NUMBER = r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?)"
 _COUNT = re.compile(_NUMBER + "([KMGT]?)")
 _NEAR_COUNT = re.compile(_NUMBER + r"\s*([kKmMgGtTbB]?)\s*([a-zA-Z/]*)")
+_BYTES = re.compile(_NUMBER + " ?(kB|MB|GB|KiB|MiB|GiB)")
+_NEAR_BYTES = re.compile(_NUMBER + r"\s*([kmg]?)(i?)b(?:ytes?)?", re.IGNORECASE)
 _FLOPS = re.compile("flops?|flop/s", re.IGNORECASE)
 _AMOUNT = re.compile(
     r"([0-9]+(?:\.[0-9]*)?(?:e[0-9]{1,2})?) ?([KMGTPE]?)(i?)(?:B|B/s|FLOPS|FLOP/s)?", re.ASCII | re.IGNORECASE
@@ -22,7 +26,9 @@ _AMOUNT = re.compile(
 _SECONDS = {"": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600}
 _TIME = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)(ms|[smh])?")
 _NEAR_TIME = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)\s*(s|m|h|d)[a-z]*", re.IGNORECASE)
+_BYTE_SCALE = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _EXAMPLE = "write for example 5G, 500M or 5e9"
+_BYTES_EXAMPLE = "write for example 150MB, 150MiB or 150M"
 _AMOUNT_EXAMPLE = "write for example 24G, 24GiB or 312TFLOPS"
 
 
@@ -43,14 +49,46 @@ def parse_count(value: object) -> int:
         raise UnitError(f"a count must be finite, got {value}", _EXAMPLE)
     else:
         number = Decimal(str(value))
+    return _to_whole(number, value, _EXAMPLE)
+
+
+def _to_whole(number: Decimal, value: object, example: str) -> int:
+    """Return a number from 1 to below 1e18 as an integer; errors show `value`, from which it was read."""
     if number <= 0:
-        raise UnitError(f"a count must be above zero, got {value!s:.40}", _EXAMPLE)
+        raise UnitError(f"a count must be above zero, got {value!s:.40}", example)
     if number >= Decimal(10) ** 18:
-        raise UnitError(f"a count must be below 1e18, got {value!s:.40}", _EXAMPLE)
+        raise UnitError(f"a count must be below 1e18, got {value!s:.40}", example)
     if number != int(number):
-        hint = f"write {number:f}G or {number:f}M" if number > Decimal("0.001") else _EXAMPLE
+        hint = f"write {number:f}G or {number:f}M" if number > Decimal("0.001") else example
         raise UnitError(f"a count must be a whole number, got {value!s:.40}", hint)
     return int(number)
+
+
+def parse_bytes(value: object) -> int:
+    """Parse a number of bytes: 150MB, 1.5 GB, 150MiB, or a count.
+
+    Raises UnitError if `value` is not a whole number from 1 to below 1e18.
+
+    >>> parse_bytes("150MB"), parse_bytes("1.5 GB"), parse_bytes("150MiB"), parse_bytes("150M")
+    (150000000, 1500000000, 157286400, 150000000)
+    """
+    text = value if isinstance(value, str) and len(value) <= 60 else ""
+    if match := _BYTES.fullmatch(text):
+        return _to_whole(Decimal(match[1]) * _BYTE_SCALE[match[2]], value, _BYTES_EXAMPLE)
+    if near := _NEAR_BYTES.fullmatch(text.strip()):
+        raise UnitError(f"{text!r} is not a number of bytes", f"write {near[1]}{_byte_suffix(near[2], near[3])}")
+    try:
+        return parse_count(value)
+    except UnitError as error:
+        hint = _BYTES_EXAMPLE if error.hint == _EXAMPLE else error.hint
+        raise UnitError(error.message.replace("is not a count", "is not a number of bytes"), hint) from None
+
+
+def _byte_suffix(scale: str, binary: str) -> str:
+    """Return the suffix as it is written, from letters in any case; none for plain bytes."""
+    if not scale:
+        return ""
+    return f"{scale.upper()}iB" if binary else "kB" if scale in "kK" else f"{scale.upper()}B"
 
 
 def _parse_text(text: str) -> Decimal:

@@ -8,7 +8,6 @@ import platform
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,15 +20,9 @@ from t2tbuild.files import atomic_write, redact
 from t2tbuild.spec.load import load_search_spec, load_spec
 from t2tbuild.spec.root import SearchSpec, Spec
 from t2tbuild.spec.write import dump_yaml
+from t2tbuild.training.run_paths import default_run_directory as default_run_directory
 
 PACKAGES = ("torch", "timm", "optuna", "fvcore", "pydantic", "numpy", "scikit-learn")
-
-
-def default_run_directory(name: str) -> Path:
-    """Return a new folder below runs/, named by the run and the time."""
-    stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
-    taken = sum(1 for _ in Path("runs").glob(f"{stem}*"))
-    return Path("runs") / (f"{stem}-{taken + 1}" if taken else stem)
 
 
 @contextmanager

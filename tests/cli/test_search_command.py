@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from t2tbuild.cli import app
 from t2tbuild.cli.search import SUBCOMMANDS
 from t2tbuild.report.diagram import diagram_svg
 from t2tbuild.spec import ModelSpec
+from t2tbuild.spec.units import short_count
 from tests.nas.conftest import tiny_search
 
 pytestmark = pytest.mark.slow
@@ -49,6 +51,48 @@ def test_the_verdict_comes_first_and_the_next_commands_last(folder: Path) -> Non
     seen = (folder / "err").read_text()
     assert "base" in seen
     assert "3 of 3 candidates" in seen
+
+
+def test_the_first_line_is_what_is_searched(folder: Path) -> None:
+    lines = (folder / "err").read_text().splitlines()
+    (at,) = [at for at, line in enumerate(lines) if line.startswith("searching ")]
+    wanted = "searching tiny: 3 candidates within 6.00M MACs, base small, 2 workers, run directory run;"
+    assert lines[at].startswith(wanted)
+    assert not any(" of 3 candidates" in line for line in lines[:at])  # warnings of the spec come before
+
+
+def test_an_interrupt_before_the_study_exists_says_how_to_start_again(tmp_path: Path) -> None:
+    """The first line comes before torch is loaded, so the signal arrives long before the study."""
+    tiny_search(tmp_path)
+    arguments = ["tiny.yaml", "--trials", "2", "--workers", "1"]
+    command = [sys.executable, "-m", "t2tbuild", "search", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+        assert process.stderr is not None
+        while not (line := process.stderr.readline()).startswith("searching "):
+            assert line, "the search ended"
+        assert "run directory runs/tiny-" in line
+        process.send_signal(signal.SIGINT)
+        lines = process.stderr.read().splitlines()
+        assert process.wait(60) == 130
+    assert lines == ["interrupted; nothing was saved yet; start again with:", f"t2tbuild search {' '.join(arguments)}"]
+    assert not list(tmp_path.glob("runs/*/study.db"))
+
+
+def test_an_interrupt_later_says_how_to_continue(tmp_path: Path) -> None:
+    tiny_search(tmp_path)
+    arguments = ["tiny.yaml", "--workers", "1", "--out", "run", "--trials", "1000000", "search.proxy.rungs=[1,1000000]"]
+    command = [sys.executable, "-m", "t2tbuild", "search", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+        assert process.stderr is not None
+        while "base" not in (line := process.stderr.readline()) or line.startswith("searching"):
+            assert line, "the search ended"
+        process.send_signal(signal.SIGINT)
+        lines = process.stderr.read().splitlines()
+        assert process.wait(60) == 130
+    assert lines[-2:] == [
+        "interrupted; finished results are saved; continue with:",
+        "t2tbuild search resume run",
+    ]
 
 
 def test_a_run_is_a_directory(folder: Path) -> None:
@@ -92,9 +136,17 @@ def test_status_shows_the_progress_of_a_search(folder: Path) -> None:
     assert (status["trials"], status["running"], status["to_confirm"]) == (3, [], 0)
 
 
+def test_resume_with_fewer_trials_than_were_trained_says_so_and_reports(folder: Path) -> None:
+    done = t2tbuild("resume", "run", "--trials", "2", "--workers", "1", "--json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "3 candidates were trained already, so --trials 2 adds none; write --trials 5 for 2 more" in done.stderr
+    assert json.loads(done.stdout)["counts"]["trained"] == 3
+
+
 def test_resume_continues_and_export_writes_the_results_so_far(folder: Path) -> None:
     done = t2tbuild("resume", "run", "--trials", "4", "--workers", "1", "--json", cwd=folder)
     assert done.returncode == 0, done.stderr
+    assert "trained already" not in done.stderr
     assert json.loads(done.stdout)["counts"]["trained"] == 4
     names = ("best.yaml", "diagram.svg", "report.json", "candidates.csv", "pareto.png")
     for name in names:
@@ -128,6 +180,23 @@ def test_explain_trains_nothing(tmp_path: Path) -> None:
     space = json.loads(t2tbuild("deep_narrow", "--explain", "--json", cwd=tmp_path).stdout)
     assert space["exact"]
     assert space["largest"]["macs"] <= 5_000_000_000
+    assert (space["base"]["over_budget"], space["base"]["scaled_to"]) == (False, None)
+
+
+def test_explain_says_what_the_base_is_scaled_to(tmp_path: Path) -> None:
+    arguments = ("deep_narrow", "--budget-macs", "2G", "--explain")
+    base = json.loads(t2tbuild(*arguments, "--json", cwd=tmp_path).stdout)["base"]
+    scaled = base["scaled_to"]
+    assert base["over_budget"] and base["name"] == "t2t_vit_14" and base["macs"] == 4_800_254_784
+    assert scaled["macs"] <= 2_000_000_000
+    (line,) = [line for line in t2tbuild(*arguments, cwd=tmp_path).stdout.splitlines() if line.startswith("base ")]
+    for part in ("t2t_vit_14", "4.80G MACs", "over the budget of 2.00G MACs", short_count(scaled["macs"])):
+        assert part in line
+    assert f"depth {scaled['model']['backbone']['depth']}, width {scaled['model']['backbone']['embed_dim']}" in line
+    space = "search.space={backbone.mlp_ratio: {choices: [1, 2]}}"
+    fields = ("search.base=t2t_vit_dense", space, "search.target=data")
+    dense = t2tbuild("deep_narrow", "--explain", *fields, cwd=tmp_path)
+    assert "cannot be scaled, so it is not trained" in dense.stdout
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,10 @@ import pytest
 from t2tbuild import load_search_spec, load_spec, predict_cost
 from t2tbuild.cost.budget import is_within
 from t2tbuild.cost.memory import predict_memory
-from t2tbuild.errors import InputError
-from t2tbuild.nas.budget import Infeasible, require_feasible, solve, solved_range
+from t2tbuild.errors import FieldError, InputError
+from t2tbuild.nas.budget import Infeasible, require_feasible, require_solvable, solve, solved_range
 from t2tbuild.nas.model_key import canonical
+from t2tbuild.nas.plan import plan
 from t2tbuild.nas.proxy import describe_training, is_narrow, make_proxy_model, resolve_width
 from t2tbuild.nas.space import FILL, Space, to_category
 from t2tbuild.spec import Budget, ModelSpec, SearchSpec
@@ -47,6 +48,13 @@ def test_the_number_of_heads_follows_the_width() -> None:
 def test_an_unknown_field_names_the_nearest() -> None:
     with pytest.raises(InputError, match=r"no field 'backbone.embed_dm' \(did you mean backbone.embed_dim"):
         space_of({"backbone.embed_dm": {"choices": [192]}})
+
+
+@pytest.mark.parametrize("path", ["name", "*"])
+def test_the_name_of_a_model_cannot_be_searched(path: str) -> None:
+    """Otherwise one model is two members."""
+    with pytest.raises(InputError, match=r"search\.space\..*label.*\(remove it, and search .* backbone\.depth\)"):
+        space_of({path: {"choices": ["a", "b"]}})
 
 
 @pytest.mark.parametrize("width", [256, 384, 640])
@@ -101,6 +109,40 @@ def test_a_budget_below_the_smallest_names_its_cost() -> None:
     with pytest.raises(InputError, match=f"{cost:,}"):
         require_feasible(space, Budget.model_validate({"macs": cost - 1}))
     require_feasible(space, Budget.model_validate({"macs": cost}))
+
+
+@pytest.mark.parametrize("path", ["backbone.drop_path", "backbone.num_heads"])
+@pytest.mark.parametrize("macs", ["2G", "5G"])
+def test_a_field_that_does_not_change_the_cost_cannot_be_solved(path: str, macs: str) -> None:
+    """Whether or not the base is within the budget."""
+    fields = {"backbone.mlp_ratio": {"choices": [2, 3]}, path: {"fill": [0.1, 0.2]}}
+    search = Search.model_validate({"base": "t2t_vit_14", "budget": {"macs": macs}, "space": fields})
+    with pytest.raises(FieldError, match=f"{path} does not change MACs.*cannot be solved from the budget") as caught:
+        plan(SearchSpec(version=1, search=search))
+    assert caught.value.path == ("search", "space", path)
+
+
+def test_a_field_that_changes_one_limited_cost_can_be_solved() -> None:
+    solved = {"backbone.squeeze_excite.reduction": {"fill": [0.5, 1.0]}}
+    space = space_of(solved, load_spec("t2t_vit_14_se").model)
+    require_solvable(space, Budget.model_validate({"params": "22M"}))
+    fields = {
+        "backbone.squeeze_excite": {"choices": [None, {"reduction": 8}]},
+        "backbone.mlp_ratio": {"choices": [2, 3]},
+        "backbone.depth": {"fill": [0.5, 1.0]},
+    }
+    require_solvable(space_of(fields), Budget.model_validate({"macs": "5G"}))
+
+
+def test_a_budget_that_no_field_can_meet_says_so() -> None:
+    fixed = space_of({"backbone.drop_path": {"choices": [0.1, 0.2]}})
+    message = r"every candidate has 4,800,254,784.*no field of search\.space changes"
+    with pytest.raises(FieldError, match=message) as caught:
+        require_feasible(fixed, Budget.model_validate({"macs": "2G"}))
+    assert caught.value.path == ("search", "budget", "macs")
+    some = space_of({"backbone.drop_path": {"choices": [0.1, 0.2]}, "backbone.mlp_ratio": {"choices": [2, 3]}})
+    with pytest.raises(FieldError, match="the smallest of the space has"):
+        require_feasible(some, Budget.model_validate({"macs": "2G"}))
 
 
 def test_limits_that_exclude_each_other_are_reported() -> None:

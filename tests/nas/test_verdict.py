@@ -19,6 +19,7 @@ from t2tbuild.nas.correlations import (
     select_zero_cost_proxy,
     spearman,
 )
+from t2tbuild.nas.learned import has_learned
 from t2tbuild.nas.record import BASE, Record, Rung, Source, State
 from t2tbuild.nas.reference_runs import base_seed_std, plan_confirmations, pooled_seed_std, reserved_seconds
 from t2tbuild.nas.verdict import Interval, compare_equal_compute, decide, mean_difference
@@ -129,6 +130,48 @@ def test_without_confirmation_nothing_is_claimed() -> None:
     assert verdict.winner.number == "1"
     assert verdict.sentence.startswith("No evidence of improvement: no candidate was retrained")
     assert decide([record("1", 0.5, state=State.PRUNED)], [], "accuracy") is None
+
+
+def at_chance(number: str, loss: float, accuracy: float, seeds: int = 3) -> list[Record]:
+    """Trainings whose losses differ by next to nothing over seeds, so that any difference is significant."""
+    source = Source.NAMED if number == BASE else Source.SAMPLER
+    return [
+        replace(record(number, accuracy, source=source, seed=seed), rungs=(Rung(5, accuracy, loss + seed / 1e4, 1.0),))
+        for seed in range(seeds)
+    ]
+
+
+def test_nothing_is_claimed_at_chance_level() -> None:
+    """Ten classes: ln(10) is 2.303, so losses of 2.278 and 2.298 are both a guess, however small the noise is."""
+    candidate, base_runs = at_chance("1", 2.278, 0.14), at_chance(BASE, 2.298, 0.10)
+    verdict = decide(candidate[:1], [*base_runs, *candidate], "loss", num_classes=10)
+    assert verdict is not None
+    assert verdict.winner.number == "1"
+    assert not verdict.gains
+    assert verdict.sentence.startswith("No evidence of improvement: nothing has learned yet")
+    assert "search.proxy.rungs" in verdict.sentence and "2.303" in verdict.sentence and "2.278" in verdict.sentence
+    unconfirmed = decide(candidate[:1], base_runs, "loss", num_classes=10)
+    assert unconfirmed is not None and "nothing has learned yet" in unconfirmed.sentence
+
+
+def test_a_gain_is_claimed_where_the_winner_or_the_base_has_learned() -> None:
+    base_runs = at_chance(BASE, 2.298, 0.10)
+    for loss, accuracy in ((2.1, 0.15), (2.29, 0.4)):  # by its loss, or by its accuracy alone
+        candidate = at_chance("1", loss, accuracy)
+        verdict = decide(candidate[:1], [*base_runs, *candidate], "loss", num_classes=10)
+        assert verdict is not None
+        assert verdict.sentence.startswith("Candidate 1 beats the base")
+    both = [*at_chance(BASE, 2.298, 0.4), *at_chance("1", 2.29, 0.1)]  # the base has learned, by its accuracy
+    verdict = decide(both[3:4], both, "loss", num_classes=10)
+    assert verdict is not None and "nothing has learned" not in verdict.sentence
+
+
+@pytest.mark.parametrize(("classes", "images"), [(2, 900), (10, 100), (100, 10)])
+def test_a_guess_has_not_learned(classes: int, images: int) -> None:
+    """The accuracy of a guess on so many validation images: at most one in a hundred is taken for more than chance."""
+    accuracies = np.random.default_rng(0).binomial(images, 1 / classes, 2000) / images
+    learned = [has_learned(at_chance("1", math.log(classes), one, seeds=1), classes) for one in accuracies]
+    assert np.mean(learned) <= 0.01
 
 
 def test_the_interval_is_welchs_where_seeds_are_few() -> None:

@@ -4,6 +4,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,10 @@ from typing import Any
 import pytest
 
 from t2tbuild.nas import SearchResult
+from t2tbuild.nas.record import BASE
 from t2tbuild.report.page import nan_to_none
+from t2tbuild.report.search_page import write_search_page
+from t2tbuild.report.verdict_table import verdict_table
 from t2tbuild.spec.units import short_count
 from t2tbuild.spec.write import dump_yaml
 from tests.report.searches import large_search, real_search
@@ -142,6 +146,21 @@ def test_the_depth_of_a_dense_backbone_is_the_sum_of_its_groups(tmp_path: Path) 
     for entry, row, record in zip(embedded(page)["entries"], Cells(page).rows, result.records, strict=False):
         assert record.model is not None
         assert str(entry["depth"]) == row[3] == str(record.model.backbone.depth)
+
+
+def test_the_confirmation_table_is_left_out_where_nothing_was_retrained(tmp_path: Path) -> None:
+    result = large_search(tmp_path, 12)
+    page = (tmp_path / "report.html").read_text()
+    assert 'id="confirmation"' in page and 'href="#confirmation"' in page and 'aria-label="Confirmation runs"' in page
+    assert verdict_table(result) is not None
+    base_runs = tuple(record for record in result.reference_runs if record.number == BASE)
+    for reference_runs in (base_runs, ()):
+        alone = replace(result, reference_runs=reference_runs)
+        assert verdict_table(alone) is None
+        write_search_page(alone)
+        page = (tmp_path / "report.html").read_text()
+        assert "onfirmation runs" not in page and "#confirmation" not in page
+        assert f"{result.report['counts']['asked']} candidates requested" in page  # the counts stay
 
 
 def test_two_thousand_candidates_are_under_five_megabytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

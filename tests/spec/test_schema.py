@@ -114,6 +114,23 @@ def test_the_schema_accepts_and_rejects_what_the_loader_does(path: str, value: A
     assert editor("spec").is_valid(changed(path, value)) == passes
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "passes"),
+    [
+        ("activations", "150MB", True),
+        ("activations", "1.5 GiB", True),
+        ("activations", {"max": "150MB", "min": "100kB"}, True),
+        ("activations", "150mb", False),
+        ("macs", "150MB", False),
+        ("params", {"max": "150MB"}, False),
+    ],
+)
+def test_the_schema_accepts_bytes_for_activations_only(field: str, value: Any, passes: bool) -> None:
+    space = {"backbone.depth": {"fill": [0.7, 1.0]}}
+    search = {"version": 1, "search": {"base": "t2t_vit_14", "budget": {field: value}, "space": space}}
+    assert editor("search").is_valid(search) == passes
+
+
 def test_the_attention_of_a_stage_has_a_shorthand() -> None:
     for attention, passes in [
         ("performer", True),

@@ -2,7 +2,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from t2tbuild.spec.units import UnitError, format_count, format_seconds, parse_amount, parse_count, parse_seconds
+from t2tbuild.spec.budget import Bounds, Budget, ByteBounds
+from t2tbuild.spec.units import (
+    UnitError,
+    format_count,
+    format_seconds,
+    parse_amount,
+    parse_bytes,
+    parse_count,
+    parse_seconds,
+)
 
 
 @pytest.mark.parametrize(
@@ -46,6 +55,57 @@ def test_counts(text: object, number: int) -> None:
 def test_an_invalid_count_has_a_hint(text: object, hint: str) -> None:
     with pytest.raises(ValueError, match=hint):
         parse_count(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("150MB", 150_000_000),
+        ("1.5 GB", 1_500_000_000),
+        ("150MiB", 150 * 2**20),
+        ("64kB", 64_000),
+        ("0.5 KiB", 512),
+        ("1GiB", 2**30),
+        ("150M", 150_000_000),
+        (150_000_000, 150_000_000),
+    ],
+)
+def test_bytes(text: object, number: int) -> None:
+    assert parse_bytes(text) == number
+    assert Budget.model_validate({"activations": text}).activations == ByteBounds(max=number)
+    assert Budget(activations=Bounds(max=number)).activations == ByteBounds(max=number)
+    within = Budget.model_validate({"activations": {"max": text, "min": 1}})
+    assert Budget.model_validate(within.model_dump()) == within
+
+
+@pytest.mark.parametrize("field", ["macs", "params"])
+def test_only_activations_are_in_bytes(field: str) -> None:
+    with pytest.raises(ValueError, match=r"'150MB' reads as bytes.*"):
+        Budget.model_validate({field: "150MB"})
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("150mb", "write 150MB"),
+        ("150 mib", "write 150MiB"),
+        ("5 gbytes", "write 5GB"),
+        ("7KB", "write 7kB"),
+        ("150  MB", "write 150MB"),
+        ("7B", "write 7"),
+        ("150m", "write 150M"),
+        ("0.1kiB", "write 0.1KiB"),
+        ("0.1KiB", "whole number"),
+        ("0MB", "above zero"),
+        ("1e12GB", "below 1e18"),
+        ("a lot", "write for example 150MB"),
+        (True, "got true"),
+        ("9" * 70 + "MB", "write for example 150MB"),
+    ],
+)
+def test_an_invalid_number_of_bytes_has_a_hint(text: object, hint: str) -> None:
+    with pytest.raises(UnitError, match=hint):
+        parse_bytes(text)
 
 
 @given(st.integers(1, 10**15))

@@ -85,7 +85,7 @@ def open_database(url: str, search: Search, *, patient: bool = False) -> RDBStor
         if isinstance(error, FileNotFoundError):
             reason = "its folder does not exist"
         elif "not a database" in reason or "malformed" in reason:
-            reason += "; move it away to start a new search: candidates.csv and report.json have the last results"
+            reason += "; t2tbuild search repair RUN rebuilds it from what can be read"
         raise InputError(f"the storage {shown_url} cannot be opened: {reason}") from None
 
 

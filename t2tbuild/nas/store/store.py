@@ -1,9 +1,9 @@
 """The store of a search: trainings are added, claimed by a worker, saved at every rung, finished or released.
 
 A search has two Optuna studies in one database: `candidates`, which a sampler draws, and `references`, which are
-trained with several seeds and must not influence the sampler. The record of a training is a user attribute of its trial
-and is updated at every rung, so that every worker sees the current state. A trial is COMPLETE when its training reached
-the last rung, PRUNED when it was stopped before or is over budget, and FAIL when it failed.
+trained with several seeds and must not influence the sampler. The record of a training is an attribute of its trial. A
+trial is COMPLETE when its training reached the last rung, PRUNED when it was stopped before or is over budget, and
+FAIL when it failed.
 
 Every method is called again while the database is unreachable, and may be: a training is added once, and what was saved
 is not saved twice.
@@ -26,7 +26,19 @@ from t2tbuild.nas.scheduler import count_claimed
 from t2tbuild.nas.store.database import close, retried, search_lock
 from t2tbuild.nas.store.process import current_process
 from t2tbuild.nas.store.stale import StaleTrainings
-from t2tbuild.nas.store.trials import PROCESS, RECORD, Claim, Entry, Kind, LostClaim, Snapshot, Values, counts
+from t2tbuild.nas.store.trials import (
+    PROCESS,
+    RECORD,
+    Claim,
+    Entry,
+    Kind,
+    LostClaim,
+    Snapshot,
+    Values,
+    identity_of,
+    read_record,
+    split_repeated,
+)
 from t2tbuild.spec.search import Search
 
 
@@ -44,8 +56,6 @@ class Store:
     def __exit__(self, *error: object) -> None:
         close(self.storage)
 
-    # Reading
-
     @retried
     def snapshot(self) -> Snapshot:
         """Return the state of every training now."""
@@ -53,7 +63,9 @@ class Store:
         records = {kind: tuple(map(self._record, some)) for kind, some in trials.items()}
         return Snapshot(
             records=records[Kind.CANDIDATE],
-            reference_runs=tuple(sorted(records[Kind.REFERENCE], key=_reference_order)),
+            reference_runs=tuple(
+                sorted(records[Kind.REFERENCE], key=lambda one: (one.number != BASE, one.seed, one.number))
+            ),
             waiting={kind: sum(one.state is TrialState.WAITING for one in some) for kind, some in trials.items()},
             running=sum(one.state is TrialState.RUNNING for some in trials.values() for one in some),
         )
@@ -100,15 +112,13 @@ class Store:
         """Return a stored value, None where there is none."""
         return self._studies[Kind.CANDIDATE].user_attrs.get(key)
 
-    # Adding
-
     @retried
     def add_references(self, records: Iterable[Record]) -> None:
         """Queue reference runs in this order, without those that are there."""
         with search_lock(self.url, self.storage.engine):
-            known = {_identity(self._record(trial)) for trial in self._trials(Kind.REFERENCE)}
+            known = {identity_of(self._record(trial)) for trial in self._trials(Kind.REFERENCE)}
             for record in records:
-                if _identity(record) not in known:
+                if identity_of(record) not in known:
                     self._add(Kind.REFERENCE, record)
 
     @retried
@@ -157,8 +167,6 @@ class Store:
             system_attrs=dict(system_attrs or {}),
         )
         self._studies[kind].add_trial(trial)
-
-    # Claiming and saving
 
     @retried
     def claim(self, kind: Kind, worker: str) -> Claim | None:
@@ -225,45 +233,19 @@ class Store:
     def _set(self, trial_id: int, key: str, value: Any) -> None:
         self.storage.set_trial_user_attr(trial_id, key, value)
 
-    # Records
-
     def _trials(self, kind: Kind) -> list[FrozenTrial]:
         """Return the trials of a kind, without those that an earlier version ended as FAIL to queue them again."""
         return self._split(kind)[0]
 
     def _split(self, kind: Kind) -> tuple[list[FrozenTrial], list[FrozenTrial]]:
-        """Return the trials of a kind, and the waiting ones that repeat an earlier one.
-
-        Optuna repeats a statement whose answer was lost, so a training may have been added twice.
-        """
-        found: list[FrozenTrial] = []
-        repeated: list[FrozenTrial] = []
-        seen: set[tuple[str, int, bool]] = set()
-        for trial in self._studies[kind].get_trials(deepcopy=False):
-            if counts(trial):
-                identity = _identity(self._record(trial))
-                is_repeated = trial.state is TrialState.WAITING and identity in seen
-                (repeated if is_repeated else found).append(trial)
-                seen.add(identity)
-        return found, repeated
+        """Return the trials of a kind, and the waiting ones that repeat an earlier one."""
+        return split_repeated(self._studies[kind].get_trials(deepcopy=False), self._record)
 
     def _record(self, trial: FrozenTrial) -> Record:
-        """Return the record of a trial, cached for a finished trial. A drawn candidate is numbered by its trial."""
+        """Return the record of a trial, cached for a finished trial."""
         if trial._trial_id in self._parsed:
             return self._parsed[trial._trial_id]
-        record = Record.from_json(trial.user_attrs[RECORD])
-        if not record.number:
-            name = f"{self.search.name[:56]}_{trial.number:04}"
-            model = record.model and record.model.model_copy(update={"name": name})
-            record = replace(record, number=str(trial.number), model=model)
+        record = read_record(trial, self.search.name)
         if trial.state.is_finished():
             self._parsed[trial._trial_id] = record
         return record
-
-
-def _identity(record: Record) -> tuple[str, int, bool]:
-    return record.key, record.seed, record.full
-
-
-def _reference_order(record: Record) -> tuple[bool, int, str]:
-    return record.number != BASE, record.seed, record.number

@@ -1,7 +1,7 @@
 """What the store holds of a training: its kind, record, state and times, and what Optuna learns of it."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -80,3 +80,35 @@ def counts(trial: FrozenTrial) -> bool:
     if RECORD not in trial.user_attrs:
         return False
     return trial.state is not TrialState.FAIL or State(trial.user_attrs[RECORD]["state"]) is State.FAILED
+
+
+def read_record(trial: FrozenTrial, search_name: str) -> Record:
+    """Return the record of a trial. A candidate that was drawn has the number of its trial."""
+    record = Record.from_json(trial.user_attrs[RECORD])
+    if record.number:
+        return record
+    model = record.model and record.model.model_copy(update={"name": f"{search_name[:56]}_{trial.number:04}"})
+    return replace(record, number=str(trial.number), model=model)
+
+
+def split_repeated(
+    trials: Sequence[FrozenTrial], read: Callable[[FrozenTrial], Record]
+) -> tuple[list[FrozenTrial], list[FrozenTrial]]:
+    """Return the trials that count, and the waiting ones that repeat an earlier one.
+
+    Optuna repeats a statement whose answer was lost, so a training may have been added twice.
+    """
+    found: list[FrozenTrial] = []
+    repeated: list[FrozenTrial] = []
+    seen: set[tuple[str, int, bool]] = set()
+    for trial in filter(counts, trials):
+        identity = identity_of(read(trial))
+        is_repeated = trial.state is TrialState.WAITING and identity in seen
+        (repeated if is_repeated else found).append(trial)
+        seen.add(identity)
+    return found, repeated
+
+
+def identity_of(record: Record) -> tuple[str, int, bool]:
+    """Return what a training is a function of: the key of the model, the seed, and whether it has full width."""
+    return record.key, record.seed, record.full

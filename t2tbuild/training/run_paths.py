@@ -1,0 +1,11 @@
+"""The path of a new run directory. Torch-free, so that a command can show it at once."""
+
+from datetime import datetime
+from pathlib import Path
+
+
+def default_run_directory(name: str) -> Path:
+    """Return a new folder below runs/, named by the run and the time."""
+    stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    taken = sum(1 for _ in Path("runs").glob(f"{stem}*"))
+    return Path("runs") / (f"{stem}-{taken + 1}" if taken else stem)
