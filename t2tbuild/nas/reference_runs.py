@@ -69,6 +69,12 @@ def compared_runs(reference_runs: Sequence[Record]) -> list[Record]:
     return [record for record in top if record.full] or top
 
 
+def trainings_of(record: Record, reference_runs: Sequence[Record]) -> list[Record]:
+    """Return the trainings on which the verdict compares a model, its own where it was not retrained."""
+    runs = [run for run in compared_runs(reference_runs) if run.key == record.key]
+    return runs or ([record] if record.rungs else [])
+
+
 def base_seed_std(reference_runs: Sequence[Record], steps: int, metric: str) -> float | None:
     """Return the standard deviation of the base's scores over seeds at a rung, None with fewer than two seeds."""
     rungs = [record.at(steps) for record in reference_runs if record.number == BASE and not record.full]

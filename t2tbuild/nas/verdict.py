@@ -20,7 +20,7 @@ from t2tbuild.accuracy.predictor import Accuracy, Difference
 from t2tbuild.nas import old_names
 from t2tbuild.nas.learned import describe_not_learned, has_learned
 from t2tbuild.nas.record import BASE, Record, Source, State, best_of
-from t2tbuild.nas.reference_runs import compared_runs, pooled_seed_std, scores_by_key
+from t2tbuild.nas.reference_runs import pooled_seed_std, scores_by_key, trainings_of
 from t2tbuild.spec.model import ModelSpec
 
 Floats = NDArray[np.float64]
@@ -138,7 +138,7 @@ def decide(
         winner = found
     if num_classes is not None:
         compared = [winner, *([base] if base is not None else [])]
-        trainings = [_trainings_of(record, reference_runs) for record in compared]
+        trainings = [trainings_of(record, reference_runs) for record in compared]
         if not any(has_learned(runs, num_classes) for runs in trainings if runs):
             return Verdict(winner, (), None, describe_not_learned(trainings, num_classes))
     gains: list[Gain] = []
@@ -153,12 +153,6 @@ def decide(
     is_base = base is not None and winner.key == base.key
     sentence = _write_sentence(winner, gains, equal_compute, metric, confirmed=bool(confirmed), is_base=is_base)
     return Verdict(winner, tuple(gains), equal_compute, sentence)
-
-
-def _trainings_of(record: Record, reference_runs: Sequence[Record]) -> list[Record]:
-    """Return the trainings on which the verdict compares a model, its own where it was not retrained."""
-    runs = [run for run in compared_runs(reference_runs) if run.key == record.key]
-    return runs or ([record] if record.rungs else [])
 
 
 def mean_difference(mine: Sequence[float], theirs: Sequence[float], among: int = 1) -> Interval:

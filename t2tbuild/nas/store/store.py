@@ -61,11 +61,10 @@ class Store:
         """Return the state of every training now."""
         trials = {kind: self._trials(kind) for kind in Kind}
         records = {kind: tuple(map(self._record, some)) for kind, some in trials.items()}
+        runs = sorted(records[Kind.REFERENCE], key=lambda one: (one.number != BASE, one.seed, one.number))
         return Snapshot(
             records=records[Kind.CANDIDATE],
-            reference_runs=tuple(
-                sorted(records[Kind.REFERENCE], key=lambda one: (one.number != BASE, one.seed, one.number))
-            ),
+            reference_runs=tuple(runs),
             waiting={kind: sum(one.state is TrialState.WAITING for one in some) for kind, some in trials.items()},
             running=sum(one.state is TrialState.RUNNING for some in trials.values() for one in some),
         )
