@@ -41,11 +41,7 @@ class Status:
         states = ", ".join(f"{count} {state}" for state, count in sorted(tally.items())) or "none sampled yet"
         lines = [f"{search.name}: {trained} of {search.trials} candidates trained ({states})"]
         base = [record for record in self.reference_runs if record.number == BASE and record.state is State.COMPLETED]
-        confirmed = sum(record.number != BASE and record.state is State.COMPLETED for record in self.reference_runs)
-        lines.append(
-            f"base: {len(base)} of {count_base_seeds(search)} seeds; "
-            f"confirmation runs: {confirmed} of {confirmed + self.to_confirm}"
-        )
+        lines.append(f"base: {len(base)} of {count_base_seeds(search)} seeds; {self._describe_confirmations(trained)}")
         for record in (*self.reference_runs, *self.records):
             if record.state is State.RUNNING or (record.number, record.seed) in self.waiting:
                 name = f"{record.number} seed {record.seed}" if record.seed else record.number
@@ -65,6 +61,18 @@ class Status:
         if self.last is not None:
             lines.append(f"last end of a training: {self.last:%Y-%m-%d %H:%M:%S}")
         return lines
+
+    def _describe_confirmations(self, trained: int) -> str:
+        """Return how many confirmation runs are done; before the first one, how many are planned at most."""
+        search, runs = self.spec.search, [record for record in self.reference_runs if record.number != BASE]
+        confirm = search.confirm
+        if not runs and (confirm is None or not Ranking(search, ()).uses_training):
+            return "no confirmation runs"
+        if not runs and confirm is not None and trained < search.trials:
+            count = f"{confirm.best + confirm.random} candidates with {confirm.seeds} seeds each"
+            return f"confirmation runs: at the end, at most {count}"
+        done = sum(record.state is State.COMPLETED for record in runs)
+        return f"confirmation runs: {done} of {done + self.to_confirm}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the status as plain data."""

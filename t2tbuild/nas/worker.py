@@ -174,7 +174,10 @@ class Worker:
         promoted, record = len(record.rungs), replace(record, rungs=())
         for steps in self.search.proxy.rungs:
             started = time.perf_counter()
-            measured = self._evaluate(candidate, steps)
+            try:
+                measured = self._evaluate(candidate, steps)
+            except EvaluationFailed as failure:  # the rungs before it stay
+                return replace(record, state=State.FAILED, reason=str(failure))
             seconds = time.perf_counter() - started if measured.seconds is None else measured.seconds
             record = replace(record, rungs=(*record.rungs, _to_rung(measured, steps, seconds)))
             if steps == self.search.proxy.rungs[-1]:

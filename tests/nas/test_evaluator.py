@@ -1,0 +1,201 @@
+"""A user's own function evaluates candidates in place of proxy training; the budget still holds."""
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from t2tbuild import search
+from t2tbuild.errors import FieldError, InputError
+from t2tbuild.nas import Outcome, SearchResult, State
+from t2tbuild.nas.evaluator import Candidate, FunctionEvaluator, Measurements, load_function
+from t2tbuild.nas.plan import plan
+from t2tbuild.nas.run import reopen_store
+from t2tbuild.nas.store.trials import Kind
+from t2tbuild.spec import SearchSpec
+
+Tiny = Callable[..., SearchSpec]
+OWN = """
+import os
+
+def evaluate(candidate, steps):
+    assert os.environ.get("OWN") == "set"
+    return {"accuracy": 0.01 * candidate.model.backbone.embed_dim, "loss": 1.0 / steps}
+"""
+
+
+@pytest.fixture(autouse=True)
+def quick(fake_trainer: object) -> None:
+    """Count candidates in closed form."""
+
+
+def by_width(candidate: Candidate, steps: int) -> float:
+    candidate.check()
+    return 0.005 * candidate.model.backbone.embed_dim + 0.01 * steps + 1e-4 * candidate.seed % 1e-3
+
+
+def test_a_function_ranks_the_candidates(tmp_path: Path, tiny: Tiny) -> None:
+    calls: list[tuple[str, int]] = []
+
+    def evaluate(candidate: Candidate, steps: int) -> float:
+        calls.append((candidate.key, steps))
+        candidate.folder.mkdir(parents=True, exist_ok=True)
+        (candidate.folder / f"{steps}.txt").write_text("mine")
+        assert steps == 1 or (candidate.folder / "1.txt").exists()
+        return by_width(candidate, steps)
+
+    result = search(tiny("search.trials=8"), tmp_path / "run", evaluator=evaluate)
+    assert result.outcome is Outcome.COMPLETE
+    assert result.spec.search.target == "data"
+    assert result.spec.search.proxy.metric == "accuracy"
+    assert {steps for _, steps in calls} == {1, 2}
+    assert len(calls) == len(set(calls)) + sum(record.seed > 0 for record in result.reference_runs) * 2
+    completed = [record for record in (*result.records, result.base) if record.state is State.COMPLETED]
+    widest = max(record.model.backbone.embed_dim for record in completed if record.model)
+    assert result.winner.model is not None
+    assert result.winner.model.backbone.embed_dim == widest
+    assert result.winner.macs is not None
+    assert result.winner.macs <= 5_000_000
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["counts"]["trained_over_budget"] == 0
+    assert report["test"] is None
+
+
+def test_a_named_function_of_the_working_directory(tmp_path: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_evaluation.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OWN", "set")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    spec = tiny("search.evaluator=own_evaluation:evaluate", "search.trials=2")
+    result = search(spec, tmp_path / "run")
+    assert result.outcome is Outcome.COMPLETE
+    assert result.trained_as == "by own_evaluation:evaluate, up to 2 steps"
+    again = search(spec, tmp_path / "run")
+    assert again.records == result.records
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("no_such_module:evaluate", "the module no_such_module cannot be imported"),
+        ("json:evaluate", "the module json has no function evaluate"),
+        ("json:__doc__", "the module json has no function __doc__"),
+    ],
+)
+def test_a_function_that_is_not_there_is_reported(name: str, message: str) -> None:
+    with pytest.raises(FieldError, match=message) as caught:
+        load_function(name)
+    assert caught.value.path == ("search", "evaluator")
+
+
+def test_latency_measured_by_the_function_is_a_hard_limit(tmp_path: Path, tiny: Tiny) -> None:
+    """It is asked before any training, with 0 steps."""
+    trained: list[int] = []
+
+    def evaluate(candidate: Candidate, steps: int) -> Mapping[str, float]:
+        if steps == 0:
+            return {"latency": 0.001 * candidate.model.backbone.depth}
+        trained.append(candidate.model.backbone.depth)
+        return {"accuracy": 0.5}
+
+    spec = tiny("search.budget.latency=4ms", "search.trials=3", "search.confirm=null")
+    result = search(spec, tmp_path / "run", evaluator=evaluate)
+    assert trained
+    assert max(trained) <= 4
+    assert all(record.latency is not None for record in result.records)
+    assert result.count(State.INFEASIBLE) == sum((record.latency or 0) > 0.004 for record in result.records)
+
+
+def failing(kind: str) -> Callable[[Candidate, int], Any]:
+    def evaluate(_candidate: Candidate, _steps: int) -> Any:
+        match kind:
+            case "raises":
+                raise ValueError("the board is off\nand more")
+            case "exits":
+                sys.exit(3)
+            case "text":
+                return "0.5"
+            case "unknown":
+                return {"acuracy": 0.5}
+            case "nan":
+                return float("nan")
+        return None
+
+    return evaluate
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("raises", "ValueError: the board is off"),
+        ("exits", "SystemExit: 3"),
+        ("text", "the evaluator evaluate returned a str; return an accuracy or a mapping"),
+        ("unknown", "returned unknown measurements: acuracy; known are accuracy, loss, latency, scores, seconds"),
+        ("nan", "the evaluator evaluate returned no finite accuracy, got nan"),
+        ("nothing", "the evaluator evaluate returned a NoneType"),
+    ],
+)
+def test_a_function_that_fails_fails_its_candidate_only(tmp_path: Path, tiny: Tiny, kind: str, reason: str) -> None:
+    calls = 0
+
+    def evaluate(candidate: Candidate, steps: int) -> Any:
+        nonlocal calls
+        calls += 1
+        return failing(kind)(candidate, steps) if calls == 5 else by_width(candidate, steps)
+
+    evaluate.__name__ = "evaluate"
+    result = search(tiny("search.trials=2", "search.confirm=null"), tmp_path / "run", evaluator=evaluate)
+    (failed,) = [record for record in result.records if record.state is State.FAILED]
+    assert reason in failed.reason
+    assert result.outcome is Outcome.COMPLETE
+    _, _, opened = reopen_store(tmp_path / "run", None)
+    with opened as store:
+        states = [trial.state.name for trial in store._studies[Kind.CANDIDATE].get_trials()]
+    assert "FAIL" in states
+    assert "RUNNING" not in states
+
+
+def test_what_a_function_may_return(tiny: Tiny) -> None:
+    candidate: Any = None
+    for returned in (0.5, 1, {"accuracy": 0.5}, Measurements(accuracy=0.5)):
+        evaluator = FunctionEvaluator(lambda _candidate, _steps, value=returned: value, plan(tiny()).search)
+        if plan(tiny()).search.proxy.metric == "accuracy":
+            assert evaluator.evaluate(candidate, 1).accuracy in (0.5, 1.0)
+        assert evaluator.evaluate(candidate, 0) == Measurements()
+
+
+def test_a_function_needs_one_worker_and_says_nothing_of_imagenet(tmp_path: Path, tiny: Tiny) -> None:
+    with pytest.raises(InputError, match=r"evaluator needs workers=1; name the function in search\.evaluator"):
+        search(tiny(), tmp_path / "run", evaluator=by_width, workers=2)
+    with pytest.raises(FieldError, match="says nothing of ImageNet"):
+        search(tiny("search.target=imagenet"), tmp_path / "run", evaluator=by_width)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_search_in_which_nothing_reached_the_last_rung_ends_with_a_report(tmp_path: Path, tiny: Tiny) -> None:
+    def evaluate(candidate: Candidate, steps: int) -> float:
+        if steps == 2:
+            raise MemoryError
+        return by_width(candidate, steps)
+
+    result: SearchResult = search(tiny("search.trials=2"), tmp_path / "run", evaluator=evaluate)
+    assert result.verdict.sentence.startswith("No training reached the last rung of 2 steps: ")
+    assert "out of memory" in result.verdict.sentence
+    assert result.winner.steps == 1
+    assert (tmp_path / "run" / "report.json").exists()
+    assert (tmp_path / "run" / "best.yaml").exists()
+
+
+def test_a_search_stops_when_more_candidates_no_longer_help(tmp_path: Path, tiny: Tiny) -> None:
+    def evaluate(candidate: Candidate, steps: int) -> float:
+        return 0.9 if steps and candidate.model.backbone.mlp_ratio == 1 else 0.5
+
+    spec = tiny("search.trials=50", "search.patience=4", "search.confirm=null", "search.proxy.scheduler=never")
+    result = search(spec, tmp_path / "run", evaluator=evaluate)
+    assert result.outcome is Outcome.CONVERGED
+    assert len(result.records) < 20
+    assert result.stop_reason.startswith("the last 4 candidates did not improve")
+    assert json.loads((tmp_path / "run" / "report.json").read_text())["stop_reason"] == result.stop_reason
