@@ -227,6 +227,7 @@ def test_large_models_of_every_tokenizer_are_counted() -> None:
         assert count_model(spec) == predict_cost(spec)
 
 
+@pytest.mark.slow
 def test_every_kind_of_module_is_covered() -> None:
     """Without this, the tests above would pass with an empty catalog or a lost option."""
     names = {

@@ -39,12 +39,14 @@ def test_every_spec_of_ours_is_listed() -> None:
     assert timm.is_model("t2t_vit_14")
 
 
+@pytest.mark.slow
 def test_importing_t2tbuild_registers_nothing_in_timm() -> None:
     code = "import timm, t2tbuild; t2tbuild.load_spec('t2t_vit_14'); print(timm.list_models('t2t*'))"
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EACH)
 def test_a_model_builds_as_timm_expects(name: str) -> None:
     """Check attributes, default configuration, gradients of every parameter, and removing and resetting the head."""
@@ -108,6 +110,7 @@ def test_a_norm_of_another_width_is_refused() -> None:
         create("t2t_vit_dense").forward_intermediates(images(), indices=[0], norm=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FEW)
 def test_features_only_gives_one_map_per_requested_block(name: str) -> None:
     whole = create(name).eval()
@@ -188,6 +191,7 @@ def test_gradient_checkpointing_keeps_the_output(name: str) -> None:
     assert torch.equal(model(images()), checkpointed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FEW)
 def test_symbolic_tracing_and_its_feature_extraction(name: str) -> None:
     model = create(name).eval()
@@ -215,6 +219,7 @@ def test_layer_groups_cover_every_parameter(name: str) -> None:
     assert decays[id(model.head.weight)] == 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["t2t_vit_7", "t2t_vit_t_14", "t2t_vit_16_ghost", "t2t_vit_dense"])
 def test_compiled_without_graph_breaks(name: str) -> None:
     """The whole forward pass is one graph, as for timm's ViT. The eager backend skips code generation."""

@@ -30,6 +30,7 @@ def t2tbuild(*arguments: str, cwd: Path, **environment: str) -> subprocess.Compl
     )
 
 
+@pytest.mark.slow
 def test_ls_lists_everything_that_ships(tmp_path: Path) -> None:
     listed = json.loads(t2tbuild("ls", "--json", cwd=tmp_path).stdout)
     assert [entry["name"] for section in listed.values() for entry in section] == SHIPPED
@@ -77,6 +78,7 @@ def test_show_prints_a_spec_that_loads_to_the_same(tmp_path: Path, name: str) ->
     assert read_any(tmp_path / "shown.yaml").spec == document.spec
 
 
+@pytest.mark.slow
 def test_show_gives_the_origin_of_each_value(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("version: 1\nmodel: t2t_vit_7\ntrain:\n  epochs: 3\n")
     lines = t2tbuild("show", "mine.yaml", "model.backbone.depth=5", cwd=tmp_path).stdout.splitlines()
@@ -119,6 +121,7 @@ def test_cp_keeps_every_comment_and_finds_the_schema(tmp_path: Path, name: str) 
     assert copied == shipped.model_copy(update={"model": model, "weights": copied.weights, "paper": paper})
 
 
+@pytest.mark.slow
 def test_a_copy_is_not_the_papers_model(tmp_path: Path) -> None:
     t2tbuild("cp", "t2t_vit_14", "mine.yaml", cwd=tmp_path)
     done = t2tbuild("compare", "mine.yaml", "t2t_vit_14", "--json", cwd=tmp_path)
@@ -143,6 +146,7 @@ def test_a_copied_timm_model_keeps_the_name_by_which_timm_knows_it(tmp_path: Pat
     assert (spec.model.name, spec.paper) == ("resnet50", ())
 
 
+@pytest.mark.slow
 def test_cp_replaces_a_file_only_with_force(tmp_path: Path) -> None:
     assert t2tbuild("cp", "t2t_vit_7", "deep/mine.yaml", cwd=tmp_path).returncode == 0
     again = t2tbuild("cp", "t2t_vit_14", "deep/mine.yaml", cwd=tmp_path)
@@ -155,6 +159,7 @@ def test_cp_replaces_a_file_only_with_force(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["mine.yaml"]
 
 
+@pytest.mark.slow
 def test_cp_writes_no_spec_that_would_be_invalid_in_its_folder(tmp_path: Path) -> None:
     t2tbuild("init", "mine.yaml", cwd=tmp_path)
     (tmp_path / "t.yaml").write_text("version: 1\nmodel: mine.yaml\n")
@@ -165,6 +170,7 @@ def test_cp_writes_no_spec_that_would_be_invalid_in_its_folder(tmp_path: Path) -
     assert not (tmp_path / "deep").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["x" * 300, "a\nb/" + "y" * 300, "README.md/x.yaml", "link.yaml"])
 def test_invalid_paths_are_refused(tmp_path: Path, target: str) -> None:
     (tmp_path / "README.md").touch()
@@ -212,6 +218,7 @@ def test_init_checks_what_it_writes(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr.rpartition("; ")[2]) == (2, "did you mean model?\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["schema", "show t2t_vit_7", "ls search", "validate t2t_vit_7"])
 def test_a_closed_or_full_stream_causes_no_traceback(tmp_path: Path, command: str) -> None:
     line = f"{sys.executable} -m t2tbuild {command}"
@@ -243,6 +250,7 @@ def test_init_asks_on_a_terminal(tmp_path: Path) -> None:
     assert (model.name, model.image_size, model.num_classes, model.backbone.heads) == ("tiny", 32, 10, (4, 4))
 
 
+@pytest.mark.slow
 def test_validate_reports_the_errors_of_every_file(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("version: 1\nmodel: t2t_vit_7\ntrain: {eopchs: 3, seed: '1'}\n")
     (tmp_path / "b.yaml").write_text(

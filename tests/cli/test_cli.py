@@ -87,6 +87,7 @@ ERRORS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("arguments", "message"), ERRORS)
 def test_an_error_ends_with_one_message_and_without_torch(arguments: list[str], message: str) -> None:
     status, err, heavy = heavy_imports(*arguments)
@@ -106,6 +107,7 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", ["t2tbuild.training.loop", "t2tbuild.nas.space", "t2tbuild.training", "t2tbuild"])
 def test_train_and_search_are_functions_in_any_order_of_imports(first: str) -> None:
     code = (
@@ -116,6 +118,7 @@ def test_train_and_search_are_functions_in_any_order_of_imports(first: str) -> N
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.slow
 def test_summarize_prints_every_part_and_the_papers_figures() -> None:
     done = t2tbuild("summarize", "specs/t2t_vit_14.yaml")
     assert done.returncode == 0
@@ -126,6 +129,7 @@ def test_summarize_prints_every_part_and_the_papers_figures() -> None:
         assert figure in done.stdout
 
 
+@pytest.mark.slow
 def test_summarize_json() -> None:
     done = t2tbuild("summarize", "t2t_vit_14", "model.image_size=[192, 256]", "--json")
     data = json.loads(done.stdout)
@@ -172,6 +176,7 @@ def test_train_without_out_makes_a_folder_below_runs(tmp_path: Path) -> None:
     assert 0 <= result["test_accuracy"] <= 1
 
 
+@pytest.mark.slow
 def test_compare_needs_no_torch_without_timm_models() -> None:
     assert heavy_imports("compare", "--table", "1")[0::2] == (0, "")
     done = t2tbuild("compare", "t2t_vit_14", "specs/t2t_vit_dense.yaml", "--sort", "macs", "--pareto", "--json")

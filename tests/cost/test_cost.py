@@ -15,6 +15,7 @@ from tests.flop_counter_check import fvcore_products, torch_products
 OURS = [name for name in catalog.names("specs") if isinstance(load_spec(name).model, ModelSpec)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OURS)
 def test_closed_form_equals_fvcore_on_shipped_specs(name: str) -> None:
     model = load_spec(name).model
@@ -74,6 +75,7 @@ TIMM = {  # name: parameters, the image's side, operators that fvcore alone cann
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TIMM)
 def test_families_of_timm_count_in_full(name: str) -> None:
     """The products equal those of FlopCounterMode."""
@@ -98,6 +100,7 @@ def test_an_unlisted_operator_fails_the_count(small: ModelSpec) -> None:
         measure_cost(model)
 
 
+@pytest.mark.slow
 def test_a_model_of_timm_with_an_unknown_operator_is_refused() -> None:
     with pytest.raises(CostError, match=r"aten::lstm in stages\.0\.blocks\.0\.rnn_tokens\.rnn_v, "):
         measure_cost(timm.create_model("sequencer2d_s"), (3, 224, 224))
@@ -118,6 +121,7 @@ def test_counting_does_not_change_the_model(small: ModelSpec) -> None:
     assert torch.equal(before, torch.get_rng_state())
 
 
+@pytest.mark.slow
 def test_a_huge_model_is_counted_without_its_memory() -> None:
     """A hundred billion parameters, and full attention among 2^20 tokens: the meta device holds no data."""
     overrides = ["model.image_size=4096", "model.backbone.embed_dim=16384", "model.backbone.num_heads=128"]

@@ -60,6 +60,7 @@ def test_the_best_is_within_the_next_is_over_and_nothing_else_changes(name: str)
         assert changed <= {PATHS.get(axis, "backbone")}
 
 
+@pytest.mark.slow
 def test_axes_of_models() -> None:
     plenty = Budget(macs=10**12)
     both = {Axis.DEPTH, Axis.EMBED_DIM, Axis.MLP_RATIO, Axis.IMAGE_SIZE}
@@ -89,6 +90,7 @@ def test_both_limits_are_kept() -> None:
     assert tight.cost == predict_cost(model)
 
 
+@pytest.mark.slow
 def test_the_search_solves_the_depth_as_fit_does() -> None:
     search = load_search_spec("deep_narrow").search
     space = Space(search, ours("t2t_vit_14"))

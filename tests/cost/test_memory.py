@@ -63,6 +63,7 @@ def peaks(model: ModelSpec, number: int, precision: Precision) -> tuple[int, int
     return constant + inference, constant + training
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [1, 6])
 @pytest.mark.parametrize("name", [*SPECS, DISTILLED])
 def test_peaks_are_those_that_torch_allocates(name: str, number: int) -> None:
@@ -70,6 +71,7 @@ def test_peaks_are_those_that_torch_allocates(name: str, number: int) -> None:
     check_peaks(name, number, Precision.FLOAT32)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("recompute_everything")
 @pytest.mark.parametrize("precision", [Precision.FLOAT32, Precision.BFLOAT16])
 @pytest.mark.parametrize("name", [*SPECS, DISTILLED])

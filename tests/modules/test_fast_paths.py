@@ -95,6 +95,7 @@ def test_second_derivatives_are_those_of_the_formulas() -> None:
     assert (actual[0] - actual[1]).abs().max() < 1e-3 * actual[1].abs().max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["t2t_vit_7", "t2t_vit_t_14", "t2t_vit_16_ghost", "t2t_vit_dense"])
 def test_gradient_checkpointing_saves_next_to_nothing(name: str) -> None:
     """Compares bytes alive after a forward pass; the gradients are equal to the bit."""
@@ -135,6 +136,7 @@ def test_no_matrix_of_tokens_by_tokens_is_stored(name: str) -> None:
     assert 3136 * 64 <= largest.numel < 3136**2
 
 
+@pytest.mark.slow
 def test_large_tensors_are_recomputed_and_small_ones_saved(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compares bytes alive after a forward pass of eight images at several thresholds."""
     monkeypatch.undo()
@@ -148,6 +150,7 @@ def test_large_tensors_are_recomputed_and_small_ones_saved(monkeypatch: pytest.M
     assert none < shipped < 0.75 * all_kept
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("retain", [None, False, True])
 def test_a_step_leaves_nothing_alive(retain: bool | None) -> None:
     """Checks after a forward pass alone, with a backward pass, and with one that retains the graph."""

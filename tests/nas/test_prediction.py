@@ -262,6 +262,7 @@ def test_untrained_better_members_are_counted_and_not_listed_as_equals() -> None
     assert all(one.low <= 0 <= one.high for one in apart)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fake_trainer", "at_once")
 @pytest.mark.parametrize(
     ("overrides", "pool"),
@@ -310,6 +311,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("t2tbuild.nas.conclude.measure_latencies", lambda models, _device: [0.05] * len(models))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("at_once")
 def test_a_search_returns_the_best_predicted_whatever_the_proxy_prefers(
     tmp_path: Path, fake_trainer: type[FakeTrainer]
@@ -333,6 +335,7 @@ def test_a_search_returns_the_best_predicted_whatever_the_proxy_prefers(
     assert winners[0] >= 12
 
 
+@pytest.mark.slow
 def test_report_and_table_contain_all_evidence(tmp_path: Path, fake_trainer: type[FakeTrainer]) -> None:
     fake_trainer.quality = staticmethod(shallow_wins)
     result = search(whole(), tmp_path / "run")
@@ -359,6 +362,7 @@ def test_report_and_table_contain_all_evidence(tmp_path: Path, fake_trainer: typ
     assert all(seconds is not None and seconds > 0 for seconds in result.latencies.values())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("at_once")
 def test_a_search_that_runs_out_of_time_measures_latencies_too(tmp_path: Path, fake_trainer: type[FakeTrainer]) -> None:
     class Slow(fake_trainer):  # type: ignore[valid-type, misc]

@@ -23,6 +23,8 @@ from t2tbuild.report.pareto import plot_pareto
 from t2tbuild.spec import ModelSpec, SearchSpec
 from tests.nas.conftest import FakeTrainer, tiny_search
 
+pytestmark = pytest.mark.slow
+
 Tiny = Callable[..., SearchSpec]
 
 

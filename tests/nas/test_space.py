@@ -103,6 +103,7 @@ def test_no_depth_fits_a_budget_below_one_block() -> None:
         solved_range(space, {"backbone.embed_dim": 640}, Budget.model_validate({"macs": 100_000_000}))
 
 
+@pytest.mark.slow
 def test_a_budget_below_the_smallest_names_its_cost() -> None:
     _, space = default()
     cost = min(predict_cost(space.model(assignment, 1)).macs for assignment in space.assignments())
@@ -145,6 +146,7 @@ def test_a_budget_that_no_field_can_meet_says_so() -> None:
         require_feasible(some, Budget.model_validate({"macs": "2G"}))
 
 
+@pytest.mark.slow
 def test_limits_that_exclude_each_other_are_reported() -> None:
     _, space = default()
     costs = [predict_cost(space.model(assignment, 1)) for assignment in space.assignments()]

@@ -61,6 +61,7 @@ def test_rows_are_those_of_the_paper_in_its_order() -> None:
     assert sum(seen.values()) == 57
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SPECS)
 def test_a_model_is_near_the_papers_figures_or_has_a_note(name: str) -> None:
     spec, text = SPECS[name], catalog.find(name).read_text()

@@ -138,6 +138,7 @@ def test_a_mistake_is_reported_at_its_place(bad: Bad, tmp_path: Path, snapshot: 
         assert one.column <= len(one.text) + 1
 
 
+@pytest.mark.slow
 def test_every_input_is_rejected_fast_with_little_memory_and_without_a_traceback(tmp_path: Path) -> None:
     def run(index: int, bad: Bad) -> tuple[Bad, Ended]:
         file = tmp_path / f"bad_{index}.yaml"
@@ -173,6 +174,7 @@ LARGE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LARGE)
 def test_a_large_file_is_rejected_fast_with_a_short_output(name: str, tmp_path: Path) -> None:
     (tmp_path / "large.yaml").write_text(LARGE[name])
