@@ -18,7 +18,8 @@ from t2tbuild.training.reports import EpochReport, Notice, Report, StepReport
 from t2tbuild.training.run_directory import MetricsFile, read_json_lines
 
 EPOCHS = 20
-TINY = ["model.backbone.depth=1", "train.data.image_size=16", f"train.epochs={EPOCHS}", "train.batch_size=256"]
+TINY = ["model.backbone.depth=1", "model.backbone.embed_dim=64", "train.data.image_size=16"]
+TINY += [f"train.epochs={EPOCHS}", "train.batch_size=256"]
 
 
 def figures(run: Path) -> list[dict[str, object]]:
