@@ -29,12 +29,12 @@ from scipy import stats
 
 from t2tbuild import load_search_spec
 from t2tbuild.layout import Grid
-from t2tbuild.nas.budget import solve
+from t2tbuild.nas.budget import Infeasible, solve
 from t2tbuild.nas.model_key import key_of
 from t2tbuild.nas.plan import plan
 from t2tbuild.nas.proxy import make_proxy_model, resolve_width
-from t2tbuild.nas.sampler import draw_uniform
-from t2tbuild.nas.successive_halving import ProxyTrainer
+from t2tbuild.nas.proxy_training import ProxyTrainer
+from t2tbuild.nas.space import FILL
 from t2tbuild.spec import ModelSpec, SearchSpec
 from t2tbuild.training.data import load_data
 
@@ -46,7 +46,13 @@ def draw(spec: SearchSpec, count: int, seed: int) -> list[ModelSpec]:
     space, chance = plan(spec).space, random.Random(seed)
     found: dict[str, ModelSpec] = {}
     while len(found) < count:
-        model = solve(space, draw_uniform(space, chance), spec.search.budget, f"c{len(found)}")
+        assignment = space.draw_uniform(chance)
+        if space.solved is not None:
+            assignment[FILL] = chance.uniform(*space.solved.fill.fill)
+        try:
+            model = solve(space, assignment, spec.search.budget, f"c{len(found)}")
+        except Infeasible:
+            continue
         found.setdefault(key_of(model), model)
     return list(found.values())
 

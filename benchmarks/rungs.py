@@ -31,7 +31,7 @@ from t2tbuild import load_search_spec, load_spec
 from t2tbuild.build import build_model
 from t2tbuild.layout import Grid
 from t2tbuild.nas.proxy import make_proxy_model, resolve_width
-from t2tbuild.nas.successive_halving import CLIP_GRAD, ProxyTrainer
+from t2tbuild.nas.proxy_training import CLIP_GRAD, ProxyTrainer
 from t2tbuild.spec import ModelSpec
 from t2tbuild.training.data import load_data
 from t2tbuild.training.device import pick_device, pick_dtype

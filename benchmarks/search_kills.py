@@ -25,17 +25,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from pathlib import Path
 
+import optuna
 from rich.console import Console
 from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from t2tbuild.nas.run import reopen_studies
-from t2tbuild.nas.storage_url import VARIABLE
-from t2tbuild.nas.store import valid_trials
+from t2tbuild.nas.run import reopen_store
+from t2tbuild.nas.store.trials import DEATHS
+from t2tbuild.nas.store.url import VARIABLE
 from tests.nas.conftest import tiny_search
 from tests.nas.postgresql import Server, installed, server
 
@@ -53,7 +53,8 @@ def once(folder: Path, given: argparse.Namespace, postgresql: Server | None) -> 
     else:
         os.environ.pop(VARIABLE, None)
         environment.pop(VARIABLE, None)
-    fields = [f"search.trials={given.trials}", "search.heartbeat=5", "search.retries=50", "search.proxy.rungs=[5, 60]"]
+    fields = [f"search.trials={given.trials}", "search.patience=null", "search.heartbeat=5", "search.retries=50"]
+    fields += ["search.proxy.rungs=[5, 60]"]
     command = [sys.executable, "-m", "t2tbuild", "search", "tiny.yaml", *fields, "--out", "run"]
     process = subprocess.Popen(
         [*command, "--workers", str(given.workers), "--json"],
@@ -76,21 +77,19 @@ def once(folder: Path, given: argparse.Namespace, postgresql: Server | None) -> 
     out, _ = process.communicate()
     assert process.returncode == 0
     report = json.loads(out)
-    _, opened = reopen_studies(folder / "run", None)
-    with opened as studies:
-        records = [*studies.records(), *studies.reference_runs()]
-        states = Counter(
-            trial.state.name for study in (studies.candidates, studies.references) for trial in valid_trials(study)
-        )
-        retried = sum("retry_history" in trial.system_attrs for trial in valid_trials(studies.candidates))
+    spec, _, opened = reopen_store(folder / "run", None)
+    with opened as store:
+        entries = store.entries()
+        trials = optuna.load_study(study_name=spec.search.name, storage=store.storage).get_trials()
+    records = [entry.record for entry in entries]
     return {
         "killed": kills,
         "planned": given.trials,
         "trained": report["counts"]["trained"],
         "trained twice": len(records) - len({(record.key, record.seed) for record in records}),
         "without a result": sum(not record.rungs for record in records),
-        "running or waiting": states["RUNNING"] + states["WAITING"],
-        "candidates given to another": retried,
+        "running or waiting": sum(entry.ended is None for entry in entries),
+        "candidates given to another": sum(DEATHS in trial.user_attrs for trial in trials),
     }
 
 

@@ -42,8 +42,8 @@ from t2tbuild.build import build_model
 from t2tbuild.files import atomic_write
 from t2tbuild.layout import Grid
 from t2tbuild.nas.proxy import make_proxy_model, resolve_width
+from t2tbuild.nas.proxy_training import ProxyTrainer
 from t2tbuild.nas.ranking import training_configuration, zero_cost_configuration
-from t2tbuild.nas.successive_halving import ProxyTrainer
 from t2tbuild.nas.zero_cost import zero_cost_proxies
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.proxy import Proxy

@@ -1,9 +1,12 @@
 """The search examples and the commands of docs/search.md, tested without a cluster."""
 
+import importlib.util
+import json
 import os
 import re
 import shlex
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -12,8 +15,9 @@ import pytest
 import typer
 import yaml
 
-from t2tbuild import load_search_spec
+from t2tbuild import load_search_spec, load_spec
 from t2tbuild.cli import app
+from t2tbuild.nas.evaluator import Candidate
 from t2tbuild.nas.store.url import VARIABLE, storage_url
 from t2tbuild.spec import catalog
 
@@ -114,3 +118,56 @@ def test_the_manifests_workers_find_their_database() -> None:
     assert service["spec"]["selector"] == database["spec"]["template"]["metadata"]["labels"]
     assert job["spec"]["completions"] == job["spec"]["parallelism"]
     assert {mount["name"] for mount in worker["volumeMounts"]} == {one["name"] for one in pod["volumes"]}
+
+
+def run_example(name: str, run: Path, workers: int) -> dict[str, Any]:
+    """Run a search of examples/ in that folder, and return its report."""
+    options = ["--workers", str(workers), "--out", str(run)]
+    command = [sys.executable, "-m", "t2tbuild", "search", f"{name}.yaml", *options]
+    done = subprocess.run(command, cwd=ROOT / "examples", capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    report: dict[str, Any] = json.loads((run / "report.json").read_text())
+    return report
+
+
+@pytest.mark.slow
+def test_a_search_with_an_evaluator_of_its_own(tmp_path: Path) -> None:
+    report = run_example("own_evaluator", tmp_path / "run", workers=2)
+    candidates = report["candidates"]
+    assert (report["outcome"], len(candidates)) == ("complete", 4)
+    assert {one["state"] for one in candidates} <= {"completed", "pruned"}
+    assert all([rung["steps"] for rung in one["rungs"]] in ([40], [40, 80]) for one in candidates)
+    assert all(one["macs"] <= 2_000_000 for one in candidates)
+    base = [one for one in report["reference_runs"] if one["number"] == "base"]
+    assert [len(one["rungs"]) for one in base] == [2, 2]
+    assert base[0]["rungs"][1]["accuracy"] > 0.3  # it has learned
+    assert "own_evaluator:evaluate" in report["trained_as"]
+
+
+@pytest.mark.slow
+def test_a_search_that_asks_a_device(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    report = run_example("device_evaluator", tmp_path / "run", workers=1)
+    candidates = report["candidates"]
+    assert len(candidates) == 2
+    assert {one["state"] for one in candidates} <= {"completed", "pruned"}
+    assert all(0 < one["latency"] <= 0.2 for one in candidates)
+    assert all(one["rungs"][-1]["accuracy"] > 0.15 for one in candidates)  # ten classes
+    assert list((tmp_path / "run" / "front").glob("*.yaml"))
+
+
+@pytest.mark.slow
+def test_the_example_continues_from_its_checkpoint_to_the_same_result(tmp_path: Path) -> None:
+    spec = importlib.util.spec_from_file_location("own_evaluator", ROOT / "examples" / "own_evaluator.py")
+    assert spec and spec.loader
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    model, checks = load_spec(ROOT / "examples" / "digits_base.yaml").model, list[int]()
+
+    def candidate(folder: str) -> Candidate:
+        return Candidate(model, "1", 7, False, tmp_path / folder, lambda: checks.append(1))  # type: ignore[arg-type]
+
+    example.evaluate(candidate("two calls"), 2)
+    continued = example.evaluate(candidate("two calls"), 4)
+    assert len(checks) == 4  # the first two steps are not repeated
+    assert continued == example.evaluate(candidate("one call"), 4)

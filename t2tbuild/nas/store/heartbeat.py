@@ -1,4 +1,4 @@
-"""The heartbeat of a running training: a thread that tells the store that its worker is alive."""
+"""The heartbeat of a running training: a thread that records in the store that its worker is alive."""
 
 import contextlib
 import threading
