@@ -27,10 +27,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from t2tbuild import predict_cost, search
 from t2tbuild.nas import evaluator, proxy_evaluator
-from t2tbuild.nas.plan import plan
 from t2tbuild.nas.record import Rung
-from t2tbuild.nas.sampler import CandidateSampler
-from t2tbuild.nas.store.open import open_store
+from t2tbuild.nas.run import reopen_store
 from t2tbuild.nas.store.url import VARIABLE
 from t2tbuild.spec import SearchSpec
 from tests.nas.conftest import FakeTrainer, tiny_search
@@ -97,9 +95,8 @@ def break_searches(kind: str, rounds: int, folder: Path, postgresql: Server) -> 
     for index, code in enumerate(codes):
         if code:
             print((folder / str(index) / "log").read_text()[-2000:], flush=True)
-    spec = spec_in(folder / "0", trials)
-    planned, address = plan(spec), url.replace("postgresql:", "postgresql+psycopg:")
-    with open_store(address, spec, planned, CandidateSampler(planned.search, planned)) as store:
+    _, _, opened = reopen_store(folder / "0" / "run", url)
+    with opened as store:
         state = store.snapshot()
     records = [*state.records, *state.reference_runs]
     return {

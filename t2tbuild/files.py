@@ -1,10 +1,13 @@
-"""Atomic writes, robust tests of existence, and redaction of secrets."""
+"""Atomic writes, robust tests of existence, redaction of secrets, and numbers that JSON can hold."""
 
+import math
 import os
 import re
 import secrets
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 # Unlike pathlib's, the tests of os.path are False for a name that is too long or in a folder without permission.
 
@@ -54,3 +57,14 @@ def atomic_write(path: Path, text: str) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def nan_to_none(value: Any) -> Any:
+    """Return plain data with None in place of NaN and infinities, which JSON cannot hold."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: nan_to_none(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [nan_to_none(one) for one in value]
+    return value

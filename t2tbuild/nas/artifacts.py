@@ -3,7 +3,7 @@
 import json
 import statistics
 
-from t2tbuild.files import atomic_write
+from t2tbuild.files import atomic_write, nan_to_none
 from t2tbuild.nas.candidates_csv import write_csv
 from t2tbuild.nas.ranking import cached_prediction
 from t2tbuild.nas.record import BASE, Record, State
@@ -25,7 +25,7 @@ def write_artifacts(result: SearchResult) -> None:
     write_spec(result.best, result.run / "best.yaml", note=_describe_provenance(result))
     if len(result.spec.search.objectives) > 1:
         _write_front(result)
-    atomic_write(result.run / "report.json", json.dumps(result.report, indent=1) + "\n")
+    atomic_write(result.run / "report.json", json.dumps(nan_to_none(result.report), indent=1) + "\n")
 
 
 def _write_front(result: SearchResult) -> None:

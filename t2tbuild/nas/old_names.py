@@ -41,3 +41,9 @@ def renamed_property(old: str, new: str) -> property:
         return getattr(self, new)
 
     return property(read)
+
+
+class OldVerdictNames:
+    """The old names of the fields of a verdict."""
+
+    race = renamed_property("race", "equal_compute")

@@ -17,8 +17,8 @@ from scipy import stats
 
 from t2tbuild.accuracy.posterior import Posterior
 from t2tbuild.accuracy.predictor import Accuracy, Difference
-from t2tbuild.nas import old_names
 from t2tbuild.nas.learned import describe_not_learned, has_learned
+from t2tbuild.nas.old_names import OldVerdictNames
 from t2tbuild.nas.record import BASE, Record, Source, State, best_of
 from t2tbuild.nas.reference_runs import pooled_seed_std, scores_by_key, trainings_of
 from t2tbuild.spec.model import ModelSpec
@@ -102,7 +102,7 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Verdict(OldVerdictNames):
     """The winner, its gains over the base and over random search, and the conclusion as a sentence.
 
     `prediction` is set where candidates are ranked by predicted ImageNet accuracy; `gains` is empty then.
@@ -113,8 +113,6 @@ class Verdict:
     equal_compute: EqualCompute | None
     sentence: str
     prediction: Prediction | None = None
-
-    race = old_names.renamed_property("race", "equal_compute")
 
 
 def decide(

@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,6 +22,7 @@ from t2tbuild.nas.evaluator import (
     trial_folder,
 )
 from t2tbuild.nas.plan import Plan
+from t2tbuild.nas.proxy_evaluator import ProxyEvaluator
 from t2tbuild.nas.record import BASE, Record, Rung, State
 from t2tbuild.nas.reference_runs import plan_base_runs, plan_confirmations, reserved_seconds
 from t2tbuild.nas.sampler import CandidateSampler
@@ -156,15 +158,17 @@ class Worker:
                 record = self._train_rungs(claim, candidate, record)
         except EvaluationFailed as failure:
             record = replace(record, state=State.FAILED, reason=str(failure))
-        if is_candidate:
+        if is_candidate or not isinstance(self.evaluator, ProxyEvaluator):  # the test evaluation needs reference runs
             shutil.rmtree(folder, ignore_errors=True)
         return record
 
     def _measure(self, candidate: Candidate, record: Record) -> Record:
         """Return the record with what is measured before training; infeasible where it is over budget."""
-        found = self._evaluate(candidate, 0)
-        latency = record.latency if found.latency is None else found.latency
-        return check_budget(replace(record, latency=latency, scores=record.scores or found.scores), self.search)
+        if record.latency is not None:
+            return record  # it was measured before
+        found = self._guard(lambda: self.evaluator.evaluate(candidate, 0))
+        measured = replace(record, latency=found.latency, scores=record.scores or found.scores)
+        return check_budget(measured, self.search)
 
     def _train_rungs(self, claim: Claim, candidate: Candidate, record: Record) -> Record:
         """Return the record with the rungs that it reaches, saved at each.
@@ -175,7 +179,7 @@ class Worker:
         for steps in self.search.proxy.rungs:
             started = time.perf_counter()
             try:
-                measured = self._evaluate(candidate, steps)
+                measured = self._guard(partial(self.evaluator.evaluate, candidate, steps))
             except EvaluationFailed as failure:  # the rungs before it stay
                 return replace(record, state=State.FAILED, reason=str(failure))
             seconds = time.perf_counter() - started if measured.seconds is None else measured.seconds
@@ -190,9 +194,6 @@ class Worker:
             if not promotes(record, self.search, found.records, found.reference_runs):
                 return replace(record, state=State.PRUNED)
         return replace(record, state=State.COMPLETED)
-
-    def _evaluate(self, candidate: Candidate, steps: int) -> Measurements:
-        return self._guard(lambda: self.evaluator.evaluate(candidate, steps))
 
     def _guard(self, function: Callable[[], T]) -> T:
         """Call a function. Raises EvaluationFailed with the reason where it fails, or tries to end the process."""
@@ -214,7 +215,7 @@ class Worker:
         ranking = rank(self.search, found.records, found.reference_runs)
         value = ranking.value(record)
         if len(self.search.objectives) > 1:
-            if not record.rungs or not math.isfinite(value):
+            if record.state is not State.COMPLETED or not math.isfinite(value):
                 return Values(excess=over)
             measured = record.measures | {"accuracy": value}
             return Values([measured.get(name, 0.0) for name in self.search.objectives], excess=over)

@@ -1,7 +1,6 @@
 """HTML pages that are single files: style, scripts and data are embedded, and no network is needed."""
 
 import json
-import math
 import shlex
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -9,6 +8,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
+
+from t2tbuild.files import nan_to_none
 
 COMMON_SCRIPTS = ("dom.js", "axes.js", "explore.js", "lines.js", "copy.js")
 """Scripts of every page, in order."""
@@ -41,17 +42,6 @@ def _to_script_json(data: Mapping[str, Any]) -> Markup:
 def format_command(environment: Mapping[str, Any]) -> str:
     """Return the command that started a run, quoted for a shell."""
     return shlex.join(["t2tbuild", *environment["command"][1:]])
-
-
-def nan_to_none(value: Any) -> Any:
-    """Return plain data with None in place of NaN and infinities, which JSON cannot hold."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: nan_to_none(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [nan_to_none(one) for one in value]
-    return value
 
 
 def _number(value: float | None) -> str:

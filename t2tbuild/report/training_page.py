@@ -8,10 +8,10 @@ from typing import Any
 from t2tbuild.build import build_model
 from t2tbuild.cost import Cost, measure_cost, predict_cost
 from t2tbuild.errors import InputError
-from t2tbuild.files import atomic_write
+from t2tbuild.files import atomic_write, nan_to_none
 from t2tbuild.report.curves import draw_curves
 from t2tbuild.report.figure import as_svg
-from t2tbuild.report.page import format_command, nan_to_none, render
+from t2tbuild.report.page import format_command, render
 from t2tbuild.spec.load import load_spec
 from t2tbuild.spec.model import AnyModel, TimmModel
 from t2tbuild.spec.units import short_count
