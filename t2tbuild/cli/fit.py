@@ -26,7 +26,6 @@ from t2tbuild.cli.options import (
 from t2tbuild.cli.spec import open_spec
 from t2tbuild.cli.write import resolve_target, write_file
 from t2tbuild.errors import InputError
-from t2tbuild.nas.old_names import FIT_KEYS, with_old_names
 from t2tbuild.spec.units import short_count
 
 if TYPE_CHECKING:
@@ -124,6 +123,8 @@ def fit(
     written = Spec(version=1, model=named, train=document.spec.train)
     target = _write(written, named.name, _format_fit(fitted, chosen, budget), out, force=force, as_json=as_json)
     if as_json:
+        from t2tbuild.nas.old_names import FIT_KEYS, with_old_names
+
         over = fitted.over and _point_to_json(fitted.over)
         best = _point_to_json(fitted.best) | {"spec": written.model_dump(mode="json")}
         found = {"axis": chosen, "budget": budget.model_dump(), "best": best, "over": over, "file": out and str(target)}
