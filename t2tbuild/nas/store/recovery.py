@@ -17,7 +17,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from t2tbuild.errors import InputError
-from t2tbuild.nas.store.salvage import copy_tables, count_rows, list_tables, placeholders, quote
+from t2tbuild.nas.store.broken_tables import copy_tables, count_rows, list_tables, placeholders, quote
 
 MAX_PROBLEMS = 5
 """Lines of SQLite's integrity check that are kept."""

@@ -25,7 +25,7 @@ from t2tbuild.nas.sampler import CandidateSampler, Draw
 from t2tbuild.nas.scheduler import count_claimed
 from t2tbuild.nas.store.database import close, retried, search_lock
 from t2tbuild.nas.store.process import current_process
-from t2tbuild.nas.store.stale import StaleTrainings
+from t2tbuild.nas.store.stale_trainings import StaleTrainings
 from t2tbuild.nas.store.trials import (
     PROCESS,
     RECORD,
