@@ -26,6 +26,8 @@ from t2tbuild.nas.verdict import Verdict, decide
 from t2tbuild.spec.root import SearchSpec, Spec
 from t2tbuild.spec.search import Search
 
+EVALUATOR = "evaluator"
+"""Key of the store's metadata: the function of the user that evaluates candidates, empty for none."""
 LATENCIES = "latencies"
 """Key of the store's metadata: the latencies of the winner and its equals."""
 
@@ -46,7 +48,8 @@ def conclude(planned: Plan, store: Store, outcome: Outcome) -> Findings:
     records, reference_runs = found.records, found.reference_runs
     ranking = rank(search, records, reference_runs)
     if search.target == "data":
-        verdict = decide(records, reference_runs, search.proxy.metric, num_classes=_count_classes(search))
+        num_classes = None if evaluator_of(search, store) else search.proxy.data.num_classes
+        verdict = decide(records, reference_runs, search.proxy.metric, num_classes=num_classes)
     else:
         verdict = decide_by_prediction(records, reference_runs, planned, ranking)
     return Findings(
@@ -54,9 +57,9 @@ def conclude(planned: Plan, store: Store, outcome: Outcome) -> Findings:
     )
 
 
-def _count_classes(search: Search) -> int | None:
-    """Return the number of classes of the proxy's data, None where an evaluator of the user's own has its own data."""
-    return None if search.evaluator is not None else search.proxy.data.num_classes
+def evaluator_of(search: Search, store: Store) -> str:
+    """Return the name of the user's own evaluator, empty for proxy training."""
+    return search.evaluator or store.get_meta(EVALUATOR) or ""
 
 
 def decide_unfinished(
@@ -118,7 +121,8 @@ def write_findings(
         reference_runs=reference_runs,
         outcome=outcome,
         stop_reason=stop_reason(spec.search, records, reference_runs) if outcome is Outcome.CONVERGED else "",
-        trained_as=describe_evaluation(spec.search),
+        evaluator=evaluator_of(spec.search, store),
+        trained_as=describe_evaluation(spec.search, evaluator_of(spec.search, store)),
         ranking=findings.ranking,
         test=read_test_results(store),
         seconds=seconds,
@@ -130,8 +134,8 @@ def write_findings(
     return result
 
 
-def describe_evaluation(search: Search) -> str:
+def describe_evaluation(search: Search, evaluator: str) -> str:
     """Return a description of how candidates were trained; the width of the proxy is resolved."""
-    if search.evaluator is not None:
-        return f"by {search.evaluator}, up to {search.proxy.rungs[-1]} steps"
+    if evaluator:
+        return f"by {evaluator}, up to {search.proxy.rungs[-1]} steps"
     return describe_training(search.proxy, "cpu")

@@ -82,7 +82,7 @@ class FunctionEvaluator:
 
     def __init__(self, function: EvaluatorFunction, search: Search) -> None:
         self.function, self.search = function, search
-        self.name = getattr(function, "__name__", type(function).__name__)
+        self.name = name_of(function).rpartition(":")[2]
 
     def evaluate(self, candidate: Candidate, steps: int) -> Measurements:
         """Return what the function measured. Raises TrainingError where it is not what the search needs."""
@@ -96,20 +96,38 @@ class FunctionEvaluator:
         return found
 
     def _to_measurements(self, returned: object) -> Measurements:
-        if isinstance(returned, Measurements):
-            return returned
+        """Return what the function returned as measurements of plain numbers, also of NumPy and torch."""
+        found: Mapping[str, Any] = vars(returned) if isinstance(returned, Measurements) else {"accuracy": returned}
         if isinstance(returned, Mapping):
-            try:
-                return Measurements(**returned)
-            except TypeError:
-                unknown = ", ".join(sorted(map(str, returned.keys() - vars(Measurements()).keys())))
-                known = ", ".join(vars(Measurements()))
-                message = f"the evaluator {self.name} returned unknown measurements: {unknown}; known are {known}"
-                raise TrainingError(message) from None
-        if isinstance(returned, int | float) and not isinstance(returned, bool):
-            return Measurements(accuracy=float(returned))
-        message = f"the evaluator {self.name} returned a {type(returned).__name__}; return an accuracy or a mapping"
-        raise TrainingError(message)
+            found = returned
+        known = vars(Measurements())
+        if unknown := ", ".join(sorted(map(str, found.keys() - known.keys()))):
+            message = f"returned unknown measurements: {unknown}; known are {', '.join(known)}"
+            raise TrainingError(f"the evaluator {self.name} {message}")
+        scores = {name: self._to_number(name, value) for name, value in (found.get("scores") or {}).items()}
+        numbers = {
+            name: self._to_number(name, value)
+            for name, value in found.items()
+            if name != "scores" and value is not None
+        }
+        if numbers.get("accuracy", 0.0) < 0 or numbers.get("accuracy", 0.0) > 1:
+            raise TrainingError(f"the evaluator {self.name} returned accuracy {numbers['accuracy']:g}; write 0 to 1")
+        return Measurements(**numbers, scores=scores)
+
+    def _to_number(self, name: object, value: Any) -> float:
+        try:
+            if isinstance(value, str | bool):
+                raise TypeError
+            return float(value)
+        except (TypeError, ValueError, RuntimeError):
+            message = f"the evaluator {self.name} returned a {type(value).__name__} for {name}; return a number"
+            raise TrainingError(message) from None
+
+
+def name_of(function: EvaluatorFunction) -> str:
+    """Return the name of a function as module:function."""
+    kind = type(function)
+    return f"{function.__module__}:{getattr(function, '__name__', kind.__name__)}"
 
 
 def load_function(name: str) -> EvaluatorFunction:

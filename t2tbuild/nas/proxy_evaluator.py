@@ -44,6 +44,7 @@ class ProxyEvaluator:
                 latency=latency, scores=self._zero_cost(candidate.key, candidate.model) if names else {}
             )
         if self._training is None or self._training[0] is not candidate:
+            self._training = None  # frees the memory of the candidate before
             self._training = candidate, self.make_trainer(candidate).train(candidate.check, candidate.folder)
         rung = next(rung for rung in self._training[1] if rung.steps == steps)
         return Measurements(accuracy=rung.accuracy, loss=rung.loss, seconds=rung.seconds)

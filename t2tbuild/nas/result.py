@@ -53,6 +53,7 @@ class SearchResult:
         records: The candidates, in the order of sampling.
         reference_runs: The trainings of the base and the confirmation runs.
         outcome: How the search ended.
+        evaluator: The user's own function that evaluated candidates, empty for proxy training.
         stop_reason: Why more candidates would not have helped, where the search stopped for that.
         trained_as: A description of the proxy training.
         ranking: The ranking of the candidates.
@@ -76,6 +77,7 @@ class SearchResult:
     test: dict[str, Any] | None
     seconds: float
     stop_reason: str = ""
+    evaluator: str = ""
     latencies: Mapping[str, float | None] = field(default_factory=dict)
     spans: tuple[Span, ...] = ()
     importance: Importance | None = None

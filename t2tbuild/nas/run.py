@@ -10,8 +10,8 @@ import torch
 
 from t2tbuild.errors import InputError
 from t2tbuild.layout import Grid
-from t2tbuild.nas.conclude import conclude, measure_equals, write_findings
-from t2tbuild.nas.evaluator import Evaluator, EvaluatorFunction, FunctionEvaluator, load_function
+from t2tbuild.nas.conclude import EVALUATOR, conclude, measure_equals, write_findings
+from t2tbuild.nas.evaluator import Evaluator, EvaluatorFunction, FunctionEvaluator, load_function, name_of
 from t2tbuild.nas.plan import Plan, plan
 from t2tbuild.nas.proxy import resolve_width
 from t2tbuild.nas.proxy_evaluator import ProxyEvaluator
@@ -95,6 +95,7 @@ def search(
         handle_signals() as interrupt,
         open_store(url, spec, planned, sampler) as store,
     ):
+        require_evaluator(store, "" if evaluator is None else name_of(evaluator))
         load_evaluator = cache(lambda: make_evaluator(planned, device, evaluator))
         notify = _make_notifier(store, on_record)
         notify()
@@ -126,6 +127,17 @@ def search(
                 evaluate_on_test(run, store, own, findings.verdict)
             measure_equals(store, findings.verdict, device)
         return write_findings(run, spec, findings, store, outcome, store.get_meta(SECONDS) or 0.0)
+
+
+def require_evaluator(store: Store, name: str) -> None:
+    """Store the name of the function that evaluates a new search. Raises InputError where it was another one."""
+    stored = store.get_meta(EVALUATOR)
+    if stored is None and not store.snapshot().records:
+        store.set_meta(EVALUATOR, name)
+    elif (stored or "") != name:
+        before, now = stored or "proxy training", name or "proxy training"
+        message = f"this search evaluates its candidates by {before}, not by {now}"
+        raise InputError(f"{message}; pass the same evaluator to t2tbuild.search, or choose another search.name")
 
 
 def _make_notifier(store: Store, listener: Listener) -> Callable[[], None]:

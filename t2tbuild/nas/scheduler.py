@@ -4,6 +4,7 @@ A candidate is promoted or pruned at each rung, confirmation runs are planned at
 search stops when more candidates no longer help. Nothing here knows the store, torch or the clock.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,9 @@ from t2tbuild.nas.ranking import Ranking
 from t2tbuild.nas.record import BASE, Outcome, Record, State
 from t2tbuild.nas.reference_runs import base_seed_std, plan_confirmations
 from t2tbuild.spec.search import Search
+
+MAX_OVER_BUDGET = 100
+"""After this many candidates in a row that are over the budget when measured, at least, a search stops."""
 
 
 class Action(Enum):
@@ -49,7 +53,8 @@ class Progress:
 
 def next_action(progress: Progress) -> Action:
     """Return what a worker does next. The base is trained even without time left: a report needs it."""
-    if progress.waiting_references and (progress.time_left or not progress.base_is_trained):
+    is_base_missing = not progress.base_is_trained and not progress.running
+    if progress.waiting_references and (progress.time_left or is_base_missing):
         return Action.REFERENCE
     if progress.time_for_candidates:
         if progress.waiting_candidates:
@@ -100,7 +105,7 @@ def promotes(record: Record, search: Search, records: Sequence[Record], referenc
 
 def rank(search: Search, records: Sequence[Record], reference_runs: Sequence[Record]) -> Ranking:
     """Return the ranking by all results so far. The base's first training is standardised with the candidates."""
-    base = [record for record in reference_runs if record.number == BASE and record.seed == 0]
+    base = [record for record in reference_runs if record.number == BASE and record.seed == 0 and not record.full]
     return Ranking(search, [*records, *base])
 
 
@@ -108,16 +113,21 @@ def stop_reason(search: Search, records: Sequence[Record], reference_runs: Seque
     """Return why more candidates no longer help, empty while they may.
 
     They no longer help when the last `search.patience` trained candidates did not improve on the best before them by
-    more than the seed noise. Of candidates in exchangeable order, the next one beats all n before it with probability
-    1 / (n + 1), so a long wait is evidence. With several objectives there is no single best.
+    more than the seed noise; a failed one says nothing. Of candidates in exchangeable order, the next one beats all n
+    before it with probability 1 / (n + 1), so a long wait is evidence. With several objectives there is no single best.
+    Nor do they help when one after the other is over the budget when measured, as with a latency that none has.
     """
+    over = count_over_budget(records)
+    if over >= max(MAX_OVER_BUDGET, 4 * search.trials):
+        return f"the last {over} candidates were over the budget when measured: {records[-1].reason}"
     if search.patience is None or len(search.objectives) > 1:
         return ""
     ranking = rank(search, records, reference_runs)
     floor = 0.0
     if not ranking.uses_prediction:
         floor = base_seed_std(reference_runs, search.proxy.rungs[-1], search.proxy.metric) or 0.0
-    since = count_since_improvement([one for one in records if one.state.trained], ranking.value, floor)
+    ended = [record for record in records if record.state in (State.COMPLETED, State.PRUNED)]
+    since = count_since_improvement(ended, ranking.value, floor)
     if since < search.patience:
         return ""
     noise = f" by more than the seed noise of {floor:.2g}" if floor else ""
@@ -134,6 +144,11 @@ def count_since_improvement(records: Sequence[Record], value: Callable[[Record],
         elif best > -math.inf:
             since += 1
     return since
+
+
+def count_over_budget(records: Sequence[Record]) -> int:
+    """Return how many of the last candidates in a row were over the budget when they were measured."""
+    return sum(1 for _ in itertools.takewhile(lambda record: record.state is State.INFEASIBLE, reversed(records)))
 
 
 def count_claimed(records: Sequence[Record]) -> int:

@@ -28,10 +28,10 @@ class Status:
     to_confirm: int
     last: datetime | None
     """When the last training ended."""
-    waiting: frozenset[tuple[str, int]]
-    """Number and seed of trainings that wait for a worker."""
-    stale: frozenset[tuple[str, int]]
-    """Number and seed of trainings whose worker has sent no heartbeat for too long."""
+    waiting: frozenset[tuple[str, int, bool]]
+    """Number, seed and full width of trainings that wait for a worker."""
+    stale: frozenset[tuple[str, int, bool]]
+    """Number, seed and full width of trainings whose worker has sent no heartbeat for too long."""
 
     def lines(self) -> list[str]:
         """Return the status as lines of text."""
@@ -40,15 +40,19 @@ class Status:
         trained = sum(record.state.trained for record in self.records)
         states = ", ".join(f"{count} {state}" for state, count in sorted(tally.items())) or "none sampled yet"
         lines = [f"{search.name}: {trained} of {search.trials} candidates trained ({states})"]
-        base = [record for record in self.reference_runs if record.number == BASE and record.state is State.COMPLETED]
+        base = [
+            record
+            for record in self.reference_runs
+            if record.number == BASE and record.state is State.COMPLETED and not record.full
+        ]
         lines.append(f"base: {len(base)} of {count_base_seeds(search)} seeds; {self._describe_confirmations(trained)}")
         for record in (*self.reference_runs, *self.records):
-            if record.state is State.RUNNING or (record.number, record.seed) in self.waiting:
+            if record.state is State.RUNNING or (record.number, record.seed, record.full) in self.waiting:
                 name = f"{record.number} seed {record.seed}" if record.seed else record.number
                 state, worker = "running", f"by {record.worker or 'no worker yet'}"
-                if (record.number, record.seed) in self.waiting:
+                if (record.number, record.seed, record.full) in self.waiting:
                     state, worker = "waiting", "for a worker"
-                elif (record.number, record.seed) in self.stale:
+                elif (record.number, record.seed, record.full) in self.stale:
                     worker += ", stale: no heartbeat, the next worker takes it over"
                 lines.append(f"{state}: {name}, after {record.steps} steps, {worker}")
         best = best_of(self.records, Ranking(search, self.records).value)
@@ -105,8 +109,8 @@ def get_status(spec: SearchSpec, store: Store) -> Status:
         reference_runs,
         missing,
         last=max((entry.ended for entry in entries if entry.ended is not None), default=None),
-        waiting=frozenset((one.record.number, one.record.seed) for one in entries if one.is_waiting),
-        stale=frozenset((one.record.number, one.record.seed) for one in entries if one.is_stale),
+        waiting=frozenset((one.record.number, one.record.seed, one.record.full) for one in entries if one.is_waiting),
+        stale=frozenset((one.record.number, one.record.seed, one.record.full) for one in entries if one.is_stale),
     )
 
 

@@ -20,6 +20,7 @@ POLL_SECONDS = 1.0
 SHUTDOWN_SECONDS = 60.0  # workers that have not ended this long after SIGTERM are killed
 STARTUP_SECONDS = 20.0  # a worker that dies sooner has failed to start
 MAX_FAILED_STARTS = 3  # failed starts in a row after which a worker is not restarted
+MAX_KILLED_STARTS = 30  # the same for one that is killed, for example where memory is short
 
 OnPoll = Callable[[], None]
 
@@ -80,7 +81,7 @@ def _restart_if_dead(process: _WorkerProcess, run: Path, url: str, workers: int,
         process.done = True
         return
     process.failed_starts = process.failed_starts + 1 if time.monotonic() - process.started < STARTUP_SECONDS else 0
-    if process.failed_starts >= MAX_FAILED_STARTS and code > 0:
+    if process.failed_starts >= (MAX_FAILED_STARTS if code > 0 else MAX_KILLED_STARTS):
         raise SearchError(f"worker {process.index} failed to start: {_last_log_line(run, process.index)}")
     process.running = _start_worker(run, url, process.index, workers, deadline)
     process.started = time.monotonic()

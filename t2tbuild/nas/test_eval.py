@@ -43,7 +43,7 @@ def _evaluate_run(run: Path, evaluator: ProxyEvaluator, record: Record) -> dict[
     if not folder.is_dir():
         return None
     trainer = evaluator.make_trainer(make_candidate(record, evaluator.search, run, lambda: None))
-    if not trainer.restore(folder):
+    if not trainer.restore(folder) or trainer.step != evaluator.search.proxy.rungs[-1]:
         return None
     result = trainer.test()
     return {"seed": record.seed, "accuracy": result.accuracy, "loss": result.loss}

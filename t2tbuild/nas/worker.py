@@ -4,51 +4,29 @@ import math
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 from t2tbuild.cost.budget import excess
-from t2tbuild.errors import T2TBuildError
 from t2tbuild.nas.draw_pool import pool_of
-from t2tbuild.nas.evaluator import (
-    Candidate,
-    Evaluator,
-    Measurements,
-    check_budget,
-    check_cost,
-    make_candidate,
-    trial_folder,
-)
+from t2tbuild.nas.evaluator import Evaluator, make_candidate, trial_folder
 from t2tbuild.nas.plan import Plan
 from t2tbuild.nas.proxy_evaluator import ProxyEvaluator
-from t2tbuild.nas.record import BASE, Record, Rung, State
+from t2tbuild.nas.record import BASE, Record, State
 from t2tbuild.nas.reference_runs import plan_base_runs, plan_confirmations, reserved_seconds
+from t2tbuild.nas.rung_loop import RungLoop, TimeIsUp
 from t2tbuild.nas.sampler import CandidateSampler
 from t2tbuild.nas.scheduler import Action, Progress, count_claimed, next_action, promotes, rank, stop_reason
 from t2tbuild.nas.store.heartbeat import heartbeat
 from t2tbuild.nas.store.process import worker_name
 from t2tbuild.nas.store.store import Store
 from t2tbuild.nas.store.trials import Claim, Kind, LostClaim, Values
-from t2tbuild.training.loop import catch_out_of_memory
 from t2tbuild.training.signals import Interrupt
 
-MEMORY_HINT = "a smaller batch_size or image_size may fit"
 POLL_SECONDS = 0.5  # between checks of the other workers
 EXHAUSTED = "exhausted"
 """Key of the store's metadata: true once the space has no new candidate."""
 
 Listener = Callable[[Record], None]
-T = TypeVar("T")
-
-
-class TimeIsUp(Exception):  # noqa: N818  # not an error: the training can be continued later
-    """The time of this phase of the search is over."""
-
-
-class EvaluationFailed(Exception):  # noqa: N818  # of one candidate, not of the search
-    """The evaluator failed on a candidate. The message is the reason."""
 
 
 class Worker:
@@ -78,11 +56,12 @@ class Worker:
     def run(self) -> None:
         """Train until this worker and all others have nothing left to train."""
         self.store.add_references(plan_base_runs(self.search, self.plan.base))
+        self.store.stale.requeue()
         while True:
             self._check_interrupt()
             progress = self._progress()
-            if progress.running:  # by others: this worker trains one at a time
-                self.store.stale.requeue()
+            if progress.running and self.store.stale.requeue():  # by others: this worker trains one at a time
+                continue
             match next_action(progress):
                 case Action.REFERENCE:
                     self._run_next(Kind.REFERENCE)
@@ -133,6 +112,9 @@ class Worker:
                 record = self._train(claim)
                 self.store.finish(claim, record, self._values(kind, record))
             self.listener(record)
+            # The test evaluation needs the checkpoints of reference runs.
+            if kind is Kind.CANDIDATE or not isinstance(self.evaluator, ProxyEvaluator):
+                shutil.rmtree(trial_folder(self.run_folder, record), ignore_errors=True)
         except LostClaim:
             return
         except TimeIsUp:
@@ -142,69 +124,20 @@ class Worker:
             raise
 
     def _train(self, claim: Claim) -> Record:
-        """Count the cost of a candidate, then evaluate it from rung to rung while it is promoted.
+        """Return the record of a claimed training at its end."""
 
-        A candidate over budget is not trained. One whose evaluation fails is recorded with the reason.
-        """
-        record, is_candidate = claim.record, claim.kind is Kind.CANDIDATE
-        folder = trial_folder(self.run_folder, record)
-        candidate = make_candidate(record, self.search, self.run_folder, self._make_check(claim))
-        try:
-            if record.macs is None or is_candidate:
-                record = self._guard(lambda: check_cost(record, self.search))
-            if record.state is State.RUNNING:
-                record = self._measure(candidate, record)
-            if record.state is State.RUNNING:
-                record = self._train_rungs(claim, candidate, record)
-        except EvaluationFailed as failure:
-            record = replace(record, state=State.FAILED, reason=str(failure))
-        if is_candidate or not isinstance(self.evaluator, ProxyEvaluator):  # the test evaluation needs reference runs
-            shutil.rmtree(folder, ignore_errors=True)
-        return record
-
-    def _measure(self, candidate: Candidate, record: Record) -> Record:
-        """Return the record with what is measured before training; infeasible where it is over budget."""
-        if record.latency is not None:
-            return record  # it was measured before
-        found = self._guard(lambda: self.evaluator.evaluate(candidate, 0))
-        measured = replace(record, latency=found.latency, scores=record.scores or found.scores)
-        return check_budget(measured, self.search)
-
-    def _train_rungs(self, claim: Claim, candidate: Candidate, record: Record) -> Record:
-        """Return the record with the rungs that it reaches, saved at each.
-
-        An earlier worker promoted it from the rungs before the last one in its record.
-        """
-        promoted, record = len(record.rungs), replace(record, rungs=())
-        for steps in self.search.proxy.rungs:
-            started = time.perf_counter()
-            try:
-                measured = self._guard(partial(self.evaluator.evaluate, candidate, steps))
-            except EvaluationFailed as failure:  # the rungs before it stay
-                return replace(record, state=State.FAILED, reason=str(failure))
-            seconds = time.perf_counter() - started if measured.seconds is None else measured.seconds
-            record = replace(record, rungs=(*record.rungs, _to_rung(measured, steps, seconds)))
-            if steps == self.search.proxy.rungs[-1]:
-                break
+        def save(record: Record) -> None:
             self.store.save(claim, record)
             self.listener(record)
-            if claim.kind is Kind.REFERENCE or len(record.rungs) < promoted:
-                continue
-            found = self.store.snapshot()
-            if not promotes(record, self.search, found.records, found.reference_runs):
-                return replace(record, state=State.PRUNED)
-        return replace(record, state=State.COMPLETED)
 
-    def _guard(self, function: Callable[[], T]) -> T:
-        """Call a function. Raises EvaluationFailed with the reason where it fails, or tries to end the process."""
-        try:
-            with catch_out_of_memory(lambda: MEMORY_HINT):
-                return function()
-        except TimeIsUp:
-            raise
-        except (Exception, SystemExit) as error:
-            message = str(error) if isinstance(error, T2TBuildError) else f"{type(error).__name__}: {error}"
-            raise EvaluationFailed(message.splitlines()[0] if message else "no reason given") from error
+        def may_promote(record: Record) -> bool:
+            found = self.store.snapshot()
+            is_reference = claim.kind is Kind.REFERENCE
+            return is_reference or promotes(record, self.search, found.records, found.reference_runs)
+
+        loop = RungLoop(self.search, self.evaluator, save, may_promote, self._check_interrupt)
+        candidate = make_candidate(claim.record, self.search, self.run_folder, self._make_check(claim))
+        return loop.run(claim.record, candidate, count=claim.kind is Kind.CANDIDATE)
 
     def _values(self, kind: Kind, record: Record) -> Values:
         """Return what Optuna learns of a finished training: by the ranking for candidates, by the score for others."""
@@ -218,7 +151,7 @@ class Worker:
             if record.state is not State.COMPLETED or not math.isfinite(value):
                 return Values(excess=over)
             measured = record.measures | {"accuracy": value}
-            return Values([measured.get(name, 0.0) for name in self.search.objectives], excess=over)
+            return Values([measured[name] for name in self.search.objectives], excess=over)
         at_rungs = {rung.steps: ranking.value(record, rung.steps) for rung in record.rungs}
         completed = record.state is State.COMPLETED and math.isfinite(value)
         return Values([value] if completed else None, at_rungs, over)
@@ -232,7 +165,7 @@ class Worker:
         deadline = self.deadline
         if claim.kind is Kind.CANDIDATE:
             deadline -= self._reserved
-        elif claim.record.number == BASE and claim.record.seed == 0:
+        elif claim.record.number == BASE and claim.record.seed == 0 and not claim.record.full:
             deadline = math.inf
 
         def check() -> None:
@@ -241,9 +174,3 @@ class Worker:
                 raise TimeIsUp
 
         return check
-
-
-def _to_rung(found: Measurements, steps: int, seconds: float) -> Rung:
-    """Return measurements as the result of a rung. What was not measured is not a number."""
-    accuracy, loss = (math.nan if value is None else value for value in (found.accuracy, found.loss))
-    return Rung(steps, accuracy, loss, seconds)

@@ -158,7 +158,7 @@ def gain_lines(result: SearchResult) -> list[str]:
         f"duplicates, {counts['drawn_passed_over']} rejected for a better one; none of these was trained"
     )
     lines += _test_line(result)
-    if result.spec.search.evaluator is not None:
+    if result.evaluator:
         lines.append(f"candidates were evaluated {result.trained_as}")
     elif result.verdict.prediction is None:
         lines.append("proxy training, not full training: short trainings favour models that learn fast")

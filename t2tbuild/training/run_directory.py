@@ -77,6 +77,7 @@ def resume_identity(spec: Spec | SearchSpec) -> str:
     """Return the part of a spec that must not change when a run resumes: all but the length and retries of a search."""
     if isinstance(spec, SearchSpec):
         free: dict[str, Any] = {"trials": 1, "timeout": None, "confirm": None, "retries": 3}
+        free |= {"patience": 16, "heartbeat": 60.0}
         return dump_yaml(spec.model_copy(update={"search": spec.search.model_copy(update=free)}))
     return dump_yaml(spec)
 

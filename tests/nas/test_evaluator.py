@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from t2tbuild import search
-from t2tbuild.errors import FieldError, InputError
-from t2tbuild.nas import Outcome, SearchResult, State
+from t2tbuild.errors import FieldError, InputError, SearchError
+from t2tbuild.nas import Outcome, SearchResult, State, scheduler
 from t2tbuild.nas.evaluator import Candidate, FunctionEvaluator, Measurements, load_function
 from t2tbuild.nas.plan import plan
 from t2tbuild.nas.run import reopen_store
@@ -120,6 +122,8 @@ def failing(kind: str) -> Callable[[Candidate, int], Any]:
                 return "0.5"
             case "unknown":
                 return {"acuracy": 0.5}
+            case "percent":
+                return {"accuracy": 83.5}
             case "nan":
                 return float("nan")
         return None
@@ -132,10 +136,11 @@ def failing(kind: str) -> Callable[[Candidate, int], Any]:
     [
         ("raises", "ValueError: the board is off"),
         ("exits", "SystemExit: 3"),
-        ("text", "the evaluator evaluate returned a str; return an accuracy or a mapping"),
+        ("text", "the evaluator evaluate returned a str for accuracy; return a number"),
         ("unknown", "returned unknown measurements: acuracy; known are accuracy, loss, latency, scores, seconds"),
         ("nan", "the evaluator evaluate returned no finite accuracy, got nan"),
-        ("nothing", "the evaluator evaluate returned a NoneType"),
+        ("nothing", "the evaluator evaluate returned no finite accuracy, got None"),
+        ("percent", "the evaluator evaluate returned accuracy 83.5; write 0 to 1"),
     ],
 )
 def test_a_function_that_fails_fails_its_candidate_only(tmp_path: Path, tiny: Tiny, kind: str, reason: str) -> None:
@@ -159,12 +164,52 @@ def test_a_function_that_fails_fails_its_candidate_only(tmp_path: Path, tiny: Ti
 
 
 def test_what_a_function_may_return(tiny: Tiny) -> None:
+    """Plain numbers of Python, NumPy and torch, alone or by name; records hold Python's."""
     candidate: Any = None
-    for returned in (0.5, 1, {"accuracy": 0.5}, Measurements(accuracy=0.5)):
-        evaluator = FunctionEvaluator(lambda _candidate, _steps, value=returned: value, plan(tiny()).search)
-        if plan(tiny()).search.proxy.metric == "accuracy":
-            assert evaluator.evaluate(candidate, 1).accuracy in (0.5, 1.0)
-        assert evaluator.evaluate(candidate, 0) == Measurements()
+    settings = plan(tiny(), has_evaluator=True).search
+    numbers = (0.5, np.float32(0.5), torch.tensor(0.5))
+    for returned in (*numbers, *({"accuracy": one} for one in numbers), *map(Measurements, numbers)):  # type: ignore[arg-type]
+        found = FunctionEvaluator(lambda _candidate, _steps, value=returned: value, settings).evaluate(candidate, 1)
+        assert (found.accuracy, type(found.accuracy)) == (0.5, float)
+    assert FunctionEvaluator(lambda *_: 0.5, settings).evaluate(candidate, 0) == Measurements()
+
+
+def test_a_search_is_not_continued_by_another_evaluator(tmp_path: Path, tiny: Tiny) -> None:
+    search(tiny("search.trials=1", "search.confirm=null"), tmp_path / "run", evaluator=by_width)
+    with pytest.raises(InputError, match=r"evaluates its candidates by test_evaluator:by_width, not by proxy"):
+        search(tiny("search.trials=2", "search.target=data", "search.proxy.metric=accuracy"), tmp_path / "run")
+    again = search(tiny("search.trials=2", "search.confirm=null"), tmp_path / "run", evaluator=by_width)
+    assert len(again.records) == 2
+    assert again.evaluator == "test_evaluator:by_width"
+
+
+def test_saved_rungs_are_not_evaluated_again(tmp_path: Path, tiny: Tiny) -> None:
+    calls: list[tuple[str, int]] = []
+
+    def evaluate(candidate: Candidate, steps: int) -> float:
+        calls.append((f"{candidate.key} {candidate.seed}", steps))
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return by_width(candidate, steps)
+
+    spec = tiny("search.trials=3", "search.confirm=null", "search.proxy.scheduler=never")
+    with pytest.raises(KeyboardInterrupt):
+        search(spec, tmp_path / "run", evaluator=evaluate)
+    search(spec, tmp_path / "run", evaluator=evaluate)
+    assert len(calls) == len(set(calls)) + 1  # the one that was interrupted
+    assert not list((tmp_path / "run" / "trials").glob("*"))
+
+
+def test_a_latency_that_no_candidate_has_ends_the_search(
+    tmp_path: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduler, "MAX_OVER_BUDGET", 8)
+
+    def evaluate(_candidate: Candidate, steps: int) -> Mapping[str, float]:
+        return {"accuracy": 0.5} if steps else {"latency": 1.0}
+
+    with pytest.raises(SearchError, match=r"nothing was trained: latency over budget, so not trained \(\d+\)"):
+        search(tiny("search.budget.latency=4ms", "search.trials=2"), tmp_path / "run", evaluator=evaluate)
 
 
 def test_a_function_needs_one_worker_and_says_nothing_of_imagenet(tmp_path: Path, tiny: Tiny) -> None:

@@ -47,6 +47,16 @@ READY = Progress(claimed=3, trials=8)
     [
         ({}, Action.DRAW),
         ({"waiting_references": 1, "waiting_candidates": 1}, Action.REFERENCE),
+        (
+            {
+                "time_for_candidates": False,
+                "time_left": False,
+                "waiting_references": 1,
+                "base_is_trained": False,
+                "running": 1,
+            },
+            Action.END,
+        ),
         ({"waiting_candidates": 1}, Action.CANDIDATE),
         ({"claimed": 8}, Action.END),
         ({"claimed": 8, "waiting_candidates": 1}, Action.CANDIDATE),

@@ -168,7 +168,7 @@ def primary_key(database: sqlite3.Connection, table: str) -> str | None:
 
 def count_rows(database: sqlite3.Connection, table: str) -> int:
     """Return the number of rows of a table."""
-    return int(database.execute(f"select count_rows(*) from {quote(table)}").fetchone()[0])  # noqa: S608
+    return int(database.execute(f"select count(*) from {quote(table)}").fetchone()[0])  # noqa: S608
 
 
 def quote(name: str) -> str:

@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 from t2tbuild.nas.record import Record, State
 from t2tbuild.nas.store.database import retried, search_lock
 from t2tbuild.nas.store.process import has_ended
+from t2tbuild.nas.store.trial_writer import TrialWriter
 from t2tbuild.nas.store.trials import DEATHS, PROCESS, RECORD, Kind
 from t2tbuild.spec.search import Search
 
@@ -24,6 +25,7 @@ class StaleTrainings:
         self.url, self.storage, self.search, self._studies = url, storage, search, studies
         self._suspects: dict[int, float] = {}
         self._checked = -math.inf
+        self._writer = TrialWriter(storage)
 
     @retried
     def find(self) -> set[int]:
@@ -72,18 +74,18 @@ class StaleTrainings:
                 return False
             trial = self.storage.get_trial(trial_id)
             deaths = trial.user_attrs.get(DEATHS, 0) + 1
-            self.storage.set_trial_user_attr(trial_id, DEATHS, deaths)
+            self._writer.set_attr(trial_id, DEATHS, deaths)
             if RECORD not in trial.user_attrs:  # of an earlier version, killed while it was drawn
-                self.storage.set_trial_state_values(trial_id, TrialState.FAIL)
+                self._writer.set_state(trial_id, TrialState.FAIL)
             elif deaths > self.search.retries:
                 record = Record.from_json(trial.user_attrs[RECORD])
                 record = replace(record, state=State.FAILED, reason=f"its worker died {deaths} times")
-                self.storage.set_trial_user_attr(trial_id, RECORD, record.to_json())
-                self.storage.set_trial_state_values(trial_id, TrialState.FAIL)
+                self._writer.set_attr(trial_id, RECORD, record.to_json())
+                self._writer.set_state(trial_id, TrialState.FAIL)
             else:
-                self.storage.record_heartbeat(trial_id)  # before the state: who claims it next is not stale
-                self.storage.set_trial_user_attr(trial_id, PROCESS, None)
-                self.storage.set_trial_state_values(trial_id, TrialState.WAITING)
+                self._writer.beat(trial_id)  # before the state: who claims it next is not stale
+                self._writer.set_attr(trial_id, PROCESS, None)
+                self._writer.set_state(trial_id, TrialState.WAITING)
             return True
 
 

@@ -10,6 +10,7 @@ is not saved twice.
 """
 
 import contextlib
+import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -26,6 +27,7 @@ from t2tbuild.nas.scheduler import count_claimed
 from t2tbuild.nas.store.database import close, retried, search_lock
 from t2tbuild.nas.store.process import current_process
 from t2tbuild.nas.store.stale_trainings import StaleTrainings
+from t2tbuild.nas.store.trial_writer import TrialWriter
 from t2tbuild.nas.store.trials import (
     PROCESS,
     RECORD,
@@ -49,6 +51,7 @@ class Store:
         self.url, self.storage, self.search, self._studies = url, storage, search, studies
         self._parsed: dict[int, Record] = {}
         self.stale = StaleTrainings(url, storage, search, studies)
+        self._writer = TrialWriter(storage)
 
     def __enter__(self) -> "Store":
         return self
@@ -175,16 +178,16 @@ class Store:
         """
         found, repeated = self._split(kind)
         for trial in repeated:
-            self.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+            self._writer.set_state(trial._trial_id, TrialState.FAIL)
         for trial in found:
             if trial.state is not TrialState.WAITING:
                 continue
             trial_id = trial._trial_id
-            self.storage.record_heartbeat(trial_id)  # before the state, so that a running trial always has one
-            if self.storage.set_trial_state_values(trial_id, TrialState.RUNNING):
-                record = replace(self._record(trial), worker=worker)
-                self._set(trial_id, PROCESS, current_process())
-                self._set(trial_id, RECORD, record.to_json())
+            self._writer.beat(trial_id)  # before the state, so that a running trial always has one
+            if self._writer.set_state(trial_id, TrialState.RUNNING):
+                record = replace(read_record(self.storage.get_trial(trial_id), self.search.name), worker=worker)
+                self._writer.set_attr(trial_id, PROCESS, current_process())
+                self._writer.set_attr(trial_id, RECORD, record.to_json())
                 return Claim(kind, trial_id, record)
         return None
 
@@ -192,13 +195,13 @@ class Store:
     def save(self, claim: Claim, record: Record) -> None:
         """Save the record of a running training. Raises LostClaim where another worker took it over."""
         self._require_claim(claim)
-        self._set(claim.trial_id, RECORD, record.to_json())
+        self._writer.set_attr(claim.trial_id, RECORD, record.to_json())
 
     @retried
     def finish(self, claim: Claim, record: Record, values: Values) -> None:
         """Save the record of a finished training and end its trial. Raises LostClaim as `save` does."""
         trial = self.storage.get_trial(claim.trial_id)
-        if trial.state.is_finished() and trial.user_attrs[RECORD] == record.to_json():
+        if trial.state.is_finished() and json.dumps(trial.user_attrs[RECORD]) == json.dumps(record.to_json()):
             return  # the answer of an earlier call was lost
         self._require_claim(claim)
         for name, amount in values.excess.items() - trial.constraints.items():
@@ -206,7 +209,7 @@ class Store:
         for steps, value in values.at_rungs.items():
             if math.isfinite(value):
                 self.storage.set_trial_intermediate_value(claim.trial_id, steps, value)
-        self._set(claim.trial_id, RECORD, record.to_json())
+        self._writer.set_attr(claim.trial_id, RECORD, record.to_json())
         self._end(claim.trial_id, record, values.objectives)
 
     @retried
@@ -214,23 +217,19 @@ class Store:
         """Queue an interrupted training again. It continues from its last rung."""
         with contextlib.suppress(LostClaim):
             self._require_claim(claim)
-            self._set(claim.trial_id, PROCESS, None)
-            self.storage.set_trial_state_values(claim.trial_id, TrialState.WAITING)
+            self._writer.set_attr(claim.trial_id, PROCESS, None)
+            self._writer.set_state(claim.trial_id, TrialState.WAITING)
 
     def _end(self, trial_id: int, record: Record, objectives: Sequence[float] | None) -> None:
         state = TrialState.PRUNED if objectives is None else TrialState.COMPLETE
         if record.state is State.FAILED:
             state, objectives = TrialState.FAIL, None
-        self.storage.set_trial_state_values(trial_id, state, objectives)
+        self._writer.set_state(trial_id, state, objectives)
 
     def _require_claim(self, claim: Claim) -> None:
         trial = self.storage.get_trial(claim.trial_id)
         if trial.state is not TrialState.RUNNING or trial.user_attrs.get(PROCESS) != current_process():
             raise LostClaim
-
-    @retried
-    def _set(self, trial_id: int, key: str, value: Any) -> None:
-        self.storage.set_trial_user_attr(trial_id, key, value)
 
     def _trials(self, kind: Kind) -> list[FrozenTrial]:
         """Return the trials of a kind, without those that an earlier version ended as FAIL to queue them again."""
