@@ -67,6 +67,7 @@ class FakeTrainer:
 
     def __init__(self, model: ModelSpec, _data: Data, proxy: Proxy, *, seed: int, device: torch.device) -> None:
         self.model, self.proxy, self.seed, self.device = model, proxy, seed, device
+        self.step = proxy.rungs[-1]
 
     def train(self, check: Callable[[], None], folder: Path | None = None) -> Iterator[Rung]:
         if folder is not None:

@@ -286,9 +286,12 @@ def test_a_hanging_worker_is_killed(root: Path) -> None:
 
 
 def test_a_dead_worker_raises(root: Path) -> None:
+    before = {child.pid for child in active_children()}  # of other tests, whose loaders end later
     batches = data(FolderData(root=str(root)), workers=1).train_batches(sampler(), epoch=0, step=0, epochs=1000)
     next(batches)
-    os.kill(active_children()[0].pid, signal.SIGKILL)
+    (worker,) = {child.pid for child in active_children()} - before
+    assert worker is not None
+    os.kill(worker, signal.SIGKILL)
     with pytest.raises(
         TrainingError, match=r"worker process that reads images died.*lower train\.data\.workers"
     ) as message:
