@@ -142,12 +142,14 @@ def test_conditional_fields_are_drawn_where_their_condition_holds() -> None:
 
 
 def test_the_best_predicted_are_tried_first_with_different_backbones() -> None:
-    spec = load_search_spec("deep_narrow", ["search.random_fraction=0"])
-    predicted = [one for one in plan(spec).predicted if one.key != key_of(plan(spec).base)]
+    space = "{backbone.embed_dim: {choices: [256, 320, 384, 448]}, backbone.depth: {fill: [0.8, 1.0]}}"
+    spec = load_search_spec("deep_narrow", ["search.random_fraction=0", f"search.space={space}"])
+    planned = plan(spec)
+    predicted = [one for one in planned.predicted if one.key != key_of(planned.base)]
     models = [model for model, _ in ask(spec, 6)]
     shapes = [shape_of(model).key for model in models]
     assert len(set(shapes)) == 6
-    base = shape_of(plan(spec).base).key
+    base = shape_of(planned.base).key
     assert shapes == [one for one in dict.fromkeys(one.shape.key for one in predicted) if one != base][:6]
 
 
