@@ -285,7 +285,9 @@ def test_a_hanging_worker_is_killed(root: Path) -> None:
     assert sorted(worker.exitcode for worker in workers) == [-signal.SIGKILL, 0]
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_dead_worker_raises(root: Path) -> None:
+    """torch leaves the temporary files open by which it checks the limit of open files."""
     before = {child.pid for child in active_children()}  # of other tests, whose loaders end later
     batches = data(FolderData(root=str(root)), workers=1).train_batches(sampler(), epoch=0, step=0, epochs=1000)
     next(batches)
