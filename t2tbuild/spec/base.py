@@ -221,18 +221,17 @@ ListAsTuple = BeforeValidator(_tuple)
 Version = Annotated[Literal[1], BeforeValidator(_version)]
 """Version of the spec language."""
 
+
+def number_or_text(pattern: str, **number: Any) -> dict[str, Any]:
+    """Return the JSON schema of a positive number, with further keywords, or of a text such as 5G."""
+    return {"anyOf": [{"type": "number", "exclusiveMinimum": 0} | number, {"type": "string", "pattern": pattern}]}
+
+
 Count = Annotated[
     int,
     _units(parse_count),
     PlainSerializer(format_count),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "number", "exclusiveMinimum": 0, "multipleOf": 1},
-                {"type": "string", "pattern": COUNT_PATTERN},
-            ]
-        }
-    ),
+    WithJsonSchema(number_or_text(COUNT_PATTERN, multipleOf=1)),
 ]
 """A count: 5G, 21.5M, 5e9 or 5000000."""
 
@@ -240,14 +239,7 @@ Bytes = Annotated[
     int,
     _units(parse_bytes),
     PlainSerializer(format_count),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "number", "exclusiveMinimum": 0, "multipleOf": 1},
-                {"type": "string", "pattern": BYTES_PATTERN},
-            ]
-        }
-    ),
+    WithJsonSchema(number_or_text(BYTES_PATTERN, multipleOf=1)),
 ]
 """A number of bytes: 150MB, 1.5 GB, 150MiB, or a count."""
 

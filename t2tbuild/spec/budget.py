@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, PlainSerializer, SerializationInfo
 from pydantic_core import PydanticCustomError
 
-from t2tbuild.spec.base import FULL, Bytes, Count, Node, Seconds, Shorthand, Violation, rule, unit
+from t2tbuild.spec.base import FULL, Bytes, Count, Node, Seconds, Shorthand, Violation, number_or_text, rule, unit
 from t2tbuild.spec.units import (
     BYTES_PATTERN,
     COUNT_PATTERN,
@@ -82,14 +82,12 @@ def _short(bounds: Bounds | None, info: SerializationInfo) -> Any:
     return bounds.model_dump() if bounds.min is not None or bounds.max is None else format_count(bounds.max)
 
 
-def _number_or_text(pattern: str) -> Shorthand:
-    return Shorthand({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string", "pattern": pattern}]})
-
-
-Limit = Annotated[Bounds, _by_max(Bounds, parse_count), _number_or_text(COUNT_PATTERN), PlainSerializer(_short)]
+Limit = Annotated[
+    Bounds, _by_max(Bounds, parse_count), Shorthand(number_or_text(COUNT_PATTERN)), PlainSerializer(_short)
+]
 """An upper bound as a count, or a mapping of max and min."""
 ByteLimit = Annotated[
-    ByteBounds, _by_max(ByteBounds, parse_bytes), _number_or_text(BYTES_PATTERN), PlainSerializer(_short)
+    ByteBounds, _by_max(ByteBounds, parse_bytes), Shorthand(number_or_text(BYTES_PATTERN)), PlainSerializer(_short)
 ]
 """An upper bound as a number of bytes, or a mapping of max and min."""
 

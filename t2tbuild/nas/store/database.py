@@ -132,14 +132,13 @@ def search_lock(url: str, engine: sqlalchemy.Engine | None = None) -> Iterator[N
     connection = engine.connect()
     try:
         statement = sqlalchemy.text(take)
-        if _wait_for_lock(lambda: bool(connection.execute(statement, {"lock": LOCK_ID}).scalar())):
-            try:
-                yield
-            finally:
+        held = _wait_for_lock(lambda: bool(connection.execute(statement, {"lock": LOCK_ID}).scalar()))
+        try:
+            yield
+        finally:
+            if held:
                 with contextlib.suppress(DBAPIError):  # the server frees the lock of a lost connection
                     connection.execute(sqlalchemy.text(leave), {"lock": LOCK_ID})
-        else:
-            yield
     finally:
         with contextlib.suppress(DBAPIError):
             connection.close()

@@ -28,9 +28,12 @@ class StaleTrainings:
         self._writer = TrialWriter(storage)
 
     @retried
-    def find(self) -> set[int]:
-        """Return the running trials whose process has ended, or without a heartbeat for twice its interval."""
-        found: set[int] = set()
+    def find(self) -> dict[int, bool]:
+        """Return the running trials whose process has ended, or without a heartbeat for twice its interval.
+
+        The value is true where the process is known to have ended.
+        """
+        found: dict[int, bool] = {}
         for study in self._studies.values():
             running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
             if not running:
@@ -41,7 +44,7 @@ class StaleTrainings:
                 dead = has_ended(trial.user_attrs.get(PROCESS))
                 never_beat = trial.user_attrs.get(PROCESS) is None and _seconds_since(trial.datetime_start) > grace
                 if dead or never_beat or trial._trial_id in silent:
-                    found.add(trial._trial_id)
+                    found[trial._trial_id] = dead
         return found
 
     def requeue(self, *, at_once: bool = False) -> int:
@@ -58,13 +61,9 @@ class StaleTrainings:
         self._suspects = {trial_id: self._suspects.get(trial_id, now) for trial_id in found}
         return sum(
             self._requeue(trial_id)
-            for trial_id, since in self._suspects.items()
-            if at_once or now - since >= self.search.heartbeat or self._is_dead(trial_id)
+            for trial_id, has_died in found.items()
+            if at_once or has_died or now - self._suspects[trial_id] >= self.search.heartbeat
         )
-
-    @retried
-    def _is_dead(self, trial_id: int) -> bool:
-        return has_ended(self.storage.get_trial(trial_id).user_attrs.get(PROCESS))
 
     @retried
     def _requeue(self, trial_id: int) -> bool:
