@@ -27,8 +27,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from t2tbuild import predict_cost, search
 from t2tbuild.nas import evaluator, proxy_evaluator
+from t2tbuild.nas.existing_run import reopen_store
 from t2tbuild.nas.record import Rung
-from t2tbuild.nas.run import reopen_store
 from t2tbuild.nas.store.url import VARIABLE
 from t2tbuild.spec import SearchSpec
 from tests.nas.conftest import FakeTrainer, tiny_search

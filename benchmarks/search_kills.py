@@ -33,7 +33,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from t2tbuild.nas.run import reopen_store
+from t2tbuild.nas.existing_run import reopen_store
 from t2tbuild.nas.store.trials import DEATHS
 from t2tbuild.nas.store.url import VARIABLE
 from tests.nas.conftest import tiny_search

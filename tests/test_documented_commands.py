@@ -2,8 +2,6 @@
 
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import typer
 
 from t2tbuild.cli import app
 from t2tbuild.spec import catalog
+from tests.command import run_t2tbuild
 from tests.documents import GUIDES, ROOT, read_page, without_code
 
 QUICK = {"validate", "ls", "cp", "show", "schema", "diagram", "fit"}
@@ -89,5 +88,5 @@ def test_it_runs(words: tuple[str, ...], tmp_path: Path) -> None:
     if "mine.yaml" not in words[-1:] or words[0] not in ("cp", "init"):
         (tmp_path / "mine.yaml").write_text(catalog.find("t2t_vit_14").read_text())
     words = tuple(path for word in words for path in (map(str, tmp_path.glob(word)) if "*" in word else [word]))
-    done = subprocess.run([sys.executable, "-m", "t2tbuild", *words], cwd=tmp_path, capture_output=True, text=True)
+    done = run_t2tbuild(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr

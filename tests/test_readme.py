@@ -3,10 +3,8 @@
 The outputs of the long commands (search, train, bench) are copied from a real run by hand.
 """
 
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ from t2tbuild.spec import ModelSpec
 from t2tbuild.spec.diagnostics.yaml_source import read_text
 from t2tbuild.spec.load import load_search_spec, load_spec
 from t2tbuild.spec.weights import Weights
+from tests.command import run_t2tbuild
 from tests.documents import README, ROOT, code_blocks, read_page
 
 MODELS, PYTHON, DEPLOY = (ROOT / "docs" / name for name in ("models.md", "python.md", "deploy.md"))
@@ -22,9 +21,7 @@ FIRST_SEARCH = ROOT / "docs" / "first_search.md"
 
 
 def run(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"COLUMNS": "160"}
-    command = [sys.executable, "-m", "t2tbuild", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment)
+    return run_t2tbuild(*arguments, cwd=cwd, COLUMNS="160")
 
 
 def test_the_first_two_commands_are_a_search_and_the_tests() -> None:

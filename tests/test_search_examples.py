@@ -6,7 +6,6 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from t2tbuild.cli import app
 from t2tbuild.nas.evaluator import Candidate
 from t2tbuild.nas.store.url import VARIABLE, storage_url
 from t2tbuild.spec import catalog
+from tests.command import run_t2tbuild
 
 ROOT = Path(__file__).parents[1]
 SBATCH = ROOT / "examples" / "search.sbatch"
@@ -123,8 +123,7 @@ def test_the_manifests_workers_find_their_database() -> None:
 def run_example(name: str, run: Path, workers: int) -> dict[str, Any]:
     """Run a search of examples/ in that folder, and return its report."""
     options = ["--workers", str(workers), "--out", str(run)]
-    command = [sys.executable, "-m", "t2tbuild", "search", f"{name}.yaml", *options]
-    done = subprocess.run(command, cwd=ROOT / "examples", capture_output=True, text=True)
+    done = run_t2tbuild("search", f"{name}.yaml", *options, cwd=ROOT / "examples")
     assert done.returncode == 0, done.stderr
     report: dict[str, Any] = json.loads((run / "report.json").read_text())
     return report

@@ -1,11 +1,8 @@
 """The tour of the README, from a YAML to a trained winner, with shorter trainings."""
 
 import json
-import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 from wsgiref.util import setup_testing_defaults
@@ -14,6 +11,7 @@ import pytest
 from optuna_dashboard import wsgi
 
 from t2tbuild import load_spec
+from tests.command import run_t2tbuild
 from tests.documents import README, read_page
 
 pytestmark = pytest.mark.slow
@@ -37,9 +35,7 @@ def toured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tour")
     for words in tour():
         shortened = [word for word in words if word not in ("--trials", "8")]
-        command = [sys.executable, "-m", "t2tbuild", *shortened, *SHORTER.get(words[0], [])]
-        environment = os.environ | {"COLUMNS": "100"}
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
+        done = run_t2tbuild(*shortened, *SHORTER.get(words[0], []), cwd=folder)
         assert done.returncode == 0, f"{words}\n{done.stdout}{done.stderr}"
     return folder
 

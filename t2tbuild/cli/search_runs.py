@@ -26,10 +26,12 @@ def status(run: Run, storage: Storage = None, as_json: Json = False) -> None:
 
     Example: t2tbuild search status runs/five-giga
     """
-    from t2tbuild.nas.run import reopen_store
-    from t2tbuild.nas.status import get_status
+    from t2tbuild.nas.existing_run import reopen_store
 
     spec, _, opened = reopen_store(run, storage)
+
+    from t2tbuild.nas.status import get_status
+
     with opened as store:
         progress = get_status(spec, store)
     if as_json:
@@ -56,7 +58,7 @@ def resume(
     Example: t2tbuild search resume runs/five-giga --trials 64
     """
     with report_interrupt(run, storage):
-        from t2tbuild.nas.run import load_run_spec, require_study
+        from t2tbuild.nas.existing_run import load_run_spec, require_study
 
         spec = load_run_spec(run)
         require_study(run, storage)
@@ -74,7 +76,7 @@ def resume(
 
 def _count_trained(run: Path, storage: str | None) -> int:
     """Return how many candidates of a search were trained."""
-    from t2tbuild.nas.run import reopen_store
+    from t2tbuild.nas.existing_run import reopen_store
 
     _, _, opened = reopen_store(run, storage)
     with opened as store:
@@ -94,9 +96,10 @@ def export(run: Run, storage: Storage = None, as_json: Json = False) -> None:
 
     Example: t2tbuild search export runs/five-giga
     """
+    result = load_result(run, storage)
+
     from t2tbuild.report.search_page import write_reports
 
-    result = load_result(run, storage)
     write_reports(result)
     if as_json:
         print_json(result_to_json(result))
@@ -106,10 +109,13 @@ def export(run: Run, storage: Storage = None, as_json: Json = False) -> None:
 
 def load_result(run: Path, storage: str | None) -> SearchResult:
     """Return the results of a search so far, and write them to its run directory."""
-    from t2tbuild.nas.conclude import conclude, write_findings
-    from t2tbuild.nas.run import SECONDS, find_outcome, reopen_store
+    from t2tbuild.nas.existing_run import find_outcome, reopen_store
 
     spec, planned, opened = reopen_store(run, storage)
+
+    from t2tbuild.nas.conclude import conclude, write_findings  # imports torch, which takes seconds
+    from t2tbuild.nas.store.meta import SECONDS
+
     with opened as store:
         outcome = find_outcome(planned, store)
         findings = conclude(planned, store, outcome)
@@ -121,13 +127,14 @@ def repair(run: Run, storage: Storage = None, as_json: Json = False) -> None:
 
     Example: t2tbuild search repair runs/five-giga
     """
-    from t2tbuild.nas.run import load_run_spec, reopen_store, require_study
+    from t2tbuild.nas.existing_run import load_run_spec, reopen_store, require_study
+
+    load_run_spec(run)  # raises an error for another folder
+    require_study(run, storage)
+
     from t2tbuild.nas.status import repair as repair_run
     from t2tbuild.nas.status import repair_database
 
-    load_run_spec(run)  # raises an error for another folder
-
-    require_study(run, storage)
     repaired = repair_database(run)
     _, _, opened = reopen_store(run, storage)
     with opened as store:

@@ -19,17 +19,13 @@ from t2tbuild.nas.record import BASE, Outcome, Record, State
 from t2tbuild.nas.result import SearchResult
 from t2tbuild.nas.scheduler import rank, stop_reason
 from t2tbuild.nas.store.importance import compute_importance
+from t2tbuild.nas.store.meta import EVALUATOR, LATENCIES
 from t2tbuild.nas.store.store import Store
 from t2tbuild.nas.test_eval import read_test_results
 from t2tbuild.nas.timeline import build_timeline
 from t2tbuild.nas.verdict import Verdict, decide
 from t2tbuild.spec.root import SearchSpec, Spec
 from t2tbuild.spec.search import Search
-
-EVALUATOR = "evaluator"
-"""Key of the store's metadata: the function of the user that evaluates candidates, empty for none."""
-LATENCIES = "latencies"
-"""Key of the store's metadata: the latencies of the winner and its equals."""
 
 
 @dataclass(frozen=True)

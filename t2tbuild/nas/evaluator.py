@@ -18,7 +18,7 @@ from t2tbuild.errors import FieldError, TrainingError
 from t2tbuild.nas.record import Record, State
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.search import Search
-from t2tbuild.training.sampler import fold_in
+from t2tbuild.training.seeds import fold_in
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,17 @@ from t2tbuild.bench.steps import inference_step
 from t2tbuild.bench.timing import time_steps
 from t2tbuild.build import build_model
 from t2tbuild.errors import T2TBuildError
-from t2tbuild.nas.evaluator import Candidate, Measurements, needs
+from t2tbuild.layout import Grid
+from t2tbuild.nas.evaluator import (
+    Candidate,
+    Evaluator,
+    EvaluatorFunction,
+    FunctionEvaluator,
+    Measurements,
+    load_function,
+    needs,
+)
+from t2tbuild.nas.plan import Plan
 from t2tbuild.nas.proxy import make_proxy_model
 from t2tbuild.nas.proxy_training import ProxyTrainer
 from t2tbuild.nas.record import Rung
@@ -19,7 +29,7 @@ from t2tbuild.nas.zero_cost import zero_cost_proxies
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.proxy import Proxy
 from t2tbuild.spec.search import Search
-from t2tbuild.training.data import Data
+from t2tbuild.training.data import Data, load_data
 from t2tbuild.training.sampler import EpochSampler
 
 LATENCY_SECONDS = 1.0
@@ -85,6 +95,18 @@ class ProxyEvaluator:
             sampler = EpochSampler(self.data.size("train"), self.search.proxy.batch_size, self.search.seed)
             self._batch = next(iter(self.data.train_batches(sampler, epoch=0, step=0, epochs=1)))
         return self._batch
+
+
+def make_evaluator(planned: Plan, device: torch.device, function: EvaluatorFunction | None = None) -> Evaluator:
+    """Return the evaluator of a search: the user's own, or proxy training on the data, which are loaded."""
+    search = planned.search
+    if function is None and search.evaluator is not None:
+        function = load_function(search.evaluator)
+    if function is not None:
+        return FunctionEvaluator(function, search)
+    shape = search.proxy.image_shape(planned.base)
+    data = load_data(search.proxy.data, image=Grid(*shape), in_chans=planned.base.in_chans, device=device)
+    return ProxyEvaluator(search, data, device)
 
 
 def measure_latencies(models: Sequence[ModelSpec], device: torch.device) -> list[float]:

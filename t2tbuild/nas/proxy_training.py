@@ -24,7 +24,8 @@ from t2tbuild.training.evaluate import Evaluation, evaluate
 from t2tbuild.training.loop import CHECK_EVERY, require_finite, train_step
 from t2tbuild.training.objective import ClassificationTask
 from t2tbuild.training.optim import make_optimizer
-from t2tbuild.training.sampler import EpochSampler, fold_in
+from t2tbuild.training.sampler import EpochSampler
+from t2tbuild.training.seeds import fold_in
 
 CLIP_GRAD = 1.0
 

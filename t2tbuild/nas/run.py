@@ -6,35 +6,28 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-import torch
-
 from t2tbuild.errors import InputError
-from t2tbuild.layout import Grid
-from t2tbuild.nas.conclude import EVALUATOR, conclude, measure_equals, write_findings
-from t2tbuild.nas.evaluator import Evaluator, EvaluatorFunction, FunctionEvaluator, load_function, name_of
-from t2tbuild.nas.plan import Plan, plan
+from t2tbuild.nas.conclude import conclude, measure_equals, write_findings
+from t2tbuild.nas.evaluator import EvaluatorFunction, name_of
+from t2tbuild.nas.existing_run import find_outcome
+from t2tbuild.nas.plan import plan
 from t2tbuild.nas.proxy import resolve_width
-from t2tbuild.nas.proxy_evaluator import ProxyEvaluator
+from t2tbuild.nas.proxy_evaluator import ProxyEvaluator, make_evaluator
 from t2tbuild.nas.record import Outcome, Record
 from t2tbuild.nas.result import SearchResult
 from t2tbuild.nas.sampler import CandidateSampler
-from t2tbuild.nas.scheduler import outcome_of
 from t2tbuild.nas.store.database import close, open_database, storage_errors
+from t2tbuild.nas.store.meta import EVALUATOR, SECONDS
 from t2tbuild.nas.store.open import open_store
 from t2tbuild.nas.store.store import Store
-from t2tbuild.nas.store.url import DATABASE, is_shared, storage_url
+from t2tbuild.nas.store.url import is_shared, storage_url
 from t2tbuild.nas.supervisor import supervise
 from t2tbuild.nas.test_eval import evaluate_on_test
-from t2tbuild.nas.worker import EXHAUSTED, Listener, Worker
-from t2tbuild.spec.load import load_search_spec
+from t2tbuild.nas.worker import Listener, Worker
 from t2tbuild.spec.root import SearchSpec, Spec
-from t2tbuild.training.data import load_data
 from t2tbuild.training.device import pick_device
 from t2tbuild.training.run_directory import default_run_directory, open_run
-from t2tbuild.training.signals import Interrupt, handle_signals
-
-SECONDS = "seconds"
-"""Key of the store's metadata: the time of all sessions."""
+from t2tbuild.training.signals import handle_signals
 
 
 def search(
@@ -155,13 +148,6 @@ def _make_notifier(store: Store, listener: Listener) -> Callable[[], None]:
     return notify
 
 
-def find_outcome(planned: Plan, store: Store) -> Outcome:
-    """Return how a search ended, by its store."""
-    found = store.snapshot()
-    exhausted = bool(store.get_meta(EXHAUSTED))
-    return outcome_of(planned.search, found.records, found.reference_runs, exhausted=exhausted)
-
-
 def _require_search_spec(spec: object) -> None:
     """Raise InputError for anything other than a SearchSpec."""
     if isinstance(spec, SearchSpec):
@@ -174,61 +160,5 @@ def _require_search_spec(spec: object) -> None:
     raise InputError(f"search: spec is a {type(spec).__name__}, expected a SearchSpec; {hint}")
 
 
-def run_worker(spec: SearchSpec, run: Path, interrupt: Interrupt, *, deadline: float, workers: int) -> None:
-    """Run one of several workers in this process. The environment names the storage."""
-    planned = plan(spec)
-    sampler = CandidateSampler(planned.search, planned)
-    with open_store(storage_url(None, run), spec, planned, sampler, patient=True) as store:
-        Worker(
-            store,
-            sampler,
-            make_evaluator(planned, pick_device()),
-            planned,
-            run,
-            listener=_ignore,
-            interrupt=interrupt,
-            deadline=deadline,
-            workers=workers,
-        ).run()
-
-
 def _ignore(_record: Record) -> None:
     pass
-
-
-def make_evaluator(planned: Plan, device: torch.device, function: EvaluatorFunction | None = None) -> Evaluator:
-    """Return the evaluator of a search: the user's own, or proxy training on the data, which are loaded."""
-    search = planned.search
-    if function is None and search.evaluator is not None:
-        function = load_function(search.evaluator)
-    if function is not None:
-        return FunctionEvaluator(function, search)
-    shape = search.proxy.image_shape(planned.base)
-    data = load_data(search.proxy.data, image=Grid(*shape), in_chans=planned.base.in_chans, device=device)
-    return ProxyEvaluator(search, data, device)
-
-
-def load_run_spec(run: Path) -> SearchSpec:
-    """Load the spec of a search's run directory. Raises InputError when there is none."""
-    path = run / "spec.yaml"
-    if not path.is_file():
-        raise InputError(
-            f"{run}: not the run directory of a search: it has no spec.yaml; name the --out folder of a search"
-        )
-    return load_search_spec(path)
-
-
-def require_study(run: Path, storage: str | None) -> None:
-    """Raise InputError when the study is neither in the run directory nor in a named storage."""
-    if not is_shared(storage, run) and not (run / DATABASE).exists():
-        raise InputError(f"{run}: holds no {DATABASE}; name the storage of this search with --storage")
-
-
-def reopen_store(run: Path, storage: str | None) -> tuple[SearchSpec, Plan, Store]:
-    """Open the store of an existing run directory. Raises InputError when there is none."""
-    spec = load_run_spec(run)
-    require_study(run, storage)
-    planned = plan(spec)
-    spec = spec.model_copy(update={"search": planned.search})
-    sampler = CandidateSampler(planned.search, planned)
-    return spec, planned, open_store(storage_url(storage, run), spec, planned, sampler, new=False)

@@ -20,7 +20,7 @@ from t2tbuild.nas.space import FILL, Assignment, Space, to_category
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.search import Sampler, Search
 from t2tbuild.spec.space import Value
-from t2tbuild.training.sampler import fold_in
+from t2tbuild.training.seeds import fold_in
 
 QUICK_TRIES = 30
 """Random assignments that are tried before all of an enumerated space are shuffled."""

@@ -15,7 +15,7 @@ from t2tbuild.nas.store.recovery import recover_database
 from t2tbuild.nas.store.store import Store
 from t2tbuild.nas.store.url import DATABASE
 from t2tbuild.spec.root import SearchSpec
-from t2tbuild.training.checkpoint import FILES
+from t2tbuild.training.run_paths import CHECKPOINT_FILES
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,6 @@ def repair(run: Path, store: Store) -> list[str]:
     trials = run / "trials"
     for folder in sorted(trials.iterdir()) if trials.is_dir() else ():
         for child in manifest.children(folder):
-            problem = manifest.verify(child, FILES)
+            problem = manifest.verify(child, CHECKPOINT_FILES)
             lines += [f"{child}: {problem}; the rung below is used, or the training starts again"] if problem else []
     return lines

@@ -8,10 +8,9 @@ from t2tbuild.nas.old_names import TEST_KEYS, with_new_names
 from t2tbuild.nas.proxy_evaluator import ProxyEvaluator
 from t2tbuild.nas.record import BASE, Record, State
 from t2tbuild.nas.store.database import search_lock
+from t2tbuild.nas.store.meta import TEST
 from t2tbuild.nas.store.store import Store
 from t2tbuild.nas.verdict import Verdict
-
-TEST = "test"
 
 
 def evaluate_on_test(run: Path, store: Store, evaluator: ProxyEvaluator, verdict: Verdict) -> None:

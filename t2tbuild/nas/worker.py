@@ -17,14 +17,13 @@ from t2tbuild.nas.rung_loop import RungLoop, TimeIsUp
 from t2tbuild.nas.sampler import CandidateSampler
 from t2tbuild.nas.scheduler import Action, Progress, count_claimed, next_action, promotes, rank, stop_reason
 from t2tbuild.nas.store.heartbeat import heartbeat
+from t2tbuild.nas.store.meta import EXHAUSTED
 from t2tbuild.nas.store.process import worker_name
 from t2tbuild.nas.store.store import Store
 from t2tbuild.nas.store.trials import Claim, Kind, LostClaim, Values
 from t2tbuild.training.signals import Interrupt
 
 POLL_SECONDS = 0.5  # between checks of the other workers
-EXHAUSTED = "exhausted"
-"""Key of the store's metadata: true once the space has no new candidate."""
 
 Listener = Callable[[Record], None]
 

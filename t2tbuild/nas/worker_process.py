@@ -9,9 +9,34 @@ import time
 from pathlib import Path
 
 from t2tbuild.errors import T2TBuildError
-from t2tbuild.nas.run import run_worker
+from t2tbuild.nas.plan import plan
+from t2tbuild.nas.proxy_evaluator import make_evaluator
+from t2tbuild.nas.sampler import CandidateSampler
+from t2tbuild.nas.store.open import open_store
+from t2tbuild.nas.store.url import storage_url
+from t2tbuild.nas.worker import Worker
 from t2tbuild.spec.load import load_search_spec
+from t2tbuild.spec.root import SearchSpec
+from t2tbuild.training.device import pick_device
 from t2tbuild.training.signals import Interrupt, handle_signals
+
+
+def run_worker(spec: SearchSpec, run: Path, interrupt: Interrupt, *, deadline: float, workers: int) -> None:
+    """Run one of several workers in this process. The environment names the storage."""
+    planned = plan(spec)
+    sampler = CandidateSampler(planned.search, planned)
+    with open_store(storage_url(None, run), spec, planned, sampler, patient=True) as store:
+        Worker(
+            store,
+            sampler,
+            make_evaluator(planned, pick_device()),
+            planned,
+            run,
+            listener=lambda _record: None,
+            interrupt=interrupt,
+            deadline=deadline,
+            workers=workers,
+        ).run()
 
 
 class _ParentOrSignal(Interrupt):

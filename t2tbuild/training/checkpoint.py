@@ -20,10 +20,10 @@ from safetensors.torch import load_file, save_file
 
 from t2tbuild import manifest
 from t2tbuild.errors import TrainingError
+from t2tbuild.training.run_paths import CHECKPOINT_FILES
 
 CHECKPOINTS_KEPT = 2
 """Number of latest checkpoints to keep, beside the best one."""
-FILES = ("model.safetensors", "progress.json", "state.pt")
 TRAINED = "trained.safetensors"
 
 DISK_ERRORS = ("unexpected pos", "os error", "I/O error")
@@ -82,7 +82,7 @@ def save_checkpoint(folder: Path, name: str, checkpoint: Checkpoint, keep: Colle
 
 
 def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
-    files = list(FILES)
+    files = list(CHECKPOINT_FILES)
     weights = checkpoint.model if checkpoint.ema is None else checkpoint.ema
     save_file(_contiguous(weights), folder / "model.safetensors", checkpoint.metadata)
     if checkpoint.ema is not None:
@@ -120,7 +120,7 @@ def find_latest_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
 
     Raises TrainingError when there are checkpoints and none is valid.
     """
-    latest, invalid = manifest.latest_valid(folder, FILES)
+    latest, invalid = manifest.latest_valid(folder, CHECKPOINT_FILES)
     if invalid and latest is None:
         raise TrainingError("no valid checkpoint is left:\n" + "\n".join(invalid))
     return latest, invalid

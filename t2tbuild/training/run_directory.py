@@ -1,5 +1,7 @@
 """Run directories: spec.yaml (resolved), environment.json, metrics.jsonl, checkpoints/ and pictures."""
 
+from __future__ import annotations
+
 import difflib
 import fcntl
 import json
@@ -10,9 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from t2tbuild._version import __version__
 from t2tbuild.errors import InputError
@@ -21,6 +21,9 @@ from t2tbuild.spec.load import load_search_spec, load_spec
 from t2tbuild.spec.root import SearchSpec, Spec
 from t2tbuild.spec.write import dump_yaml
 from t2tbuild.training.run_paths import default_run_directory as default_run_directory
+
+if TYPE_CHECKING:
+    import torch
 
 PACKAGES = ("torch", "timm", "optuna", "fvcore", "pydantic", "numpy", "scikit-learn")
 
@@ -91,6 +94,8 @@ def spec_diff(before: str, now: str) -> str:
 
 def describe_environment(device: torch.device) -> dict[str, Any]:
     """Return what is needed to reproduce the run: command, versions, machine."""
+    import torch  # not needed to read a run
+
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return {
         "command": [redact(argument) for argument in sys.argv],

@@ -1,7 +1,9 @@
-"""The path of a new run directory. Torch-free, so that a command can show it at once."""
+"""Names and paths in a run directory. Torch-free, so that a command can show them at once."""
 
 from datetime import datetime
 from pathlib import Path
+
+CHECKPOINT_FILES = ("model.safetensors", "progress.json", "state.pt")
 
 
 def default_run_directory(name: str) -> Path:

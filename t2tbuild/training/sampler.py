@@ -1,10 +1,12 @@
-"""The samples of each step, and the seeds of all randomness: functions of the seed and the position in training."""
+"""The samples of each step: a function of the seed and the position in training."""
 
 from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 from torch import Tensor
+
+from t2tbuild.training.seeds import fold_in
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,3 @@ def uniform_numbers(num_samples: int, seed: int, epoch: int, per_sample: int) ->
     """Draw [num_samples, per_sample] numbers from 0 to 1, which augment the samples of an epoch."""
     generator = torch.Generator().manual_seed(fold_in(seed, epoch, 1))
     return torch.rand(num_samples, per_sample, generator=generator)
-
-
-def fold_in(*parts: int) -> int:
-    """Combine whole numbers into one seed below 2^63; a change of any of them gives an unrelated seed."""
-    seed = 0
-    for part in parts:
-        seed = ((seed ^ part) * 0x9E3779B97F4A7C15 + 0x2545F4914F6CDD1D) % 2**63
-    return seed

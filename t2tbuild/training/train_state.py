@@ -18,7 +18,8 @@ from t2tbuild.training.loop import create_grad_scaler, train_step
 from t2tbuild.training.objective import ClassificationTask, DistillationTask
 from t2tbuild.training.optim import freeze_batch_norm_stats, make_optimizer, make_scheduler
 from t2tbuild.training.reports import Listener
-from t2tbuild.training.sampler import EpochSampler, fold_in
+from t2tbuild.training.sampler import EpochSampler
+from t2tbuild.training.seeds import fold_in
 from t2tbuild.training.teacher import load_teacher
 
 

@@ -16,18 +16,13 @@ from t2tbuild.spec import catalog
 from t2tbuild.spec.load import read_any
 from t2tbuild.spec.modeline import MARK
 from t2tbuild.spec.root import SearchSpec, Spec
+from tests.command import run_t2tbuild
 
 SHIPPED = catalog.all_names()
 
 
 def t2tbuild(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "t2tbuild", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env=os.environ | {"COLUMNS": "120"} | environment,
-    )
+    return run_t2tbuild(*arguments, cwd=cwd, **{"COLUMNS": "120"} | environment)
 
 
 @pytest.mark.slow

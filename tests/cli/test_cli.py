@@ -1,7 +1,6 @@
 """The command line in real processes: exit codes, stdout and stderr."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from t2tbuild.cost import CONVENTION
+from tests.command import run_t2tbuild
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "timm", "optuna", "fvcore", "sklearn", "matplotlib")
@@ -21,13 +21,6 @@ sys.argv[0] = "t2tbuild"
 from t2tbuild.cli import main
 main()
 """
-
-
-def t2tbuild(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"COLUMNS": "100"}
-    return subprocess.run(
-        [sys.executable, "-m", "t2tbuild", *arguments], capture_output=True, text=True, cwd=cwd, env=environment
-    )
 
 
 def heavy_imports(*arguments: str) -> tuple[int, str, str]:
@@ -128,7 +121,7 @@ def test_train_and_search_are_functions_in_any_order_of_imports(first: str) -> N
 
 @pytest.mark.slow
 def test_summarize_prints_every_part_and_the_papers_figures() -> None:
-    done = t2tbuild("summarize", "specs/t2t_vit_14.yaml")
+    done = run_t2tbuild("summarize", "specs/t2t_vit_14.yaml")
     assert done.returncode == 0
     assert done.stderr == ""
     for word in ("soft split 1", "token performer 2", "projection", "backbone blocks x 14", "head", "14 x 14"):
@@ -139,13 +132,13 @@ def test_summarize_prints_every_part_and_the_papers_figures() -> None:
 
 @pytest.mark.slow
 def test_summarize_json() -> None:
-    done = t2tbuild("summarize", "t2t_vit_14", "model.image_size=[192, 256]", "--json")
+    done = run_t2tbuild("summarize", "t2t_vit_14", "model.image_size=[192, 256]", "--json")
     data = json.loads(done.stdout)
     assert data["name"] == "t2t_vit_14"
     assert data["image_size"] == [192, 256]
     assert data["convention"] == CONVENTION
     assert data["paper"] == []  # the paper's figures are for another image size
-    assert json.loads(t2tbuild("summarize", "t2t_vit_14", "--json").stdout)["paper"][0]["macs"] == 4_800_000_000
+    assert json.loads(run_t2tbuild("summarize", "t2t_vit_14", "--json").stdout)["paper"][0]["macs"] == 4_800_000_000
     assert sum(part["macs"] for part in data["parts"]) == data["macs"]
     assert sum(part["params"] for part in data["parts"]) == data["params"]
     assert data["parts"][0] == {
@@ -163,7 +156,7 @@ def test_summarize_json() -> None:
 @pytest.mark.slow
 def test_train_leaves_a_run_and_names_the_next_command(tmp_path: Path) -> None:
     tiny = ["model.backbone.depth=1", "train.data.image_size=16", "train.epochs=2"]
-    done = t2tbuild("train", "t2t_vit_7", *tiny, "--out", "run", cwd=tmp_path)
+    done = run_t2tbuild("train", "t2t_vit_7", *tiny, "--out", "run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "test accuracy" in done.stdout
     assert "next: t2tbuild summarize run/spec.yaml" in done.stdout
@@ -171,13 +164,13 @@ def test_train_leaves_a_run_and_names_the_next_command(tmp_path: Path) -> None:
     assert "images/s" in done.stderr and "ETA" in done.stderr
     left = {path.name for path in (tmp_path / "run").iterdir()}
     assert left >= {"spec.yaml", "environment.json", "metrics.jsonl", "checkpoints", "curves.png"}
-    assert t2tbuild("summarize", "run/spec.yaml", cwd=tmp_path).returncode == 0
+    assert run_t2tbuild("summarize", "run/spec.yaml", cwd=tmp_path).returncode == 0
 
 
 @pytest.mark.slow
 def test_train_without_out_makes_a_folder_below_runs(tmp_path: Path) -> None:
     tiny = ["model.backbone.depth=1", "train.data.image_size=16", "train.epochs=1"]
-    done = t2tbuild("train", "t2t_vit_7", *tiny, "--json", cwd=tmp_path)
+    done = run_t2tbuild("train", "t2t_vit_7", *tiny, "--json", cwd=tmp_path)
     result = json.loads(done.stdout)
     assert result["run"].startswith("runs/t2t_vit_7-")
     assert (tmp_path / result["run"] / "curves.png").exists()
@@ -187,7 +180,7 @@ def test_train_without_out_makes_a_folder_below_runs(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_compare_needs_no_torch_without_timm_models() -> None:
     assert heavy_imports("compare", "--table", "1")[0::2] == (0, "")
-    done = t2tbuild("compare", "t2t_vit_14", "specs/t2t_vit_dense.yaml", "--sort", "macs", "--pareto", "--json")
+    done = run_t2tbuild("compare", "t2t_vit_14", "specs/t2t_vit_dense.yaml", "--sort", "macs", "--pareto", "--json")
     rows = json.loads(done.stdout)
     assert [row["model"] for row in rows] == ["t2t_vit_14", "t2t_vit_dense"]
     assert rows[0]["front"]
@@ -197,7 +190,7 @@ def test_compare_needs_no_torch_without_timm_models() -> None:
 
 @pytest.mark.slow
 def test_compare_counts_timm_models_and_names_missing_ones() -> None:
-    done = t2tbuild("compare", "--table", "6", "--format", "csv")
+    done = run_t2tbuild("compare", "--table", "6", "--format", "csv")
     assert done.returncode == 0
     assert "counting wide_resnet18" in done.stderr
     assert "wide_resnet18,,6,25875816," in done.stdout
@@ -208,11 +201,11 @@ def test_compare_counts_timm_models_and_names_missing_ones() -> None:
 @pytest.mark.slow
 def test_export_writes_the_trained_weights(tmp_path: Path) -> None:
     tiny = ["train.epochs=1", "train.data.image_size=16", "model.backbone.depth=1", "train.batch_size=512"]
-    assert t2tbuild("train", "t2t_vit_7", *tiny, "--out", "run", cwd=tmp_path).returncode == 0
-    done = t2tbuild("export", "run/spec.yaml", "--weights", "run", "--out", "out/m.safetensors", cwd=tmp_path)
+    assert run_t2tbuild("train", "t2t_vit_7", *tiny, "--out", "run", cwd=tmp_path).returncode == 0
+    done = run_t2tbuild("export", "run/spec.yaml", "--weights", "run", "--out", "out/m.safetensors", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "weights of run\n")
     (checkpoint,) = (tmp_path / "run" / "checkpoints").iterdir()
-    own = t2tbuild(
+    own = run_t2tbuild(
         "export",
         "run/spec.yaml",
         "--weights",
@@ -222,15 +215,15 @@ def test_export_writes_the_trained_weights(tmp_path: Path) -> None:
         cwd=tmp_path,
     )
     assert own.returncode == 0, own.stderr
-    unnamed = t2tbuild("export", "run/spec.yaml", "--out", "u.safetensors", cwd=tmp_path)
+    unnamed = run_t2tbuild("export", "run/spec.yaml", "--out", "u.safetensors", cwd=tmp_path)
     assert (unnamed.returncode, unnamed.stderr) == (0, f"weights of {checkpoint.relative_to(tmp_path)}\n")
     learned, named = load_file(tmp_path / "u.safetensors"), load_file(tmp_path / "o.safetensors")
     assert learned.keys() == named.keys()
     assert all(torch.equal(learned[key], named[key]) for key in learned)
     assert done.stdout.startswith("t2t_vit_7: written to out/m.safetensors as safetensors; loaded again, its logits on")
-    fresh = t2tbuild("export", "t2t_vit_7", "model.image_size=32", "--out", "fresh.safetensors", cwd=tmp_path)
+    fresh = run_t2tbuild("export", "t2t_vit_7", "model.image_size=32", "--out", "fresh.safetensors", cwd=tmp_path)
     assert "randomly initialised" in fresh.stderr
-    wrong = t2tbuild("export", "t2t_vit_7", "--weights", "run", "--out", "wrong.safetensors", cwd=tmp_path)
+    wrong = run_t2tbuild("export", "t2t_vit_7", "--weights", "run", "--out", "wrong.safetensors", cwd=tmp_path)
     assert wrong.returncode == 2
     assert "missing (" in wrong.stderr
     assert not (tmp_path / "wrong.safetensors").exists()
@@ -238,17 +231,17 @@ def test_export_writes_the_trained_weights(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_timm_models_are_summarized_and_trained(tmp_path: Path) -> None:
-    done = t2tbuild("summarize", "resnet50", "model.image_size=64", "--json")
+    done = run_t2tbuild("summarize", "resnet50", "model.image_size=64", "--json")
     record = json.loads(done.stdout)
     assert record["params"] == 25_557_032
     assert sum(part["macs"] for part in record["parts"]) == record["macs"]
     (tmp_path / "mine.yaml").write_text("version: 1\nmodel: {kind: timm, name: resnet10t}\n")
     tiny = ["train.epochs=1", "train.data.image_size=32"]
-    done = t2tbuild("train", "mine.yaml", *tiny, "--out", "run", "--json", cwd=tmp_path)
+    done = run_t2tbuild("train", "mine.yaml", *tiny, "--out", "run", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["test_accuracy"] > 0.15
     (tmp_path / "mine.yaml").write_text("version: 1\nmodel: {kind: timm, name: resnet5O}\n")
-    done = t2tbuild("summarize", "mine.yaml", cwd=tmp_path)
+    done = run_t2tbuild("summarize", "mine.yaml", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert "mine.yaml:2:27: error: timm" in done.stderr
     assert "has no model 'resnet5O'" in done.stderr
@@ -256,6 +249,6 @@ def test_timm_models_are_summarized_and_trained(tmp_path: Path) -> None:
     (tmp_path / "search.yaml").write_text(
         "version: 1\nsearch:\n  base: resnet50\n  budget: {macs: 5G}\n  space: {backbone.depth: {choices: [1, 2]}}\n"
     )
-    done = t2tbuild("search", "search.yaml", cwd=tmp_path)
+    done = run_t2tbuild("search", "search.yaml", cwd=tmp_path)
     assert done.returncode == 2
     assert "resnet50 is a timm model, which has no fields to search" in done.stderr

@@ -18,14 +18,14 @@ from t2tbuild.cli.search import SUBCOMMANDS
 from t2tbuild.report.diagram import diagram_svg
 from t2tbuild.spec import ModelSpec
 from t2tbuild.spec.units import short_count
+from tests.command import run_t2tbuild
 from tests.nas.conftest import tiny_search
 
 pytestmark = pytest.mark.slow
 
 
 def t2tbuild(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "t2tbuild", "search", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=240)
+    return run_t2tbuild("search", *arguments, cwd=cwd, COLUMNS="80")
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from t2tbuild.nas.run import reopen_store
+from t2tbuild.nas.existing_run import reopen_store
 from t2tbuild.nas.store.store import Store
 from t2tbuild.nas.store.url import VARIABLE
 from tests.nas.conftest import states, tiny_search

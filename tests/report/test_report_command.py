@@ -2,12 +2,12 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from t2tbuild import load_spec, predict_cost, search, train
+from tests.command import run_t2tbuild
 from tests.nas.conftest import tiny_search
 from tests.report.test_search_page import embedded
 
@@ -15,8 +15,7 @@ TINY = ["model.backbone.depth=1", "train.data.image_size=16", "train.epochs=2", 
 
 
 def report(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "t2tbuild", "report", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
+    return run_t2tbuild("report", *map(str, arguments))
 
 
 def test_the_page_of_a_training(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from t2tbuild.errors import FieldError, InputError
 from t2tbuild.layout import Grid
 from t2tbuild.spec.data import AnyData, CifarData, DigitsData, FakeData
 from t2tbuild.training.data import Data, load_data
-from t2tbuild.training.sampler import EpochSampler, fold_in
+from t2tbuild.training.sampler import EpochSampler
+from t2tbuild.training.seeds import fold_in
 
 CPU = torch.device("cpu")
 

@@ -24,7 +24,8 @@ from t2tbuild.layout import Grid
 from t2tbuild.spec.data import Augmentation, FolderData
 from t2tbuild.training.data.loader import StreamedData
 from t2tbuild.training.data.transforms import fork_rng, train_transform
-from t2tbuild.training.sampler import EpochSampler, fold_in
+from t2tbuild.training.sampler import EpochSampler
+from t2tbuild.training.seeds import fold_in
 
 pytestmark = pytest.mark.slow
 

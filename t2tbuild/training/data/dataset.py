@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from t2tbuild.training.data.transforms import ErasedPatch, ImageTransform, fork_rng
-from t2tbuild.training.sampler import EpochSampler, fold_in
+from t2tbuild.training.sampler import EpochSampler
+from t2tbuild.training.seeds import fold_in
 
 SplitName = Literal["train", "validation", "test"]
 Batch = tuple[Tensor, Tensor]

@@ -34,7 +34,8 @@ from t2tbuild.training.data.dataset import (
 )
 from t2tbuild.training.data.timm_datasets import TimmSplit
 from t2tbuild.training.data.transforms import ImageTransform
-from t2tbuild.training.sampler import EpochSampler, fold_in
+from t2tbuild.training.sampler import EpochSampler
+from t2tbuild.training.seeds import fold_in
 
 LabelledImage = tuple[Image.Image, int]
 OnCorrupt = Callable[[CorruptImage], None]

@@ -1,0 +1,55 @@
+"""Run directory of a search -> its spec, store and outcome, for commands that must answer before torch is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from t2tbuild.errors import InputError
+from t2tbuild.nas.plan import Plan, plan
+from t2tbuild.nas.record import Outcome
+from t2tbuild.nas.scheduler import outcome_of
+from t2tbuild.nas.store.meta import EXHAUSTED
+from t2tbuild.nas.store.url import DATABASE, is_shared, storage_url
+from t2tbuild.spec.load import load_search_spec
+from t2tbuild.spec.root import SearchSpec
+
+if TYPE_CHECKING:
+    from t2tbuild.nas.store.store import Store
+
+
+def load_run_spec(run: Path) -> SearchSpec:
+    """Load the spec of a search's run directory. Raises InputError when there is none."""
+    path = run / "spec.yaml"
+    if not path.is_file():
+        raise InputError(
+            f"{run}: not the run directory of a search: it has no spec.yaml; name the --out folder of a search"
+        )
+    return load_search_spec(path)
+
+
+def require_study(run: Path, storage: str | None) -> None:
+    """Raise InputError when the study is neither in the run directory nor in a named storage."""
+    if not is_shared(storage, run) and not (run / DATABASE).exists():
+        raise InputError(f"{run}: holds no {DATABASE}; name the storage of this search with --storage")
+
+
+def reopen_store(run: Path, storage: str | None) -> tuple[SearchSpec, Plan, Store]:
+    """Open the store of an existing run directory. Raises InputError when there is none."""
+    spec = load_run_spec(run)
+    require_study(run, storage)
+
+    from t2tbuild.nas.sampler import CandidateSampler  # imports Optuna, which takes a second
+    from t2tbuild.nas.store.open import open_store
+
+    planned = plan(spec)
+    spec = spec.model_copy(update={"search": planned.search})
+    sampler = CandidateSampler(planned.search, planned)
+    return spec, planned, open_store(storage_url(storage, run), spec, planned, sampler, new=False)
+
+
+def find_outcome(planned: Plan, store: Store) -> Outcome:
+    """Return how a search ended, by its store."""
+    found = store.snapshot()
+    exhausted = bool(store.get_meta(EXHAUSTED))
+    return outcome_of(planned.search, found.records, found.reference_runs, exhausted=exhausted)

@@ -1,0 +1,12 @@
+"""Keys of the store's metadata: what is known of a search as a whole."""
+
+EVALUATOR = "evaluator"
+"""The function of the user that evaluates candidates, empty for none."""
+EXHAUSTED = "exhausted"
+"""True once the space has no new candidate."""
+LATENCIES = "latencies"
+"""The latencies of the winner and its equals."""
+SECONDS = "seconds"
+"""The time of all sessions."""
+TEST = "test"
+"""The results on the test split."""
