@@ -6,41 +6,84 @@ command imports, and when, is tested in new processes elsewhere.
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["t2tbuild.nas.run", "t2tbuild.report.search_page", "t2tbuild.training.loop"])
 
 
-def _main(arguments: list[str], cwd: str, environment: dict[str, str], streams: tuple[str, str]) -> None:
+def _main(arguments: list[str], cwd: str, environment: dict[str, str], streams: list[str]) -> None:
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
     for descriptor, path in enumerate(streams, start=1):
-        os.dup2(os.open(path, os.O_WRONLY), descriptor)
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
     sys.argv = ["t2tbuild", *arguments]
     from t2tbuild.cli import main
 
     main()
 
 
+class Running:
+    """A command that runs, with the part of the interface of subprocess.Popen that the tests use."""
+
+    def __init__(self, arguments: Sequence[str], cwd: Path | None, environment: Mapping[str, str]) -> None:
+        self.arguments = arguments
+        self._folder = tempfile.TemporaryDirectory()
+        self._streams = [Path(self._folder.name) / name for name in ("stdout", "stderr")]
+        names = [str(stream) for stream in self._streams]
+        variables = os.environ | {"COLUMNS": "100"} | environment
+        self._process = FORKS.Process(target=_main, args=(list(arguments), str(cwd or Path.cwd()), variables, names))
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit code, negative for a signal, None while the command runs."""
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Wait for the end, once, and return the output and the errors."""
+        self._process.join(timeout)
+        late = self._process.is_alive()
+        if late:
+            self.kill()
+            self._process.join()
+        with self._folder:
+            out, err = (stream.read_text(encoding="utf-8") for stream in self._streams)
+        if late:
+            raise subprocess.TimeoutExpired(self.arguments, timeout or 0.0, out, err)
+        return out, err
+
+
+def start_t2tbuild(*arguments: str, cwd: Path | None = None, **environment: str) -> Running:
+    """Start `t2tbuild ARGUMENTS` in a folder."""
+    return Running(arguments, cwd, environment)
+
+
 def run_t2tbuild(
     *arguments: str, cwd: Path | None = None, timeout: float = 300, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run `t2tbuild ARGUMENTS` in a folder and return its exit code and output, like subprocess.run."""
-    with tempfile.NamedTemporaryFile() as stdout, tempfile.NamedTemporaryFile() as stderr:
-        variables = os.environ | {"COLUMNS": "100"} | environment
-        given = (list(arguments), str(cwd or Path.cwd()), variables, (stdout.name, stderr.name))
-        process = FORKS.Process(target=_main, args=given)
-        process.start()
-        process.join(timeout)
-        if process.is_alive():
-            process.kill()
-            process.join()
-            raise subprocess.TimeoutExpired(arguments, timeout, stdout.read(), stderr.read())
-        code = process.exitcode
-        assert code is not None
-        return subprocess.CompletedProcess(arguments, code, stdout.read().decode(), stderr.read().decode())
+    running = start_t2tbuild(*arguments, cwd=cwd, **environment)
+    out, err = running.communicate(timeout)
+    assert running.returncode is not None
+    return subprocess.CompletedProcess(arguments, running.returncode, out, err)

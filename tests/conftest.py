@@ -19,6 +19,15 @@ for name in ("COLUMNS", "LINES"):
 # A background job ignores SIGINT, and its children would too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+SLOW_DOCTESTS = ("t2tbuild.nas.run.search",)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the examples of docstrings that take seconds."""
+    for item in items:
+        if item.name in SLOW_DOCTESTS:
+            item.add_marker(pytest.mark.slow)
+
 
 @pytest.fixture
 def small() -> ModelSpec:

@@ -139,8 +139,18 @@ def check_gradients(built: nn.Module, spec: AnyModel) -> None:
                 assert parameter.grad.abs().max() > 0, name
 
 
+SIZES = ("many heads", "head_dim", "ratio per block", "ratio 5", "drop_path")
+"""Options that change the sizes in an exported graph, not the graph itself."""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("spec", [*variants(), *(one for one in SHIPPED if one.id in FEW_TIMM)])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        *(one for one in variants() if not one.id.endswith(SIZES)),
+        *(one for one in SHIPPED if one.id in FEW_TIMM),
+    ],
+)
 def test_export(spec: AnyModel, tmp_path: Path) -> None:
     """torch.export exports the whole model for any batch size, with the same logits."""
     built = build_model(spec).eval()

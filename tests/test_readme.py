@@ -43,6 +43,7 @@ def test_the_yaml_is_the_shipped_spec(page: Path, name: str) -> None:
     assert shown.keys() >= {"version", "model"}
 
 
+@pytest.mark.slow
 def test_the_table_is_what_summarize_prints() -> None:
     done = run("summarize", "specs/t2t_vit_14.yaml")
     printed = "\n".join(line.rstrip() for line in done.stdout.splitlines())
@@ -68,6 +69,7 @@ def test_the_options_shown_are_options() -> None:
     assert Weights.model_validate(weights).reset_head
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", [1, 6])
 def test_the_papers_tables_are_what_compare_prints(table: int) -> None:
     done = run("compare", "--table", str(table), "--format", "markdown")

@@ -19,6 +19,7 @@ def released(name: str) -> T2TViT:
     return model.eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", reference.RELEASED)
 def test_state_dict_has_the_released_names_and_shapes(name: str) -> None:
     ours = {key: list(value.shape) for key, value in build_model(load_spec(name).model).state_dict().items()}

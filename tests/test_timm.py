@@ -79,6 +79,7 @@ def test_a_model_builds_as_timm_expects(name: str) -> None:
         model.reset_classifier(5, "median")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FEW)
 def test_intermediates_and_their_options(name: str) -> None:
     model = create(name).eval()

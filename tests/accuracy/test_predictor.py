@@ -183,6 +183,7 @@ def test_json_and_back_predicts_the_same(models: list[PublishedModel]) -> None:
         assert one.deviation == pytest.approx(other.deviation, rel=1e-2)
 
 
+@pytest.mark.slow
 def test_leaving_a_row_out_of_the_papers_and_deits(models: list[PublishedModel]) -> None:
     """The figures of docs/accuracy.md: tau 0.8 or more, a mean error of 1.2 points or less, intervals that hold."""
     left_out = [one for one in models if _is_paper_or_deit(one)]

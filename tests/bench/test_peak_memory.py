@@ -43,6 +43,7 @@ def a_view() -> Tensor:
     return whole[MB:].view(1000, 1000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("step", "expected"), [(two_at_once, 7), (one_after_the_other, 4), (its_result, 6), (a_view, 2), (lambda: None, 0)]
 )

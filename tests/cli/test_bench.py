@@ -50,6 +50,7 @@ def records(*arguments: str) -> dict[str, Any]:
     return record
 
 
+@pytest.mark.slow
 def test_the_figures_of_json_agree_with_each_other(tmp_path: Path) -> None:
     record = records(*SMALL, *DEEPER, *DEEPER, "--plot", str(tmp_path / "latency.svg"))
     assert (record["device"], record["threads"], record["torch"]) == ("cpu", 1, torch.__version__)
@@ -75,6 +76,7 @@ def test_the_figures_of_json_agree_with_each_other(tmp_path: Path) -> None:
     assert (tmp_path / "latency.svg").exists()
 
 
+@pytest.mark.slow
 def test_training_counts_the_backward_pass_and_the_memory_of_gradients_and_moments() -> None:
     record = records(*SMALL, "--train", "--precision", "bfloat16")
     (one,) = record["models"]
@@ -97,6 +99,7 @@ def test_the_table_has_a_row_for_a_timm_model(tmp_path: Path) -> None:
     assert "resnet10t: first run, peak memory" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -40,6 +40,7 @@ def photograph(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_every_kind_of_figure_is_written_and_listed(tmp_path: Path, photograph: Path) -> None:
     out = tmp_path / "seen"
     against = ["--against", str(tmp_path / "cnn.yaml")]
@@ -111,6 +112,7 @@ def test_all_leaves_out_what_a_cnn_does_not_have(tmp_path: Path) -> None:
         assert message in str(alone.exception)
 
 
+@pytest.mark.slow
 def test_every_block_and_images_of_one_name(tmp_path: Path, photograph: Path) -> None:
     other = tmp_path / "other" / photograph.name
     other.parent.mkdir()

@@ -32,9 +32,9 @@ SEARCH = """version: 1
 search:
   name: tiny
   base: small.yaml
-  budget: {macs: 5M}
+  budget: {macs: 3M}
   space:
-    backbone.embed_dim: {choices: [32, 64, 96]}
+    backbone.embed_dim: {choices: [64, 96, 128]}
     backbone.mlp_ratio: {choices: [1, 2, 3, 4]}
     backbone.depth: {fill: [0.5, 1.0]}
     tokenizer.stages.*.attention: {choices: [performer, transformer]}

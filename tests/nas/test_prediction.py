@@ -1,8 +1,10 @@
 """A search for ImageNet accuracy ranks by prediction, updated by valid evidence."""
 
 import csv
+import itertools
 import json
 import math
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -226,6 +228,7 @@ def test_invalid_trainings_have_fewer_reference_runs() -> None:
 # The verdict
 
 
+@pytest.mark.slow
 def test_the_verdict_has_intervals_equals_sources_and_unused_evidence() -> None:
     planned, given = plan(imagenet()), records()
     base = replace(record(BASE, 14, 1.6), source=Source.NAMED)
@@ -249,6 +252,7 @@ def test_the_verdict_has_intervals_equals_sources_and_unused_evidence() -> None:
     assert "candidate 9 1.700, the base 1.600" in proxy
 
 
+@pytest.mark.slow
 def test_untrained_better_members_are_counted_and_not_listed_as_equals() -> None:
     planned, given = plan(imagenet()), [record("1", 5, 1.0)]
     verdict = decide_by_prediction(given, [], planned, Ranking(planned.search, given))
@@ -289,6 +293,7 @@ def test_the_pool_size_of_predicted_draws(
     assert set(pools) == {pool}
 
 
+@pytest.mark.slow
 def test_the_base_wins_where_no_candidate_is_predicted_to_be_better() -> None:
     planned, base = plan(imagenet()), replace(record(BASE, 14, 1.6), source=Source.NAMED)
     given = [record("1", 7, 0.2)]
@@ -365,15 +370,20 @@ def test_report_and_table_contain_all_evidence(tmp_path: Path, fake_trainer: typ
 @pytest.mark.slow
 @pytest.mark.usefixtures("at_once")
 def test_a_search_that_runs_out_of_time_measures_latencies_too(tmp_path: Path, fake_trainer: type[FakeTrainer]) -> None:
-    class Slow(fake_trainer):  # type: ignore[valid-type, misc]
-        def train(self, check, folder=None):  # type: ignore[no-untyped-def]
-            import time
+    """Only the first training, the base's, ends."""
+    trainings = itertools.count()
 
-            time.sleep(0.5)
-            yield from super().train(check, folder)
+    class Endless(fake_trainer):  # type: ignore[valid-type, misc]
+        def train(self, check, folder=None):  # type: ignore[no-untyped-def]
+            if next(trainings) == 0:
+                yield from super().train(check, folder)
+                return
+            while True:
+                check()
+                time.sleep(0.05)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("t2tbuild.nas.proxy_evaluator.ProxyTrainer", Slow)
+        patch.setattr("t2tbuild.nas.proxy_evaluator.ProxyTrainer", Endless)
         result = search(whole("search.timeout=3s", "search.trials=200"), tmp_path / "run")
     assert result.outcome == "timeout"
     assert result.latencies

@@ -38,6 +38,7 @@ class StoppedError(Exception):
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop_at", [1, 3, 5, 22])
 def test_a_training_goes_on_from_its_last_rung(small: ModelSpec, digits: Data, tmp_path: Path, stop_at: int) -> None:
     """Stopped before a step, it continues from the rung below, across the end of an epoch of 19 steps."""

@@ -28,7 +28,7 @@ def test_members_are_those_that_brute_force_would_try(tiny: Tiny) -> None:
     assert size.members == size.low == size.high == len(found)
     costs = [predict_cost(member.model).macs for member in found]
     assert (size.smallest.macs, size.largest.macs) == (min(costs), max(costs))
-    assert max(costs) <= 5_000_000
+    assert max(costs) <= 3_000_000
 
 
 def test_values_of_blocks_beyond_the_depth_add_no_members(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,6 +40,7 @@ def test_values_of_blocks_beyond_the_depth_add_no_members(tiny: Tiny, monkeypatc
     assert drawn.low <= 12 <= drawn.high
 
 
+@pytest.mark.slow
 def test_a_sample_estimates_the_exact_count(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     """With conditions too, where draws are weighted by their inverse probability."""
     space = (
@@ -57,6 +58,7 @@ def test_a_sample_estimates_the_exact_count(tiny: Tiny, monkeypatch: pytest.Monk
     assert drawn.assignments == pytest.approx(counted.assignments, rel=0.15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", catalog.names("search"))
 def test_shipped_searches_have_members(name: str, tmp_path: Path) -> None:
     spec = load_search_spec(name)

@@ -35,6 +35,7 @@ from t2tbuild.nas.store.store import Store
 from t2tbuild.nas.store.trials import Claim, Kind, LostClaim, Values
 from t2tbuild.nas.store.url import VARIABLE, storage_url
 from t2tbuild.spec import SearchSpec
+from tests.command import FORKS
 from tests.nas.conftest import FakeTrainer, tiny_search
 from tests.nas.postgresql import Server
 
@@ -42,17 +43,11 @@ pytestmark = pytest.mark.slow
 
 Tiny = Callable[..., SearchSpec]
 
-JOIN = """
-import sys
-from pathlib import Path
-from tests.nas.conftest import tiny_search
-from tests.nas.test_store import open_tiny
-open_tiny(sys.argv[1], tiny_search(Path(sys.argv[2]) / sys.argv[3]))
-"""
 CLAIM = """
 import os, sys, time
 from pathlib import Path
 from t2tbuild.nas.store.trials import Kind
+from tests.command import FORKS
 from tests.nas.conftest import tiny_search
 from tests.nas.test_store import open_tiny
 store = open_tiny(sys.argv[1], tiny_search(Path(sys.argv[2]), "search.heartbeat=1s", "search.retries=1"))
@@ -91,16 +86,19 @@ def test_an_unreachable_storage_is_reported_without_its_password(tiny: Tiny) -> 
             open_database("mysql+pymysql://host/db", tiny().search)
 
 
+def join(url: str, folder: Path) -> None:
+    open_tiny(url, tiny_search(folder))
+
+
 def join_together(url: str, folder: Path, processes: int) -> None:
     for index in range(processes):
         (folder / str(index)).mkdir()
-    running = [
-        subprocess.Popen([sys.executable, "-c", JOIN, url, str(folder), str(index)], stderr=subprocess.PIPE, text=True)
-        for index in range(processes)
-    ]
+    running = [FORKS.Process(target=join, args=(url, folder / str(index))) for index in range(processes)]
     for process in running:
-        _, err = process.communicate(timeout=240)
-        assert process.returncode == 0, err
+        process.start()
+    for process in running:
+        process.join(240)
+        assert process.exitcode == 0
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
@@ -122,7 +120,7 @@ def test_another_space_of_the_same_name_is_refused_with_its_difference(tmp_path:
 
     join()
     join("search.trials=99")
-    with pytest.raises(InputError, match=r"(?s)another search named tiny.*-.*macs: 5M.*\+.*macs: 4M"):
+    with pytest.raises(InputError, match=r"(?s)another search named tiny.*-.*macs: 3M.*\+.*macs: 4M"):
         join("search.budget.macs=4M")
 
 

@@ -9,7 +9,6 @@ import random
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ import pytest
 from t2tbuild.nas.existing_run import reopen_store
 from t2tbuild.nas.store.store import Store
 from t2tbuild.nas.store.url import VARIABLE
+from tests.command import Running, start_t2tbuild
 from tests.nas.conftest import states, tiny_search
 from tests.nas.postgresql import Server
 
@@ -37,7 +37,7 @@ def command(folder: Path, workers: int, *overrides: str) -> list[str]:
         "search.proxy.rungs=[5, 40]",
         *overrides,
     ]
-    return [sys.executable, "-m", "t2tbuild", "search", spec, *more, "--out", run, "--workers", str(workers), "--json"]
+    return ["search", spec, *more, "--out", run, "--workers", str(workers), "--json"]
 
 
 def workers_of(parent: int) -> list[int]:
@@ -45,7 +45,7 @@ def workers_of(parent: int) -> list[int]:
     return [int(line) for line in found.stdout.split()]
 
 
-def kill_now_and_then(process: subprocess.Popen[str], kills: int, seconds: float) -> Iterator[int]:
+def kill_now_and_then(process: Running, kills: int, seconds: float) -> Iterator[int]:
     """SIGKILL a random worker every few seconds, and return how many were killed."""
     chance, done = random.Random(0), 0
     while process.poll() is None and done < kills:
@@ -56,7 +56,7 @@ def kill_now_and_then(process: subprocess.Popen[str], kills: int, seconds: float
         yield done
 
 
-def kill_one_at_work(process: subprocess.Popen[str], run: Path) -> None:
+def kill_one_at_work(process: Running, run: Path) -> None:
     """SIGKILL a worker in the middle of a training."""
     until = time.monotonic() + 120
     while not (found := _at_work(run)):
@@ -88,7 +88,7 @@ def _require_whole(store: Store) -> None:
 
 
 def test_killed_workers_lose_nothing(tmp_path: Path) -> None:
-    process = subprocess.Popen(command(tmp_path, 3), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = start_t2tbuild(*command(tmp_path, 3))
     kill_one_at_work(process, tmp_path / "run")
     killed = max(kill_now_and_then(process, kills=2, seconds=6.0), default=0)
     out, err = process.communicate(timeout=300)
@@ -104,7 +104,7 @@ def test_killed_workers_and_a_database_that_restarts(
 ) -> None:
     url = postgresql.database("killed")
     monkeypatch.setenv(VARIABLE, url)
-    process = subprocess.Popen(command(tmp_path, 2), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = start_t2tbuild(*command(tmp_path, 2))
     for killed in kill_now_and_then(process, kills=2, seconds=10.0):
         if killed == 1:
             postgresql.stop()
@@ -118,7 +118,7 @@ def test_killed_workers_and_a_database_that_restarts(
 
 
 def test_sigterm_ends_all_and_leaves_nothing_running(tmp_path: Path) -> None:
-    process = subprocess.Popen(command(tmp_path, 2), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = start_t2tbuild(*command(tmp_path, 2))
     until = time.monotonic() + 120
     while not _running(tmp_path / "run"):
         assert process.poll() is None, process.communicate()
@@ -136,7 +136,7 @@ def test_sigterm_ends_all_and_leaves_nothing_running(tmp_path: Path) -> None:
 
 
 def test_workers_end_with_the_command_that_started_them(tmp_path: Path) -> None:
-    process = subprocess.Popen(command(tmp_path, 2), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = start_t2tbuild(*command(tmp_path, 2))
     until = time.monotonic() + 120
     while not _running(tmp_path / "run"):
         assert time.monotonic() < until

@@ -11,6 +11,8 @@ from tests.command import run_t2tbuild
 from tests.nas.conftest import tiny_search
 from tests.report.test_search_page import embedded
 
+pytestmark = pytest.mark.slow
+
 TINY = ["model.backbone.depth=1", "train.data.image_size=16", "train.epochs=2", "train.batch_size=256"]
 
 

@@ -69,6 +69,7 @@ def numbers(value: Any) -> Iterator[float]:
         yield value
 
 
+@pytest.mark.slow
 def test_every_number_of_the_page_is_in_report_json(result: SearchResult) -> None:
     data = embedded((result.run / "report.html").read_text())
     report = json.loads((result.run / "report.json").read_text())
@@ -163,6 +164,7 @@ def test_the_confirmation_table_is_left_out_where_nothing_was_retrained(tmp_path
         assert f"{result.report['counts']['asked']} candidates requested" in page  # the counts stay
 
 
+@pytest.mark.slow
 def test_two_thousand_candidates_are_under_five_megabytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("t2tbuild.nas.verdict.RESAMPLES", 2)
     monkeypatch.setattr("t2tbuild.nas.report_sections.compute_correlations", lambda *_: [])  # slow for many candidates

@@ -247,6 +247,7 @@ def odd_folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", NO_FILES)
 def test_a_name_without_a_file_is_an_error(what: str, odd_folder: Path, snapshot: SnapshotAssertion) -> None:
     ended = validate(NO_FILES[what], "--json", folder=odd_folder)
@@ -274,6 +275,7 @@ SEVERAL = edit(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", [SEVERAL, edit(GOOD_SEARCH, "5G", "5 G", "5m", "soon"), "- 1\n", ""])
 def test_json_and_text_output_agree(text: str, tmp_path: Path) -> None:
     _write("bad.yaml", text.encode(), tmp_path)
@@ -306,6 +308,7 @@ def columns(text: str) -> int:
     return cell_len(text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("old", "new", "meant"),
     [

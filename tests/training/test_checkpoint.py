@@ -194,6 +194,7 @@ assert [path.name for path in folder.iterdir()] == ["epoch-1"], "an incomplete c
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_the_previous_checkpoint(tmp_path: Path) -> None:
     """The kernel refuses to write beyond a limit, as on a full disk; for the weights and for the optimiser."""
     subprocess.run([sys.executable, "-c", FULL_DISK, str(tmp_path)], check=True)

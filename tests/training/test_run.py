@@ -16,8 +16,11 @@ from t2tbuild.errors import InputError, Terminated, TrainingError
 from t2tbuild.training.checkpoint import find_latest_checkpoint, load_checkpoint
 from t2tbuild.training.reports import EpochReport, Notice, Report, StepReport
 from t2tbuild.training.run_directory import MetricsFile, read_json_lines
+from tests.command import Running, start_t2tbuild
 
-EPOCHS = 20
+pytestmark = pytest.mark.slow
+
+EPOCHS = 6
 TINY = ["model.backbone.depth=1", "model.backbone.embed_dim=64", "train.data.image_size=16"]
 TINY += [f"train.epochs={EPOCHS}", "train.batch_size=256"]
 
@@ -66,12 +69,9 @@ def test_same_seed_same_bits(uninterrupted: Path, tmp_path: Path) -> None:
     assert any(not torch.equal(wanted[key], other[key]) for key in wanted)
 
 
-COMMAND = [sys.executable, "-m", "t2tbuild", "train", "t2t_vit_7", *TINY, "--out"]
-
-
-def start(run: Path) -> subprocess.Popen[str]:
+def start(run: Path) -> Running:
     """Start a training process and return it once its first epoch is on disk."""
-    process = subprocess.Popen([*COMMAND, str(run)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = start_t2tbuild("train", "t2t_vit_7", *TINY, "--out", str(run))
     deadline = time.monotonic() + 60
     while not list((run / "checkpoints").glob("step-*")):
         assert process.poll() is None, process.communicate()
@@ -90,7 +90,7 @@ def test_a_killed_run_continues_to_the_same_bits(uninterrupted: Path, tmp_path: 
     train(load_spec("t2t_vit_7", TINY), run, listener=reports.append)
     epochs = [report.epoch for report in reports if isinstance(report, EpochReport)]
     assert 1 not in epochs
-    assert epochs[-1] == 20
+    assert epochs[-1] == EPOCHS
     wanted, found = newest_weights(uninterrupted), newest_weights(run)
     assert all(torch.equal(wanted[key], found[key]) for key in wanted)
     assert figures(uninterrupted) == figures(run)
@@ -117,7 +117,7 @@ def test_an_interrupt_ends_the_step_saves_it_and_prints_the_command_that_continu
     assert newest.name == f"step-{progress['epoch'] * 4 + progress['step']:09}"
 
 
-@pytest.mark.parametrize(("last", "next_step"), [(6, (1, 3)), (4, (1, 1)), (80, None)])
+@pytest.mark.parametrize(("last", "next_step"), [(6, (1, 3)), (4, (1, 1)), (4 * EPOCHS, None)])
 def test_an_interrupt_in_the_middle_or_at_the_end_of_an_epoch_loses_no_step(
     uninterrupted: Path, tmp_path: Path, last: int, next_step: tuple[int, int] | None
 ) -> None:
@@ -170,7 +170,7 @@ def test_a_complete_run_only_returns_its_result(uninterrupted: Path) -> None:
     result = train(load_spec("t2t_vit_7", TINY), uninterrupted, listener=reports.append)
     assert reports == [Notice(f"{uninterrupted} is complete")]
     assert (uninterrupted / "metrics.jsonl").read_text() == before
-    assert result.epochs == 20
+    assert result.epochs == EPOCHS
 
 
 def test_a_run_of_another_spec_raises_with_the_difference(uninterrupted: Path) -> None:
@@ -307,8 +307,10 @@ def test_a_line_that_the_disk_refuses_is_written_with_the_next(tmp_path: Path) -
 
 
 def test_a_training_on_digits_reaches_95_percent(tmp_path: Path) -> None:
-    """On small images, in seconds; benchmarks/learning.py has the shipped recipe."""
-    result = train(load_spec("t2t_vit_7", ["train.data.image_size=32", "train.epochs=8"]), tmp_path / "run")
+    """A small model on small images, in seconds; benchmarks/learning.py has the shipped recipe."""
+    small = ["model.backbone.depth=2", "model.backbone.embed_dim=128"]
+    small += ["train.data.image_size=16", "train.epochs=12", "train.batch_size=32"]
+    result = train(load_spec("t2t_vit_7", small), tmp_path / "run")
     assert result.test_accuracy >= 0.95
 
 

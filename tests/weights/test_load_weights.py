@@ -323,6 +323,7 @@ def test_a_spec_starts_its_training_from_weights(tmp_path: Path) -> None:
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.slow
 def test_a_run_resumes_without_the_weights_that_it_started_from(tmp_path: Path) -> None:
     source = build_model(load_spec("t2t_vit_7", ["model.backbone.depth=1", "model.image_size=48"]).model)
     torch.save(source.state_dict(), tmp_path / "start.pth")
