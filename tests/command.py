@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 FORKS = multiprocessing.get_context("forkserver")
@@ -32,7 +32,7 @@ def _main(arguments: list[str], cwd: str, environment: dict[str, str], streams: 
 class Running:
     """A command that runs, with the part of the interface of subprocess.Popen that the tests use."""
 
-    def __init__(self, arguments: Sequence[str], cwd: Path | None, environment: Mapping[str, str]) -> None:
+    def __init__(self, arguments: Sequence[str], cwd: Path | None, environment: dict[str, str]) -> None:
         self.arguments = arguments
         self._folder = tempfile.TemporaryDirectory()
         self._streams = [Path(self._folder.name) / name for name in ("stdout", "stderr")]

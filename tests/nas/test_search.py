@@ -168,14 +168,13 @@ def column(folder: Path, name: str) -> list[str]:
         return [row[name] for row in csv.DictReader(stream)]
 
 
-@pytest.mark.parametrize("stops", [(), (6,), (1, 8, 12, 17)])
 def test_interrupts_change_nothing_of_a_long_search(
-    tmp_path: Path, tiny: Tiny, fake_trainer: type[FakeTrainer], stops: tuple[int, ...]
+    tmp_path: Path, tiny: Tiny, fake_trainer: type[FakeTrainer]
 ) -> None:
     """Twenty candidates, twice as many as TPE starts with at random; interrupts at various trainings, then resumed."""
     spec = tiny("search.trials=20", "search.proxy.rungs=[1, 2, 3]", "search.zero_cost.names=[]", "search.patience=null")
-    wanted = search(spec, tmp_path / "unbroken")
-    started = 0
+    wanted = search(spec, tmp_path / "uninterrupted")
+    started, stops = 0, list[int]()
     train = fake_trainer.train
 
     def stopped(self: FakeTrainer, *arguments: Any) -> Iterator[Rung]:
@@ -186,10 +185,12 @@ def test_interrupts_change_nothing_of_a_long_search(
         yield from train(self, *arguments)
 
     fake_trainer.train = stopped  # type: ignore[method-assign]
-    for _ in stops:
-        with pytest.raises(KeyboardInterrupt):
-            search(spec, tmp_path / "run")
-    assert story(search(spec, tmp_path / "run")) == story(wanted)
+    for stops in ([6], [1, 8, 12, 17]):
+        started, run = 0, tmp_path / f"interrupted-{len(stops)}"
+        for _ in stops:
+            with pytest.raises(KeyboardInterrupt):
+                search(spec, run)
+        assert story(search(spec, run)) == story(wanted)
     assert {State.COMPLETED, State.PRUNED} <= {record.state for record in wanted.records}
 
 
