@@ -69,7 +69,7 @@ from t2tbuild.nas.scheduler import rank, stop_reason
 from t2tbuild.nas.space import Space
 from t2tbuild.nas.store.open import open_store
 from t2tbuild.nas.store.store import Store
-from t2tbuild.nas.store.trials import Kind, Values
+from t2tbuild.nas.store.trials import Values
 from t2tbuild.nas.store.url import storage_url
 from t2tbuild.spec import ModelSpec, SearchSpec
 
@@ -133,12 +133,9 @@ class Asker:
         """Draw, queue and claim a candidate, and store a result for it."""
         pool, choose = pool_of(self.search, self.plan, (), self.evaluator)
         started = time.process_time()
-        while True:
-            assert self.store.add_candidate(self.sampler, pool=pool, choose=choose)
-            claim = self.store.claim(Kind.CANDIDATE, "benchmark")
-            if claim is not None:
-                break
+        claim = self.store.draw_candidate(self.sampler, "benchmark", pool=pool, choose=choose)
         asked = time.process_time() - started
+        assert claim is not None
         assert self.sampler.last is not None
         started = time.process_time()
         record = finished_record(claim.record, self.search.proxy.rungs)

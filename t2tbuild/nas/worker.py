@@ -20,7 +20,7 @@ from t2tbuild.nas.store.heartbeat import heartbeat
 from t2tbuild.nas.store.meta import EXHAUSTED
 from t2tbuild.nas.store.process import worker_name
 from t2tbuild.nas.store.store import Store
-from t2tbuild.nas.store.trials import Claim, Kind, LostClaim, Values
+from t2tbuild.nas.store.trials import Claim, Exhausted, Kind, LostClaim, Values
 from t2tbuild.training.signals import Interrupt
 
 POLL_SECONDS = 0.5  # between checks of the other workers
@@ -63,11 +63,11 @@ class Worker:
                 continue
             match next_action(progress):
                 case Action.REFERENCE:
-                    self._run_next(Kind.REFERENCE)
+                    self._run_claimed(self.store.claim(Kind.REFERENCE, self.name))
                 case Action.CANDIDATE:
-                    self._run_next(Kind.CANDIDATE)
+                    self._run_claimed(self.store.claim(Kind.CANDIDATE, self.name))
                 case Action.DRAW:
-                    self._draw()
+                    self._draw_and_run()
                 case Action.CONFIRM:
                     found = self.store.snapshot()
                     self.store.add_references(plan_confirmations(self.search, found.records, found.reference_runs))
@@ -95,24 +95,28 @@ class Worker:
             time_left=now <= self.deadline,
         )
 
-    def _draw(self) -> None:
+    def _draw_and_run(self) -> None:
+        """Draw a candidate and train it."""
         pool, choose = pool_of(self.search, self.plan, self.store.records(), self.evaluator)
-        if not self.store.add_candidate(self.sampler, pool=pool, choose=choose):
+        try:
+            claim = self.store.draw_candidate(self.sampler, self.name, pool=pool, choose=choose)
+        except Exhausted:
             self.store.set_meta(EXHAUSTED, value=True)
+        else:
+            self._run_claimed(claim)
 
-    def _run_next(self, kind: Kind) -> None:
-        """Train the first waiting training of a kind. One that is interrupted is queued again."""
-        claim = self.store.claim(kind, self.name)
+    def _run_claimed(self, claim: Claim | None) -> None:
+        """Train what was claimed, if another worker was not faster. A training that is interrupted is queued again."""
         if claim is None:
-            return  # another worker was faster
+            return
         try:
             with heartbeat(self.store, claim, self.search.heartbeat):
                 self.listener(claim.record)
                 record = self._train(claim)
-                self.store.finish(claim, record, self._values(kind, record))
+                self.store.finish(claim, record, self._values(claim.kind, record))
             self.listener(record)
             # The test evaluation needs the checkpoints of reference runs.
-            if kind is Kind.CANDIDATE or not isinstance(self.evaluator, ProxyEvaluator):
+            if claim.kind is Kind.CANDIDATE or not isinstance(self.evaluator, ProxyEvaluator):
                 shutil.rmtree(trial_folder(self.run_folder, record), ignore_errors=True)
         except LostClaim:
             return

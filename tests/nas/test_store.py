@@ -18,7 +18,7 @@ from typing import Any
 
 import optuna
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, text
 from sqlalchemy.exc import OperationalError
 
 from t2tbuild import search
@@ -32,6 +32,7 @@ from t2tbuild.nas.store.database import open_database
 from t2tbuild.nas.store.open import open_store
 from t2tbuild.nas.store.process import current_process, has_ended
 from t2tbuild.nas.store.store import Store
+from t2tbuild.nas.store.trial_writer import TrialWriter
 from t2tbuild.nas.store.trials import Claim, Kind, LostClaim, Values
 from t2tbuild.nas.store.url import VARIABLE, storage_url
 from t2tbuild.spec import SearchSpec
@@ -335,15 +336,15 @@ def story(folder: Path, at: int, *, lost_answer: bool) -> tuple[int, object]:
         with open_store(f"sqlite:///{folder}/s.db", spec, planned, sampler) as store:
             store.add_references(plan_base_runs(planned.search, planned.base))
             for _ in range(2):
-                assert store.add_candidate(sampler)
+                claim = store.draw_candidate(sampler, "a")
+                assert claim is not None
+                finish(store, claim)
             store.set_meta("seconds", 1.5)
-            for kind in (Kind.REFERENCE, Kind.CANDIDATE):
-                while (claim := store.claim(kind, "a")) is not None:
-                    finish(store, claim)
-            assert store.add_candidate(sampler)
-            claim = store.claim(Kind.CANDIDATE, "a")
-            assert claim is not None or lost_answer
-            if claim is not None:
+            while (claim := store.claim(Kind.REFERENCE, "a")) is not None:
+                finish(store, claim)
+            for take in (lambda: store.draw_candidate(sampler, "a"), lambda: store.claim(Kind.CANDIDATE, "b")):
+                claim = take()
+                assert claim is not None
                 store.release(claim)
             store.entries()
             count, fault.at = fault.count, 0
@@ -354,16 +355,64 @@ def story(folder: Path, at: int, *, lost_answer: bool) -> tuple[int, object]:
 
 @pytest.mark.parametrize("lost_answer", [False, True])
 def test_a_fault_at_any_call_changes_nothing(tmp_path: Path, lost_answer: bool) -> None:
-    """Every call is repeated. A claim whose answer was lost runs for nobody until its heartbeat is missed."""
+    """Every call is repeated, and a claim whose answer was lost is found again."""
     count, (left, keys, seconds) = story(tmp_path / "0", 0, lost_answer=lost_answer)
     assert left == {("COMPLETE", Kind.REFERENCE): 2, ("COMPLETE", Kind.CANDIDATE): 2, ("WAITING", Kind.CANDIDATE): 1}
     release = count - (10 if lost_answer else 25)  # the last calls: every place; of the others, some
     for at in sorted({*range(1, count + 1, max(1, count // 20)), *range(release, count + 1)}):
         _, found = story(tmp_path / str(at), at, lost_answer=lost_answer)
-        assert found[1:] == (keys, seconds), at
-        running = sum(number for (state, _), number in found[0].items() if state == "RUNNING")
-        assert found[0] == left or (lost_answer and running == 1), at
-        assert sum(found[0].values()) == sum(left.values()), at
+        assert found == (left, keys, seconds), at
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_a_trial_is_stored_as_optuna_stores_it(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """TrialWriter writes to Optuna's tables itself."""
+    url = f"sqlite:///{tmp_path}/s.db"
+    if kind == "postgresql":
+        url = storage_url(request.getfixturevalue("postgresql").database("rows"), tmp_path)
+    trial = optuna.create_trial(
+        state=optuna.trial.TrialState.RUNNING,
+        params={"a": 2, "b": "x", "c": 0.5},
+        distributions={
+            "a": optuna.distributions.IntDistribution(0, 4, step=2),
+            "b": optuna.distributions.CategoricalDistribution(["w", "x"]),
+            "c": optuna.distributions.FloatDistribution(0.1, 1.0),
+        },
+        user_attrs={"record": {"number": ""}},
+        system_attrs={"note": [1]},
+    )
+    waiting = optuna.create_trial(state=optuna.trial.TrialState.WAITING, user_attrs={"record": {"number": ""}})
+    storage = database.connect(url, tiny_search(tmp_path).search)
+    try:
+        ours, theirs = (optuna.create_study(storage=storage, study_name=name) for name in ("ours", "theirs"))
+        writer = TrialWriter(storage)
+        study_id = storage.get_study_id_from_name("ours")
+        ids = []
+        for number, one in enumerate((trial, waiting, waiting)):
+            theirs.add_trial(one)
+            ids.append(writer.add(study_id, one))
+            assert ids[-1][1] == number
+        storage.set_trial_state_values(theirs.get_trials()[1]._trial_id, optuna.trial.TrialState.RUNNING)
+        assert writer.claim(ids[1][0], "me", [1]) == {"number": "", "worker": "me"}
+        assert writer.claim(ids[1][0], "other", [2]) is None
+        first, second, third = ours.get_trials()
+        assert second.user_attrs == {"record": {"number": "", "worker": "me"}, "process": [1]}
+        assert writer.read(second._trial_id) == (second.state, second.user_attrs)
+        second.user_attrs = waiting.user_attrs
+        for one, other in zip((first, second, third), theirs.get_trials(), strict=True):
+            assert (one.datetime_start is None) == (other.datetime_start is None)
+            if one.datetime_start is not None and other.datetime_start is not None:
+                assert abs((one.datetime_start - other.datetime_start).total_seconds()) < 60
+            same = vars(one) | {"_trial_id": other._trial_id, "_datetime_start": other.datetime_start}
+            assert same == vars(other)
+        assert storage._get_stale_trial_ids(study_id) == []
+        for trial_id, _ in ids[:2]:
+            storage.record_heartbeat(trial_id)
+        with storage.engine.connect() as connection:
+            beats = connection.execute(text("SELECT trial_id, heartbeat FROM trial_heartbeats ORDER BY trial_id"))
+            assert [trial_id for trial_id, _ in beats] == [trial_id for trial_id, _ in ids[:2]]
+    finally:
+        database.close(storage)
 
 
 def test_an_unreachable_database_is_not_retried_forever(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,37 +21,35 @@ from optuna.distributions import BaseDistribution
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from t2tbuild.nas.record import BASE, Record, State
+from t2tbuild.nas.record import Record, State
 from t2tbuild.nas.sampler import CandidateSampler, Draw
 from t2tbuild.nas.scheduler import count_claimed
 from t2tbuild.nas.store.database import close, retried, search_lock
 from t2tbuild.nas.store.process import current_process
-from t2tbuild.nas.store.stale_trainings import StaleTrainings
+from t2tbuild.nas.store.reader import StoreReader
 from t2tbuild.nas.store.trial_writer import TrialWriter
 from t2tbuild.nas.store.trials import (
     PROCESS,
     RECORD,
     Claim,
-    Entry,
+    Exhausted,
     Kind,
     LostClaim,
-    Snapshot,
     Values,
     identity_of,
-    read_record,
-    split_repeated,
+    with_number,
 )
 from t2tbuild.spec.search import Search
 
 
-class Store:
+class Store(StoreReader):
     """The trainings of one search in one database, which is closed at the end of a `with`."""
 
     def __init__(self, url: str, storage: RDBStorage, search: Search, studies: Mapping[Kind, optuna.Study]) -> None:
-        self.url, self.storage, self.search, self._studies = url, storage, search, studies
-        self._parsed: dict[int, Record] = {}
-        self.stale = StaleTrainings(url, storage, search, studies)
+        super().__init__(url, storage, search, studies)
         self._writer = TrialWriter(storage)
+        self._study_ids = {kind: storage.get_study_id_from_name(one.study_name) for kind, one in studies.items()}
+        self._claiming: tuple[str, int, bool] | None = None
 
     def __enter__(self) -> "Store":
         return self
@@ -60,59 +58,9 @@ class Store:
         close(self.storage)
 
     @retried
-    def snapshot(self) -> Snapshot:
-        """Return the state of every training now."""
-        trials = {kind: self._trials(kind) for kind in Kind}
-        records = {kind: tuple(map(self._record, some)) for kind, some in trials.items()}
-        runs = sorted(records[Kind.REFERENCE], key=lambda one: (one.number != BASE, one.seed, one.number))
-        return Snapshot(
-            records=records[Kind.CANDIDATE],
-            reference_runs=tuple(runs),
-            waiting={kind: sum(one.state is TrialState.WAITING for one in some) for kind, some in trials.items()},
-            running=sum(one.state is TrialState.RUNNING for some in trials.values() for one in some),
-        )
-
-    def records(self) -> tuple[Record, ...]:
-        """Return the records of the candidates, in the order of sampling."""
-        return self.snapshot().records
-
-    def reference_runs(self) -> tuple[Record, ...]:
-        """Return the records of the reference runs by seed, the base's first."""
-        return self.snapshot().reference_runs
-
-    @retried
-    def entries(self) -> list[Entry]:
-        """Return every training with the state and times of its trial, the reference runs first."""
-        stale = self.stale.find()
-        return [
-            Entry(
-                kind=kind,
-                record=self._record(trial),
-                is_waiting=trial.state is TrialState.WAITING,
-                is_stale=trial._trial_id in stale,
-                started=trial.datetime_start,
-                ended=trial.datetime_complete,
-            )
-            for kind in (Kind.REFERENCE, Kind.CANDIDATE)
-            for trial in self._trials(kind)
-        ]
-
-    @retried
-    def completed_params(self) -> list[tuple[Record, dict[str, Any], dict[str, BaseDistribution]]]:
-        """Return each completed candidate with its parameters and their distributions in Optuna."""
-        trials = self._trials(Kind.CANDIDATE)
-        found = [(self._record(trial), trial.params, trial.distributions) for trial in trials]
-        return [one for one in found if one[0].state is State.COMPLETED]
-
-    @retried
     def set_meta(self, key: str, value: Any) -> None:
         """Store a value that belongs to the whole search."""
         self._studies[Kind.CANDIDATE].set_user_attr(key, value)
-
-    @retried
-    def get_meta(self, key: str) -> Any:
-        """Return a stored value, None where there is none."""
-        return self._studies[Kind.CANDIDATE].user_attrs.get(key)
 
     @retried
     def add_references(self, records: Iterable[Record]) -> None:
@@ -121,7 +69,7 @@ class Store:
             known = {identity_of(self._record(trial)) for trial in self._trials(Kind.REFERENCE)}
             for record in records:
                 if identity_of(record) not in known:
-                    self._add(Kind.REFERENCE, record)
+                    self._add(Kind.REFERENCE, TrialState.WAITING, record)
 
     @retried
     def add_named(self, records: Iterable[tuple[Record, dict[str, Any]]], sampler: CandidateSampler) -> None:
@@ -129,46 +77,59 @@ class Store:
         known = {record.key for record in self.records()}
         for record, params in records:
             if record.key not in known:
-                self._add(Kind.CANDIDATE, record, params, sampler.distributions)
+                self._add(Kind.CANDIDATE, TrialState.WAITING, record, params, sampler.distributions)
 
     @retried
-    def add_candidate(
-        self, sampler: CandidateSampler, *, pool: int = 1, choose: Callable[[Sequence[Draw]], Draw] | None = None
-    ) -> bool:
-        """Draw a candidate and queue it. Returns False where the space has no new one.
+    def draw_candidate(
+        self,
+        sampler: CandidateSampler,
+        worker: str,
+        *,
+        pool: int = 1,
+        choose: Callable[[Sequence[Draw]], Draw] | None = None,
+    ) -> Claim | None:
+        """Draw a candidate and claim it. Raises Exhausted where the space has no new one.
 
-        Nothing is drawn once as many candidates as the search asks for are trained, running or waiting.
+        None is drawn once as many candidates as the search asks for are trained, running or waiting.
         """
         with search_lock(self.url, self.storage.engine):
             trials = self._trials(Kind.CANDIDATE)
+            if (lost := self._lost_claim(Kind.CANDIDATE, trials)) is not None:
+                return lost
             records = [self._record(trial) for trial in trials]
             if count_claimed(records) >= self.search.trials:
-                return True
+                return None
             finished = [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
             seen = {record.key for record in records}
             draw = sampler.draw(len(trials), finished, seen, pool=pool, choose=choose)
             if draw is None:
-                return False
-            self._add(Kind.CANDIDATE, draw.record(), draw.params, sampler.distributions, draw.system_attrs)
-            return True
+                raise Exhausted
+            record = replace(draw.record(), worker=worker)
+            self._claiming = identity_of(record)
+            trial_id, number = self._add(
+                Kind.CANDIDATE, TrialState.RUNNING, record, draw.params, sampler.distributions, draw.system_attrs
+            )
+        return self._claimed(Kind.CANDIDATE, trial_id, with_number(record, number, self.search.name))
 
     def _add(
         self,
         kind: Kind,
+        state: TrialState,
         record: Record,
         params: Mapping[str, Any] | None = None,
         distributions: Mapping[str, BaseDistribution] | None = None,
         system_attrs: Mapping[str, Any] | None = None,
-    ) -> None:
+    ) -> tuple[int, int]:
         given = dict(params or {})
+        process = {PROCESS: current_process()} if state is TrialState.RUNNING else {}
         trial = optuna.create_trial(
-            state=TrialState.WAITING,
+            state=state,
             params=given,
             distributions={name: one for name, one in (distributions or {}).items() if name in given},
-            user_attrs={RECORD: record.to_json()},
+            user_attrs={RECORD: record.to_json()} | process,
             system_attrs=dict(system_attrs or {}),
         )
-        self._studies[kind].add_trial(trial)
+        return self._writer.add(self._study_ids[kind], trial)
 
     @retried
     def claim(self, kind: Kind, worker: str) -> Claim | None:
@@ -179,16 +140,29 @@ class Store:
         found, repeated = self._split(kind)
         for trial in repeated:
             self._writer.set_state(trial._trial_id, TrialState.FAIL)
+        if (lost := self._lost_claim(kind, found)) is not None:
+            return lost
         for trial in found:
-            if trial.state is not TrialState.WAITING:
-                continue
-            trial_id = trial._trial_id
-            self._writer.beat(trial_id)  # before the state, so that a running trial always has one
-            if self._writer.set_state(trial_id, TrialState.RUNNING):
-                record = replace(read_record(self.storage.get_trial(trial_id), self.search.name), worker=worker)
-                self._writer.set_attr(trial_id, PROCESS, current_process())
-                self._writer.set_attr(trial_id, RECORD, record.to_json())
-                return Claim(kind, trial_id, record)
+            if trial.state is TrialState.WAITING:
+                self._claiming = identity_of(self._record(trial))
+                stored = self._writer.claim(trial._trial_id, worker, current_process())
+                if stored is not None:
+                    record = with_number(Record.from_json(stored), trial.number, self.search.name)
+                    return self._claimed(kind, trial._trial_id, record)
+        return None
+
+    def _claimed(self, kind: Kind, trial_id: int, record: Record) -> Claim:
+        self._claiming = None
+        return Claim(kind, trial_id, record)
+
+    def _lost_claim(self, kind: Kind, trials: Sequence[FrozenTrial]) -> Claim | None:
+        """Return what an earlier try of this call claimed, whose answer was lost."""
+        for trial in trials if self._claiming is not None else ():
+            if trial.state is TrialState.RUNNING and trial.user_attrs.get(PROCESS) == current_process():
+                record = self._record(trial)
+                if identity_of(record) == self._claiming:
+                    return self._claimed(kind, trial._trial_id, record)
+        self._claiming = None
         return None
 
     @retried
@@ -200,12 +174,13 @@ class Store:
     @retried
     def finish(self, claim: Claim, record: Record, values: Values) -> None:
         """Save the record of a finished training and end its trial. Raises LostClaim as `save` does."""
-        trial = self.storage.get_trial(claim.trial_id)
-        if trial.state.is_finished() and json.dumps(trial.user_attrs[RECORD]) == json.dumps(record.to_json()):
+        state, attrs = self._writer.read(claim.trial_id)
+        if state is not None and state.is_finished() and json.dumps(attrs[RECORD]) == json.dumps(record.to_json()):
             return  # the answer of an earlier call was lost
         self._require_claim(claim)
-        for name, amount in values.excess.items() - trial.constraints.items():
-            optuna.Trial(self._studies[claim.kind], claim.trial_id).set_constraint(name, amount)
+        constraints = optuna.create_trial(state=TrialState.RUNNING, constraints=dict(values.excess)).system_attrs
+        for name, amount in constraints.items():
+            self.storage.set_trial_system_attr(claim.trial_id, name, amount)
         for steps, value in values.at_rungs.items():
             if math.isfinite(value):
                 self.storage.set_trial_intermediate_value(claim.trial_id, steps, value)
@@ -227,23 +202,6 @@ class Store:
         self._writer.set_state(trial_id, state, objectives)
 
     def _require_claim(self, claim: Claim) -> None:
-        trial = self.storage.get_trial(claim.trial_id)
-        if trial.state is not TrialState.RUNNING or trial.user_attrs.get(PROCESS) != current_process():
+        state, attrs = self._writer.read(claim.trial_id)
+        if state is not TrialState.RUNNING or attrs.get(PROCESS) != current_process():
             raise LostClaim
-
-    def _trials(self, kind: Kind) -> list[FrozenTrial]:
-        """Return the trials of a kind, without those that an earlier version ended as FAIL to queue them again."""
-        return self._split(kind)[0]
-
-    def _split(self, kind: Kind) -> tuple[list[FrozenTrial], list[FrozenTrial]]:
-        """Return the trials of a kind, and the waiting ones that repeat an earlier one."""
-        return split_repeated(self._studies[kind].get_trials(deepcopy=False), self._record)
-
-    def _record(self, trial: FrozenTrial) -> Record:
-        """Return the record of a trial, cached for a finished trial."""
-        if trial._trial_id in self._parsed:
-            return self._parsed[trial._trial_id]
-        record = read_record(trial, self.search.name)
-        if trial.state.is_finished():
-            self._parsed[trial._trial_id] = record
-        return record

@@ -75,6 +75,10 @@ class LostClaim(Exception):  # noqa: N818  # not an error of this worker
     """The heartbeat of this worker was missing for so long that another worker took over its training."""
 
 
+class Exhausted(Exception):  # noqa: N818  # the end of a search, not an error
+    """The space has no new candidate."""
+
+
 def counts(trial: FrozenTrial) -> bool:
     """Whether a trial is a training, and not one that an earlier version ended as FAIL to queue it again."""
     if RECORD not in trial.user_attrs:
@@ -83,12 +87,16 @@ def counts(trial: FrozenTrial) -> bool:
 
 
 def read_record(trial: FrozenTrial, search_name: str) -> Record:
-    """Return the record of a trial. A candidate that was drawn has the number of its trial."""
-    record = Record.from_json(trial.user_attrs[RECORD])
+    """Return the record of a trial."""
+    return with_number(Record.from_json(trial.user_attrs[RECORD]), trial.number, search_name)
+
+
+def with_number(record: Record, number: int, search_name: str) -> Record:
+    """Return the record of a trial with the number of the trial, where it is a candidate that was drawn."""
     if record.number:
         return record
-    model = record.model and record.model.model_copy(update={"name": f"{search_name[:56]}_{trial.number:04}"})
-    return replace(record, number=str(trial.number), model=model)
+    model = record.model and record.model.model_copy(update={"name": f"{search_name[:56]}_{number:04}"})
+    return replace(record, number=str(number), model=model)
 
 
 def split_repeated(
@@ -96,7 +104,7 @@ def split_repeated(
 ) -> tuple[list[FrozenTrial], list[FrozenTrial]]:
     """Return the trials that count, and the waiting ones that repeat an earlier one.
 
-    Optuna repeats a statement whose answer was lost, so a training may have been added twice.
+    Earlier versions repeated a statement whose answer was lost, so a training may have been added twice.
     """
     found: list[FrozenTrial] = []
     repeated: list[FrozenTrial] = []
