@@ -59,12 +59,13 @@ from rich.table import Table
 
 from t2tbuild import load_search_spec, load_spec, predict_cost
 from t2tbuild.cost.budget import excess, is_within, measure
+from t2tbuild.nas.draw import Draw
 from t2tbuild.nas.draw_pool import pool_of
 from t2tbuild.nas.evaluator import FunctionEvaluator
 from t2tbuild.nas.model_key import key_of
 from t2tbuild.nas.plan import plan
 from t2tbuild.nas.record import Record, Rung, State
-from t2tbuild.nas.sampler import CandidateSampler, Draw
+from t2tbuild.nas.sampler import CandidateSampler
 from t2tbuild.nas.scheduler import rank, stop_reason
 from t2tbuild.nas.space import Space
 from t2tbuild.nas.store.open import open_store

@@ -6,11 +6,11 @@ from functools import partial
 from t2tbuild.accuracy.features import shape_of
 from t2tbuild.accuracy.predictor import predict_accuracy, predicted_error_bound, shipped_predictor
 from t2tbuild.nas.correlations import select_zero_cost_proxy
+from t2tbuild.nas.draw import Draw
 from t2tbuild.nas.evaluator import Evaluator
 from t2tbuild.nas.plan import Plan
 from t2tbuild.nas.proxy_evaluator import ProxyEvaluator
 from t2tbuild.nas.record import Record
-from t2tbuild.nas.sampler import Draw
 from t2tbuild.spec.search import Search
 
 PREDICTED_POOL = 64

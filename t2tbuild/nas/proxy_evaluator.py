@@ -11,6 +11,7 @@ from t2tbuild.bench.timing import time_steps
 from t2tbuild.build import build_model
 from t2tbuild.errors import T2TBuildError
 from t2tbuild.layout import Grid
+from t2tbuild.nas.draw import Draw
 from t2tbuild.nas.evaluator import (
     Candidate,
     Evaluator,
@@ -24,7 +25,6 @@ from t2tbuild.nas.plan import Plan
 from t2tbuild.nas.proxy import make_proxy_model
 from t2tbuild.nas.proxy_training import ProxyTrainer
 from t2tbuild.nas.record import Rung
-from t2tbuild.nas.sampler import Draw
 from t2tbuild.nas.zero_cost import zero_cost_proxies
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.proxy import Proxy

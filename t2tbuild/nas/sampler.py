@@ -1,23 +1,24 @@
 """The sampler of candidates: each is new and within the budget before it is built or trained."""
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, assert_never
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.search_space import IntersectionSearchSpace
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from t2tbuild.accuracy.features import shape_of
+from t2tbuild.nas.draw import Draw, source_of
 from t2tbuild.nas.members import Member, PredictedMember
 from t2tbuild.nas.model_key import key_of
 from t2tbuild.nas.plan import Plan
-from t2tbuild.nas.record import Record, Source, State
+from t2tbuild.nas.record import Source
 from t2tbuild.nas.space import FILL, Assignment, Space, to_category
-from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.search import Sampler, Search
 from t2tbuild.spec.space import Value
 from t2tbuild.training.seeds import fold_in
@@ -26,43 +27,6 @@ QUICK_TRIES = 30
 """Random assignments that are tried before all of an enumerated space are shuffled."""
 UNIFORM_TRIES = 5_000
 """After this many uniform draws without a new candidate, a space that is too large to enumerate is exhausted."""
-
-
-@dataclass(frozen=True)
-class Draw:
-    """A candidate, its parameters in Optuna, its source, and how many draws were rejected for it.
-
-    They were out of budget, not new, or ranked below it. `system_attrs` is what the Optuna sampler notes on its trial.
-    """
-
-    member: Member
-    source: Source
-    system_attrs: Mapping[str, Any] = field(default_factory=dict)
-    infeasible: int = 0
-    duplicates: int = 0
-    passed_over: int = 0
-
-    @property
-    def model(self) -> ModelSpec:
-        return self.member.model
-
-    @property
-    def key(self) -> str:
-        return self.member.key
-
-    @property
-    def params(self) -> Mapping[str, Any]:
-        return self.member.params
-
-    def record(self) -> Record:
-        """Return the record of the candidate, which the store numbers."""
-        rejected = {name: getattr(self, name) for name in ("infeasible", "duplicates", "passed_over")}
-        return Record("", State.RUNNING, self.model, key=self.key, source=self.source, **rejected)
-
-
-def source_of(index: int, random_fraction: float) -> Source:
-    """Return the source of the candidate at an index. Random candidates are spread evenly."""
-    return Source.RANDOM if int((index + 1) * random_fraction) > int(index * random_fraction) else Source.SAMPLER
 
 
 class CandidateSampler:
@@ -80,6 +44,7 @@ class CandidateSampler:
         self.distributions = build_distributions(plan.space)
         self._study: optuna.Study | None = None
         self._copied: set[int] = set()
+        self._common = IntersectionSearchSpace(include_pruned=True)
 
     def draw(
         self,
@@ -115,22 +80,61 @@ class CandidateSampler:
         choose: Callable[[Sequence[Draw]], Draw] | None,
     ) -> Draw | None:
         study = self._sync(finished, seed)
+        suggestions = self._suggest(study)
         draws: list[Draw] = []
-        while len(draws) < pool and (draw := self._draw_suggested(study, seen, rng)) is not None:
+        while len(draws) < pool and (draw := self._draw_suggested(*next(suggestions), seen, rng)) is not None:
             draws.append(draw)
             seen.add(draw.key)
+        suggestions.close()
         if not draws:
             return None
         best = draws[0] if choose is None or len(draws) == 1 else choose(draws)
         rejected = {name: sum(getattr(draw, name) for draw in draws) for name in ("infeasible", "duplicates")}
         return replace(best, passed_over=len(draws) - 1, **rejected)
 
-    def _draw_suggested(self, study: optuna.Study, seen: set[str], rng: random.Random) -> Draw | None:
+    def _suggest(self, study: optuna.Study) -> Generator[tuple[Assignment, Mapping[str, Any]], None, None]:
+        """Yield suggestions of the Optuna sampler for one trial, each with what the sampler notes on the trial."""
+        asked = study.ask()
+        trial = study.get_trials(deepcopy=False)[-1]
+        fields = self._fields_together(study, trial)
+        try:
+            while True:
+                together = study.sampler.sample_relative(study, trial, fields)
+                assignment = self._assign(study, trial, together)
+                yield assignment, study.get_trials(deepcopy=False)[-1].system_attrs
+        finally:
+            study.tell(asked, state=TrialState.FAIL)  # the sampler does not learn from it; the finished trial is copied
+
+    def _fields_together(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Return the fields that the Optuna sampler samples together."""
+        if self._search.sampler in ("tpe", "predicted") and len(self._search.objectives) == 1:
+            common = self._common.calculate(study)  # as TPE does, but only new trials are read
+            return {path: distribution for path, distribution in common.items() if not distribution.single()}
+        return study.sampler.infer_relative_search_space(study, trial)
+
+    def _assign(self, study: optuna.Study, trial: FrozenTrial, together: Mapping[str, Any]) -> Assignment:
+        """Return an assignment of the values that were sampled together, and of one alone for each other field."""
+
+        def sample(path: str) -> Any:
+            if path in together:
+                return together[path]
+            return study.sampler.sample_independent(study, trial, path, self.distributions[path])
+
+        def pick(path: str, values: Sequence[Value]) -> Value:
+            if len(values) == 1:
+                return values[0]
+            sampled = sample(path)
+            return next(value for value in values if to_category(value) == sampled)
+
+        assignment = self._space.draw(pick)
+        if self._space.solved is not None:
+            assignment[FILL] = sample(FILL)
+        return assignment
+
+    def _draw_suggested(
+        self, assignment: Assignment, attrs: Mapping[str, Any], seen: set[str], rng: random.Random
+    ) -> Draw | None:
         """Return the new candidate nearest to what the Optuna sampler suggests."""
-        trial = study.ask()
-        assignment = suggest(trial, self._space)
-        study.tell(trial, state=TrialState.FAIL)  # the sampler does not learn from it; the finished trial is copied
-        attrs = study.get_trials(deepcopy=False)[-1].system_attrs
         fill = assignment.get(FILL)
 
         def pick(members: Sequence[Member]) -> Member:
@@ -192,9 +196,9 @@ class CandidateSampler:
     def _next_predicted(self, seen: set[str]) -> PredictedMember | None:
         """Return the best predicted member that is not in the study, of a new backbone while there is one."""
         left = [one for one in self._plan.predicted if one.key not in seen]
-        drawn = {one.shape.key for one in self._plan.predicted if one.key in seen}
+        drawn = {one.backbone for one in self._plan.predicted if one.key in seen}
         drawn.add(shape_of(self._plan.base).key)
-        return next((one for one in left if one.shape.key not in drawn), left[0] if left else None)
+        return next((one for one in left if one.backbone not in drawn), left[0] if left else None)
 
 
 def make_sampler(sampler: Sampler, seed: int) -> BaseSampler:
@@ -216,21 +220,6 @@ def directions_of(search: Search) -> list[StudyDirection]:
     """Return the direction of each objective."""
     maximize, minimize = StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE
     return [maximize if objective == "accuracy" else minimize for objective in search.objectives]
-
-
-def suggest(trial: optuna.Trial, space: Space) -> Assignment:
-    """Return the assignment that a trial suggests, with the fraction of the solved field."""
-
-    def pick(path: str, values: Sequence[Value]) -> Value:
-        if isinstance(values, range):
-            return trial.suggest_int(path, values[0], values[-1], step=values.step)
-        suggested = trial.suggest_categorical(path, [to_category(value) for value in values])
-        return next(value for value in values if to_category(value) == suggested)
-
-    assignment = space.draw(pick)
-    if space.solved is not None:
-        assignment[FILL] = trial.suggest_float(FILL, *space.solved.fill.fill)
-    return assignment
 
 
 def build_distributions(space: Space) -> dict[str, BaseDistribution]:

@@ -11,10 +11,11 @@ from t2tbuild.accuracy.features import shape_of
 from t2tbuild.errors import FieldError, InputError
 from t2tbuild.nas import members as members_module
 from t2tbuild.nas.budget import optuna_params
+from t2tbuild.nas.draw import Draw, source_of
 from t2tbuild.nas.model_key import key_of
 from t2tbuild.nas.plan import plan
 from t2tbuild.nas.record import Source
-from t2tbuild.nas.sampler import CandidateSampler, Draw, directions_of, source_of
+from t2tbuild.nas.sampler import CandidateSampler, directions_of
 from t2tbuild.nas.space import Assignment, Space
 from t2tbuild.spec import ModelSpec, SearchSpec
 from t2tbuild.spec.budget import Budget

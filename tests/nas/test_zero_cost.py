@@ -8,11 +8,11 @@ from torch import nn
 
 from t2tbuild import build_model
 from t2tbuild.modules.performer import TokenPerformer
+from t2tbuild.nas.draw import Draw
 from t2tbuild.nas.layer_groups import attention_layers, mlp_layers, preactivations
 from t2tbuild.nas.members import Member
 from t2tbuild.nas.proxy_evaluator import ProxyEvaluator
 from t2tbuild.nas.record import Source
-from t2tbuild.nas.sampler import Draw
 from t2tbuild.nas.zero_cost import dss, grad_norm, naswot, snip, synflow, weight_norm, zero_cost_proxies
 from t2tbuild.spec import ModelSpec
 from t2tbuild.spec.search import Search, ZeroCostProxies

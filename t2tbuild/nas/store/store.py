@@ -21,8 +21,9 @@ from optuna.distributions import BaseDistribution
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from t2tbuild.nas.draw import Draw
 from t2tbuild.nas.record import Record, State
-from t2tbuild.nas.sampler import CandidateSampler, Draw
+from t2tbuild.nas.sampler import CandidateSampler
 from t2tbuild.nas.scheduler import count_claimed
 from t2tbuild.nas.store.database import close, retried, search_lock
 from t2tbuild.nas.store.process import current_process
