@@ -1,9 +1,9 @@
 """Measure the sampling of candidates: python benchmarks/asks.py [cost | feasible | rate].
 
 cost (the default): CPU time of one ask on SQLite, by sampler, at the start of a search and after 200 finished
-candidates. An ask draws a candidate, which solves its depth from the budget by the closed form (draw), queues it, and
-claims it (storage). Storing the result of a candidate and the decision of a worker are listed beside it. fvcore's count
-and the training are not part of it.
+candidates. An ask draws a candidate, which solves its depth from the budget by the closed form (draw), and adds it to
+the study as claimed (storage). Storing the result of a candidate and the decision of a worker are listed beside it.
+fvcore's count and the training are not part of it.
 
 feasible: 5 seeds of 200 candidates at 5G in the space of deep_narrow, with an objective that returns at once. Share of
 draws over budget, and candidates that were trained twice or over budget; compared with plain Optuna on the same space,
@@ -12,8 +12,22 @@ with depth as a further parameter and the budget as a soft constraint.
 rate: candidates per second (draw, cost, storage; the objective returns at once) with several processes on one study, on
 SQLite and, if its server is installed, on PostgreSQL.
 
-Measured on 2026-11-29, two cores, load average 3, torch 2.15.0, Optuna 5.0.0; CPU time in ms,
+Measured on 2026-11-30, two cores, load average 4 to 5, torch 2.15.0, Optuna 5.0.0; CPU time in ms,
 mean (highest) of 20 asks:
+
+sampler    finished          draw     storage           ask  store the result       decide
+tpe               1  47.3 (290.7)   8.0 (9.5)  55.3 (299.0)       25.6 (27.6)  13.7 (16.1)
+tpe             201   48.7 (60.4)  9.7 (11.2)   58.4 (70.7)       26.2 (29.0)  22.3 (24.7)
+random            1     5.0 (7.7)   7.8 (9.3)   12.8 (15.6)       25.1 (26.4)  13.8 (15.9)
+random          201     3.9 (6.4)   8.7 (9.7)   12.5 (15.1)       24.3 (26.8)  21.5 (27.9)
+predicted         1     2.8 (3.6)  7.6 (10.6)   10.5 (14.2)       24.7 (36.1)  12.6 (15.9)
+predicted       201     5.3 (6.4)  9.2 (10.9)   14.5 (17.0)       26.7 (36.5)  21.4 (24.4)
+
+Storage is two reads by Optuna's RDBStorage and one transaction of 6 statements (store/trial_writer.py). TPE takes about
+10 ms for each of its 4 draws; with zero_cost.pool=1 a draw took 11 to 12 ms. The first ask of the sampler predicted
+takes 4.7 s: it predicts every member of the space, once in each process.
+
+Before, on 2026-11-29 and under a load of 3, storage was about 45 statements of RDBStorage in 7 transactions:
 
 sampler    finished         draw      storage            ask  store the result       decide
 tpe               1  38.8 (73.8)  49.5 (75.3)   88.4 (149.0)       41.1 (70.3)  13.0 (14.7)
@@ -23,10 +37,7 @@ random          201    4.0 (6.9)  53.1 (65.5)    57.1 (70.1)       42.8 (46.5)  
 predicted         1    4.1 (5.3)  45.2 (51.8)    49.3 (56.9)       38.6 (44.6)  12.1 (14.1)
 predicted       201  12.7 (16.0)  49.7 (51.9)    62.4 (66.4)       41.7 (44.7)  21.5 (32.4)
 
-Storage is about 45 statements of Optuna's RDBStorage in 7 transactions. The first ask of the sampler predicted takes
-4.5 s: it predicts every member of the space, once in each process.
-
-The engine before this one, measured on 2026-11-23, two cores of an AMD EPYC, server and processes on them:
+The engine before 2026-11-29, measured on 2026-11-23, two cores of an AMD EPYC, server and processes on them:
 
               draws   over budget  repeated  trained twice  trained over budget
 t2tbuild      31,513     0 (0.0%)    30,513              0                    0

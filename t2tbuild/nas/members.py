@@ -44,10 +44,6 @@ class PredictedMember:
     def key(self) -> str:
         return self.member.key
 
-    @cached_property
-    def backbone(self) -> str:
-        return self.shape.key
-
 
 class Members:
     """The members of a space within its budget. An assignment is solved when it is needed, and once."""

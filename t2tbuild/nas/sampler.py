@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, assert_never
 
 import optuna
@@ -195,10 +196,15 @@ class CandidateSampler:
 
     def _next_predicted(self, seen: set[str]) -> PredictedMember | None:
         """Return the best predicted member that is not in the study, of a new backbone while there is one."""
-        left = [one for one in self._plan.predicted if one.key not in seen]
-        drawn = {one.backbone for one in self._plan.predicted if one.key in seen}
+        drawn = {self._backbones[key] for key in seen if key in self._backbones}
         drawn.add(shape_of(self._plan.base).key)
-        return next((one for one in left if one.backbone not in drawn), left[0] if left else None)
+        left = [one for one in self._plan.predicted if one.key not in seen]
+        return next((one for one in left if self._backbones[one.key] not in drawn), left[0] if left else None)
+
+    @cached_property
+    def _backbones(self) -> dict[str, str]:
+        """The backbone of each predicted member, by its key."""
+        return {one.key: one.shape.key for one in self._plan.predicted}
 
 
 def make_sampler(sampler: Sampler, seed: int) -> BaseSampler:

@@ -1,5 +1,6 @@
 """The identity of a worker's process, by which other workers on its machine see that it has ended."""
 
+import functools
 import os
 import socket
 from pathlib import Path
@@ -26,6 +27,7 @@ def has_ended(process: Process | None) -> bool:
     return _start_time(pid) != process[3]
 
 
+@functools.cache
 def _machine() -> Process:
     """Return the host, and its boot with the process namespace; empty where the system has no /proc."""
     try:
