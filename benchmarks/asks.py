@@ -12,7 +12,7 @@ with depth as a further parameter and the budget as a soft constraint.
 rate: candidates per second (draw, cost, storage; the objective returns at once) with several processes on one study, on
 SQLite and, if its server is installed, on PostgreSQL.
 
-Measured on 2026-11-30, two cores, load average 4 to 5, torch 2.15.0, Optuna 5.0.0; CPU time in ms,
+Measured in the evening of 2026-11-29, two cores, load average 4 to 5, torch 2.15.0, Optuna 5.0.0; CPU time in ms,
 mean (highest) of 20 asks:
 
 sampler    finished          draw     storage           ask  store the result       decide
@@ -27,7 +27,7 @@ Storage is two reads by Optuna's RDBStorage and one transaction of 6 statements 
 10 ms for each of its 4 draws; with zero_cost.pool=1 a draw took 11 to 12 ms. The first ask of the sampler predicted
 takes 4.7 s: it predicts every member of the space, once in each process.
 
-Before, on 2026-11-29 and under a load of 3, storage was about 45 statements of RDBStorage in 7 transactions:
+Before, earlier on 2026-11-29 and under a load of 3, storage was about 45 statements of RDBStorage in 7 transactions:
 
 sampler    finished         draw      storage            ask  store the result       decide
 tpe               1  38.8 (73.8)  49.5 (75.3)   88.4 (149.0)       41.1 (70.3)  13.0 (14.7)
