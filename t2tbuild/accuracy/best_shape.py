@@ -70,7 +70,11 @@ def _candidate_shapes(model: ModelSpec) -> Iterator[tuple[int, int | float]]:
 
 
 def _fits(fits: Callable[[ModelSpec], bool], model: ModelSpec, width: int, ratio: int | float, depth: int) -> bool:
-    return fits(with_shape(model, width, ratio, depth))
+    """Whether a shape is valid with the other fields, such as the reduction of squeeze-and-excitation, and fits."""
+    try:
+        return fits(with_shape(model, width, ratio, depth))
+    except FieldError:
+        return False
 
 
 def with_shape(model: ModelSpec, width: int, ratio: int | float, depth: int) -> ModelSpec:

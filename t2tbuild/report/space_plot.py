@@ -96,12 +96,10 @@ def base_line(planned: Plan) -> str:
     """Return the base with its cost: whether it is within the budget, and what it was scaled to if it is not."""
     named, budget = planned.space.base, planned.search.budget
     message = f"base {named.name}: {_describe(_costed(named))}"
-    if not is_over(named, budget):
-        return message
-    message += f"; over the budget of {budget.summary}, "
     if planned.base == named:
-        return f"{message}and it cannot be scaled, so it is not trained"
-    return f"{message}so it is scaled to {planned.base.name}: {_describe(_costed(planned.base))}"
+        return message
+    scaled = f"scaled to {planned.base.name}: {_describe(_costed(planned.base))}"
+    return f"{message}; over the budget of {budget.summary}, so it is {scaled}"
 
 
 def base_to_json(planned: Plan) -> dict[str, Any]:

@@ -74,7 +74,7 @@ class Search(RenamedFields):
     """Name of the search in tables, folder names and the storage: letters, digits, '.', '_' and '-', at most 64."""
     base: str = Field(examples=["t2t_vit_14"])
     """Model spec that candidates start from: a shipped name, or a path relative to this file. Candidates are compared
-    with it. It is trained first if it fits the budget."""
+    with it. It is trained first; one over the budget is scaled into it."""
     enqueue: Annotated[tuple[str, ...], ListAsTuple] = Field(default=(), max_length=1000, examples=[["t2t_vit_t_14"]])
     """Names or paths of model specs that are trained before candidates are drawn."""
     budget: Budget = Field(examples=[{"macs": "5G"}])

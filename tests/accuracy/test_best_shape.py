@@ -43,3 +43,12 @@ def test_nothing_fits_a_budget_below_the_tokenizer() -> None:
 def test_a_dense_backbone_has_no_published_shapes() -> None:
     with pytest.raises(FieldError, match="dense"):
         best_shapes(shipped("t2t_vit_dense"), lambda _model: True)
+
+
+def test_shapes_that_the_other_fields_do_not_allow_are_left_out() -> None:
+    """Squeeze-and-excitation with a reduction of 64 needs 64 channels; heads of 16 channels also give 16."""
+    overrides = ["model.backbone.squeeze_excite={reduction: 64}", "model.backbone.num_heads=24"]
+    model = load_spec("t2t_vit_14", overrides).model
+    assert isinstance(model, ModelSpec)
+    found = best_shapes(model, lambda model: predict_cost(model).macs <= 2_000_000_000)
+    assert min(one.model.backbone.embed_dim for one in found) >= 64
