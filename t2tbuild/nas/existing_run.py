@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from t2tbuild.errors import InputError
 from t2tbuild.nas.plan import Plan, plan
-from t2tbuild.nas.record import Outcome
+from t2tbuild.nas.record import BASE, Outcome
 from t2tbuild.nas.scheduler import outcome_of
 from t2tbuild.nas.store.meta import EXHAUSTED
 from t2tbuild.nas.store.url import DATABASE, is_shared, storage_url
@@ -42,10 +43,12 @@ def reopen_store(run: Path, storage: str | None) -> tuple[SearchSpec, Plan, Stor
     from t2tbuild.nas.sampler import CandidateSampler  # imports Optuna, which takes a second
     from t2tbuild.nas.store.open import open_store
 
-    planned = plan(spec)
+    planned = plan(spec, to_read=True)
     spec = spec.model_copy(update={"search": planned.search})
     sampler = CandidateSampler(planned.search, planned)
-    return spec, planned, open_store(storage_url(storage, run), spec, planned, sampler, new=False)
+    store = open_store(storage_url(storage, run), spec, planned, sampler, new=False)
+    bases = [one.model for one in store.reference_runs() if one.number == BASE and one.model is not None]
+    return spec, replace(planned, base=(bases or [planned.base])[0]), store
 
 
 def find_outcome(planned: Plan, store: Store) -> Outcome:

@@ -61,8 +61,11 @@ class Plan:
         return rank_by_prediction(self.members)
 
 
-def plan(spec: SearchSpec, *, has_evaluator: bool = False) -> Plan:
+def plan(spec: SearchSpec, *, has_evaluator: bool = False, to_read: bool = False) -> Plan:
     """Load the base, build the space and check both against the budget and the proxy.
+
+    With `to_read`, the plan is that of an existing run, which is only read. Its base may be over the budget, as earlier
+    versions did not scale it.
 
     Raises SpecError or FieldError when the base cannot be loaded or trained by the proxy, when the space names a field
     that the base does not have, and when no member of the space lies within the budget.
@@ -73,7 +76,12 @@ def plan(spec: SearchSpec, *, has_evaluator: bool = False) -> Plan:
     _reject_invalid_values(spec, space)
     require_solvable(space, search.budget)
     fitting = require_feasible(space, search.budget)
-    base, scaled = scale_to_budget(named_base, search.budget)
+    try:
+        base, scaled = scale_to_budget(named_base, search.budget)
+    except FieldError:
+        if not to_read:
+            raise
+        base, scaled = named_base, ()
     target = _resolve_target(search, base)
     make_proxy_model(base, search.proxy, "cpu")
     _reject_inactive_fields(spec, space)

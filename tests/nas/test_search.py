@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from t2tbuild import build_model, load_search_spec, load_spec, measure_cost, predict_cost, search, write_spec
+from t2tbuild.cli.search_runs import load_result
 from t2tbuild.errors import InputError, SearchError, TrainingError
 from t2tbuild.nas import Outcome, SearchResult, State
 from t2tbuild.nas import evaluator as evaluator_module
@@ -277,6 +278,27 @@ def test_a_base_of_one_value_per_block_is_scaled_too(tmp_path: Path, tiny: Tiny)
     assert result.base.state is State.COMPLETED
     assert result.base.model is not None
     assert result.base.model.backbone.mlp_ratio == (2,)
+
+
+@pytest.mark.parametrize(
+    ("macs", "reason"),
+    [
+        ("1100K", "over its budget of 1.10M MACs; this version trains small_1x64 .*search export RUN still reads it"),
+        ("600K", "the base small is over 600.0K MACs, and so is every smaller one"),
+    ],
+)
+@pytest.mark.usefixtures("fake_trainer")
+def test_a_search_from_before_bases_were_scaled_is_read_but_not_continued(
+    macs: str, reason: str, tmp_path: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = tiny(f"search.budget.macs={macs}", "search.trials=1")
+    with monkeypatch.context() as earlier:
+        earlier.setattr("t2tbuild.nas.plan.scale_to_budget", lambda base, _budget: (base, ()))
+        before = search(spec, tmp_path / "run")
+    assert before.base.state is State.INFEASIBLE
+    with pytest.raises(InputError, match=reason):
+        search(spec, tmp_path / "run")
+    assert story(load_result(tmp_path / "run", None)) == story(before)
 
 
 def test_a_budget_below_the_smallest_fails_before_anything_is_written(tmp_path: Path, tiny: Tiny) -> None:

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from pathlib import PurePath
+from typing import Any
 
 import optuna
 from optuna.pruners import NopPruner
@@ -59,7 +60,7 @@ def _join(
         candidates = _open_study(search.name, storage, directions_of(search))
         references = _open_study(f"{search.name}.references", storage, [Direction.MAXIMIZE])
         store = Store(url, storage, search, {Kind.CANDIDATE: candidates, Kind.REFERENCE: references})
-        _check_identity(candidates, spec, plan.base)
+        _check_identity(candidates, spec, plan, to_read=not new)
         _convert_named(candidates, storage, plan)
         store.add_named([(_named_record(model), params) for model, params in plan.enqueued], sampler)
     return store
@@ -85,21 +86,38 @@ def _convert_named(study: optuna.Study, storage: RDBStorage, plan: Plan) -> None
             storage.set_trial_user_attr(trial._trial_id, RECORD, _named_record(model).to_json())
 
 
-def _check_identity(study: optuna.Study, spec: SearchSpec, base: ModelSpec) -> None:
-    """Store the spec and base in a new study, or compare them. Raises InputError where they differ."""
-    portable = spec.search.model_copy(update={"base": base.name, "enqueue": tuple(map(_stem, spec.search.enqueue))})
-    identity = resume_identity(spec.model_copy(update={"search": portable}))  # the same on machines with other paths
-    now = {SPEC: identity, BASE: base.model_dump(mode="json")}
-    name = spec.search.name
+def _check_identity(study: optuna.Study, spec: SearchSpec, plan: Plan, *, to_read: bool) -> None:
+    """Store the spec and base in a new study, or compare them. Raises InputError where they differ.
+
+    A search that is only read may have a base over the budget, which earlier versions did not scale.
+    """
+    base, named, name = plan.base, plan.space.base, spec.search.name
+    now = _identity_of(spec, base)
     for key, value in now.items():
         if key not in study.user_attrs:
             study.set_user_attr(key, value)
-    stored = _with_new_names(study.user_attrs[SPEC])
-    if stored != now[SPEC]:
-        lines = spec_diff(stored, identity)
+    stored = {SPEC: _with_new_names(study.user_attrs[SPEC]), BASE: study.user_attrs[BASE]}
+    if stored == now:
+        return
+    if stored == _identity_of(spec, named):
+        if to_read:
+            return
+        message = f"the search {name} began with the base {named.name}, over its budget of {spec.search.budget.summary}"
+        message += f"; this version trains {base.name} in its place, so it cannot continue the search"
+        raise InputError(f"{message}; t2tbuild search export RUN still reads it; or choose another search.name")
+    if stored[SPEC] != now[SPEC]:
+        lines = spec_diff(stored[SPEC], now[SPEC])
         raise InputError(f"the storage has another search named {name}; choose another search.name\n{lines}")
-    if study.user_attrs[BASE] != now[BASE]:
-        raise InputError(f"the base {base.name} has changed since the search {name} began; choose another search.name")
+    raise InputError(f"the base {base.name} has changed since the search {name} began; choose another search.name")
+
+
+def _identity_of(spec: SearchSpec, base: ModelSpec) -> dict[str, Any]:
+    """Return what two searches of one name must share; it is the same on machines with other paths."""
+    portable = spec.search.model_copy(update={"base": base.name, "enqueue": tuple(map(_stem, spec.search.enqueue))})
+    return {
+        SPEC: resume_identity(spec.model_copy(update={"search": portable})),
+        BASE: base.model_dump(mode="json"),
+    }
 
 
 def _with_new_names(text: str) -> str:
