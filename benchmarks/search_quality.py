@@ -2,11 +2,11 @@
 
 On digits, in the space of deep_narrow at 5G, with equal seconds of training, on one thread each:
 
-- t2tbuild: this engine: depth solved from the budget, TPE, asynchronous successive halving;
+- ASHA: this engine: depth solved from the budget, TPE, asynchronous successive halving;
 - TPE: Optuna's sampler alone, with depth as a further parameter, the budget as a soft constraint, and every training to
   the highest rung; draws over budget are reported to the sampler and cost nothing;
 - random: draws within the budget, every training to the highest rung;
-- t2tbuild, random: draws within the budget, with successive halving.
+- ASHA, random: draws within the budget, with successive halving.
 
 Compared are the best validation result over the seconds of training, and, as the best of many single trainings is
 partly luck, the mean of three trainings of the final pick with new seeds.
@@ -15,12 +15,12 @@ Measured on 2026-11-23, two cores of an AMD EPYC, one search on each, torch 2.15
 mean (lowest to highest):
 
 search          completed   best loss               best accuracy           final pick's loss, 3 new seeds
-t2tbuild               5.8  0.195 (0.183 to 0.220)  96.8% (96.2% to 97.4%)  0.210 (0.203 to 0.217)
-t2tbuild, random       3.2  0.210 (0.200 to 0.223)  96.4% (95.8% to 96.8%)  0.237 (0.207 to 0.277)
+ASHA                   5.8  0.195 (0.183 to 0.220)  96.8% (96.2% to 97.4%)  0.210 (0.203 to 0.217)
+ASHA, random           3.2  0.210 (0.200 to 0.223)  96.4% (95.8% to 96.8%)  0.237 (0.207 to 0.277)
 random                 7.2  0.219 (0.194 to 0.286)  96.1% (95.5% to 96.6%)  0.219 (0.177 to 0.264)
 TPE                   10.8  0.242 (0.196 to 0.288)  95.7% (94.7% to 96.9%)  0.256 (0.221 to 0.317)
 
-In the best accuracy, t2tbuild is ahead of random by 0.7 points (95% interval over seeds 0.4 to 1.0). In the best loss
+In the best accuracy, ASHA is ahead of random by 0.7 points (95% interval over seeds 0.4 to 1.0). In the best loss
 and in that of the retrained final pick the difference is not significant (0.009, -0.029 to 0.048). Compared with TPE
 its loss is lower by 0.047 (0.004 to 0.091), retrained by 0.046 (-0.006 to 0.098). TPE completes more trainings because
 it draws small models.
@@ -56,8 +56,8 @@ from t2tbuild.spec import ModelSpec
 from t2tbuild.training.data import load_data
 
 ARMS = {
-    "t2tbuild": ["search.random_fraction=0"],
-    "t2tbuild, random": ["search.sampler=random"],
+    "ASHA": ["search.random_fraction=0"],
+    "ASHA, random": ["search.sampler=random"],
     "random": ["search.sampler=random", "search.proxy.scheduler=never"],
     "TPE": [],
 }
