@@ -111,7 +111,7 @@ VIOLATIONS = {  # overrides of a shipped spec that violate a rule or cause a lin
     "Fill._fractions_rise": ["search.space={backbone.depth: {fill: [0.9, 0.7]}}"],
     "Fill._range_rises_in_steps": ["search.space={backbone.depth: {fill: [0.7, 1.0], low: 8, high: 4}}"],
     "Proxy._rungs_rise": ["search.proxy.rungs=[120, 40]"],
-    "Proxy._warm_up_ends": ["search.proxy.warmup_steps=280"],
+    "Search._warm_up_ends": ["search.proxy.warmup_steps=280"],
     "Stage._hard_split": ["model.tokenizer.stages.0.overlap=0"],
     "BaseBackbone._narrow_heads": ["model.backbone.num_heads=32"],
     "BaseBackbone._uneven_heads": ["model.backbone.embed_dim=396", "model.backbone.num_heads=9"],

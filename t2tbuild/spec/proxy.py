@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from t2tbuild.spec.base import ListAsTuple, Violation, lint, rule, unit
+from t2tbuild.spec.base import ListAsTuple, Violation, rule, unit
 from t2tbuild.spec.data import DigitsData, InMemoryField
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.renamed import RenamedFields
@@ -63,12 +63,6 @@ class Proxy(RenamedFields):
         if list(self.rungs) != sorted(set(self.rungs)):
             message = f"rungs must rise, got {list(self.rungs)}"
             yield Violation("rungs", message, "write [40, 100, 200]")
-
-    @lint
-    def _warm_up_ends(self) -> Iterator[Violation]:
-        if self.warmup_steps >= self.rungs[-1]:
-            message = f"the warm-up of {self.warmup_steps} steps never ends: the last rung is {self.rungs[-1]}"
-            yield Violation("warmup_steps", message, f"write less than {self.rungs[-1]}")
 
     def image_shape(self, model: ModelSpec) -> tuple[int, int]:
         """Return height and width of the training images: the data's, or the model's if the data have none."""

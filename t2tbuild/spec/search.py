@@ -137,6 +137,13 @@ class Search(RenamedFields):
                 yield Violation(("objectives", index), f"objectives lists {name} twice", "remove one of the two")
 
     @lint
+    def _warm_up_ends(self) -> Iterator[Violation]:
+        warmup, last = self.proxy.warmup_steps, self.proxy.rungs[-1]
+        if warmup >= last and self.evaluator is None:  # what a step is in your own evaluator is up to you
+            message = f"the warm-up of {warmup} steps never ends: the last rung is {last}"
+            yield Violation(("proxy", "warmup_steps"), message, f"write less than {last}")
+
+    @lint
     def _several_objectives_suit_the_sampler(self) -> Iterator[Violation]:
         if self.sampler == "gp" and len(self.objectives) > 1:
             yield Violation("sampler", "a Gaussian process is slow with several objectives", "write tpe or nsga2")

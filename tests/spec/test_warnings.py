@@ -155,3 +155,14 @@ def test_a_field_without_effect_has_a_warning(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("\n".join(lines) + "\n")
     (warning,) = read_search_spec(tmp_path / "mine.yaml").warnings
     assert (warning.line, warning.rule, warning.hint) == (6, "first-has-no-effect", "remove it")
+
+
+def test_the_warm_up_of_proxy_training_has_a_warning_but_not_with_an_evaluator(tmp_path: Path) -> None:
+    lines = ["version: 1", "search:", "  base: t2t_vit_7", "  budget: {macs: 1G}"]
+    lines += ["  space: {backbone.depth: {fill: [0.7, 1.0]}}", "  proxy: {rungs: [5, 10]}", ""]
+    (tmp_path / "mine.yaml").write_text("\n".join(lines))
+    (warning,) = read_search_spec(tmp_path / "mine.yaml").warnings
+    assert (warning.path, warning.rule) == ("search.proxy.warmup_steps", "warm-up-ends")
+    assert "20 steps" in warning.message
+    (tmp_path / "mine.yaml").write_text("\n".join([*lines, "  evaluator: my_module:evaluate", ""]))
+    assert read_search_spec(tmp_path / "mine.yaml").warnings == []
