@@ -134,13 +134,7 @@ def gain_lines(result: SearchResult) -> list[str]:
         f"gain over {gain.over}: {_interval(gain.difference)} {unit}, {gain.seeds[0]} against {gain.seeds[1]} seeds"
         for gain in result.verdict.gains
     ]
-    leader = best_of(result.records, result.ranking.value)
-    if (
-        not result.ranking.uses_prediction
-        and leader is not None
-        and leader.key not in {record.key for record in result.reference_runs}
-    ):
-        lines.append(f"candidate {leader.number} has the best single run, but was not retrained, so it cannot win")
+    lines += _leader_line(result)
     equal_compute = result.verdict.equal_compute
     if equal_compute is not None:
         lines.append(
@@ -163,6 +157,17 @@ def gain_lines(result: SearchResult) -> list[str]:
     elif result.verdict.prediction is None:
         lines.append("proxy training, not full training: short trainings favour models that learn fast")
     return lines
+
+
+def _leader_line(result: SearchResult) -> list[str]:
+    """Return the note on a best candidate that was not retrained. Where none was, it is the winner after all."""
+    leader = best_of(result.records, result.ranking.value)
+    runs = [record for record in result.reference_runs if record.number != BASE and record.state is State.COMPLETED]
+    if result.ranking.uses_prediction or leader is None or not runs:
+        return []
+    if leader.key in {record.key for record in result.reference_runs}:
+        return []
+    return [f"candidate {leader.number} has the best single run, but was not retrained, so it cannot win"]
 
 
 def _test_line(result: SearchResult) -> list[str]:

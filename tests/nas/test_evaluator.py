@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from t2tbuild.nas.evaluator import Candidate, FunctionEvaluator, Measurements, l
 from t2tbuild.nas.existing_run import reopen_store
 from t2tbuild.nas.plan import plan
 from t2tbuild.nas.store.trials import Kind
+from t2tbuild.report.verdict_table import gain_lines
 from t2tbuild.spec import SearchSpec
 
 Tiny = Callable[..., SearchSpec]
@@ -174,6 +176,26 @@ def test_what_a_function_may_return(tiny: Tiny) -> None:
         found = FunctionEvaluator(lambda _candidate, _steps, value=returned: value, settings).evaluate(candidate, 1)
         assert (found.accuracy, type(found.accuracy)) == (0.5, float)
     assert FunctionEvaluator(lambda *_: 0.5, settings).evaluate(candidate, 0) == Measurements()
+
+
+@pytest.mark.parametrize("objectives", ["[accuracy]", "[accuracy, macs]"])
+def test_without_confirmation_the_winner_is_not_said_to_be_unable_to_win(
+    tmp_path: Path, tiny: Tiny, objectives: str
+) -> None:
+    spec = tiny("search.trials=4", "search.confirm=null", f"search.objectives={objectives}")
+    result = search(spec, tmp_path / "run", evaluator=by_width)
+    assert "no candidate was retrained" in result.verdict.sentence
+    assert result.winner.number != "base"
+    assert not any("cannot win" in line for line in gain_lines(result))
+
+
+def test_a_candidate_with_the_best_single_run_that_was_not_retrained_is_named(tmp_path: Path, tiny: Tiny) -> None:
+    result = search(tiny("search.trials=4"), tmp_path / "run", evaluator=by_width)
+    best = max((one for one in result.records if one.rungs), key=lambda one: result.ranking.value(one))
+    others = tuple(one for one in result.reference_runs if one.key != best.key)
+    assert any("cannot win" in line for line in gain_lines(result)) == (others == result.reference_runs)
+    (line,) = [line for line in gain_lines(replace(result, reference_runs=others)) if "cannot win" in line]
+    assert line.startswith(f"candidate {best.number} has the best single run")
 
 
 def test_a_search_is_not_continued_by_another_evaluator(tmp_path: Path, tiny: Tiny) -> None:
