@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
 from typing import Any
 
 from pydantic import ValidationError
@@ -20,8 +19,6 @@ from t2tbuild.spec.units import short_count
 
 MAX_ENUMERATED = 2_000
 """The largest number of assignments that `sample_assignments` yields."""
-MAX_PROBES = 64
-"""Values of the solved field, and assignments, for which `require_solvable` compares costs."""
 
 
 class Infeasible(Exception):  # noqa: N818  # not an error: the sampler draws again
@@ -100,49 +97,6 @@ def optuna_params(space: Space, model: ModelSpec, budget: Budget) -> dict[str, A
     except (Infeasible, ValidationError, LookupError):
         return None
     return {path: to_category(value) for path, value in assignment.items()} if same else None
-
-
-def require_solvable(space: Space, budget: Budget) -> None:
-    """Raise FieldError where the solved field does not change any limited cost, so that no budget determines it."""
-    if space.solved is None or not budget.limits:
-        return
-    probed = False
-    for assignment in _spread_assignments(space):
-        costs = _probe_costs(space, assignment, budget)
-        first = next(costs, None)
-        for other in costs:
-            if other != first:
-                return
-            probed = True
-    if not probed:
-        return
-    field = space.solved.path
-    labels = " or ".join(LABELS[name] for name in budget.limits)
-    message = f"{field:.60} does not change {labels}, so it cannot be solved from the budget"
-    hint = f"write {{choices: [...]}}, and fill for a field that changes them, such as {DEPTH}"
-    raise FieldError(("search", "space", field), "space", message, hint)
-
-
-def _spread_assignments(space: Space) -> Iterator[Assignment]:
-    """Yield the first assignment, which is enough as a rule, then up to MAX_PROBES from all over the space."""
-    yield from islice(sample_assignments(space), 1)
-    every = list(sample_assignments(space))
-    yield from random.Random(0).sample(every, min(MAX_PROBES, len(every)))  # noqa: S311
-
-
-def _probe_costs(space: Space, assignment: Assignment, budget: Budget) -> Iterator[list[float]]:
-    """Yield the limited costs of the members of an assignment with several values of the solved field.
-
-    Two fractions are among the values: a field such as drop_path has no whole number among its own.
-    """
-    assert space.solved is not None
-    values = space.solved.fill.values
-    for value in (*values[:: max(1, len(values) // MAX_PROBES)], 0.25, 0.5):
-        try:
-            measures = measure(space.model(assignment, value), budget)
-        except (ValidationError, LookupError):
-            continue
-        yield [measures[name] for name in budget.limits]
 
 
 def require_feasible(space: Space, budget: Budget) -> list[ModelSpec]:

@@ -10,10 +10,11 @@ from t2tbuild.accuracy.predictor import predict_accuracy
 from t2tbuild.cost.budget import is_within
 from t2tbuild.errors import Diagnostic, FieldError, SeveralFieldsError
 from t2tbuild.nas.base import scale_to_budget
-from t2tbuild.nas.budget import optuna_params, require_feasible, require_solvable, sample_assignments
+from t2tbuild.nas.budget import optuna_params, require_feasible, sample_assignments
 from t2tbuild.nas.members import MAX_MEMBERS, Members, PredictedMember, rank_by_prediction
 from t2tbuild.nas.model_key import key_of
 from t2tbuild.nas.proxy import make_proxy_model
+from t2tbuild.nas.solvable import require_solvable
 from t2tbuild.nas.space import Space, error_message
 from t2tbuild.spec.budget import Budget
 from t2tbuild.spec.diagnostics.messages import build_diagnostics

@@ -76,8 +76,8 @@ class Range(_Sampled):
 class Fill(Node):
     """A number that is solved from the budget: a fraction of the largest value with which the candidate fits.
 
-    Every candidate is then within the budget by construction. The cost must grow with the field; a field that
-    does not change it, such as backbone.drop_path, is refused.
+    Every candidate is then within the budget by construction. The cost must grow with the field; one that does not
+    change it, such as backbone.drop_path, or lowers it, such as a patch_size of the tokenizer, is refused.
     """
 
     fill: Annotated[tuple[Fraction, Fraction], ListAsTuple] = Field(examples=[[0.7, 1.0]])

@@ -6,10 +6,11 @@ from t2tbuild import load_search_spec, load_spec, predict_cost
 from t2tbuild.cost.budget import is_within
 from t2tbuild.cost.memory import predict_memory
 from t2tbuild.errors import FieldError, InputError
-from t2tbuild.nas.budget import Infeasible, require_feasible, require_solvable, solve, solved_range
+from t2tbuild.nas.budget import Infeasible, require_feasible, solve, solved_range
 from t2tbuild.nas.model_key import canonical
 from t2tbuild.nas.plan import plan
 from t2tbuild.nas.proxy import describe_training, is_narrow, make_proxy_model, resolve_width
+from t2tbuild.nas.solvable import require_solvable
 from t2tbuild.nas.space import FILL, Space, to_category
 from t2tbuild.spec import Budget, ModelSpec, SearchSpec
 from t2tbuild.spec.proxy import Proxy
@@ -124,15 +125,38 @@ def test_a_field_that_does_not_change_the_cost_cannot_be_solved(path: str, macs:
 
 
 def test_a_field_that_changes_one_limited_cost_can_be_solved() -> None:
-    solved = {"backbone.squeeze_excite.reduction": {"fill": [0.5, 1.0]}}
-    space = space_of(solved, load_spec("t2t_vit_14_se").model)
-    require_solvable(space, Budget.model_validate({"params": "22M"}))
+    solved = space_of({"backbone.num_heads": {"fill": [0.5, 1.0]}})
+    require_solvable(solved, Budget.model_validate({"params": "22M", "activations": "200MB"}))
     fields = {
         "backbone.squeeze_excite": {"choices": [None, {"reduction": 8}]},
         "backbone.mlp_ratio": {"choices": [2, 3]},
         "backbone.depth": {"fill": [0.5, 1.0]},
     }
     require_solvable(space_of(fields), Budget.model_validate({"macs": "5G"}))
+
+
+@pytest.mark.parametrize(
+    ("path", "value"), [("tokenizer.stages.0.patch_size", "4"), ("backbone.squeeze_excite.reduction", "1")]
+)
+def test_a_field_with_which_the_cost_falls_cannot_be_solved(path: str, value: str) -> None:
+    """There is no largest value that fits, as all larger ones fit too."""
+    fields = {"backbone.mlp_ratio": {"choices": [2, 3]}, path: {"fill": [0.5, 1.0]}}
+    search = Search.model_validate({"base": "t2t_vit_14_se", "budget": {"macs": "5G"}, "space": fields})
+    with pytest.raises(
+        FieldError, match=f"MACs fall where {path} grows.* at {path.rpartition('.')[2]} {value}, "
+    ) as caught:
+        plan(SearchSpec(version=1, search=search))
+    assert caught.value.path == ("search", "space", path)
+    assert caught.value.hint.startswith("write {choices: [...]}")
+
+
+def test_a_cost_that_rises_at_first_can_be_solved_up_to_there() -> None:
+    """From ratio 14 on, large outputs are recomputed in the backward pass, so activations take less memory."""
+    path, limit = "backbone.mlp_ratio", Budget.model_validate({"activations": "200MB"})
+    with pytest.raises(FieldError, match="bytes of activations fall") as caught:
+        require_solvable(space_of({path: {"fill": [0.5, 1.0]}}), limit)
+    assert caught.value.hint.startswith("write high: 13, or {choices")
+    require_solvable(space_of({path: {"fill": [0.5, 1.0], "high": 13}}), limit)
 
 
 def test_a_budget_that_no_field_can_meet_says_so() -> None:
