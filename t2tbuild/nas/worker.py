@@ -20,7 +20,7 @@ from t2tbuild.nas.store.heartbeat import heartbeat
 from t2tbuild.nas.store.meta import EXHAUSTED
 from t2tbuild.nas.store.process import worker_name
 from t2tbuild.nas.store.store import Store
-from t2tbuild.nas.store.trials import Claim, Exhausted, Kind, LostClaim, Values
+from t2tbuild.nas.store.trials import Claim, Exhausted, Kind, LostClaim, Snapshot, Values
 from t2tbuild.training.signals import Interrupt
 
 POLL_SECONDS = 0.5  # between checks of the other workers
@@ -58,7 +58,9 @@ class Worker:
         self.store.stale.requeue()
         while True:
             self._check_interrupt()
-            progress = self._progress()
+            found = self.store.snapshot()
+            confirmations = plan_confirmations(self.search, found.records, found.reference_runs)
+            progress = self._progress(found, len(confirmations))
             if progress.running and self.store.stale.requeue():  # by others: this worker trains one at a time
                 continue
             match next_action(progress):
@@ -69,17 +71,15 @@ class Worker:
                 case Action.DRAW:
                     self._draw_and_run()
                 case Action.CONFIRM:
-                    found = self.store.snapshot()
-                    self.store.add_references(plan_confirmations(self.search, found.records, found.reference_runs))
+                    self.store.add_references(confirmations)
                 case Action.WAIT:
                     time.sleep(POLL_SECONDS)
                 case Action.END:
                     return
 
-    def _progress(self) -> Progress:
+    def _progress(self, found: Snapshot, to_confirm: int) -> Progress:
         """Return the state of the search now."""
-        found, now = self.store.snapshot(), time.monotonic()
-        records, reference_runs = found.records, found.reference_runs
+        records, reference_runs, now = found.records, found.reference_runs, time.monotonic()
         self._reserved = reserved_seconds(self.search, records, reference_runs, self.workers)
         return Progress(
             claimed=count_claimed(records),
@@ -90,7 +90,7 @@ class Worker:
             exhausted=bool(self.store.get_meta(EXHAUSTED)),
             stop_reason=stop_reason(self.search, records, reference_runs),
             base_is_trained=any(one.number == BASE and one.state is not State.RUNNING for one in reference_runs),
-            to_confirm=len(plan_confirmations(self.search, records, reference_runs)),
+            to_confirm=to_confirm,
             time_for_candidates=now <= self.deadline - self._reserved,
             time_left=now <= self.deadline,
         )
