@@ -101,7 +101,8 @@ def search(
     from t2tbuild.training.run_paths import default_run_directory
 
     loaded = loaded.model_copy(update={"search": planned.search})  # with the target resolved
-    run_search(loaded, out or default_run_directory(loaded.search.name), workers, storage, as_json=as_json)
+    with document.located_errors():
+        run_search(loaded, out or default_run_directory(loaded.search.name), workers, storage, as_json=as_json)
 
 
 def run_search(spec: SearchSpec, run: Path, workers: int | None, storage: str | None, *, as_json: bool) -> None:

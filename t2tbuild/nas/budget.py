@@ -15,7 +15,7 @@ from t2tbuild.nas.space import FILL, Assignment, Space, error_message, to_catego
 from t2tbuild.spec.budget import LABELS, Budget
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.space import DEPTH, Fill, Value
-from t2tbuild.spec.units import short_count
+from t2tbuild.spec.units import format_count, short_count
 
 MAX_ENUMERATED = 2_000
 """The largest number of assignments that `sample_assignments` yields."""
@@ -163,7 +163,12 @@ def _budget_error(found: Sequence[Measures], budget: Budget, *, solved: bool) ->
                 message += f"every candidate has {least[name]:,.0f}, as no field of search.space changes them"
                 hint = f"{at_least}add a field that does, such as {DEPTH}: {{fill: [0.7, 1.0]}}"
             return FieldError(("search", "budget", name), "budget", message, hint)
-    if len(budget.limits) == 1 or any(limit.min is not None for limit in budget.limits.values()):
+    ((name, limit), *others) = budget.limits.items()
+    if limit.max is None and limit.min is not None and not others:
+        message = f"no candidate has {short_count(limit.min)} {LABELS[name]} or more"
+        hint = f"write a lower min, {name}: {format_count(limit.min)} for an upper bound, or widen search.space"
+        return FieldError(("search", "budget", name), "budget", message, hint)
+    if not others or any(limit.min is not None for limit in budget.limits.values()):
         message = f"no candidate lies within {budget.summary}"
         return FieldError(("search", "budget"), "budget", message, "widen the bounds, or search.space")
     cheapest = [

@@ -6,6 +6,7 @@ Whatever the evaluator, no candidate over the budget is evaluated: check_cost co
 import importlib
 import math
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -142,15 +143,29 @@ def load_function(name: str) -> EvaluatorFunction:
         sys.path.insert(0, here)
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
-        message = f"the module {module_name} cannot be imported: {error}"
-        raise FieldError(path, "evaluator", message, "start the search in the folder of its file") from None
+    except (Exception, SystemExit) as error:  # the module is the user's, and may raise anything
+        hint = f"correct {module_name}"
+        if isinstance(error, ModuleNotFoundError) and error.name in (module_name, module_name.partition(".")[0]):
+            hint = "start the search in the folder of its file"
+        if module_name.endswith(".py"):
+            hint = f"write {module_name.removesuffix('.py')}:{attribute}"
+        message = f"the module {module_name} cannot be imported: {_describe_import_error(error)}"
+        raise FieldError(path, "evaluator", message, hint) from None
     function = getattr(module, attribute, None)
     if not callable(function):
         message = f"the module {module_name} has no function {attribute}"
         raise FieldError(path, "evaluator", message, "write module:function")
     found: EvaluatorFunction = function
     return found
+
+
+def _describe_import_error(error: BaseException) -> str:
+    """Return the error of an import, with the last line of a file that was executed."""
+    if isinstance(error, ImportError | SyntaxError):  # their messages name the module or the line
+        return str(error)
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
+    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if len(frames) > 1 else ""
+    return f"{type(error).__name__}: {error}{place}"
 
 
 def make_candidate(record: Record, search: Search, run: Path, check: Callable[[], None]) -> Candidate:

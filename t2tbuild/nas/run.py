@@ -8,7 +8,7 @@ from pathlib import Path
 
 from t2tbuild.errors import InputError
 from t2tbuild.nas.conclude import conclude, measure_equals, write_findings
-from t2tbuild.nas.evaluator import EvaluatorFunction, name_of
+from t2tbuild.nas.evaluator import EvaluatorFunction, load_function, name_of
 from t2tbuild.nas.existing_run import find_outcome
 from t2tbuild.nas.plan import plan
 from t2tbuild.nas.proxy import resolve_width
@@ -55,8 +55,8 @@ def search(
             `workers=1`; a function that `search.evaluator` names works with any number.
 
     Raises:
-        InputError: The budget is below the smallest member of the space, `out` holds something else, or the storage
-            holds another search of this name.
+        InputError: The budget is below the smallest member of the space, `search.evaluator` cannot be loaded, `out`
+            holds something else, or the storage holds another search of this name.
         SearchError: No candidate could be trained, or the database stays unreachable.
 
     Example:
@@ -76,6 +76,8 @@ def search(
     spec, planned = spec.model_copy(update={"search": settings}), replace(planned, search=settings)
     if evaluator is not None and workers > 1:
         raise InputError("search: evaluator needs workers=1; name the function in search.evaluator to use more")
+    if settings.evaluator is not None and evaluator is None:
+        load_function(settings.evaluator)  # raises before anything is written
     run = Path(out) if out is not None else default_run_directory(settings.name)
     url = storage_url(storage, run)
     deadline = time.monotonic() + (settings.timeout if settings.timeout is not None else float("inf"))

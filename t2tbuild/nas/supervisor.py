@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from t2tbuild.errors import SearchError
+from t2tbuild.errors import InputError, SearchError
 from t2tbuild.nas.store.url import VARIABLE
 from t2tbuild.training.signals import Interrupt
 
@@ -47,7 +47,8 @@ def supervise(run: Path, url: str, workers: int, deadline: float, interrupt: Int
     """Run `workers` processes on the search in `run` until all are done, and restart those that die.
 
     `deadline` is a time.time(). `on_poll` is called every second. An interrupt ends all workers. Raises SearchError,
-    with the last line of its log, when a worker fails to start MAX_FAILED_STARTS times in a row.
+    with the last line of its log, when a worker fails to start MAX_FAILED_STARTS times in a row, and InputError at once
+    when its input is wrong.
     """
     with _running_workers(run, url, workers, deadline) as processes:
         while not all(process.done for process in processes):
@@ -80,6 +81,8 @@ def _restart_if_dead(process: _WorkerProcess, run: Path, url: str, workers: int,
     if code == 0:
         process.done = True
         return
+    if code == InputError.exit_code:  # another start cannot help
+        raise InputError(f"worker {process.index} failed to start: {_last_log_line(run, process.index)}")
     process.failed_starts = process.failed_starts + 1 if time.monotonic() - process.started < STARTUP_SECONDS else 0
     if process.failed_starts >= (MAX_FAILED_STARTS if code > 0 else MAX_KILLED_STARTS):
         raise SearchError(f"worker {process.index} failed to start: {_last_log_line(run, process.index)}")

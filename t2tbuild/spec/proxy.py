@@ -62,7 +62,7 @@ class Proxy(RenamedFields):
     def _rungs_rise(self) -> Iterator[Violation]:
         if list(self.rungs) != sorted(set(self.rungs)):
             message = f"rungs must rise, got {list(self.rungs)}"
-            yield Violation("rungs", message, "write [40, 100, 200]")
+            yield Violation("rungs", message, f"write {sorted(set(self.rungs))}")
 
     def image_shape(self, model: ModelSpec) -> tuple[int, int]:
         """Return height and width of the training images: the data's, or the model's if the data have none."""

@@ -1,5 +1,6 @@
 """A user's own function evaluates candidates in place of proxy training; the budget still holds."""
 
+import importlib
 import json
 import sys
 from collections.abc import Callable, Mapping
@@ -79,6 +80,35 @@ def test_a_named_function_of_the_working_directory(tmp_path: Path, tiny: Tiny, m
     assert result.trained_as == "by own_evaluation:evaluate, up to 2 steps"
     again = search(spec, tmp_path / "run")
     assert again.records == result.records
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("def evaluate(candidate, steps)\n", r"expected ':' \(faulty.py, line 1\)", "correct faulty"),
+        ("import json\njson.loads('')\n", "JSONDecodeError: Expecting value", "correct faulty"),
+        ("x = {}['missing']\n", r"KeyError: 'missing' \(faulty.py, line 1\)", "correct faulty"),
+        ("import no_such_module\n", "No module named 'no_such_module'", "correct faulty"),
+        ("raise SystemExit(3)\n", "SystemExit: 3", "correct faulty"),
+    ],
+)
+def test_a_module_that_fails_is_reported_before_anything_is_written(
+    tmp_path: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch, text: str, message: str, hint: str
+) -> None:
+    (tmp_path / "faulty.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    importlib.invalidate_caches()
+    with pytest.raises(FieldError, match=f"the module faulty cannot be imported: {message}") as caught:
+        search(tiny("search.evaluator=faulty:evaluate"), tmp_path / "run")
+    assert (caught.value.path, caught.value.hint) == (("search", "evaluator"), hint)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_file_in_place_of_a_module_gets_the_name_of_the_module() -> None:
+    with pytest.raises(FieldError) as caught:
+        load_function("no_such_file.py:evaluate")
+    assert caught.value.hint == "write no_such_file:evaluate"
 
 
 @pytest.mark.parametrize(

@@ -150,6 +150,13 @@ def test_a_field_with_which_the_cost_falls_cannot_be_solved(path: str, value: st
     assert caught.value.hint.startswith("write {choices: [...]}")
 
 
+def test_a_minimum_that_no_candidate_reaches_is_reported_at_its_place() -> None:
+    space = space_of({"backbone.depth": {"fill": [0.5, 1.0]}})
+    with pytest.raises(FieldError, match=r"no candidate has 900\.0G MACs or more") as caught:
+        require_feasible(space, Budget.model_validate({"macs": {"min": "900G"}}))
+    assert caught.value.path == ("search", "budget", "macs")
+
+
 def test_a_cost_that_rises_at_first_can_be_solved_up_to_there() -> None:
     """From ratio 14 on, large outputs are recomputed in the backward pass, so activations take less memory."""
     path, limit = "backbone.mlp_ratio", Budget.model_validate({"activations": "200MB"})

@@ -9,15 +9,19 @@ import random
 import signal
 import sqlite3
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from t2tbuild.errors import InputError, SearchError
+from t2tbuild.nas import supervisor
 from t2tbuild.nas.existing_run import reopen_store
 from t2tbuild.nas.store.store import Store
 from t2tbuild.nas.store.url import VARIABLE
+from t2tbuild.training.signals import Interrupt
 from tests.command import Running, start_t2tbuild
 from tests.nas.conftest import states, tiny_search
 from tests.nas.postgresql import Server
@@ -180,12 +184,28 @@ def _running(run: Path) -> int:
         return 0
 
 
-def test_a_worker_that_cannot_start_is_reported_and_not_restarted_forever(tmp_path: Path) -> None:
+def test_a_worker_with_wrong_input_is_reported_and_not_started_again(tmp_path: Path) -> None:
     """The last line of the log is in the error."""
-    from t2tbuild.errors import SearchError
-    from t2tbuild.nas.supervisor import supervise
-    from t2tbuild.training.signals import Interrupt
-
     (tmp_path / "spec.yaml").write_text("version: 1\nsearch: {base: nothing}\n")
-    with pytest.raises(SearchError, match=r"worker 0 failed to start: .*0\.log"):
-        supervise(tmp_path, f"sqlite:///{tmp_path}/s.db", 1, time.time() + 60, Interrupt(), lambda: None)
+    with pytest.raises(InputError, match=r"worker 0 failed to start: .*0\.log"):
+        supervisor.supervise(tmp_path, f"sqlite:///{tmp_path}/s.db", 1, time.time() + 60, Interrupt(), lambda: None)
+    log = (tmp_path / "workers" / "0.log").read_text()
+    assert sum(line.startswith("error: ") for line in log.splitlines()) == 1  # started once
+
+
+def test_a_worker_that_fails_for_another_reason_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts: list[int] = []
+
+    def start(run: Path, _url: str, index: int, _workers: int, _deadline: float) -> subprocess.Popen[bytes]:
+        starts.append(index)
+        supervisor.log_path(run, index).parent.mkdir(parents=True, exist_ok=True)
+        supervisor.log_path(run, index).write_text("no memory\n")
+        return subprocess.Popen([sys.executable, "-c", "raise SystemExit(1)"])
+
+    monkeypatch.setattr(supervisor, "_start_worker", start)
+    monkeypatch.setattr(supervisor, "POLL_SECONDS", 0.05)
+    with pytest.raises(SearchError, match="worker 0 failed to start: no memory"):
+        supervisor.supervise(tmp_path, "sqlite://", 1, time.time() + 60, Interrupt(), lambda: None)
+    assert len(starts) == supervisor.MAX_FAILED_STARTS

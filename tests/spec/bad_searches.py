@@ -124,6 +124,8 @@ BAD_SEARCHES = (
         10, 30, "purpose", kind="search"),
     Bad("rungs with a word", edit(GOOD_SEARCH, "[40, 120, 280]", "[40, many]"),
         10, 23, "type", "'many'", kind="search"),
+    Bad("evaluator without a function", edit(GOOD_SEARCH, "trials: 12", "trials: 12\n  evaluator: mine"),
+        12, 14, "name", "'mine'", kind="search"),
     Bad("no rungs", edit(GOOD_SEARCH, "[40, 120, 280]", "[]"), 10, 18, "length", "0", kind="search"),
     Bad("width misspelt", edit(GOOD_SEARCH, "rungs:", "width: quater, rungs:"),
         10, 18, "choice", "'quater'", kind="search"),

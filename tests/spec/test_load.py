@@ -121,6 +121,7 @@ def test_an_explicit_null_is_kept(tmp_path: Path) -> None:
         ("search.proxy.rungs=[40, 20]", "rungs must rise"),
         ("search.trials=0", "at least 1"),
         ("search.space={backbone.depth: {fill: [0.5]}}", "fill"),
+        ("search.space.backbone.depth={fill: 0.5}", "fill must be a list, got 0.5"),
     ],
 )
 def test_mistakes_of_a_search(override: str, message: str) -> None:

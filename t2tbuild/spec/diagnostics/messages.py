@@ -1,5 +1,7 @@
 """Diagnostics of an invalid spec, from pydantic's errors and the rules: place, field, rule, value, what to write."""
 
+from contextlib import suppress
+
 from pydantic import ValidationError
 
 from t2tbuild.errors import Diagnostic
@@ -8,7 +10,7 @@ from t2tbuild.spec.diagnostics import suggestions
 from t2tbuild.spec.diagnostics.introspect import MAX_ERRORS, bare_kinds, field_at
 from t2tbuild.spec.diagnostics.partial_validation import check_rules
 from t2tbuild.spec.diagnostics.pydantic_errors import ValidationIssue, collect_issues
-from t2tbuild.spec.diagnostics.scalars import format_value
+from t2tbuild.spec.diagnostics.scalars import ScalarError, format_value, parse_scalar
 from t2tbuild.spec.diagnostics.yaml_source import Place, YamlSource, format_path
 
 
@@ -39,7 +41,11 @@ def _position(where: Place | Diagnostic) -> tuple[int, int]:
 def _as_written(value: object, place: Place) -> str:
     """Return a value as the file has it: 1e9 rather than 1000000000.0."""
     text = place.text[place.column - 1 : place.column - 1 + place.length]
-    return text if isinstance(value, float) and text and len(text) <= 60 else format_value(value)
+    if isinstance(value, float) and len(text) <= 60:
+        with suppress(ScalarError):
+            if isinstance(parse_scalar(text), float):  # in an override, the place may be the key
+                return text
+    return format_value(value)
 
 
 def _build_one(issue: ValidationIssue, source: YamlSource, root: type[Node]) -> Diagnostic:

@@ -26,6 +26,7 @@ from t2tbuild.spec.diagnostics.yaml_source import KeyPath, format_path
 from t2tbuild.spec.diagnostics.yaml_syntax import missing_space
 from t2tbuild.spec.distill import TIMM_TEACHER
 from t2tbuild.spec.model import NAME_PATTERN
+from t2tbuild.spec.search import EVALUATOR_PATTERN
 from t2tbuild.spec.units import parse_count
 
 RULES = {
@@ -76,6 +77,7 @@ _WORDS = {
 
 
 _PATTERNS = {
+    EVALUATOR_PATTERN: "must be a module and one of its functions, as module:function",
     NAME_PATTERN: "must be letters, digits, '.', '_' and '-', at most 64, the first a letter or digit",
     AUGMENT_PATTERN: "must begin with rand, augmix, original, originalr, v0, v0r or 3a, and continue as timm writes it",
     DATA_PATTERN: "must begin with hfds/, hfids/, tfds/, wds/ or torch/, as in timm",
