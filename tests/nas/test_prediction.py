@@ -18,7 +18,6 @@ from t2tbuild.accuracy.validity import PROXY_TRAINING, Validity, validity_of
 from t2tbuild.cost.budget import is_within
 from t2tbuild.errors import FieldError
 from t2tbuild.nas import worker as worker_module
-from t2tbuild.nas.base import scale_to_budget
 from t2tbuild.nas.model_key import key_of
 from t2tbuild.nas.plan import plan
 from t2tbuild.nas.predicted_verdict import decide_by_prediction, find_equals
@@ -27,7 +26,6 @@ from t2tbuild.nas.ranking import Ranking, proxy_validity, training_configuration
 from t2tbuild.nas.record import BASE, Record, Rung, Source, State
 from t2tbuild.nas.reference_runs import plan_base_runs, plan_confirmations
 from t2tbuild.spec import ModelSpec, SearchSpec, catalog
-from t2tbuild.spec.budget import Budget
 from t2tbuild.spec.proxy import Proxy
 from t2tbuild.spec.with_changes import with_changes
 from tests.nas.conftest import FakeTrainer, tiny_search
@@ -63,11 +61,8 @@ def test_the_target(overrides: tuple[str, ...], target: str) -> None:
     assert planned.target == planned.search.target == target
 
 
-def test_a_base_below_the_minimum_or_without_another_depth_is_unchanged() -> None:
+def test_a_base_below_the_minimum_is_unchanged() -> None:
     assert plan(deep_narrow("search.budget={macs: {max: 8G, min: 6G}}")).base == load_spec("t2t_vit_14").model
-    dense = load_spec("t2t_vit_dense").model
-    assert isinstance(dense, ModelSpec)
-    assert scale_to_budget(dense, Budget.model_validate({"macs": "1G"})) == (dense, ())
 
 
 def test_the_target_is_data_where_nothing_is_predicted(tmp_path: Path) -> None:
