@@ -63,7 +63,7 @@ def search(
         >>> import tempfile
         >>> from t2tbuild import load_search_spec
         >>> tiny = ["search.trials=1", "search.proxy.rungs=[1]", "search.proxy.seeds=1", "search.confirm=null"]
-        >>> result = search(load_search_spec("deep_narrow", tiny), tempfile.mkdtemp())
+        >>> result = search(load_search_spec("lite", tiny), tempfile.mkdtemp())
         >>> result.winner.macs <= result.spec.search.budget.macs.max
         True
     """

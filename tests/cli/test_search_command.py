@@ -23,6 +23,8 @@ from tests.nas.conftest import tiny_search
 
 pytestmark = pytest.mark.slow
 
+FEW_WIDTHS = "search.space={backbone.embed_dim: {choices: [256, 384, 512]}, backbone.depth: {fill: [0.8, 1.0]}}"
+
 
 def t2tbuild(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return run_t2tbuild("search", *arguments, cwd=cwd, COLUMNS="80")
@@ -172,19 +174,19 @@ def test_repair_queues_the_training_of_a_dead_worker_again(folder: Path) -> None
 
 
 def test_explain_trains_nothing(tmp_path: Path) -> None:
-    done = t2tbuild("--explain", "--plot", "space.png", cwd=tmp_path)
+    done = t2tbuild("--explain", "--plot", "space.png", FEW_WIDTHS, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "members within 5.00G MACs (counted)" in done.stdout
     assert (tmp_path / "space.png").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["space.png"]
-    space = json.loads(t2tbuild("deep_narrow", "--explain", "--json", cwd=tmp_path).stdout)
+    space = json.loads(t2tbuild("deep_narrow", FEW_WIDTHS, "--explain", "--json", cwd=tmp_path).stdout)
     assert space["exact"]
     assert space["largest"]["macs"] <= 5_000_000_000
     assert (space["base"]["over_budget"], space["base"]["scaled_to"]) == (False, None)
 
 
 def test_explain_says_what_the_base_is_scaled_to(tmp_path: Path) -> None:
-    arguments = ("deep_narrow", "--budget-macs", "2G", "--explain")
+    arguments = ("deep_narrow", FEW_WIDTHS, "--budget-macs", "2G", "--explain")
     base = json.loads(t2tbuild(*arguments, "--json", cwd=tmp_path).stdout)["base"]
     scaled = base["scaled_to"]
     assert base["over_budget"] and base["name"] == "t2t_vit_14" and base["macs"] == 4_800_254_784

@@ -28,7 +28,7 @@ from tests.nas.postgresql import Server
 
 pytestmark = pytest.mark.slow
 
-PLANNED = 8
+PLANNED = 6
 
 
 def command(folder: Path, workers: int, *overrides: str) -> list[str]:
@@ -92,7 +92,7 @@ def _require_whole(store: Store) -> None:
 
 
 def test_killed_workers_lose_nothing(tmp_path: Path) -> None:
-    process = start_t2tbuild(*command(tmp_path, 3))
+    process = start_t2tbuild(*command(tmp_path, 2))
     kill_one_at_work(process, tmp_path / "run")
     killed = max(kill_now_and_then(process, kills=2, seconds=6.0), default=0)
     out, err = process.communicate(timeout=300)
