@@ -142,7 +142,7 @@ class Asker:
         self.evaluator = FunctionEvaluator(lambda candidate, _steps: pretend(candidate.model), self.search)
 
     def ask(self) -> Ask:
-        """Draw, queue and claim a candidate, and store a result for it."""
+        """Draw and claim a candidate, and store a result for it."""
         pool, choose = pool_of(self.search, self.plan, (), self.evaluator)
         started = time.process_time()
         claim = self.store.draw_candidate(self.sampler, "benchmark", pool=pool, choose=choose)

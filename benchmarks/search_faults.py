@@ -1,10 +1,11 @@
-"""Break searches at random moments: python benchmarks/search_faults.py [outages | kills] [--rounds 20].
+"""Break searches at random moments: python benchmarks/search_faults.py [outages | kills | supervisors] [--rounds 20].
 
 Three processes, each with a run directory of its own, join one search in a PostgreSQL database. Their trainings take a
 second and compute nothing; everything else is real.
 
 outages: in each round the server is stopped for 5, 30 or 60 seconds at a random moment.
 kills: in each round one of the processes is killed with SIGKILL at a random moment, and started again.
+supervisors: one process has two workers; in each round it, not they, is killed with SIGKILL, and started again.
 
 At the end every planned candidate must be measured once, no trial may be running or waiting, and each process must have
 ended with exit code 0.
@@ -27,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from t2tbuild import predict_cost, search
 from t2tbuild.nas import evaluator, proxy_evaluator
+from t2tbuild.nas.evaluator import Candidate
 from t2tbuild.nas.existing_run import reopen_store
 from t2tbuild.nas.record import Rung
 from t2tbuild.nas.store.url import VARIABLE
@@ -34,7 +36,7 @@ from t2tbuild.spec import SearchSpec
 from tests.nas.conftest import FakeTrainer, tiny_search
 from tests.nas.postgresql import Server, server
 
-PROCESSES, PER_ROUND = 3, 8
+PROCESSES, PER_ROUND = {"outages": 3, "kills": 3, "supervisors": 1}, 8
 DOWN_SECONDS = (5, 30, 60)
 CHANCE = random.Random(0)
 
@@ -48,37 +50,50 @@ class SleepingTrainer(FakeTrainer):
             yield rung
 
 
-def spec_in(folder: Path, trials: int) -> SearchSpec:
+def spec_in(folder: Path, trials: int, *more: str) -> SearchSpec:
     folder.mkdir(exist_ok=True)
     fields = [f"search.trials={trials}", "search.heartbeat=3s", "search.retries=100", "search.target=data"]
-    return tiny_search(folder, *fields, "search.patience=null", "search.zero_cost.names=[]", "search.sampler=random")
+    fields += ["search.patience=null", "search.zero_cost.names=[]", "search.sampler=random"]
+    return tiny_search(folder, *fields, *more)
 
 
-def join(folder: Path, trials: int) -> None:
+def evaluate(candidate: Candidate, steps: int) -> float:
+    """Sleep for half a second, and return an accuracy by the width. Worker processes import it by its name."""
+    time.sleep(0.5)
+    return 0.5 + candidate.model.backbone.embed_dim / 1000 + steps / 10_000
+
+
+def join(kind: str, folder: Path, trials: int) -> None:
     """Join the search of the environment's database, as one of the processes."""
+    if kind == "supervisors":
+        spec = spec_in(
+            folder, trials, f"search.evaluator={Path(__file__).stem}:evaluate", "search.proxy.metric=accuracy"
+        )
+        search(spec, folder / "run", workers=2)
+        return
     proxy_evaluator.ProxyTrainer = SleepingTrainer  # type: ignore[assignment,misc]
     evaluator.count_model = predict_cost  # type: ignore[assignment]
     search(spec_in(folder, trials), folder / "run")
 
 
-def start(folder: Path, trials: int, url: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, __file__, "join", "--folder", str(folder), "--trials", str(trials)]
+def start(kind: str, folder: Path, trials: int, url: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, __file__, kind, "--join", str(folder), "--trials", str(trials)]
     environment = dict(os.environ) | {VARIABLE: url, "OMP_NUM_THREADS": "1"}
     folder.mkdir(exist_ok=True)
     with (folder / "log").open("ab") as log:
-        return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        return subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=Path(__file__).parent)
 
 
 def break_searches(kind: str, rounds: int, folder: Path, postgresql: Server) -> dict[str, int]:
     """Break a search in each round, and return what is wrong at its end, by kind."""
-    url, trials = postgresql.database("faults"), PER_ROUND * rounds
-    running = [start(folder / str(index), trials, url) for index in range(PROCESSES)]
-    while not all((folder / str(index) / "run" / "spec.yaml").exists() for index in range(PROCESSES)):
+    url, trials, processes = postgresql.database("faults"), PER_ROUND * rounds, PROCESSES[kind]
+    running = [start(kind, folder / str(index), trials, url) for index in range(processes)]
+    while not all((folder / str(index) / "run" / "spec.yaml").exists() for index in range(processes)):
         assert all(one.poll() is None for one in running), (folder / "0" / "log").read_text()
         time.sleep(0.5)
     broken = 0
     for number in range(rounds):
-        time.sleep(CHANCE.uniform(3, 9))
+        time.sleep(CHANCE.uniform(3, 9) * (4 if kind == "supervisors" else 1))  # its workers take long to start
         if all(one.poll() is not None for one in running):
             break
         broken += 1
@@ -87,10 +102,10 @@ def break_searches(kind: str, rounds: int, folder: Path, postgresql: Server) -> 
             time.sleep(DOWN_SECONDS[number % len(DOWN_SECONDS)])
             postgresql.start()
             continue
-        index = CHANCE.randrange(PROCESSES)
+        index = CHANCE.randrange(processes)
         running[index].kill()
         running[index].wait()
-        running[index] = start(folder / str(index), trials, url)
+        running[index] = start(kind, folder / str(index), trials, url)
     codes = [one.wait(900) for one in running]
     for index, code in enumerate(codes):
         if code:
@@ -112,13 +127,13 @@ def break_searches(kind: str, rounds: int, folder: Path, postgresql: Server) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("kind", choices=["outages", "kills", "join"])
+    parser.add_argument("kind", choices=list(PROCESSES))
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--folder", type=Path)
-    parser.add_argument("--trials", type=int)
+    parser.add_argument("--join", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--trials", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.kind == "join":
-        join(given.folder, given.trials)
+    if given.join is not None:
+        join(given.kind, given.join, given.trials)
         return
     with tempfile.TemporaryDirectory(prefix="faults_") as folder, server() as postgresql:
         found = break_searches(given.kind, given.rounds, Path(folder), postgresql)

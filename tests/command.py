@@ -1,7 +1,8 @@
 """Run the command line in a process of its own that starts at once.
 
 The process is forked from a server that has torch and timm loaded, which takes a new one up to ten seconds. What a
-command imports, and when, is tested in new processes elsewhere.
+command imports, and when, is tested in new processes elsewhere. Variables that a library reads at its import have no
+effect.
 """
 
 import multiprocessing
@@ -52,7 +53,8 @@ class Running:
         return self.returncode
 
     def send_signal(self, number: int) -> None:
-        os.kill(self.pid, number)
+        if self.poll() is None:  # as subprocess does: the number of an ended process may be in use again
+            os.kill(self.pid, number)
 
     def terminate(self) -> None:
         self.send_signal(signal.SIGTERM)

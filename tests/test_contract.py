@@ -140,7 +140,7 @@ def check_gradients(built: nn.Module, spec: AnyModel) -> None:
 
 
 SIZES = ("many heads", "head_dim", "heads per block", "ratio per block", "ratio 5", "drop_path")
-"""Options that change the sizes in an exported graph, not the graph itself."""
+"""Options with which the exported graph is the same, apart from sizes."""
 
 
 @pytest.mark.slow

@@ -28,8 +28,9 @@ def scale_to_budget(base: ModelSpec, budget: Budget) -> tuple[ModelSpec, tuple[F
 
     The smaller one keeps the tokenizer and the options. Where an accuracy is predicted, it has the width and depth of
     the best prediction, and the base's MLP ratio. Elsewhere it keeps the width, or takes the largest one with at least
-    half the depth. The groups of a dense backbone shrink in proportion, and lists of one value per block keep their
-    first values. A base below a minimum is returned unchanged. Raises FieldError where no smaller one is within.
+    half the depth. The groups of a dense backbone shrink in proportion, and lists of one value per block keep the
+    first values of each group. A base below a minimum is returned unchanged. Raises FieldError where no smaller one is
+    within the budget.
     """
     if not is_over(base, budget):
         return base, ()

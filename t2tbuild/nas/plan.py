@@ -65,17 +65,19 @@ class Plan:
 def plan(spec: SearchSpec, *, has_evaluator: bool = False, to_read: bool = False) -> Plan:
     """Load the base, build the space and check both against the budget and the proxy.
 
-    With `to_read`, the plan is that of an existing run, which is only read. Its base may be over the budget, as earlier
-    versions did not scale it.
+    With `to_read`, the plan is that of an existing run, which is only read. Its base may be over the budget, and its
+    cost may fall with the solved field, as earlier versions allowed.
 
-    Raises SpecError or FieldError when the base cannot be loaded or trained by the proxy, when the space names a field
-    that the base does not have, and when no member of the space lies within the budget.
+    Raises SpecError or FieldError when the base cannot be loaded, scaled into the budget or trained by the proxy, when
+    the space names a field that the base does not have, when no budget determines the field with `fill`, and when no
+    member of the space lies within the budget.
     """
     search = _with_evaluator(spec.search) if has_evaluator or spec.search.evaluator else spec.search
     named_base = _load_own_model(search.base, ("search", "base"))
     space = Space(search, named_base)
     _reject_invalid_values(spec, space)
-    require_solvable(space, search.budget)
+    if not to_read:
+        require_solvable(space, search.budget)
     fitting = require_feasible(space, search.budget)
     try:
         base, scaled = scale_to_budget(named_base, search.budget)

@@ -55,8 +55,8 @@ def search(
             `workers=1`; a function that `search.evaluator` names works with any number.
 
     Raises:
-        InputError: The budget is below the smallest member of the space, `search.evaluator` cannot be loaded, `out`
-            holds something else, or the storage holds another search of this name.
+        InputError: The budget is below the smallest member of the space or every smaller base, `search.evaluator`
+            cannot be loaded, `out` holds something else, or the storage holds another search of this name.
         SearchError: No candidate could be trained, or the database stays unreachable.
 
     Example:

@@ -45,7 +45,7 @@ class CandidateSampler:
         self.distributions = build_distributions(plan.space)
         self._study: optuna.Study | None = None
         self._copied: set[int] = set()
-        self._common = IntersectionSearchSpace(include_pruned=True)
+        self._intersection_space = IntersectionSearchSpace(include_pruned=True)
 
     def draw(
         self,
@@ -97,28 +97,29 @@ class CandidateSampler:
         """Yield suggestions of the Optuna sampler for one trial, each with what the sampler notes on the trial."""
         asked = study.ask()
         trial = study.get_trials(deepcopy=False)[-1]
-        fields = self._fields_together(study, trial)
+        fields = self._relative_search_space(study, trial)
         try:
             while True:
-                together = study.sampler.sample_relative(study, trial, fields)
-                assignment = self._assign(study, trial, together)
+                relative_params = study.sampler.sample_relative(study, trial, fields)
+                assignment = self._assign(study, trial, relative_params)
                 yield assignment, study.get_trials(deepcopy=False)[-1].system_attrs
         finally:
             study.tell(asked, state=TrialState.FAIL)  # the sampler does not learn from it; the finished trial is copied
 
-    def _fields_together(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+    def _relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Return the fields that the Optuna sampler samples together."""
         if self._search.sampler in ("tpe", "predicted") and len(self._search.objectives) == 1:
-            common = self._common.calculate(study)  # as TPE does, but only new trials are read
+            # TPE is multivariate for one objective (Optuna 5); its own search space reads every trial again
+            common = self._intersection_space.calculate(study)
             return {path: distribution for path, distribution in common.items() if not distribution.single()}
         return study.sampler.infer_relative_search_space(study, trial)
 
-    def _assign(self, study: optuna.Study, trial: FrozenTrial, together: Mapping[str, Any]) -> Assignment:
+    def _assign(self, study: optuna.Study, trial: FrozenTrial, relative_params: Mapping[str, Any]) -> Assignment:
         """Return an assignment of the values that were sampled together, and of one alone for each other field."""
 
         def sample(path: str) -> Any:
-            if path in together:
-                return together[path]
+            if path in relative_params:
+                return relative_params[path]
             return study.sampler.sample_independent(study, trial, path, self.distributions[path])
 
         def pick(path: str, values: Sequence[Value]) -> Value:

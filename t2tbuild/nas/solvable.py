@@ -15,8 +15,8 @@ from t2tbuild.spec.budget import LABELS, Budget
 from t2tbuild.spec.space import DEPTH
 
 MAX_PROBES = 64
-"""Values of the solved field, and assignments, that are tried at most."""
-MAX_MEASURED = 16
+"""At most this many assignments, and about this many values of the solved field, are tried."""
+MEASURED = 16
 """About this many of the valid values are measured."""
 OTHER_FIELD = f"{{choices: [...]}}, and fill for a field that raises them, such as {DEPTH}"
 
@@ -75,5 +75,5 @@ def _probe_costs(space: Space, assignment: Assignment, budget: Budget) -> list[t
                 found.append((value, space.model(assignment, value)))
         if found:
             break
-    measured = [(value, measure(model, budget)) for value, model in found[:: max(1, len(found) // MAX_MEASURED)]]
+    measured = [(value, measure(model, budget)) for value, model in found[:: max(1, len(found) // MEASURED)]]
     return [(value, {name: cost[name] for name in budget.limits}) for value, cost in measured]

@@ -82,7 +82,7 @@ def _restart_if_dead(process: _WorkerProcess, run: Path, url: str, workers: int,
         process.done = True
         return
     if code == InputError.exit_code:  # another start cannot help
-        raise InputError(f"worker {process.index} failed to start: {_last_log_line(run, process.index)}")
+        raise InputError(f"worker {process.index} ended: {_last_log_line(run, process.index)}")
     process.failed_starts = process.failed_starts + 1 if time.monotonic() - process.started < STARTUP_SECONDS else 0
     if process.failed_starts >= (MAX_FAILED_STARTS if code > 0 else MAX_KILLED_STARTS):
         raise SearchError(f"worker {process.index} failed to start: {_last_log_line(run, process.index)}")

@@ -52,7 +52,7 @@ class _ParentOrSignal(Interrupt):
 
 
 def main() -> int:
-    """Run a worker until the search is done. Returns 0, 1 or 2 if it failed, and 143 if it was interrupted."""
+    """Run a worker until the search is done. Returns 0, 2 for wrong input, 1 for a failure, 143 if interrupted."""
     run, workers, deadline, parent = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
     with handle_signals() as signals:
         try:

@@ -1,4 +1,4 @@
-"""The seeds of all randomness: functions of the seed of a run and the position in training. Free of torch."""
+"""Seeds that are derived from whole numbers, such as the seed of a run and a step. Torch-free."""
 
 
 def fold_in(*parts: int) -> int:

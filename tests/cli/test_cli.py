@@ -51,6 +51,10 @@ ERRORS = [
     (["compare", "t2t_vit_7", "--json", "--format", "csv"], "--json and --format csv"),
     (["summarize", "resnet50", "model.args={img_size: 32}"], "args cannot hold img_size"),
     (["compare", "t2t_vit_41"], "no such shipped name"),
+    (["search", "status", "docs"], "docs: not the run directory of a search"),
+    (["search", "resume", "docs"], "docs: not the run directory of a search"),
+    (["search", "export", "docs"], "docs: not the run directory of a search"),
+    (["search", "repair", "docs"], "docs: not the run directory of a search"),
     (["export", "t2t_vit_7", "--format", "onnx", "--out", "model.pt"], "--out model.pt: must end in .onnx"),
     (["export", "t2t_vit_7", "--weights", "nowhere.pth", "--out", "m.safetensors"], "nowhere.pth: no such file"),
     (["summarize", "t2t_vit_7", "model.backbone.ghost={}", "model.backbone.mlp_ratio=2.5"], "needs a whole mlp_ratio"),
@@ -121,7 +125,7 @@ def test_train_and_search_are_functions_in_any_order_of_imports(first: str) -> N
 
 @pytest.mark.slow
 def test_summarize_prints_every_part_and_the_papers_figures() -> None:
-    done = run_t2tbuild("summarize", "specs/t2t_vit_14.yaml")
+    done = run_t2tbuild("summarize", "specs/t2t_vit_14.yaml", cwd=ROOT)
     assert done.returncode == 0
     assert done.stderr == ""
     for word in ("soft split 1", "token performer 2", "projection", "backbone blocks x 14", "head", "14 x 14"):
@@ -180,7 +184,9 @@ def test_train_without_out_makes_a_folder_below_runs(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_compare_needs_no_torch_without_timm_models() -> None:
     assert heavy_imports("compare", "--table", "1")[0::2] == (0, "")
-    done = run_t2tbuild("compare", "t2t_vit_14", "specs/t2t_vit_dense.yaml", "--sort", "macs", "--pareto", "--json")
+    done = run_t2tbuild(
+        "compare", "t2t_vit_14", "specs/t2t_vit_dense.yaml", "--sort", "macs", "--pareto", "--json", cwd=ROOT
+    )
     rows = json.loads(done.stdout)
     assert [row["model"] for row in rows] == ["t2t_vit_14", "t2t_vit_dense"]
     assert rows[0]["front"]

@@ -220,7 +220,7 @@ def test_without_confirmation_the_winner_is_not_said_to_be_unable_to_win(
 
 
 def test_a_candidate_with_the_best_single_run_that_was_not_retrained_is_named(tmp_path: Path, tiny: Tiny) -> None:
-    spec = tiny("search.trials=4", "search.confirm={best: 2, random: 0, seeds: 1}")
+    spec = tiny("search.trials=4", "search.confirm={best: 2, random: 0, seeds: 1}", "search.proxy.scheduler=never")
     result = search(spec, tmp_path / "run", evaluator=by_width)
     best = max((one for one in result.records if one.rungs), key=lambda one: result.ranking.value(one))
     others = tuple(one for one in result.reference_runs if one.key != best.key)

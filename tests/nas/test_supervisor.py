@@ -187,7 +187,7 @@ def _running(run: Path) -> int:
 def test_a_worker_with_wrong_input_is_reported_and_not_started_again(tmp_path: Path) -> None:
     """The last line of the log is in the error."""
     (tmp_path / "spec.yaml").write_text("version: 1\nsearch: {base: nothing}\n")
-    with pytest.raises(InputError, match=r"worker 0 failed to start: .*0\.log"):
+    with pytest.raises(InputError, match=r"worker 0 ended: .*0\.log"):
         supervisor.supervise(tmp_path, f"sqlite:///{tmp_path}/s.db", 1, time.time() + 60, Interrupt(), lambda: None)
     log = (tmp_path / "workers" / "0.log").read_text()
     assert sum(line.startswith("error: ") for line in log.splitlines()) == 1  # started once

@@ -58,13 +58,13 @@ retried = tenacity.retry(
 
 def connect(url: str, search: Search) -> RDBStorage:
     """Connect to a database and create missing tables."""
-    is_file = url.startswith("sqlite")
-    arguments = {"timeout": 60} if is_file else {}
+    is_sqlite = url.startswith("sqlite")
+    arguments = {"timeout": 60} if is_sqlite else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         return RDBStorage(
             url,
-            engine_kwargs={"pool_pre_ping": not is_file, "connect_args": arguments},
+            engine_kwargs={"pool_pre_ping": not is_sqlite, "connect_args": arguments},
             heartbeat_interval=max(1, math.ceil(search.heartbeat)),
         )
 

@@ -35,9 +35,9 @@ def open_store(
 ) -> Store:
     """Create the store of a search, or join an existing one. With `new=False` it must exist.
 
-    With `patient`, a database that cannot be reached is waited for. Raises InputError when the database cannot be
-    opened, when it holds a search of this name with another spec or base, and with `new=False` when it holds none of
-    this name.
+    It is then only read, and its base may be one that this version would scale. With `patient`, a database that cannot
+    be reached is waited for. Raises InputError when the database cannot be opened, when it holds a search of this name
+    with another spec or base, and with `new=False` when it holds none of this name.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = open_database(url, spec.search, patient=patient)
@@ -97,7 +97,7 @@ def _check_identity(study: optuna.Study, spec: SearchSpec, plan: Plan, *, to_rea
         if key not in study.user_attrs:
             study.set_user_attr(key, value)
     stored = {SPEC: _with_new_names(study.user_attrs[SPEC]), BASE: study.user_attrs[BASE]}
-    if stored == now:
+    if stored[SPEC] == now[SPEC] and (to_read or _key_of_stored(stored[BASE]) == key_of(base)):
         return
     if stored == _identity_of(spec, named):
         if to_read:
@@ -118,6 +118,14 @@ def _identity_of(spec: SearchSpec, base: ModelSpec) -> dict[str, Any]:
         SPEC: resume_identity(spec.model_copy(update={"search": portable})),
         BASE: base.model_dump(mode="json"),
     }
+
+
+def _key_of_stored(base: dict[str, Any]) -> str:
+    """Return the key of a stored base, which versions may spell differently; empty where it is no longer valid."""
+    try:
+        return key_of(ModelSpec.model_validate(base))
+    except ValidationError:
+        return ""
 
 
 def _with_new_names(text: str) -> str:

@@ -82,7 +82,6 @@ class StaleTrainings:
                 self._writer.set_attr(trial_id, RECORD, record.to_json())
                 self._writer.set_state(trial_id, TrialState.FAIL)
             else:
-                self._writer.beat(trial_id)  # before the state: who claims it next is not stale
                 self._writer.set_attr(trial_id, PROCESS, None)
                 self._writer.set_state(trial_id, TrialState.WAITING)
             return True

@@ -50,7 +50,7 @@ class Store(StoreReader):
         super().__init__(url, storage, search, studies)
         self._writer = TrialWriter(storage)
         self._study_ids = {kind: storage.get_study_id_from_name(one.study_name) for kind, one in studies.items()}
-        self._claiming: tuple[str, int, bool] | None = None
+        self._unanswered: tuple[str, int, bool] | None = None
 
     def __enter__(self) -> "Store":
         return self
@@ -91,12 +91,12 @@ class Store(StoreReader):
     ) -> Claim | None:
         """Draw a candidate and claim it. Raises Exhausted where the space has no new one.
 
-        None is drawn once as many candidates as the search asks for are trained, running or waiting.
+        Returns None, without a draw, once as many candidates as the search asks for are trained, running or waiting.
         """
         with search_lock(self.url, self.storage.engine):
             trials = self._trials(Kind.CANDIDATE)
-            if (lost := self._lost_claim(Kind.CANDIDATE, trials)) is not None:
-                return lost
+            if (unanswered := self._unanswered_claim(Kind.CANDIDATE, trials)) is not None:
+                return unanswered
             records = [self._record(trial) for trial in trials]
             if count_claimed(records) >= self.search.trials:
                 return None
@@ -106,7 +106,7 @@ class Store(StoreReader):
             if draw is None:
                 raise Exhausted
             record = replace(draw.record(), worker=worker)
-            self._claiming = identity_of(record)
+            self._unanswered = identity_of(record)
             trial_id, number = self._add(
                 Kind.CANDIDATE, TrialState.RUNNING, record, draw.params, sampler.distributions, draw.system_attrs
             )
@@ -141,29 +141,30 @@ class Store(StoreReader):
         found, repeated = self._split(kind)
         for trial in repeated:
             self._writer.set_state(trial._trial_id, TrialState.FAIL)
-        if (lost := self._lost_claim(kind, found)) is not None:
-            return lost
+        if (unanswered := self._unanswered_claim(kind, found)) is not None:
+            return unanswered
         for trial in found:
             if trial.state is TrialState.WAITING:
-                self._claiming = identity_of(self._record(trial))
+                self._unanswered = identity_of(self._record(trial))
                 stored = self._writer.claim(trial._trial_id, worker, current_process())
                 if stored is not None:
                     record = with_number(Record.from_json(stored), trial.number, self.search.name)
                     return self._claimed(kind, trial._trial_id, record)
+        self._unanswered = None  # every one went to another worker
         return None
 
     def _claimed(self, kind: Kind, trial_id: int, record: Record) -> Claim:
-        self._claiming = None
+        self._unanswered = None
         return Claim(kind, trial_id, record)
 
-    def _lost_claim(self, kind: Kind, trials: Sequence[FrozenTrial]) -> Claim | None:
-        """Return what an earlier try of this call claimed, whose answer was lost."""
-        for trial in trials if self._claiming is not None else ():
+    def _unanswered_claim(self, kind: Kind, trials: Sequence[FrozenTrial]) -> Claim | None:
+        """Return the claim of an earlier try of this call whose answer was lost, None where there is none."""
+        for trial in trials if self._unanswered is not None else ():
             if trial.state is TrialState.RUNNING and trial.user_attrs.get(PROCESS) == current_process():
                 record = self._record(trial)
-                if identity_of(record) == self._claiming:
+                if identity_of(record) == self._unanswered:
                     return self._claimed(kind, trial._trial_id, record)
-        self._claiming = None
+        self._unanswered = None
         return None
 
     @retried

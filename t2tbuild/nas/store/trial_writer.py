@@ -46,7 +46,10 @@ HEARTBEATS = Table("trial_heartbeats", _OPTUNA, Column("trial_id", Integer), Col
 
 
 class TrialWriter:
-    """Writes to the trials of a database."""
+    """Writes to the trials of a database.
+
+    `add` and `claim` are not retried here: the store first searches for one whose answer was lost.
+    """
 
     def __init__(self, storage: RDBStorage) -> None:
         self.storage = storage
@@ -88,7 +91,7 @@ class TrialWriter:
 
     @retried
     def read(self, trial_id: int) -> tuple[TrialState | None, dict[str, Any]]:
-        """Return the state and the user attributes of a trial."""
+        """Return the state and the user attributes of a trial; the state is None where it has no attribute."""
         joined = TRIALS.join(USER_ATTRS, TRIALS.c.trial_id == USER_ATTRS.c.trial_id)
         columns = (TRIALS.c.state, USER_ATTRS.c.key, USER_ATTRS.c.value_json)
         with self.storage.engine.connect() as connection:
@@ -110,11 +113,6 @@ class TrialWriter:
             return self.storage.set_trial_state_values(trial_id, state, values)
         except UpdateFinishedTrialError:
             return False
-
-    @retried
-    def beat(self, trial_id: int) -> None:
-        """Record a heartbeat of a trial."""
-        self.storage.record_heartbeat(trial_id)
 
 
 def _insert(connection: Connection, table: Table, trial_id: int, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -92,7 +92,7 @@ def read_record(trial: FrozenTrial, search_name: str) -> Record:
 
 
 def with_number(record: Record, number: int, search_name: str) -> Record:
-    """Return the record of a trial with the number of the trial, where it is a candidate that was drawn."""
+    """Return a record with the number of its trial; a record that has a number is unchanged."""
     if record.number:
         return record
     model = record.model and record.model.model_copy(update={"name": f"{search_name[:56]}_{number:04}"})
