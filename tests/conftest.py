@@ -20,11 +20,6 @@ for name in ("COLUMNS", "LINES"):
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """Return the workers of `-n auto`: one more than cores, as tests wait for processes and databases."""
-    return (os.cpu_count() or 1) + 1
-
-
 SLOW_DOCTESTS = ("t2tbuild.nas.run.search",)
 
 

@@ -131,7 +131,7 @@ def run_example(name: str, run: Path, workers: int) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_a_search_with_an_evaluator_of_its_own(tmp_path: Path) -> None:
-    report = run_example("own_evaluator", tmp_path / "run", workers=2)
+    report = run_example("own_evaluator", tmp_path / "run", workers=1)
     candidates = report["candidates"]
     assert (report["outcome"], len(candidates)) == ("complete", 4)
     assert {one["state"] for one in candidates} <= {"completed", "pruned"}

@@ -113,10 +113,9 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("first", ["t2tbuild.training.loop", "t2tbuild.nas.space"])
-def test_train_and_search_are_functions_in_any_order_of_imports(first: str) -> None:
+def test_train_and_search_are_functions_after_the_import_of_a_module_of_training() -> None:
     code = (
-        f"import {first}, inspect, t2tbuild\n"
+        "import t2tbuild.training.loop, inspect, t2tbuild\n"
         "assert inspect.isfunction(t2tbuild.train) and inspect.isfunction(t2tbuild.search)\n"
         "assert next(iter(inspect.signature(t2tbuild.train).parameters)) == 'spec'\n"
     )
