@@ -139,7 +139,7 @@ def check_gradients(built: nn.Module, spec: AnyModel) -> None:
                 assert parameter.grad.abs().max() > 0, name
 
 
-SIZES = ("many heads", "head_dim", "heads per block", "ratio per block", "ratio 5", "drop_path")
+SIZES = ("many heads", "head_dim", "heads per block", "ratio per block", "ratio 5", "drop_path", "qkv_bias")
 """Options with which the exported graph is the same, apart from sizes."""
 
 

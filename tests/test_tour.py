@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 SHORTER = {
     "search": ["search.proxy.rungs=[2, 4]", "search.proxy.seeds=2", "search.trials=2", "search.zero_cost.pool=1"],
-    "train": ["train.epochs=1", "model.image_size=64"],
+    "train": ["train.epochs=1", "model.image_size=32"],
 }
 
 
@@ -41,7 +41,7 @@ def toured(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_tour_leads_to_a_trained_winner(toured: Path) -> None:
-    assert load_spec(toured / "runs" / "winner" / "spec.yaml").model.image == (64, 64)
+    assert load_spec(toured / "runs" / "winner" / "spec.yaml").model.image == (32, 32)
     assert (toured / "mine.svg").stat().st_size > 1000
     assert (toured / "runs" / "mine" / "report.html").is_file()
     assert (toured / "runs" / "winner" / "report.html").is_file()
