@@ -140,7 +140,7 @@ def check_gradients(built: nn.Module, spec: AnyModel) -> None:
 
 
 SIZES = ("many heads", "head_dim", "heads per block", "ratio per block", "ratio 5", "drop_path", "qkv_bias")
-"""Options with which the exported graph is the same, apart from sizes."""
+"""Options that bring no other kind of operation into the exported graph."""
 
 
 @pytest.mark.slow
