@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 SHORTER = {
     "search": ["search.proxy.rungs=[2, 4]", "search.proxy.seeds=2", "search.trials=2", "search.zero_cost.pool=1"],
-    "train": ["train.epochs=1", "model.image_size=32"],
+    "train": ["train.epochs=1", "train.data.image_size=32"],
 }
 
 
