@@ -52,12 +52,13 @@ def evaluate(
     if no_ema and weights is not None:
         raise InputError("--no-ema needs the weights of a run, and --weights names others; leave one of them out")
     from t2tbuild.spec.load import read_spec  # not open_spec: its warnings are about training
+    from t2tbuild.training.data_option import data_overrides
     from t2tbuild.weights.resolve import find_spec
 
     document = read_spec(find_spec(spec), overrides or ())
     if data is not None:
-        data_overrides = _data_overrides(data, document.spec)
-        document = read_spec(find_spec(spec), [*(overrides or ()), *data_overrides])
+        current = None if document.spec.train is None else document.spec.train.data
+        document = read_spec(find_spec(spec), [*(overrides or ()), *data_overrides(data, current)])
     source = _select_weights(spec, document.spec, weights, no_ema=no_ema)
 
     from t2tbuild.training.resolve import resolve, resolve_num_classes
@@ -80,23 +81,6 @@ def evaluate(
         print_json(vars(found) | {"classes": {one.name: one.accuracy for one in found.classes}})
     else:
         stdout().print(evaluation_table(found))
-
-
-def _data_overrides(data: str, spec: Spec) -> list[str]:
-    """Convert --data to overrides; a folder keeps the image transforms of the spec."""
-    import json
-
-    from t2tbuild.spec.data import FolderData, data_root
-
-    if data in ("digits", "cifar10", "cifar100"):
-        return [f"train.data={{kind: {data}}}"]
-    root = data_root(data).absolute()
-    validation = "val" if (root / "val").is_dir() else "."
-    train = "train" if (root / "train").is_dir() else validation  # evaluation needs no training images
-    splits = {"root": str(root), "train": train, "validation": validation, "test": None}
-    if spec.train is not None and isinstance(spec.train.data, FolderData):
-        return [f"train.data.{field}={json.dumps(value)}" for field, value in splits.items()]
-    return [f"train.data={json.dumps({'kind': 'folder', **splits})}"]
 
 
 def _select_weights(text: str, spec: Spec, named: str | None, *, no_ema: bool) -> Weights:

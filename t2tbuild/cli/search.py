@@ -168,7 +168,7 @@ def _print_space(spec: SearchSpec, planned: Plan, plot: Path | None, *, as_json:
     )
 
     try:
-        size = measure_space(planned.space, spec.search)
+        size = measure_space(planned.members, spec.search.seed)
     except Infeasible as error:
         raise InputError(f"search.space: {error}; raise the budget or widen the space") from None
     if plot is not None:

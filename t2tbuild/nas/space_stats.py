@@ -3,17 +3,17 @@
 import math
 import random
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pydantic import ValidationError
 
 from t2tbuild.cost import predict_cost
 from t2tbuild.cost.budget import is_within
-from t2tbuild.nas.budget import Infeasible, solve, solved_values
-from t2tbuild.nas.space import FILL, Assignment, Space
+from t2tbuild.nas.budget import Infeasible, solved_values
+from t2tbuild.nas.members import Members
+from t2tbuild.nas.space import Assignment, Space
 from t2tbuild.spec.model import ModelSpec
-from t2tbuild.spec.search import Search
 from t2tbuild.spec.space import DEPTH
 
 MAX_ENUMERATED = 2_000
@@ -55,23 +55,23 @@ class SpaceStats:
     exact: bool
 
 
-def measure_space(space: Space, search: Search) -> SpaceStats:
+def measure_space(members: Members, seed: int = 0) -> SpaceStats:
     """Return the size of a space within its budget, exact for a small space, else estimated from uniform draws.
 
     Raises Infeasible when no examined assignment lies within the budget.
     """
+    space = members.space
     exact = space.size <= MAX_ENUMERATED
-    rng = random.Random(search.seed)  # noqa: S311
+    rng = random.Random(seed)  # noqa: S311
     sampled = list(space.assignments()) if exact else [space.draw_uniform(rng) for _ in range(NUM_DRAWS)]
     weights = [1.0 if exact else _weight(space, assignment) for assignment in sampled]
     counts: list[float] = []
     ends: list[CostedModel] = []
     ranges: dict[int, tuple[int, int]] = {}
     for assignment in sampled:
-        inside = _members_of(space, assignment, search)
-        counts.append(math.fsum(1 / space.same(assignment, depth) for _, depth in inside))
-        for fraction, _ in {inside[0], inside[-1]} if inside else ():
-            model = solve(space, assignment if fraction is None else assignment | {FILL: fraction}, search.budget)
+        depths, extremes = _enumerate(members, assignment) if exact else _examine(members, assignment)
+        counts.append(math.fsum(1 / space.same(assignment, depth) for depth in depths))
+        for model in extremes:
             cost, depth, width = predict_cost(model), model.backbone.depth, model.backbone.embed_dim
             ends.append(CostedModel(model, cost.macs, cost.params))
             low, high = ranges.get(width, (depth, depth))
@@ -102,14 +102,22 @@ def _weight(space: Space, assignment: Assignment) -> float:
     return math.prod(float(len(space.dimensions[path].values)) for path in assignment)
 
 
-def _members_of(space: Space, assignment: Assignment, search: Search) -> Sequence[tuple[float | None, int]]:
-    """Return the members of an assignment: the solved field's fraction (None without such a field) and the depth."""
+def _enumerate(members: Members, assignment: Assignment) -> tuple[list[int], list[ModelSpec]]:
+    """Return the depths of the members of an assignment, and its smallest and largest model. `members` keeps them."""
+    models = [member.model for member in members.solve(assignment)]
+    return [model.backbone.depth for model in models], [*models[:1], *models[1:][-1:]]
+
+
+def _examine(members: Members, assignment: Assignment) -> tuple[list[int], list[ModelSpec]]:
+    """Return the same as `_enumerate`, and build only the smallest and the largest model."""
+    space, budget = members.space, members.budget
     try:
         if space.solved is None:
             model = space.model(assignment)
-            return [(None, model.backbone.depth)] if is_within(model, search.budget) else []
-        most, values = solved_values(space, assignment, search.budget)
-        depth = space.model(assignment, values[0]).backbone.depth
+            return ([model.backbone.depth], [model]) if is_within(model, budget) else ([], [])
+        _, values = solved_values(space, assignment, budget)
+        extremes = [space.model(assignment, value) for value in dict.fromkeys((values[0], values[-1]))]
     except (Infeasible, ValidationError, LookupError):
-        return []
-    return [(value / most, value if space.solved.path == DEPTH else depth) for value in values]
+        return [], []
+    is_depth = space.solved.path == DEPTH
+    return [int(value) if is_depth else extremes[0].backbone.depth for value in values], extremes

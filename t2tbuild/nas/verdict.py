@@ -237,7 +237,7 @@ def _write_sentence(
         return "No evidence of improvement: too few seeds to estimate the noise."
     if over_base not in shown:
         return f"No evidence of improvement: the interval of the gain over the base includes zero ({unit})."
-    message = f"Candidate {winner.number} beats the base in {unit} of the proxy by more than seed noise"
+    message = f"Candidate {winner.number} beats the base in {unit} after these trainings by more than seed noise"
     if winner.source is Source.RANDOM:
         return f"{message}; it was sampled at random, so there is no evidence for the sampler."
     over_random = [gain for gain in gains if gain.over != "the base"]

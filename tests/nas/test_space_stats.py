@@ -8,16 +8,18 @@ import pytest
 from t2tbuild import load_search_spec, predict_cost
 from t2tbuild.nas import space_stats
 from t2tbuild.nas.budget import Infeasible
+from t2tbuild.nas.members import Members
 from t2tbuild.nas.plan import plan
 from t2tbuild.nas.space_stats import measure_space
 from t2tbuild.report.space_plot import plot_space, space_lines
 from t2tbuild.spec import SearchSpec, catalog
+from t2tbuild.spec.budget import Budget
 
 Tiny = Callable[..., SearchSpec]
 
 
 def size_of(spec: SearchSpec) -> space_stats.SpaceStats:
-    return measure_space(plan(spec).space, spec.search)
+    return measure_space(plan(spec).members, spec.search.seed)
 
 
 def test_members_are_those_that_brute_force_would_try(tiny: Tiny) -> None:
@@ -77,6 +79,6 @@ def test_shipped_searches_have_members(name: str, tmp_path: Path) -> None:
 
 def test_a_space_without_members_is_reported(tiny: Tiny) -> None:
     spec = tiny()
-    none = spec.search.model_copy(update={"budget": type(spec.search.budget).model_validate({"macs": 1000})})
+    none = Budget.model_validate({"macs": 1000})
     with pytest.raises(Infeasible, match="none of 192 assignments"):
-        measure_space(plan(spec).space, none)
+        measure_space(Members(plan(spec).space, none))

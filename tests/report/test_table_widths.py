@@ -91,7 +91,7 @@ def space() -> Case:
 
 def space_by_width() -> Case:
     spec = load_search_spec("deep_narrow")
-    return space_table(measure_space(plan(spec).space, spec.search)), ["width", "shallowest", "deepest"]
+    return space_table(measure_space(plan(spec).members, spec.search.seed)), ["width", "shallowest", "deepest"]
 
 
 CASES: dict[str, Callable[[], Case]] = {
