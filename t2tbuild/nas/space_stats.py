@@ -80,7 +80,7 @@ def measure_space(members: Members, seed: int = 0) -> SpaceStats:
         raise Infeasible(f"none of {len(sampled):,} assignments lies within the budget")
     found = [weight * count for weight, count in zip(weights, counts, strict=True)]
     num_draws = 1 if exact else len(found)
-    members = math.fsum(found) / num_draws
+    mean = math.fsum(found) / num_draws
     half = 0.0 if exact else 1.96 * statistics.stdev(found) / math.sqrt(num_draws)
     fitting = math.fsum(weight for weight, count in zip(weights, counts, strict=True) if count)
     return SpaceStats(
@@ -88,9 +88,9 @@ def measure_space(members: Members, seed: int = 0) -> SpaceStats:
         exact=exact,
         sampled=len(sampled),
         feasible_share=fitting / math.fsum(weights),
-        members=round(members),
-        low=round(max(0.0, members - half)),
-        high=round(members + half),
+        members=round(mean),
+        low=round(max(0.0, mean - half)),
+        high=round(mean + half),
         smallest=min(ends, key=lambda member: member.macs),
         largest=max(ends, key=lambda member: member.macs),
         ranges=dict(sorted(ranges.items())),
