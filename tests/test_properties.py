@@ -18,7 +18,7 @@ from t2tbuild.spec import ModelSpec
 
 pytestmark = pytest.mark.slow
 
-EXAMPLES = int(os.environ.get("T2TBUILD_FUZZ", "100"))
+EXAMPLES = int(os.environ.get("T2TBUILD_FUZZ", "60"))
 reproducible = settings(
     max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
 )

@@ -99,7 +99,7 @@ def test_activations_with_recomputation_of_all_sizes(name: str) -> None:
     assert predict_memory(model, 3).activations == pytest.approx(saved_by_autograd(model, 3), rel=0.001)
 
 
-@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(models(), booleans())
 def test_activations_of_any_spec_are_what_autograd_saves(model: ModelSpec, recompute: bool) -> None:
     """Up to the size of the batch: for patches that do not overlap, torch may save a copy of the feature map."""

@@ -20,7 +20,7 @@ def compiled(model: nn.Module, backend: str) -> Any:
     return torch.compile(model, fullgraph=True, dynamic=True, backend=backend)
 
 
-@pytest.mark.parametrize("name", [*KINDS, "t2t_vit_7", "t2t_vit_c_14", "t2t_vit_14_se"])
+@pytest.mark.parametrize("name", [*KINDS, "t2t_vit_14_se"])
 def test_a_structure_is_one_graph_for_any_batch(name: str) -> None:
     """tests/test_contract.py exports every tokenizer, backbone and option, which needs one graph too."""
     model = build_model(shallow(name)).eval()
@@ -48,14 +48,13 @@ def test_training_is_one_graph_for_any_batch(name: str) -> None:
             assert (actual - expected).abs().max() <= 1e-3 * expected.abs().max()
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
-def test_training_with_dropout_is_one_graph(small: ModelSpec, checkpointing: bool) -> None:
-    """Dropout and drop path draw inside the graph; gradient checkpointing does not break it."""
+def test_training_with_dropout_and_gradient_checkpointing_is_one_graph(small: ModelSpec) -> None:
+    """Dropout and drop path draw inside the graph."""
     backbone = small.backbone.model_copy(update={"drop_path": 0.1})
     performer, _transformer, last = small.tokenizer.stages  # type: ignore[union-attr]
     tokenizer = small.tokenizer.model_copy(update={"stages": (performer, last)})
     model = build_model(small.model_copy(update={"backbone": backbone, "tokenizer": tokenizer})).train()
-    model.set_grad_checkpointing(checkpointing)
+    model.set_grad_checkpointing(True)
     logits = compiled(model, "aot_eager_decomp_partition")(torch.randn(2, 3, 32, 32))
     logits.sum().backward()
     gradients = [one.grad for one in model.parameters() if one.requires_grad]
