@@ -52,7 +52,9 @@ def search(
     budget_macs: BudgetMacs = None,
     budget_params: BudgetParams = None,
     trials: Annotated[int | None, typer.Option(help="Number of candidates to train.")] = None,
-    timeout: Annotated[str | None, typer.Option(metavar="TIME", help="Stop after this long: 5m, 90s, 2h.")] = None,
+    timeout: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Stop training after this long: 5m, 90s, 2h.")
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(help="Seed of the candidates, their weights and the sample order.")
     ] = None,
@@ -107,6 +109,9 @@ def search(
 
 def run_search(spec: SearchSpec, run: Path, workers: int | None, storage: str | None, *, as_json: bool) -> None:
     """Run a search, show its progress, and print its result."""
+    from t2tbuild.nas.existing_run import require_same_search
+
+    require_same_search(run, spec)
     with report_interrupt(run, storage):
         stderr().print(describe_start(spec.search, run, workers, storage), soft_wrap=True, markup=False)
 

@@ -14,6 +14,7 @@ from t2tbuild.nas.store.meta import EXHAUSTED
 from t2tbuild.nas.store.url import DATABASE, is_shared, storage_url
 from t2tbuild.spec.load import load_search_spec
 from t2tbuild.spec.root import SearchSpec
+from t2tbuild.training.run_directory import require_same_spec
 
 if TYPE_CHECKING:
     from t2tbuild.nas.store.store import Store
@@ -27,6 +28,21 @@ def load_run_spec(run: Path) -> SearchSpec:
             f"{run}: not the run directory of a search: it has no spec.yaml; name the --out folder of a search"
         )
     return load_search_spec(path)
+
+
+def require_same_search(run: Path, spec: SearchSpec) -> None:
+    """Raise InputError where a run directory holds another search than `spec`, before torch is loaded.
+
+    The width of the proxy may still be `auto` in `spec`, which the run has resolved.
+    """
+    path = run / "spec.yaml"
+    if not path.is_file() or not (run / DATABASE).exists():
+        return
+    stored = load_search_spec(path)
+    if spec.search.proxy.width == "auto":
+        proxy = spec.search.proxy.model_copy(update={"width": stored.search.proxy.width})
+        spec = spec.model_copy(update={"search": spec.search.model_copy(update={"proxy": proxy})})
+    require_same_spec(run, stored, spec)
 
 
 def require_study(run: Path, storage: str | None) -> None:

@@ -76,9 +76,9 @@ def search(
     spec, planned = spec.model_copy(update={"search": settings}), replace(planned, search=settings)
     if evaluator is not None and workers > 1:
         raise InputError("search: evaluator needs workers=1; name the function in search.evaluator to use more")
-    if settings.evaluator is not None and evaluator is None:
-        load_function(settings.evaluator)  # raises before anything is written
     run = Path(out) if out is not None else default_run_directory(settings.name)
+    if settings.evaluator is not None and evaluator is None and not (run / "spec.yaml").exists():
+        load_function(settings.evaluator)  # raises before anything is written; a complete search needs it no more
     url = storage_url(storage, run)
     deadline = time.monotonic() + (settings.timeout if settings.timeout is not None else float("inf"))
     sampler = CandidateSampler(settings, planned)
@@ -95,7 +95,8 @@ def search(
         notify = _make_notifier(store, on_record)
         notify()
         try:
-            if workers == 1:
+            is_complete = find_outcome(planned, store) is not Outcome.UNFINISHED  # then it is only reported
+            if not is_complete and workers == 1:
                 worker = Worker(
                     store,
                     sampler,
@@ -107,7 +108,7 @@ def search(
                     deadline=deadline,
                 )
                 worker.run()
-            else:
+            elif not is_complete:
                 until = time.time() + deadline - time.monotonic()
                 supervise(run, url, workers, until, interrupt, notify)
         finally:
@@ -117,9 +118,11 @@ def search(
         outcome = outcome if is_finished else Outcome.TIMEOUT
         findings = conclude(planned, store, outcome)
         if findings.verdict is not None:
-            own = load_evaluator() if is_finished and findings.ranking.uses_training else None
-            if isinstance(own, ProxyEvaluator):  # the test split is evaluated once, at the end
-                evaluate_on_test(run, store, own, findings.verdict)
+            is_ours = evaluator is None and settings.evaluator is None
+            if is_ours and is_finished and findings.ranking.uses_training:
+                own = load_evaluator()
+                assert isinstance(own, ProxyEvaluator)
+                evaluate_on_test(run, store, own, findings.verdict)  # once, at the end
             measure_equals(store, findings.verdict, device)
         return write_findings(run, spec, findings, store, outcome, store.get_meta(SECONDS) or 0.0)
 

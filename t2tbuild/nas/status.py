@@ -36,7 +36,7 @@ class Status:
     def lines(self) -> list[str]:
         """Return the status as lines of text."""
         search = self.spec.search
-        tally = Counter(str(record.state) for record in self.records)
+        tally = Counter(map(self._state_of, self.records))
         trained = sum(record.state.trained for record in self.records)
         states = ", ".join(f"{count} {state}" for state, count in sorted(tally.items())) or "none sampled yet"
         lines = [f"{search.name}: {trained} of {search.trials} candidates trained ({states})"]
@@ -66,6 +66,11 @@ class Status:
             lines.append(f"last end of a training: {self.last:%Y-%m-%d %H:%M:%S}")
         return lines
 
+    def _state_of(self, record: Record) -> str:
+        """Return the state of a candidate; one that was interrupted waits for a worker."""
+        is_waiting = (record.number, record.seed, record.full) in self.waiting
+        return "waiting" if is_waiting else str(record.state)
+
     def _describe_confirmations(self, trained: int) -> str:
         """Return how many confirmation runs are done; before the first one, how many are planned at most."""
         search, runs = self.spec.search, [record for record in self.reference_runs if record.number != BASE]
@@ -83,12 +88,12 @@ class Status:
         running = [
             {"candidate": record.number, "seed": record.seed, "steps": record.steps, "worker": record.worker}
             for record in (*self.reference_runs, *self.records)
-            if record.state is State.RUNNING
+            if record.state is State.RUNNING and (record.number, record.seed, record.full) not in self.waiting
         ]
         return {
             "name": self.spec.search.name,
             "trials": self.spec.search.trials,
-            "states": dict(Counter(str(record.state) for record in self.records)),
+            "states": dict(Counter(map(self._state_of, self.records))),
             "references": dict(Counter(str(record.state) for record in self.reference_runs)),
             "to_confirm": self.to_confirm,
             "running": running,

@@ -35,7 +35,8 @@ PREDICTED = (
 
 def _predicted_table(result: SearchResult, prediction: Prediction) -> ColumnTable:
     best = f", of which {len(prediction.equals)} are listed" if prediction.equal_shapes > len(prediction.equals) else ""
-    title = f"predicted ImageNet top-1 (90% interval); {prediction.equal_shapes} other backbones are equal{best}"
+    others = f"{prediction.equal_shapes} other backbones do not differ significantly{best}"
+    title = f"predicted ImageNet top-1 (90% interval); {others}"
     table = ColumnTable(PREDICTED, title=title, elsewhere="report.html")
     for row in predicted_rows(result):
         table.add_row(*row, style="bold" if row[0] == "winner" else None)
@@ -143,13 +144,14 @@ def gain_lines(result: SearchResult) -> list[str]:
         )
     counts = result.report["counts"]
     lines.append(
-        f"{counts['asked']} candidates requested, {counts['trained']} trained, {counts['pruned']} of them pruned, "
+        f"candidates: {counts['asked']} drawn, {counts['trained']} trained, {counts['pruned']} of them pruned, "
         f"{counts['failed']} failed; {counts['infeasible']} over budget when measured, {counts['duplicate']} "
         f"trained by another worker; trained over budget: {counts['trained_over_budget']}"
     )
     lines.append(
-        f"{counts['drawn']} draws: {counts['drawn_infeasible']} out of budget or invalid, {counts['drawn_duplicate']} "
-        f"duplicates, {counts['drawn_passed_over']} rejected for a better one; none of these was trained"
+        f"draws: {counts['drawn']}, of which {counts['drawn_infeasible']} out of budget or invalid, "
+        f"{counts['drawn_duplicate']} duplicates, "
+        f"{counts['drawn_passed_over']} passed over for a better one; none of these was trained"
     )
     lines += _test_line(result)
     if result.evaluator:

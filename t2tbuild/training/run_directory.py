@@ -62,12 +62,17 @@ def _is_new(folder: Path, spec: Spec | SearchSpec) -> bool:
     new = new or _has_no_results(folder)
     if not new:
         stored = load_search_spec(path) if isinstance(spec, SearchSpec) else load_spec(path)
-        before, now = resume_identity(stored), resume_identity(spec)
-        if before != now:
-            raise InputError(f"{folder}: holds a run of another spec; choose another --out\n{spec_diff(before, now)}")
+        require_same_spec(folder, stored, spec)
     if new or stored != spec:
         atomic_write(path, dump_yaml(spec))
     return new
+
+
+def require_same_spec(folder: Path, stored: Spec | SearchSpec, spec: Spec | SearchSpec) -> None:
+    """Raise InputError, with the difference, where the run in `folder` has another spec than `spec`."""
+    before, now = resume_identity(stored), resume_identity(spec)
+    if before != now:
+        raise InputError(f"{folder}: holds a run of another spec; choose another --out\n{spec_diff(before, now)}")
 
 
 def _has_no_results(folder: Path) -> bool:

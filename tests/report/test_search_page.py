@@ -161,7 +161,7 @@ def test_the_confirmation_table_is_left_out_where_nothing_was_retrained(tmp_path
         write_search_page(alone)
         page = (tmp_path / "report.html").read_text()
         assert "onfirmation runs" not in page and "#confirmation" not in page
-        assert f"{result.report['counts']['asked']} candidates requested" in page  # the counts stay
+        assert f"candidates: {result.report['counts']['asked']} drawn" in page  # the counts stay
 
 
 @pytest.mark.slow

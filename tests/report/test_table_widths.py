@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from t2tbuild.cli import console as cli_console
 from t2tbuild.cost.memory import predict_memory
 from t2tbuild.dtype import Precision
 from t2tbuild.nas import State
-from t2tbuild.nas.plan import plan
+from t2tbuild.nas.plan import Plan, plan
 from t2tbuild.nas.ranking import Ranking
 from t2tbuild.nas.space_stats import measure_space
 from t2tbuild.report import catalog_table, comparison
@@ -84,14 +85,17 @@ def evaluate() -> Case:
     return evaluation_table(score), [*names, "top-1"]
 
 
+@cache
+def deep_narrow() -> Plan:
+    return plan(load_search_spec("deep_narrow", ["search.target=imagenet"]))
+
+
 def space() -> Case:
-    spec = load_search_spec("deep_narrow", ["search.target=imagenet"])
-    return predicted_table(plan(spec), spec.search), ["base"]
+    return predicted_table(deep_narrow(), deep_narrow().search), ["base"]
 
 
 def space_by_width() -> Case:
-    spec = load_search_spec("deep_narrow")
-    return space_table(measure_space(plan(spec).members, spec.search.seed)), ["width", "shallowest", "deepest"]
+    return space_table(measure_space(deep_narrow().members)), ["width", "shallowest", "deepest"]
 
 
 CASES: dict[str, Callable[[], Case]] = {

@@ -54,8 +54,9 @@ def _build_one(issue: ValidationIssue, source: YamlSource, root: type[Node]) -> 
     here = format_path(path) or "the spec"
     if kind == "extra_forbidden":
         inside = f" in {format_path(path[:-1])}" if path[:-1] else ""
-        hint = suggestions.for_unknown_key(path[-1], value, path[:-1], root, source.data)
-        return source.key_place(path).diagnostic(path, "unknown-key", f"unknown key {path[-1]!r:.60}{inside}", hint)
+        place = source.key_place(path)
+        hint = suggestions.for_unknown_key(path[-1], value, path[:-1], root, source.data, is_override=not place.line)
+        return place.diagnostic(path, "unknown-key", f"unknown key {path[-1]!r:.60}{inside}", hint)
     if kind == "missing":
         hint = suggestions.for_missing_key(issue.key, path, root, source.data)
         message = f"missing key {issue.key!r} in {here}"

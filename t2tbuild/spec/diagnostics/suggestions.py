@@ -152,8 +152,10 @@ def for_value(kind: str, value: object, context: dict[str, Any], field: FieldInf
             return example
 
 
-def for_unknown_key(key: object, value: object, inside: KeyPath, root: type[Node], data: Any) -> str:
-    """Return what to write instead of an unknown key."""
+def for_unknown_key(
+    key: object, value: object, inside: KeyPath, root: type[Node], data: Any, *, is_override: bool = False
+) -> str:
+    """Return what to write instead of an unknown key. An override may name a field that the file has already."""
     if isinstance(key, str) and value is None and missing_space(key):
         return f"write {key.split(':')[0]}: and a space"
     if isinstance(key, str) and (found := find_lookalike(key[:MAX_COMPARED])):
@@ -163,7 +165,7 @@ def for_unknown_key(key: object, value: object, inside: KeyPath, root: type[Node
     if inside and key in root.model_fields:
         return f"it belongs at the left margin, outside of {inside[0]}"
     key = _KEY_ALIASES.get(key, key) if isinstance(key, str) else key
-    if near := closest_match(key, [field for field in known if field not in written]):
+    if near := closest_match(key, [field for field in known if is_override or field not in written]):
         return f"did you mean {near!r}?"
     if near := closest_match(key, known, cutoff=0.75):
         return f"did you mean {near!r}, which is given already?"
