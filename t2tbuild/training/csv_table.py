@@ -89,13 +89,15 @@ def _read(file: Path, root: Path, _mtime: int, _size: int) -> CsvTable:
     return table
 
 
-def has_split_column(file: Path) -> bool:
-    """Whether a CSV file has a column split; False if it cannot be read."""
+def split_values(file: Path) -> set[str]:
+    """Return the values of the column split of a CSV file, in lower case; none if it cannot be read."""
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
-            return SPLIT_COLUMN in _read_header(stream)[1]
+            reader, named = _read_header(stream)
+            column = named.get(SPLIT_COLUMN)
+            return set() if column is None else {(row[column] or "").strip().lower() for row in reader} - {""}
     except (OSError, UnicodeDecodeError, csv.Error):
-        return False
+        return set()
 
 
 def _read_header(stream: TextIO) -> tuple["csv.DictReader[str]", dict[str, str]]:

@@ -6,8 +6,8 @@ from typing import Any
 
 from t2tbuild.errors import InputError
 from t2tbuild.spec.data import ALL, AnyData, CsvData, FolderData, Streamed, data_root
-from t2tbuild.training.csv_table import has_split_column
-from t2tbuild.training.folder_layout import FLAT, FolderSplits, find_splits
+from t2tbuild.training.csv_table import split_values
+from t2tbuild.training.folder_layout import FLAT, SPLIT_NAMES, FolderSplits, find_splits
 
 BUNDLED = ("digits", "cifar10", "cifar100")
 """Values of --data that are kinds of data, not folders."""
@@ -49,8 +49,10 @@ def _csv_overrides(path: Path, current: AnyData | None, field: str, *, evaluatio
     if isinstance(current, CsvData) and _same(current.file, path):
         return [f"{field}.file={json.dumps(str(path))}"]
     values: dict[str, Any] = {"kind": "csv", "file": str(path)}
-    if evaluation and not has_split_column(path):
-        values |= {"train": ALL, "validation": ALL}
+    if evaluation:
+        known = split_values(path)
+        values |= {} if known & {*SPLIT_NAMES["train"]} else {"train": ALL}
+        values |= {} if known else {"validation": ALL}
     return _overrides(field, current, values)
 
 

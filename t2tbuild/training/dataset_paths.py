@@ -189,10 +189,10 @@ def _resolve_folder(data: FolderData) -> FolderData:
         base = root.absolute()
         message = f"{base}: {describe_folder(root)}" if root.is_dir() else f"there is no folder {base}"
         raise _missing_data(root, message, f"expected {_LAYOUT.format(root=root)}")
-    inner = [name for name in list_folders(root) if find_splits(root / name).train not in (None, FLAT)]
-    if train == FLAT and data.train == AUTO and inner and len(list_folders(root)) == 1:
-        message = f"{root.absolute()} has one folder, {inner[0]}, which has the splits"
-        raise FieldError(_ROOT, "data", message, f"write {root / inner[0]}")
+    folders = list_folders(root)
+    if train == FLAT and len(folders) == 1 and find_splits(root / folders[0]).train not in (None, FLAT):
+        message = f"{root.absolute()} has one folder, {folders[0]}, which has the splits"
+        raise FieldError(_ROOT, "data", message, f"write {root / folders[0]}")
     validation = None if data.holdout is not None else found.validation
     explicit = {"train": train, "validation": validation, "test": found.test}
     return data.model_copy(update={field: name for field, name in explicit.items() if getattr(data, field) == AUTO})

@@ -30,7 +30,7 @@ def resolve(spec: Spec) -> Spec:
 
 
 def resolve_num_classes(spec: Spec) -> Spec:
-    """Return a resolved spec with what only the files tell: the number of classes, the splits, the augmentation.
+    """Return a resolved spec with what needs the files of the data: number of classes, splits, augmentation.
 
     Raises FieldError with the expected files and their folder when the data is missing.
     """

@@ -243,6 +243,10 @@ def test_a_csv_file_without_splits_is_held_out_and_evaluated_whole(tmp_path: Pat
     whole = data_of(tmp_path / "all.csv", evaluation=True)
     assert isinstance(whole, CsvData)
     assert len(opened(whole, "test")) == 20
+    (tmp_path / "dev.csv").write_text("path,label,split\na/0.png,10,dev\nb/0.png,9,dev\n")
+    only = data_of(tmp_path / "dev.csv", evaluation=True)
+    assert isinstance(only, CsvData)
+    assert (class_names(only), len(opened(only, "test"))) == (("9", "10"), 2)
     assert class_names(data.model_copy(update={"classes": ("10", "9")})) == ("10", "9")
 
 

@@ -32,7 +32,7 @@ def load_image(path: str | os.PathLike[str]) -> Image.Image:
 def to_mode(image: Image.Image, mode: str) -> Image.Image:
     """Return an image upright (EXIF), in 8 bits and in PIL's `mode`, RGB or L.
 
-    Integers of more than 8 bits are scaled by the range of their type: 65535 becomes 255. Where the file does not tell
+    Integers of more than 8 bits are scaled by the range of their type: 65535 becomes 255. Where the file does not have
     the bits of an integer or floating-point image, its largest value decides: up to 1 (floating point only), 255,
     65535, or itself.
     """
