@@ -46,13 +46,13 @@ class DryRun:
     hours: float
 
 
-def dry_run_training(spec: Spec, folder: Path | None = None) -> DryRun:
+def dry_run_training(spec: Spec, folder: Path | None = None, *, device: str | None = None) -> DryRun:
     """Build the model, run a few steps, evaluate a batch of each split, and save once in a temporary folder.
 
     The temporary folder is made in `folder`, so that the save is timed on its disk. Raises the errors of training.
     """
     resolved = resolve_num_classes(resolve(spec))
-    distributed = DistributedContext(pick_device())
+    distributed = DistributedContext(pick_device(device))
     with TemporaryDirectory(dir=folder) as run, suggest_batch_when_out_of_memory(resolved, distributed):
         trainer = Trainer(resolved, Path(run), distributed, ignore_report, None)
         seconds = _run_steps(trainer)

@@ -23,17 +23,20 @@ from t2tbuild.training.signals import handle_signals
 from t2tbuild.training.trainer import Trainer
 
 
-def train(spec: Spec, out: str | Path | None = None, *, listener: Listener | None = None) -> TrainResult:
+def train(
+    spec: Spec, out: str | Path | None = None, *, listener: Listener | None = None, device: str | None = None
+) -> TrainResult:
     """Train the spec's model and write a run directory at `out` (by default a new one below runs/).
 
     An unfinished run continues from its latest valid checkpoint, with the same bits on a CPU; a complete one only
-    returns its result. Training uses CUDA if available, else the CPU. Started by torchrun, all processes train
-    together, each on its own device. `listener` is called with a report of each step and epoch, and with notices.
+    returns its result. `device` is cpu, cuda, cuda:N or mps; without it training uses CUDA if available, else the CPU.
+    Started by torchrun, all processes train together, each on its own device. `listener` is called with a report of
+    each step and epoch, and with notices.
 
     SIGINT and SIGTERM end the step, save a checkpoint and raise KeyboardInterrupt; a second signal stops at once.
 
-    Raises InputError when `spec` is no Spec, when `out` holds other files, or when the data or the weights do not fit
-    the model, and TrainingError when the loss is not finite or memory runs out.
+    Raises InputError when `spec` is no Spec, when there is no such device, when `out` holds other files, or when the
+    data or the weights do not fit the model, and TrainingError when the loss is not finite or memory runs out.
 
         >>> import tempfile
         >>> from t2tbuild import load_spec
@@ -44,7 +47,7 @@ def train(spec: Spec, out: str | Path | None = None, *, listener: Listener | Non
     """
     _require_spec(spec)
     resolved = resolve_num_classes(resolve(spec))
-    with init_distributed(pick_device()) as distributed:
+    with init_distributed(pick_device(device)) as distributed:
         run = distributed.broadcast(Path(out) if out is not None else default_run_directory(spec.model.name))
         notify = (listener or ignore_report) if distributed.is_main else ignore_report
         with suggest_batch_when_out_of_memory(resolved, distributed), handle_signals() as interrupt:
