@@ -13,6 +13,7 @@ from t2tbuild.spec.data import Streamed
 from t2tbuild.spec.root import Spec
 from t2tbuild.training.checkpoint import Checkpoint, DiskError, save_checkpoint
 from t2tbuild.training.data import SplitName, load_data
+from t2tbuild.training.data.python_datasets import DatasetPair
 from t2tbuild.training.device import sum_dtype
 from t2tbuild.training.device_memory import max_memory_used
 from t2tbuild.training.distributed import DistributedContext
@@ -43,6 +44,7 @@ class Trainer:
         distributed: DistributedContext,
         listener: Listener,
         checkpoint: Checkpoint | None,
+        datasets: DatasetPair | None = None,
     ) -> None:
         assert spec.train is not None
         self.spec, self.recipe, self.run = spec, spec.train, run
@@ -53,6 +55,7 @@ class Trainer:
             in_chans=spec.model.in_chans,
             device=distributed.device,
             local_world_size=distributed.local_world_size,
+            datasets=datasets,
         )
         self.sampler = self._create_sampler()
         self.state = TrainState(spec, self.data, self.sampler, distributed, listener, checkpoint)

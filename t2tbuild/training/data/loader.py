@@ -13,7 +13,7 @@ import torch
 
 from t2tbuild.errors import FieldError, TrainingError
 from t2tbuild.layout import Grid
-from t2tbuild.spec.data import FolderData, TimmData, data_root
+from t2tbuild.spec.data import FolderData, PythonData, Streamed, TimmData, data_root
 from t2tbuild.training.data.dataset import Batch, CorruptImage, HostBatch, LoaderFactory, MapStyleSplit
 from t2tbuild.training.data.folder import ImageFolder
 from t2tbuild.training.data.iterable import IterableSplit, open_iterable_split
@@ -46,9 +46,7 @@ class StreamedData:
     Raises FieldError when the data is not where the spec says, or has other classes.
     """
 
-    def __init__(
-        self, spec: FolderData | TimmData, *, image: Grid, in_chans: int, workers: int, device: torch.device
-    ) -> None:
+    def __init__(self, spec: Streamed, *, image: Grid, in_chans: int, workers: int, device: torch.device) -> None:
         self.spec, self.workers, self.device = spec, workers, device
         self.mean, self.std = channel_statistics(spec, in_chans)
         self.num_classes = len(list_class_folders(spec)) if isinstance(spec, FolderData) else spec.num_classes
@@ -134,7 +132,7 @@ class StreamedData:
         return images, labels
 
 
-def open_split(spec: FolderData | TimmData, split: str, *, mode: str) -> StreamedSplit:
+def open_split(spec: Streamed, split: str, *, mode: str) -> StreamedSplit:
     """Open the split that the spec calls "train", "validation" or "test". Raises FieldError when it is not there."""
     field = "validation" if split == "test" and spec.test is None else split
     name = {"train": spec.train, "validation": spec.validation, "test": spec.test}[field]
@@ -157,9 +155,17 @@ def open_split(spec: FolderData | TimmData, split: str, *, mode: str) -> Streame
                 opened = MapStyleSplit(TorchvisionSource(dataset, timm_split), mode, spec.skip_corrupt)
             else:
                 opened = MapStyleSplit(TimmIndexedSource(dataset.reader, timm_split), mode, spec.skip_corrupt)
+        case PythonData():
+            raise missing_datasets()
     if not opened.size:
         raise FieldError(("train", "data", field), "data", f"no images in {where}", "name a split that has some")
     return opened
+
+
+def missing_datasets() -> FieldError:
+    """Return the error for data of a Python program where there is no such program."""
+    hint = "train from Python: t2tbuild.train(spec, out, data=(train_set, val_set)), or name data: kind: folder"
+    return FieldError(("train", "data", "kind"), "python-data", "these data were datasets of a Python program", hint)
 
 
 def iterate_batches(loader: LoaderFactory, *, workers: int, device: torch.device, seed: int = 0) -> Iterator[HostBatch]:
