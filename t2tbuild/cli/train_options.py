@@ -68,7 +68,7 @@ def open_training(
     """
     run = find_run(text)
     if run is None:
-        return Training(_open(text, overrides, data, options), out)
+        return Training(open_with_options(text, overrides, data, options), out)
     spec = str(run / "spec.yaml")
     if (run / "best.yaml").exists():
         best = shlex.quote(str(run / "best.yaml"))
@@ -77,7 +77,7 @@ def open_training(
     if not changed and (out is None or out.resolve() == run.resolve()):
         if _is_complete(run):
             stderr().print(f"to train it longer: t2tbuild train {shlex.quote(text)} --epochs N", soft_wrap=True)
-        return Training(_open(spec, (), None, options), run)
+        return Training(open_with_options(spec, (), None, options), run)
     if out is not None and out.resolve() == run.resolve():
         raise InputError(f"--out {out}: a run keeps its spec; leave --out out, or choose another, to train {text} on")
     if options["--weights"] is None:
@@ -88,7 +88,7 @@ def open_training(
             else f" (it is unfinished; as it is it continues by: t2tbuild train {shlex.quote(text)})"
         )
         stderr().print(f"a new run with the spec and the weights of {text}{left}", soft_wrap=True)
-    return Training(_open(spec, overrides, data, options), out)
+    return Training(open_with_options(spec, overrides, data, options), out)
 
 
 def find_run(text: str) -> Path | None:
@@ -121,7 +121,10 @@ def _data_variable(spec: Spec) -> str:
     return f"{DATA_VARIABLE}={shlex.quote(str(Path(given).absolute()))} "
 
 
-def _open(text: str, overrides: Sequence[str], data: str | None, options: Mapping[str, str | None]) -> Document[Spec]:
+def open_with_options(
+    text: str, overrides: Sequence[str], data: str | None, options: Mapping[str, str | None]
+) -> Document[Spec]:
+    """Read a spec with the data of --data, then the overrides, then the options of `FIELDS`; warnings go to stderr."""
     from t2tbuild.spec.load import read_spec
     from t2tbuild.spec.overrides import Override
 

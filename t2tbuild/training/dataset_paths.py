@@ -28,6 +28,14 @@ def count_classes(data: AnyData) -> int:
             return data.num_classes
 
 
+def class_names(data: AnyData) -> tuple[str, ...] | None:
+    """Return the names of the classes in the order of their labels, None for data that have only numbers.
+
+    Raises FieldError when files are missing.
+    """
+    return tuple(list_class_folders(data)) if isinstance(data, FolderData) else None
+
+
 def list_class_folders(data: FolderData) -> list[str]:
     """Return the class names in order. Raises FieldError when a split is missing, or has a class that train has not."""
     root = data_root(data.root)
