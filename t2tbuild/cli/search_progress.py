@@ -65,8 +65,11 @@ def start_again_command() -> str:
 
 
 def resume_command(run: Path) -> str:
-    """Return the command that continues a run, with a reminder to pass the same --storage."""
+    """Return the command that continues a run on the same --device, with a reminder to pass the same --storage."""
     command = ["t2tbuild", "search", "resume", str(run)]
+    for place, argument in enumerate(sys.argv):
+        if argument.split("=")[0] == "--device":
+            command += sys.argv[place : place + (1 if "=" in argument else 2)]
     has_storage = any(argument.split("=")[0] == "--storage" for argument in sys.argv)
     return shlex.join(command) + (" --storage URL  (the same)" if has_storage else "")
 

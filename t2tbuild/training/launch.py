@@ -33,7 +33,7 @@ def launch_ranks(processes: int, arguments: Sequence[str]) -> int:
 
     It is that of the process that failed first. Ctrl-C and SIGTERM are passed on, so that the training is saved.
     """
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the processes print their own errors
+    logging.disable(logging.ERROR)  # of torchrun, in this process: the others print their own errors
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     config = LaunchConfig(
         min_nodes=1,
