@@ -14,6 +14,7 @@ from t2tbuild.cli.bench import bench
 from t2tbuild.cli.compare import compare
 from t2tbuild.cli.console import OutputFormat, print_json, stderr
 from t2tbuild.cli.cp import cp
+from t2tbuild.cli.data import data
 from t2tbuild.cli.default_group import DefaultGroup
 from t2tbuild.cli.diagram import diagram
 from t2tbuild.cli.evaluate import evaluate
@@ -45,7 +46,7 @@ app = typer.Typer(
 )
 COMMANDS = (
     *(summarize, diagram, compare, fit, bench),
-    *(train, evaluate, report, visualize, export),
+    *(data, train, evaluate, report, visualize, export),
     *(validate, ls, show, cp, init, schema),
 )
 for command in COMMANDS:

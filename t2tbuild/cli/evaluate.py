@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from t2tbuild.cli.console import print_json, stderr, stdout
-from t2tbuild.cli.options import Json, Overrides, SpecArgument, deprecated_option
+from t2tbuild.cli.options import Device, Json, Overrides, SpecArgument, deprecated_option
 from t2tbuild.cli.weights import choose_weights
 from t2tbuild.errors import InputError
 
@@ -42,6 +42,7 @@ def evaluate(
     split: Annotated[
         Split, typer.Option(help="The split to evaluate; without test images, test is validation.")
     ] = Split.TEST,
+    device: Device = None,
     no_ema: Annotated[
         bool, typer.Option("--no-ema", help="Evaluate the trained weights of a run that also averages them (EMA).")
     ] = False,
@@ -79,7 +80,11 @@ def evaluate(
     with document.located_errors(), Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
         task = bar.add_task("images")
         found = evaluate_weights(
-            document.spec, source, split.value, lambda done, of: bar.update(task, completed=done, total=of)
+            document.spec,
+            source,
+            split.value,
+            lambda done, of: bar.update(task, completed=done, total=of),
+            device=device,
         )
     for name in found.skipped:
         console.print(f"left out, as it cannot be read: {name}", soft_wrap=True)

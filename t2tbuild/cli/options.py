@@ -110,3 +110,7 @@ ImageSize = Annotated[
     str | None, typer.Option(metavar="SIDE", help="Another image size: 384, or 192x256 (height x width).")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")]
+Device = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="cpu, cuda, cuda:1 or mps; by default a GPU if there is one, else the CPU."),
+]

@@ -11,7 +11,7 @@ import typer
 
 from t2tbuild.cli.console import print_json, stderr, stdout
 from t2tbuild.cli.folder import require_folder
-from t2tbuild.cli.options import BudgetMacs, BudgetParams, Json, complete_spec_name, parse_count_option
+from t2tbuild.cli.options import BudgetMacs, BudgetParams, Device, Json, complete_spec_name, parse_count_option
 from t2tbuild.cli.search_progress import SearchProgress, describe_start, report_interrupt, resume_command
 from t2tbuild.cli.spec import is_override, open_search_spec, print_warnings
 from t2tbuild.cli.write import check_plot_path, report_write_errors
@@ -61,6 +61,7 @@ def search(
     out: Annotated[Path | None, typer.Option(help="The run directory; a search in it is continued.")] = None,
     workers: Workers = None,
     storage: Storage = None,
+    device: Device = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Show the size of the space and what fits; train nothing.")
     ] = False,
@@ -104,10 +105,19 @@ def search(
 
     loaded = loaded.model_copy(update={"search": planned.search})  # with the target resolved
     with document.located_errors():
-        run_search(loaded, out or default_run_directory(loaded.search.name), workers, storage, as_json=as_json)
+        run = out or default_run_directory(loaded.search.name)
+        run_search(loaded, run, workers, storage, device=device, as_json=as_json)
 
 
-def run_search(spec: SearchSpec, run: Path, workers: int | None, storage: str | None, *, as_json: bool) -> None:
+def run_search(
+    spec: SearchSpec,
+    run: Path,
+    workers: int | None,
+    storage: str | None,
+    *,
+    device: str | None = None,
+    as_json: bool,
+) -> None:
     """Run a search, show its progress, and print its result."""
     from t2tbuild.nas.existing_run import require_same_search
 
@@ -120,8 +130,8 @@ def run_search(spec: SearchSpec, run: Path, workers: int | None, storage: str | 
         from t2tbuild.report.search_page import write_reports
 
         with SearchProgress(stderr(), spec) as progress:
-            count = workers or default_workers()
-            result = search_spec(spec, run, listener=progress.update, workers=count, storage=storage)
+            count = workers or default_workers(device)
+            result = search_spec(spec, run, listener=progress.update, workers=count, storage=storage, device=device)
     write_reports(result)
     if as_json:
         print_json(result_to_json(result))

@@ -54,15 +54,22 @@ def report_interrupt(run: Path | None = None, storage: str | None = None) -> Ite
         if run is not None and has_study(run, storage):
             message = f"interrupted; finished results are saved; continue with:\n{resume_command(run)}"
         else:
-            again = shlex.join(["t2tbuild", *(redact(argument) for argument in sys.argv[1:])])
-            message = f"interrupted; nothing was saved yet; start again with:\n{again}"
+            message = f"interrupted; nothing was saved yet; start again with:\n{start_again_command()}"
         stderr().print(message, soft_wrap=True, markup=False)
         raise
 
 
+def start_again_command() -> str:
+    """Return the command of this process, without passwords."""
+    return shlex.join(["t2tbuild", *(redact(argument) for argument in sys.argv[1:])])
+
+
 def resume_command(run: Path) -> str:
-    """Return the command that continues a run, with a reminder to pass the same --storage."""
+    """Return the command that continues a run on the same --device, with a reminder to pass the same --storage."""
     command = ["t2tbuild", "search", "resume", str(run)]
+    for place, argument in enumerate(sys.argv):
+        if argument.split("=")[0] == "--device":
+            command += sys.argv[place : place + (1 if "=" in argument else 2)]
     has_storage = any(argument.split("=")[0] == "--storage" for argument in sys.argv)
     return shlex.join(command) + (" --storage URL  (the same)" if has_storage else "")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from t2tbuild.cli.console import print_json, stderr, stdout
-from t2tbuild.cli.options import Json
+from t2tbuild.cli.options import Device, Json
 from t2tbuild.cli.search import Storage, Workers, print_result, result_to_json, run_search
 from t2tbuild.cli.search_progress import report_interrupt
 from t2tbuild.errors import InputError
@@ -51,6 +51,7 @@ def resume(
     ] = None,
     workers: Workers = None,
     storage: Storage = None,
+    device: Device = None,
     as_json: Json = False,
 ) -> None:
     """Continue a search where it stopped; a complete search is only reported.
@@ -71,7 +72,7 @@ def resume(
         except ValueError as error:
             raise InputError(f"--timeout: {error}") from None
     spec = spec.model_copy(update={"search": spec.search.model_copy(update=changes)})
-    run_search(spec, run, workers, storage, as_json=as_json)
+    run_search(spec, run, workers, storage, device=device, as_json=as_json)
 
 
 def _count_trained(run: Path, storage: str | None) -> int:

@@ -13,9 +13,10 @@ from t2tbuild.files import exists
 if TYPE_CHECKING:
     from t2tbuild.spec import SearchSpec, Spec
     from t2tbuild.spec.document import Document
+    from t2tbuild.spec.load import AnyOverrides
 
 
-def open_spec(spec: str, overrides: Sequence[str] | None = None) -> Document[Spec]:
+def open_spec(spec: str, overrides: AnyOverrides | None = None) -> Document[Spec]:
     """Read a model or training spec; its warnings go to stderr."""
     from t2tbuild.spec.load import read_spec
 
@@ -24,7 +25,7 @@ def open_spec(spec: str, overrides: Sequence[str] | None = None) -> Document[Spe
     return document
 
 
-def open_search_spec(spec: str, overrides: Sequence[str] | None = None) -> Document[SearchSpec]:
+def open_search_spec(spec: str, overrides: AnyOverrides | None = None) -> Document[SearchSpec]:
     """Read a search spec; its warnings go to stderr."""
     from t2tbuild.spec.load import read_search_spec
 

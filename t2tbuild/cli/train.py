@@ -4,23 +4,36 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 import time
 from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Never
 
 import typer
 
 from t2tbuild.cli.console import format_duration, print_json, stderr, stdout
 from t2tbuild.cli.folder import existing_parent, require_folder
 from t2tbuild.cli.loggers import LoggerKind, open_logger
-from t2tbuild.cli.options import Json, Overrides, SpecArgument
-from t2tbuild.cli.spec import open_spec
+from t2tbuild.cli.options import Device, Json, Overrides, SpecArgument
+from t2tbuild.cli.train_options import (
+    BatchSize,
+    DataOption,
+    Epochs,
+    Gpus,
+    LearningRate,
+    Seed,
+    TrainImageSize,
+    WeightsOption,
+    continue_command,
+    open_training,
+)
 from t2tbuild.errors import InputError, TrainingError
 
 if TYPE_CHECKING:
     from t2tbuild.cli.loggers import Logger
+    from t2tbuild.spec import Spec
     from t2tbuild.spec.model import AnyModel
     from t2tbuild.training import TrainResult
     from t2tbuild.training.reports import Listener, Report
@@ -41,6 +54,15 @@ def train(
     spec: SpecArgument,
     overrides: Overrides = None,
     out: Annotated[Path | None, typer.Option(help="The run directory; by default a new one in runs/.")] = None,
+    data: DataOption = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    lr: LearningRate = None,
+    image_size: TrainImageSize = None,
+    weights: WeightsOption = None,
+    seed: Seed = None,
+    device: Device = None,
+    gpus: Gpus = None,
     resume: Annotated[
         Resume,
         typer.Option(help="auto: start a run, resume it, or report that it is complete. never: start a new one."),
@@ -57,18 +79,29 @@ def train(
 ) -> None:
     """Train the model of a spec; by default on scikit-learn's handwritten digits at 64 pixels.
 
-    Example: t2tbuild train specs/t2t_vit_7.yaml train.epochs=5 --out runs/first
+    SPEC may also be a run directory: it is continued, or with other fields trained further in a new run directory.
 
-    Several devices: torchrun --nproc-per-node 8 -m t2tbuild train SPEC --out RUN
+    Example: t2tbuild train t2t_vit_7 --data photos --epochs 30 --image-size 96 --out runs/photos
+
+    Several machines: torchrun --nproc-per-node 8 -m t2tbuild train SPEC --out RUN
     """
     require_folder(out)
     for one in log or ():
         one.check_installed()
+    options = {
+        "--epochs": epochs,
+        "--batch-size": batch_size,
+        "--lr": lr,
+        "--image-size": image_size,
+        "--weights": weights,
+        "--seed": seed,
+    }
+    training = open_training(spec, overrides or (), data, options, out)
+    document, out = training.document, training.run
     if resume is Resume.NEVER and out is not None and (out / "spec.yaml").exists():
         raise InputError(
             f"--out {out}: contains a run already, and --resume never needs a new folder; choose another --out"
         )
-    document = open_spec(spec, overrides)
     loaded = document.spec
 
     from t2tbuild.training.resolve import resolve, resolve_num_classes
@@ -76,26 +109,33 @@ def train(
     with document.located_errors():
         resolved = resolve_num_classes(resolve(loaded))  # raises errors before torch is imported
 
-    if dry_run and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise InputError("--dry-run runs in one process; start it without torchrun")
+    is_launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if dry_run and (is_launched or gpus is not None):
+        raise InputError("--dry-run runs in one process; start it without torchrun and without --gpus")
     if dry_run:
         from t2tbuild.cli.progress import ReadingProgress
         from t2tbuild.report.dry_run_table import print_dry_run
         from t2tbuild.training.dry_run import dry_run_training
 
         with document.located_errors(), ReadingProgress(stderr()) as reading:
-            found = dry_run_training(loaded, existing_parent(out), reading.update)
+            found = dry_run_training(loaded, existing_parent(out), reading.update, device=device)
         if as_json:
             print_json(vars(found))
         else:
             print_dry_run(stdout(), found)
         return
 
+    if gpus is not None and gpus > 1 and not is_launched:
+        with document.located_errors():
+            _launch(gpus, device, resolved)
+
     from t2tbuild.cli.progress import TrainingProgress
+    from t2tbuild.training.device import pick_device
     from t2tbuild.training.distributed import is_distributed_launch
     from t2tbuild.training.run import train as train_spec
     from t2tbuild.training.run_paths import default_run_directory
 
+    pick_device(device)  # raises errors before anything is printed
     is_main = int(os.environ.get("RANK", "0")) == 0
     run = out or default_run_directory(loaded.model.name)
     try:
@@ -106,21 +146,16 @@ def train(
             for logger in loggers:
                 stack.callback(logger.close)
             listener = _make_listener(progress.update, loggers, run, resolved.model, enabled=is_main)
-            result = train_spec(loaded, run, listener=listener)
+            result = train_spec(loaded, run, listener=listener, device=device)
     except KeyboardInterrupt:
         if is_main:
-            command = shlex.join(
-                [
-                    "t2tbuild",
-                    "train",
-                    _absolute_spec(spec),
-                    *(overrides or ()),
-                    "--out",
-                    str(run.absolute()),
-                    *_log_options(log),
-                ]
-            )
-            resume_with = "the same torchrun command" if is_distributed_launch() else f"\n{command}"
+            more = [
+                *_log_options(log),
+                *(("--device", device) if device else ()),
+                *(("--gpus", str(gpus)) if gpus else ()),
+            ]
+            by_torchrun = is_distributed_launch() and gpus is None
+            resume_with = "the same torchrun command" if by_torchrun else f"\n{continue_command(run, resolved, more)}"
             stderr().print(f"interrupted; {_describe_saved(run)}; continue with: {resume_with}", soft_wrap=True)
         raise
     if not is_main:
@@ -161,11 +196,15 @@ def _make_listener(progress: Listener, loggers: list[Logger], run: Path, model: 
     return listen
 
 
-def _absolute_spec(spec: str) -> str:
-    """Return the absolute path of a spec; a shipped name stays."""
-    from t2tbuild.spec import catalog
+def _launch(gpus: int, device: str | None, spec: Spec) -> Never:
+    """Run this command in a process for each GPU, and exit."""
+    from t2tbuild.training.launch import launch_ranks, require_gpus
+    from t2tbuild.training.resolve import require_divisible_batch
 
-    return spec if catalog.file_of(spec) else str(Path(spec).absolute())
+    assert spec.train is not None
+    require_gpus(gpus, device)
+    require_divisible_batch(spec.train, gpus)
+    raise typer.Exit(launch_ranks(gpus, sys.argv[1:]))
 
 
 def _log_options(log: list[LoggerKind] | None) -> list[str]:

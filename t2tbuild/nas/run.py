@@ -25,7 +25,7 @@ from t2tbuild.nas.supervisor import supervise
 from t2tbuild.nas.test_eval import evaluate_on_test
 from t2tbuild.nas.worker import Listener, Worker
 from t2tbuild.spec.root import SearchSpec, Spec
-from t2tbuild.training.device import pick_device
+from t2tbuild.training.device import default_device, pick_device
 from t2tbuild.training.run_directory import default_run_directory, open_run
 from t2tbuild.training.signals import handle_signals
 
@@ -38,6 +38,7 @@ def search(
     workers: int = 1,
     storage: str | None = None,
     evaluator: EvaluatorFunction | None = None,
+    device: str | None = None,
 ) -> SearchResult:
     """Search the space of `spec` within its budget and write a run directory.
 
@@ -53,6 +54,7 @@ def search(
         evaluator: Your own evaluation of a candidate, in place of proxy training: a function of a Candidate and a
             number of training steps that returns a validation accuracy or a mapping of measurements. It needs
             `workers=1`; a function that `search.evaluator` names works with any number.
+        device: cpu, cuda, cuda:N or mps, for every worker; without it each has a GPU of its own, where there are any.
 
     Raises:
         InputError: The budget is below the smallest member of the space or every smaller base, `search.evaluator`
@@ -70,9 +72,9 @@ def search(
     _require_search_spec(spec)
     started = time.perf_counter()
     on_record: Listener = listener or _ignore
-    device = pick_device()
+    chosen = pick_device(device)
     planned = plan(spec, has_evaluator=evaluator is not None)
-    settings = planned.search.model_copy(update={"proxy": resolve_width(planned.search.proxy, device.type)})
+    settings = planned.search.model_copy(update={"proxy": resolve_width(planned.search.proxy, chosen.type)})
     spec, planned = spec.model_copy(update={"search": settings}), replace(planned, search=settings)
     if evaluator is not None and workers > 1:
         raise InputError("search: evaluator needs workers=1; name the function in search.evaluator to use more")
@@ -86,12 +88,12 @@ def search(
         close(open_database(url, settings))  # fails before anything is written
     with (
         storage_errors(run),
-        open_run(run, spec, device, shared=is_shared(storage, run)),
+        open_run(run, spec, chosen, shared=is_shared(storage, run)),
         handle_signals() as interrupt,
         open_store(url, spec, planned, sampler) as store,
     ):
         require_evaluator(store, "" if evaluator is None else name_of(evaluator))
-        load_evaluator = cache(lambda: make_evaluator(planned, device, evaluator))
+        load_evaluator = cache(lambda: make_evaluator(planned, chosen, evaluator))
         notify = _make_notifier(store, on_record)
         notify()
         try:
@@ -110,7 +112,8 @@ def search(
                 worker.run()
             elif not is_complete:
                 until = time.time() + deadline - time.monotonic()
-                supervise(run, url, workers, until, interrupt, notify)
+                with default_device(device):
+                    supervise(run, url, workers, until, interrupt, notify)
         finally:
             store.set_meta(SECONDS, (store.get_meta(SECONDS) or 0.0) + time.perf_counter() - started)
         outcome = find_outcome(planned, store)
@@ -123,7 +126,7 @@ def search(
                 own = load_evaluator()
                 assert isinstance(own, ProxyEvaluator)
                 evaluate_on_test(run, store, own, findings.verdict)  # once, at the end
-            measure_equals(store, findings.verdict, device)
+            measure_equals(store, findings.verdict, chosen)
         return write_findings(run, spec, findings, store, outcome, store.get_meta(SECONDS) or 0.0)
 
 

@@ -14,6 +14,7 @@ import torch
 
 from t2tbuild.errors import InputError, SearchError
 from t2tbuild.nas.store.url import VARIABLE
+from t2tbuild.training.device import DEVICE_VARIABLE
 from t2tbuild.training.signals import Interrupt
 
 POLL_SECONDS = 1.0
@@ -36,9 +37,11 @@ class _WorkerProcess:
     done: bool = False
 
 
-def default_workers() -> int:
-    """Return the number of GPUs, or without a GPU the number of CPU cores, eight at most."""
-    if torch.cuda.is_available():
+def default_workers(device: str | None = None) -> int:
+    """Return the number of GPUs, or on the CPU the number of its cores, eight at most. One for a single GPU."""
+    if device not in (None, "cpu", "cuda"):
+        return 1
+    if device != "cpu" and torch.cuda.is_available():
         return torch.cuda.device_count()
     return max(1, min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
 
@@ -97,11 +100,12 @@ def log_path(run: Path, index: int) -> Path:
 
 def _start_worker(run: Path, url: str, index: int, workers: int, deadline: float) -> subprocess.Popen[bytes]:
     env = dict(os.environ) | {VARIABLE: url}  # a password must not appear in the command line
-    if torch.cuda.is_available():
+    device = os.environ.get(DEVICE_VARIABLE)
+    if device in (None, "cuda") and torch.cuda.is_available():
         devices = os.environ.get("CUDA_VISIBLE_DEVICES")
         names = devices.split(",") if devices else [str(one) for one in range(torch.cuda.device_count())]
         env["CUDA_VISIBLE_DEVICES"] = names[index % len(names)]
-    else:
+    elif device is None or not device.startswith("cuda"):
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         env["OMP_NUM_THREADS"] = str(max(1, cores // workers))
     log = log_path(run, index)

@@ -328,6 +328,38 @@ class TimmData(_Streamed):
         yield from _evaluated_on_training_split(self.train, {"validation": self.validation, "test": self.test})
 
 
+class PythonData(_Streamed):
+    """Datasets of your own that a Python program passed to `t2tbuild.train(spec, out, data=(train_set, val_set))`.
+
+    A run's spec.yaml has it as a record. The command line cannot train on it: it has no images.
+    """
+
+    model_config = KIND_REQUIRED
+
+    kind: Literal["python"] = "python"
+    """Datasets of a Python program."""
+    num_classes: int = Field(ge=1, le=1_000_000, examples=[37], json_schema_extra=unit("classes"))
+    """Number of classes."""
+    train_images: int = Field(ge=1, examples=[5912], json_schema_extra=unit("images"))
+    """Number of training images."""
+    validation_images: int = Field(ge=1, examples=[739], json_schema_extra=unit("images"))
+    """Number of validation images."""
+    test_images: int = Field(default=0, ge=0, examples=[739], json_schema_extra=unit("images"))
+    """Number of test images; 0 if there are none."""
+
+    @property
+    def train(self) -> str:
+        return "train"
+
+    @property
+    def validation(self) -> str:
+        return "validation"
+
+    @property
+    def test(self) -> str | None:
+        return "test" if self.test_images else None
+
+
 def _evaluated_on_training_split(train: str, splits: dict[str, str | None]) -> Iterator[Violation]:
     for field, name in splits.items():
         if name != AUTO and name == ("train" if train == AUTO else train):
@@ -345,10 +377,10 @@ InMemoryField = Annotated[InMemory, Field(discriminator="kind"), default_kind("d
 UserImages = FolderData | CsvData
 """Image files of the user, whose classes are found from the files."""
 
-Streamed = FolderData | CsvData | TimmData
+Streamed = FolderData | CsvData | TimmData | PythonData
 """Data that loader workers read during training."""
 
-AnyData = DigitsData | FolderData | CsvData | CifarData | TimmData | FakeData
+AnyData = DigitsData | FolderData | CsvData | CifarData | TimmData | PythonData | FakeData
 """Any training data."""
 
 DataField = Annotated[AnyData, Field(discriminator="kind"), default_kind("digits")]

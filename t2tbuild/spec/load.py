@@ -22,6 +22,9 @@ from t2tbuild.spec.weights import LOCAL_DIR
 
 T = TypeVar("T", bound=Node)
 
+AnyOverrides = Sequence[str | Override]
+"""Overrides as texts, or as Override objects where an option of the command line stands for one."""
+
 
 def load_spec(spec: str | Path, overrides: Sequence[str] = ()) -> Spec:
     """Load a spec by shipped name or path, with `key=value` overrides such as `train.epochs=5`.
@@ -52,26 +55,27 @@ def load_search_spec(spec: str | Path, overrides: Sequence[str] = ()) -> SearchS
     return document.spec
 
 
-def read_spec(spec: str | Path, overrides: Sequence[str] = ()) -> Document[Spec]:
+def read_spec(spec: str | Path, overrides: AnyOverrides = ()) -> Document[Spec]:
     """Load a spec as `load_spec` does, with the places of its fields and its warnings."""
     path = catalog.find(spec)
-    return _spec_document(read_file(path), path.parent, _as_list(overrides))
+    return _spec_document(read_file(path), path.parent, overrides)
 
 
-def read_search_spec(spec: str | Path, overrides: Sequence[str] = ()) -> Document[SearchSpec]:
+def read_search_spec(spec: str | Path, overrides: AnyOverrides = ()) -> Document[SearchSpec]:
     """Load a search spec as `load_search_spec` does, with the places of its fields and its warnings."""
     path = catalog.find(spec)
-    return _search_document(read_file(path), path.parent, _as_list(overrides))
+    return _search_document(read_file(path), path.parent, overrides)
 
 
-def read_any(spec: str | Path, overrides: Sequence[str] = ()) -> Document[Spec] | Document[SearchSpec]:
+def read_any(spec: str | Path, overrides: AnyOverrides = ()) -> Document[Spec] | Document[SearchSpec]:
     """Load a spec of either kind, with the places of its fields and its warnings."""
     path = catalog.find(spec)
     return _document(read_file(path), path.parent, overrides)
 
 
-def _as_list(overrides: Sequence[str]) -> Sequence[str]:
-    return [overrides] if isinstance(overrides, str) else overrides
+def _as_overrides(overrides: AnyOverrides) -> list[Override]:
+    listed = [overrides] if isinstance(overrides, str) else overrides
+    return [one if isinstance(one, Override) else Override(one) for one in listed]
 
 
 def check_text(text: str, path: Path) -> Document[Spec] | Document[SearchSpec]:
@@ -79,16 +83,16 @@ def check_text(text: str, path: Path) -> Document[Spec] | Document[SearchSpec]:
     return _document(read_text(text, str(path)), path.parent, ())
 
 
-def _document(source: YamlSource, folder: Path, overrides: Sequence[str]) -> Document[Spec] | Document[SearchSpec]:
+def _document(source: YamlSource, folder: Path, overrides: AnyOverrides) -> Document[Spec] | Document[SearchSpec]:
     if isinstance(source.data, dict) and "search" in source.data:
         return _search_document(source, folder, overrides)
     return _spec_document(source, folder, overrides)
 
 
-def _spec_document(source: YamlSource, folder: Path, overrides: Sequence[str]) -> Document[Spec]:
+def _spec_document(source: YamlSource, folder: Path, overrides: AnyOverrides) -> Document[Spec]:
     _check_kind(source, wanted="model")
     rename_fields(source)
-    changes = [Override(override) for override in overrides]
+    changes = _as_overrides(overrides)
     whole = [change for change in changes if change.key == "model"]
     if not whole:
         _use_named_model(source, beside=folder)
@@ -111,10 +115,10 @@ def _spec_document(source: YamlSource, folder: Path, overrides: Sequence[str]) -
     return _validated_document(source, Spec, original)
 
 
-def _search_document(source: YamlSource, folder: Path, overrides: Sequence[str]) -> Document[SearchSpec]:
+def _search_document(source: YamlSource, folder: Path, overrides: AnyOverrides) -> Document[SearchSpec]:
     _check_kind(source, wanted="search")
     rename_fields(source)
-    changes = [Override(override) for override in overrides]
+    changes = _as_overrides(overrides)
     original = copy.deepcopy(source.data) if changes else None
     for change in changes:
         change.apply_to(source)

@@ -13,14 +13,17 @@ _SHORT = {"attention": "kind", "weights": "file"}  # fields with a shorthand, an
 
 
 class Override:
-    """One override `dotted.key=value`. The value is read as YAML."""
+    """One override `dotted.key=value`. The value is read as YAML.
 
-    def __init__(self, text: str) -> None:
-        self.text = text
+    `option` is the option of a command line that the override stands for, such as `--epochs 30`; errors then name it.
+    """
+
+    def __init__(self, text: str, option: str = "") -> None:
+        self.text, self.option = text, option
         self._written, self.equals, self.value = text.partition("=")
         self.key = self._written.strip()
         self.parts = self.key.split(".")
-        self.file = f"override {format_value(text)}"
+        self.file = option.partition(" ")[0] or f"override {format_value(text)}"
 
     def apply_to(self, source: YamlSource) -> None:
         """Change the data of a source and record the place of the change. Mistakes are added to `source.problems`."""
@@ -72,6 +75,8 @@ class Override:
         return next(known, start + 1)
 
     def _key_place(self, start: int, end: int) -> Place:
+        if self.option:
+            return self._value_place()
         column = len(".".join([*self.parts[:start], ""])) + 1
         return Place(self.file, 0, column, self.text, len(".".join(self.parts[start:end])))
 
@@ -85,6 +90,9 @@ class Override:
         raise self._error(place, (*path, part), f"there is no {part!r} in {format_path(path)}", hint)
 
     def _value_place(self) -> Place:
+        if self.option:
+            name, _, value = self.option.partition(" ")
+            return Place(self.file, 0, len(name) + 2, self.option, max(1, len(value)))
         return Place(self.file, 0, len(self._written) + 2, self.text, max(1, len(self.value)))
 
     def _read_value(self, path: KeyPath) -> Any:

@@ -80,8 +80,13 @@ def resolve_data(data: AnyData) -> AnyData:
     if resolved.augment != AUTO:
         return resolved
     share = 1 - float(resolved.holdout or 0)
-    large = count_images(resolved, at_most=round(LARGE / share) + 1) * share >= LARGE
-    return resolved.model_copy(update={"augment": Augmentation() if large else MILD})
+    images = count_images(resolved, at_most=round(LARGE / share) + 1) * share
+    return resolved.model_copy(update={"augment": default_augmentation(images)})
+
+
+def default_augmentation(images: float) -> Augmentation:
+    """Return the augmentation of `augment: auto` for a number of training images."""
+    return Augmentation() if images >= LARGE else MILD
 
 
 def count_images(data: UserImages, *, at_most: int) -> int:

@@ -102,7 +102,7 @@ def init_distributed(device: torch.device) -> Iterator[DistributedContext]:
     """Join the processes that torchrun started; without torchrun, yield the context of a single process.
 
     `device` gives the device type; each rank of a machine takes the next device. Raises InputError when a machine has
-    more ranks than devices, and TrainingError when another rank is lost.
+    more ranks than devices, or when `device` is a single one, and TrainingError when another rank is lost.
     """
     if not is_distributed_launch():
         yield DistributedContext(device)
@@ -110,6 +110,8 @@ def init_distributed(device: torch.device) -> Iterator[DistributedContext]:
     missing = [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
     if missing:
         raise InputError(f"WORLD_SIZE is set without {', '.join(missing)}; start the processes with torchrun")
+    if device.index is not None or device.type == "mps":
+        raise InputError(f"device {device}: several processes train together, each on its own; write cuda or cpu")
     local_rank, local_world_size = int(os.environ["LOCAL_RANK"]), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if device.type == "cuda":
         if local_rank >= torch.cuda.device_count():

@@ -60,7 +60,9 @@ OnProgress = Callable[[str, int, int], None]
 """A function of the split that is read, the number of its images that are done, and of all."""
 
 
-def dry_run_training(spec: Spec, folder: Path | None = None, on_progress: OnProgress | None = None) -> DryRun:
+def dry_run_training(
+    spec: Spec, folder: Path | None = None, on_progress: OnProgress | None = None, *, device: str | None = None
+) -> DryRun:
     """Build the model, run a few steps, evaluate a batch of each split, and save once in a temporary folder.
 
     All images of validation and test are read from their files. The temporary folder is made in `folder`, so that the
@@ -68,7 +70,7 @@ def dry_run_training(spec: Spec, folder: Path | None = None, on_progress: OnProg
     end it.
     """
     resolved = resolve_num_classes(resolve(spec))
-    distributed = DistributedContext(pick_device())
+    distributed = DistributedContext(pick_device(device))
     with TemporaryDirectory(dir=folder) as run, suggest_batch_when_out_of_memory(resolved, distributed):
         trainer = Trainer(resolved, Path(run), distributed, ignore_report, None)
         seconds = _run_steps(trainer)

@@ -15,7 +15,7 @@ from t2tbuild.spec.train import TrainSpec
 from t2tbuild.spec.weights import Weights
 from t2tbuild.training.data import Data, SplitName, load_data
 from t2tbuild.training.dataset_paths import class_names
-from t2tbuild.training.device import pick_device, pick_dtype
+from t2tbuild.training.device import pick_device, pick_dtype, sum_dtype
 from t2tbuild.training.distributed import DistributedContext
 from t2tbuild.training.loop import catch_out_of_memory
 from t2tbuild.training.resolve import resolve, resolve_num_classes
@@ -60,8 +60,9 @@ def evaluate(
     """
     modes, done = {module: module.training for module in model.modules()}, 0
     model.eval()
-    loss, top5 = torch.zeros(2, dtype=torch.float64, device=distributed.device)
-    correct, counted = torch.zeros(2, data.num_classes, dtype=torch.float64, device=distributed.device)
+    device, sums_in = distributed.device, sum_dtype(distributed.device)
+    loss, top5 = torch.zeros(2, dtype=sums_in, device=device)
+    correct, counted = torch.zeros(2, data.num_classes, dtype=sums_in, device=device)
     batches = data.eval_batches(split, rank=distributed.rank, world_size=distributed.world_size, batch_size=batch_size)
     for images, labels in batches:
         with torch.autocast(images.device.type, dtype=dtype, enabled=dtype is not torch.float32):
@@ -69,8 +70,8 @@ def evaluate(
         loss += F.cross_entropy(logits, labels, reduction="sum")
         top = logits.topk(min(TOP_K, logits.shape[1])).indices
         top5 += (top == labels[:, None]).sum()
-        counted.index_add_(0, labels, torch.ones_like(labels, dtype=torch.float64))
-        correct.index_add_(0, labels, (top[:, 0] == labels).double())
+        counted.index_add_(0, labels, torch.ones_like(labels, dtype=sums_in))
+        correct.index_add_(0, labels, (top[:, 0] == labels).to(sums_in))
         done += len(labels)
         if on_progress is not None:
             on_progress(done)
@@ -119,9 +120,14 @@ class WeightsEvaluation:
 
 
 def evaluate_weights(
-    spec: Spec, weights: Weights, split: SplitName, on_progress: Callable[[int, int], None] | None = None
+    spec: Spec,
+    weights: Weights,
+    split: SplitName,
+    on_progress: Callable[[int, int], None] | None = None,
+    *,
+    device: str | None = None,
 ) -> WeightsEvaluation:
-    """Evaluate `weights` in the spec's model on a split of its data, as training does.
+    """Evaluate `weights` in the spec's model on a split of its data, as training does, on a `device` by its name.
 
     `on_progress` is called with the number of images done and their total. Raises FieldError when the data is missing,
     InputError when the weights do not fit, and TrainingError when an image cannot be read.
@@ -129,7 +135,7 @@ def evaluate_weights(
     resolved = resolve_num_classes(resolve(spec))
     recipe = resolved.train
     assert recipe is not None
-    device = pick_device()
+    chosen = pick_device(device)
     torch.manual_seed(recipe.seed)
     model = build_model(resolved.model)
     mismatch = describe_mismatched_heads(model, weights.file)
@@ -139,16 +145,16 @@ def evaluate_weights(
             f"{weights.file} does not have the {classes} classes of this data: {mismatch}; name weights that do"
         )
     load_spec_weights(model, weights)
-    data = load_data(recipe.data, image=resolved.model.image, in_chans=resolved.model.in_chans, device=device)
+    data = load_data(recipe.data, image=resolved.model.image, in_chans=resolved.model.in_chans, device=chosen)
     split = split if split != "test" or has_test_images(recipe.data) else "validation"
     total = data.size(split)
     with catch_out_of_memory(lambda: "a smaller train.batch_size or image_size may fit"):
         found = evaluate(
-            model.to(device),
+            model.to(chosen),
             data,
             split,
-            DistributedContext(device),
-            pick_dtype(recipe.precision, device),
+            DistributedContext(chosen),
+            pick_dtype(recipe.precision, chosen),
             evaluation_batch_size(recipe),
             None if on_progress is None else lambda done: on_progress(done, total),
         )

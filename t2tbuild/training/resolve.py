@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from t2tbuild.errors import FieldError
 from t2tbuild.spec.data import UserImages
 from t2tbuild.spec.model import ModelSpec, TimmModel
 from t2tbuild.spec.root import Spec
@@ -40,6 +41,15 @@ def resolve_num_classes(spec: Spec) -> Spec:
     purpose = f"trained on {classes} classes"
     model = with_changes(spec.model, {"num_classes": classes}, purpose)
     return spec.model_copy(update={"model": model, "train": spec.train.model_copy(update={"data": data})})
+
+
+def require_divisible_batch(recipe: TrainSpec, devices: int) -> None:
+    """Raise FieldError unless the batch can be divided among the devices and their passes."""
+    divisor = devices * recipe.accumulate
+    if recipe.batch_size % divisor:
+        message = f"batch_size {recipe.batch_size} is not divisible by {devices} devices"
+        passes = f" times {recipe.accumulate} passes" if recipe.accumulate > 1 else ""
+        raise FieldError(("train", "batch_size"), "batch-size", message + passes, f"write a multiple of {divisor}")
 
 
 def _t2t_changes(model: ModelSpec, recipe: TrainSpec) -> dict[str, Any]:

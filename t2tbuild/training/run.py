@@ -1,5 +1,6 @@
 """`train`: from a spec to a run directory, from the first step or from the latest checkpoint."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from t2tbuild.training.checkpoint import (
     hide_invalid_checkpoints,
     load_checkpoint,
 )
+from t2tbuild.training.data.python_datasets import DatasetPair, LabelledImages
 from t2tbuild.training.data_notices import data_notices
 from t2tbuild.training.device import pick_device, pick_dtype
 from t2tbuild.training.device_memory import suggest_smaller_batch
@@ -25,17 +27,28 @@ from t2tbuild.training.signals import handle_signals
 from t2tbuild.training.trainer import Trainer
 
 
-def train(spec: Spec, out: str | Path | None = None, *, listener: Listener | None = None) -> TrainResult:
+def train(
+    spec: Spec,
+    out: str | Path | None = None,
+    *,
+    data: DatasetPair | Sequence[LabelledImages] | None = None,
+    listener: Listener | None = None,
+    device: str | None = None,
+) -> TrainResult:
     """Train the spec's model and write a run directory at `out` (by default a new one below runs/).
 
     An unfinished run continues from its latest valid checkpoint, with the same bits on a CPU; a complete one only
-    returns its result. Training uses CUDA if available, else the CPU. Started by torchrun, all processes train
-    together, each on its own device. `listener` is called with a report of each step and epoch, and with notices.
+    returns its result. `device` is cpu, cuda, cuda:N or mps; without it training uses CUDA if available, else the CPU.
+    `data` are your own datasets, (train_set, val_set) or (train_set, val_set, test_set), in place of the spec's: any
+    torch Dataset of (image, label), where an image is a PIL image, an array or a tensor (see `DatasetPair`).
+
+    Started by torchrun, all processes train together, each on its own device. `listener` is called with a report of
+    each step and epoch, and with notices.
 
     SIGINT and SIGTERM end the step, save a checkpoint and raise KeyboardInterrupt; a second signal stops at once.
 
-    Raises InputError when `spec` is no Spec, when `out` holds other files, or when the data or the weights do not fit
-    the model, and TrainingError when the loss is not finite or memory runs out.
+    Raises InputError when `spec` is no Spec, when there is no such device, when `out` holds other files, or when the
+    data or the weights do not fit the model, and TrainingError when the loss is not finite or memory runs out.
 
         >>> import tempfile
         >>> from t2tbuild import load_spec
@@ -45,15 +58,18 @@ def train(spec: Spec, out: str | Path | None = None, *, listener: Listener | Non
         ['checkpoints', 'environment.json', 'metrics.jsonl', 'spec.yaml']
     """
     _require_spec(spec)
+    datasets = None if data is None else DatasetPair.of(data)
+    if datasets is not None:
+        spec = datasets.put_into(spec)
     resolved = resolve_num_classes(resolve(spec))
-    with init_distributed(pick_device()) as distributed:
+    with init_distributed(pick_device(device)) as distributed:
         run = distributed.broadcast(Path(out) if out is not None else default_run_directory(spec.model.name))
         notify = (listener or ignore_report) if distributed.is_main else ignore_report
         with suggest_batch_when_out_of_memory(resolved, distributed), handle_signals() as interrupt:
             _notify_choices(spec, resolved, notify)
             is_new = distributed.broadcast(not (run / "spec.yaml").exists())
             # a new run is built before its directory, so that an error leaves no files
-            trainer = Trainer(resolved, run, distributed, notify, None) if is_new else None
+            trainer = Trainer(resolved, run, distributed, notify, None, datasets) if is_new else None
             with open_run(run, resolved, distributed.device) if distributed.is_main else nullcontext():
                 distributed.barrier()
                 result: TrainResult | None = distributed.broadcast(_read_result(run) if distributed.is_main else None)
@@ -62,7 +78,7 @@ def train(spec: Spec, out: str | Path | None = None, *, listener: Listener | Non
                     return result
                 if trainer is None:
                     checkpoint = _load_latest(run, distributed, notify)
-                    trainer = Trainer(resolved, run, distributed, notify, checkpoint)
+                    trainer = Trainer(resolved, run, distributed, notify, checkpoint, datasets)
                 return trainer.fit(interrupt)
 
 

@@ -109,7 +109,7 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "device": gpu or "cpu",
+        "device": gpu or device.type,
     }
 
 

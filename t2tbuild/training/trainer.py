@@ -13,12 +13,15 @@ from t2tbuild.spec.data import Streamed, has_test_images
 from t2tbuild.spec.root import Spec
 from t2tbuild.training.checkpoint import Checkpoint, DiskError, save_checkpoint
 from t2tbuild.training.data import SplitName, load_data
+from t2tbuild.training.data.python_datasets import DatasetPair
+from t2tbuild.training.device import sum_dtype
 from t2tbuild.training.device_memory import max_memory_used
 from t2tbuild.training.distributed import DistributedContext
 from t2tbuild.training.evaluate import Evaluation, evaluate, evaluation_batch_size
 from t2tbuild.training.loop import CHECK_EVERY, require_finite
 from t2tbuild.training.progress import Progress
 from t2tbuild.training.reports import EpochReport, Listener, Notice, StepReport, TrainResult
+from t2tbuild.training.resolve import require_divisible_batch
 from t2tbuild.training.run_directory import MetricsFile
 from t2tbuild.training.sampler import EpochSampler
 from t2tbuild.training.signals import Interrupt
@@ -41,6 +44,7 @@ class Trainer:
         distributed: DistributedContext,
         listener: Listener,
         checkpoint: Checkpoint | None,
+        datasets: DatasetPair | None = None,
     ) -> None:
         assert spec.train is not None
         self.spec, self.recipe, self.run = spec, spec.train, run
@@ -51,6 +55,7 @@ class Trainer:
             in_chans=spec.model.in_chans,
             device=distributed.device,
             local_world_size=distributed.local_world_size,
+            datasets=datasets,
         )
         self.sampler = self._create_sampler()
         self.state = TrainState(spec, self.data, self.sampler, distributed, listener, checkpoint)
@@ -61,7 +66,7 @@ class Trainer:
         self.progress = Progress() if checkpoint is None else Progress.from_json(checkpoint.progress)
         self.data.mark_corrupt(self.progress.skipped)
         loss = self.progress.loss_sum_of(distributed.rank, distributed.world_size)
-        self.loss_sum = torch.tensor(loss, dtype=torch.float64, device=distributed.device)
+        self.loss_sum = torch.tensor(loss, dtype=sum_dtype(distributed.device), device=distributed.device)
         self.validation: Evaluation | None = None
         self.new_best_accuracy: float | None = None
         self.save_error = ""
@@ -246,12 +251,8 @@ class Trainer:
         return ""
 
     def _create_sampler(self) -> EpochSampler:
-        world_size, accumulate = self.distributed.world_size, self.recipe.accumulate
-        divisor = world_size * accumulate
-        if self.recipe.batch_size % divisor:
-            message = f"batch_size {self.recipe.batch_size} is not divisible by {world_size} devices"
-            passes = f" times {accumulate} passes" if accumulate > 1 else ""
-            raise FieldError(("train", "batch_size"), "batch-size", message + passes, f"write a multiple of {divisor}")
+        world_size = self.distributed.world_size
+        require_divisible_batch(self.recipe, world_size)
         samples = self.data.size("train")
         if samples < world_size:
             message = f"{samples} training images for {world_size} devices"

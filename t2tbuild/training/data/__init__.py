@@ -1,13 +1,16 @@
 """Training data: three splits as normalised batches on the device, held there or read by worker processes."""
 
 import os
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 import torch
 
 from t2tbuild.layout import Grid
-from t2tbuild.spec.data import AnyData, CifarData, CsvData, DigitsData, FakeData, FolderData, TimmData
+from t2tbuild.spec.data import AnyData, CifarData, CsvData, DigitsData, FakeData, FolderData, PythonData, TimmData
 from t2tbuild.training.data.dataset import Batch, Data, SplitName
+
+if TYPE_CHECKING:
+    from t2tbuild.training.data.python_datasets import DatasetPair
 
 __all__ = ["Batch", "Data", "SplitName", "load_data"]
 
@@ -15,11 +18,19 @@ MAX_DEFAULT_WORKERS = 8
 """Largest number of worker processes of a device, if the spec does not set `workers`."""
 
 
-def load_data(spec: AnyData, *, image: Grid, in_chans: int, device: torch.device, local_world_size: int = 1) -> Data:
+def load_data(
+    spec: AnyData,
+    *,
+    image: Grid,
+    in_chans: int,
+    device: torch.device,
+    local_world_size: int = 1,
+    datasets: "DatasetPair | None" = None,
+) -> Data:
     """Load the data of a spec for one rank on `device`, as images of `image` pixels with `in_chans` channels.
 
-    `local_world_size` ranks share the CPU cores of this machine. Raises FieldError or InputError when the data is not
-    there or does not fit the model.
+    `datasets` are those of `kind: python`. `local_world_size` ranks share the CPU cores of this machine. Raises
+    FieldError or InputError when the data is not there or does not fit the model.
     """
     match spec:
         case DigitsData():
@@ -37,8 +48,19 @@ def load_data(spec: AnyData, *, image: Grid, in_chans: int, device: torch.device
         case FolderData() | CsvData() | TimmData():
             from t2tbuild.training.data.loader import StreamedData
 
-            cores = min(MAX_DEFAULT_WORKERS, max(1, (os.cpu_count() or 1) // local_world_size))
-            workers = cores if spec.workers is None else spec.workers
+            workers = _default_workers(local_world_size) if spec.workers is None else spec.workers
             return StreamedData(spec, image=image, in_chans=in_chans, workers=workers, device=device)
+        case PythonData():
+            from t2tbuild.training.data.loader import missing_datasets
+            from t2tbuild.training.data.python_datasets import PythonStreamedData
+
+            if datasets is None:
+                raise missing_datasets()
+            workers = _default_workers(local_world_size) if spec.workers is None else spec.workers
+            return PythonStreamedData(datasets, spec, image=image, in_chans=in_chans, workers=workers, device=device)
         case _:
             assert_never(spec)
+
+
+def _default_workers(local_world_size: int) -> int:
+    return min(MAX_DEFAULT_WORKERS, max(1, (os.cpu_count() or 1) // local_world_size))

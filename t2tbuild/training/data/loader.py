@@ -13,7 +13,7 @@ import torch
 
 from t2tbuild.errors import FieldError, TrainingError
 from t2tbuild.layout import Grid
-from t2tbuild.spec.data import HOLDOUT, CsvData, FolderData, Streamed, TimmData, UserImages, data_root
+from t2tbuild.spec.data import HOLDOUT, CsvData, FolderData, PythonData, Streamed, TimmData, UserImages, data_root
 from t2tbuild.training.data.csv_files import open_csv
 from t2tbuild.training.data.dataset import Batch, CorruptImage, HostBatch, LoaderFactory, MapStyleSplit
 from t2tbuild.training.data.folder import ImageFiles, ImageFolder, hold_out
@@ -198,6 +198,8 @@ def open_split(spec: Streamed, split: str, *, mode: str) -> StreamedSplit:
                 opened = MapStyleSplit(TorchvisionSource(dataset, timm_split), mode, spec.skip_corrupt)
             else:
                 opened = MapStyleSplit(TimmIndexedSource(dataset.reader, timm_split), mode, spec.skip_corrupt)
+        case PythonData():
+            raise missing_datasets()
     if not opened.size:
         raise FieldError(("train", "data", field), "data", f"no images in {where}", "name a split that has some")
     return opened
@@ -217,6 +219,12 @@ def _open_files(spec: UserImages, field: str, name: str | None) -> ImageFiles:
         return files
     train, validation = hold_out(files, float(spec.holdout or HOLDOUT))
     return train if field == "train" else validation
+
+
+def missing_datasets() -> FieldError:
+    """Return the error for data of a Python program where there is no such program."""
+    hint = "train from Python: t2tbuild.train(spec, out, data=(train_set, val_set)), or name data: kind: folder"
+    return FieldError(("train", "data", "kind"), "python-data", "these data were datasets of a Python program", hint)
 
 
 def iterate_batches(loader: LoaderFactory, *, workers: int, device: torch.device, seed: int = 0) -> Iterator[HostBatch]:

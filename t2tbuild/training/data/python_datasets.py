@@ -1,0 +1,221 @@
+"""Datasets of a Python program: torch Datasets of (image, label), read as image files are."""
+
+import operator
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from t2tbuild.errors import InputError
+from t2tbuild.spec.data import AUTO, PythonData, Streamed
+from t2tbuild.spec.root import Spec
+from t2tbuild.spec.train import TrainSpec
+from t2tbuild.training.data.dataset import (
+    EpochIndex,
+    EvaluationBatchSampler,
+    IndexedDataset,
+    LoaderFactory,
+    MapStyleSplit,
+    Sample,
+    TrainBatchSampler,
+    collate,
+    error_reason,
+)
+from t2tbuild.training.data.loader import StreamedData
+from t2tbuild.training.data.transforms import ImageTransform, fork_rng
+from t2tbuild.training.dataset_paths import default_augmentation
+from t2tbuild.training.sampler import EpochSampler
+from t2tbuild.training.seeds import fold_in
+
+CHANNELS = (1, 3, 4)
+TOLERANCE = 0.05  # by which resizing may leave the range of 0 to 1
+
+
+class LabelledImages(Protocol):
+    """A torch Dataset with a length whose items are (image, label)."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+class DatasetPair:
+    """Training and validation images of your own, and test images if there are any.
+
+    Each dataset has a length and items (image, label). An image is a PIL image, an array [H, W] or [H, W, C], or a
+    tensor [C, H, W], of bytes or of floats from 0 to 1, before normalisation. It is resized, augmented and normalised
+    as a file would be, by the fields of `train.data`. A label is a whole number from 0. Random numbers that a dataset
+    draws from random, numpy or torch are functions of (seed, epoch, index).
+
+    The number of classes is that of `classes` or `targets`, which torchvision's datasets have, also through Subset;
+    otherwise pass `num_classes`.
+
+    Raises InputError for a dataset that has no length or no images, or whose first item is something else.
+    """
+
+    def __init__(
+        self,
+        train: LabelledImages,
+        validation: LabelledImages,
+        test: LabelledImages | None = None,
+        *,
+        num_classes: int | None = None,
+    ) -> None:
+        sets = {"train": train, "validation": validation} | ({} if test is None else {"test": test})
+        self.sources = {split: PythonSource(dataset, split) for split, dataset in sets.items()}
+        self.num_classes = num_classes or _count_classes(train)
+
+    @classmethod
+    def of(cls, data: "DatasetPair | Sequence[LabelledImages]") -> "DatasetPair":
+        """Return datasets as a pair. Raises InputError unless they are two or three."""
+        if isinstance(data, cls):
+            return data
+        if not isinstance(data, tuple | list) or len(data) not in (2, 3):
+            raise InputError("data: must be (train_set, val_set) or (train_set, val_set, test_set)")
+        return cls(*data)
+
+    def put_into(self, spec: Spec) -> Spec:
+        """Return the spec with these datasets as its data. Transforms that it has for image files stay."""
+        recipe = spec.train or TrainSpec()
+        current = recipe.data
+        kept = current.model_fields_set & TRANSFORMS if isinstance(current, Streamed) else set()
+        sizes: dict[str, Any] = {f"{split}_images": len(source) for split, source in self.sources.items()}
+        augment = default_augmentation(sizes["train_images"])
+        settings: dict[str, Any] = {"augment": augment} | {name: getattr(current, name) for name in kept}
+        if settings["augment"] == AUTO:
+            settings["augment"] = augment
+        data = PythonData(num_classes=self.num_classes, **sizes, **settings)
+        return spec.model_copy(update={"train": recipe.model_copy(update={"data": data})})
+
+
+TRANSFORMS = frozenset(PythonData.model_fields) - {
+    "kind",
+    "num_classes",
+    "train_images",
+    "validation_images",
+    "test_images",
+}
+"""Fields of data that say how images are read."""
+
+
+class PythonSource:
+    """The samples of a dataset of (image, label)."""
+
+    def __init__(self, dataset: LabelledImages, split: str) -> None:
+        self.dataset, self.split = dataset, split
+        try:
+            size = len(dataset)
+        except TypeError:
+            raise InputError(
+                f"data: the {split} set has no length; pass a Dataset with __len__ and __getitem__"
+            ) from None
+        if not size:
+            raise InputError(f"data: the {split} set is empty")
+        try:
+            with fork_rng(0):
+                self.read(0)
+        except Exception as error:  # whatever the dataset raises
+            message = f"data: item 0 of the {split} set: {error_reason(error)}"
+            raise InputError(f"{message}; expected (image, label)") from None
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def name(self, index: int) -> str:
+        return f"{self.split}[{index}]"
+
+    def read(self, index: int) -> tuple[Image.Image, int]:
+        item = self.dataset[index]
+        if not isinstance(item, tuple | list) or len(item) != 2:
+            raise TypeError(f"it is a {type(item).__name__}, not a pair")
+        image, label = item
+        return to_image(image), operator.index(label.item() if hasattr(label, "item") else label)
+
+
+def to_image(value: Any) -> Image.Image:
+    """Return a PIL image, an array or a tensor as a PIL image.
+
+    Raises TypeError or ValueError for another shape, type or range of values.
+    """
+    if isinstance(value, Image.Image):
+        return value
+    if not isinstance(value, np.ndarray | torch.Tensor):
+        raise TypeError(f"the image is a {type(value).__name__}, not a PIL image, an array or a tensor")
+    pixels = value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else value
+    if pixels.ndim == 3:
+        first, last = pixels.shape[0] in CHANNELS, pixels.shape[2] in CHANNELS
+        if first and (isinstance(value, torch.Tensor) or not last):
+            pixels = pixels.transpose(1, 2, 0)
+    if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in CHANNELS):
+        raise ValueError(f"the image has the shape {list(value.shape)}, not [H, W], [H, W, C] or [C, H, W]")
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[:, :, 0]
+    return Image.fromarray(np.ascontiguousarray(_to_bytes(pixels)))
+
+
+def _to_bytes(pixels: Any) -> Any:
+    if pixels.dtype == np.uint8 or (pixels.dtype == np.uint16 and pixels.ndim == 2):
+        return pixels
+    low, high = float(pixels.min()), float(pixels.max())
+    if pixels.dtype == np.bool_:
+        return pixels.astype(np.uint8) * 255
+    if np.issubdtype(pixels.dtype, np.integer) and 0 <= low <= high <= 255:
+        return pixels.astype(np.uint8)
+    if np.issubdtype(pixels.dtype, np.floating) and -TOLERANCE <= low <= high <= 1 + TOLERANCE:
+        return np.rint(pixels.clip(0, 1) * 255).astype(np.uint8)
+    values = f"the image has values from {low:.4g} to {high:.4g}"
+    raise ValueError(f"{values}; return bytes, or floats from 0 to 1, before normalisation")
+
+
+def _count_classes(dataset: Any) -> int:
+    """Return the number of classes of a dataset, or of that of which it is a subset."""
+    known: Any = dataset
+    while known is not None:
+        if getattr(known, "classes", None) is not None:
+            return len(known.classes)
+        labels = getattr(known, "targets", getattr(known, "labels", None))
+        if labels is not None and len(labels):
+            return int(np.max(np.asarray(labels))) + 1
+        known = getattr(known, "dataset", None)
+    message = "data: the number of classes is unknown: the train set has no `classes` and no `targets`"
+    raise InputError(f"{message}; pass data=t2tbuild.training.DatasetPair(train_set, val_set, num_classes=N)")
+
+
+class _SeededDataset(IndexedDataset):
+    """Samples whose reading may draw random numbers: they are functions of (seed, epoch, index) too."""
+
+    def __getitem__(self, key: EpochIndex) -> Sample:
+        with fork_rng(fold_in(self.seed, *key)):
+            return super().__getitem__(key)
+
+
+class PythonSplit(MapStyleSplit):
+    """A split of a dataset of (image, label)."""
+
+    def train_loader(
+        self, transform: ImageTransform, sampler: EpochSampler, *, epoch: int, step: int, epochs: int
+    ) -> LoaderFactory:
+        dataset = _SeededDataset(self.source, transform=transform, mode=self.mode, seed=sampler.seed, skip=self.skip)
+        batches = TrainBatchSampler(sampler, epoch, step, epochs)
+        return partial(DataLoader, dataset, batch_sampler=batches, collate_fn=collate)
+
+    def eval_loader(self, transform: ImageTransform, *, rank: int, world_size: int, batch_size: int) -> LoaderFactory:
+        dataset = _SeededDataset(self.source, transform=transform, mode=self.mode, seed=0, skip=0)
+        batches = EvaluationBatchSampler(self.size, rank, world_size, batch_size)
+        return partial(DataLoader, dataset, batch_sampler=batches, collate_fn=collate)
+
+
+class PythonStreamedData(StreamedData):
+    """The splits of a DatasetPair. "test" is the validation split where there is no test set."""
+
+    def __init__(self, datasets: DatasetPair, spec: PythonData, **settings: Any) -> None:
+        super().__init__(spec, **settings)
+        self.sources = datasets.sources
+
+    def _split(self, split: str) -> PythonSplit:
+        source = self.sources.get(split) or self.sources["validation"]
+        return PythonSplit(source, self._mode, self.spec.skip_corrupt)

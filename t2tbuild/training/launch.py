@@ -1,0 +1,54 @@
+"""Start the processes of a training on several devices of this machine, as torchrun does."""
+
+import logging
+import os
+import signal
+import sys
+import uuid
+from collections.abc import Sequence
+
+import torch
+from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from t2tbuild.errors import InputError
+
+
+def require_gpus(count: int, device: str | None) -> None:
+    """Raise InputError if this machine has fewer GPUs than `count`; with the device cpu there is no limit."""
+    if device == "cpu":
+        return
+    if device not in (None, "cuda"):
+        raise InputError(f"--gpus {count}: takes the first {count} GPUs, and --device names {device}; leave one out")
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if count > found:
+        has = f"{found} GPU{'s' * (found > 1)}" if found else "no GPU that torch can use"
+        instead = f"write --gpus {found}" if found else "leave --gpus out, or add --device cpu for processes on the CPU"
+        raise InputError(f"--gpus {count}: this machine has {has}; {instead}")
+
+
+def launch_ranks(processes: int, arguments: Sequence[str]) -> int:
+    """Run `t2tbuild ARGUMENTS` in several processes that train together, and return the exit code.
+
+    It is that of the process that failed first. Ctrl-C and SIGTERM are passed on, so that the training is saved.
+    """
+    logging.disable(logging.ERROR)  # of torchrun, in this process: the others print their own errors
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+    )
+    try:
+        elastic_launch(config, sys.executable)("-m", "t2tbuild", *arguments)
+    except ChildFailedError as error:
+        _, failure = error.get_first_failure()
+        return max(1, failure.exitcode)
+    except SignalException as stopped:
+        return 143 if stopped.sigval == signal.SIGTERM else 130
+    return 0

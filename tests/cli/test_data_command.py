@@ -1,0 +1,86 @@
+"""t2tbuild data: what is in a dataset."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+from typer.testing import CliRunner, Result
+
+from t2tbuild.cli import app
+from t2tbuild.errors import InputError, SpecError
+from t2tbuild.training.data.inspection import difference_hash
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["data", *arguments])
+
+
+def picture(seed: int, size: tuple[int, int] = (60, 48)) -> Image.Image:
+    """A picture of a few soft blobs: pictures of two seeds differ."""
+    noise = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    return Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two classes; two validation images are copies of training images, one of them of the other class."""
+    monkeypatch.chdir(tmp_path)
+    root = tmp_path / "photos"
+    for number, (split, name) in enumerate([("train", "cat"), ("train", "dog"), ("val", "cat"), ("val", "dog")]):
+        (root / split / name).mkdir(parents=True)
+        for index in range(5 if split == "train" else 2):
+            picture(10 * number + index).save(root / split / name / f"{index}.png")
+    picture(0, (45, 36)).save(root / "val" / "cat" / "smaller.jpg", quality=70)
+    picture(1).filter(ImageFilter.GaussianBlur(0.5)).save(root / "val" / "dog" / "blurred.png")
+    picture(90, (24, 80)).convert("L").save(root / "train" / "dog" / "gray.png")
+    (root / "train" / "cat" / "text.jpg").write_text("no image")
+    (root / "train" / "cat" / ".DS_Store").write_text("")
+    return root
+
+
+def test_it_counts_what_is_there_and_finds_copies_across_splits(photos: Path) -> None:
+    done = run("photos", "--image-size", "32", "--json")
+    assert done.exit_code == 0, done.exception
+    found = json.loads(done.stdout)
+    train, validation = found["splits"]["train"], found["splits"]["validation"]
+    assert (train["images"], train["per_class"], train["modes"]) == (12, {"cat": 5, "dog": 6}, {"RGB": 10, "L": 1})
+    assert (train["width"], train["height"]["max"]) == ({"min": 24, "median": 60, "max": 60}, 80)
+    (broken,) = train["unreadable"]
+    assert broken == {"name": str(photos / "train" / "cat" / "text.jpg"), "reason": "not an image"}
+    assert validation["per_class"] == {"cat": 3, "dog": 3}
+    (leakage,) = found["leakage"]
+    copies = {Path(one["name"]).name: (Path(one["other"]).name, one["same_class"]) for one in leakage["duplicates"]}
+    assert copies == {"smaller.jpg": ("0.png", True), "blurred.png": ("1.png", False)}
+    assert list(Path.cwd().glob("*.png")) == []
+
+
+def test_it_prints_the_findings_and_draws_a_sheet(photos: Path) -> None:
+    done = run("photos", "train.data.augment.random_erasing=0.5", "--image-size", "32x48")
+    assert done.exit_code == 0, done.exception
+    for text in ("text.jpg (not an image)", "leakage: 2 images of validation", "1 of them with another label"):
+        assert text in done.stdout
+    assert "random erasing (50%)" in done.stdout
+    assert "32 x 48 pixels" in done.stdout
+    assert "next: t2tbuild train t2t_vit_7 --data photos --image-size 32x48" in done.stdout
+    with Image.open(photos.parent / "photos-sheet.png") as sheet:
+        assert sheet.size[0] > 9 * 128
+        assert len(set(sheet.convert("RGB").resize((50, 20)).get_flattened_data())) > 100
+
+
+def test_wrong_data_is_refused(tmp_path: Path) -> None:
+    assert isinstance(run().exception, InputError)
+    assert "digits: is built in" in str(run("digits").exception)
+    missing = run(str(tmp_path / "nowhere"))
+    assert isinstance(missing.exception, SpecError)
+    assert "nowhere" in str(missing.exception)
+    assert "--sheet" in str(run("digits", "--sheet", "sheet.txt").exception)
+
+
+def test_the_hash_survives_resizing_and_distinguishes_pictures() -> None:
+    def distance(one: Image.Image, other: Image.Image) -> int:
+        return (difference_hash(one.convert("L")) ^ difference_hash(other.convert("L"))).bit_count()
+
+    assert distance(picture(0), picture(0).resize((200, 180), Image.Resampling.BICUBIC)) <= 2
+    assert min(distance(picture(0), picture(seed)) for seed in range(1, 30)) > 8

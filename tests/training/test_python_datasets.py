@@ -1,0 +1,119 @@
+"""train(spec, out, data=(train_set, val_set)): datasets of a Python program."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import Subset, TensorDataset
+
+from t2tbuild import load_spec, train
+from t2tbuild.errors import FieldError, InputError
+from t2tbuild.layout import Grid
+from t2tbuild.spec.data import PythonData
+from t2tbuild.training.data import load_data
+from t2tbuild.training.data.python_datasets import DatasetPair, to_image
+from t2tbuild.training.run_directory import read_json_lines
+from t2tbuild.training.sampler import EpochSampler
+
+GRAY = np.arange(48, dtype=np.uint8).reshape(6, 8)
+COLOURS = np.stack([GRAY, GRAY + 1, GRAY + 2], axis=2)
+
+
+class Noise:
+    """Images whose brightness is drawn at random at each reading, in three classes."""
+
+    classes = ("a", "b", "c")
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        image = Image.new("RGB", (20, 24), (random.randrange(256), 80 * (index % 3), 0))
+        return image, torch.tensor(index % 3)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (Image.fromarray(COLOURS), COLOURS),
+        (COLOURS, COLOURS),
+        (COLOURS.transpose(2, 0, 1), COLOURS),
+        (torch.tensor(COLOURS).permute(2, 0, 1), COLOURS),
+        (torch.tensor(COLOURS).permute(2, 0, 1) / 255, COLOURS),
+        (GRAY, GRAY),
+        (torch.tensor(GRAY)[None].long(), GRAY),
+        (GRAY > 20, (GRAY > 20) * 255),
+    ],
+)
+def test_an_image_is_a_pil_image_an_array_or_a_tensor(value: Any, expected: Any) -> None:
+    assert np.array_equal(np.asarray(to_image(value)), expected)
+
+
+@pytest.mark.parametrize("value", [torch.randn(3, 8, 8) * 3, torch.zeros(5, 8, 8), "photo.jpg", np.zeros(8)])
+def test_other_images_are_refused(value: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match="the image"):
+        to_image(value)
+
+
+def test_the_classes_are_found_or_asked_for() -> None:
+    assert DatasetPair(Noise(4), Noise(2)).num_classes == 3
+    assert DatasetPair(Subset(Noise(4), [0, 1]), Noise(2)).num_classes == 3  # type: ignore[arg-type]
+    plain = TensorDataset(torch.zeros(4, 3, 8, 8), torch.arange(4))
+    with pytest.raises(InputError, match="num_classes=N"):
+        DatasetPair(plain, plain)
+    assert DatasetPair(plain, plain, num_classes=4).num_classes == 4
+
+
+def test_wrong_datasets_are_refused_with_the_set_and_what_it_returns() -> None:
+    with pytest.raises(InputError, match=r"item 0 of the validation set: it is a Tensor.*expected \(image, label\)"):
+        DatasetPair(Noise(4), torch.zeros(4, 3))
+    with pytest.raises(InputError, match="the train set has no length"):
+        DatasetPair(iter([]), Noise(2))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="the validation set is empty"):
+        DatasetPair(Noise(4), Noise(0))
+    with pytest.raises(InputError, match=r"must be \(train_set, val_set\)"):
+        DatasetPair.of(Noise(4))  # type: ignore[arg-type]
+
+
+def test_what_a_dataset_draws_at_random_is_a_function_of_epoch_and_index() -> None:
+    pair = DatasetPair(Noise(8), Noise(2))
+    spec = pair.put_into(load_spec("t2t_vit_7")).train
+    assert spec is not None
+    sampler = EpochSampler(8, 4, 0)
+
+    def first_batch(epoch: int, workers: int) -> torch.Tensor:
+        own = spec.data.model_copy(update={"workers": workers})
+        cpu = torch.device("cpu")
+        data = load_data(own, image=Grid(16, 16), in_chans=3, device=cpu, datasets=pair)
+        return next(iter(data.train_batches(sampler, epoch=epoch, step=0, epochs=epoch + 1)))[0]
+
+    assert torch.equal(first_batch(0, 0), first_batch(0, 2))
+    assert not torch.equal(first_batch(0, 0), first_batch(1, 0))
+
+
+@pytest.mark.slow
+def test_a_training_on_datasets_resumes_and_the_command_line_refuses_it(tmp_path: Path) -> None:
+    spec = load_spec("t2t_vit_7", ["model.backbone.depth=1", "train.epochs=1", "train.batch_size=6"])
+    spec = spec.model_copy(update={"model": spec.model.model_copy(update={"image_size": 16})})
+    data = Noise(12), Noise(6)
+    result = train(spec, tmp_path / "run", data=data, device="cpu")
+    stored = load_spec(tmp_path / "run" / "spec.yaml")
+    assert stored.train is not None
+    assert isinstance(stored.train.data, PythonData)
+    assert (stored.model.num_classes, stored.model.image_size, stored.train.data.train_images) == (3, 16, 12)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    lines = read_json_lines(metrics)
+    assert lines[-1]["result"]["validation_accuracy"] == result.validation_accuracy
+    assert train(stored, tmp_path / "run", data=data, device="cpu").test_loss == result.test_loss  # is complete
+    with pytest.raises(InputError, match="holds a run of another spec"):
+        train(stored, tmp_path / "run", data=(Noise(18), Noise(6)), device="cpu")
+    with pytest.raises(FieldError, match=r"train.data.kind: .*data=\(train_set, val_set\)"):
+        train(stored, tmp_path / "other", device="cpu")
+    assert not (tmp_path / "other").exists()
