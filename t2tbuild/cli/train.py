@@ -96,7 +96,10 @@ def train(
         "--weights": weights,
         "--seed": seed,
     }
-    training = open_training(spec, overrides or (), data, options, out)
+    is_launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    launches = gpus is not None and gpus > 1 and not is_launched
+    is_main = int(os.environ.get("RANK", "0")) == 0
+    training = open_training(spec, overrides or (), data, options, out, quiet=launches or not is_main)
     document, out = training.document, training.run
     if resume is Resume.NEVER and out is not None and (out / "spec.yaml").exists():
         raise InputError(
@@ -109,7 +112,6 @@ def train(
     with document.located_errors():
         resolved = resolve_num_classes(resolve(loaded))  # raises errors before torch is imported
 
-    is_launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
     if dry_run and (is_launched or gpus is not None):
         raise InputError("--dry-run runs in one process; start it without torchrun and without --gpus")
     if dry_run:
@@ -125,9 +127,13 @@ def train(
             print_dry_run(stdout(), found)
         return
 
-    if gpus is not None and gpus > 1 and not is_launched:
+    if gpus is not None and not is_launched:
+        from t2tbuild.training.launch import require_gpus
+
+        require_gpus(gpus, device)
+    if gpus is not None and launches:
         with document.located_errors():
-            _launch(gpus, device, resolved)
+            _launch(gpus, resolved)
 
     from t2tbuild.cli.progress import TrainingProgress
     from t2tbuild.training.device import pick_device
@@ -136,7 +142,6 @@ def train(
     from t2tbuild.training.run_paths import default_run_directory
 
     pick_device(device)  # raises errors before anything is printed
-    is_main = int(os.environ.get("RANK", "0")) == 0
     run = out or default_run_directory(loaded.model.name)
     try:
         with ExitStack() as stack:
@@ -196,13 +201,12 @@ def _make_listener(progress: Listener, loggers: list[Logger], run: Path, model: 
     return listen
 
 
-def _launch(gpus: int, device: str | None, spec: Spec) -> Never:
+def _launch(gpus: int, spec: Spec) -> Never:
     """Run this command in a process for each GPU, and exit."""
-    from t2tbuild.training.launch import launch_ranks, require_gpus
+    from t2tbuild.training.launch import launch_ranks
     from t2tbuild.training.resolve import require_divisible_batch
 
     assert spec.train is not None
-    require_gpus(gpus, device)
     require_divisible_batch(spec.train, gpus)
     raise typer.Exit(launch_ranks(gpus, sys.argv[1:]))
 

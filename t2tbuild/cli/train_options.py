@@ -59,36 +59,46 @@ class Training:
 
 
 def open_training(
-    text: str, overrides: Sequence[str], data: str | None, options: Mapping[str, str | None], out: Path | None
+    text: str,
+    overrides: Sequence[str],
+    data: str | None,
+    options: Mapping[str, str | None],
+    out: Path | None,
+    *,
+    quiet: bool = False,
 ) -> Training:
     """Return the training of a spec, or of a run that is named in place of a spec.
 
     A run without changes is continued in its directory. With changes, or another `out`, its spec is trained further in
-    a new run directory, from its weights. `options` has the values of `FIELDS`.
+    a new run directory, from its weights. `options` has the values of `FIELDS`. A `quiet` process leaves warnings and
+    notices to another one.
     """
     run = find_run(text)
     if run is None:
-        return Training(open_with_options(text, overrides, data, options), out)
+        return Training(open_with_options(text, overrides, data, options, quiet=quiet), out)
     spec = str(run / "spec.yaml")
     if (run / "best.yaml").exists():
         best = shlex.quote(str(run / "best.yaml"))
         raise InputError(f"{text}: the run of a search; its best model is trained by: t2tbuild train {best}")
     changed = bool(overrides or data is not None or any(value is not None for value in options.values()))
     if not changed and (out is None or out.resolve() == run.resolve()):
-        if _is_complete(run):
+        if _is_complete(run) and not quiet:
             stderr().print(f"to train it longer: t2tbuild train {shlex.quote(text)} --epochs N", soft_wrap=True)
-        return Training(open_with_options(spec, (), None, options), run)
+        return Training(open_with_options(spec, (), None, options, quiet=quiet), run)
     if out is not None and out.resolve() == run.resolve():
         raise InputError(f"--out {out}: a run keeps its spec; leave --out out, or choose another, to train {text} on")
     if options["--weights"] is None:
         options = {**options, "--weights": str(_require_checkpoint(text, run))}
-        left = (
-            ""
-            if _is_complete(run)
-            else f" (it is unfinished; as it is it continues by: t2tbuild train {shlex.quote(text)})"
-        )
-        stderr().print(f"a new run with the spec and the weights of {text}{left}", soft_wrap=True)
-    return Training(open_with_options(spec, overrides, data, options), out)
+        if not quiet:
+            stderr().print(_describe_new_run(text, run), soft_wrap=True)
+    return Training(open_with_options(spec, overrides, data, options, quiet=quiet), out)
+
+
+def _describe_new_run(text: str, run: Path) -> str:
+    new = f"a new run with the spec and the weights of {text}"
+    if _is_complete(run):
+        return new
+    return f"{new} (it is unfinished; as it is it continues by: t2tbuild train {shlex.quote(text)})"
 
 
 def find_run(text: str) -> Path | None:
@@ -122,7 +132,12 @@ def _data_variable(spec: Spec) -> str:
 
 
 def open_with_options(
-    text: str, overrides: Sequence[str], data: str | None, options: Mapping[str, str | None]
+    text: str,
+    overrides: Sequence[str],
+    data: str | None,
+    options: Mapping[str, str | None],
+    *,
+    quiet: bool = False,
 ) -> Document[Spec]:
     """Read a spec with the data of --data, then the overrides, then the options of `FIELDS`; warnings go to stderr."""
     from t2tbuild.spec.load import read_spec
@@ -137,7 +152,7 @@ def open_with_options(
         changes += [Override(one, f"--data {data}") for one in new]
     changes += overrides
     changes += [_as_override(name, value) for name, value in options.items() if value is not None]
-    return open_spec(text, changes)
+    return read_spec(text, changes) if quiet else open_spec(text, changes)
 
 
 def _as_override(option: str, value: str) -> Override:
