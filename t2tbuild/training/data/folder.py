@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -36,6 +37,11 @@ class ImageFolder:
 
     def __len__(self) -> int:
         return len(self._ends)
+
+    @property
+    def labels(self) -> np.ndarray[Any, Any]:
+        """The labels of all images."""
+        return self._labels
 
     def name(self, index: int) -> str:
         start = self._ends[index - 1] if index else 0
