@@ -110,7 +110,7 @@ def test_a_killed_caching_continues_to_the_same_bits(photos: Path, tmp_path: Pat
 
 
 @pytest.mark.usefixtures("small_chunks")
-def test_a_damaged_chunk_is_made_again(photos: Path, tmp_path: Path) -> None:
+def test_a_damaged_chunk_is_decoded_again(photos: Path, tmp_path: Path) -> None:
     fresh = load(photos, tmp_path / "cache")
     (images,) = tmp_path.glob("cache/train-*/images.u8")
     damaged = bytearray(images.read_bytes())

@@ -25,7 +25,7 @@ from t2tbuild.training.data.transforms import ImageTransform, channel_statistics
 from t2tbuild.training.dataset_paths import count_classes
 
 FORMAT = 1
-"""Version of the cached files; a cache of another version is made again."""
+"""Version of the cached files; a cache of another version is not read."""
 MAX_THREADS = 16
 MIN_VALIDATION_IMAGES = 1000
 NAMES_IN_MESSAGE = 3

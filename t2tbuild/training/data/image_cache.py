@@ -19,7 +19,7 @@ from t2tbuild.files import atomic_write
 CHUNK_BYTES = 2**24
 """Bytes of a chunk: what a killed process loses at most."""
 POLL_SECONDS = 0.5
-"""Time between two looks at a lock that another process holds."""
+"""Time between two attempts at a lock that another process holds."""
 
 Shape = tuple[int, int, int]
 """Channels, height and width of the images."""
@@ -71,7 +71,7 @@ def open_cache(
 ) -> CachedImages:
     """Open the cache of `key` in a folder, and make it, or what is missing of it, where it is not complete.
 
-    Of several processes one makes it, and the others wait. A chunk whose sum is wrong is made again. `about` is written
+    Of several processes one makes it, and the others wait. A chunk whose sum is wrong is decoded again. `about` is written
     beside the images; another cache there with the same `about` has images of files that have changed since, which a
     notice says. Raises InputError where the folder cannot be written, and whatever `decode` raises.
     """
