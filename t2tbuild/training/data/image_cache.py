@@ -71,9 +71,9 @@ def open_cache(
 ) -> CachedImages:
     """Open the cache of `key` in a folder, and make it, or what is missing of it, where it is not complete.
 
-    Of several processes one makes it, and the others wait. A chunk whose sum is wrong is decoded again. `about` is written
-    beside the images; another cache there with the same `about` has images of files that have changed since, which a
-    notice says. Raises InputError where the folder cannot be written, and whatever `decode` raises.
+    Of several processes one makes it, and the others wait. A chunk whose sum is wrong is decoded again. `about` is
+    written beside the images; another cache there with the same `about` has images of files that have changed since,
+    which a notice says. Raises InputError where the folder cannot be written, and whatever `decode` raises.
     """
     with _write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
