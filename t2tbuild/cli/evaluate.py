@@ -35,9 +35,13 @@ def evaluate(
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(metavar="DATA", help="digits, cifar10, cifar100, or a folder of val/CLASS/*.jpg or CLASS/*.jpg."),
+        typer.Option(
+            metavar="DATA", help="digits, cifar10, cifar100, a folder of images, or a CSV file of images and labels."
+        ),
     ] = None,
-    split: Annotated[Split, typer.Option(help="The split to evaluate.")] = Split.TEST,
+    split: Annotated[
+        Split, typer.Option(help="The split to evaluate; without test images, test is validation.")
+    ] = Split.TEST,
     no_ema: Annotated[
         bool, typer.Option("--no-ema", help="Evaluate the trained weights of a run that also averages them (EMA).")
     ] = False,
@@ -58,7 +62,7 @@ def evaluate(
     document = read_spec(find_spec(spec), overrides or ())
     if data is not None:
         current = None if document.spec.train is None else document.spec.train.data
-        document = read_spec(find_spec(spec), [*(overrides or ()), *data_overrides(data, current)])
+        document = read_spec(find_spec(spec), [*(overrides or ()), *data_overrides(data, current, evaluation=True)])
     source = _select_weights(spec, document.spec, weights, no_ema=no_ema)
 
     from t2tbuild.training.resolve import resolve, resolve_num_classes
@@ -77,6 +81,8 @@ def evaluate(
         found = evaluate_weights(
             document.spec, source, split.value, lambda done, of: bar.update(task, completed=done, total=of)
         )
+    for name in found.skipped:
+        console.print(f"left out, as it cannot be read: {name}", soft_wrap=True)
     if as_json:
         print_json(vars(found) | {"classes": {one.name: one.accuracy for one in found.classes}})
     else:

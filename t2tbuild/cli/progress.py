@@ -9,6 +9,7 @@ from t2tbuild.cli.console import format_duration
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import TaskID
 
     from t2tbuild.spec import Spec
     from t2tbuild.training import EpochReport, Notice, StepReport
@@ -94,6 +95,29 @@ class TrainingProgress:
             f"{report.validation_loss:.3f}  accuracy {report.validation_accuracy:.1%}  "
             f"{report.images_per_second:,.0f} images/s  {report.memory / 1e9:.1f} GB{left}"
         )
+
+
+class ReadingProgress:
+    """A bar with ETA on a terminal while the images of splits are read."""
+
+    def __init__(self, console: Console) -> None:
+        from rich.progress import Progress
+
+        self.bar = Progress(console=console, disable=not console.is_terminal, transient=True)
+        self.tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> ReadingProgress:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.bar.stop()
+
+    def update(self, split: str, done: int, total: int) -> None:
+        """Show the number of images of a split that are read."""
+        if split not in self.tasks:
+            self.tasks[split] = self.bar.add_task(f"reading {split} images")
+        self.bar.update(self.tasks[split], completed=done, total=total)
 
 
 def _print_model(console: Console, spec: Spec) -> None:

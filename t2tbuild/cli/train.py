@@ -79,11 +79,12 @@ def train(
     if dry_run and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("--dry-run runs in one process; start it without torchrun")
     if dry_run:
+        from t2tbuild.cli.progress import ReadingProgress
         from t2tbuild.report.dry_run_table import print_dry_run
         from t2tbuild.training.dry_run import dry_run_training
 
-        with document.located_errors():
-            found = dry_run_training(loaded, existing_parent(out))
+        with document.located_errors(), ReadingProgress(stderr()) as reading:
+            found = dry_run_training(loaded, existing_parent(out), reading.update)
         if as_json:
             print_json(vars(found))
         else:
@@ -199,11 +200,17 @@ def _draw_diagram(model: AnyModel, run: Path) -> None:
         stderr().print(f"{run / 'diagram.svg'} cannot be written: {error.strerror}", soft_wrap=True)
 
 
+def _describe_accuracy(result: TrainResult) -> str:
+    if result.test_accuracy is None:
+        return f"validation accuracy {result.validation_accuracy:.2%}"
+    return f"test accuracy {result.test_accuracy:.2%}, validation {result.validation_accuracy:.2%}"
+
+
 def _print_result(result: TrainResult) -> None:
     console = stdout()
     console.print(
-        f"{result.name}: test accuracy {result.test_accuracy:.2%}, validation {result.validation_accuracy:.2%} after "
-        f"{result.epochs} epochs in {format_duration(result.seconds)} on {result.device}; run in {result.run}",
+        f"{result.name}: {_describe_accuracy(result)} after {result.epochs} epochs in "
+        f"{format_duration(result.seconds)} on {result.device}; run in {result.run}",
         soft_wrap=True,
     )
     if result.skipped:

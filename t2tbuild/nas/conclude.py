@@ -144,9 +144,10 @@ def make_best(model: ModelSpec, search: Search) -> Spec:
     if search.target == "imagenet" or not has_own_data(search.proxy):
         return Spec(version=1, model=model)
     data = search.proxy.data.model_copy(update={"image_size": None})  # that of the proxy
-    root = getattr(data, "root", None)
-    if root is not None and "://" not in root:
-        data = data.model_copy(update={"root": str(data_root(root).absolute())})
+    for field in ("root", "file"):
+        path = getattr(data, field, None)
+        if path is not None and "://" not in path:
+            data = data.model_copy(update={field: str(data_root(path).absolute())})
     return Spec(version=1, model=model, train=TrainSpec(data=data))
 
 

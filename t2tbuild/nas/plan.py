@@ -13,7 +13,7 @@ from t2tbuild.nas.base import scale_to_budget
 from t2tbuild.nas.budget import optuna_params, require_feasible, sample_assignments
 from t2tbuild.nas.members import MAX_MEMBERS, Members, PredictedMember, rank_by_prediction
 from t2tbuild.nas.model_key import key_of
-from t2tbuild.nas.proxy import classes_of, has_own_data, make_proxy_model
+from t2tbuild.nas.proxy import classes_of, has_own_data, make_proxy_model, own_data_errors
 from t2tbuild.nas.solvable import require_solvable
 from t2tbuild.nas.space import Space, error_message
 from t2tbuild.spec.budget import Budget
@@ -28,6 +28,7 @@ from t2tbuild.spec.search import Search
 from t2tbuild.spec.space import Choices, Fill, Value
 from t2tbuild.spec.units import short_count
 from t2tbuild.spec.with_changes import with_changes
+from t2tbuild.training.dataset_paths import resolve_data
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def plan(spec: SearchSpec, *, has_evaluator: bool = False, to_read: bool = False
     """
     search = _with_evaluator(spec.search) if has_evaluator or spec.search.evaluator else spec.search
     named_base = _load_own_model(search.base, ("search", "base"))
-    search = search.model_copy(update={"proxy": _with_image_size(search.proxy, named_base)})
+    search = search.model_copy(update={"proxy": _resolve_proxy(search.proxy, named_base, to_read=to_read)})
     named_base = _with_classes_of_data(named_base, search, to_read=to_read)
     space = Space(search, named_base)
     _reject_invalid_values(spec, space)
@@ -119,13 +120,18 @@ def _with_evaluator(search: Search) -> Search:
     return search.model_copy(update={"target": "data", "proxy": proxy})
 
 
-def _with_image_size(proxy: Proxy, base: ModelSpec) -> Proxy:
-    """Return the proxy with the image size of its data written out."""
-    if proxy.data.image_size is not None:
-        return proxy
+def _resolve_proxy(proxy: Proxy, base: ModelSpec, *, to_read: bool) -> Proxy:
+    """Return the proxy with the splits, the augmentation and the image size of its data written out.
+
+    Raises FieldError where the data are missing; a run `to_read` has them written out, and needs no data.
+    """
+    data = proxy.data
+    if not to_read:
+        with own_data_errors():
+            data = resolve_data(data)
     height, width = proxy.image_shape(base)
     size = height if height == width else (height, width)
-    return proxy.model_copy(update={"data": proxy.data.model_copy(update={"image_size": size})})
+    return proxy.model_copy(update={"data": data.model_copy(update={"image_size": data.image_size or size})})
 
 
 def _with_classes_of_data(model: ModelSpec, search: Search, *, to_read: bool) -> ModelSpec:

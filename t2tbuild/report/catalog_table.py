@@ -7,7 +7,7 @@ from t2tbuild.accuracy.predictor import predict_accuracy
 from t2tbuild.cost import predict_cost
 from t2tbuild.report.table import Column, ColumnTable
 from t2tbuild.spec import catalog
-from t2tbuild.spec.data import AnyData, CifarData, FolderData, TimmData
+from t2tbuild.spec.data import AnyData, CifarData, CsvData, FolderData, TimmData
 from t2tbuild.spec.load import load_search_spec, load_spec
 from t2tbuild.spec.model import ModelSpec, TimmModel
 from t2tbuild.spec.root import PaperRow, Spec
@@ -137,6 +137,8 @@ def _data(data: AnyData) -> str:
     match data:
         case FolderData():
             return Path(data.root).name
+        case CsvData():
+            return Path(data.file).stem
         case TimmData():
             return data.name
         case _:

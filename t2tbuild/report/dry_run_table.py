@@ -10,8 +10,13 @@ from t2tbuild.training.dry_run import DryRun
 def print_dry_run(console: Console, found: DryRun) -> None:
     """Print the results of a dry run, one per line."""
     rows = FactTable()
-    images = f"{found.train_images:,} training, {found.validation_images:,} validation, {found.test_images:,} test"
+    test = f"{found.test_images:,} test" if found.test_images else "no test images"
+    images = f"{found.train_images:,} training, {found.validation_images:,} validation, {test}"
     rows.add_row("images", f"{images}; {found.classes} classes")
+    for note in found.notes:
+        rows.add_row("data", note)
+    for name in found.skipped:
+        rows.add_row("unreadable", name)
     rows.add_row("device", f"{found.device}, {found.precision}")
     rows.add_row("first loss", f"{found.loss:.3f}")
     rows.add_row("step", f"{found.step_seconds:.3g} s")

@@ -7,7 +7,7 @@ from typing import Any
 
 from t2tbuild.cost import predict_cost
 from t2tbuild.spec.base import FULL, Node
-from t2tbuild.spec.data import FolderData
+from t2tbuild.spec.data import UserImages
 from t2tbuild.spec.diagnostics.yaml_source import KeyPath, Place, format_path
 from t2tbuild.spec.document import Document
 from t2tbuild.spec.model import ModelSpec
@@ -51,7 +51,7 @@ def _derived(spec: Node) -> Iterator[str]:
         if spec.train:
             data = spec.train.data
             image = model.model_copy(update={"image_size": data.image_size or model.image_size}).image
-            classes = "those of its folder" if isinstance(data, FolderData) else data.num_classes
+            classes = "those of its files" if isinstance(data, UserImages) else data.num_classes
             yield f"# trained on {data.kind}; images: {image}; classes: {classes}"
         yield f"# {short_count(cost.params)} parameters, {short_count(cost.macs)} MACs"
 

@@ -78,15 +78,19 @@ def _verdict(name: str, epochs: list[dict[str, Any]], best: dict[str, Any], resu
     reached = f"best validation accuracy {best['validation_accuracy']:.1%} after epoch {best['epoch']}"
     if result is None:
         return f"Training of {name} is not complete: epoch {last['epoch']} of {last['epochs']}, {reached}."
+    accuracy = f"validation accuracy {result['validation_accuracy']:.1%}"
+    if result["test_accuracy"] is not None:
+        accuracy = f"test accuracy {result['test_accuracy']:.1%}, validation {result['validation_accuracy']:.1%}"
     return (
-        f"{name}: test accuracy {result['test_accuracy']:.1%}, validation {result['validation_accuracy']:.1%} after "
+        f"{name}: {accuracy} after "
         f"{result['epochs']} epochs in {result['seconds']:.0f} s on {result['device']}; {reached}."
     )
 
 
 def _facts(report: dict[str, Any]) -> list[tuple[str, str]]:
     result, last = report["result"], report["epochs"][-1]
-    facts = [("test accuracy", f"{result['test_accuracy']:.1%}")] if result else []
+    has_test = result is not None and result["test_accuracy"] is not None
+    facts = [("test accuracy", f"{result['test_accuracy']:.1%}")] if has_test else []
     facts += [
         ("last validation", f"{last['validation_accuracy']:.1%}"),
         ("best validation", f"{report['best']['validation_accuracy']:.1%}"),

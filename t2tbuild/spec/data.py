@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from t2tbuild.spec.base import KIND_REQUIRED, ListAsTuple, Node, Violation, default_kind, lint, rule, unit
 from t2tbuild.spec.model import Side
@@ -174,10 +174,52 @@ class _Streamed(Node):
             yield Violation("std", message, "write one value for each channel in both, or one for all channels")
 
 
-class FolderData(_Streamed):
-    """A folder with one folder per class, as for ImageNet: ROOT/train/CLASS/*.jpg and ROOT/val/CLASS/*.jpg.
+AUTO: Literal["auto"] = "auto"
+"""Value of a field that is chosen by what the files are; the resolved spec has the choice."""
 
-    The classes are the sorted names of the folders.
+ALL = "all"
+"""Split of a CSV file that is every line."""
+
+HOLDOUT = 0.1
+"""Fraction of the training images that is held out, if the spec does not say."""
+
+
+def _names(value: object) -> object:
+    """Read a list of class names; a name may look like a whole number, as the folders 1, 2, 10."""
+    if not isinstance(value, list):
+        return value
+    return tuple(str(name) if type(name) is int else name for name in value)
+
+
+class _UserImages(_Streamed):
+    """Image files of the user, whose classes and number are found from the files."""
+
+    augment: Augmentation | Literal["auto"] | None = Field(  # type: ignore[assignment]  # wider than for other data
+        default=AUTO, examples=["auto", {"random_erasing": 0.25}]
+    )
+    """Augmentation of training images; null only resizes them. auto: ImageNet's from 100,000 training images on, below
+    that only crops of at least half of the area and horizontal flips; the resolved spec has what was taken."""
+    holdout: Share | None = Field(default=None, gt=0, lt=1, examples=[0.1])
+    """Fraction of the training images that is held out for validation where no images are named for it: of each class
+    its share, at least one image; the same images in every run. Left out, 0.1."""
+    classes: Annotated[str | tuple[str, ...] | None, BeforeValidator(_names)] = Field(
+        default=None, min_length=1, examples=["classes.txt", ["cat", "dog"]]
+    )
+    """Names of the classes in the order of their labels: a list, or a file below root with one name a line. Images of
+    other classes are left out. Left out itself, all classes, sorted."""
+
+    @rule
+    def _no_class_twice(self) -> Iterator[Violation]:
+        names = self.classes if isinstance(self.classes, tuple) else ()
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                yield Violation(("classes", index), f"{name} is listed twice", "remove one of them")
+
+
+class FolderData(_UserImages):
+    """A folder with one folder per class: ROOT/train/CLASS/*.jpg and ROOT/val/CLASS/*.jpg, or ROOT/CLASS/*.jpg.
+
+    The classes are the sorted names of the folders, unless `classes` has another order. Hidden folders are ignored.
     """
 
     model_config = KIND_REQUIRED
@@ -187,16 +229,62 @@ class FolderData(_Streamed):
     root: str = Field(min_length=1, examples=["/data/imagenet"])
     """Folder of the splits. A relative path is relative to the environment variable T2TBUILD_DATA if it is set,
     otherwise to the working folder."""
-    train: str = Field(default="train", min_length=1, examples=["train"])
-    """Folder of the training images, below root."""
-    validation: str = Field(default="val", min_length=1, examples=["val"])
-    """Folder of the validation images, below root."""
+    train: str = Field(default=AUTO, min_length=1, examples=["train"])
+    """Folder of the training images, below root. auto: train or training, in any case of letters, or else root
+    itself."""
+    validation: str | None = Field(default=AUTO, min_length=1, examples=["val"])
+    """Folder of the validation images, below root; null holds out `holdout` of the training images. auto: val, valid,
+    validation or dev, in any case of letters, or else null."""
     test: str | None = Field(default=None, min_length=1, examples=["test"])
-    """Folder of the test images, below root; left out, the validation images are the test images."""
+    """Folder of the test images, below root, or auto: test or testing, if there is one; left out, there is no test."""
+
+    @rule
+    def _holdout_without_validation(self) -> Iterator[Violation]:
+        yield from _unused_holdout(self.holdout, self.validation)
 
     @lint
     def _validation_differs_from_training(self) -> Iterator[Violation]:
         yield from _evaluated_on_training_split(self.train, {"validation": self.validation, "test": self.test})
+
+
+class CsvData(_UserImages):
+    """A CSV file with one image per line, in the columns `file` (or path, image, filename) and `label` (or class).
+
+    A column `split` (train, val or validation, test) is optional. The separator is a comma, a semicolon or a tab. The
+    classes are the sorted labels, sorted as numbers where all are whole numbers, unless `classes` has another order.
+    """
+
+    model_config = KIND_REQUIRED
+
+    kind: Literal["csv"] = "csv"
+    """A CSV file with one image per line."""
+    file: str = Field(min_length=1, examples=["/data/photos/labels.csv"])
+    """The CSV file. A relative path is relative to the environment variable T2TBUILD_DATA if it is set, otherwise to
+    the working folder."""
+    root: str | None = Field(default=None, min_length=1, examples=["/data/photos"])
+    """Folder that the paths of the images are relative to; left out, the folder of the file."""
+    train: str = Field(default=AUTO, min_length=1, examples=["train"])
+    """Training images by their value in the column split; all is every line. auto: train or training, or all where
+    there is no such column."""
+    validation: str | None = Field(default=AUTO, min_length=1, examples=["val"])
+    """Validation images by their value in the column split; null holds out `holdout` of the training images. auto: val,
+    valid, validation or dev, or else null."""
+    test: str | None = Field(default=AUTO, min_length=1, examples=["test"])
+    """Test images by their value in the column split; null is none. auto: test or testing, or else null."""
+
+    @rule
+    def _holdout_without_validation(self) -> Iterator[Violation]:
+        yield from _unused_holdout(self.holdout, self.validation)
+
+    @lint
+    def _validation_differs_from_training(self) -> Iterator[Violation]:
+        yield from _evaluated_on_training_split(self.train, {"validation": self.validation, "test": self.test})
+
+
+def _unused_holdout(holdout: float | None, validation: str | None) -> Iterator[Violation]:
+    if holdout is not None and validation not in (None, AUTO):
+        message = f"holdout is {holdout}, and validation names images of its own, {validation}"
+        yield Violation("holdout", message, "remove one of them")
 
 
 class TimmData(_Streamed):
@@ -242,7 +330,7 @@ class TimmData(_Streamed):
 
 def _evaluated_on_training_split(train: str, splits: dict[str, str | None]) -> Iterator[Violation]:
     for field, name in splits.items():
-        if name == train:
+        if name != AUTO and name == ("train" if train == AUTO else train):
             yield Violation(
                 field, f"{field} is {name}, which is the training split", "name a split that is not trained on"
             )
@@ -254,10 +342,13 @@ InMemory = DigitsData | CifarData | FakeData
 InMemoryField = Annotated[InMemory, Field(discriminator="kind"), default_kind("digits")]
 """In-memory data as a field of a spec. Without `kind` it is the digits."""
 
-Streamed = FolderData | TimmData
+UserImages = FolderData | CsvData
+"""Image files of the user, whose classes are found from the files."""
+
+Streamed = FolderData | CsvData | TimmData
 """Data that loader workers read during training."""
 
-AnyData = DigitsData | FolderData | CifarData | TimmData | FakeData
+AnyData = DigitsData | FolderData | CsvData | CifarData | TimmData | FakeData
 """Any training data."""
 
 DataField = Annotated[AnyData, Field(discriminator="kind"), default_kind("digits")]
@@ -270,3 +361,8 @@ DATA_VARIABLE = "T2TBUILD_DATA"
 def data_root(root: str) -> Path:
     """Return the path of a root. A relative root starts from the folder in T2TBUILD_DATA, if it is set."""
     return Path(os.environ.get(DATA_VARIABLE) or ".") / Path(root).expanduser()
+
+
+def has_test_images(data: AnyData) -> bool:
+    """Whether a dataset has test images, apart from those of validation. For unresolved data, whether it may have."""
+    return not isinstance(data, Streamed) or data.test is not None

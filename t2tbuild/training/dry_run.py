@@ -1,15 +1,21 @@
 """A dry run of training: a few steps, an evaluation and a save, in a temporary folder."""
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
 
 from t2tbuild.errors import TrainingError
+from t2tbuild.spec.data import has_test_images
 from t2tbuild.spec.root import Spec
+from t2tbuild.spec.train import TrainSpec
 from t2tbuild.training.data import SplitName
+from t2tbuild.training.data.loader import StreamedData
+from t2tbuild.training.data_notices import data_notices
 from t2tbuild.training.device import pick_device
 from t2tbuild.training.device_memory import max_memory_used
 from t2tbuild.training.distributed import DistributedContext
@@ -27,8 +33,10 @@ STEPS = 3  # the first one is slow, the last one is timed
 class DryRun:
     """The measurements of a dry run.
 
-    Numbers of images in each split and of classes, mean loss of the first steps (nats), seconds of a step and of a
-    save, bytes of a checkpoint and of peak memory, and hours of training at this step time, without evaluations.
+    Numbers of images in each split (of test images 0 where there are none) and of classes, mean loss of the first steps
+    (nats), seconds of a step and of a save, bytes of a checkpoint and of peak memory, and hours of training at this
+    step time, without evaluations. `skipped` are images that cannot be read and do not end a training; `notes` what was
+    chosen for the data.
     """
 
     name: str
@@ -44,20 +52,31 @@ class DryRun:
     checkpoint_bytes: int
     memory: int
     hours: float
+    skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
-def dry_run_training(spec: Spec, folder: Path | None = None) -> DryRun:
+OnProgress = Callable[[str, int, int], None]
+"""A function of the split that is read, the number of its images that are done, and of all."""
+
+
+def dry_run_training(spec: Spec, folder: Path | None = None, on_progress: OnProgress | None = None) -> DryRun:
     """Build the model, run a few steps, evaluate a batch of each split, and save once in a temporary folder.
 
-    The temporary folder is made in `folder`, so that the save is timed on its disk. Raises the errors of training.
+    All images of validation and test are read from their files. The temporary folder is made in `folder`, so that the
+    save is timed on its disk. Raises the errors of training, and TrainingError with the names of all images that would
+    end it.
     """
     resolved = resolve_num_classes(resolve(spec))
     distributed = DistributedContext(pick_device())
     with TemporaryDirectory(dir=folder) as run, suggest_batch_when_out_of_memory(resolved, distributed):
         trainer = Trainer(resolved, Path(run), distributed, ignore_report, None)
         seconds = _run_steps(trainer)
-        for split in SPLITS:
+        has_test = has_test_images(trainer.recipe.data)
+        splits = SPLITS if has_test else SPLITS[:1]
+        for split in splits:
             _evaluate_batch(trainer, split)
+        _check_images(trainer, splits, on_progress)
         started = time.perf_counter()
         trainer.save()
         save_seconds = time.perf_counter() - started
@@ -71,7 +90,7 @@ def dry_run_training(spec: Spec, folder: Path | None = None) -> DryRun:
             precision=str(trainer.state.dtype).removeprefix("torch."),
             train_images=trainer.data.size("train"),
             validation_images=trainer.data.size("validation"),
-            test_images=trainer.data.size("test"),
+            test_images=trainer.data.size("test") if has_test else 0,
             classes=trainer.data.num_classes,
             loss=trainer.loss_sum.item() / len(seconds),
             step_seconds=seconds[-1],
@@ -79,6 +98,8 @@ def dry_run_training(spec: Spec, folder: Path | None = None) -> DryRun:
             checkpoint_bytes=sum(path.stat().st_size for path in written),
             memory=max_memory_used(distributed.device),
             hours=seconds[-1] * steps / 3600,
+            skipped=tuple(trainer.data.corrupt_images),
+            notes=tuple(data_notices((spec.train or TrainSpec()).data, trainer.recipe.data)),
         )
 
 
@@ -95,9 +116,35 @@ def _run_steps(trainer: Trainer) -> list[float]:
     return seconds
 
 
+def _check_images(trainer: Trainer, splits: Sequence[SplitName], on_progress: OnProgress | None) -> None:
+    """Read all images of the splits. Raises TrainingError with the names of those that would end an evaluation."""
+    data = trainer.data
+    if not isinstance(data, StreamedData):
+        return
+    broken: list[str] = []
+    for split in splits:
+        report = None if on_progress is None else partial(_report, on_progress, split, data.size(split))
+        found = data.find_corrupt(split, report)
+        if data.is_held_out(split):
+            data.record_corrupt(found)
+        else:
+            broken += [f"{split}: {corrupt}" for corrupt in found]
+    if broken:
+        images = "1 image" if len(broken) == 1 else f"{len(broken):,} images"
+        message = f"{images} of validation and test cannot be read; repair or remove them"
+        raise TrainingError("\n".join([f"{message}:", *broken]))
+
+
+def _report(on_progress: OnProgress, split: str, total: int, done: int) -> None:
+    on_progress(split, done, total)
+
+
 @torch.no_grad()
 def _evaluate_batch(trainer: Trainer, split: SplitName) -> None:
     """Run one batch of a split through the model that is evaluated."""
     batch_size = evaluation_batch_size(trainer.recipe)
-    images, _ = next(iter(trainer.data.eval_batches(split, rank=0, world_size=1, batch_size=batch_size)))
+    try:
+        images, _ = next(iter(trainer.data.eval_batches(split, rank=0, world_size=1, batch_size=batch_size)))
+    except TrainingError:
+        return  # an image that cannot be read: all of them are found next
     trainer.state.eval_model(images)

@@ -9,12 +9,12 @@ from torch import nn
 
 from t2tbuild.build import build_model
 from t2tbuild.errors import InputError
-from t2tbuild.spec.data import FolderData
+from t2tbuild.spec.data import has_test_images
 from t2tbuild.spec.root import Spec
 from t2tbuild.spec.train import TrainSpec
 from t2tbuild.spec.weights import Weights
 from t2tbuild.training.data import Data, SplitName, load_data
-from t2tbuild.training.dataset_paths import list_class_folders
+from t2tbuild.training.dataset_paths import class_names
 from t2tbuild.training.device import pick_device, pick_dtype
 from t2tbuild.training.distributed import DistributedContext
 from t2tbuild.training.loop import catch_out_of_memory
@@ -100,7 +100,11 @@ class ClassAccuracy:
 
 @dataclass(frozen=True)
 class WeightsEvaluation:
-    """Mean cross-entropy (nats), top-1 and top-5 accuracy (0 to 1) over a split, and the accuracy of every class."""
+    """Mean cross-entropy (nats), top-1 and top-5 accuracy (0 to 1) over a split, and the accuracy of every class.
+
+    `split` is the one that was evaluated: validation where the data have no test images. `skipped` are the images that
+    cannot be read among those held out for validation.
+    """
 
     name: str
     weights: str
@@ -111,6 +115,7 @@ class WeightsEvaluation:
     top1: float
     top5: float
     classes: tuple[ClassAccuracy, ...]
+    skipped: tuple[str, ...] = ()
 
 
 def evaluate_weights(
@@ -135,6 +140,7 @@ def evaluate_weights(
         )
     load_spec_weights(model, weights)
     data = load_data(recipe.data, image=resolved.model.image, in_chans=resolved.model.in_chans, device=device)
+    split = split if split != "test" or has_test_images(recipe.data) else "validation"
     total = data.size(split)
     with catch_out_of_memory(lambda: "a smaller train.batch_size or image_size may fit"):
         found = evaluate(
@@ -146,14 +152,14 @@ def evaluate_weights(
             evaluation_batch_size(recipe),
             None if on_progress is None else lambda done: on_progress(done, total),
         )
-    numbers = map(str, range(data.num_classes))
-    names = list_class_folders(recipe.data) if isinstance(recipe.data, FolderData) else numbers
+    names = class_names(recipe.data) or tuple(map(str, range(data.num_classes)))
     return WeightsEvaluation(
         name=resolved.model.name,
         weights=weights.file,
         data=recipe.data.kind,
         split=split,
-        images=total,
+        images=total - len(data.corrupt_images),
+        skipped=tuple(data.corrupt_images),
         loss=found.loss,
         top1=found.accuracy,
         top5=found.top5,

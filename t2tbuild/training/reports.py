@@ -50,17 +50,17 @@ class Notice:
 class TrainResult:
     """The result of a training. Accuracies are top-1, 0 to 1, of the last epoch's weights, or of their average (EMA).
 
-    The test split is evaluated once. `best` is the checkpoint with the best validation accuracy; `best_accuracy` is
-    biased upwards, because it selected the checkpoint. `unsaved` is the reason why the last state is not on disk, empty
-    if it is. `skipped` are the unreadable training images.
+    The test split is evaluated once; its figures are None for data without test images. `best` is the checkpoint with
+    the best validation accuracy; `best_accuracy` is biased upwards, because it selected the checkpoint. `unsaved` is
+    the reason why the last state is not on disk, empty if it is. `skipped` are the unreadable training images.
     """
 
     name: str
     run: Path
     epochs: int
     validation_accuracy: float
-    test_accuracy: float
-    test_loss: float
+    test_accuracy: float | None
+    test_loss: float | None
     seconds: float
     device: str
     best: str = ""

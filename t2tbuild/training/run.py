@@ -6,12 +6,14 @@ from pathlib import Path
 from t2tbuild.errors import InputError
 from t2tbuild.spec.model import ModelSpec, TimmModel
 from t2tbuild.spec.root import SearchSpec, Spec
+from t2tbuild.spec.train import TrainSpec
 from t2tbuild.training.checkpoint import (
     Checkpoint,
     find_latest_checkpoint,
     hide_invalid_checkpoints,
     load_checkpoint,
 )
+from t2tbuild.training.data_notices import data_notices
 from t2tbuild.training.device import pick_device, pick_dtype
 from t2tbuild.training.device_memory import suggest_smaller_batch
 from t2tbuild.training.distributed import DistributedContext, init_distributed
@@ -48,6 +50,7 @@ def train(spec: Spec, out: str | Path | None = None, *, listener: Listener | Non
         run = distributed.broadcast(Path(out) if out is not None else default_run_directory(spec.model.name))
         notify = (listener or ignore_report) if distributed.is_main else ignore_report
         with suggest_batch_when_out_of_memory(resolved, distributed), handle_signals() as interrupt:
+            _notify_choices(spec, resolved, notify)
             is_new = distributed.broadcast(not (run / "spec.yaml").exists())
             # a new run is built before its directory, so that an error leaves no files
             trainer = Trainer(resolved, run, distributed, notify, None) if is_new else None
@@ -73,6 +76,13 @@ def _require_spec(spec: object) -> None:
     elif isinstance(spec, SearchSpec):
         hint = "search() takes a SearchSpec"
     raise InputError(f"train: spec is a {type(spec).__name__}, expected a Spec; {hint}")
+
+
+def _notify_choices(spec: Spec, resolved: Spec, notify: Listener) -> None:
+    """Notify of what was chosen for the data."""
+    given, chosen = (one.train or TrainSpec() for one in (spec, resolved))
+    for text in data_notices(given.data, chosen.data):
+        notify(Notice(text))
 
 
 def _read_result(run: Path) -> TrainResult | None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from t2tbuild.errors import FieldError, TrainingError
-from t2tbuild.spec.data import Streamed
+from t2tbuild.spec.data import Streamed, has_test_images
 from t2tbuild.spec.root import Spec
 from t2tbuild.training.checkpoint import Checkpoint, DiskError, save_checkpoint
 from t2tbuild.training.data import SplitName, load_data
@@ -84,7 +84,9 @@ class Trainer:
                 epoch_ended = progress.step == self.sampler.steps_per_epoch
                 save_every = self.recipe.save_every
                 if epoch_ended:
-                    save_every = min(SAVE_BEFORE_EVALUATION, save_every)
+                    # an unreadable validation image ends the training: it must not cost the epoch
+                    streamed = isinstance(self.recipe.data, Streamed)
+                    save_every = 0 if streamed else min(SAVE_BEFORE_EVALUATION, save_every)
                 stop, save = self._sync_requests(interrupt, now - saved_at > save_every)
                 if stop or save:
                     self.save()
@@ -196,14 +198,14 @@ class Trainer:
 
     def _result(self) -> TrainResult:
         validation = self.validation or self.evaluate("validation")
-        test = self.evaluate("test")
+        test = self.evaluate("test") if has_test_images(self.recipe.data) else None
         result = TrainResult(
             name=self.spec.model.name,
             run=self.run,
             epochs=self.progress.epoch,
             validation_accuracy=validation.accuracy,
-            test_accuracy=test.accuracy,
-            test_loss=test.loss,
+            test_accuracy=None if test is None else test.accuracy,
+            test_loss=None if test is None else test.loss,
             seconds=self.progress.seconds,
             device=self.distributed.device.type,
             best=self.progress.best,
@@ -221,7 +223,8 @@ class Trainer:
         names = {name for found in self.distributed.all_gather(list(self.data.corrupt_images)) for name in found}
         new = sorted(names - {*self.progress.skipped})
         if new:
-            text = f"{len(new)} training images cannot be read and are replaced: {'; '.join(new[:NAMES_IN_NOTICE])}"
+            images = "1 image that cannot be read is" if len(new) == 1 else f"{len(new)} images that cannot be read are"
+            text = f"{images} not used: {'; '.join(new[:NAMES_IN_NOTICE])}"
             if len(new) > NAMES_IN_NOTICE:
                 text += f" and {len(new) - NAMES_IN_NOTICE} more, all in the checkpoint's progress.json"
             self.listener(Notice(text))

@@ -98,7 +98,9 @@ def test_a_search_without_a_test_split_claims_no_test_result(
     result = search(tiny(*own(photos)), tmp_path / "run")
     assert result.test is None
     assert result.best.train is not None
-    assert result.best.train.data == FolderData(root=str(photos))
+    assert isinstance(result.best.train.data, FolderData)
+    assert result.best.train.data.root == str(photos)
+    assert result.best.train.data.image_size is None
     assert load_spec(tmp_path / "run" / "best.yaml") == result.best
     assert fake_trainer is not None
 

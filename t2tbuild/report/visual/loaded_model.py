@@ -17,11 +17,12 @@ from t2tbuild.errors import InputError
 from t2tbuild.layout import Grid
 from t2tbuild.modules.vit import T2TViT
 from t2tbuild.report.visual.receptive_field import Window
-from t2tbuild.spec.data import IMAGENET_MEAN, IMAGENET_STD, CifarData, FolderData, TimmData
+from t2tbuild.spec.data import IMAGENET_MEAN, IMAGENET_STD, CifarData, Streamed
 from t2tbuild.spec.model import TimmModel
 from t2tbuild.spec.root import Spec
 from t2tbuild.spec.weights import Weights
 from t2tbuild.training.data.dataset import error_reason
+from t2tbuild.training.data.image_mode import to_mode
 from t2tbuild.weights.load import load_spec_weights
 from t2tbuild.weights.resolve import resolve_weights
 
@@ -116,7 +117,7 @@ def windows_of(model: Any) -> list[Window]:
 
 
 def _open_image(path: Path | None) -> Image.Image:
-    """Open an image in RGB, rotated according to its EXIF orientation."""
+    """Open an image in RGB, as training reads it."""
     if path is None:
         from sklearn.datasets import load_sample_image
 
@@ -125,7 +126,7 @@ def _open_image(path: Path | None) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path) as image:
-                return ImageOps.exif_transpose(image).convert("RGB")
+                return to_mode(image, "RGB")
     except Exception as error:  # PIL raises many types of errors for corrupt files
         raise InputError(f"--image {path}: cannot be read: {error_reason(error)}; name a PNG or JPEG file") from None
 
@@ -137,7 +138,7 @@ def _normalisation(spec: Spec, weights: Weights | None, model: Any) -> tuple[Seq
         if config:
             return config["mean"], config["std"]
     data = spec.train.data if spec.train is not None else None
-    if isinstance(data, FolderData | TimmData):
+    if isinstance(data, Streamed):
         return [float(value) for value in data.mean], [float(value) for value in data.std]
     if isinstance(data, CifarData):
         from t2tbuild.training.data.cifar import MEAN, STD

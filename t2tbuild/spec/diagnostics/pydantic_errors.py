@@ -53,7 +53,13 @@ def choices(context: dict[str, Any], value: object) -> list[str]:
 
 def _field_issues(error: ValidationError, data: Any, root: type[Node]) -> list[ValidationIssue]:
     found = [item for item in error.errors(include_url=False) if item["type"] != "rule"]
-    return [_issue(item, data, root) for item in found[: 10 * MAX_ERRORS]]  # unions report a mistake several times
+    issues = [_issue(item, data, root) for item in found[: 10 * MAX_ERRORS]]  # unions report a mistake several times
+    return [issue for issue in issues if not _is_other_form(issue, data, root)]
+
+
+def _is_other_form(issue: ValidationIssue, data: Any, root: type[Node]) -> bool:
+    """Whether a field that is a mapping or a word has a mapping, whose own mistakes are reported."""
+    return issue.kind == "literal_error" and isinstance(issue.value, dict) and bool(nodes_at(issue.path, root, data))
 
 
 def _issue(error: Any, data: Any, root: type[Node]) -> ValidationIssue:
@@ -131,6 +137,8 @@ def _one_per_place(found: list[ValidationIssue]) -> list[ValidationIssue]:
 
     def weight(issue: ValidationIssue) -> tuple[int, int]:
         rank = _PRIORITY.index(issue.kind) if issue.kind in _PRIORITY else len(_PRIORITY)
+        if issue.kind == "model_type" and isinstance(issue.value, str):
+            rank += 1  # behind the words that the field may have
         return rank, -issue.context.get("min_length", 0)
 
     by_path: dict[KeyPath, list[ValidationIssue]] = {}

@@ -6,7 +6,7 @@ from typing import assert_never
 import torch
 
 from t2tbuild.layout import Grid
-from t2tbuild.spec.data import AnyData, CifarData, DigitsData, FakeData, FolderData, TimmData
+from t2tbuild.spec.data import AnyData, CifarData, CsvData, DigitsData, FakeData, FolderData, TimmData
 from t2tbuild.training.data.dataset import Batch, Data, SplitName
 
 __all__ = ["Batch", "Data", "SplitName", "load_data"]
@@ -34,7 +34,7 @@ def load_data(spec: AnyData, *, image: Grid, in_chans: int, device: torch.device
             from t2tbuild.training.data.fake import load_fake
 
             return load_fake(spec, image=image, in_chans=in_chans, device=device)
-        case FolderData() | TimmData():
+        case FolderData() | CsvData() | TimmData():
             from t2tbuild.training.data.loader import StreamedData
 
             cores = min(MAX_DEFAULT_WORKERS, max(1, (os.cpu_count() or 1) // local_world_size))

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from t2tbuild.training.data.image_mode import to_mode
 from t2tbuild.training.data.transforms import ErasedPatch, ImageTransform, fork_rng
 from t2tbuild.training.sampler import EpochSampler
 from t2tbuild.training.seeds import fold_in
@@ -93,7 +94,7 @@ class ImageSource(Protocol):
 
 
 def read_image(source: ImageSource, index: int, *, mode: str) -> tuple[Image.Image, int] | CorruptImage:
-    """Read an image in PIL's `mode` (RGB or L) and its label.
+    """Read an image upright, in 8 bits and in PIL's `mode` (RGB or L), and its label.
 
     PIL has many error types for a broken file. So every error counts as the file's, except those of a machine without
     memory or file handles. PIL's warnings are suppressed.
@@ -102,7 +103,7 @@ def read_image(source: ImageSource, index: int, *, mode: str) -> tuple[Image.Ima
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             image, label = source.read(index)
-            return image.convert(mode), label
+            return to_mode(image, mode), label
     except Exception as error:
         if is_out_of_resources(error):
             raise

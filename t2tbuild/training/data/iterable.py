@@ -32,6 +32,7 @@ from t2tbuild.training.data.dataset import (
     is_out_of_resources,
     make_sample,
 )
+from t2tbuild.training.data.image_mode import to_mode
 from t2tbuild.training.data.timm_datasets import TimmSplit
 from t2tbuild.training.data.transforms import ImageTransform
 from t2tbuild.training.sampler import EpochSampler
@@ -132,7 +133,7 @@ class WebDatasetSource:
                 raise ValueError(f"no {', '.join(IMAGE_KEYS)} among {', '.join(sorted(sample))}")
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # as for a map-style dataset
-                return Image.open(io.BytesIO(content)).convert(self.mode), label
+                return to_mode(Image.open(io.BytesIO(content)), self.mode), label
         except Exception as error:
             if is_out_of_resources(error):
                 raise
@@ -178,8 +179,8 @@ class TimmStreamSource:
     split: TimmSplit
 
     def train_images(self, reader: Reader, seed: int, on_corrupt: OnCorrupt) -> Iterator[LabelledImage]:  # noqa: ARG002
-        dataset = self.split.create_dataset(is_training=True, batch_size=reader.batch_size, seed=seed)
-        yield from _for_rank(dataset, reader)
+        dataset = self._open.create_dataset(is_training=True, batch_size=reader.batch_size, seed=seed)
+        yield from self._images_of_rank(dataset, reader)
 
     def eval_images(self, reader: Reader, on_corrupt: OnCorrupt) -> Iterator[LabelledImage]:  # noqa: ARG002
         if self.split.family == "tfds":  # timm would repeat samples, so that all ranks have as many
@@ -189,14 +190,19 @@ class TimmStreamSource:
             reader = reader._replace(rank=0, world_size=1)
             dataset = replace(self.split, split=own).create_dataset(batch_size=reader.batch_size)
         else:
-            dataset = self.split.create_dataset(batch_size=reader.batch_size)
-        yield from _for_rank(dataset, reader)
+            dataset = self._open.create_dataset(batch_size=reader.batch_size)
+        yield from self._images_of_rank(dataset, reader)
 
+    @property
+    def _open(self) -> TimmSplit:
+        """The split to open. Images of a Hugging Face stream come as they are stored; TensorFlow decodes to 8 bits."""
+        return self.split if self.split.family == "tfds" else replace(self.split, mode="")
 
-def _for_rank(dataset: Any, reader: Reader) -> Any:
-    """Return a dataset of timm that reads a rank's share; it asks torch for the worker."""
-    dataset.reader.dist_rank, dataset.reader.dist_num_replicas = reader.rank, reader.world_size
-    return dataset
+    def _images_of_rank(self, dataset: Any, reader: Reader) -> Iterator[LabelledImage]:
+        """Yield a rank's share of a dataset of timm, which asks torch for the worker."""
+        dataset.reader.dist_rank, dataset.reader.dist_num_replicas = reader.rank, reader.world_size
+        for image, label in dataset:
+            yield to_mode(image, self.split.mode), label
 
 
 @dataclass(frozen=True)

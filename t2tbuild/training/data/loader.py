@@ -1,11 +1,11 @@
-"""Images that worker processes read while the device trains: FolderData and TimmData."""
+"""Images that worker processes read while the device trains: FolderData, CsvData and TimmData."""
 
 import atexit
 import multiprocessing
 import signal
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,17 +13,21 @@ import torch
 
 from t2tbuild.errors import FieldError, TrainingError
 from t2tbuild.layout import Grid
-from t2tbuild.spec.data import FolderData, TimmData, data_root
+from t2tbuild.spec.data import HOLDOUT, CsvData, FolderData, Streamed, TimmData, UserImages, data_root
+from t2tbuild.training.data.csv_files import open_csv
 from t2tbuild.training.data.dataset import Batch, CorruptImage, HostBatch, LoaderFactory, MapStyleSplit
-from t2tbuild.training.data.folder import ImageFolder
+from t2tbuild.training.data.folder import ImageFiles, ImageFolder, hold_out
 from t2tbuild.training.data.iterable import IterableSplit, open_iterable_split
 from t2tbuild.training.data.timm_datasets import TimmIndexedSource, TorchvisionSource, open_timm_split
 from t2tbuild.training.data.transforms import channel_statistics, evaluation_transform, train_transform
-from t2tbuild.training.dataset_paths import list_class_folders
+from t2tbuild.training.dataset_paths import class_names, count_classes, resolve_data
 from t2tbuild.training.sampler import EpochSampler
 
 NAMES_IN_MESSAGE = 3
 """Largest number of corrupt images that an error names."""
+
+CHECK_BATCH = 64
+"""Images between two reports of progress when all images of a split are read."""
 
 GROUP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 """A terminal and torchrun send these to the whole process group; only the main process handles them."""
@@ -34,7 +38,7 @@ StreamedSplit = MapStyleSplit | IterableSplit
 
 
 class StreamedData:
-    """The splits of FolderData or TimmData. "test" is the validation split where the spec names no other.
+    """The splits of streamed data. "test" is the validation split where the spec names no other.
 
     `mean` and `std` have one number for each channel of the model's images. `corrupt_images` names the training images
     that this rank replaced, each once, in order of discovery.
@@ -46,12 +50,11 @@ class StreamedData:
     Raises FieldError when the data is not where the spec says, or has other classes.
     """
 
-    def __init__(
-        self, spec: FolderData | TimmData, *, image: Grid, in_chans: int, workers: int, device: torch.device
-    ) -> None:
+    def __init__(self, spec: Streamed, *, image: Grid, in_chans: int, workers: int, device: torch.device) -> None:
+        spec = resolve_streamed(spec)
         self.spec, self.workers, self.device = spec, workers, device
         self.mean, self.std = channel_statistics(spec, in_chans)
-        self.num_classes = len(list_class_folders(spec)) if isinstance(spec, FolderData) else spec.num_classes
+        self.num_classes = count_classes(spec)
         self.corrupt_images: list[str] = []
         self._corrupt_names: set[str] = set()
         self._mode = "L" if in_chans == 1 else "RGB"
@@ -79,28 +82,56 @@ class StreamedData:
         loader = split.train_loader(self._train_transform, sampler, epoch=epoch, step=step, epochs=epochs)
         workers = split.num_workers(self.workers, sampler.world_size)
         for batch in iterate_batches(loader, workers=workers, device=self.device, seed=sampler.seed):
-            self._record_corrupt(batch.corrupt)
+            self.record_corrupt(batch.corrupt)
             yield self._to_device(batch)
 
     def eval_batches(self, split: str, *, rank: int, world_size: int, batch_size: int) -> Iterator[Batch]:
         """Yield this rank's share of a split, in a fixed order; all ranks together yield every sample once.
 
-        Raises TrainingError for the first image that cannot be read.
+        Raises TrainingError for the first image that cannot be read. Of images that are held out from those of
+        training, it is left out, and counts as an unreadable training image.
         """
-        opened = self._split(split)
-        loader = opened.eval_loader(self._eval_transform, rank=rank, world_size=world_size, batch_size=batch_size)
-        for batch in iterate_batches(loader, workers=opened.num_workers(self.workers, world_size), device=self.device):
-            if batch.corrupt:
+        for batch in self._read_split(split, rank=rank, world_size=world_size, batch_size=batch_size):
+            if batch.corrupt and not self.is_held_out(split):
                 message = f"an image of the {split} split cannot be read: {batch.corrupt[0]}"
                 raise TrainingError(f"{message}; repair or remove it: accuracy is measured on the whole split")
-            yield self._to_device(batch)
+            self.record_corrupt(batch.corrupt)
+            if len(batch.labels) or batch.failure:
+                yield self._to_device(batch)
+
+    def find_corrupt(self, split: str, on_progress: Callable[[int], None] | None = None) -> list[CorruptImage]:
+        """Read every image of a split and return those that cannot be read.
+
+        `on_progress` is called with the number of images done.
+        """
+        found: list[CorruptImage] = []
+        done = 0
+        for batch in self._read_split(split, rank=0, world_size=1, batch_size=CHECK_BATCH):
+            if batch.failure:
+                raise TrainingError(f"the data cannot be read: {batch.failure}")
+            found += batch.corrupt
+            done += len(batch.labels) + len(batch.corrupt)
+            if on_progress is not None:
+                on_progress(done)
+        return found
+
+    def _read_split(self, split: str, *, rank: int, world_size: int, batch_size: int) -> Iterator[HostBatch]:
+        opened = self._split(split)
+        loader = opened.eval_loader(self._eval_transform, rank=rank, world_size=world_size, batch_size=batch_size)
+        yield from iterate_batches(loader, workers=opened.num_workers(self.workers, world_size), device=self.device)
+
+    def is_held_out(self, split: str) -> bool:
+        """Whether the images of a split are held out from those of training."""
+        return self.spec.validation is None and (split == "validation" or (split == "test" and self.spec.test is None))
 
     def _split(self, split: str) -> StreamedSplit:
+        if split == "test" and self.spec.test is None:
+            split = "validation"
         if split not in self._splits:
             self._splits[split] = open_split(self.spec, split, mode=self._mode)
         return self._splits[split]
 
-    def _record_corrupt(self, found: Sequence[CorruptImage]) -> None:
+    def record_corrupt(self, found: Sequence[CorruptImage]) -> None:
         """Record the corrupt images that are new. Raises TrainingError when there are too many."""
         new = {corrupt.name: corrupt for corrupt in found if corrupt.name not in self._corrupt_names}
         self._corrupt_names.update(new)
@@ -134,18 +165,28 @@ class StreamedData:
         return images, labels
 
 
-def open_split(spec: FolderData | TimmData, split: str, *, mode: str) -> StreamedSplit:
-    """Open the split that the spec calls "train", "validation" or "test". Raises FieldError when it is not there."""
+def resolve_streamed(spec: Streamed) -> Streamed:
+    """Return data whose splits and augmentation are written out. Raises FieldError when files are missing."""
+    resolved = resolve_data(spec)
+    assert isinstance(resolved, Streamed)
+    return resolved
+
+
+def open_split(spec: Streamed, split: str, *, mode: str) -> StreamedSplit:
+    """Open the split that the spec calls "train", "validation" or "test". Raises FieldError when it is not there.
+
+    Without images of its own, "test" is the validation split, and that is held out of the training images.
+    """
+    spec = resolve_streamed(spec)
     field = "validation" if split == "test" and spec.test is None else split
     name = {"train": spec.train, "validation": spec.validation, "test": spec.test}[field]
-    assert name is not None
     opened: StreamedSplit
     match spec:
-        case FolderData():
-            required = ("train", "data", "train") if field == "train" else None
-            files = ImageFolder(data_root(spec.root) / name, list_class_folders(spec), every_class=required)
+        case FolderData() | CsvData():
+            files = _open_files(spec, field, name)
             opened, where = MapStyleSplit(files, mode, spec.skip_corrupt), files.folder
         case TimmData():
+            assert name is not None
             timm_split, dataset = open_timm_split(spec, name, mode=mode)
             where = spec.name
             if not timm_split.is_map_style:
@@ -160,6 +201,22 @@ def open_split(spec: FolderData | TimmData, split: str, *, mode: str) -> Streame
     if not opened.size:
         raise FieldError(("train", "data", field), "data", f"no images in {where}", "name a split that has some")
     return opened
+
+
+def _open_files(spec: UserImages, field: str, name: str | None) -> ImageFiles:
+    """Open a split of resolved data; where validation has no name, the training images without the held-out ones."""
+    held = spec.validation is None and field != "test"
+    classes = list(class_names(spec) or ())
+    if isinstance(spec, CsvData):
+        files: ImageFiles = open_csv(spec, spec.train if held else str(name), classes)
+    else:
+        folder = spec.train if held else str(name)
+        required = ("train", "data", "train") if held or field == "train" else None
+        files = ImageFolder(data_root(spec.root) / folder, classes, every_class=required)
+    if not held:
+        return files
+    train, validation = hold_out(files, float(spec.holdout or HOLDOUT))
+    return train if field == "train" else validation
 
 
 def iterate_batches(loader: LoaderFactory, *, workers: int, device: torch.device, seed: int = 0) -> Iterator[HostBatch]:

@@ -12,6 +12,7 @@ from timm.data.dataset_factory import create_dataset
 from t2tbuild.errors import FieldError
 from t2tbuild.spec.data import TimmData, data_root
 from t2tbuild.training.data.dataset import error_reason
+from t2tbuild.training.data.image_mode import load_image
 
 PACKAGES = {
     "hfds": ("datasets", "pip install 't2tbuild[data]'"),
@@ -160,5 +161,9 @@ class TorchvisionSource:
         return str(files[index][0]) if files else f"{self.timm_split.name} {self.timm_split.split}[{index}]"
 
     def read(self, index: int) -> tuple[Image.Image, int]:
+        files = getattr(self.dataset, "samples", None)
+        if files:  # torchvision would convert to RGB, and so clip 16 bits
+            path, label = files[index]
+            return load_image(path), int(label)
         image, label = self.dataset[index]
         return image, int(label)

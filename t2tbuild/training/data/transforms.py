@@ -17,7 +17,7 @@ from torch import Tensor
 
 from t2tbuild.errors import FieldError
 from t2tbuild.layout import Grid
-from t2tbuild.spec.data import FolderData, TimmData
+from t2tbuild.spec.data import Streamed
 
 
 class ErasedPatch(NamedTuple):
@@ -45,7 +45,7 @@ class ImageTransform:
         return pixels, None if self.erasing is None else draw_erased_patch(self.erasing, pixels.shape)
 
 
-def evaluation_transform(spec: FolderData | TimmData, image: Grid) -> ImageTransform:
+def evaluation_transform(spec: Streamed, image: Grid) -> ImageTransform:
     """Return the evaluation transform: resize and centre crop, without randomness."""
     return ImageTransform(
         create_transform(
@@ -58,7 +58,7 @@ def evaluation_transform(spec: FolderData | TimmData, image: Grid) -> ImageTrans
     )
 
 
-def train_transform(spec: FolderData | TimmData, image: Grid, mean: tuple[float, ...]) -> ImageTransform:
+def train_transform(spec: Streamed, image: Grid, mean: tuple[float, ...]) -> ImageTransform:
     """Return the training transform: that of `spec.augment`, or the evaluation transform if there is none.
 
     Raises FieldError when timm does not accept `auto_augment`.
@@ -66,6 +66,7 @@ def train_transform(spec: FolderData | TimmData, image: Grid, mean: tuple[float,
     augment = spec.augment
     if augment is None:
         return evaluation_transform(spec, image)
+    assert not isinstance(augment, str), "resolve_data decides it"
     color_jitter: Any = augment.color_jitter  # None turns it off, which timm's annotation leaves out
     try:
         transform = create_transform(
@@ -132,7 +133,7 @@ class _Canvas:
         self.patch = ErasedPatch(rows.start, columns.start, noise) if noise.numel() else None
 
 
-def channel_statistics(spec: FolderData | TimmData, in_chans: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def channel_statistics(spec: Streamed, in_chans: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return the mean and standard deviation of each channel of the model's images.
 
     A single number is repeated; three numbers are averaged for a model of gray images. Raises FieldError for another

@@ -1,0 +1,57 @@
+"""What was chosen for data that the spec leaves open, in sentences for the user. Torch-free."""
+
+from collections.abc import Iterator
+
+from t2tbuild.spec.data import ALL, AUTO, AnyData, Augmentation, CsvData, FolderData, UserImages, data_root
+from t2tbuild.training.csv_table import read_table
+from t2tbuild.training.dataset_paths import LARGE, class_names
+from t2tbuild.training.folder_layout import FLAT, list_folders
+
+NAMES_SHOWN = 5
+
+
+def data_notices(given: AnyData, resolved: AnyData) -> Iterator[str]:
+    """Yield what `resolve_data` chose, and what the classes leave to be known."""
+    if not isinstance(given, UserImages) or not isinstance(resolved, UserImages):
+        return
+    splits = [getattr(given, field) for field in ("train", "validation", "test")]
+    if AUTO in splits or (resolved.validation is None and given.holdout is None):
+        yield _describe_splits(resolved)
+    if given.augment == AUTO:
+        yield _describe_augmentation(resolved.augment)
+    names = class_names(resolved) or ()
+    if isinstance(resolved, FolderData) and resolved.classes is None and all(name.isdecimal() for name in names):
+        by_number = sorted(names, key=int)
+        if list(names) != by_number:
+            order = f"{', '.join(names[:NAMES_SHOWN])}{' ...' if names[NAMES_SHOWN:] else ''}"
+            yield (
+                f"the class folders are numbers, and their labels follow their order as text: {order}; "
+                "for the order of the numbers list them in train.data.classes"
+            )
+    left_out = sorted({*_all_classes(resolved)} - {*names}) if resolved.classes is not None else []
+    if left_out:
+        more = f" and {len(left_out) - NAMES_SHOWN} more" if left_out[NAMES_SHOWN:] else ""
+        yield f"left out, as train.data.classes does not list them: {', '.join(left_out[:NAMES_SHOWN])}{more}"
+
+
+def _describe_splits(data: UserImages) -> str:
+    train = "all of its images" if data.train in (FLAT, ALL) else data.train
+    place = data.root if isinstance(data, FolderData) else data.file
+    validation = f"validation: {data.validation}"
+    if data.validation is None:
+        validation = f"validation: {float(data.holdout or 0):.0%} of each class, held out of the training images"
+    return f"{place}: train: {train}; {validation}; {f'test: {data.test}' if data.test else 'no test images'}"
+
+
+def _describe_augmentation(augment: object) -> str:
+    if augment == Augmentation():
+        return f"augmentation: ImageNet's, as there are {LARGE:,} training images or more"
+    return (
+        f"augmentation: crops of at least half of the area and flips, as there are fewer than {LARGE:,} training images"
+    )
+
+
+def _all_classes(data: UserImages) -> list[str]:
+    if isinstance(data, CsvData):
+        return read_table(data).classes
+    return list_folders(data_root(data.root) / data.train)

@@ -1,0 +1,90 @@
+"""Layout of a folder of images: its splits under their usual names, its class folders, its images. Torch-free."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+"""Suffixes of image files, in lower case."""
+
+SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "validation": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+}
+"""The usual names of each split, in lower case; the first of them that is there is taken."""
+
+FLAT = "."
+"""Name of the training folder where root itself has the class folders."""
+
+NOT_CLASSES = ("__MACOSX",)
+"""Folders that programs leave behind, beside hidden ones."""
+
+
+class FolderSplits(NamedTuple):
+    """Names of the folders of the splits below a root; None for a split that is not there."""
+
+    train: str | None
+    validation: str | None
+    test: str | None
+
+
+def find_splits(root: Path) -> FolderSplits:
+    """Find the splits of a folder of images.
+
+    A folder with the name of a split is a split if it has class folders. So folders named train, bus and plane that
+    have images directly are three classes.
+    """
+    folders = list_folders(root)
+    splits = {role: _named(root, folders, role) for role in SPLIT_NAMES}
+    if splits["train"] is None:
+        classes = [name for name in folders if name not in splits.values()]
+        usual = {name for names in SPLIT_NAMES.values() for name in names}
+        if {name.lower() for name in classes} - usual and any(has_images(root / name) for name in classes):
+            splits["train"] = FLAT
+    elif splits["validation"] is None:  # named so, but without class folders: an error, not a hold-out
+        splits["validation"] = next((name for name in folders if name.lower() in SPLIT_NAMES["validation"]), None)
+    return FolderSplits(**splits)
+
+
+def list_folders(folder: Path) -> list[str]:
+    """Return the names of the folders in a folder, sorted; none if it is missing. Hidden ones are left out."""
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as children:  # a folder of a million images costs no million stats
+        names = [child.name for child in children if child.is_dir()]
+    return sorted(name for name in names if not name.startswith(".") and name not in NOT_CLASSES)
+
+
+def walk_images(folder: str) -> Iterator[str]:
+    """Yield the paths of the images below a folder, at any depth; a folder that cannot be listed counts as empty."""
+    for base, _, names in os.walk(folder, followlinks=True):
+        if os.sep + "." not in base[len(folder) :]:  # hidden folders belong to other programs
+            visible = (name for name in names if not name.startswith("."))
+            yield from (f"{base}{os.sep}{name}" for name in visible if name.lower().endswith(IMAGE_SUFFIXES))
+
+
+def has_images(folder: Path) -> bool:
+    """Whether there is an image below a folder."""
+    return next(walk_images(os.fspath(folder)), None) is not None
+
+
+def describe_folder(folder: Path, most: int = 5) -> str:
+    """Return what is in a folder, for a message: its folders, or else its number of images and other files."""
+    folders = list_folders(folder)
+    if folders:
+        more = f" and {len(folders) - most} more" if len(folders) > most else ""
+        return f"found folders {', '.join(folders[:most])}{more}"
+    files = [child.name for child in folder.iterdir() if not child.name.startswith(".")]
+    images = sum(name.lower().endswith(IMAGE_SUFFIXES) for name in files)
+    if images:
+        return f"found {images:,} images and no folders"
+    return f"found {len(files):,} files, none of them an image" if files else "it is empty"
+
+
+def _named(root: Path, folders: list[str], role: str) -> str | None:
+    """Return the folder of a split: one with a usual name that has class folders."""
+    named = {name.lower(): name for name in reversed(folders)}
+    found = (named[usual] for usual in SPLIT_NAMES[role] if usual in named)
+    return next((name for name in found if list_folders(root / name)), None)
