@@ -51,6 +51,10 @@ def search(
     ] = None,
     budget_macs: BudgetMacs = None,
     budget_params: BudgetParams = None,
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="DATA", help="Search for your own data: a folder of images, or cifar10 or cifar100."),
+    ] = None,
     trials: Annotated[int | None, typer.Option(help="Number of candidates to train.")] = None,
     timeout: Annotated[
         str | None, typer.Option(metavar="TIME", help="Stop training after this long: 5m, 90s, 2h.")
@@ -73,11 +77,14 @@ def search(
     """Search for the best model within a budget; no candidate over it is ever trained.
 
     Candidates are ranked by their ImageNet accuracy, predicted from published trainings, and by proxies whose validity
-    was measured. Short trainings show that the candidates train. The winner is written as a spec.
+    was measured. Short trainings show that the candidates train. With --data they are ranked by short trainings on your
+    images. The winner is written as a spec.
 
     Commands for a run: t2tbuild search status RUN, search resume RUN, search export RUN, search repair RUN.
 
     Example: t2tbuild search --budget-macs 5G --timeout 5m --out runs/five-giga
+
+    Example: t2tbuild search --data photos/ --budget-macs 800M search.proxy=standard
     """
     require_folder(out)
     check_plot_path("--plot", plot)
@@ -87,7 +94,10 @@ def search(
     if is_override(spec):
         spec, overrides = "deep_narrow", [spec, *(overrides or ())]
     _check_subcommand(spec)
-    document = open_search_spec(spec, [*(overrides or ()), *options])
+    options = [*(overrides or ()), *options]
+    if data is not None:
+        options = _with_data(spec, options, data)
+    document = open_search_spec(spec, options)
     loaded = document.spec
 
     with report_interrupt(), document.located_errors():  # raises errors before torch is imported
@@ -131,7 +141,15 @@ def run_search(
 
         with SearchProgress(stderr(), spec) as progress:
             count = workers or default_workers(device)
-            result = search_spec(spec, run, listener=progress.update, workers=count, storage=storage, device=device)
+            result = search_spec(
+                spec,
+                run,
+                listener=progress.update,
+                on_progress=progress.report,
+                workers=count,
+                storage=storage,
+                device=device,
+            )
     write_reports(result)
     if as_json:
         print_json(result_to_json(result))
@@ -163,6 +181,17 @@ def _options_to_overrides(
     found = [f"{path}={text}" for path, text in given.items() if text is not None]
     found += [f"search.trials={trials}"] if trials is not None else []
     return found + ([f"search.seed={seed}"] if seed is not None else [])
+
+
+def _with_data(spec: str, overrides: list[str], data: str) -> list[str]:
+    """Return overrides with those of --data: before the fields of the data, and after a whole proxy or whole data."""
+    from t2tbuild.spec.load import read_search_spec  # not open_search_spec: the spec is read again
+    from t2tbuild.training.data_option import data_overrides
+
+    whole = [one for one in overrides if one.partition("=")[0].strip() in ("search.proxy", "search.proxy.data")]
+    current = read_search_spec(spec, whole).spec.search.proxy.data
+    named = data_overrides(data, current, field="search.proxy.data")
+    return [*whole, *named, *(one for one in overrides if one not in whole)]
 
 
 def _print_space(spec: SearchSpec, planned: Plan, plot: Path | None, *, as_json: bool) -> None:
@@ -246,7 +275,10 @@ def print_result(result: SearchResult) -> None:
     files = ["best.yaml", "diagram.svg", *(["front/"] if len(result.spec.search.objectives) > 1 else [])]
     files += ["report.html", "report.json", "candidates.csv", "pareto.png"]
     console.print(f"written: {result.run}/{', '.join(files)}", soft_wrap=True, markup=False)
-    console.print(f"next: t2tbuild summarize {best} && t2tbuild train {best}", soft_wrap=True)
+    option = "" if result.best.train is not None else " --data DIR"
+    if option:
+        console.print("for DIR, name your images: folders DIR/train/CLASS and DIR/val/CLASS", soft_wrap=True)
+    console.print(f"next: t2tbuild summarize {best} && t2tbuild train {best}{option}", soft_wrap=True)
 
 
 def result_to_json(result: SearchResult) -> dict[str, object]:

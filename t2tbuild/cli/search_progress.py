@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from t2tbuild.nas import Record
     from t2tbuild.spec import SearchSpec
     from t2tbuild.spec.search import Search
+    from t2tbuild.training.data.image_cache import CacheProgress
+    from t2tbuild.training.reports import Notice
+
+CACHE_LINE_SECONDS = 10.0
+"""Time between two lines on the progress of decoding images, where the output is no terminal."""
 
 
 def describe_start(search: Search, run: Path, workers: int | None, storage: str | None) -> str:
@@ -82,6 +87,7 @@ class SearchProgress:
         self.records: dict[tuple[str, int, bool], Record] = {}
         self.started = time.monotonic()
         self.done_before: int | None = None
+        self.shown_at = 0.0 if console.is_terminal else time.monotonic()
         self.live: Live | None = None
         if console.is_terminal:
             from rich.live import Live
@@ -96,6 +102,30 @@ class SearchProgress:
     def __exit__(self, *error: object) -> None:
         if self.live:
             self.live.stop()
+
+    def report(self, progress: CacheProgress | Notice) -> None:
+        """Show the progress of decoding images, on a terminal in place, elsewhere every ten seconds; or a notice."""
+        from t2tbuild.training.reports import Notice
+
+        if isinstance(progress, Notice):
+            self.console.print(progress.text, soft_wrap=True, markup=False)
+            return
+        now, is_last = time.monotonic(), progress.done == progress.total
+        if now - self.shown_at < (0.2 if self.live else CACHE_LINE_SECONDS) and not (is_last and self.shown_at):
+            return
+        self.shown_at = now
+        rate = progress.decoded / max(progress.seconds, 1e-3)
+        eta = "" if is_last else f", ETA {format_duration((progress.total - progress.done) / rate)}"
+        line = (
+            f"decoding {progress.split} images into the cache: {progress.done:,} of {progress.total:,}, "
+            f"{rate:,.0f} images/s{eta}"
+        )
+        if self.live:
+            from rich.text import Text
+
+            self.live.update(Text("" if is_last else line), refresh=True)
+        if not self.live or is_last:
+            self.console.print(line, soft_wrap=True, markup=False)
 
     def update(self, record: Record) -> None:
         """Show a training that started, reached a rung, or ended."""

@@ -2,6 +2,7 @@
 
 import json
 import statistics
+from pathlib import Path
 
 from t2tbuild.files import atomic_write, nan_to_none
 from t2tbuild.nas.candidates_csv import write_csv
@@ -9,7 +10,7 @@ from t2tbuild.nas.ranking import cached_prediction
 from t2tbuild.nas.record import BASE, Record, State
 from t2tbuild.nas.result import SearchResult
 from t2tbuild.spec.root import Spec
-from t2tbuild.spec.write import write_spec
+from t2tbuild.spec.write import write_data
 from t2tbuild.training.run_directory import read_environment
 
 
@@ -22,10 +23,19 @@ def write_artifacts(result: SearchResult) -> None:
         accuracy=cached_prediction,
         rank=result.ranking.value,
     )
-    write_spec(result.best, result.run / "best.yaml", note=_describe_provenance(result))
+    _write_model(result.best, result.run / "best.yaml", note=_describe_provenance(result))
     if len(result.spec.search.objectives) > 1:
         _write_front(result)
     atomic_write(result.run / "report.json", json.dumps(nan_to_none(result.report), indent=1) + "\n")
+
+
+def _write_model(spec: Spec, path: Path, note: str) -> None:
+    """Write a found model with the data that it was found for, and the defaults of the recipe left out."""
+    data = spec.model_dump(mode="json")
+    if spec.train is not None:
+        own = spec.train.data
+        data["train"] = {"data": {"kind": own.kind} | own.model_dump(mode="json", exclude_defaults=True)}
+    write_data(data, path, note)
 
 
 def _write_front(result: SearchResult) -> None:
@@ -35,8 +45,8 @@ def _write_front(result: SearchResult) -> None:
     for record in result.front:
         assert record.model is not None
         names.add(f"{record.model.name}.yaml")
-        write_spec(
-            Spec(version=1, model=record.model),
+        _write_model(
+            result.best.model_copy(update={"model": record.model}),
             folder / f"{record.model.name}.yaml",
             note=f"On the Pareto front of {result.run}: {_describe_objectives(record, result)}.",
         )
@@ -75,5 +85,5 @@ def _describe_provenance(result: SearchResult) -> str:
         f"Predicted ImageNet top-1: {cached_prediction(winner.model)}.\n"
         f"{result.verdict.sentence}\n"
         f"{versions}\n"
-        f"t2tbuild train {best}"
+        f"t2tbuild train {best}{'' if result.best.train is not None else ' --data DIR'}"
     )

@@ -12,7 +12,7 @@ from t2tbuild.nas.artifacts import write_artifacts
 from t2tbuild.nas.model_key import key_of
 from t2tbuild.nas.plan import Plan
 from t2tbuild.nas.predicted_verdict import decide_by_prediction, with_latencies
-from t2tbuild.nas.proxy import describe_training
+from t2tbuild.nas.proxy import classes_of, describe_training, has_own_data
 from t2tbuild.nas.proxy_evaluator import measure_latencies
 from t2tbuild.nas.ranking import Ranking
 from t2tbuild.nas.record import BASE, Outcome, Record, State
@@ -24,8 +24,11 @@ from t2tbuild.nas.store.store import Store
 from t2tbuild.nas.test_eval import read_test_results
 from t2tbuild.nas.timeline import build_timeline
 from t2tbuild.nas.verdict import Verdict, decide
+from t2tbuild.spec.data import data_root
+from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.root import SearchSpec, Spec
 from t2tbuild.spec.search import Search
+from t2tbuild.spec.train import TrainSpec
 
 
 @dataclass(frozen=True)
@@ -44,13 +47,19 @@ def conclude(planned: Plan, store: Store, outcome: Outcome) -> Findings:
     records, reference_runs = found.records, found.reference_runs
     ranking = rank(search, records, reference_runs)
     if search.target == "data":
-        num_classes = None if evaluator_of(search, store) else search.proxy.data.num_classes
+        num_classes = None if evaluator_of(search, store) else _classes_of_data(planned)
         verdict = decide(records, reference_runs, search.proxy.metric, num_classes=num_classes)
     else:
         verdict = decide_by_prediction(records, reference_runs, planned, ranking)
     return Findings(
         records, reference_runs, ranking, verdict or decide_unfinished(search, records, reference_runs, outcome)
     )
+
+
+def _classes_of_data(planned: Plan) -> int:
+    """Return the number of classes of the proxy's data. The base of a search on own data has it, without the files."""
+    proxy = planned.search.proxy
+    return planned.base.num_classes if has_own_data(proxy) else classes_of(proxy.data)
 
 
 def evaluator_of(search: Search, store: Store) -> str:
@@ -110,7 +119,7 @@ def write_findings(
     result = SearchResult(
         run=run,
         spec=spec,
-        best=Spec(version=1, model=findings.verdict.winner.model),
+        best=make_best(findings.verdict.winner.model, spec.search),
         verdict=with_latencies(findings.verdict, latencies, spec.search.budget.latency),
         base=next(record for record in reference_runs if record.number == BASE),
         records=records,
@@ -128,6 +137,18 @@ def write_findings(
     )
     write_artifacts(result)
     return result
+
+
+def make_best(model: ModelSpec, search: Search) -> Spec:
+    """Return the spec of a found model; after a search for the user's own data it is trained on them."""
+    if search.target == "imagenet" or not has_own_data(search.proxy):
+        return Spec(version=1, model=model)
+    data = search.proxy.data.model_copy(update={"image_size": None})  # that of the proxy
+    for field in ("root", "file"):
+        path = getattr(data, field, None)
+        if path is not None and "://" not in path:
+            data = data.model_copy(update={field: str(data_root(path).absolute())})
+    return Spec(version=1, model=model, train=TrainSpec(data=data))
 
 
 def describe_evaluation(search: Search, evaluator: str) -> str:

@@ -13,7 +13,7 @@ from t2tbuild.nas.base import scale_to_budget
 from t2tbuild.nas.budget import optuna_params, require_feasible, sample_assignments
 from t2tbuild.nas.members import MAX_MEMBERS, Members, PredictedMember, rank_by_prediction
 from t2tbuild.nas.model_key import key_of
-from t2tbuild.nas.proxy import make_proxy_model
+from t2tbuild.nas.proxy import classes_of, has_own_data, make_proxy_model, own_data_errors
 from t2tbuild.nas.solvable import require_solvable
 from t2tbuild.nas.space import Space, error_message
 from t2tbuild.spec.budget import Budget
@@ -22,14 +22,13 @@ from t2tbuild.spec.diagnostics.partial_validation import Finding
 from t2tbuild.spec.diagnostics.yaml_source import KeyPath, YamlSource
 from t2tbuild.spec.load import load_spec
 from t2tbuild.spec.model import ModelSpec
+from t2tbuild.spec.proxy import Proxy
 from t2tbuild.spec.root import SearchSpec
 from t2tbuild.spec.search import Search
 from t2tbuild.spec.space import Choices, Fill, Value
 from t2tbuild.spec.units import short_count
 from t2tbuild.spec.with_changes import with_changes
-
-DEMO_DATA = ("digits", "fake")
-"""Kinds of bundled data for demonstrations."""
+from t2tbuild.training.dataset_paths import resolve_data
 
 
 @dataclass(frozen=True)
@@ -74,6 +73,8 @@ def plan(spec: SearchSpec, *, has_evaluator: bool = False, to_read: bool = False
     """
     search = _with_evaluator(spec.search) if has_evaluator or spec.search.evaluator else spec.search
     named_base = _load_own_model(search.base, ("search", "base"))
+    search = search.model_copy(update={"proxy": _resolve_proxy(search.proxy, named_base, to_read=to_read)})
+    named_base = _with_classes_of_data(named_base, search, to_read=to_read)
     space = Space(search, named_base)
     _reject_invalid_values(spec, space)
     if not to_read:
@@ -86,13 +87,17 @@ def plan(spec: SearchSpec, *, has_evaluator: bool = False, to_read: bool = False
             raise
         base, scaled = named_base, ()
     target = _resolve_target(search, base)
-    make_proxy_model(base, search.proxy, "cpu")
+    if not (to_read and has_own_data(search.proxy)):
+        make_proxy_model(base, search.proxy, "cpu")
     _reject_inactive_fields(spec, space)
     if search.sampler == "brute_force" and space.size > MAX_MEMBERS:
         message = f"brute force tries every member, but the space has {short_count(space.size)} assignments"
         hint = f"write random, or narrow search.space to at most {MAX_MEMBERS:,} assignments"
         raise FieldError(("search", "sampler"), "sampler", message, hint)
-    named = [_load_own_model(name, ("search", "enqueue", index)) for index, name in enumerate(search.enqueue)]
+    named = [
+        _with_classes_of_data(_load_own_model(name, ("search", "enqueue", index)), search, to_read=to_read)
+        for index, name in enumerate(search.enqueue)
+    ]
     enqueued = tuple(
         _require_member(model, index, space, search.budget)
         for index, model in enumerate(named)
@@ -115,6 +120,36 @@ def _with_evaluator(search: Search) -> Search:
     return search.model_copy(update={"target": "data", "proxy": proxy})
 
 
+def _resolve_proxy(proxy: Proxy, base: ModelSpec, *, to_read: bool) -> Proxy:
+    """Return the proxy with the splits, the augmentation and the image size of its data written out.
+
+    Raises FieldError where the data are missing; a run `to_read` has them written out, and needs no data.
+    """
+    data = proxy.data
+    if not to_read:
+        with own_data_errors():
+            data = resolve_data(data)
+    height, width = proxy.image_shape(base)
+    size = height if height == width else (height, width)
+    return proxy.model_copy(update={"data": data.model_copy(update={"image_size": data.image_size or size})})
+
+
+def _with_classes_of_data(model: ModelSpec, search: Search, *, to_read: bool) -> ModelSpec:
+    """Return a model with the classes of the user's own data, so that its cost has the head that will be trained.
+
+    A search for ImageNet keeps the model's. Raises FieldError where the data are missing; `to_read` needs none.
+    """
+    if search.target == "imagenet" or not has_own_data(search.proxy):
+        return model
+    try:
+        classes = classes_of(search.proxy.data)
+    except FieldError:
+        if to_read:
+            return model
+        raise
+    return with_changes(model, {"num_classes": classes}, f"trained on the {classes} classes of search.proxy.data")
+
+
 def _resolve_target(search: Search, base: ModelSpec) -> Literal["imagenet", "data"]:
     """Return the target of a search. Raises FieldError for target imagenet where the base has no prediction."""
     accuracy = predict_accuracy(base)
@@ -123,7 +158,7 @@ def _resolve_target(search: Search, base: ModelSpec) -> Literal["imagenet", "dat
         raise FieldError(("search", "target"), "target", message, "write target: data, or a base near published models")
     if search.target != "auto":
         return search.target
-    return "imagenet" if search.proxy.data.kind in DEMO_DATA and accuracy.top1 is not None else "data"
+    return "imagenet" if not has_own_data(search.proxy) and accuracy.top1 is not None else "data"
 
 
 def _load_own_model(name: str, path: KeyPath) -> ModelSpec:

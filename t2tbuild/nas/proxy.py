@@ -1,14 +1,56 @@
-"""The proxy model of a candidate: the candidate at the proxy's image size, at full or at a quarter of its width."""
+"""The proxy model of a candidate: the candidate at the proxy's image size, at full or at a quarter of its width.
+
+Torch-free.
+"""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from typing import Any, assert_never
 
+from t2tbuild.errors import FieldError
 from t2tbuild.spec.backbone import Backbone, DenseBackbone, PlainBackbone
+from t2tbuild.spec.data import AnyData, InMemory
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.proxy import Proxy
 from t2tbuild.spec.with_changes import with_changes
+from t2tbuild.training.dataset_paths import count_classes
 
 QUARTER = 4
+
+DEMO_DATA = ("digits", "fake")
+"""Kinds of bundled data for demonstrations. All others are the user's own."""
+
+
+def has_own_data(proxy: Proxy) -> bool:
+    """Whether the proxy trains on data of the user's own, on which the winner is then trained too."""
+    return proxy.data.kind not in DEMO_DATA
+
+
+def has_test_split(data: AnyData) -> bool:
+    """Whether data have a test split of their own; without one, their test split is the validation split again."""
+    return isinstance(data, InMemory) or data.test is not None
+
+
+@contextmanager
+def own_data_errors() -> Iterator[None]:
+    """Within this context, errors of fields of train.data are errors of search.proxy.data."""
+    try:
+        yield
+    except FieldError as error:
+        if error.path[:2] != ("train", "data"):
+            raise
+        raise FieldError(("search", "proxy", *error.path[1:]), error.rule, error.message, error.hint) from None
+
+
+@cache  # it is asked for each candidate
+def classes_of(data: AnyData) -> int:
+    """Return the number of classes of a proxy's data. Raises FieldError where the files to count are missing."""
+    if isinstance(data, InMemory):
+        return data.num_classes
+    with own_data_errors():
+        return count_classes(data)
 
 
 def is_narrow(proxy: Proxy, device: str) -> bool:
@@ -28,7 +70,7 @@ def make_proxy_model(model: ModelSpec, proxy: Proxy, device: str) -> ModelSpec:
     """
     height, width = proxy.image_shape(model)
     size = height if height == width else (height, width)
-    changes: dict[str, Any] = {"image_size": size, "num_classes": proxy.data.num_classes}
+    changes: dict[str, Any] = {"image_size": size, "num_classes": classes_of(proxy.data)}
     if is_narrow(proxy, device):
         changes |= {"name": f"{model.name[:56]}_quarter", "tokenizer": model.tokenizer.model_dump()}
         for stage in changes["tokenizer"].get("stages", ()):

@@ -1,7 +1,9 @@
 """Our evaluator: latency, zero-cost proxies and proxy training."""
 
 import math
+import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -22,15 +24,21 @@ from t2tbuild.nas.evaluator import (
     needs,
 )
 from t2tbuild.nas.plan import Plan
-from t2tbuild.nas.proxy import make_proxy_model
+from t2tbuild.nas.proxy import make_proxy_model, own_data_errors
 from t2tbuild.nas.proxy_training import ProxyTrainer
 from t2tbuild.nas.record import Rung
 from t2tbuild.nas.zero_cost import zero_cost_proxies
+from t2tbuild.spec.data import InMemory
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.proxy import Proxy
 from t2tbuild.spec.search import Search
 from t2tbuild.training.data import Data, load_data
+from t2tbuild.training.data.cached import load_cached
+from t2tbuild.training.data.image_cache import Caller
 from t2tbuild.training.sampler import EpochSampler
+
+CACHE_VARIABLE = "T2TBUILD_CACHE"
+"""Environment variable: the folder of the decoded images, for all searches."""
 
 LATENCY_SECONDS = 1.0
 """A candidate's forward pass is timed for this long at most."""
@@ -69,9 +77,12 @@ class ProxyEvaluator:
 
     def make_trainer(self, candidate: Candidate) -> ProxyTrainer:
         """Return the trainer of a candidate, before its first step."""
-        proxy = self.proxy_of(candidate)
-        proxy_model = make_proxy_model(candidate.model, proxy, self.device.type)
-        return ProxyTrainer(proxy_model, self.data, proxy, seed=candidate.seed, device=self.device)
+        return self.trainer_of(candidate.model, self.proxy_of(candidate), seed=candidate.seed)
+
+    def trainer_of(self, model: ModelSpec, proxy: Proxy, *, seed: int) -> ProxyTrainer:
+        """Return the trainer of a model, before its first step."""
+        proxy_model = make_proxy_model(model, proxy, self.device.type)
+        return ProxyTrainer(proxy_model, self.data, proxy, seed=seed, device=self.device)
 
     def choose_draw(self, draws: Sequence[Draw], name: str) -> Draw:
         """Return the draw that a zero-cost proxy ranks best."""
@@ -97,16 +108,51 @@ class ProxyEvaluator:
         return self._batch
 
 
-def make_evaluator(planned: Plan, device: torch.device, function: EvaluatorFunction | None = None) -> Evaluator:
-    """Return the evaluator of a search: the user's own, or proxy training on the data, which are loaded."""
+def make_evaluator(
+    planned: Plan,
+    device: torch.device,
+    function: EvaluatorFunction | None = None,
+    *,
+    run: Path | None = None,
+    caller: Caller | None = None,
+) -> Evaluator:
+    """Return the evaluator of a search: the user's own, or proxy training on the data, which are loaded.
+
+    Images from files are cached in the run directory, unless the spec or T2TBUILD_CACHE name another folder.
+    """
     search = planned.search
     if function is None and search.evaluator is not None:
         function = load_function(search.evaluator)
     if function is not None:
         return FunctionEvaluator(function, search)
-    shape = search.proxy.image_shape(planned.base)
-    data = load_data(search.proxy.data, image=Grid(*shape), in_chans=planned.base.in_chans, device=device)
-    return ProxyEvaluator(search, data, device)
+    return ProxyEvaluator(search, load_proxy_data(planned, device, run=run, caller=caller), device)
+
+
+def load_proxy_data(
+    planned: Plan, device: torch.device, *, run: Path | None = None, caller: Caller | None = None
+) -> Data:
+    """Load the data of a proxy. Raises FieldError or InputError when they are not there or do not fit the base."""
+    proxy, image = planned.search.proxy, Grid(*planned.search.proxy.image_shape(planned.base))
+    in_chans = planned.base.in_chans
+    with own_data_errors():
+        if isinstance(proxy.data, InMemory):
+            return load_data(proxy.data, image=image, in_chans=in_chans, device=device)
+        return load_cached(
+            proxy.data,
+            image=image,
+            in_chans=in_chans,
+            device=device,
+            images=proxy.images,
+            seed=planned.search.seed,
+            folder=cache_folder(proxy, run),
+            caller=caller,
+        )
+
+
+def cache_folder(proxy: Proxy, run: Path | None) -> Path:
+    """Return the folder of the decoded images: the spec's, that of T2TBUILD_CACHE, or one in the run directory."""
+    named = proxy.cache or os.environ.get(CACHE_VARIABLE)
+    return Path(named).expanduser() if named else (run or Path()) / "cache"
 
 
 def measure_latencies(models: Sequence[ModelSpec], device: torch.device) -> list[float]:

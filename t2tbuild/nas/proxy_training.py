@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from t2tbuild.build import build_model
 from t2tbuild.errors import TrainingError
@@ -70,20 +71,7 @@ class ProxyTrainer:
     def _train_to(self, rung: int, check: Callable[[], None]) -> Rung:
         started = time.perf_counter()
         evaluations: list[Evaluation] = []
-        epoch, step = divmod(self.step, self.sampler.steps_per_epoch)
-        epochs = 1 + rung // self.sampler.steps_per_epoch
-        batches = self.data.train_batches(self.sampler, epoch=epoch, step=step, epochs=epochs)
-        for images, labels in itertools.islice(batches, rung - self.step):
-            check()
-            self.step += 1
-            torch.manual_seed(fold_in(self.seed, self.step))
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.lr * min(1.0, self.step / max(1, self.proxy.warmup_steps))
-            loss = train_step(
-                self.objective, self.model, self.optimizer, images, labels, dtype=self.dtype, clip_grad=CLIP_GRAD
-            )
-            if self.ema is not None:
-                self.ema.update(self.model)
+        for loss in self.steps(rung, check):
             if self.step % CHECK_EVERY == 0:
                 require_finite(loss.item(), self.step)
             if self.step in self.proxy.evaluation_steps(rung):
@@ -95,6 +83,24 @@ class ProxyTrainer:
             loss=statistics.fmean(one.loss for one in evaluations),
             seconds=time.perf_counter() - started,
         )
+
+    def steps(self, end: int, check: Callable[[], None] = lambda: None) -> Iterator[Tensor]:
+        """Train to step `end` and yield the loss of each step. `check` is called before each step and may raise."""
+        epoch, step = divmod(self.step, self.sampler.steps_per_epoch)
+        epochs = 1 + end // self.sampler.steps_per_epoch
+        batches = self.data.train_batches(self.sampler, epoch=epoch, step=step, epochs=epochs)
+        for images, labels in itertools.islice(batches, end - self.step):
+            check()
+            self.step += 1
+            torch.manual_seed(fold_in(self.seed, self.step))
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.lr * min(1.0, self.step / max(1, self.proxy.warmup_steps))
+            loss = train_step(
+                self.objective, self.model, self.optimizer, images, labels, dtype=self.dtype, clip_grad=CLIP_GRAD
+            )
+            if self.ema is not None:
+                self.ema.update(self.model)
+            yield loss
 
     def _evaluate(self, split: SplitName) -> Evaluation:
         model = averaged_model(self.model, self.ema)

@@ -16,6 +16,7 @@ from t2tbuild.accuracy.posterior import Observation, Posterior, update_posterior
 from t2tbuild.accuracy.predictor import Z_90, Accuracy, predict_accuracy
 from t2tbuild.accuracy.validity import PROXY_TRAINING, Validity, validity_of
 from t2tbuild.nas.record import Record
+from t2tbuild.spec.data import InMemory
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.proxy import Proxy
 from t2tbuild.spec.search import Search
@@ -24,7 +25,7 @@ MIN_RESULTS = 3
 """With fewer results a kind of evidence cannot be standardised, and is not used."""
 SHAPE_ONLY = ("params", "macs", "depth")
 """Zero-cost proxies that depend on the candidate's shape only."""
-IRRELEVANT_FIELDS = {"rungs", "scheduler", "reduction_factor", "seeds"}
+IRRELEVANT_FIELDS = {"preset", "cache", "rungs", "scheduler", "reduction_factor", "seeds"}
 """Fields of a proxy that do not change the result of a training at a rung."""
 
 
@@ -59,7 +60,8 @@ def proxy_validity(proxy: Proxy, steps: int) -> Validity | None:
 
 def training_configuration(proxy: Proxy, steps: int) -> dict[str, Any]:
     """Return all settings that the result of a proxy training at a rung depends on."""
-    data = proxy.model_dump(mode="json", exclude=IRRELEVANT_FIELDS)
+    unused = {"images"} if isinstance(proxy.data, InMemory) else set()
+    data = proxy.model_dump(mode="json", exclude=IRRELEVANT_FIELDS | unused)
     return data | {"steps": steps, "evaluated_at": list(proxy.evaluation_steps(steps))}
 
 

@@ -10,8 +10,9 @@ from t2tbuild.errors import InputError
 from t2tbuild.nas.conclude import conclude, measure_equals, write_findings
 from t2tbuild.nas.evaluator import EvaluatorFunction, load_function, name_of
 from t2tbuild.nas.existing_run import find_outcome
-from t2tbuild.nas.plan import plan
-from t2tbuild.nas.proxy import resolve_width
+from t2tbuild.nas.forecast import measure_forecast
+from t2tbuild.nas.plan import Plan, plan
+from t2tbuild.nas.proxy import has_own_data, has_test_split, own_data_errors, resolve_width
 from t2tbuild.nas.proxy_evaluator import ProxyEvaluator, make_evaluator
 from t2tbuild.nas.record import Outcome, Record
 from t2tbuild.nas.result import SearchResult
@@ -25,9 +26,17 @@ from t2tbuild.nas.supervisor import supervise
 from t2tbuild.nas.test_eval import evaluate_on_test
 from t2tbuild.nas.worker import Listener, Worker
 from t2tbuild.spec.root import SearchSpec, Spec
+from t2tbuild.training.data.image_cache import CacheProgress, Caller
+from t2tbuild.training.dataset_paths import count_classes
 from t2tbuild.training.device import default_device, pick_device
+from t2tbuild.training.reports import Notice
 from t2tbuild.training.run_directory import default_run_directory, open_run
-from t2tbuild.training.signals import handle_signals
+from t2tbuild.training.signals import Interrupt, handle_signals
+
+OnProgress = Callable[[CacheProgress | Notice], None]
+"""What a search reports besides its records: the progress of its cache of images, and notices."""
+
+NAMES_IN_NOTICE = 3
 
 
 def search(
@@ -35,6 +44,7 @@ def search(
     out: str | Path | None = None,
     *,
     listener: Listener | None = None,
+    on_progress: OnProgress | None = None,
     workers: int = 1,
     storage: str | None = None,
     evaluator: EvaluatorFunction | None = None,
@@ -49,6 +59,8 @@ def search(
         out: The run directory, by default a new one in runs/.
         listener: Called with each existing record of the study at first, then with a record whenever its training
             starts, reaches a rung or ends.
+        on_progress: Called with the progress of decoding images into the cache, and with notices, such as the forecast
+            of the search by a timed step of the base, which is made for it alone.
         workers: Number of worker processes. Each gets one of the GPUs, in turn, or an equal share of the CPU cores.
         storage: URL of a PostgreSQL, MySQL or SQLite database. Searches of the same name join there, from any machine.
         evaluator: Your own evaluation of a candidate, in place of proxy training: a function of a Candidate and a
@@ -79,8 +91,12 @@ def search(
     if evaluator is not None and workers > 1:
         raise InputError("search: evaluator needs workers=1; name the function in search.evaluator to use more")
     run = Path(out) if out is not None else default_run_directory(settings.name)
-    if settings.evaluator is not None and evaluator is None and not (run / "spec.yaml").exists():
-        load_function(settings.evaluator)  # raises before anything is written; a complete search needs it no more
+    if evaluator is None and not (run / "spec.yaml").exists():  # raise before anything is written
+        if settings.evaluator is not None:
+            load_function(settings.evaluator)
+        else:
+            with own_data_errors():
+                count_classes(settings.proxy.data)
     url = storage_url(storage, run)
     deadline = time.monotonic() + (settings.timeout if settings.timeout is not None else float("inf"))
     sampler = CandidateSampler(settings, planned)
@@ -93,11 +109,17 @@ def search(
         open_store(url, spec, planned, sampler) as store,
     ):
         require_evaluator(store, "" if evaluator is None else name_of(evaluator))
-        load_evaluator = cache(lambda: make_evaluator(planned, chosen, evaluator))
-        notify = _make_notifier(store, on_record)
+        caller = _make_caller(on_progress, interrupt)
+        load_evaluator = cache(lambda: make_evaluator(planned, chosen, evaluator, run=run, caller=caller))
+        known: dict[tuple[str, int, bool], Record] = {}
+        notify = _make_notifier(store, on_record, known)
         notify()
         try:
             is_complete = find_outcome(planned, store) is not Outcome.UNFINISHED  # then it is only reported
+            if not is_complete and (has_own_data(settings.proxy) or settings.proxy.preset is not None):
+                own = load_evaluator()  # the images are cached before several workers start
+                if on_progress is not None and isinstance(own, ProxyEvaluator):
+                    _announce(own, planned, workers, caller, is_new=not known)
             if not is_complete and workers == 1:
                 worker = Worker(
                     store,
@@ -122,12 +144,37 @@ def search(
         findings = conclude(planned, store, outcome)
         if findings.verdict is not None:
             is_ours = evaluator is None and settings.evaluator is None
-            if is_ours and is_finished and findings.ranking.uses_training:
-                own = load_evaluator()
-                assert isinstance(own, ProxyEvaluator)
-                evaluate_on_test(run, store, own, findings.verdict)  # once, at the end
+            is_tested = is_finished and findings.ranking.uses_training and has_test_split(settings.proxy.data)
+            if is_ours and is_tested:
+                tested = load_evaluator()
+                assert isinstance(tested, ProxyEvaluator)
+                evaluate_on_test(run, store, tested, findings.verdict)  # once, at the end
             measure_equals(store, findings.verdict, chosen)
         return write_findings(run, spec, findings, store, outcome, store.get_meta(SECONDS) or 0.0)
+
+
+def _make_caller(on_progress: OnProgress | None, interrupt: Interrupt) -> Caller:
+    """Return what the cache of images calls: `on_progress`, and a check that raises after a signal."""
+
+    def check() -> None:
+        if interrupt:
+            raise interrupt.exception()
+
+    if on_progress is None:
+        return Caller(check=check)
+    return Caller(report=on_progress, check=check, notice=lambda text: on_progress(Notice(text)))
+
+
+def _announce(evaluator: ProxyEvaluator, planned: Plan, workers: int, caller: Caller, *, is_new: bool) -> None:
+    """Send notices of the unreadable images, and of the forecast of a new search."""
+    corrupt = evaluator.data.corrupt_images
+    if corrupt:
+        images = f"{len(corrupt)} training images" if len(corrupt) > 1 else "1 training image"
+        more = "; ..." if len(corrupt) > NAMES_IN_NOTICE else ""
+        names = "; ".join(corrupt[:NAMES_IN_NOTICE]) + more
+        caller.notice(f"{images} cannot be read, and the next one of each is taken in its place: {names}")
+    if is_new:
+        caller.notice(str(measure_forecast(evaluator, planned, workers)))
 
 
 def require_evaluator(store: Store, name: str) -> None:
@@ -141,9 +188,8 @@ def require_evaluator(store: Store, name: str) -> None:
         raise InputError(f"{message}; pass the same evaluator to t2tbuild.search, or choose another search.name")
 
 
-def _make_notifier(store: Store, listener: Listener) -> Callable[[], None]:
-    """Return a function that passes every record that changed since its last call to the listener."""
-    known: dict[tuple[str, int, bool], Record] = {}
+def _make_notifier(store: Store, listener: Listener, known: dict[tuple[str, int, bool], Record]) -> Callable[[], None]:
+    """Return a function that passes every record that changed since its last call, or is not `known`, to a listener."""
 
     def notify() -> None:
         found = store.snapshot()

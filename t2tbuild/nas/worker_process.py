@@ -17,6 +17,7 @@ from t2tbuild.nas.store.url import storage_url
 from t2tbuild.nas.worker import Worker
 from t2tbuild.spec.load import load_search_spec
 from t2tbuild.spec.root import SearchSpec
+from t2tbuild.training.data.image_cache import Caller
 from t2tbuild.training.device import pick_device
 from t2tbuild.training.signals import Interrupt, handle_signals
 
@@ -24,12 +25,17 @@ from t2tbuild.training.signals import Interrupt, handle_signals
 def run_worker(spec: SearchSpec, run: Path, interrupt: Interrupt, *, deadline: float, workers: int) -> None:
     """Run one of several workers in this process. The environment names the storage."""
     planned = plan(spec)
+
+    def check() -> None:
+        if interrupt:
+            raise interrupt.exception()
+
     sampler = CandidateSampler(planned.search, planned)
     with open_store(storage_url(None, run), spec, planned, sampler, patient=True) as store:
         Worker(
             store,
             sampler,
-            make_evaluator(planned, pick_device()),
+            make_evaluator(planned, pick_device(), run=run, caller=Caller(check=check)),
             planned,
             run,
             listener=lambda _record: None,

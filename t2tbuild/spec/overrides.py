@@ -9,7 +9,8 @@ from t2tbuild.spec.diagnostics.scalars import ScalarError, format_value, parse_s
 from t2tbuild.spec.diagnostics.yaml_source import KeyPath, Place, YamlSource, format_path, read_text
 from t2tbuild.spec.renamed import new_name, warn_renamed
 
-_SHORT = {"attention": "kind", "weights": "file"}  # fields with a shorthand, and the key that it sets
+_SHORT = {"attention": "kind", "weights": "file", "proxy": "preset"}
+"""Fields with a shorthand, and the key that it sets."""
 
 
 class Override:

@@ -1,16 +1,27 @@
 """The proxy section of a search spec: a short training that ranks candidates instead of the full training."""
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, model_validator
 
-from t2tbuild.spec.base import ListAsTuple, Violation, rule, unit
-from t2tbuild.spec.data import DigitsData, InMemoryField
+from t2tbuild.spec.base import Count, ListAsTuple, Shorthand, Violation, rule, unit
+from t2tbuild.spec.data import DataField, DigitsData, InMemory
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.renamed import RenamedFields
 
 Steps = Annotated[int, Field(ge=1)]
+Preset = Literal["quick", "standard", "thorough"]
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "quick": {"images": 5_000, "rungs": (40, 100, 200)},
+    "standard": {"images": 20_000, "rungs": (100, 300, 1000)},
+    "thorough": {"images": 100_000, "rungs": (300, 1000, 4000), "evaluate_every": 50},
+}
+"""The fields that each preset sets. A field that the spec gives itself is kept."""
+
+IMAGE_SIZES = {None: 64, "quick": 48, "standard": 64, "thorough": 96}
+"""Side of the images by preset, for data without an image_size. A T2T tokenizer divides it by 16."""
 
 
 class Proxy(RenamedFields):
@@ -19,8 +30,20 @@ class Proxy(RenamedFields):
     The learning rate is constant after the warm-up, so that results at different rungs are comparable.
     """
 
-    data: InMemoryField = Field(default=DigitsData(image_size=32), examples=[{"kind": "digits", "image_size": 32}])
-    """Data that candidates are trained on; they are held in device memory."""
+    preset: Preset | None = Field(default=None, examples=["standard"])
+    """How long the proxy trains. quick, standard and thorough set `images`, `rungs` and the image size for minutes, an
+    hour or a night; fields that the spec gives itself are kept. `proxy: quick` is short for it. The forecast that a
+    search prints before its first candidate is for your device and data."""
+    data: DataField = Field(default=DigitsData(image_size=32), examples=[{"kind": "digits", "image_size": 32}])
+    """Data that candidates are trained on: any that training reads. Images from files are decoded once, at
+    `image_size` (64 pixels if left out), into a cache that is mapped into memory; a GPU holds them all. `augment` then
+    means random shifts and its `hflip`."""
+    images: Count = Field(default=20_000, examples=["20K"], json_schema_extra=unit("images"))
+    """Largest number of training images of data from files: a larger set is replaced by a stratified subset, drawn by
+    the seed. Validation has a tenth as many at most (or 1,000), the test split as many."""
+    cache: str | None = Field(default=None, min_length=1, examples=["/data/t2tbuild-cache"])
+    """Folder of the decoded images, which several searches may share. Left out, the folder in the environment variable
+    T2TBUILD_CACHE, or cache/ in the run directory."""
     width: Literal["auto", "full", "quarter"] = "auto"
     """Width of the trained model. full: the candidate itself. quarter: a narrow proxy with a quarter of embed_dim and
     token_dim. auto: quarter on a CPU, full on a GPU."""
@@ -64,11 +87,23 @@ class Proxy(RenamedFields):
             message = f"rungs must rise, got {list(self.rungs)}"
             yield Violation("rungs", message, f"write {sorted(set(self.rungs))}")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _apply_preset(cls, value: Any) -> Any:
+        """Fill in the fields of the preset that the spec does not give."""
+        preset = value.get("preset") if isinstance(value, dict) else None
+        return PRESETS[preset] | value if isinstance(preset, str) and preset in PRESETS else value
+
     def image_shape(self, model: ModelSpec) -> tuple[int, int]:
-        """Return height and width of the training images: the data's, or the model's if the data have none."""
+        """Return height and width of the training images: the data's, or those of the preset if the data have none.
+
+        Without a preset, data in memory then have the model's image size.
+        """
         size = self.data.image_size
         if size is None:
-            return model.image.height, model.image.width
+            if self.preset is None and isinstance(self.data, InMemory):
+                return model.image.height, model.image.width
+            size = IMAGE_SIZES[self.preset]
         return (size, size) if isinstance(size, int) else size
 
     def evaluation_steps(self, rung: int) -> tuple[int, ...]:
@@ -76,3 +111,13 @@ class Proxy(RenamedFields):
         below = max((one for one in self.rungs if one < rung), default=0)
         steps = (rung - back * self.evaluate_every for back in range(self.evaluations))
         return tuple(sorted(step for step in steps if step > below))
+
+
+def _as_preset(value: object) -> object:
+    return {"preset": value} if isinstance(value, str) else value
+
+
+ProxyField = Annotated[
+    Proxy, BeforeValidator(_as_preset), Shorthand({"type": "string", "enum": list(PRESETS), "description": "A preset."})
+]
+"""The proxy as a field of a spec; a preset's name alone is enough."""

@@ -9,7 +9,7 @@ from t2tbuild.spec.base import ListAsTuple, Node, Seconds, Violation, lint, rule
 from t2tbuild.spec.budget import Budget
 from t2tbuild.spec.data import Share
 from t2tbuild.spec.model import NAME_PATTERN
-from t2tbuild.spec.proxy import Proxy
+from t2tbuild.spec.proxy import Proxy, ProxyField
 from t2tbuild.spec.renamed import RenamedFields
 from t2tbuild.spec.space import SpaceField, check_space
 
@@ -101,8 +101,8 @@ class Search(RenamedFields):
     sampler learns from them too."""
     zero_cost: ZeroCostProxies = Field(default=ZeroCostProxies(), examples=[{"names": ["naswot", "snip"]}])
     """Zero-cost proxies of untrained candidates."""
-    proxy: Proxy = Field(default=Proxy(), examples=[{"rungs": [40, 100, 200]}])
-    """The short training that ranks candidates."""
+    proxy: ProxyField = Field(default=Proxy(), examples=[{"rungs": [40, 100, 200]}])
+    """The short training that ranks candidates, or a preset of it: quick, standard or thorough."""
     confirm: Confirm | None = Field(default=Confirm(), examples=[{"best": 2, "random": 1, "seeds": 3}])
     """Confirmation runs, which show whether the gain is larger than seed noise; null for none."""
     trials: int = Field(default=32, ge=1, le=1_000_000, examples=[12], json_schema_extra=unit("candidates"))

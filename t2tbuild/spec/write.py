@@ -25,8 +25,13 @@ def write_spec(spec: Spec | SearchSpec, path: str | Path, note: str = "") -> Non
     >>> load_spec(path) == load_spec("t2t_vit_7")
     True
     """
+    write_data(spec.model_dump(mode="json"), path, note)
+
+
+def write_data(data: Mapping[str, Any], path: str | Path, note: str = "") -> None:
+    """Write plain data of a spec, as `model_dump` returns it, with a comment at the top."""
     comment = "".join(f"# {line}".rstrip() + "\n" for line in note.splitlines())
-    atomic_write(Path(path), comment + dump_yaml(spec))
+    atomic_write(Path(path), comment + dump_data(data))
 
 
 def dump_yaml(spec: Node) -> str:

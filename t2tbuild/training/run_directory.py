@@ -82,10 +82,14 @@ def _has_no_results(folder: Path) -> bool:
 
 
 def resume_identity(spec: Spec | SearchSpec) -> str:
-    """Return the part of a spec that must not change when a run resumes: all but the length and retries of a search."""
+    """Return the part of a spec that must not change when a run resumes.
+
+    Of a search, that is all but its length, its retries and the folder of its cache.
+    """
     if isinstance(spec, SearchSpec):
         free: dict[str, Any] = {"trials": 1, "timeout": None, "confirm": None, "retries": 3}
         free |= {"patience": 16, "heartbeat": 60.0}
+        free |= {"proxy": spec.search.proxy.model_copy(update={"cache": None})}
         return dump_yaml(spec.model_copy(update={"search": spec.search.model_copy(update=free)}))
     return dump_yaml(spec)
 

@@ -49,7 +49,7 @@ def test_the_verdict_comes_first_and_the_next_commands_last(folder: Path) -> Non
     assert any("trained over budget: 0" in line for line in lines)
     assert any(line.startswith("test split, evaluated once after the search: winner") for line in lines)
     assert any(line.startswith("proxy training, not full training") for line in lines)
-    assert lines[-1] == "next: t2tbuild summarize run/best.yaml && t2tbuild train run/best.yaml"
+    assert lines[-1] == "next: t2tbuild summarize run/best.yaml && t2tbuild train run/best.yaml --data DIR"
     seen = (folder / "err").read_text()
     assert "base" in seen
     assert "3 of 3 candidates" in seen

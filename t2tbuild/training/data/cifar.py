@@ -15,11 +15,12 @@ from t2tbuild.errors import FieldError, InputError
 from t2tbuild.layout import Grid
 from t2tbuild.spec.data import CifarData
 from t2tbuild.training.data.dataset import SplitName
-from t2tbuild.training.data.in_memory import InMemoryData, InMemorySplit
+from t2tbuild.training.data.in_memory import InMemoryData, InMemorySplit, normalize, shift_and_mirror
 from t2tbuild.training.dataset_paths import CIFAR_FILES, find_cifar_folder
 
 MEAN = (0.4914, 0.4822, 0.4465)  # of CIFAR-10's training images; the paper normalises both datasets by them
 STD = (0.2023, 0.1994, 0.2010)
+BLACK = tuple(-mean / std for mean, std in zip(MEAN, STD, strict=True))
 SIDE = 32
 SPLIT_SEED = 0  # fixed: the held-out images are part of the data, not of a run
 PICKLE_NAMES = {
@@ -63,35 +64,15 @@ def load_cifar(spec: CifarData, *, image: Grid, in_chans: int, device: torch.dev
         mean=MEAN,
         std=STD,
         prepare=partial(_prepare, image=image),
-        augment=partial(_augment, max_shift=max_shift, hflip=float(spec.hflip)),
+        augment=partial(shift_and_mirror, max_shift=max_shift, hflip=float(spec.hflip), black=BLACK),
         numbers_per_sample=3,
     )
 
 
 def _prepare(images_BCHW: Tensor, *, image: Grid) -> Tensor:
     """Return normalised images of `image` pixels from bytes."""
-    mean, std = (torch.tensor(values, device=images_BCHW.device)[:, None, None] for values in (MEAN, STD))
-    normal = (images_BCHW.float() / 255 - mean) / std
+    normal = normalize(images_BCHW, mean=MEAN, std=STD)
     return normal if image == (SIDE, SIDE) else F.interpolate(normal, size=tuple(image), mode="bicubic")
-
-
-def _augment(images_BCHW: Tensor, numbers_B3: Tensor, *, max_shift: int, hflip: float) -> Tensor:
-    """Shift each image by up to `max_shift` pixels, padded with black, and mirror some, by its own numbers."""
-    height, width = images_BCHW.shape[2:]
-    black = [-mean / std for mean, std in zip(MEAN, STD, strict=True)]
-    padded = images_BCHW.new_tensor(black)[None, :, None, None].repeat(
-        len(images_BCHW), 1, height + 2 * max_shift, width + 2 * max_shift
-    )
-    padded[:, :, max_shift : max_shift + height, max_shift : max_shift + width] = images_BCHW
-    top, left = (numbers_B3[:, :2] * (2 * max_shift + 1)).long().unbind(1)
-    batch = torch.arange(len(padded), device=padded.device)
-    rows = top[:, None] + torch.arange(height, device=padded.device)
-    columns = left[:, None] + torch.arange(width, device=padded.device)
-    channels = torch.arange(len(MEAN), device=padded.device)
-    shifted = padded[
-        batch[:, None, None, None], channels[:, None, None], rows[:, None, :, None], columns[:, None, None, :]
-    ]
-    return torch.where((numbers_B3[:, 2] < hflip)[:, None, None, None], shifted.flip(3), shifted)
 
 
 class _ArrayUnpickler(pickle.Unpickler):

@@ -121,6 +121,12 @@ class TimmIndexedSource:
     def __len__(self) -> int:
         return len(self.reader)
 
+    @property
+    def labels(self) -> Sequence[int]:
+        """The labels of all images, from their column."""
+        labels: Sequence[int] = self.reader.dataset[self.reader.label_key][:]
+        return labels
+
     def name(self, index: int) -> str:
         place = f"{self.timm_split.name} {self.timm_split.split}[{index}]"
         try:
@@ -144,6 +150,11 @@ class TorchvisionSource:
 
     def __len__(self) -> int:
         return len(self.dataset)
+
+    @property
+    def labels(self) -> Sequence[int] | None:
+        """The labels of all images, None where torchvision does not list them."""
+        return getattr(self.dataset, "targets", None)
 
     def name(self, index: int) -> str:
         files = getattr(self.dataset, "samples", None)
