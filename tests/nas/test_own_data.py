@@ -109,7 +109,8 @@ def test_a_search_without_a_test_split_claims_no_test_result(
 def test_a_cache_made_before_changes_nothing(photos: Path, tmp_path: Path, tiny: Tiny) -> None:
     """A search from the command line makes its cache, and one from Python finds it."""
     tiny()
-    shared, short = str(tmp_path / "shared"), ["search.confirm=null", "search.proxy.seeds=1"]
+    shared = str(tmp_path / "shared")
+    short = ["search.confirm=null", "search.proxy.seeds=1", "search.proxy.rungs=[1]", "search.zero_cost.names=[]"]
     arguments = ["tiny.yaml", *short, "search.proxy.data.image_size=16", "--data", "photos", "--trials", "2"]
     done = run_t2tbuild("search", *arguments, "--workers=1", "--out=first", cwd=tmp_path, T2TBUILD_CACHE=shared)
     assert done.returncode == 0, done.stderr
