@@ -14,6 +14,7 @@ from t2tbuild.spec.backbone import Backbone, DenseBackbone, PlainBackbone
 from t2tbuild.spec.data import AnyData, InMemory
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.proxy import Proxy
+from t2tbuild.spec.root import SearchSpec
 from t2tbuild.spec.with_changes import with_changes
 from t2tbuild.training.dataset_paths import count_classes
 
@@ -21,6 +22,12 @@ QUARTER = 4
 
 DEMO_DATA = ("digits", "fake")
 """Kinds of bundled data for demonstrations. All others are the user's own."""
+
+
+def with_proxy_data(spec: SearchSpec, data: AnyData) -> SearchSpec:
+    """Return a search spec whose proxy trains on other data."""
+    proxy = spec.search.proxy.model_copy(update={"data": data})
+    return spec.model_copy(update={"search": spec.search.model_copy(update={"proxy": proxy})})
 
 
 def has_own_data(proxy: Proxy) -> bool:

@@ -35,6 +35,7 @@ from t2tbuild.spec.search import Search
 from t2tbuild.training.data import Data, load_data
 from t2tbuild.training.data.cached import load_cached
 from t2tbuild.training.data.image_cache import Caller
+from t2tbuild.training.data.python_datasets import DatasetPair
 from t2tbuild.training.sampler import EpochSampler
 
 CACHE_VARIABLE = "T2TBUILD_CACHE"
@@ -115,6 +116,7 @@ def make_evaluator(
     *,
     run: Path | None = None,
     caller: Caller | None = None,
+    datasets: DatasetPair | None = None,
 ) -> Evaluator:
     """Return the evaluator of a search: the user's own, or proxy training on the data, which are loaded.
 
@@ -125,11 +127,16 @@ def make_evaluator(
         function = load_function(search.evaluator)
     if function is not None:
         return FunctionEvaluator(function, search)
-    return ProxyEvaluator(search, load_proxy_data(planned, device, run=run, caller=caller), device)
+    return ProxyEvaluator(search, load_proxy_data(planned, device, run=run, caller=caller, datasets=datasets), device)
 
 
 def load_proxy_data(
-    planned: Plan, device: torch.device, *, run: Path | None = None, caller: Caller | None = None
+    planned: Plan,
+    device: torch.device,
+    *,
+    run: Path | None = None,
+    caller: Caller | None = None,
+    datasets: DatasetPair | None = None,
 ) -> Data:
     """Load the data of a proxy. Raises FieldError or InputError when they are not there or do not fit the base."""
     proxy, image = planned.search.proxy, Grid(*planned.search.proxy.image_shape(planned.base))
@@ -146,6 +153,7 @@ def load_proxy_data(
             seed=planned.search.seed,
             folder=cache_folder(proxy, run),
             caller=caller,
+            datasets=datasets,
         )
 
 

@@ -1,7 +1,7 @@
 """SearchSpec -> run directory: start, continue or join a search, and run its workers."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -12,7 +12,7 @@ from t2tbuild.nas.evaluator import EvaluatorFunction, load_function, name_of
 from t2tbuild.nas.existing_run import find_outcome
 from t2tbuild.nas.forecast import measure_forecast
 from t2tbuild.nas.plan import Plan, plan
-from t2tbuild.nas.proxy import has_own_data, has_test_split, own_data_errors, resolve_width
+from t2tbuild.nas.proxy import has_own_data, has_test_split, own_data_errors, resolve_width, with_proxy_data
 from t2tbuild.nas.proxy_evaluator import ProxyEvaluator, make_evaluator
 from t2tbuild.nas.record import Outcome, Record
 from t2tbuild.nas.result import SearchResult
@@ -27,6 +27,7 @@ from t2tbuild.nas.test_eval import evaluate_on_test
 from t2tbuild.nas.worker import Listener, Worker
 from t2tbuild.spec.root import SearchSpec, Spec
 from t2tbuild.training.data.image_cache import CacheProgress, Caller
+from t2tbuild.training.data.python_datasets import DatasetPair, LabelledImages
 from t2tbuild.training.dataset_paths import count_classes
 from t2tbuild.training.device import default_device, pick_device
 from t2tbuild.training.reports import Notice
@@ -49,6 +50,7 @@ def search(
     storage: str | None = None,
     evaluator: EvaluatorFunction | None = None,
     device: str | None = None,
+    data: DatasetPair | Sequence[LabelledImages] | None = None,
 ) -> SearchResult:
     """Search the space of `spec` within its budget and write a run directory.
 
@@ -66,6 +68,8 @@ def search(
         evaluator: Your own evaluation of a candidate, in place of proxy training: a function of a Candidate and a
             number of training steps that returns a validation accuracy or a mapping of measurements. It needs
             `workers=1`; a function that `search.evaluator` names works with any number.
+        data: Your own datasets of (image, label), as (train_set, val_set) or (train_set, val_set, test_set), in place
+            of the proxy's data. They need `workers=1`.
         device: cpu, cuda, cuda:N or mps, for every worker; without it each has a GPU of its own, where there are any.
 
     Raises:
@@ -83,11 +87,16 @@ def search(
     """
     _require_search_spec(spec)
     started = time.perf_counter()
+    datasets = None if data is None else DatasetPair.of(data)
+    if datasets is not None:
+        spec = with_proxy_data(spec, datasets.describe(spec.search.proxy.data))
     on_record: Listener = listener or _ignore
     chosen = pick_device(device)
     planned = plan(spec, has_evaluator=evaluator is not None)
     settings = planned.search.model_copy(update={"proxy": resolve_width(planned.search.proxy, chosen.type)})
     spec, planned = spec.model_copy(update={"search": settings}), replace(planned, search=settings)
+    if datasets is not None and workers > 1:
+        raise InputError("search: data of a Python program need workers=1; use a folder or a CSV file for more")
     if evaluator is not None and workers > 1:
         raise InputError("search: evaluator needs workers=1; name the function in search.evaluator to use more")
     run = Path(out) if out is not None else default_run_directory(settings.name)
@@ -110,7 +119,9 @@ def search(
     ):
         require_evaluator(store, "" if evaluator is None else name_of(evaluator))
         caller = _make_caller(on_progress, interrupt)
-        load_evaluator = cache(lambda: make_evaluator(planned, chosen, evaluator, run=run, caller=caller))
+        load_evaluator = cache(
+            lambda: make_evaluator(planned, chosen, evaluator, run=run, caller=caller, datasets=datasets)
+        )
         known: dict[tuple[str, int, bool], Record] = {}
         notify = _make_notifier(store, on_record, known)
         notify()

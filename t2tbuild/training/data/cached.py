@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,15 +21,18 @@ from t2tbuild.training.data.dataset import CorruptImage, ImageSource, MapStyleSp
 from t2tbuild.training.data.image_cache import CachedImages, Caller, open_cache
 from t2tbuild.training.data.in_memory import InMemoryData, InMemorySplit, normalize, shift_and_mirror
 from t2tbuild.training.data.loader import open_split
+from t2tbuild.training.data.python_datasets import DatasetPair, PythonSource
 from t2tbuild.training.data.timm_datasets import TimmIndexedSource
-from t2tbuild.training.data.transforms import ImageTransform, channel_statistics, evaluation_transform
+from t2tbuild.training.data.transforms import ImageTransform, channel_statistics, evaluation_transform, fork_rng
 from t2tbuild.training.dataset_paths import count_classes
+from t2tbuild.training.seeds import fold_in
 
 FORMAT = 1
 """Version of the cached files; a cache of another version is not read."""
 MAX_THREADS = 16
 MIN_VALIDATION_IMAGES = 1000
 NAMES_IN_MESSAGE = 3
+SAMPLED_IMAGES = 64
 IGNORED_FIELDS = {"augment", "workers", "skip_corrupt", "mean", "std", "image_size"}
 """Fields of the data that do not change the decoded bytes, and the image size, which is part of the key by itself."""
 
@@ -43,13 +47,14 @@ def load_cached(
     seed: int,
     folder: Path,
     caller: Caller | None = None,
+    datasets: DatasetPair | None = None,
 ) -> InMemoryData:
     """Load data from files as images of `image` pixels, decoded once into a cache in `folder`.
 
     Of more than `images` training images a stratified subset is taken, drawn by `seed`; of the validation images a
     tenth as many, or 1,000. Images are resized and cropped as for evaluation. Mean and deviation are those of the
     training images. Augmentation is a random shift by up to an eighth of the side and the mirroring of `spec.augment`.
-    A GPU holds all images where they fit into half of its free memory.
+    A GPU holds all images where they fit into half of its free memory. `datasets` are those of `kind: python`.
 
     Raises FieldError when the data are not where the spec says, or cannot be read by index, and TrainingError for an
     unreadable validation or test image, and for more than `skip_corrupt` unreadable training images.
@@ -58,9 +63,10 @@ def load_cached(
     classes = count_classes(spec)
     largest = {"train": images, "validation": max(MIN_VALIDATION_IMAGES, images // 10), "test": images}
     names: tuple[SplitName, ...] = ("train", "validation") if spec.test is None else ("train", "validation", "test")
-    cached = {}
+    cached, mode = {}, "L" if in_chans == 1 else "RGB"
     for name in names:
-        reader = _Reader(spec, name, image=image, in_chans=in_chans, limit=largest[name], seed=seed)
+        source = _open_by_index(spec, name, mode) if datasets is None else datasets.sources[name]
+        reader = _Reader(spec, name, source, image=image, in_chans=in_chans, limit=largest[name], seed=seed)
         cached[name] = reader.open(folder, caller or Caller())
         _check_labels(cached[name].labels, classes)
     on_device = _fits(sum(split.images.nbytes for split in cached.values()), device)
@@ -89,11 +95,22 @@ def load_cached(
 class _Reader:
     """A split of images, of which some are decoded."""
 
-    def __init__(self, spec: Streamed, split: SplitName, *, image: Grid, in_chans: int, limit: int, seed: int) -> None:
+    def __init__(
+        self,
+        spec: Streamed,
+        split: SplitName,
+        source: ImageSource,
+        *,
+        image: Grid,
+        in_chans: int,
+        limit: int,
+        seed: int,
+    ) -> None:
         self.spec, self.split, self.shape = spec, split, (in_chans, *image)
         self.mode = "L" if in_chans == 1 else "RGB"
-        self.source = _open_by_index(spec, split, self.mode)
-        self.skip = spec.skip_corrupt if split == "train" else 0
+        self.source, self.seed = source, seed
+        is_held_out = split == "validation" and spec.validation is None
+        self.skip = spec.skip_corrupt if split == "train" or is_held_out else 0
         self.transform: ImageTransform = evaluation_transform(spec, image)
         labels = labels_of(self.source)
         self.is_subset = len(self.source) > limit
@@ -106,13 +123,15 @@ class _Reader:
             "images": limit if self.is_subset else None,
             "seed": seed if self.is_subset else None,
         }
-        files = fingerprint(self.source, labels, data_root(spec.root or "."))
+        files = fingerprint(self.source, labels, data_root(getattr(spec, "root", None) or "."))
         self.key = f"{split}-{hashlib.sha256(json.dumps([self.about, files]).encode()).hexdigest()[:24]}"
         self.corrupt: set[str] = set()
 
     def open(self, folder: Path, caller: Caller) -> CachedImages:
         """Open the cache of this split, and make it where it is missing."""
         threads = self.spec.workers or min(MAX_THREADS, os.cpu_count() or 1)
+        if isinstance(self.source, PythonSource):
+            threads = 1  # it may draw random numbers, and is not known to be safe with threads
         count = len(self.chosen)
         with warnings.catch_warnings(), ThreadPoolExecutor(threads) as pool:  # threads share the filters of warnings
             decode = partial(self._decode, pool)
@@ -138,7 +157,9 @@ class _Reader:
         """Decode an image; a corrupt one of the training split is replaced by the next readable one, as in training."""
         corrupt: list[CorruptImage] = []
         while len(corrupt) <= min(self.skip, len(self.source) - 1):
-            found = read_image(self.source, (index + len(corrupt)) % len(self.source), mode=self.mode)
+            place = (index + len(corrupt)) % len(self.source)
+            with fork_rng(fold_in(self.seed, place)) if isinstance(self.source, PythonSource) else nullcontext():
+                found = read_image(self.source, place, mode=self.mode)
             if not isinstance(found, CorruptImage):
                 pixels, _ = self.transform(found[0])
                 return pixels.numpy(), found[1], corrupt
@@ -202,10 +223,19 @@ def choose_images(count: int, labels: np.ndarray[Any, Any] | None, limit: int, s
 
 
 def fingerprint(source: ImageSource, labels: np.ndarray[Any, Any] | None, root: Path) -> str:
-    """Return a sum of the name relative to `root`, the size and the time of change of every file, and of the labels."""
+    """Return a sum of the name relative to `root`, the size and the time of change of every file, and of the labels.
+
+    A dataset of a Python program has no files; the sum is of SAMPLED_IMAGES of its images.
+    """
     digest = hashlib.sha256(f"{len(source)}".encode())
     if labels is not None:
         digest.update(labels.tobytes())
+    if isinstance(source, PythonSource):  # it has no files: some of its images stand for all
+        for index in np.linspace(0, len(source) - 1, min(len(source), SAMPLED_IMAGES)).astype(int):
+            with fork_rng(int(index)):
+                image, label = source.read(int(index))
+            digest.update(f"{image.mode} {image.size} {label}".encode() + image.tobytes())
+        return digest.hexdigest()
     start = f"{root.absolute()}{os.sep}"
     for name in _files_of(source):
         try:

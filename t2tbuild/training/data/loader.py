@@ -223,7 +223,7 @@ def _open_files(spec: UserImages, field: str, name: str | None) -> ImageFiles:
 
 def missing_datasets() -> FieldError:
     """Return the error for data of a Python program where there is no such program."""
-    hint = "train from Python: t2tbuild.train(spec, out, data=(train_set, val_set)), or name data: kind: folder"
+    hint = "pass data=(train_set, val_set) to t2tbuild.train or t2tbuild.search, or name data of kind: folder"
     return FieldError(("train", "data", "kind"), "python-data", "these data were datasets of a Python program", hint)
 
 

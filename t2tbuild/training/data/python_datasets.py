@@ -11,7 +11,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from t2tbuild.errors import InputError
-from t2tbuild.spec.data import AUTO, PythonData, Streamed
+from t2tbuild.spec.data import AUTO, AnyData, PythonData, Streamed
 from t2tbuild.spec.root import Spec
 from t2tbuild.spec.train import TrainSpec
 from t2tbuild.training.data.dataset import (
@@ -81,15 +81,18 @@ class DatasetPair:
     def put_into(self, spec: Spec) -> Spec:
         """Return the spec with these datasets as its data. Transforms that it has for image files stay."""
         recipe = spec.train or TrainSpec()
-        current = recipe.data
+        data = self.describe(recipe.data)
+        return spec.model_copy(update={"train": recipe.model_copy(update={"data": data})})
+
+    def describe(self, current: AnyData) -> PythonData:
+        """Return the record of these datasets, with the transforms that `current` has for image files."""
         kept = current.model_fields_set & TRANSFORMS if isinstance(current, Streamed) else set()
         sizes: dict[str, Any] = {f"{split}_images": len(source) for split, source in self.sources.items()}
         augment = default_augmentation(sizes["train_images"])
         settings: dict[str, Any] = {"augment": augment} | {name: getattr(current, name) for name in kept}
         if settings["augment"] == AUTO:
             settings["augment"] = augment
-        data = PythonData(num_classes=self.num_classes, **sizes, **settings)
-        return spec.model_copy(update={"train": recipe.model_copy(update={"data": data})})
+        return PythonData(num_classes=self.num_classes, **sizes, **settings)
 
 
 TRANSFORMS = frozenset(PythonData.model_fields) - {
