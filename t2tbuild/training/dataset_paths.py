@@ -28,6 +28,16 @@ def count_classes(data: AnyData) -> int:
             return data.num_classes
 
 
+def class_names(data: AnyData) -> tuple[str, ...] | None:
+    """Return the names of a dataset's classes in the order of its labels; None where they have only numbers.
+
+    Bytes of a folder's name that are not UTF-8 are written as escapes. Raises FieldError when the files are missing.
+    """
+    if not isinstance(data, FolderData):
+        return None
+    return tuple(name.encode("utf-8", "backslashreplace").decode() for name in list_class_folders(data))
+
+
 def list_class_folders(data: FolderData) -> list[str]:
     """Return the class names in order. Raises FieldError when a split is missing, or has a class that train has not."""
     root = data_root(data.root)
