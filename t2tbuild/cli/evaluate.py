@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from t2tbuild.cli.console import print_json, stderr, stdout
+from t2tbuild.cli.folder import require_folder
 from t2tbuild.cli.options import Device, Json, Overrides, SpecArgument, deprecated_option
 from t2tbuild.cli.weights import choose_weights
+from t2tbuild.cli.write import report_write_errors
 from t2tbuild.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,6 +41,12 @@ def evaluate(
             metavar="DATA", help="digits, cifar10, cifar100, a folder of images, or a CSV file of images and labels."
         ),
     ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Also write the confusion matrix and the worst mistakes, as tables and as pictures."
+        ),
+    ] = None,
     split: Annotated[
         Split, typer.Option(help="The split to evaluate; without test images, test is validation.")
     ] = Split.TEST,
@@ -49,10 +57,13 @@ def evaluate(
     trained: Annotated[bool, typer.Option("--trained", hidden=True)] = False,  # the old name of --no-ema
     as_json: Json = False,
 ) -> None:
-    """Print top-1, top-5, loss and the accuracy of every class, of a run or of a spec with weights.
+    """Print top-1, top-5, loss, confusions and the accuracy of every class, of a run or of a spec with weights.
+
+    Labels go by name where the model has label_names, as every run on a folder has.
 
     Example: t2tbuild evaluate t2t_vit_14 --weights 81.5_T2T_ViT_14.pth.tar --data /data/imagenet
     """
+    require_folder(out)
     no_ema = bool(deprecated_option("--trained", trained, "--no-ema", no_ema))
     if no_ema and weights is not None:
         raise InputError("--no-ema needs the weights of a run, and --weights names others; leave one of them out")
@@ -66,14 +77,20 @@ def evaluate(
         document = read_spec(find_spec(spec), [*(overrides or ()), *data_overrides(data, current, evaluation=True)])
     source = _select_weights(spec, document.spec, weights, no_ema=no_ema)
 
-    from t2tbuild.training.resolve import resolve, resolve_num_classes
+    from t2tbuild.spec.label_names import list_names
+    from t2tbuild.training.resolve import choose_label_names, resolve_evaluation
 
-    with document.located_errors():
-        resolve_num_classes(resolve(document.spec))  # raises errors before torch is imported
+    with document.located_errors():  # raises errors before torch is imported
+        _, labels = resolve_evaluation(document.spec, choose_label_names(document.spec, source))
+    if labels is not None and labels.missing:
+        present = len(labels.classes)
+        lacks = f"the data lacks {len(labels.missing)} of the model's {labels.num_classes} classes"
+        message = f"{lacks}: {list_names(labels.missing)}; the accuracy is that of the other {present}"
+        stderr().print(message, soft_wrap=True)
 
     from rich.progress import Progress
 
-    from t2tbuild.report.evaluation_table import evaluation_table
+    from t2tbuild.report.evaluation_table import evaluation_json, evaluation_table
     from t2tbuild.training.evaluate import evaluate_weights
 
     console = stderr()
@@ -89,9 +106,15 @@ def evaluate(
     for name in found.skipped:
         console.print(f"left out, as it cannot be read: {name}", soft_wrap=True)
     if as_json:
-        print_json(vars(found) | {"classes": {one.name: one.accuracy for one in found.classes}})
+        print_json(evaluation_json(found))
     else:
         stdout().print(evaluation_table(found))
+    if out is not None:
+        from t2tbuild.report.confusion import write_evaluation
+
+        with report_write_errors("--out", out):
+            written = write_evaluation(found, out)
+        stderr().print(f"written: {', '.join(map(str, written))}", soft_wrap=True)
 
 
 def _select_weights(text: str, spec: Spec, named: str | None, *, no_ema: bool) -> Weights:

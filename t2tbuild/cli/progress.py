@@ -124,13 +124,16 @@ def _print_model(console: Console, spec: Spec) -> None:
     """Print the model and its training data."""
     from t2tbuild.cost import predict_cost
     from t2tbuild.report.cost_table import cost_table
+    from t2tbuild.spec.label_names import list_names
     from t2tbuild.spec.model import ModelSpec
 
     assert spec.train is not None
+    names = spec.model.label_names
+    classes = f"{spec.model.num_classes} classes" + (f" ({list_names(names)})" if names else "")
     if isinstance(spec.model, ModelSpec):
         console.print(cost_table(spec, predict_cost(spec.model)))
     console.print(
-        f"{spec.model.name} on {spec.train.data.kind}: {spec.model.image} pixels, {spec.model.num_classes} classes, "
+        f"{spec.model.name} on {spec.train.data.kind}: {spec.model.image} pixels, {classes}, "
         f"{spec.train.all_epochs} epochs in batches of {spec.train.batch_size}"
     )
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from t2tbuild.report.cost_table import BatchCost
     from t2tbuild.spec import ModelSpec, Spec
     from t2tbuild.spec.document import Document
+    from t2tbuild.spec.model import AnyModel
 
 
 def summarize(
@@ -78,6 +79,7 @@ def summarize(
     load = _predict_load(model, batch_size, precision, memory, flops, bytes_per_second)
     if not as_json:
         console.print(batch_cost_table(load))
+        _print_classes(model)
         for line in accuracy_lines(predict_accuracy(model)):
             console.print(line, soft_wrap=True, markup=False)
     differences = None if fast else _verify(document, model)
@@ -171,8 +173,17 @@ def _summarize_timm(document: Document[Spec], *, depth: int, batch_size: int, pl
     from t2tbuild.report.cost_table import cost_table
 
     stdout().print(cost_table(loaded, cost, batch_size))
+    _print_classes(loaded.model)
     stdout().print("counted by fvcore; timm models have no closed form")
     _plot_cost(cost, plot, loaded)
+
+
+def _print_classes(model: AnyModel) -> None:
+    """Print the names of the model's classes, if it has any."""
+    from t2tbuild.spec.label_names import list_names
+
+    if model.label_names is not None:
+        stdout().print(f"classes: {list_names(model.label_names)}", soft_wrap=True)
 
 
 def _plot_cost(cost: Cost, plot: Path | None, spec: Spec) -> None:
@@ -200,6 +211,7 @@ def _to_json(spec: Spec, cost: Cost, load: BatchCost | None, differences: list[D
         "differences": [asdict(one) for one in differences or ()],
         "convention": CONVENTION,
         "parts": [_part_to_json(part) for part in cost.parts],
+        "label_names": None if spec.model.label_names is None else list(spec.model.label_names),
         "paper": [dict(row) for row in spec.paper],
         "accuracy": asdict(predict_accuracy(spec.model)),
     }

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from t2tbuild.build import build_model
 from t2tbuild.cost import Cost, measure_cost, predict_cost
 from t2tbuild.errors import InputError
 from t2tbuild.files import atomic_write, nan_to_none
+from t2tbuild.report.confusion import CONFUSION_PNG, MISTAKES_PNG
 from t2tbuild.report.curves import draw_curves
 from t2tbuild.report.figure import as_svg
 from t2tbuild.report.page import format_command, render
@@ -35,11 +37,19 @@ def write_training_page(run: Path) -> None:
         report=report,
         last=last,
         facts=_facts(report),
+        pictures=_pictures(run),
         curves=as_svg(draw_curves(run)),
         short=short_count,
         command=format_command(report["environment"]),
     )
     atomic_write(run / "report.html", text)
+
+
+def _pictures(run: Path) -> list[tuple[str, str]]:
+    """Return the pictures that `t2tbuild evaluate RUN --out RUN` wrote: captions and the images as data URLs."""
+    captions = {CONFUSION_PNG: "Confusion matrix", MISTAKES_PNG: "The most confident mistakes"}
+    found = [(caption, run / name) for name, caption in captions.items() if (run / name).is_file()]
+    return [(caption, f"data:image/png;base64,{b64encode(path.read_bytes()).decode()}") for caption, path in found]
 
 
 def training_report(run: Path) -> dict[str, Any]:
@@ -59,6 +69,8 @@ def training_report(run: Path) -> dict[str, Any]:
         "best": best,
         "epochs": epochs,
         "result": result,
+        "num_classes": spec.model.num_classes,
+        "label_names": None if spec.model.label_names is None else list(spec.model.label_names),
         "params": cost.params,
         "macs": cost.macs,
         "parts": [part._asdict() | {"parts": []} for part in cost.parts],
@@ -94,6 +106,7 @@ def _facts(report: dict[str, Any]) -> list[tuple[str, str]]:
     facts += [
         ("last validation", f"{last['validation_accuracy']:.1%}"),
         ("best validation", f"{report['best']['validation_accuracy']:.1%}"),
+        ("classes", f"{report['num_classes']:,}"),
         ("epochs", f"{last['epoch']} of {last['epochs']}"),
         ("images/s", f"{last['images_per_second']:.0f}"),
         ("MACs", short_count(report["macs"])),

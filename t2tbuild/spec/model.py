@@ -4,6 +4,7 @@ There are few fields. Strides, grids, token counts and head widths are derived: 
 Source: Yuan et al., "Tokens-to-Token ViT", ICCV 2021, Section 3 and Table 1.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
@@ -13,6 +14,7 @@ from t2tbuild.layout import Grid
 from t2tbuild.spec import limits
 from t2tbuild.spec.backbone import BackboneField
 from t2tbuild.spec.base import KIND_REQUIRED, ListAsTuple, Node, Violation, default_kind, lint, rule, unit
+from t2tbuild.spec.label_names import shorten
 from t2tbuild.spec.tokenizer import T2TTokenizer, TokenizerField, TransformerAttention
 
 MANY_TOKENS = 10_000
@@ -38,6 +40,22 @@ class _Classifier(Node):
     """Channels of the image."""
     num_classes: int = Field(default=1000, ge=1, le=1_000_000, examples=[10], json_schema_extra=unit("classes"))
     """Classes of the head."""
+    label_names: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], ListAsTuple] | None = Field(
+        default=None, min_length=1, max_length=1_000_000, examples=[["cat", "dog"]]
+    )
+    """Names of the classes, in the order of the head's outputs; left out, they have numbers. Training takes them from
+    the data where it has names, and evaluation finds the classes of other data by them."""
+
+    @rule
+    def _one_name_per_class(self) -> Iterator[Violation]:
+        names = self.label_names or ()
+        if names and len(names) != self.num_classes:
+            message = f"label_names must name each of the {self.num_classes:,} classes once, got {len(names):,}"
+            yield Violation("label_names", message, f"write num_classes: {len(names)}, or leave label_names out")
+        repeated = next((name for name, count in Counter(names).items() if count > 1), None)
+        if repeated is not None:
+            message = f"label_names must differ, and '{shorten(repeated)}' is there {names.count(repeated)} times"
+            yield Violation("label_names", message, "write one name for each class")
 
     @property
     def image(self) -> Grid:

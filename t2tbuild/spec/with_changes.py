@@ -15,8 +15,12 @@ FieldHint = tuple[tuple[str, ...], str]
 def with_changes(model: M, changes: dict[str, Any], purpose: str, field_hint: FieldHint = (("model",), "")) -> M:
     """Return `model` with the top-level fields in `changes` replaced.
 
+    Its label names are dropped where `changes` has another number of classes and no names.
+
     Raises FieldError at the field of `field_hint`, with its hint: "NAME cannot be PURPOSE: the violated rule".
     """
+    if changes.get("num_classes", model.num_classes) != model.num_classes:
+        changes = {"label_names": None} | changes
     try:
         return type(model).model_validate(model.model_dump() | changes)  # type: ignore[return-value]
     except ValidationError as error:

@@ -63,6 +63,12 @@ class _Dumper(yaml.SafeDumper):
             node.flow_style = False
         return node
 
+    def represent_sequence(self, tag: str, sequence: Any, flow_style: bool | None = None) -> yaml.SequenceNode:
+        node = super().represent_sequence(tag, sequence, flow_style)
+        if node.value and all(isinstance(value, yaml.ScalarNode) for value in node.value):
+            node.flow_style = True  # also with quoted texts
+        return node
+
     def ignore_aliases(self, _data: Any) -> bool:
         return True
 

@@ -64,9 +64,11 @@ def count_classes(data: AnyData) -> int:
 def class_names(data: AnyData) -> tuple[str, ...] | None:
     """Return the names of the classes in the order of their labels, None for data that have only numbers.
 
-    Raises FieldError when files are missing.
+    Bytes of a folder's name that are not UTF-8 are written as escapes. Raises FieldError when files are missing.
     """
-    return tuple(_list_classes(data)) if isinstance(data, UserImages) else None
+    if not isinstance(data, UserImages):
+        return None
+    return tuple(name.encode("utf-8", "backslashreplace").decode() for name in _list_classes(data))
 
 
 def resolve_data(data: AnyData) -> AnyData:

@@ -1,24 +1,25 @@
 """Evaluation: loss and accuracy of a model, in training or from a file of weights, on a split of a dataset."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from t2tbuild.build import build_model
 from t2tbuild.errors import InputError
 from t2tbuild.spec.data import has_test_images
+from t2tbuild.spec.label_names import LabelMap
 from t2tbuild.spec.root import Spec
 from t2tbuild.spec.train import TrainSpec
 from t2tbuild.spec.weights import Weights
 from t2tbuild.training.data import Data, SplitName, load_data
-from t2tbuild.training.dataset_paths import class_names
 from t2tbuild.training.device import pick_device, pick_dtype, sum_dtype
 from t2tbuild.training.distributed import DistributedContext
 from t2tbuild.training.loop import catch_out_of_memory
-from t2tbuild.training.resolve import resolve, resolve_num_classes
+from t2tbuild.training.mistakes import Mistake, MistakeCollector
+from t2tbuild.training.resolve import choose_label_names, resolve_evaluation
 from t2tbuild.weights.load import describe_mismatched_heads, load_spec_weights
 
 TOP_K = 5
@@ -52,33 +53,38 @@ def evaluate(
     distributed: DistributedContext,
     dtype: torch.dtype,
     batch_size: int = MAX_BATCH_SIZE,
-    on_progress: Callable[[int], None] | None = None,
+    *,
+    labels_of: LabelMap | None = None,
+    on_batch: Callable[[Tensor, Tensor, Tensor], None] | None = None,
 ) -> Evaluation:
     """Evaluate a model in eval mode, each rank on its share; every module then returns to its previous mode.
 
-    `on_progress` is called after each batch with the number of images that this rank has evaluated.
+    `labels_of` has the model's class of each label of the data, where they differ. `on_batch` is called after each
+    batch of this rank with its images [B, C, height, width], logits [B, classes] and the model's classes [B].
     """
-    modes, done = {module: module.training for module in model.modules()}, 0
+    modes = {module: module.training for module in model.modules()}
     model.eval()
+    classes = data.num_classes if labels_of is None else labels_of.num_classes
+    class_of = None if labels_of is None else torch.tensor(labels_of.classes, device=distributed.device)
     device, sums_in = distributed.device, sum_dtype(distributed.device)
     loss, top5 = torch.zeros(2, dtype=sums_in, device=device)
-    correct, counted = torch.zeros(2, data.num_classes, dtype=sums_in, device=device)
+    correct, counted = torch.zeros(2, classes, dtype=sums_in, device=device)
     batches = data.eval_batches(split, rank=distributed.rank, world_size=distributed.world_size, batch_size=batch_size)
     for images, labels in batches:
         with torch.autocast(images.device.type, dtype=dtype, enabled=dtype is not torch.float32):
             logits = model(images).float()
+        if class_of is not None:
+            labels = class_of[labels]
         loss += F.cross_entropy(logits, labels, reduction="sum")
         top = logits.topk(min(TOP_K, logits.shape[1])).indices
         top5 += (top == labels[:, None]).sum()
         counted.index_add_(0, labels, torch.ones_like(labels, dtype=sums_in))
         correct.index_add_(0, labels, (top[:, 0] == labels).to(sums_in))
-        done += len(labels)
-        if on_progress is not None:
-            on_progress(done)
+        if on_batch is not None:
+            on_batch(images, logits, labels)
     for module, mode in modes.items():
         module.training = mode
     sums = distributed.all_reduce_sum([loss.item(), top5.item(), *correct.tolist(), *counted.tolist()])
-    classes = data.num_classes
     class_correct, class_counts = sums[2 : 2 + classes], sums[2 + classes :]
     total = sum(class_counts)
     return Evaluation(
@@ -93,10 +99,19 @@ def evaluate(
 
 @dataclass(frozen=True)
 class ClassAccuracy:
-    """Accuracy of one class, 0 to 1, by its folder's name or its number; None for a class without images."""
+    """Accuracy of one class, 0 to 1, by its name or its number; None for a class without images."""
 
     name: str
     accuracy: float | None
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """A class whose images were taken for another class, and how many."""
+
+    label: str
+    predicted: str
+    images: int
 
 
 @dataclass(frozen=True)
@@ -104,7 +119,8 @@ class WeightsEvaluation:
     """Mean cross-entropy (nats), top-1 and top-5 accuracy (0 to 1) over a split, and the accuracy of every class.
 
     `split` is the one that was evaluated: validation where the data have no test images. `skipped` are the images that
-    cannot be read among those held out for validation.
+    cannot be read among those held out for validation. `counts` has the number of images by (class, predicted class),
+    `mistakes` the most confident wrong predictions, and `missing` the classes of the model that the data does not have.
     """
 
     name: str
@@ -117,6 +133,21 @@ class WeightsEvaluation:
     top5: float
     classes: tuple[ClassAccuracy, ...]
     skipped: tuple[str, ...] = ()
+    counts: Mapping[tuple[int, int], int] = field(default_factory=dict)
+    mistakes: tuple[Mistake, ...] = ()
+    missing: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the model's outputs."""
+        return tuple(one.name for one in self.classes)
+
+    @property
+    def confusions(self) -> list[Confusion]:
+        """The pairs of classes that were confused, the most frequent first."""
+        wrong = sorted((-count, pair) for pair, count in self.counts.items() if pair[0] != pair[1])
+        names = self.names
+        return [Confusion(names[label], names[predicted], -count) for count, (label, predicted) in wrong]
 
 
 def evaluate_weights(
@@ -129,10 +160,12 @@ def evaluate_weights(
 ) -> WeightsEvaluation:
     """Evaluate `weights` in the spec's model on a split of its data, as training does, on a `device` by its name.
 
-    `on_progress` is called with the number of images done and their total. Raises FieldError when the data is missing,
-    InputError when the weights do not fit, and TrainingError when an image cannot be read.
+    Where the spec or the weights have the names of the classes, and the data too, labels go by name. `on_progress` is
+    called with the number of images done and their total. Raises FieldError when the data is missing or has a class
+    that the model does not know, InputError when the weights do not fit, and TrainingError when an image cannot be
+    read.
     """
-    resolved = resolve_num_classes(resolve(spec))
+    resolved, labels_of = resolve_evaluation(spec, choose_label_names(spec, weights))
     recipe = resolved.train
     assert recipe is not None
     chosen = pick_device(device)
@@ -147,7 +180,13 @@ def evaluate_weights(
     load_spec_weights(model, weights)
     data = load_data(recipe.data, image=resolved.model.image, in_chans=resolved.model.in_chans, device=chosen)
     split = split if split != "test" or has_test_images(recipe.data) else "validation"
-    total = data.size(split)
+    total, collector = data.size(split), MistakeCollector()
+
+    def on_batch(images: Tensor, logits: Tensor, labels: Tensor) -> None:
+        collector.add(images, logits, labels)
+        if on_progress is not None:
+            on_progress(collector.seen, total)
+
     with catch_out_of_memory(lambda: "a smaller train.batch_size or image_size may fit"):
         found = evaluate(
             model.to(chosen),
@@ -156,9 +195,10 @@ def evaluate_weights(
             DistributedContext(chosen),
             pick_dtype(recipe.precision, chosen),
             evaluation_batch_size(recipe),
-            None if on_progress is None else lambda done: on_progress(done, total),
+            labels_of=labels_of,
+            on_batch=on_batch,
         )
-    names = class_names(recipe.data) or tuple(map(str, range(data.num_classes)))
+    names = resolved.model.label_names or tuple(map(str, range(resolved.model.num_classes)))
     return WeightsEvaluation(
         name=resolved.model.name,
         weights=weights.file,
@@ -170,4 +210,7 @@ def evaluate_weights(
         top1=found.accuracy,
         top5=found.top5,
         classes=tuple(ClassAccuracy(*one) for one in zip(names, found.per_class, strict=True)),
+        counts=collector.counts,
+        mistakes=collector.mistakes(data, split, names),
+        missing=() if labels_of is None else labels_of.missing,
     )

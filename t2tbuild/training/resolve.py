@@ -1,14 +1,18 @@
 """Resolve a training spec: fill in the defaults. Torch-free, so that its errors come at once."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from t2tbuild.errors import FieldError
 from t2tbuild.spec.data import UserImages
+from t2tbuild.spec.label_names import LabelMap, list_names, map_labels
 from t2tbuild.spec.model import ModelSpec, TimmModel
 from t2tbuild.spec.root import Spec
 from t2tbuild.spec.train import TrainSpec
+from t2tbuild.spec.weights import Weights
 from t2tbuild.spec.with_changes import with_changes
-from t2tbuild.training.dataset_paths import count_classes, resolve_data
+from t2tbuild.training.dataset_paths import class_names, count_classes, resolve_data
+from t2tbuild.weights.label_names import read_label_names
 
 
 def resolve(spec: Spec) -> Spec:
@@ -31,16 +35,26 @@ def resolve(spec: Spec) -> Spec:
 
 
 def resolve_num_classes(spec: Spec) -> Spec:
-    """Return a resolved spec with what needs the files of the data: number of classes, splits, augmentation.
+    """Return a resolved spec with what needs the files of the data: classes and their names, splits, augmentation.
 
-    Raises FieldError with the expected files and their folder when the data is missing.
+    Names in the spec stay where the data has only numbers. Raises FieldError with the expected files and their folder
+    when the data is missing.
     """
     assert spec.train is not None
-    data = resolve_data(spec.train.data)
-    classes = count_classes(data)
-    purpose = f"trained on {classes} classes"
-    model = with_changes(spec.model, {"num_classes": classes}, purpose)
-    return spec.model_copy(update={"model": model, "train": spec.train.model_copy(update={"data": data})})
+    spec = _resolve_files(spec)
+    assert spec.train is not None
+    classes, names = count_classes(spec.train.data), class_names(spec.train.data)
+    changes: dict[str, Any] = {"num_classes": classes}
+    if names is not None:
+        changes["label_names"] = names
+    return spec.model_copy(update={"model": with_changes(spec.model, changes, f"trained on {classes} classes")})
+
+
+def _resolve_files(spec: Spec) -> Spec:
+    """Return a spec whose data have their splits and augmentation written out."""
+    assert spec.train is not None
+    train = spec.train.model_copy(update={"data": resolve_data(spec.train.data)})
+    return spec.model_copy(update={"train": train})
 
 
 def require_divisible_batch(recipe: TrainSpec, devices: int) -> None:
@@ -50,6 +64,53 @@ def require_divisible_batch(recipe: TrainSpec, devices: int) -> None:
         message = f"batch_size {recipe.batch_size} is not divisible by {devices} devices"
         passes = f" times {recipe.accumulate} passes" if recipe.accumulate > 1 else ""
         raise FieldError(("train", "batch_size"), "batch-size", message + passes, f"write a multiple of {divisor}")
+
+
+def resolve_evaluation(spec: Spec, names: Sequence[str] | None) -> tuple[Spec, LabelMap | None]:
+    """Return the resolved spec of an evaluation, and the model's class for each label of the data, by name.
+
+    `names` are those of the model's classes. Without them, or where the data has only numbers, labels go by their
+    order, and there is no map. Raises FieldError for a class that the model does not know, and
+    when the data is missing.
+    """
+    resolved = _resolve_files(resolve(spec))
+    assert resolved.train is not None
+    found = None if names is None else class_names(resolved.train.data)
+    if names is None or found is None:
+        by_order = resolve_num_classes(resolved)
+        if found is None and names is not None and len(names) == by_order.model.num_classes:
+            named = with_changes(by_order.model, {"label_names": tuple(names)}, "evaluated")
+            by_order = by_order.model_copy(update={"model": named})
+        return by_order, None
+    place = {"folder": ("root",), "csv": ("file",)}.get(resolved.train.data.kind, ())
+    field = ("train", "data", *place)
+    labels = map_labels(names, found, field)
+    changes = {"num_classes": len(names), "label_names": tuple(names)}
+    model = with_changes(resolved.model, changes, f"evaluated on {len(found)} classes")
+    return resolved.model_copy(update={"model": model}), labels
+
+
+def choose_label_names(spec: Spec, weights: Weights) -> tuple[str, ...] | None:
+    """Return the names of the model's classes: those of the spec, else those beside the weights.
+
+    `label_names: null` in the spec means that they have none.
+    """
+    if "label_names" in spec.model.model_fields_set:
+        return spec.model.label_names
+    return read_label_names(weights.file)
+
+
+def describe_replaced_classes(spec: Spec, resolved: Spec) -> str:
+    """Describe the classes of a spec that its data replaced in the resolved spec; empty if it replaced none."""
+    assert resolved.train is not None
+    given, model, data = spec.model, resolved.model, resolved.train.data
+    source = f"the data ({getattr(data, 'root', None) or getattr(data, 'file', None) or data.kind})"
+    if "num_classes" in given.model_fields_set and given.num_classes != model.num_classes:
+        return f"num_classes: {given.num_classes} of {given.name} is replaced by the {model.num_classes} of {source}"
+    if given.label_names is not None and given.label_names != model.label_names:
+        names = list_names(model.label_names or ())
+        return f"label_names of {given.name} are replaced by those of {source}: {names}"
+    return ""
 
 
 def _t2t_changes(model: ModelSpec, recipe: TrainSpec) -> dict[str, Any]:

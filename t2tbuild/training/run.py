@@ -21,7 +21,7 @@ from t2tbuild.training.device_memory import suggest_smaller_batch
 from t2tbuild.training.distributed import DistributedContext, init_distributed
 from t2tbuild.training.loop import catch_out_of_memory
 from t2tbuild.training.reports import Listener, Notice, TrainResult, ignore_report
-from t2tbuild.training.resolve import resolve, resolve_num_classes
+from t2tbuild.training.resolve import describe_replaced_classes, resolve, resolve_num_classes
 from t2tbuild.training.run_directory import MetricsFile, default_run_directory, open_run, read_json_lines
 from t2tbuild.training.signals import handle_signals
 from t2tbuild.training.trainer import Trainer
@@ -70,6 +70,9 @@ def train(
             is_new = distributed.broadcast(not (run / "spec.yaml").exists())
             # a new run is built before its directory, so that an error leaves no files
             trainer = Trainer(resolved, run, distributed, notify, None, datasets) if is_new else None
+            replaced = describe_replaced_classes(spec, resolved)
+            if replaced:
+                notify(Notice(replaced))
             with open_run(run, resolved, distributed.device) if distributed.is_main else nullcontext():
                 distributed.barrier()
                 result: TrainResult | None = distributed.broadcast(_read_result(run) if distributed.is_main else None)

@@ -62,7 +62,7 @@ def _is_new(folder: Path, spec: Spec | SearchSpec) -> bool:
     new = new or _has_no_results(folder)
     if not new:
         stored = load_search_spec(path) if isinstance(spec, SearchSpec) else load_spec(path)
-        require_same_spec(folder, stored, spec)
+        require_same_spec(folder, stored, _with_names_of(stored, spec))
     if new or stored != spec:
         atomic_write(path, dump_yaml(spec))
     return new
@@ -73,6 +73,13 @@ def require_same_spec(folder: Path, stored: Spec | SearchSpec, spec: Spec | Sear
     before, now = resume_identity(stored), resume_identity(spec)
     if before != now:
         raise InputError(f"{folder}: holds a run of another spec; choose another --out\n{spec_diff(before, now)}")
+
+
+def _with_names_of(stored: Spec | SearchSpec, spec: Spec | SearchSpec) -> Spec | SearchSpec:
+    """Return `spec` without the names of its classes where a run of an earlier version has stored none."""
+    if isinstance(spec, SearchSpec) or isinstance(stored, SearchSpec) or stored.model.label_names is not None:
+        return spec
+    return spec.model_copy(update={"model": spec.model.model_copy(update={"label_names": None})})
 
 
 def _has_no_results(folder: Path) -> bool:

@@ -9,6 +9,7 @@ from t2tbuild.build import build_model
 from t2tbuild.errors import FieldError, SpecError
 from t2tbuild.spec.data import Streamed
 from t2tbuild.spec.distill import TIMM_TEACHER, Distillation
+from t2tbuild.spec.label_names import shorten
 from t2tbuild.spec.load import load_spec
 from t2tbuild.spec.model import AnyModel, TimmModel
 from t2tbuild.spec.root import Spec
@@ -104,3 +105,9 @@ def _require_same_shapes(teacher: AnyModel, student: AnyModel) -> None:
             raise FieldError(
                 _TEACHER, "teacher", message, "make them equal, and train the teacher or the student again"
             )
+    pairs = zip(teacher.label_names or (), student.label_names or (), strict=False)
+    for label, (of_teacher, of_student) in enumerate(pairs):
+        if of_teacher != of_student:
+            ours = f"of the student '{shorten(of_student)}'"
+            message = f"class {label} of the teacher {teacher.name} is '{shorten(of_teacher)}', {ours}"
+            raise FieldError(_TEACHER, "teacher", message, "train the teacher on the same classes")

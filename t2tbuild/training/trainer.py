@@ -27,6 +27,7 @@ from t2tbuild.training.sampler import EpochSampler
 from t2tbuild.training.signals import Interrupt
 from t2tbuild.training.train_state import TrainState
 from t2tbuild.weights.export import timm_config
+from t2tbuild.weights.label_names import label_metadata
 from t2tbuild.weights.read import position_metadata
 
 NAMES_IN_NOTICE = 5  # unreadable images that a notice names
@@ -144,7 +145,7 @@ class Trainer:
             ema=None if ema is None else ema.module.state_dict(),
             state=self.state.optimizer_state(),
             progress=progress.as_json(),
-            metadata=position_metadata(self.state.model),
+            metadata=position_metadata(self.state.model) | label_metadata(self.spec.model.label_names),
             config=self.config,
         )
         try:

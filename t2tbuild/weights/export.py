@@ -15,6 +15,7 @@ from t2tbuild.errors import ExportError, InputError
 from t2tbuild.spec.model import AnyModel, ModelSpec
 from t2tbuild.spec.weights import LOCAL_DIR
 from t2tbuild.weights.formats import Format
+from t2tbuild.weights.label_names import LABEL_NAMES, label_metadata
 from t2tbuild.weights.load import load_weights
 from t2tbuild.weights.read import position_metadata
 
@@ -73,7 +74,7 @@ def photographs(model: AnyModel, batch: int) -> Tensor:
 
 
 def _save_safetensors(built: nn.Module, path: Path, model: AnyModel) -> Run:
-    metadata = {"format": "pt", "model": model.name} | position_metadata(built)
+    metadata = {"format": "pt", "model": model.name} | position_metadata(built) | label_metadata(model.label_names)
     save_file({key: value.contiguous() for key, value in built.state_dict().items()}, path, metadata)
     reloaded = build_model(model)
     load_weights(reloaded, path)
@@ -93,12 +94,26 @@ def timm_config(model: AnyModel, built: nn.Module, *, mean: Sequence[float], std
 
         import t2tbuild.timm
 
-        args = {"spec": model.model_dump(mode="json")}
+        args = {"spec": _dump_without_names(model)}
         built = timm.create_model(t2tbuild.timm.ANY, num_classes=model.num_classes, device="meta", **args)
     with TemporaryDirectory() as folder:
         file = Path(folder) / "config.json"
-        save_config_for_hf(built, str(file), model_args=args, data_config={"mean": tuple(mean), "std": tuple(std)})
+        data_config = {"mean": tuple(mean), "std": tuple(std)}
+        save_config_for_hf(
+            built, str(file), model_config=_label_config(model), model_args=args, data_config=data_config
+        )
         return file.read_text()
+
+
+def _label_config(model: AnyModel) -> dict[str, Any]:
+    """Return the names of the classes under timm's key, if there are any."""
+    return {} if model.label_names is None else {LABEL_NAMES: list(model.label_names)}
+
+
+def _dump_without_names(model: ModelSpec) -> dict[str, Any]:
+    """Return a model as plain data without the names of its classes, which have a key of their own in timm's config."""
+    dumped: dict[str, Any] = model.model_dump(mode="json", exclude={LABEL_NAMES})
+    return dumped
 
 
 def _save_timm(built: nn.Module, path: Path, model: AnyModel) -> Run:
@@ -109,13 +124,13 @@ def _save_timm(built: nn.Module, path: Path, model: AnyModel) -> Run:
 
     args: dict[str, Any]
     if isinstance(model, ModelSpec):
-        args = {"spec": model.model_dump(mode="json")}
+        args = {"spec": _dump_without_names(model)}
         registered = timm.create_model(t2tbuild.timm.ANY, num_classes=model.num_classes, **args)
         registered.load_state_dict(built.state_dict())
         built = registered
     else:
         args = dict(model.args)
-    save_for_hf(built, str(path), model_args=args, safe_serialization=True)
+    save_for_hf(built, str(path), model_config=_label_config(model), model_args=args, safe_serialization=True)
     return timm.create_model(f"{LOCAL_DIR}{path}", pretrained=True).eval()
 
 
@@ -123,7 +138,7 @@ def _save_torch_export(built: nn.Module, path: Path, model: AnyModel) -> Run:
     batch = torch.export.Dim("batch", min=1)
     with torch.no_grad():
         program = torch.export.export(built, (photographs(model, 2),), dynamic_shapes=({0: batch},))
-    torch.export.save(program, path)
+    torch.export.save(program, path, extra_files=label_metadata(model.label_names))
     return torch.export.load(path).module()
 
 
@@ -132,18 +147,19 @@ def _save_onnx(built: nn.Module, path: Path, model: AnyModel) -> Run:
 
     batch = torch.export.Dim("batch", min=1)
     with torch.no_grad():
-        torch.onnx.export(
+        program = torch.onnx.export(
             built,
             (photographs(model, 2),),
-            path,
             input_names=["images"],
             output_names=["logits"],
             dynamic_shapes=({0: batch},),
             dynamo=True,
-            external_data=False,
             optimize=False,  # its rewriter treats 1e-8, the Performer's epsilon, as zero and removes it
             verbose=False,
         )
+    assert program is not None
+    program.model.metadata_props.update(label_metadata(model.label_names))
+    program.save(path, external_data=False)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return lambda images: torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
 

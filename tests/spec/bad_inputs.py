@@ -202,6 +202,16 @@ BAD_INPUTS = (
             "\n" + "      - {patch_size: 1, token_dim: 8}\n" * 6 + "      - {patch_size: 16}",
         ),
         7, 7, "length", "7"),
+    # Names of classes
+    Bad("label_names of two classes out of 1000", edit(GOOD, NAME, NAME + "  label_names: [cat, dog]\n"),
+        4, 16, "one-name-per-class", "2"),
+    Bad("label_names with one name twice",
+        edit(GOOD, NAME, NAME + "  num_classes: 3\n  label_names: [cat, dog, cat]\n"),
+        5, 16, "one-name-per-class", "'cat'"),
+    Bad("label_names with a number", edit(GOOD, NAME, NAME + "  num_classes: 2\n  label_names: [0, one]\n"),
+        5, 17, "type", "0"),
+    Bad("label_names with an empty name", edit(GOOD, NAME, NAME + "  num_classes: 2\n  label_names: [a, '']\n"),
+        5, 20, "length"),
     # Numbers
     Bad("1_000", edit(GOOD, NAME, NAME + "  num_classes: 1_000\n"), 4, 16, "type", "'1_000'"),
     Bad("1,000", edit(GOOD, NAME, NAME + "  num_classes: 1,000\n"), 4, 16, "type", "'1,000'"),

@@ -58,7 +58,10 @@ def test_a_run_is_a_directory(uninterrupted: Path) -> None:
 def test_a_listener_gets_every_step_and_epoch(tmp_path: Path) -> None:
     reports: list[Report] = []
     train(load_spec("t2t_vit_7", [*TINY, "train.epochs=1"]), tmp_path / "run", listener=reports.append)
-    assert [type(report) for report in reports] == [StepReport] * 4 + [EpochReport]
+    notice, *others = reports
+    assert isinstance(notice, Notice)
+    assert "num_classes: 1000 of t2t_vit_7 is replaced by the 10 of the data" in notice.text
+    assert [type(report) for report in others] == [StepReport] * 4 + [EpochReport]
 
 
 def test_same_seed_same_bits(uninterrupted: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """One step: in several passes, clipped, in lower precision, with mixup, distilled; by hand where possible."""
 
 import math
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,13 @@ from t2tbuild.errors import FieldError
 from t2tbuild.layout import Grid
 from t2tbuild.spec.data import FakeData
 from t2tbuild.spec.distill import Distillation
+from t2tbuild.spec.label_names import LabelMap
 from t2tbuild.spec.model import TimmModel
 from t2tbuild.training.data import Data, load_data
 from t2tbuild.training.distributed import DistributedContext
 from t2tbuild.training.evaluate import evaluate
 from t2tbuild.training.loop import require_finite, train_step
+from t2tbuild.training.mistakes import MistakeCollector
 from t2tbuild.training.objective import ClassificationTask, CrossEntropy, DistillationTask
 from t2tbuild.training.teacher import load_teacher
 
@@ -143,6 +146,36 @@ def test_an_evaluation_matches_a_count_by_hand() -> None:
     assert found.top5 == (ranks < 5).double().mean()
     assert found.per_class[6] is None
     assert found.per_class[0] == right[data.labels == 0].double().mean()
+
+
+def test_labels_are_mapped_and_mistakes_collected() -> None:
+    data = LogitData()
+    right = data.labels.clone()
+    data.labels = (right + 1) % 7  # labels of the data; class of the model: one less
+    labels_of = LabelMap(tuple((label - 1) % 7 for label in range(7)), 7)
+    collector = MistakeCollector(keep=2)
+    found = evaluate(
+        Identity(),
+        data,  # type: ignore[arg-type]
+        "test",
+        DistributedContext(CPU),
+        F32,
+        3,
+        labels_of=labels_of,
+        on_batch=collector.add,
+    )
+    predicted = data.logits.argmax(1)
+    assert found.accuracy == (predicted == right).double().mean()
+    assert collector.counts == Counter(zip(right.tolist(), predicted.tolist(), strict=True))
+    confidence = data.logits.softmax(1).amax(1)
+    wrong = [index for index in confidence.argsort(descending=True).tolist() if predicted[index] != right[index]]
+    data.image_name = lambda split, index: f"{split} {index}"  # type: ignore[attr-defined]
+    for one in collector._worst:
+        one.image.unsqueeze_(0).unsqueeze_(0)  # logits are no image
+    mistakes = collector.mistakes(data, "test", "abcdefg")  # type: ignore[arg-type]
+    assert [one.image for one in mistakes] == [f"test {index}" for index in wrong[:2]]
+    assert [one.label for one in mistakes] == ["abcdefg"[right[index]] for index in wrong[:2]]
+    assert [one.predicted for one in mistakes] == ["abcdefg"[predicted[index]] for index in wrong[:2]]
 
 
 # distillation

@@ -1,6 +1,7 @@
 """Exported models are loaded by other libraries and give the model's logits."""
 
 import importlib.util
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,9 @@ from t2tbuild import build_model, load_weights
 from t2tbuild.errors import ExportError, InputError
 from t2tbuild.spec import ModelSpec
 from t2tbuild.spec.model import TimmModel
+from t2tbuild.spec.with_changes import with_changes
 from t2tbuild.weights.export import Format, export_model, photographs
+from t2tbuild.weights.label_names import read_label_names
 
 pytestmark = pytest.mark.slow
 
@@ -58,6 +61,23 @@ def test_onnx_runs_elsewhere_with_any_batch(spec: ModelSpec, trained: nn.Module,
         (logits,) = session.run(["logits"], {"images": images.numpy()})
         with torch.inference_mode():
             torch.testing.assert_close(torch.from_numpy(logits), trained(images), rtol=1e-4, atol=1e-4)
+
+
+def test_every_format_has_the_names_of_the_classes(small: ModelSpec, tmp_path: Path) -> None:
+    names = ("cat", "dog", "hibou à l'œil")
+    named = with_changes(small, {"num_classes": 3, "label_names": names}, "a test")
+    for kind in Format:
+        export_model(named, build_model(named), tmp_path / f"model{kind.suffix}", kind)
+    assert read_label_names(tmp_path / "model.safetensors") == names
+    assert read_label_names(tmp_path / "model") == names
+    again = timm.create_model(f"local-dir:{tmp_path / 'model'}", pretrained=True)
+    assert tuple(again.pretrained_cfg["label_names"]) == names
+    assert timm.create_model(f"local-dir:{tmp_path / 'model'}", pretrained=True, num_classes=5).num_classes == 5
+    extra = {"label_names": ""}
+    torch.export.load(tmp_path / "model.pt2", extra_files=extra)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    for text in (extra["label_names"], session.get_modelmeta().custom_metadata_map["label_names"]):
+        assert tuple(json.loads(text)) == names
 
 
 def test_torch_export_is_loaded_without_our_code(small: ModelSpec, tmp_path: Path) -> None:

@@ -59,6 +59,10 @@ class Data(Protocol):
         """Return the number of images of a split."""
         ...
 
+    def image_name(self, split: SplitName, index: int) -> str:
+        """Return the path of an image of a split, or the split and the index."""
+        ...
+
     def train_batches(self, sampler: EpochSampler, *, epoch: int, step: int, epochs: int) -> Iterator[Batch]:
         """Yield this rank's batches from (epoch, step) to the end of epoch `epochs` - 1.
 

@@ -76,6 +76,9 @@ class InMemoryData:
     def size(self, split: SplitName) -> int:
         return len(self.splits[split])
 
+    def image_name(self, split: SplitName, index: int) -> str:
+        return f"{split}[{index}]"
+
     def train_batches(self, sampler: EpochSampler, *, epoch: int, step: int, epochs: int) -> Iterator[Batch]:
         split = self.splits["train"]
         device = split.labels.device

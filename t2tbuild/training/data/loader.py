@@ -72,6 +72,11 @@ class StreamedData:
         """Return the number of images of a split."""
         return self._split(split).size
 
+    def image_name(self, split: str, index: int) -> str:
+        """Return the path of an image of a split, or the split and the index where images have no fixed order."""
+        opened = self._split(split)
+        return opened.source.name(index) if isinstance(opened, MapStyleSplit) else f"{split}[{index}]"
+
     def train_batches(self, sampler: EpochSampler, *, epoch: int, step: int, epochs: int) -> Iterator[Batch]:
         """Yield this rank's batches from (epoch, step) to the end of epoch `epochs` - 1, with the same workers.
 

@@ -14,6 +14,7 @@ from t2tbuild.errors import InputError
 from t2tbuild.spec.data import AUTO, AnyData, PythonData, Streamed
 from t2tbuild.spec.root import Spec
 from t2tbuild.spec.train import TrainSpec
+from t2tbuild.spec.with_changes import with_changes
 from t2tbuild.training.data.dataset import (
     EpochIndex,
     EvaluationBatchSampler,
@@ -52,7 +53,7 @@ class DatasetPair:
     draws from random, numpy or torch are functions of (seed, epoch, index).
 
     The number of classes is that of `classes` or `targets`, which torchvision's datasets have, also through Subset;
-    otherwise pass `num_classes`.
+    otherwise pass `num_classes`. The names of the classes are those of `classes`.
 
     Raises InputError for a dataset that has no length or no images, or whose first item is something else.
     """
@@ -68,6 +69,8 @@ class DatasetPair:
         sets = {"train": train, "validation": validation} | ({} if test is None else {"test": test})
         self.sources = {split: PythonSource(dataset, split) for split, dataset in sets.items()}
         self.num_classes = num_classes or _count_classes(train)
+        names = _names_of(train)
+        self.label_names = names if len(names) == len(set(names)) == self.num_classes else None
 
     @classmethod
     def of(cls, data: "DatasetPair | Sequence[LabelledImages]") -> "DatasetPair":
@@ -81,8 +84,11 @@ class DatasetPair:
     def put_into(self, spec: Spec) -> Spec:
         """Return the spec with these datasets as its data. Transforms that it has for image files stay."""
         recipe = spec.train or TrainSpec()
-        data = self.describe(recipe.data)
-        return spec.model_copy(update={"train": recipe.model_copy(update={"data": data})})
+        changes: dict[str, Any] = {"train": recipe.model_copy(update={"data": self.describe(recipe.data)})}
+        if self.label_names is not None:
+            classes = {"num_classes": self.num_classes, "label_names": self.label_names}
+            changes["model"] = with_changes(spec.model, classes, f"trained on {self.num_classes} classes")
+        return spec.model_copy(update=changes)
 
     def describe(self, current: AnyData) -> PythonData:
         """Return the record of these datasets, with the transforms that `current` has for image files."""
@@ -172,6 +178,16 @@ def _to_bytes(pixels: Any) -> Any:
         return np.rint(pixels.clip(0, 1) * 255).astype(np.uint8)
     values = f"the image has values from {low:.4g} to {high:.4g}"
     raise ValueError(f"{values}; return bytes, or floats from 0 to 1, before normalisation")
+
+
+def _names_of(dataset: Any) -> tuple[str, ...]:
+    """Return the names of the classes of a dataset, or of that of which it is a subset; empty if it has none."""
+    known: Any = dataset
+    while known is not None:
+        if getattr(known, "classes", None) is not None:
+            return tuple(map(str, known.classes))
+        known = getattr(known, "dataset", None)
+    return ()
 
 
 def _count_classes(dataset: Any) -> int:
