@@ -20,14 +20,17 @@ def export(
         str | None,
         typer.Option(metavar="FILE", help="A checkpoint, safetensors or run; by default the run's or the spec's."),
     ] = None,
-    kind: Annotated[Format, typer.Option("--format", help="Format of the file.")] = Format.SAFETENSORS,
+    kind: Annotated[
+        Format | None, typer.Option("--format", help="Format of the file; by default that of its suffix.")
+    ] = None,
 ) -> None:
     """Write a model with its weights for other programs, then load it again and compare its logits with torch's.
 
-    Example: t2tbuild export t2t_vit_14 --weights 81.5_T2T_ViT_14.pth.tar --format onnx --out t2t_vit_14.onnx
+    Example: t2tbuild export t2t_vit_14 --weights 81.5_T2T_ViT_14.pth.tar --out t2t_vit_14.onnx
     """
     from t2tbuild.weights.resolve import find_spec
 
+    kind = kind or Format.of(out)
     kind.require(out)
     document = open_spec(find_spec(spec), overrides)
     loaded = document.spec

@@ -19,6 +19,11 @@ class Format(StrEnum):
     TORCH_EXPORT = "torch-export"
     ONNX = "onnx"
 
+    @classmethod
+    def of(cls, out: Path) -> "Format":
+        """Return the format that the suffix of a file means; safetensors for another one."""
+        return next((one for one in cls if one.suffix and out.name.endswith(one.suffix)), cls.SAFETENSORS)
+
     @property
     def suffix(self) -> str:
         """The suffix that the file's name must have; empty for a folder."""
