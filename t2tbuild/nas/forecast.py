@@ -12,7 +12,9 @@ from t2tbuild.nas.ranking import Ranking
 from t2tbuild.nas.reference_runs import count_base_seeds
 from t2tbuild.spec.search import Search
 from t2tbuild.spec.units import format_seconds
+from t2tbuild.training.data.image_cache import Caller
 
+NAMES_IN_NOTICE = 3
 TIMED_STEPS = 3
 FORWARD_SHARE = 1 / 3
 """Time of the forward pass over that of a training step: the backward pass takes twice as long."""
@@ -98,3 +100,15 @@ def _round(seconds: float) -> str:
     if seconds < 90 * 60:
         return f"about {seconds / 60:.0f}m"
     return f"about {seconds / 3600:.1f}h"
+
+
+def announce(evaluator: ProxyEvaluator, planned: Plan, workers: int, caller: Caller, *, is_new: bool) -> None:
+    """Send notices of the unreadable images, and of the forecast of a new search."""
+    corrupt = evaluator.data.corrupt_images
+    if corrupt:
+        images = f"{len(corrupt)} training images" if len(corrupt) > 1 else "1 training image"
+        more = "; ..." if len(corrupt) > NAMES_IN_NOTICE else ""
+        names = "; ".join(corrupt[:NAMES_IN_NOTICE]) + more
+        caller.notice(f"{images} cannot be read, and the next one of each is taken in its place: {names}")
+    if is_new:
+        caller.notice(str(measure_forecast(evaluator, planned, workers)))

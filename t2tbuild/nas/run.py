@@ -6,11 +6,13 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+import torch
+
 from t2tbuild.errors import InputError
 from t2tbuild.nas.conclude import conclude, measure_equals, write_findings
-from t2tbuild.nas.evaluator import EvaluatorFunction, load_function, name_of
+from t2tbuild.nas.evaluator import Evaluator, EvaluatorFunction, load_function, name_of
 from t2tbuild.nas.existing_run import find_outcome
-from t2tbuild.nas.forecast import measure_forecast
+from t2tbuild.nas.forecast import announce
 from t2tbuild.nas.plan import Plan, plan
 from t2tbuild.nas.proxy import has_own_data, has_test_split, own_data_errors, resolve_width, with_proxy_data
 from t2tbuild.nas.proxy_evaluator import ProxyEvaluator, make_evaluator
@@ -26,6 +28,7 @@ from t2tbuild.nas.supervisor import supervise
 from t2tbuild.nas.test_eval import evaluate_on_test
 from t2tbuild.nas.worker import Listener, Worker
 from t2tbuild.spec.root import SearchSpec, Spec
+from t2tbuild.spec.search import Search
 from t2tbuild.training.data.image_cache import CacheProgress, Caller
 from t2tbuild.training.data.python_datasets import DatasetPair, LabelledImages
 from t2tbuild.training.dataset_paths import count_classes
@@ -36,8 +39,6 @@ from t2tbuild.training.signals import Interrupt, handle_signals
 
 OnProgress = Callable[[CacheProgress | Notice], None]
 """What a search reports besides its records: the progress of its cache of images, and notices."""
-
-NAMES_IN_NOTICE = 3
 
 
 def search(
@@ -87,25 +88,12 @@ def search(
     """
     _require_search_spec(spec)
     started = time.perf_counter()
-    datasets = None if data is None else DatasetPair.of(data)
-    if datasets is not None:
-        spec = with_proxy_data(spec, datasets.describe(spec.search.proxy.data))
     on_record: Listener = listener or _ignore
-    chosen = pick_device(device)
-    planned = plan(spec, has_evaluator=evaluator is not None)
-    settings = planned.search.model_copy(update={"proxy": resolve_width(planned.search.proxy, chosen.type)})
-    spec, planned = spec.model_copy(update={"search": settings}), replace(planned, search=settings)
-    if datasets is not None and workers > 1:
-        raise InputError("search: data of a Python program need workers=1; use a folder or a CSV file for more")
-    if evaluator is not None and workers > 1:
-        raise InputError("search: evaluator needs workers=1; name the function in search.evaluator to use more")
+    chosen, datasets = pick_device(device), None if data is None else DatasetPair.of(data)
+    spec, planned = _plan(spec, chosen, datasets, has_evaluator=evaluator is not None)
+    settings = planned.search
     run = Path(out) if out is not None else default_run_directory(settings.name)
-    if evaluator is None and not (run / "spec.yaml").exists():  # raise before anything is written
-        if settings.evaluator is not None:
-            load_function(settings.evaluator)
-        else:
-            with own_data_errors():
-                count_classes(settings.proxy.data)
+    _require_inputs(settings, run, workers, datasets, evaluator)
     url = storage_url(storage, run)
     deadline = time.monotonic() + (settings.timeout if settings.timeout is not None else float("inf"))
     sampler = CandidateSampler(settings, planned)
@@ -130,17 +118,11 @@ def search(
             if not is_complete and (has_own_data(settings.proxy) or settings.proxy.preset is not None):
                 own = load_evaluator()  # the images are cached before several workers start
                 if on_progress is not None and isinstance(own, ProxyEvaluator):
-                    _announce(own, planned, workers, caller, is_new=not known)
+                    announce(own, planned, workers, caller, is_new=not known)
             if not is_complete and workers == 1:
+                own = load_evaluator()
                 worker = Worker(
-                    store,
-                    sampler,
-                    load_evaluator(),
-                    planned,
-                    run,
-                    listener=on_record,
-                    interrupt=interrupt,
-                    deadline=deadline,
+                    store, sampler, own, planned, run, listener=on_record, interrupt=interrupt, deadline=deadline
                 )
                 worker.run()
             elif not is_complete:
@@ -149,19 +131,62 @@ def search(
                     supervise(run, url, workers, until, interrupt, notify)
         finally:
             store.set_meta(SECONDS, (store.get_meta(SECONDS) or 0.0) + time.perf_counter() - started)
-        outcome = find_outcome(planned, store)
-        is_finished = outcome is not Outcome.UNFINISHED
-        outcome = outcome if is_finished else Outcome.TIMEOUT
-        findings = conclude(planned, store, outcome)
-        if findings.verdict is not None:
-            is_ours = evaluator is None and settings.evaluator is None
-            is_tested = is_finished and findings.ranking.uses_training and has_test_split(settings.proxy.data)
-            if is_ours and is_tested:
-                tested = load_evaluator()
-                assert isinstance(tested, ProxyEvaluator)
-                evaluate_on_test(run, store, tested, findings.verdict)  # once, at the end
-            measure_equals(store, findings.verdict, chosen)
-        return write_findings(run, spec, findings, store, outcome, store.get_meta(SECONDS) or 0.0)
+        is_ours = evaluator is None and settings.evaluator is None
+        return _write_result(run, spec, planned, store, load_evaluator if is_ours else None, chosen)
+
+
+def _plan(
+    spec: SearchSpec, device: torch.device, datasets: DatasetPair | None, *, has_evaluator: bool
+) -> tuple[SearchSpec, Plan]:
+    """Return the spec with its data, target and proxy width resolved, and its plan."""
+    if datasets is not None:
+        spec = with_proxy_data(spec, datasets.describe(spec.search.proxy.data))
+    planned = plan(spec, has_evaluator=has_evaluator)
+    settings = planned.search.model_copy(update={"proxy": resolve_width(planned.search.proxy, device.type)})
+    return spec.model_copy(update={"search": settings}), replace(planned, search=settings)
+
+
+def _require_inputs(
+    settings: Search, run: Path, workers: int, datasets: DatasetPair | None, evaluator: EvaluatorFunction | None
+) -> None:
+    """Raise InputError or FieldError, before anything is written, for what the workers of a search could not load.
+
+    An existing run may be complete; then it needs neither its evaluator nor its data.
+    """
+    if datasets is not None and workers > 1:
+        raise InputError("search: data of a Python program need workers=1; use a folder or a CSV file for more")
+    if evaluator is not None and workers > 1:
+        raise InputError("search: evaluator needs workers=1; name the function in search.evaluator to use more")
+    if evaluator is not None or (run / "spec.yaml").exists():
+        return
+    if settings.evaluator is not None:
+        load_function(settings.evaluator)
+    else:
+        with own_data_errors():
+            count_classes(settings.proxy.data)
+
+
+def _write_result(
+    run: Path,
+    spec: SearchSpec,
+    planned: Plan,
+    store: Store,
+    load_evaluator: Callable[[], Evaluator] | None,
+    device: torch.device,
+) -> SearchResult:
+    """Decide on the winner, and write the results. With our own evaluator, a finished search is tested, once."""
+    outcome, search = find_outcome(planned, store), planned.search
+    is_finished = outcome is not Outcome.UNFINISHED
+    outcome = outcome if is_finished else Outcome.TIMEOUT
+    findings = conclude(planned, store, outcome)
+    if findings.verdict is not None:
+        is_tested = is_finished and findings.ranking.uses_training and has_test_split(search.proxy.data)
+        if load_evaluator is not None and is_tested:
+            own = load_evaluator()
+            assert isinstance(own, ProxyEvaluator)
+            evaluate_on_test(run, store, own, findings.verdict)
+        measure_equals(store, findings.verdict, device)
+    return write_findings(run, spec, findings, store, outcome, store.get_meta(SECONDS) or 0.0)
 
 
 def _make_caller(on_progress: OnProgress | None, interrupt: Interrupt) -> Caller:
@@ -174,18 +199,6 @@ def _make_caller(on_progress: OnProgress | None, interrupt: Interrupt) -> Caller
     if on_progress is None:
         return Caller(check=check)
     return Caller(report=on_progress, check=check, notice=lambda text: on_progress(Notice(text)))
-
-
-def _announce(evaluator: ProxyEvaluator, planned: Plan, workers: int, caller: Caller, *, is_new: bool) -> None:
-    """Send notices of the unreadable images, and of the forecast of a new search."""
-    corrupt = evaluator.data.corrupt_images
-    if corrupt:
-        images = f"{len(corrupt)} training images" if len(corrupt) > 1 else "1 training image"
-        more = "; ..." if len(corrupt) > NAMES_IN_NOTICE else ""
-        names = "; ".join(corrupt[:NAMES_IN_NOTICE]) + more
-        caller.notice(f"{images} cannot be read, and the next one of each is taken in its place: {names}")
-    if is_new:
-        caller.notice(str(measure_forecast(evaluator, planned, workers)))
 
 
 def require_evaluator(store: Store, name: str) -> None:
