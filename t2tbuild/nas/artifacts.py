@@ -85,5 +85,14 @@ def _describe_provenance(result: SearchResult) -> str:
         f"Predicted ImageNet top-1: {cached_prediction(winner.model)}.\n"
         f"{result.verdict.sentence}\n"
         f"{versions}\n"
-        f"t2tbuild train {best}{'' if result.best.train is not None else ' --data DIR'}"
+        f"{next_command(best, result.best)}"
     )
+
+
+def next_command(best: Path, spec: Spec) -> str:
+    """Return how the winner is trained. Datasets of a Python program have to be passed again."""
+    if spec.train is None:
+        return f"t2tbuild train {best} --data DIR"
+    if spec.train.data.kind == "python":
+        return f'train(load_spec("{best}"), data=(train_set, val_set))'
+    return f"t2tbuild train {best}"

@@ -109,6 +109,6 @@ def announce(evaluator: ProxyEvaluator, planned: Plan, workers: int, caller: Cal
         images = f"{len(corrupt)} training images" if len(corrupt) > 1 else "1 training image"
         more = "; ..." if len(corrupt) > NAMES_IN_NOTICE else ""
         names = "; ".join(corrupt[:NAMES_IN_NOTICE]) + more
-        caller.notice(f"{images} cannot be read, and the next one of each is taken in its place: {names}")
+        caller.notice(f"{images} cannot be read, and each is replaced by the next readable one: {names}")
     if is_new:
         caller.notice(str(measure_forecast(evaluator, planned, workers)))

@@ -35,11 +35,6 @@ def has_own_data(proxy: Proxy) -> bool:
     return proxy.data.kind not in DEMO_DATA
 
 
-def has_test_split(data: AnyData) -> bool:
-    """Whether data have a test split of their own; without one, their test split is the validation split again."""
-    return isinstance(data, InMemory) or data.test is not None
-
-
 @contextmanager
 def own_data_errors() -> Iterator[None]:
     """Within this context, errors of fields of train.data are errors of search.proxy.data."""

@@ -14,7 +14,7 @@ from t2tbuild.nas.evaluator import Evaluator, EvaluatorFunction, load_function, 
 from t2tbuild.nas.existing_run import find_outcome
 from t2tbuild.nas.forecast import announce
 from t2tbuild.nas.plan import Plan, plan
-from t2tbuild.nas.proxy import has_own_data, has_test_split, own_data_errors, resolve_width, with_proxy_data
+from t2tbuild.nas.proxy import has_own_data, own_data_errors, resolve_width, with_proxy_data
 from t2tbuild.nas.proxy_evaluator import ProxyEvaluator, make_evaluator
 from t2tbuild.nas.record import Outcome, Record
 from t2tbuild.nas.result import SearchResult
@@ -27,6 +27,7 @@ from t2tbuild.nas.store.url import is_shared, storage_url
 from t2tbuild.nas.supervisor import supervise
 from t2tbuild.nas.test_eval import evaluate_on_test
 from t2tbuild.nas.worker import Listener, Worker
+from t2tbuild.spec.data import has_test_images
 from t2tbuild.spec.root import SearchSpec, Spec
 from t2tbuild.spec.search import Search
 from t2tbuild.training.data.image_cache import CacheProgress, Caller
@@ -180,7 +181,7 @@ def _write_result(
     outcome = outcome if is_finished else Outcome.TIMEOUT
     findings = conclude(planned, store, outcome)
     if findings.verdict is not None:
-        is_tested = is_finished and findings.ranking.uses_training and has_test_split(search.proxy.data)
+        is_tested = is_finished and findings.ranking.uses_training and has_test_images(search.proxy.data)
         if load_evaluator is not None and is_tested:
             own = load_evaluator()
             assert isinstance(own, ProxyEvaluator)

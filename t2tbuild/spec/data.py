@@ -157,7 +157,8 @@ class _Streamed(Node):
     except for iterable timm datasets."""
     skip_corrupt: int = Field(default=10, ge=0, examples=[10], json_schema_extra=unit("images"))
     """Largest number of unreadable training images. Each is reported and replaced by a neighbour; one more ends the
-    training. In evaluation, and in training with hfids/ or tfds/, the first one is an error."""
+    training. Unreadable images among those held out for validation are left out, and count too. In other evaluations,
+    and in training with hfids/ or tfds/, the first one is an error."""
 
     @rule
     def _values_from_0_to_1(self) -> Iterator[Violation]:
@@ -311,7 +312,7 @@ class TimmData(_Streamed):
     validation: str = Field(default="validation", min_length=1, examples=["validation"])
     """Validation split."""
     test: str | None = Field(default=None, min_length=1, examples=["test"])
-    """Test split, evaluated once at the end; left out, the validation split is the test split."""
+    """Test split, evaluated once at the end; left out, there is no test."""
 
     @rule
     def _shards_have_a_root(self) -> Iterator[Violation]:
@@ -331,7 +332,7 @@ class TimmData(_Streamed):
 class PythonData(_Streamed):
     """Datasets of your own that a Python program passed to `t2tbuild.train(spec, out, data=(train_set, val_set))`.
 
-    A run's spec.yaml has it as a record. The command line cannot train on it: it has no images.
+    A run's spec.yaml has it as a record. The command line can neither train nor search on it: it has no images.
     """
 
     model_config = KIND_REQUIRED

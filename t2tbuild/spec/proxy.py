@@ -36,7 +36,8 @@ class Proxy(RenamedFields):
     search prints before its first candidate is for your device and data."""
     data: DataField = Field(default=DigitsData(image_size=32), examples=[{"kind": "digits", "image_size": 32}])
     """Data that candidates are trained on: any that training reads. Images from files are decoded once, at
-    `image_size` (64 pixels if left out), into a cache that is mapped into memory; a GPU holds them all. `augment` then
+    `image_size` (if left out, 64 pixels, or those of the preset), into a cache that is mapped into memory; a GPU holds
+    them where they fit into half of its free memory. `augment` then
     means random shifts and its `hflip`."""
     images: Count = Field(default=20_000, examples=["20K"], json_schema_extra=unit("images"))
     """Largest number of training images of data from files: a larger set is replaced by a stratified subset, drawn by

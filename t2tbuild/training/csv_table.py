@@ -34,20 +34,28 @@ class CsvTable:
 
     @property
     def classes(self) -> list[str]:
-        """All labels, sorted: as numbers where all are whole numbers, so that the labels 0, 1, 2 are the classes'."""
-        names = set(self.labels)
-        return sorted(names, key=int if all(name.isdecimal() for name in names) else str)
+        """All labels, sorted."""
+        return sort_labels(self.labels)
 
-    def rows(self, split: str) -> list[int]:
-        """Return the numbers of the rows of a split, from 0. Raises FieldError for one that the file does not have."""
+    def rows(self, split: str, field: str = "train") -> list[int]:
+        """Return the numbers of the rows of a split, from 0, that `field` names.
+
+        Raises FieldError for one that the file does not have.
+        """
         if split == ALL:
             return list(range(len(self.paths)))
         known = listed_splits(self)
         if split.lower() not in known:
             message = f"no line of {self.file} has {split} in the column split"
             found = f"it has {', '.join(sorted(known)[:5])}" if known else "the file has no such column"
-            raise FieldError(_FILE, "data", message, found)
+            raise FieldError(("train", "data", field), "data", message, found)
         return [row for row, name in enumerate(self.splits) if name == split.lower()]
+
+
+def sort_labels(labels: Iterable[str]) -> list[str]:
+    """Return the different labels, sorted: as numbers where all are whole numbers, so that 0, 1, 2 are the classes'."""
+    names = set(labels)
+    return sorted(names, key=int if all(name.isdecimal() for name in names) else str)
 
 
 def listed_splits(table: CsvTable) -> set[str]:

@@ -4,14 +4,14 @@ from collections.abc import Iterator
 
 from t2tbuild.spec.data import ALL, AUTO, AnyData, Augmentation, CsvData, FolderData, UserImages, data_root
 from t2tbuild.training.csv_table import read_table
-from t2tbuild.training.dataset_paths import LARGE, class_names
+from t2tbuild.training.dataset_paths import LARGE, class_names, split_folders
 from t2tbuild.training.folder_layout import FLAT, list_folders
 
 NAMES_SHOWN = 5
 
 
 def data_notices(given: AnyData, resolved: AnyData) -> Iterator[str]:
-    """Yield what `resolve_data` chose, and what the classes leave to be known."""
+    """Yield a sentence for each choice of `resolve_data`, and warnings about the names of the classes."""
     if not isinstance(given, UserImages) or not isinstance(resolved, UserImages):
         return
     splits = [getattr(given, field) for field in ("train", "validation", "test")]
@@ -54,4 +54,5 @@ def _describe_augmentation(augment: object) -> str:
 def _all_classes(data: UserImages) -> list[str]:
     if isinstance(data, CsvData):
         return read_table(data).classes
-    return list_folders(data_root(data.root) / data.train)
+    splits = split_folders(data) if data.train == FLAT else set()
+    return [name for name in list_folders(data_root(data.root) / data.train) if name not in splits]

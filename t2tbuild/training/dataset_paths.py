@@ -22,7 +22,7 @@ from t2tbuild.spec.data import (
     data_root,
 )
 from t2tbuild.spec.diagnostics.introspect import closest_match
-from t2tbuild.training.csv_table import listed_splits, read_table
+from t2tbuild.training.csv_table import listed_splits, read_table, sort_labels
 from t2tbuild.training.folder_layout import (
     FLAT,
     SPLIT_NAMES,
@@ -94,7 +94,8 @@ def default_augmentation(images: float) -> Augmentation:
 def count_images(data: UserImages, *, at_most: int) -> int:
     """Return the number of images of the training split before any hold-out; counting stops at `at_most`."""
     if isinstance(data, CsvData):
-        return min(at_most, len(read_table(data).rows(data.train)))
+        table, names = read_table(data), set(_list_classes(data))
+        return min(at_most, sum(table.labels[row] in names for row in table.rows(data.train)))
     folder = data_root(data.root) / str(data.train)
     paths = chain.from_iterable(walk_images(os.fspath(folder / name)) for name in list_class_folders(data))
     return sum(1 for _ in islice(paths, at_most))
@@ -164,11 +165,24 @@ def find_cifar_folder(data: CifarData) -> Path:
 def _list_classes(data: UserImages) -> list[str]:
     if isinstance(data, FolderData):
         return list_class_folders(data)
+    data = _resolve_csv(data)
     table = read_table(data)
-    names = listed_classes(data, table.root)
+    splits = {"train": data.train, "validation": data.validation, "test": data.test}
+    labels_of = {
+        field: sort_labels(table.labels[row] for row in table.rows(name, field))
+        for field, name in splits.items()
+        if name is not None
+    }
+    labels, names = labels_of["train"], listed_classes(data, table.root)
     if names is None:
-        return table.classes
-    labels = table.classes
+        for field in ("validation", "test"):
+            unknown = [label for label in labels_of.get(field, ()) if label not in labels]
+            if unknown:
+                near = closest_match(unknown[0], labels)
+                message = f"{table.file} has labels in {field} that its training images do not have: "
+                hint = f"rename {unknown[0]} to {near}" if near else "every class needs training images"
+                raise FieldError((*_DATA, field), "data-classes", message + ", ".join(unknown[:5]), hint)
+        return labels
     absent = next((name for name in names if name not in labels), None)
     if absent is not None:
         near = closest_match(absent, labels)
@@ -229,8 +243,7 @@ def _class_folders(data: FolderData, field: str, name: str) -> list[str]:
     """Return the class folders of a split, sorted. Raises FieldError when there are none."""
     root = data_root(data.root)
     folder = root / name
-    splits = {str(one).split("/")[0] for one in (data.validation, data.test)} if name == FLAT else set()
-    found = [one for one in list_folders(folder) if one not in splits]
+    found = [one for one in list_folders(folder) if name != FLAT or one not in split_folders(data)]
     if found:
         return found
     if not root.is_dir():
@@ -248,6 +261,12 @@ def _class_folders(data: FolderData, field: str, name: str) -> list[str]:
         hint = "write train: ."
     message = f"there is no folder {folder.absolute()}: {root.absolute()}: {describe_folder(root)}"
     raise FieldError((*_DATA, field), "data", message, hint)
+
+
+def split_folders(data: FolderData) -> set[str]:
+    """Return the folders below root that are splits, named by the spec or by their usual names, and no classes."""
+    named = (data.validation, data.test, *find_splits(data_root(data.root)))
+    return {str(name).split("/")[0] for name in named if name not in (None, FLAT)}
 
 
 def _nearest_split(root: Path, field: str, name: str) -> str:

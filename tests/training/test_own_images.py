@@ -306,3 +306,25 @@ def test_a_broken_image_of_a_hold_out_is_left_out_and_named(tmp_path: Path) -> N
     result = train(load_spec("t2t_vit_7", overrides), tmp_path / "run")
     assert [name.rpartition(" (")[0] for name in result.skipped] == [str(broken)]
     assert result.validation_accuracy in (0, pytest.approx(1 / 3), pytest.approx(2 / 3), 1)
+
+
+def test_split_folders_of_a_flat_folder_are_no_classes(tmp_path: Path) -> None:
+    for name in ("cat", "dog", "test/cat", "test/dog", "val/cat"):
+        (tmp_path / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / name / "0.png")
+        Image.new("RGB", (8, 8)).save(tmp_path / name / "1.png")
+    assert class_names(FolderData(root=str(tmp_path))) == ("cat", "dog")
+    assert class_names(FolderData(root=str(tmp_path), train=".", holdout=0.5)) == ("cat", "dog")
+
+
+def test_a_label_without_training_images_is_an_error_at_its_split(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "0.png")
+    lines = ["file,label,split", "0.png,cat,train", "0.png,cat,train", "0.png,catt,val"]
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    with pytest.raises(FieldError, match="catt") as caught:
+        class_names(CsvData(file=str(tmp_path / "labels.csv")))
+    assert caught.value.path == ("train", "data", "validation")
+    assert caught.value.hint == "rename catt to cat"
+    with pytest.raises(FieldError, match="dev") as caught:
+        class_names(CsvData(file=str(tmp_path / "labels.csv"), validation="dev"))
+    assert caught.value.path == ("train", "data", "validation")

@@ -42,7 +42,7 @@ class CacheProgress:
 
 @dataclass(frozen=True)
 class Caller:
-    """What a process that makes a cache calls.
+    """Callbacks of a process that decodes images into a cache.
 
     `report` gets the progress. `check` is called after each image and may raise. `notice` gets a message to the user.
     """
@@ -73,7 +73,7 @@ def open_cache(
 
     Of several processes one makes it, and the others wait. A chunk whose sum is wrong is decoded again. `about` is
     written beside the images; another cache there with the same `about` has images of files that have changed since,
-    which a notice says. Raises InputError where the folder cannot be written, and whatever `decode` raises.
+    which a notice reports. Raises InputError where the folder cannot be written, and whatever `decode` raises.
     """
     with _write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)

@@ -71,7 +71,7 @@ class InMemoryData:
     corrupt_images: Sequence[str] = ()
 
     def mark_corrupt(self, names: Sequence[str]) -> None:
-        """Do nothing: no image here is unreadable."""
+        """Do nothing: a cache has replaced unreadable images already."""
 
     def size(self, split: SplitName) -> int:
         return len(self.splits[split])

@@ -85,8 +85,8 @@ class Duplicate(NamedTuple):
 class Leakage:
     """Images of one split that are nearly the same as images of another.
 
-    `compared` is false if so many images had near hashes that not all of their pixels were compared; there may then be
-    more duplicates.
+    `complete` is false where so many images had near hashes that not all of their pixels were compared; there may then
+    be more duplicates.
     """
 
     split: SplitName

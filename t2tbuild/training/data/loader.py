@@ -215,7 +215,7 @@ def _open_files(spec: UserImages, field: str, name: str | None) -> ImageFiles:
     held = spec.validation is None and field != "test"
     classes = list(class_names(spec) or ())
     if isinstance(spec, CsvData):
-        files: ImageFiles = open_csv(spec, spec.train if held else str(name), classes)
+        files: ImageFiles = open_csv(spec, "train" if held else field, spec.train if held else str(name), classes)
     else:
         folder = spec.train if held else str(name)
         required = ("train", "data", "train") if held or field == "train" else None

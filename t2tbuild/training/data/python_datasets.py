@@ -28,6 +28,7 @@ from t2tbuild.training.data.dataset import (
 )
 from t2tbuild.training.data.loader import StreamedData
 from t2tbuild.training.data.transforms import ImageTransform, fork_rng
+from t2tbuild.training.data_option import TRANSFORM_FIELDS
 from t2tbuild.training.dataset_paths import default_augmentation
 from t2tbuild.training.sampler import EpochSampler
 from t2tbuild.training.seeds import fold_in
@@ -92,23 +93,13 @@ class DatasetPair:
 
     def describe(self, current: AnyData) -> PythonData:
         """Return the record of these datasets, with the transforms that `current` has for image files."""
-        kept = current.model_fields_set & TRANSFORMS if isinstance(current, Streamed) else set()
+        kept = current.model_fields_set & {*TRANSFORM_FIELDS} if isinstance(current, Streamed) else set()
         sizes: dict[str, Any] = {f"{split}_images": len(source) for split, source in self.sources.items()}
         augment = default_augmentation(sizes["train_images"])
         settings: dict[str, Any] = {"augment": augment} | {name: getattr(current, name) for name in kept}
         if settings["augment"] == AUTO:
             settings["augment"] = augment
         return PythonData(num_classes=self.num_classes, **sizes, **settings)
-
-
-TRANSFORMS = frozenset(PythonData.model_fields) - {
-    "kind",
-    "num_classes",
-    "train_images",
-    "validation_images",
-    "test_images",
-}
-"""Fields of data that say how images are read."""
 
 
 class PythonSource:
