@@ -78,8 +78,10 @@ def evaluate(
     source = _select_weights(spec, document.spec, weights, no_ema=no_ema)
 
     from t2tbuild.spec.label_names import list_names
-    from t2tbuild.training.resolve import choose_label_names, resolve_evaluation
+    from t2tbuild.training.resolve import choose_label_names, require_same_label_names, resolve_evaluation
 
+    if not any(override.startswith("model.label_names") for override in overrides or ()):
+        require_same_label_names(document.spec, source)
     with document.located_errors():  # raises errors before torch is imported
         _, labels = resolve_evaluation(document.spec, choose_label_names(document.spec, source))
     if labels is not None and labels.missing:

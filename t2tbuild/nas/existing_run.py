@@ -10,7 +10,7 @@ from t2tbuild.errors import InputError
 from t2tbuild.nas.plan import Plan, plan
 from t2tbuild.nas.record import BASE, Outcome
 from t2tbuild.nas.scheduler import outcome_of
-from t2tbuild.nas.store.meta import EXHAUSTED
+from t2tbuild.nas.store.meta import DATA, EVALUATOR, EXHAUSTED
 from t2tbuild.nas.store.url import DATABASE, is_shared, storage_url
 from t2tbuild.spec.load import load_search_spec
 from t2tbuild.spec.root import SearchSpec
@@ -72,3 +72,24 @@ def find_outcome(planned: Plan, store: Store) -> Outcome:
     found = store.snapshot()
     exhausted = bool(store.get_meta(EXHAUSTED))
     return outcome_of(planned.search, found.records, found.reference_runs, exhausted=exhausted)
+
+
+def require_evaluator(store: Store, name: str) -> None:
+    """Store the name of the function that evaluates a new search. Raises InputError where it was another one."""
+    stored = store.get_meta(EVALUATOR)
+    if stored is None and not store.snapshot().records:
+        store.set_meta(EVALUATOR, name)
+    elif (stored or "") != name:
+        before, now = stored or "proxy training", name or "proxy training"
+        message = f"this search evaluates its candidates by {before}, not by {now}"
+        raise InputError(f"{message}; pass the same evaluator to t2tbuild.search, or choose another search.name")
+
+
+def require_same_images(store: Store, fingerprint: str) -> None:
+    """Store the fingerprint of a new search's images. Raises InputError where they have changed since it began."""
+    stored = store.get_meta(DATA)
+    if stored is None:
+        store.set_meta(DATA, fingerprint)
+    elif stored != fingerprint:
+        message = "the images have changed since this search began, so that results of before and after do not compare"
+        raise InputError(f"{message}; choose another --out, or restore the images")

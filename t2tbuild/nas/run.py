@@ -11,7 +11,7 @@ import torch
 from t2tbuild.errors import InputError
 from t2tbuild.nas.conclude import conclude, measure_equals, write_findings
 from t2tbuild.nas.evaluator import Evaluator, EvaluatorFunction, load_function, name_of
-from t2tbuild.nas.existing_run import find_outcome
+from t2tbuild.nas.existing_run import find_outcome, require_evaluator, require_same_images
 from t2tbuild.nas.forecast import announce
 from t2tbuild.nas.plan import Plan, plan
 from t2tbuild.nas.proxy import has_own_data, own_data_errors, resolve_width, with_proxy_data
@@ -20,7 +20,7 @@ from t2tbuild.nas.record import Outcome, Record
 from t2tbuild.nas.result import SearchResult
 from t2tbuild.nas.sampler import CandidateSampler
 from t2tbuild.nas.store.database import close, open_database, storage_errors
-from t2tbuild.nas.store.meta import EVALUATOR, SECONDS
+from t2tbuild.nas.store.meta import SECONDS
 from t2tbuild.nas.store.open import open_store
 from t2tbuild.nas.store.store import Store
 from t2tbuild.nas.store.url import is_shared, storage_url
@@ -118,6 +118,8 @@ def search(
             is_complete = find_outcome(planned, store) is not Outcome.UNFINISHED  # then it is only reported
             if not is_complete and (has_own_data(settings.proxy) or settings.proxy.preset is not None):
                 own = load_evaluator()  # the images are cached before several workers start
+                if isinstance(own, ProxyEvaluator):
+                    require_same_images(store, getattr(own.data, "fingerprint", ""))
                 if on_progress is not None and isinstance(own, ProxyEvaluator):
                     announce(own, planned, workers, caller, is_new=not known)
             if not is_complete and workers == 1:
@@ -200,17 +202,6 @@ def _make_caller(on_progress: OnProgress | None, interrupt: Interrupt) -> Caller
     if on_progress is None:
         return Caller(check=check)
     return Caller(report=on_progress, check=check, notice=lambda text: on_progress(Notice(text)))
-
-
-def require_evaluator(store: Store, name: str) -> None:
-    """Store the name of the function that evaluates a new search. Raises InputError where it was another one."""
-    stored = store.get_meta(EVALUATOR)
-    if stored is None and not store.snapshot().records:
-        store.set_meta(EVALUATOR, name)
-    elif (stored or "") != name:
-        before, now = stored or "proxy training", name or "proxy training"
-        message = f"this search evaluates its candidates by {before}, not by {now}"
-        raise InputError(f"{message}; pass the same evaluator to t2tbuild.search, or choose another search.name")
 
 
 def _make_notifier(store: Store, listener: Listener, known: dict[tuple[str, int, bool], Record]) -> Callable[[], None]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from t2tbuild.spec.data import ALL, AUTO, AnyData, Augmentation, CsvData, FolderData, UserImages, data_root
 from t2tbuild.training.csv_table import read_table
 from t2tbuild.training.dataset_paths import LARGE, class_names, split_folders
-from t2tbuild.training.folder_layout import FLAT, list_folders
+from t2tbuild.training.folder_layout import FLAT, has_images, list_folders
 
 NAMES_SHOWN = 5
 
@@ -17,6 +17,13 @@ def data_notices(given: AnyData, resolved: AnyData) -> Iterator[str]:
     splits = [getattr(given, field) for field in ("train", "validation", "test")]
     if AUTO in splits or (resolved.validation is None and given.holdout is None):
         yield _describe_splits(resolved)
+    if isinstance(resolved, FolderData) and resolved.train != FLAT:
+        used = split_folders(resolved) | {resolved.train.split("/")[0]}
+        root = data_root(resolved.root)
+        beside = [name for name in list_folders(root) if name not in used and has_images(root / name)]
+        if beside:
+            more = f" and {len(beside) - NAMES_SHOWN} more" if beside[NAMES_SHOWN:] else ""
+            yield f"not used, as {resolved.train} has the training images: {', '.join(beside[:NAMES_SHOWN])}{more}"
     if given.augment == AUTO:
         yield _describe_augmentation(resolved.augment)
     names = class_names(resolved) or ()

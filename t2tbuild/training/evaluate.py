@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from t2tbuild.build import build_model
-from t2tbuild.errors import InputError
+from t2tbuild.errors import InputError, TrainingError
 from t2tbuild.spec.data import has_test_images
 from t2tbuild.spec.label_names import LabelMap
 from t2tbuild.spec.root import Spec
@@ -60,7 +60,8 @@ def evaluate(
     """Evaluate a model in eval mode, each rank on its share; every module then returns to its previous mode.
 
     `labels_of` has the model's class of each label of the data, where they differ. `on_batch` is called after each
-    batch of this rank with its images [B, C, height, width], logits [B, classes] and the model's classes [B].
+    batch of this rank with its images [B, C, height, width], logits [B, classes] and the model's classes [B]. Raises
+    TrainingError when no image of the split can be read.
     """
     modes = {module: module.training for module in model.modules()}
     model.eval()
@@ -87,6 +88,9 @@ def evaluate(
     sums = distributed.all_reduce_sum([loss.item(), top5.item(), *correct.tolist(), *counted.tolist()])
     class_correct, class_counts = sums[2 : 2 + classes], sums[2 + classes :]
     total = sum(class_counts)
+    if not total:
+        last = f": {data.corrupt_images[-1]}" if data.corrupt_images else ""
+        raise TrainingError(f"no image of the {split} split can be read{last}; repair the images, or hold out more")
     return Evaluation(
         loss=sums[0] / total,
         accuracy=sum(class_correct) / total,
@@ -204,7 +208,7 @@ def evaluate_weights(
         weights=weights.file,
         data=recipe.data.kind,
         split=split,
-        images=total - len(data.corrupt_images),
+        images=collector.seen,
         skipped=tuple(data.corrupt_images),
         loss=found.loss,
         top1=found.accuracy,

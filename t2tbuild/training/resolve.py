@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from t2tbuild.errors import FieldError
+from t2tbuild.errors import FieldError, InputError
 from t2tbuild.spec.data import UserImages
-from t2tbuild.spec.label_names import LabelMap, list_names, map_labels
+from t2tbuild.spec.label_names import LabelMap, list_names, map_labels, shorten
 from t2tbuild.spec.model import ModelSpec, TimmModel
 from t2tbuild.spec.root import Spec
 from t2tbuild.spec.train import TrainSpec
@@ -98,6 +98,17 @@ def choose_label_names(spec: Spec, weights: Weights) -> tuple[str, ...] | None:
     if "label_names" in spec.model.model_fields_set:
         return spec.model.label_names
     return read_label_names(weights.file)
+
+
+def require_same_label_names(spec: Spec, weights: Weights) -> None:
+    """Raise InputError where a spec and its weights both have names of the classes, and a class has two of them."""
+    pairs = zip(read_label_names(weights.file) or (), spec.model.label_names or (), strict=False)
+    for label, (of_weights, of_spec) in enumerate(pairs):
+        if of_weights != of_spec:
+            ours = f"of the spec '{shorten(of_spec)}'"
+            message = f"class {label} of the weights {weights.file} is '{shorten(of_weights)}', {ours}"
+            hint = f"evaluate {weights.file} with its own spec, or write the names of its classes"
+            raise InputError(f"{message}; {hint}: model.label_names=[...], null for none")
 
 
 def describe_replaced_classes(spec: Spec, resolved: Spec) -> str:

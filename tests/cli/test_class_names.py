@@ -14,10 +14,10 @@ from typer.testing import CliRunner, Result
 
 from t2tbuild import load_spec
 from t2tbuild.cli import app
-from t2tbuild.errors import SpecError
+from t2tbuild.errors import InputError, SpecError
 from t2tbuild.spec import ModelSpec, Spec
 from t2tbuild.spec.write import write_spec
-from t2tbuild.weights.label_names import read_label_names
+from t2tbuild.weights.label_names import label_metadata, read_label_names
 
 pytestmark = pytest.mark.slow
 
@@ -136,6 +136,20 @@ def test_the_confusion_matrix_and_the_mistakes(root: Path, tmp_path: Path) -> No
     page = (copied / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 2
     assert "10, ant, bee, cow" in page
+
+
+def test_weights_of_other_classes_are_refused(root: Path, tmp_path: Path) -> None:
+    """Or else labels would go by the names of the spec, in another order than that of the head."""
+    (weights,) = sorted((root / "run" / "checkpoints").glob("*/model.safetensors"))[-1:]
+    other = tmp_path / "other.safetensors"
+    save_file(load_file(weights), other, metadata=label_metadata(("bee", "ant", "10", "cow")))
+    refused = run("evaluate", root / "run", "--weights", other)
+    assert isinstance(refused.exception, InputError)
+    for part in ("class 0", str(other), "'bee'", "'10'"):
+        assert part in str(refused.exception)
+    for names in ("[bee, ant, '10', cow]", "null"):
+        evaluated(root / "run", f"model.label_names={names}", "--weights", other)
+    evaluated(root / "run", "--weights", weights)
 
 
 def test_a_run_of_a_version_without_names_continues_and_gets_them(root: Path, tmp_path: Path) -> None:

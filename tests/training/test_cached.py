@@ -13,9 +13,10 @@ from PIL import Image
 from t2tbuild.errors import InputError, TrainingError
 from t2tbuild.layout import Grid
 from t2tbuild.spec.data import FolderData
-from t2tbuild.training.data.cached import choose_images, load_cached
+from t2tbuild.training.data.cached import _open_by_index, choose_images, fingerprint, labels_of, load_cached
 from t2tbuild.training.data.image_cache import CacheProgress, Caller
 from t2tbuild.training.data.in_memory import InMemoryData
+from t2tbuild.training.data.python_datasets import PythonSource
 from t2tbuild.training.sampler import EpochSampler
 from tests.training.photos import write_photos
 
@@ -48,6 +49,14 @@ class Recorder:
     @property
     def caller(self) -> Caller:
         return Caller(report=self.progress.append, check=self.check, notice=self.notices.append)
+
+
+class Labelled(list[tuple[Any, int]]):
+    """A dataset of images and labels, as torchvision has them."""
+
+    def __init__(self, images: Any, labels: Any) -> None:
+        super().__init__(zip(images, labels.tolist(), strict=True))
+        self.targets = labels
 
 
 def load(photos: Path, cache: Path, recorder: Recorder | None = None, **changes: Any) -> InMemoryData:
@@ -172,6 +181,43 @@ def test_a_corrupt_validation_image_is_an_error(photos: Path, tmp_path: Path) ->
     with pytest.raises(TrainingError) as error:
         load(photos, tmp_path / "cache")
     assert str(broken) in str(error.value)
+
+
+def test_held_out_images_count_as_training_images(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos", train=30, validation=1, classes=3) / "train"
+    spec = FolderData(root=str(photos), train=".", validation=None, holdout=0.2)
+    broken = [Path(_open_by_index(spec, split, "RGB").name(1)) for split in ("train", "validation")]
+    for path in broken:
+        path.write_bytes(b"no image")
+    settings: dict[str, Any] = {"train": ".", "validation": None, "holdout": 0.2}
+    for _ in range(2):  # decoded, then from the cache
+        data = load(photos, tmp_path / "cache", skip_corrupt=2, **settings)
+        assert data.corrupt_images == tuple(f"{path} (not an image)" for path in broken)
+        assert (data.size("train"), data.size("validation")) == (24, 6)
+        with pytest.raises(TrainingError, match="2 training images cannot be read, and skip_corrupt is 1") as error:
+            load(photos, tmp_path / "cache", skip_corrupt=1, **settings)
+        assert str(broken[1]) in str(error.value)
+        assert "whole split" not in str(error.value)
+
+
+def test_a_hold_out_without_a_readable_image_is_an_error(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos", train=9, validation=1, classes=3) / "train"
+    settings: dict[str, Any] = {"train": ".", "validation": None, "holdout": 0.2}
+    held = _open_by_index(FolderData(root=str(photos), **settings), "validation", "RGB")
+    for index in range(len(held)):
+        Path(held.name(index)).write_bytes(b"no image")
+    with pytest.raises(TrainingError, match=r"no image of the validation split can be read; the last: .*not an image"):
+        load(photos, tmp_path / "cache", **settings)
+
+
+def test_corrected_labels_of_a_dataset_are_noticed() -> None:
+    images = np.zeros((200, 8, 8), np.uint8)
+    labels = np.arange(200) % 3
+    sources = [PythonSource(Labelled(images, labels), "train") for _ in range(2)]
+    before, same = (fingerprint(source, labels_of(source), Path()) for source in sources)
+    labels[1] = 2  # none of the images that are read
+    after = fingerprint(sources[0], labels_of(sources[0]), Path())
+    assert before == same != after
 
 
 def test_a_cache_that_cannot_be_written_is_an_input_error(photos: Path, tmp_path: Path) -> None:

@@ -6,24 +6,31 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import Tensor, nn
 
 from t2tbuild import load_spec, train
 from t2tbuild.errors import FieldError, InputError, TrainingError
+from t2tbuild.layout import Grid
 from t2tbuild.spec.data import AnyData, Augmentation, CsvData, FolderData, Streamed
 from t2tbuild.spec.load import read_spec
 from t2tbuild.training import dataset_paths
 from t2tbuild.training.data.dataset import MapStyleSplit
 from t2tbuild.training.data.folder import ImageFiles, hold_out
 from t2tbuild.training.data.image_mode import to_mode
-from t2tbuild.training.data.loader import open_split
+from t2tbuild.training.data.loader import StreamedData, open_split
 from t2tbuild.training.data_notices import data_notices
 from t2tbuild.training.data_option import data_overrides
 from t2tbuild.training.dataset_paths import MILD, class_names, count_classes, resolve_data
+from t2tbuild.training.distributed import DistributedContext
 from t2tbuild.training.dry_run import dry_run_training
+from t2tbuild.training.evaluate import evaluate
 from t2tbuild.training.folder_layout import FolderSplits, find_splits
+from t2tbuild.training.mistakes import MistakeCollector
 from t2tbuild.training.reports import Notice, Report
 
+CPU = torch.device("cpu")
 RAMP = (np.arange(12).reshape(3, 4) * 20).astype(np.uint8)
 TINY = ["model.backbone.depth=1", "model.image_size=16", "train.epochs=1", "train.batch_size=4"]
 
@@ -294,6 +301,40 @@ def test_a_broken_validation_image_does_not_cost_the_epoch(tmp_path: Path) -> No
     found = dry_run_training(spec)
     assert (found.train_images, found.validation_images, found.test_images, found.skipped) == (8, 8, 0, ())
     assert any("augmentation" in note for note in found.notes)
+
+
+class ByRedValue(nn.Module):
+    """Logits of two classes: the second one, the more certain the brighter the image."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        bright = images.mean(dim=(1, 2, 3))
+        return torch.stack([torch.zeros_like(bright), 10 + bright], dim=1)
+
+
+def held_out_data(root: Path) -> tuple[StreamedData, list[Path]]:
+    """A hold-out of four images, the first two of them of class cat, and their paths."""
+    draw(root, "cat", "dog", each=10)
+    spec = FolderData(root=str(root), workers=0, holdout=0.2)
+    data = StreamedData(spec, image=Grid(16, 16), in_chans=3, workers=0, device=CPU)
+    return data, [Path(opened(spec, "validation").name(index)) for index in range(4)]
+
+
+def test_a_mistake_after_a_broken_image_has_its_own_name(tmp_path: Path) -> None:
+    data, held = held_out_data(tmp_path)
+    held[0].write_bytes(b"PNG?")
+    collector = MistakeCollector()
+    evaluate(ByRedValue(), data, "test", DistributedContext(CPU), torch.float32, on_batch=collector.add)
+    assert collector.seen == 3
+    assert [one.image for one in collector.mistakes(data, "test", ("cat", "dog"))] == [str(held[1])]
+
+
+def test_a_hold_out_without_a_readable_image_is_an_error(tmp_path: Path) -> None:
+    data, held = held_out_data(tmp_path)
+    for path in held:
+        path.write_bytes(b"PNG?")
+    with pytest.raises(TrainingError, match="no image of the validation split can be read") as error:
+        evaluate(ByRedValue(), data, "validation", DistributedContext(CPU), torch.float32)
+    assert str(held[3]) in str(error.value)
 
 
 @pytest.mark.slow

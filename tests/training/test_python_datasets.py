@@ -15,7 +15,7 @@ from t2tbuild.errors import FieldError, InputError
 from t2tbuild.layout import Grid
 from t2tbuild.spec.data import PythonData
 from t2tbuild.training.data import load_data
-from t2tbuild.training.data.python_datasets import DatasetPair, to_image
+from t2tbuild.training.data.python_datasets import DatasetPair, PythonSource, to_image
 from t2tbuild.training.run_directory import read_json_lines
 from t2tbuild.training.sampler import EpochSampler
 
@@ -69,6 +69,35 @@ def test_the_classes_are_found_or_asked_for() -> None:
     with pytest.raises(InputError, match="num_classes=N"):
         DatasetPair(plain, plain)
     assert DatasetPair(plain, plain, num_classes=4).num_classes == 4
+
+
+class Targets(Noise):
+    """A dataset with the labels of all images, in one of the forms that libraries use."""
+
+    def __init__(self, targets: Any) -> None:
+        super().__init__(6)
+        self.targets = targets
+
+
+@pytest.mark.parametrize("form", [list, np.array, torch.tensor])
+def test_the_labels_are_found_also_through_subsets(form: Any) -> None:
+    dataset: Any = Targets(form([0, 1, 2, 0, 1, 2]))
+
+    def labels(of: Any) -> list[int]:
+        found = PythonSource(of, "train").labels
+        assert found is not None
+        return found.tolist()
+
+    assert labels(dataset) == [0, 1, 2, 0, 1, 2]
+    assert labels(Subset(dataset, [5, 3])) == [2, 0]
+    assert labels(Subset(Subset(dataset, np.array([5, 3, 1])), [2, 0])) == [1, 2]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("targets", [None, [0, 1], ["a"] * 6, [[0, 1]] * 6, [[0]] * 5 + [0], [0.5] * 6])
+def test_unknown_labels_are_none(targets: Any) -> None:
+    dataset: Any = Targets(targets)
+    assert PythonSource(dataset, "train").labels is None
+    assert PythonSource(Subset(dataset, [1, 2]), "train").labels is None
 
 
 def test_wrong_datasets_are_refused_with_the_set_and_what_it_returns() -> None:

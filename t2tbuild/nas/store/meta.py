@@ -2,6 +2,8 @@
 
 EVALUATOR = "evaluator"
 """The function of the user that evaluates candidates, empty for none."""
+DATA = "data"
+"""A sum that changes with the files of the images that candidates are trained on."""
 EXHAUSTED = "exhausted"
 """True once the space has no new candidate."""
 LATENCIES = "latencies"

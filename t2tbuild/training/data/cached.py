@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import partial
@@ -20,7 +20,7 @@ from t2tbuild.spec.data import Augmentation, Streamed, data_root
 from t2tbuild.training.data.dataset import CorruptImage, ImageSource, MapStyleSplit, SplitName, read_image
 from t2tbuild.training.data.image_cache import CachedImages, Caller, open_cache
 from t2tbuild.training.data.in_memory import InMemoryData, InMemorySplit, normalize, shift_and_mirror
-from t2tbuild.training.data.loader import open_split
+from t2tbuild.training.data.loader import open_split, resolve_streamed
 from t2tbuild.training.data.python_datasets import DatasetPair, PythonSource
 from t2tbuild.training.data.timm_datasets import TimmIndexedSource
 from t2tbuild.training.data.transforms import ImageTransform, channel_statistics, evaluation_transform, fork_rng
@@ -56,17 +56,25 @@ def load_cached(
     training images. Augmentation is a random shift by up to an eighth of the side and the mirroring of `spec.augment`.
     A GPU holds all images where they fit into half of its free memory. `datasets` are those of `kind: python`.
 
+    An unreadable training or held-out image is replaced by the next one of its split, and `corrupt_images` names it.
     Raises FieldError when the data are not where the spec says, or cannot be read by index, and TrainingError for an
-    unreadable validation or test image, and for more than `skip_corrupt` unreadable training images.
+    unreadable image in validation or test images of their own, for more than `skip_corrupt` other ones, and where no
+    image of a split can be read.
     """
+    spec = resolve_streamed(spec)
     channel_statistics(spec, in_chans)  # raises an error for other channels than 1 or 3
     classes = count_classes(spec)
     largest = {"train": images, "validation": max(MIN_VALIDATION_IMAGES, images // 10), "test": images}
     names: tuple[SplitName, ...] = ("train", "validation") if spec.test is None else ("train", "validation", "test")
     cached, mode = {}, "L" if in_chans == 1 else "RGB"
+    replaced: dict[str, None] = {}
+    keys: list[str] = []
     for name in names:
         source = _open_by_index(spec, name, mode) if datasets is None else datasets.sources[name]
-        reader = _Reader(spec, name, source, image=image, in_chans=in_chans, limit=largest[name], seed=seed)
+        reader = _Reader(
+            spec, name, source, image=image, in_chans=in_chans, limit=largest[name], seed=seed, replaced=replaced
+        )
+        keys.append(reader.key)
         cached[name] = reader.open(folder, caller or Caller())
         _check_labels(cached[name].labels, classes)
     on_device = _fits(sum(split.images.nbytes for split in cached.values()), device)
@@ -88,12 +96,16 @@ def load_cached(
         prepare=partial(normalize, mean=mean, std=std),
         augment=None if augment is None else shift,
         numbers_per_sample=3,
-        corrupt_images=cached["train"].corrupt,
+        corrupt_images=tuple(replaced),
+        fingerprint=" ".join(keys),
     )
 
 
 class _Reader:
-    """A split of images, of which some are decoded."""
+    """A split of images, of which some are decoded.
+
+    `replaced` has the names of the unreadable images in the training split and in the hold-out, which count together.
+    """
 
     def __init__(
         self,
@@ -105,12 +117,14 @@ class _Reader:
         in_chans: int,
         limit: int,
         seed: int,
+        replaced: dict[str, None],
     ) -> None:
         self.spec, self.split, self.shape = spec, split, (in_chans, *image)
         self.mode = "L" if in_chans == 1 else "RGB"
         self.source, self.seed = source, seed
-        is_held_out = split == "validation" and spec.validation is None
-        self.skip = spec.skip_corrupt if split == "train" or is_held_out else 0
+        self.is_training = split == "train" or (split == "validation" and spec.validation is None)
+        self.skip = spec.skip_corrupt if self.is_training else 0
+        self.corrupt = replaced if self.is_training else {}
         self.transform: ImageTransform = evaluation_transform(spec, image)
         labels = labels_of(self.source)
         self.is_subset = len(self.source) > limit
@@ -125,7 +139,6 @@ class _Reader:
         }
         files = fingerprint(self.source, labels, data_root(getattr(spec, "root", None) or "."))
         self.key = f"{split}-{hashlib.sha256(json.dumps([self.about, files]).encode()).hexdigest()[:24]}"
-        self.corrupt: set[str] = set()
 
     def open(self, folder: Path, caller: Caller) -> CachedImages:
         """Open the cache of this split, and make it where it is missing."""
@@ -148,13 +161,19 @@ class _Reader:
             for future in waiting:
                 pixels, label, corrupt = future.result()
                 self._check_corrupt(map(str, corrupt))
+                if pixels is None:
+                    message = f"no image of the {self.split} split can be read; the last: {corrupt[-1]}"
+                    raise TrainingError(f"{message}. Repair them, or name images that can be read")
                 yield pixels, label, tuple(map(str, corrupt))
         finally:
             for future in waiting:
                 future.cancel()
 
     def _read(self, index: int) -> tuple[np.ndarray[Any, Any] | None, int, list[CorruptImage]]:
-        """Decode an image; a corrupt one of the training split is replaced by the next readable one, as in training."""
+        """Decode an image; where images are skipped, a corrupt one is replaced by the next readable one of the split.
+
+        Without pixels, there are too many corrupt images, or no other ones.
+        """
         corrupt: list[CorruptImage] = []
         while len(corrupt) <= min(self.skip, len(self.source) - 1):
             place = (index + len(corrupt)) % len(self.source)
@@ -166,16 +185,16 @@ class _Reader:
             corrupt.append(found)
         return None, -1, corrupt
 
-    def _check_corrupt(self, names: Any) -> None:
+    def _check_corrupt(self, names: Iterable[str]) -> None:
         """Count corrupt images. Raises TrainingError when there are too many."""
         new = [name for name in names if name not in self.corrupt]
-        self.corrupt.update(new)
+        self.corrupt.update(dict.fromkeys(new))
         if len(self.corrupt) <= self.skip:
             return
-        if self.split != "train":
+        if not self.is_training:
             message = f"an image of the {self.split} split cannot be read: {new[0]}"
             raise TrainingError(f"{message}; repair or remove it: accuracy is measured on the whole split")
-        listed = "; ".join(new[-NAMES_IN_MESSAGE:])
+        listed = "; ".join(list(self.corrupt)[-NAMES_IN_MESSAGE:])
         message = f"{len(self.corrupt)} training images cannot be read, and skip_corrupt is {self.skip}"
         raise TrainingError(f"{message}; the last: {listed}. Repair or remove them, or raise skip_corrupt")
 
@@ -225,7 +244,8 @@ def choose_images(count: int, labels: np.ndarray[Any, Any] | None, limit: int, s
 def fingerprint(source: ImageSource, labels: np.ndarray[Any, Any] | None, root: Path) -> str:
     """Return a sum of the name relative to `root`, the size and the time of change of every file, and of the labels.
 
-    A dataset of a Python program has no files; the sum is of SAMPLED_IMAGES of its images.
+    A dataset of a Python program has no files; the sum is of SAMPLED_IMAGES of its images, and of the labels if it has
+    `targets` or `labels`.
     """
     digest = hashlib.sha256(f"{len(source)}".encode())
     if labels is not None:

@@ -60,7 +60,10 @@ class Data(Protocol):
         ...
 
     def image_name(self, split: SplitName, index: int) -> str:
-        """Return the path of an image of a split, or the split and the index."""
+        """Return the path of the image that `eval_batches` yields at `index`, or the split and the index.
+
+        Images that were left out, as they could not be read, are known once all batches were read.
+        """
         ...
 
     def train_batches(self, sampler: EpochSampler, *, epoch: int, step: int, epochs: int) -> Iterator[Batch]:

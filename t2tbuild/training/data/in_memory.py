@@ -69,6 +69,8 @@ class InMemoryData:
     augment: Callable[[Tensor, Tensor], Tensor] | None = None
     numbers_per_sample: int = 0
     corrupt_images: Sequence[str] = ()
+    fingerprint: str = ""
+    """A sum that changes with the files of the images; empty where there are none."""
 
     def mark_corrupt(self, names: Sequence[str]) -> None:
         """Do nothing: a cache has replaced unreadable images already."""

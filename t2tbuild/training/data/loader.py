@@ -7,6 +7,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import torch
@@ -73,9 +74,17 @@ class StreamedData:
         return self._split(split).size
 
     def image_name(self, split: str, index: int) -> str:
-        """Return the path of an image of a split, or the split and the index where images have no fixed order."""
+        """Return the path of a readable image of a split, or the split and the index where images have no fixed order.
+
+        `index` counts the images that `eval_batches` of one process yielded.
+        """
         opened = self._split(split)
-        return opened.source.name(index) if isinstance(opened, MapStyleSplit) else f"{split}[{index}]"
+        if not isinstance(opened, MapStyleSplit):
+            return f"{split}[{index}]"
+        if not (self._corrupt_names and self.is_held_out(split)):
+            return opened.source.name(index)
+        names = (opened.source.name(place) for place in range(opened.size))
+        return next(islice((name for name in names if name not in self._corrupt_names), index, None))
 
     def train_batches(self, sampler: EpochSampler, *, epoch: int, step: int, epochs: int) -> Iterator[Batch]:
         """Yield this rank's batches from (epoch, step) to the end of epoch `epochs` - 1, with the same workers.

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from t2tbuild.errors import InputError
 from t2tbuild.spec.data import AUTO, AnyData, PythonData, Streamed
@@ -125,6 +125,11 @@ class PythonSource:
     def __len__(self) -> int:
         return len(self.dataset)
 
+    @property
+    def labels(self) -> np.ndarray[Any, Any] | None:
+        """The labels of all samples by the dataset's `targets` or `labels`, without reading any; None if unknown."""
+        return _labels_of(self.dataset)
+
     def name(self, index: int) -> str:
         return f"{self.split}[{index}]"
 
@@ -179,6 +184,22 @@ def _names_of(dataset: Any) -> tuple[str, ...]:
             return tuple(map(str, known.classes))
         known = getattr(known, "dataset", None)
     return ()
+
+
+def _labels_of(dataset: Any) -> np.ndarray[Any, Any] | None:
+    """Return the labels [N] of a dataset, or of the images of a Subset; None where it does not have them."""
+    known = getattr(dataset, "targets", None)
+    if known is None:
+        known = getattr(dataset, "labels", None)
+    try:
+        if known is None:
+            whole = _labels_of(dataset.dataset) if isinstance(dataset, Subset) else None
+            return None if whole is None else whole[np.asarray(dataset.indices)]
+        labels = np.asarray(known.cpu() if isinstance(known, torch.Tensor) else known)
+    except (TypeError, ValueError, IndexError):  # no numbers, or not one for each image
+        return None
+    is_label = np.issubdtype(labels.dtype, np.integer) and labels.shape == (len(dataset),)
+    return labels.astype(np.int64) if is_label else None
 
 
 def _count_classes(dataset: Any) -> int:
