@@ -10,6 +10,7 @@ import typer
 
 from t2tbuild.cli.console import print_json, stderr, stdout
 from t2tbuild.cli.options import Json, complete_spec_name
+from t2tbuild.cli.spec import is_override
 from t2tbuild.cli.train_options import TrainImageSize, open_with_options
 from t2tbuild.cli.write import check_plot_path, report_write_errors
 from t2tbuild.errors import InputError
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 def data(
     data: Annotated[
-        str | None, typer.Argument(metavar="DATA", help="A folder of images, or what --data of train takes.")
+        str | None, typer.Argument(metavar="DATA", help="A folder of images, or a CSV file of images and labels.")
     ] = None,
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Fields to change, e.g. train.data.augment=null.")
@@ -49,6 +50,8 @@ def data(
     Example: t2tbuild data photos --sheet photos.png
     """
     check_plot_path("--sheet", sheet)
+    if data is not None and is_override(data):
+        overrides, data = [data, *(overrides or ())], None
     if data is None and spec is None:
         raise InputError("name the data, as in: t2tbuild data photos, or a spec that has data: --spec mine.yaml")
     from t2tbuild.weights.resolve import find_spec
@@ -65,21 +68,12 @@ def data(
             kind = resolved.train.data.kind
             raise InputError(f"{kind}: is built in and has no image files to describe; name a folder of images")
 
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
+        from t2tbuild.cli.progress import ReadingProgress
         from t2tbuild.report.data_sheet import data_to_json, draw_sheet, print_data
         from t2tbuild.training.data.inspection import inspect
 
-        console = stderr()
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("ETA"))
-        with Progress(
-            *columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal, transient=True
-        ) as bar:
-            task = bar.add_task("images", total=None)
-            found = inspect(
-                resolved.train.data,
-                lambda split, done, of: bar.update(task, description=split, completed=done, total=of),
-            )
+        with ReadingProgress(stderr()) as reading:
+            found = inspect(resolved.train.data, reading.update)
     if as_json:
         print_json(data_to_json(found, resolved))
     else:
@@ -91,7 +85,7 @@ def data(
         stderr().print(f"written: {sheet}", soft_wrap=True)
     if data is not None and not as_json:
         size = [] if image_size is None else ["--image-size", image_size]
-        command = ["t2tbuild", "train", spec or "t2t_vit_7", "--data", data, *size]
+        command = ["t2tbuild", "train", spec or "t2t_vit_7", *(overrides or ()), "--data", data, *size]
         stdout().print(f"next: {shlex.join(command)}", soft_wrap=True)
 
 

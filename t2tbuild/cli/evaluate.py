@@ -10,7 +10,8 @@ import typer
 
 from t2tbuild.cli.console import print_json, stderr, stdout
 from t2tbuild.cli.folder import require_folder
-from t2tbuild.cli.options import Device, Json, Overrides, SpecArgument, deprecated_option
+from t2tbuild.cli.options import DataOption, Device, Json, Overrides, SpecArgument, deprecated_option
+from t2tbuild.cli.train_options import open_with_options
 from t2tbuild.cli.weights import choose_weights
 from t2tbuild.cli.write import report_write_errors
 from t2tbuild.errors import InputError
@@ -35,12 +36,7 @@ def evaluate(
         str | None,
         typer.Option(metavar="FILE", help="A checkpoint, safetensors or run; by default the run's or the spec's."),
     ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DATA", help="digits, cifar10, cifar100, a folder of images, or a CSV file of images and labels."
-        ),
-    ] = None,
+    data: DataOption = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -67,14 +63,10 @@ def evaluate(
     no_ema = bool(deprecated_option("--trained", trained, "--no-ema", no_ema))
     if no_ema and weights is not None:
         raise InputError("--no-ema needs the weights of a run, and --weights names others; leave one of them out")
-    from t2tbuild.spec.load import read_spec  # not open_spec: its warnings are about training
-    from t2tbuild.training.data_option import data_overrides
     from t2tbuild.weights.resolve import find_spec
 
-    document = read_spec(find_spec(spec), overrides or ())
-    if data is not None:
-        current = None if document.spec.train is None else document.spec.train.data
-        document = read_spec(find_spec(spec), [*(overrides or ()), *data_overrides(data, current, evaluation=True)])
+    # quiet: the warnings are about training
+    document = open_with_options(find_spec(spec), overrides or (), data, {}, evaluation=True, quiet=True)
     source = _select_weights(spec, document.spec, weights, no_ema=no_ema)
 
     from t2tbuild.spec.label_names import list_names

@@ -101,6 +101,8 @@ SpecArgument = Annotated[
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Fields to change, e.g. model.image_size=384.")
 ]
+DATA_HELP = "A folder of images, a CSV file of images and labels, or digits, cifar10, cifar100."
+DataOption = Annotated[str | None, typer.Option(metavar="DATA", help=DATA_HELP)]
 BudgetMacs = Annotated[
     str | None, typer.Option(metavar="COUNT", help="Maximum multiply-adds of a model: 5G, 4.8G, 500M, 5e9.")
 ]

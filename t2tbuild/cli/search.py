@@ -10,8 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from t2tbuild.cli.console import print_json, stderr, stdout
+from t2tbuild.cli.data_changes import data_changes
 from t2tbuild.cli.folder import require_folder
-from t2tbuild.cli.options import BudgetMacs, BudgetParams, Device, Json, complete_spec_name, parse_count_option
+from t2tbuild.cli.options import (
+    BudgetMacs,
+    BudgetParams,
+    DataOption,
+    Device,
+    Json,
+    complete_spec_name,
+    parse_count_option,
+)
 from t2tbuild.cli.search_progress import SearchProgress, describe_start, report_interrupt, resume_command
 from t2tbuild.cli.spec import is_override, open_search_spec, print_warnings
 from t2tbuild.cli.write import check_plot_path, report_write_errors
@@ -23,6 +32,7 @@ if TYPE_CHECKING:
     from t2tbuild.nas import SearchResult
     from t2tbuild.nas.plan import Plan
     from t2tbuild.spec import SearchSpec
+    from t2tbuild.spec.overrides import Override
 
 Workers = Annotated[
     int | None,
@@ -51,10 +61,7 @@ def search(
     ] = None,
     budget_macs: BudgetMacs = None,
     budget_params: BudgetParams = None,
-    data: Annotated[
-        str | None,
-        typer.Option(metavar="DATA", help="Search for your own data: a folder of images, or cifar10 or cifar100."),
-    ] = None,
+    data: DataOption = None,
     trials: Annotated[int | None, typer.Option(help="Number of candidates to train.")] = None,
     timeout: Annotated[
         str | None, typer.Option(metavar="TIME", help="Stop training after this long: 5m, 90s, 2h.")
@@ -90,14 +97,12 @@ def search(
     check_plot_path("--plot", plot)
     if plot is not None and not explain:
         raise InputError("--plot needs --explain; a search writes its plots to the run directory")
-    options = _options_to_overrides(budget_macs, budget_params, trials, timeout, seed)
+    options: list[str | Override] = [*_options_to_overrides(budget_macs, budget_params, trials, timeout, seed)]
     if is_override(spec):
         spec, overrides = "deep_narrow", [spec, *(overrides or ())]
     _check_subcommand(spec)
-    options = [*(overrides or ()), *options]
-    if data is not None:
-        options = _with_data(spec, options, data)
-    document = open_search_spec(spec, options)
+    changes = [*_with_data(spec, overrides or [], data), *options]
+    document = open_search_spec(spec, changes)
     loaded = document.spec
 
     with report_interrupt(), document.located_errors():  # raises errors before torch is imported
@@ -132,7 +137,7 @@ def run_search(
     from t2tbuild.nas.existing_run import require_same_search
 
     require_same_search(run, spec)
-    with report_interrupt(run, storage):
+    with report_interrupt(run, storage, spec):
         stderr().print(describe_start(spec.search, run, workers, storage), soft_wrap=True, markup=False)
 
         from t2tbuild.nas.run import search as search_spec  # imports torch, which takes seconds
@@ -183,14 +188,16 @@ def _options_to_overrides(
     return found + ([f"search.seed={seed}"] if seed is not None else [])
 
 
-def _with_data(spec: str, overrides: list[str], data: str) -> list[str]:
+def _with_data(spec: str, overrides: list[str], data: str | None) -> list[str | Override]:
     """Return overrides with those of --data: before the fields of the data, and after a whole proxy or whole data."""
+    if data is None:
+        return [*overrides]
     from t2tbuild.spec.load import read_search_spec  # not open_search_spec: the spec is read again
-    from t2tbuild.training.data_option import data_overrides
 
-    whole = [one for one in overrides if one.partition("=")[0].strip() in ("search.proxy", "search.proxy.data")]
+    fields = ("search", "search.proxy", "search.proxy.data")
+    whole = [one for one in overrides if one.partition("=")[0].strip() in fields]
     current = read_search_spec(spec, whole).spec.search.proxy.data
-    named = data_overrides(data, current, field="search.proxy.data")
+    named = data_changes(data, current, "search.proxy.data")
     return [*whole, *named, *(one for one in overrides if one not in whole)]
 
 
@@ -260,9 +267,8 @@ def print_result(result: SearchResult) -> None:
     for line in gain_lines(result):
         console.print(line, soft_wrap=True, markup=False)
     if result.outcome is Outcome.TIMEOUT:
-        console.print(
-            f"stopped by the timeout; continue with: {resume_command(result.run)}", soft_wrap=True, markup=False
-        )
+        command = resume_command(result.run, result.spec)
+        console.print(f"stopped by the timeout; continue with: {command}", soft_wrap=True, markup=False)
     elif result.outcome is Outcome.UNFINISHED:
         console.print(
             f"unfinished; show its progress with: t2tbuild search status {result.run}", soft_wrap=True, markup=False
@@ -277,7 +283,8 @@ def print_result(result: SearchResult) -> None:
     console.print(f"written: {result.run}/{', '.join(files)}", soft_wrap=True, markup=False)
     option = "" if result.best.train is not None else " --data DIR"
     if option:
-        console.print("for DIR, name your images: folders DIR/train/CLASS and DIR/val/CLASS", soft_wrap=True)
+        line = "for DIR, name your images: a folder of images, DIR/CLASS/*.jpg or with train and val, or a CSV file"
+        console.print(line, soft_wrap=True)
     console.print(f"next: t2tbuild summarize {best} && t2tbuild train {best}{option}", soft_wrap=True)
 
 

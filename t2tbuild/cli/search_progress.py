@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from t2tbuild.cli.console import format_duration, stderr
-from t2tbuild.files import redact
+from t2tbuild.cli.continuing import continue_command, start_again_command
 from t2tbuild.spec.units import short_count
 
 if TYPE_CHECKING:
@@ -48,35 +47,34 @@ def has_study(run: Path, storage: str | None) -> bool:
 
 
 @contextmanager
-def report_interrupt(run: Path | None = None, storage: str | None = None) -> Iterator[None]:
+def report_interrupt(
+    run: Path | None = None, storage: str | None = None, spec: SearchSpec | None = None
+) -> Iterator[None]:
     """Print what is saved, and the command that goes on, where Ctrl-C or SIGTERM ends the work in this context.
 
-    `run` is the run directory, None as long as there is none.
+    `run` is the run directory and `spec` its search, None as long as there is none, or it is not known.
     """
     try:
         yield
     except KeyboardInterrupt:
         if run is not None and has_study(run, storage):
-            message = f"interrupted; finished results are saved; continue with:\n{resume_command(run)}"
+            message = f"interrupted; finished results are saved; continue with:\n{resume_command(run, spec)}"
         else:
             message = f"interrupted; nothing was saved yet; start again with:\n{start_again_command()}"
         stderr().print(message, soft_wrap=True, markup=False)
         raise
 
 
-def start_again_command() -> str:
-    """Return the command of this process, without passwords."""
-    return shlex.join(["t2tbuild", *(redact(argument) for argument in sys.argv[1:])])
-
-
-def resume_command(run: Path) -> str:
+def resume_command(run: Path, spec: SearchSpec | None) -> str:
     """Return the command that continues a run on the same --device, with a reminder to pass the same --storage."""
-    command = ["t2tbuild", "search", "resume", str(run)]
+    more: list[str] = []
     for place, argument in enumerate(sys.argv):
         if argument.split("=")[0] == "--device":
-            command += sys.argv[place : place + (1 if "=" in argument else 2)]
+            more += sys.argv[place : place + (1 if "=" in argument else 2)]
     has_storage = any(argument.split("=")[0] == "--storage" for argument in sys.argv)
-    return shlex.join(command) + (" --storage URL  (the same)" if has_storage else "")
+    data = None if spec is None else spec.search.proxy.data
+    command = continue_command(["search", "resume"], run, data, more)
+    return command + (" --storage URL  (the same)" if has_storage else "")
 
 
 class SearchProgress:

@@ -62,6 +62,7 @@ def resume(
         from t2tbuild.nas.existing_run import load_run_spec, require_study
 
         spec = load_run_spec(run)
+    with report_interrupt(run, storage, spec):
         require_study(run, storage)
         if trials is not None and (trained := _count_trained(run, storage)) >= trials:
             stderr().print(describe_no_more_trials(trained, trials), soft_wrap=True, markup=False)

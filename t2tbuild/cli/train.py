@@ -16,17 +16,16 @@ import typer
 from t2tbuild.cli.console import format_duration, print_json, stderr, stdout
 from t2tbuild.cli.folder import existing_parent, require_folder
 from t2tbuild.cli.loggers import LoggerKind, open_logger
-from t2tbuild.cli.options import Device, Json, Overrides, SpecArgument
+from t2tbuild.cli.options import DataOption, Device, Json, Overrides, SpecArgument
 from t2tbuild.cli.train_options import (
     BatchSize,
-    DataOption,
     Epochs,
     Gpus,
     LearningRate,
     Seed,
     TrainImageSize,
     WeightsOption,
-    continue_command,
+    continue_training_command,
     open_training,
 )
 from t2tbuild.errors import InputError, TrainingError
@@ -160,7 +159,8 @@ def train(
                 *(("--gpus", str(gpus)) if gpus else ()),
             ]
             by_torchrun = is_distributed_launch() and gpus is None
-            resume_with = "the same torchrun command" if by_torchrun else f"\n{continue_command(run, resolved, more)}"
+            command = continue_training_command(run, resolved, more)
+            resume_with = "the same torchrun command" if by_torchrun else f"\n{command}"
             stderr().print(f"interrupted; {_describe_saved(run)}; continue with: {resume_with}", soft_wrap=True)
         raise
     if not is_main:

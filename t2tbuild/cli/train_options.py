@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from t2tbuild.cli.console import stderr
+from t2tbuild.cli.continuing import continue_command, start_again_command
+from t2tbuild.cli.data_changes import data_changes
 from t2tbuild.cli.options import image_size_override
 from t2tbuild.cli.spec import open_spec
 from t2tbuild.errors import InputError
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from t2tbuild.spec.document import Document
     from t2tbuild.spec.overrides import Override
 
-DataOption = Annotated[
-    str | None, typer.Option(metavar="DATA", help="Your images, a folder of train/CLASS/*.jpg; or digits, cifar10.")
-]
 Epochs = Annotated[str | None, typer.Option(metavar="N", help="train.epochs.")]
 BatchSize = Annotated[str | None, typer.Option(metavar="N", help="train.batch_size, over all devices.")]
 LearningRate = Annotated[str | None, typer.Option(metavar="X", help="train.lr, the peak learning rate.")]
@@ -110,25 +108,12 @@ def find_run(text: str) -> Path | None:
     return folder if is_run and catalog.file_of(text) is None else None
 
 
-def continue_command(run: Path, spec: Spec, more: Sequence[str]) -> str:
+def continue_training_command(run: Path, spec: Spec, more: Sequence[str]) -> str:
     """Return the command that continues a run from any folder; `more` are options that its spec does not hold."""
     if not (run / "spec.yaml").exists():
-        from t2tbuild.cli.search_progress import start_again_command
-
-        return f"cd {shlex.quote(str(Path.cwd()))} && {start_again_command()}"
-    return _data_variable(spec) + shlex.join(["t2tbuild", "train", str(run.absolute()), *more])
-
-
-def _data_variable(spec: Spec) -> str:
-    """Return the assignment that lets relative paths of the data start from the folder that they start from now."""
-    from t2tbuild.spec.data import DATA_VARIABLE
-
+        return start_again_command()
     assert spec.train is not None
-    paths = [getattr(spec.train.data, name, None) for name in ("root", "file")]
-    given = os.environ.get(DATA_VARIABLE, "")
-    if Path(given).is_absolute() or all(path is None or Path(path).expanduser().is_absolute() for path in paths):
-        return ""
-    return f"{DATA_VARIABLE}={shlex.quote(str(Path(given).absolute()))} "
+    return continue_command(["train"], run, spec.train.data, more)
 
 
 def open_with_options(
@@ -137,19 +122,19 @@ def open_with_options(
     data: str | None,
     options: Mapping[str, str | None],
     *,
+    evaluation: bool = False,
     quiet: bool = False,
 ) -> Document[Spec]:
-    """Read a spec with the data of --data, then the overrides, then the options of `FIELDS`; warnings go to stderr."""
+    """Read a spec with the data of --data, then the overrides, then the options of `FIELDS`; warnings go to stderr.
+
+    An `evaluation` needs no training images, see `data_overrides`. A `quiet` command prints no warnings.
+    """
     from t2tbuild.spec.load import read_spec
-    from t2tbuild.spec.overrides import Override
 
     changes: list[str | Override] = []
-    if data is not None:  # before the overrides, which may change fields of this data
-        from t2tbuild.training.data_option import data_overrides
-
+    if data is not None:
         train = read_spec(text).spec.train
-        new = data_overrides(data, None if train is None else train.data)
-        changes += [Override(one, f"--data {data}") for one in new]
+        changes += data_changes(data, None if train is None else train.data, evaluation=evaluation)
     changes += overrides
     changes += [_as_override(name, value) for name, value in options.items() if value is not None]
     return read_spec(text, changes) if quiet else open_spec(text, changes)

@@ -14,7 +14,7 @@ import torch
 
 from t2tbuild.errors import InputError, SearchError
 from t2tbuild.nas.store.url import VARIABLE
-from t2tbuild.training.device import DEVICE_VARIABLE
+from t2tbuild.training.device_setting import device_setting
 from t2tbuild.training.signals import Interrupt
 
 POLL_SECONDS = 1.0
@@ -39,6 +39,7 @@ class _WorkerProcess:
 
 def default_workers(device: str | None = None) -> int:
     """Return the number of GPUs, or on the CPU the number of its cores, eight at most. One for a single GPU."""
+    device = device_setting(device)
     if device not in (None, "cpu", "cuda"):
         return 1
     if device != "cpu" and torch.cuda.is_available():
@@ -100,7 +101,7 @@ def log_path(run: Path, index: int) -> Path:
 
 def _start_worker(run: Path, url: str, index: int, workers: int, deadline: float) -> subprocess.Popen[bytes]:
     env = dict(os.environ) | {VARIABLE: url}  # a password must not appear in the command line
-    device = os.environ.get(DEVICE_VARIABLE)
+    device = device_setting()
     if device in (None, "cuda") and torch.cuda.is_available():
         devices = os.environ.get("CUDA_VISIBLE_DEVICES")
         names = devices.split(",") if devices else [str(one) for one in range(torch.cuda.device_count())]

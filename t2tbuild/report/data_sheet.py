@@ -10,6 +10,7 @@ from rich.console import Console
 from t2tbuild.report.figure import new_figure
 from t2tbuild.report.table import Column, ColumnTable, FactTable
 from t2tbuild.spec.data import Augmentation, Streamed
+from t2tbuild.spec.label_names import shorten
 from t2tbuild.spec.root import Spec
 from t2tbuild.training.data.dataset import CorruptImage, Sample, make_sample, read_image
 from t2tbuild.training.data.inspection import Inspection, Leakage, SplitFacts
@@ -23,6 +24,7 @@ from t2tbuild.training.seeds import fold_in
 
 CLASSES_SHOWN = 20
 NAMES_SHOWN = 5
+NAME_LENGTH = 20  # characters of a class's name on a contact sheet
 ROWS = 8  # classes of a contact sheet
 IMAGES_PER_CLASS = 3
 AUGMENTED = 2  # augmented views of each of them
@@ -139,10 +141,7 @@ def _classes_table(found: Inspection) -> ColumnTable:
 def _findings(found: Inspection, spec: Spec) -> Iterator[str]:
     for split in found.splits:
         if split.unreadable:
-            effect = (
-                "they are replaced, up to train.data.skip_corrupt" if split.name == "train" else "the first ends it"
-            )
-            yield f"unreadable images of {split.name} ({effect}):"
+            yield f"unreadable images of {split.name} ({_effect_of_unreadable(split, spec)}):"
             yield from _some([str(one) for one in split.unreadable])
         counts = split.counts(len(found.classes))
         missing = [name for name, count in zip(found.classes, counts, strict=True) if not count]
@@ -157,6 +156,17 @@ def _findings(found: Inspection, spec: Spec) -> Iterator[str]:
         yield f"{share:.0%} of the training images are smaller than {image} pixels, and are enlarged"
     for leakage in found.leakage:
         yield from _describe_leakage(leakage)
+
+
+def _effect_of_unreadable(split: SplitFacts, spec: Spec) -> str:
+    """Return what training does with the unreadable images of a split."""
+    assert spec.train is not None
+    assert isinstance(spec.train.data, Streamed)
+    if split.name == "train":
+        return "they are replaced, up to train.data.skip_corrupt"
+    if split.name == "validation" and spec.train.data.validation is None:  # held out of the training images
+        return "they are left out, and count towards train.data.skip_corrupt"
+    return "the first ends it"
 
 
 def _describe_leakage(leakage: Leakage) -> Iterator[str]:
@@ -210,7 +220,7 @@ def draw_sheet(found: Inspection, spec: Spec) -> Figure:
     axes = figure.subplots()
     axes.imshow(canvas)
     axes.set_yticks([row * (height + GAP) + height / 2 for row in range(len(chosen))])
-    axes.set_yticklabels([_shorten(found.classes[label]) for label in chosen])
+    axes.set_yticklabels([shorten(found.classes[label], NAME_LENGTH) for label in chosen])
     axes.xaxis.tick_top()
     names = ["evaluation", *["training"] * AUGMENTED]
     axes.set_xticks([left + width / 2 for columns in places for left in columns])
@@ -256,7 +266,3 @@ def _resize(pixels: Any, height: int, width: int) -> Any:
     from PIL import Image
 
     return np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).resize((width, height)))
-
-
-def _shorten(name: str) -> str:
-    return name if len(name) <= 20 else f"{name[:19]}…"

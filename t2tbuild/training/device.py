@@ -9,9 +9,7 @@ import torch
 
 from t2tbuild.errors import InputError
 from t2tbuild.spec.train import TrainSpec
-
-DEVICE_VARIABLE = "T2TBUILD_DEVICE"
-"""Environment variable: the device where none is named."""
+from t2tbuild.training.device_setting import DEVICE_VARIABLE, device_setting
 
 
 def pick_device(name: str | None = None) -> torch.device:
@@ -21,7 +19,7 @@ def pick_device(name: str | None = None) -> torch.device:
 
     Raises InputError for an unknown device, and for one that this machine lacks.
     """
-    name = name or os.environ.get(DEVICE_VARIABLE)
+    name = device_setting(name)
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if re.fullmatch("cpu|cuda|cuda:[0-9]{1,3}|mps", name) is None:

@@ -13,14 +13,17 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from t2tbuild.errors import InputError
+from t2tbuild.training.device_setting import DEVICE_VARIABLE, device_setting
 
 
 def require_gpus(count: int, device: str | None) -> None:
     """Raise InputError if this machine has fewer GPUs than `count`; with the device cpu there is no limit."""
-    if device == "cpu":
+    named = device_setting(device)
+    if named == "cpu":
         return
-    if device not in (None, "cuda"):
-        raise InputError(f"--gpus {count}: takes the first {count} GPUs, and --device names {device}; leave one out")
+    if named not in (None, "cuda"):
+        by = "--device" if device else DEVICE_VARIABLE
+        raise InputError(f"--gpus {count}: takes the first {count} GPUs, and {by} names {named}; leave one out")
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if count > found:
         has = f"{found} GPU{'s' * (found > 1)}" if found else "no GPU that torch can use"

@@ -63,10 +63,31 @@ def test_it_prints_the_findings_and_draws_a_sheet(photos: Path) -> None:
         assert text in done.stdout
     assert "random erasing (50%)" in done.stdout
     assert "32 x 48 pixels" in done.stdout
-    assert "next: t2tbuild train t2t_vit_7 --data photos --image-size 32x48" in done.stdout
+    command = "t2tbuild train t2t_vit_7 train.data.augment.random_erasing=0.5 --data photos --image-size 32x48"
+    assert f"next: {command}" in done.stdout
     with Image.open(photos.parent / "photos-sheet.png") as sheet:
         assert sheet.size[0] > 9 * 128
         assert len(set(sheet.convert("RGB").resize((50, 20)).get_flattened_data())) > 100
+
+
+def test_an_override_without_data_is_no_folder(photos: Path) -> None:
+    spec = Path("mine.yaml")
+    data = f"{{kind: folder, root: {photos}, image_size: 32}}"
+    spec.write_text(f"version: 1\nmodel: t2t_vit_7\ntrain: {{data: {data}}}\n")
+    done = run("--spec", str(spec), "train.data.augment=null")
+    assert done.exit_code == 0, done.exception
+    assert "none: images are only resized" in done.stdout
+
+
+def test_unreadable_images_that_are_held_out_are_left_out(photos: Path) -> None:
+    for number in range(6):
+        for name in ("cat", "dog"):
+            (photos / "train" / name / f"broken-{number}.jpg").write_text("no image")
+        (photos / "val" / "cat" / f"broken-{number}.jpg").write_text("no image")
+    done = run("photos/train", "train.data.holdout=0.5", "--image-size", "32")
+    assert done.exit_code == 0, done.exception
+    assert "images of validation (they are left out, and count towards train.data.skip_corrupt)" in done.stdout
+    assert "images of validation (the first ends it)" in run("photos", "--image-size", "32").stdout
 
 
 def test_wrong_data_is_refused(tmp_path: Path) -> None:

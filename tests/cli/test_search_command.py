@@ -76,7 +76,8 @@ def test_an_interrupt_before_the_study_exists_says_how_to_start_again(tmp_path: 
         process.send_signal(signal.SIGINT)
         lines = process.stderr.read().splitlines()
         assert process.wait(60) == 130
-    assert lines == ["interrupted; nothing was saved yet; start again with:", f"t2tbuild search {' '.join(arguments)}"]
+    again = f"cd {tmp_path} && t2tbuild search {' '.join(arguments)}"
+    assert lines == ["interrupted; nothing was saved yet; start again with:", again]
     assert not list(tmp_path.glob("runs/*/study.db"))
 
 
@@ -93,7 +94,7 @@ def test_an_interrupt_later_says_how_to_continue(tmp_path: Path) -> None:
         assert process.wait(60) == 130
     assert lines[-2:] == [
         "interrupted; finished results are saved; continue with:",
-        "t2tbuild search resume run",
+        f"t2tbuild search resume {tmp_path / 'run'}",
     ]
 
 

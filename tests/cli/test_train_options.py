@@ -8,10 +8,14 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from t2tbuild import load_spec
+from t2tbuild import load_search_spec, load_spec
 from t2tbuild.cli import app
-from t2tbuild.cli.train_options import continue_command
+from t2tbuild.cli.search import _with_data
+from t2tbuild.cli.search_progress import resume_command
+from t2tbuild.cli.train_options import continue_training_command, open_with_options
 from t2tbuild.errors import InputError, SpecError
+from t2tbuild.spec.data import FolderData
+from t2tbuild.spec.load import read_search_spec
 from t2tbuild.training.device import pick_device
 from t2tbuild.training.resolve import resolve
 from t2tbuild.training.run_directory import read_json_lines
@@ -56,6 +60,37 @@ def test_an_error_names_the_option(option: str, value: str) -> None:
     (found,) = wrong.exception.diagnostics
     assert (found.file, found.text) == (option, f"{option} {value}")
     assert value in found.message
+
+
+def test_errors_in_what_data_sets_name_the_option(trained: Path, tmp_path: Path) -> None:
+    nowhere = str(tmp_path / "nowhere")
+    for command in (["train", "t2t_vit_7"], ["data"], ["evaluate", str(trained)], ["search"]):
+        wrong = run(*command, *([] if command == ["data"] else ["--data"]), nowhere)
+        assert isinstance(wrong.exception, SpecError), command
+        places = {(one.file, one.text) for one in wrong.exception.diagnostics}
+        assert places == {("--data", f"--data {nowhere}")}, command
+
+
+def test_overrides_change_fields_of_data_and_options_come_last(trained: Path) -> None:
+    photos = str(trained.parent / "photos")
+    overrides = ["train.data.validation=null", "train.data.image_size=32", "train.epochs=2"]
+    train = open_with_options("t2t_vit_7", overrides, photos, {"--epochs": "3"}).spec.train
+    assert train is not None
+    assert isinstance(train.data, FolderData)
+    assert (train.data.root, train.data.validation, train.data.image_size, train.epochs) == (photos, None, 32, 3)
+    changed = ["train.data.validation=train", "--data", photos, "--split", "validation", "--device", "cpu", "--json"]
+    found = run("evaluate", str(trained), *changed)
+    assert found.exit_code == 0, found.exception
+    assert json.loads(found.stdout)["images"] == 8
+
+
+def test_data_of_a_search_follow_a_whole_proxy_and_precede_its_fields(trained: Path) -> None:
+    photos = str(trained.parent / "photos")
+    given = ["search.proxy.data.image_size=32", "search.proxy=quick", "search.trials=4"]
+    search = read_search_spec("deep_narrow", _with_data("deep_narrow", given, photos)).spec.search
+    assert isinstance(search.proxy.data, FolderData)
+    assert (search.proxy.data.root, search.proxy.data.image_size) == (photos, 32)
+    assert (search.proxy.preset, search.trials) == ("quick", 4)
 
 
 def test_errors_of_files_and_devices_name_the_option(tmp_path: Path) -> None:
@@ -104,10 +139,15 @@ def test_the_command_that_continues_finds_relative_data(trained: Path, monkeypat
     monkeypatch.chdir(trained.parent)
     monkeypatch.delenv("T2TBUILD_DATA", raising=False)
     absolute = load_spec(trained / "spec.yaml")
-    assert continue_command(Path("run"), absolute, ["--gpus", "2"]) == f"t2tbuild train {trained} --gpus 2"
+    command = continue_training_command(Path("run"), absolute, ["--gpus", "2"])
+    assert command == f"t2tbuild train {trained} --gpus 2"
     relative = resolve(load_spec(trained / "spec.yaml", ["train.data.root=photos"]))
     expected = f"T2TBUILD_DATA={trained.parent} t2tbuild train {trained}"
-    assert continue_command(Path("run"), relative, []) == expected
+    assert continue_training_command(Path("run"), relative, []) == expected
+    monkeypatch.setattr("sys.argv", ["t2tbuild", "search", "deep_narrow", "--device", "cpu"])
+    search = load_search_spec("deep_narrow", ["search.proxy.data={kind: folder, root: photos}"])
+    expected = f"T2TBUILD_DATA={trained.parent} t2tbuild search resume {trained} --device cpu"
+    assert resume_command(Path("run"), search) == expected
 
 
 def test_the_run_of_a_search_names_its_best_model(tmp_path: Path) -> None:
