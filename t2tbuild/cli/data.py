@@ -79,11 +79,14 @@ def data(
     else:
         print_data(stdout(), found, resolved)
         sheet = sheet or Path(f"{_short_name(resolved.train.data)}-sheet.png")
-    if sheet is not None:
+    readable = sum(found.splits[0].counts(len(found.classes)))
+    if sheet is not None and not readable:
+        stderr().print("no contact sheet, and nothing to train on: no training image can be read", soft_wrap=True)
+    elif sheet is not None:
         with report_write_errors("--sheet", sheet):
             draw_sheet(found, resolved).savefig(sheet)
         stderr().print(f"written: {sheet}", soft_wrap=True)
-    if data is not None and not as_json:
+    if data is not None and readable and not as_json:
         size = [] if image_size is None else ["--image-size", image_size]
         command = ["t2tbuild", "train", spec or "t2t_vit_7", *(overrides or ()), "--data", data, *size]
         stdout().print(f"next: {shlex.join(command)}", soft_wrap=True)

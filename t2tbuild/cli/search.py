@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from t2tbuild.nas import SearchResult
     from t2tbuild.nas.plan import Plan
     from t2tbuild.spec import SearchSpec
+    from t2tbuild.spec.data import AnyData
     from t2tbuild.spec.overrides import Override
 
 Workers = Annotated[
@@ -111,6 +112,7 @@ def search(
 
         planned = plan(loaded)
         print_warnings([document.warning(found) for found in planned.warnings])
+        _print_choices(loaded.search.proxy.data, planned.search.proxy.data)
         storage_url(storage, Path())
         if explain:
             _print_space(loaded, planned, plot, as_json=as_json)
@@ -122,6 +124,17 @@ def search(
     with document.located_errors():
         run = out or default_run_directory(loaded.search.name)
         run_search(loaded, run, workers, storage, device=device, as_json=as_json)
+
+
+def _print_choices(given: AnyData, resolved: AnyData) -> None:
+    """Print what was chosen for the user's images; proxies have an augmentation of their own."""
+    from t2tbuild.spec.data import UserImages
+    from t2tbuild.training.data_notices import data_notices
+
+    if isinstance(given, UserImages) and isinstance(resolved, UserImages):
+        given = given.model_copy(update={"augment": resolved.augment})
+    for text in data_notices(given, resolved):
+        stderr().print(text, soft_wrap=True, markup=False)
 
 
 def run_search(

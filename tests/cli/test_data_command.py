@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 from t2tbuild.cli import app
 from t2tbuild.errors import InputError, SpecError
 from t2tbuild.training.data.inspection import difference_hash
+from tests.command import run_t2tbuild
 
 
 def run(*arguments: str) -> Result:
@@ -105,3 +106,15 @@ def test_the_hash_survives_resizing_and_distinguishes_pictures() -> None:
 
     assert distance(picture(0), picture(0).resize((200, 180), Image.Resampling.BICUBIC)) <= 2
     assert min(distance(picture(0), picture(seed)) for seed in range(1, 30)) > 8
+
+
+def test_a_folder_without_a_readable_image_has_no_sheet(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "broken" / name).mkdir(parents=True)
+        for number in range(3):
+            (tmp_path / "broken" / name / f"{number}.jpg").write_text("text")
+    done = run_t2tbuild("data", "broken", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "no training image can be read" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("*.png"))
