@@ -66,13 +66,11 @@ def train(
         run = distributed.broadcast(Path(out) if out is not None else default_run_directory(spec.model.name))
         notify = (listener or ignore_report) if distributed.is_main else ignore_report
         with suggest_batch_when_out_of_memory(resolved, distributed), handle_signals() as interrupt:
-            _notify_choices(spec, resolved, notify)
             is_new = distributed.broadcast(not (run / "spec.yaml").exists())
             # a new run is built before its directory, so that an error leaves no files
             trainer = Trainer(resolved, run, distributed, notify, None, datasets) if is_new else None
-            replaced = describe_replaced_classes(spec, resolved)
-            if replaced:
-                notify(Notice(replaced))
+            if is_new:
+                _notify_choices(spec, resolved, notify)
             with open_run(run, resolved, distributed.device) if distributed.is_main else nullcontext():
                 distributed.barrier()
                 result: TrainResult | None = distributed.broadcast(_read_result(run) if distributed.is_main else None)
@@ -98,9 +96,10 @@ def _require_spec(spec: object) -> None:
 
 
 def _notify_choices(spec: Spec, resolved: Spec, notify: Listener) -> None:
-    """Notify of what was chosen for the data."""
+    """Notify of what was chosen for the data of a new run, and of the classes that the data replaced."""
     given, chosen = (one.train or TrainSpec() for one in (spec, resolved))
-    for text in data_notices(given.data, chosen.data):
+    replaced = describe_replaced_classes(spec, resolved)
+    for text in (*data_notices(given.data, chosen.data), *([replaced] if replaced else [])):
         notify(Notice(text))
 
 

@@ -111,7 +111,7 @@ def test_an_interrupt_ends_the_step_saves_it_and_prints_the_command_that_continu
         pytest.skip("the run ended before the signal came")
     assert process.returncode == status
     assert out == ""
-    assert f"--out {run}" in err
+    assert f"\nt2tbuild train {run}\n" in err
     assert f"{run}/checkpoints/step-" in err
     assert "Traceback" not in err
     newest, _ = find_latest_checkpoint(run / "checkpoints")
