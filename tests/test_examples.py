@@ -61,7 +61,7 @@ COMMANDS = list(commands())
 
 def test_there_is_a_command_of_each_kind() -> None:
     assert len(COMMANDS) == 5
-    assert sum(words[0] == "torchrun" for words in COMMANDS) == 4
+    assert sum(words[0] == "torchrun" for words in COMMANDS) == 3
 
 
 @pytest.mark.parametrize("words", [words for words in COMMANDS if words[0] == "torchrun"], ids=" ".join)

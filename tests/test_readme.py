@@ -87,7 +87,7 @@ def test_the_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 
 
 def test_the_models_are_in_timm_as_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    block = code_blocks(PYTHON, "python")[1]
+    block = next(one for one in code_blocks(PYTHON, "python") if "3 maps of" in one)
     exec(compile(block, "python.md", "exec"), {})
     printed = capsys.readouterr().out
     assert "t2t_vit_14_se" in printed

@@ -16,6 +16,7 @@ import yaml
 
 from t2tbuild import load_search_spec, load_spec
 from t2tbuild.cli import app
+from t2tbuild.cli.spec import is_override
 from t2tbuild.nas.evaluator import Candidate
 from t2tbuild.nas.store.url import VARIABLE, storage_url
 from t2tbuild.spec import catalog
@@ -50,7 +51,7 @@ def test_the_pages_show_searches() -> None:
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
 def test_the_command_line_accepts_the_commands_of_the_pages(words: list[str]) -> None:
     given = parse(words)
-    assert "run" in given or given["spec"] in catalog.names("search")
+    assert "run" in given or is_override(given["spec"]) or given["spec"] in catalog.names("search")
     assert ("search.trials=2000" in words) <= ("search.timeout=null" in words)  # the shipped timeout is a few minutes
 
 
