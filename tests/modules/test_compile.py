@@ -13,17 +13,15 @@ from t2tbuild.spec.backbone import Ghost
 
 pytestmark = pytest.mark.slow
 
-KINDS = ["t2t_vit_t_14", "t2t_vit_16_ghost", "t2t_vit_dense"]  # a Performer trains in the test with dropout
-
 
 def compiled(model: nn.Module, backend: str) -> Any:
     torch._dynamo.reset()
     return torch.compile(model, fullgraph=True, dynamic=True, backend=backend)
 
 
-@pytest.mark.parametrize("name", [*KINDS, "t2t_vit_14_se"])
+@pytest.mark.parametrize("name", ["t2t_vit_16_ghost", "t2t_vit_14_se"])
 def test_a_structure_is_one_graph_for_any_batch(name: str) -> None:
-    """tests/test_contract.py exports every tokenizer, backbone and option, which needs one graph too."""
+    """Others train as one graph below, and tests/test_contract.py exports every tokenizer, backbone and option."""
     model = build_model(shallow(name)).eval()
     graph = compiled(model, "eager")
     for batch in (2, 3):

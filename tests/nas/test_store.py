@@ -358,7 +358,7 @@ def test_a_fault_at_any_call_changes_nothing(tmp_path: Path, lost_answer: bool) 
     count, (left, keys, seconds) = story(tmp_path / "0", 0, lost_answer=lost_answer)
     assert left == {("COMPLETE", Kind.REFERENCE): 2, ("COMPLETE", Kind.CANDIDATE): 2, ("WAITING", Kind.CANDIDATE): 1}
     release = count - (10 if lost_answer else 24)  # the last calls, which claim and release: at more places
-    for at in sorted({*range(1, count + 1, max(1, count // 5)), *range(release, count + 1, 1 if lost_answer else 2)}):
+    for at in sorted({*range(1, count + 1, max(1, count // 4)), *range(release, count + 1, 2 if lost_answer else 3)}):
         _, found = story(tmp_path / str(at), at, lost_answer=lost_answer)
         assert found == (left, keys, seconds), at
 

@@ -94,7 +94,7 @@ def _require_whole(store: Store) -> None:
 def test_killed_workers_lose_nothing(tmp_path: Path) -> None:
     process = start_t2tbuild(*command(tmp_path, 2))
     kill_one_at_work(process, tmp_path / "run")
-    killed = max(kill_now_and_then(process, kills=2, seconds=6.0), default=0)
+    killed = max(kill_now_and_then(process, kills=1, seconds=6.0), default=0)
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     assert killed >= 1
@@ -109,7 +109,7 @@ def test_killed_workers_and_a_database_that_restarts(
     url = postgresql.database("killed")
     monkeypatch.setenv(VARIABLE, url)
     process = start_t2tbuild(*command(tmp_path, 2))
-    for killed in kill_now_and_then(process, kills=2, seconds=10.0):
+    for killed in kill_now_and_then(process, kills=1, seconds=10.0):
         if killed == 1:
             postgresql.stop()
             time.sleep(3)
