@@ -11,8 +11,7 @@ At the end every planned candidate must be measured once, no trial may be runnin
 ended with exit code 0.
 
 Measured on 2026-11-29, two cores, beside other loads; nothing was lost, measured twice or left running, and every exit
-code was 0: kills 20 rounds (160 candidates), supervisors 8 rounds (64 candidates). Outages, 18 rounds (160 candidates),
-were measured before a draw and its claim became one transaction.
+code was 0: outages and kills 20 rounds each (160 candidates each), supervisors 8 rounds (64 candidates).
 """
 
 import argparse
