@@ -243,7 +243,8 @@ def _class_folders(data: FolderData, field: str, name: str) -> list[str]:
     """Return the class folders of a split, sorted. Raises FieldError when there are none."""
     root = data_root(data.root)
     folder = root / name
-    found = [one for one in list_folders(folder) if name != FLAT or one not in split_folders(data)]
+    splits = split_folders(data) if name == FLAT else set()
+    found = [one for one in list_folders(folder) if one not in splits]
     if found:
         return found
     if not root.is_dir():
