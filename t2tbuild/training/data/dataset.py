@@ -242,11 +242,12 @@ class EvaluationBatchSampler:
 
 @dataclass(frozen=True)
 class MapStyleSplit:
-    """A split whose samples are read by index, so that any worker may read any sample."""
+    """A split whose samples are read by index, with the class `dataset`, so that any worker may read any sample."""
 
     source: ImageSource
     mode: str
     skip: int
+    dataset: type[IndexedDataset] = IndexedDataset
 
     @property
     def size(self) -> int:
@@ -259,11 +260,11 @@ class MapStyleSplit:
     def train_loader(
         self, transform: ImageTransform, sampler: EpochSampler, *, epoch: int, step: int, epochs: int
     ) -> LoaderFactory:
-        dataset = IndexedDataset(self.source, transform=transform, mode=self.mode, seed=sampler.seed, skip=self.skip)
+        dataset = self.dataset(self.source, transform=transform, mode=self.mode, seed=sampler.seed, skip=self.skip)
         batches = TrainBatchSampler(sampler, epoch, step, epochs)
         return partial(DataLoader, dataset, batch_sampler=batches, collate_fn=collate)
 
     def eval_loader(self, transform: ImageTransform, *, rank: int, world_size: int, batch_size: int) -> LoaderFactory:
-        dataset = IndexedDataset(self.source, transform=transform, mode=self.mode, seed=0, skip=0)
+        dataset = self.dataset(self.source, transform=transform, mode=self.mode, seed=0, skip=0)
         batches = EvaluationBatchSampler(self.size, rank, world_size, batch_size)
         return partial(DataLoader, dataset, batch_sampler=batches, collate_fn=collate)

@@ -37,17 +37,18 @@ def to_mode(image: Image.Image, mode: str) -> Image.Image:
     65535, or itself.
     """
     image.load()  # its EXIF may follow the pixels
-    upright = UPRIGHT.get(_orientation(image))
+    upright = UPRIGHT.get(orientation(image))
     if image.mode.startswith("I") or image.mode == "F":
         image = _to_8_bits(image)
     image = image.convert(mode)
     return image if upright is None else image.transpose(upright)
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation of an image, 1 for an upright one; damaged EXIF counts as upright."""
     try:
         found = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # damaged EXIF must not cost the image
+    except Exception:  # it must not cost the image
         return 1
     return found if isinstance(found, int) else 1
 

@@ -16,11 +16,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import Image
 
 from t2tbuild.errors import InputError
 from t2tbuild.spec.data import AnyData, Streamed
 from t2tbuild.training.data.dataset import CorruptImage, ImageSource, MapStyleSplit, SplitName, read_image
+from t2tbuild.training.data.image_mode import UPRIGHT, orientation
 from t2tbuild.training.data.loader import open_split
 from t2tbuild.training.dataset_paths import class_names, count_classes
 
@@ -182,11 +183,7 @@ class _Recorder:
 
     def read(self, index: int) -> tuple[Image.Image, int]:
         image, label = self.source.read(index)
-        self.mode = image.mode
-        try:
-            self.rotated = image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
-        except Exception:  # damaged EXIF: the image is read as it is
-            self.rotated = False
+        self.mode, self.rotated = image.mode, orientation(image) in UPRIGHT
         return image, label
 
 

@@ -2,13 +2,12 @@
 
 import operator
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import Subset
 
 from t2tbuild.errors import InputError
 from t2tbuild.spec.data import AUTO, AnyData, PythonData, Streamed
@@ -17,20 +16,15 @@ from t2tbuild.spec.train import TrainSpec
 from t2tbuild.spec.with_changes import with_changes
 from t2tbuild.training.data.dataset import (
     EpochIndex,
-    EvaluationBatchSampler,
     IndexedDataset,
-    LoaderFactory,
     MapStyleSplit,
     Sample,
-    TrainBatchSampler,
-    collate,
     error_reason,
 )
 from t2tbuild.training.data.loader import StreamedData
-from t2tbuild.training.data.transforms import ImageTransform, fork_rng
+from t2tbuild.training.data.transforms import fork_rng
 from t2tbuild.training.data_option import TRANSFORM_FIELDS
 from t2tbuild.training.dataset_paths import default_augmentation
-from t2tbuild.training.sampler import EpochSampler
 from t2tbuild.training.seeds import fold_in
 
 CHANNELS = (1, 3, 4)
@@ -224,22 +218,6 @@ class _SeededDataset(IndexedDataset):
             return super().__getitem__(key)
 
 
-class PythonSplit(MapStyleSplit):
-    """A split of a dataset of (image, label)."""
-
-    def train_loader(
-        self, transform: ImageTransform, sampler: EpochSampler, *, epoch: int, step: int, epochs: int
-    ) -> LoaderFactory:
-        dataset = _SeededDataset(self.source, transform=transform, mode=self.mode, seed=sampler.seed, skip=self.skip)
-        batches = TrainBatchSampler(sampler, epoch, step, epochs)
-        return partial(DataLoader, dataset, batch_sampler=batches, collate_fn=collate)
-
-    def eval_loader(self, transform: ImageTransform, *, rank: int, world_size: int, batch_size: int) -> LoaderFactory:
-        dataset = _SeededDataset(self.source, transform=transform, mode=self.mode, seed=0, skip=0)
-        batches = EvaluationBatchSampler(self.size, rank, world_size, batch_size)
-        return partial(DataLoader, dataset, batch_sampler=batches, collate_fn=collate)
-
-
 class PythonStreamedData(StreamedData):
     """The splits of a DatasetPair. "test" is the validation split where there is no test set."""
 
@@ -247,6 +225,6 @@ class PythonStreamedData(StreamedData):
         super().__init__(spec, **settings)
         self.sources = datasets.sources
 
-    def _split(self, split: str) -> PythonSplit:
+    def _split(self, split: str) -> MapStyleSplit:
         source = self.sources.get(split) or self.sources["validation"]
-        return PythonSplit(source, self._mode, self.spec.skip_corrupt)
+        return MapStyleSplit(source, self._mode, self.spec.skip_corrupt, _SeededDataset)
