@@ -92,12 +92,10 @@ VIOLATIONS = {  # overrides of a shipped spec that violate a rule or cause a lin
     "CifarData._crop_padding_below_side": ["train.data={kind: cifar10, image_size: 224, crop_padding: 224}"],
     "_Streamed._values_from_0_to_1": ["train.data={kind: folder, root: images, mean: [123.7, 0.456, 0.406]}"],
     "_Streamed._mean_and_std_of_the_same_channels": ["train.data={kind: folder, root: images, std: [0.5]}"],
-    "FolderData._validation_differs_from_training": ["train.data={kind: folder, root: images, validation: train}"],
-    "FolderData._holdout_without_validation": [
+    "_UserImages._validation_differs_from_training": ["train.data={kind: folder, root: images, validation: train}"],
+    "_UserImages._holdout_without_validation": [
         "train.data={kind: folder, root: images, validation: val, holdout: 0.1}"
     ],
-    "CsvData._validation_differs_from_training": ["train.data={kind: csv, file: a.csv, train: a, validation: a}"],
-    "CsvData._holdout_without_validation": ["train.data={kind: csv, file: a.csv, validation: val, holdout: 0.1}"],
     "_UserImages._no_class_twice": ["train.data={kind: folder, root: images, classes: [cat, cat]}"],
     "TimmData._validation_differs_from_training": [
         "train.data={kind: timm, name: hfds/imagenet-1k, num_classes: 1000, validation: train}"

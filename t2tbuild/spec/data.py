@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -195,6 +195,11 @@ def _names(value: object) -> object:
 class _UserImages(_Streamed):
     """Image files of the user, whose classes and number are found from the files."""
 
+    if TYPE_CHECKING:  # fields of each kind, with a default and a description of its own
+        train: str
+        validation: str | None
+        test: str | None
+
     augment: Augmentation | Literal["auto"] | None = Field(  # type: ignore[assignment]  # wider than for other data
         default=AUTO, examples=["auto", {"random_erasing": 0.25}]
     )
@@ -215,6 +220,16 @@ class _UserImages(_Streamed):
         for index, name in enumerate(names):
             if name in names[:index]:
                 yield Violation(("classes", index), f"{name} is listed twice", "remove one of them")
+
+    @rule
+    def _holdout_without_validation(self) -> Iterator[Violation]:
+        if self.holdout is not None and self.validation not in (None, AUTO):
+            message = f"holdout is {self.holdout}, and validation names images of its own, {self.validation}"
+            yield Violation("holdout", message, "remove one of them")
+
+    @lint
+    def _validation_differs_from_training(self) -> Iterator[Violation]:
+        yield from _evaluated_on_training_split(self.train, {"validation": self.validation, "test": self.test})
 
 
 class FolderData(_UserImages):
@@ -238,14 +253,6 @@ class FolderData(_UserImages):
     validation or dev, in any case of letters, or else null."""
     test: str | None = Field(default=None, min_length=1, examples=["test"])
     """Folder of the test images, below root, or auto: test or testing, if there is one; left out, there is no test."""
-
-    @rule
-    def _holdout_without_validation(self) -> Iterator[Violation]:
-        yield from _unused_holdout(self.holdout, self.validation)
-
-    @lint
-    def _validation_differs_from_training(self) -> Iterator[Violation]:
-        yield from _evaluated_on_training_split(self.train, {"validation": self.validation, "test": self.test})
 
 
 class CsvData(_UserImages):
@@ -272,20 +279,6 @@ class CsvData(_UserImages):
     valid, validation or dev, or else null."""
     test: str | None = Field(default=AUTO, min_length=1, examples=["test"])
     """Test images by their value in the column split; null is none. auto: test or testing, or else null."""
-
-    @rule
-    def _holdout_without_validation(self) -> Iterator[Violation]:
-        yield from _unused_holdout(self.holdout, self.validation)
-
-    @lint
-    def _validation_differs_from_training(self) -> Iterator[Violation]:
-        yield from _evaluated_on_training_split(self.train, {"validation": self.validation, "test": self.test})
-
-
-def _unused_holdout(holdout: float | None, validation: str | None) -> Iterator[Violation]:
-    if holdout is not None and validation not in (None, AUTO):
-        message = f"holdout is {holdout}, and validation names images of its own, {validation}"
-        yield Violation("holdout", message, "remove one of them")
 
 
 class TimmData(_Streamed):
