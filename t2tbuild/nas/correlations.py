@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from t2tbuild.nas.record import Record
 from t2tbuild.nas.verdict import LEVEL, Floats, Interval
@@ -95,7 +95,7 @@ def spearman(x: Floats, y: Floats, counts: Floats) -> Floats:
     """Return Spearman's rho of each resample: Pearson's correlation of scipy's ranks, ties with their mean rank."""
     size = len(x)
     indices = np.repeat(np.tile(np.arange(size), len(counts)), counts.ravel().astype(int)).reshape(-1, size)
-    ranks = [stats.rankdata(one[indices], axis=1) for one in (x, y)]
+    ranks = [scipy.stats.rankdata(one[indices], axis=1) for one in (x, y)]
     a, b = (one - one.mean(axis=1, keepdims=True) for one in ranks)
     return np.asarray((a * b).sum(axis=1) / np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1)))
 

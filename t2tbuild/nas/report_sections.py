@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from scipy import stats
+import scipy
 
 from t2tbuild.accuracy.validity import AS_SHIPPED, PREDICTOR, PROXY_TRAINING, Validity, validity_of
 from t2tbuild.cost import predict_cost
@@ -144,6 +144,6 @@ def _compare_spreads(spread: float | None, reached: int, seeds: tuple[float, int
     if spread is None or seeds is None:
         return "unknown: too few trainings"
     noise, freedom = seeds
-    if noise and stats.f.sf(spread**2 / noise**2, reached - 1, freedom) >= 1 - LEVEL:
+    if noise and scipy.stats.f.sf(spread**2 / noise**2, reached - 1, freedom) >= 1 - LEVEL:
         return f"no: differences are within seed noise, measured by {freedom + 1} trainings of one model"
     return "yes"

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import stats
 
 from t2tbuild.accuracy.posterior import Posterior
 from t2tbuild.accuracy.predictor import Accuracy, Difference
@@ -166,7 +166,7 @@ def mean_difference(mine: Sequence[float], theirs: Sequence[float], among: int =
     means = [generator.choice(one, (RESAMPLES, len(one))).mean(axis=1) for one in (mine, theirs)]
     low, high = np.quantile(means[0] - means[1], [(1 - level) / 2, (1 + level) / 2])
     if statistics.pstdev(mine) or statistics.pstdev(theirs):
-        welch = stats.ttest_ind(mine, theirs, equal_var=False).confidence_interval(level)
+        welch = scipy.stats.ttest_ind(mine, theirs, equal_var=False).confidence_interval(level)
         low, high = min(low, welch.low), max(high, welch.high)
     return Interval(value, float(low), float(high))
 

@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass
 
 import optuna
-from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
 from t2tbuild.nas.store.store import Store
 
@@ -33,6 +32,8 @@ def compute_importance(store: Store, metric: str) -> Importance | None:
 
     None where there are too few completed candidates, or all have the same score.
     """
+    from optuna.importance import FanovaImportanceEvaluator, get_param_importances  # imports scikit-learn: a second
+
     study = optuna.create_study(direction="maximize")
     for record, params, distributions in store.completed_params():
         value = record.score(metric)

@@ -2,6 +2,7 @@
 
 import atexit
 import multiprocessing
+import os
 import signal
 import threading
 import warnings
@@ -284,7 +285,7 @@ class _LoaderProcesses:
                 generator = torch.Generator().manual_seed(seed)
                 pinned = device.type == "cuda"
                 made = loader(
-                    num_workers=workers, worker_init_fn=_ignore_group_signals, pin_memory=pinned, generator=generator
+                    num_workers=workers, worker_init_fn=_prepare_worker, pin_memory=pinned, generator=generator
                 )
                 self.iterator: Any = iter(made)
         finally:
@@ -315,7 +316,9 @@ def _default_sigchld() -> Iterator[None]:
         signal.signal(signal.SIGCHLD, handler)
 
 
-def _ignore_group_signals(_worker: int) -> None:
+def _prepare_worker(_worker: int) -> None:
     for number in GROUP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, GROUP_SIGNALS)
+    # As a forked worker, a spawned one ends without finalising Python, which aborts while its queue's thread runs.
+    atexit.register(os._exit, 0)
