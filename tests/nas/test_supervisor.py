@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from t2tbuild.errors import InputError, SearchError
-from t2tbuild.nas import supervisor
+from t2tbuild.nas import supervisor, worker_process
 from t2tbuild.nas.existing_run import reopen_store
 from t2tbuild.nas.store.store import Store
 from t2tbuild.nas.store.url import VARIABLE
@@ -94,10 +94,8 @@ def _require_whole(store: Store) -> None:
 def test_killed_workers_lose_nothing(tmp_path: Path) -> None:
     process = start_t2tbuild(*command(tmp_path, 2))
     kill_one_at_work(process, tmp_path / "run")
-    killed = max(kill_now_and_then(process, kills=1, seconds=6.0), default=0)
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
-    assert killed >= 1
     require_whole(tmp_path, out)
     with sqlite3.connect(tmp_path / "run" / "study.db") as database:
         assert database.execute("select count(*) from trial_user_attributes where key = 'deaths'").fetchone()[0] >= 1
@@ -184,28 +182,40 @@ def _running(run: Path) -> int:
         return 0
 
 
-def test_a_worker_with_wrong_input_is_reported_and_not_started_again(tmp_path: Path) -> None:
+def test_a_worker_with_wrong_input_is_reported_and_not_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     """The last line of the log is in the error."""
     (tmp_path / "spec.yaml").write_text("version: 1\nsearch: {base: nothing}\n")
+    monkeypatch.setattr(sys, "argv", ["worker", str(tmp_path), "1", repr(time.time() + 60), str(os.getppid())])
+    code, message = worker_process.main(), capfd.readouterr().err
+    assert code == InputError.exit_code
+    assert message.startswith("error: ")
+    starts = start_instead(monkeypatch, code, message)
     with pytest.raises(InputError, match=r"worker 0 ended: .*0\.log"):
-        supervisor.supervise(tmp_path, f"sqlite:///{tmp_path}/s.db", 1, time.time() + 60, Interrupt(), lambda: None)
-    log = (tmp_path / "workers" / "0.log").read_text()
-    assert sum(line.startswith("error: ") for line in log.splitlines()) == 1  # started once
+        supervisor.supervise(tmp_path, "sqlite://", 1, time.time() + 60, Interrupt(), lambda: None)
+    assert starts == [0]
 
 
-def test_a_worker_that_fails_for_another_reason_is_started_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def start_instead(monkeypatch: pytest.MonkeyPatch, code: int, message: str) -> list[int]:
+    """Let the supervisor start processes that log a message and end with an exit code; returns their indices."""
     starts: list[int] = []
 
     def start(run: Path, _url: str, index: int, _workers: int, _deadline: float) -> subprocess.Popen[bytes]:
         starts.append(index)
         supervisor.log_path(run, index).parent.mkdir(parents=True, exist_ok=True)
-        supervisor.log_path(run, index).write_text("no memory\n")
-        return subprocess.Popen([sys.executable, "-c", "raise SystemExit(1)"])
+        supervisor.log_path(run, index).write_text(message)
+        return subprocess.Popen([sys.executable, "-c", f"raise SystemExit({code})"])
 
     monkeypatch.setattr(supervisor, "_start_worker", start)
     monkeypatch.setattr(supervisor, "POLL_SECONDS", 0.05)
+    return starts
+
+
+def test_a_worker_that_fails_for_another_reason_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts = start_instead(monkeypatch, 1, "no memory\n")
     with pytest.raises(SearchError, match="worker 0 failed to start: no memory"):
         supervisor.supervise(tmp_path, "sqlite://", 1, time.time() + 60, Interrupt(), lambda: None)
     assert len(starts) == supervisor.MAX_FAILED_STARTS
