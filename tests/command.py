@@ -1,4 +1,4 @@
-"""Run the command line in a process of its own that starts at once.
+"""Run the command line, or Python code, in a process of its own that starts at once.
 
 The process is forked from a server that has torch and timm loaded, which takes a new one up to ten seconds. What a
 command imports, and when, is tested in new processes elsewhere. Variables that a library reads at its import have no
@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,13 +19,16 @@ FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["t2tbuild.nas.run", "t2tbuild.report.search_page", "t2tbuild.training.loop"])
 
 
-def _main(arguments: list[str], cwd: str, environment: dict[str, str], streams: list[str]) -> None:
+def _main(code: str | None, arguments: list[str], cwd: str, environment: dict[str, str], streams: list[str]) -> None:
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
     for descriptor, path in enumerate(streams, start=1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
     sys.argv = ["t2tbuild", *arguments]
+    if code is not None:
+        exec(code, {"__name__": "__main__"})
+        return
     from t2tbuild.cli import main
 
     main()
@@ -33,13 +37,15 @@ def _main(arguments: list[str], cwd: str, environment: dict[str, str], streams: 
 class Running:
     """A command that runs, with the part of the interface of subprocess.Popen that the tests use."""
 
-    def __init__(self, arguments: Sequence[str], cwd: Path | None, environment: dict[str, str]) -> None:
+    def __init__(
+        self, arguments: Sequence[str], cwd: Path | None, environment: dict[str, str], code: str | None = None
+    ) -> None:
         self.arguments = arguments
         self._folder = tempfile.TemporaryDirectory()
         self._streams = [Path(self._folder.name) / name for name in ("stdout", "stderr")]
         names = [str(stream) for stream in self._streams]
         variables = os.environ | {"COLUMNS": "100"} | environment
-        self._process = FORKS.Process(target=_main, args=(list(arguments), str(cwd or Path.cwd()), variables, names))
+        self._process = FORKS.Process(target=_main, args=(code, list(arguments), str(cwd or Path.cwd()), variables, names))
         self._process.start()
         assert self._process.pid is not None
         self.pid = self._process.pid
@@ -48,6 +54,14 @@ class Running:
     def returncode(self) -> int | None:
         """The exit code, negative for a signal, None while the command runs."""
         return self._process.exitcode
+
+    def wait_for(self, text: str, *, stream: str, seconds: float = 60) -> None:
+        """Wait until "stdout" or "stderr" has a text."""
+        path, until = self._streams[stream == "stderr"], time.monotonic() + seconds
+        while not (path.exists() and text in path.read_text(encoding="utf-8")):
+            assert self.poll() is None, self.communicate()
+            assert time.monotonic() < until, f"{text!r} did not appear in {seconds} s"
+            time.sleep(0.05)
 
     def poll(self) -> int | None:
         return self.returncode
@@ -79,6 +93,11 @@ class Running:
 def start_t2tbuild(*arguments: str, cwd: Path | None = None, **environment: str) -> Running:
     """Start `t2tbuild ARGUMENTS` in a folder."""
     return Running(arguments, cwd, environment)
+
+
+def start_python(code: str, *arguments: str, cwd: Path | None = None) -> Running:
+    """Start `python -c CODE ARGUMENTS` in a folder."""
+    return Running(arguments, cwd, {}, code)
 
 
 def run_t2tbuild(

@@ -88,7 +88,6 @@ def pairs() -> Iterator[Any]:
 
 DEEPER = ("resnet101", "resnet152", "densenet201")
 """Shipped models of timm that are deep, or deeper versions of another one."""
-FEW_TIMM = ("resnet50", "mobilenet_v3")
 """Models of timm that are exported: their code is timm's."""
 OTHERS = [name for name in catalog.names("specs") if name not in (*OURS, *DEEPER)]
 
@@ -152,10 +151,7 @@ EXPORTED = [
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "spec",
-    [
-        *(pytest.param(one, id=f"{one.tokenizer.kind}-{one.backbone.kind}-{i}") for i, one in enumerate(EXPORTED)),
-        *(one for one in SHIPPED if one.id in FEW_TIMM),
-    ],
+    [pytest.param(one, id=f"{one.tokenizer.kind}-{one.backbone.kind}-{i}") for i, one in enumerate(EXPORTED)],
 )
 def test_export(spec: AnyModel, tmp_path: Path) -> None:
     """torch.export exports the whole model for any batch size, with the same logits."""

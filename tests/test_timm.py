@@ -220,16 +220,6 @@ def test_layer_groups_cover_every_parameter(name: str) -> None:
     assert decays[id(model.head.weight)] == 0.05
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["t2t_vit_7"])
-def test_compiled_without_graph_breaks(name: str) -> None:
-    """The whole forward pass is one graph, as for timm's ViT. tests/modules/test_compile.py has other structures."""
-    model = create(name).eval()
-    compiled = torch.compile(model, backend="eager", fullgraph=True)
-    with torch.inference_mode():
-        torch.testing.assert_close(compiled(images()), model(images()))
-
-
 def test_any_spec_by_its_fields(small: ModelSpec) -> None:
     model = timm.create_model(t2tbuild.timm.ANY, spec=small.model_dump(mode="json"), num_classes=3)
     assert isinstance(model, T2TViT)

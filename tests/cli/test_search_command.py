@@ -18,7 +18,7 @@ from t2tbuild.cli.search import SUBCOMMANDS
 from t2tbuild.report.diagram import diagram_svg
 from t2tbuild.spec import ModelSpec
 from t2tbuild.spec.units import short_count
-from tests.command import run_t2tbuild
+from tests.command import run_t2tbuild, start_t2tbuild
 from tests.nas.conftest import tiny_search
 
 pytestmark = pytest.mark.slow
@@ -84,15 +84,12 @@ def test_an_interrupt_before_the_study_exists_says_how_to_start_again(tmp_path: 
 def test_an_interrupt_later_says_how_to_continue(tmp_path: Path) -> None:
     tiny_search(tmp_path)
     arguments = ["tiny.yaml", "--workers", "1", "--out", "run", "--trials", "1000000", "search.proxy.rungs=[1,1000000]"]
-    command = [sys.executable, "-m", "t2tbuild", "search", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
-        assert process.stderr is not None
-        while "base" not in (line := process.stderr.readline()) or line.startswith("searching"):
-            assert line, "the search ended"
-        process.send_signal(signal.SIGINT)
-        lines = process.stderr.read().splitlines()
-        assert process.wait(60) == 130
-    assert lines[-2:] == [
+    process = start_t2tbuild("search", *arguments, cwd=tmp_path)
+    process.wait_for("\nbase", stream="stderr")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.splitlines()[-2:] == [
         "interrupted; finished results are saved; continue with:",
         f"t2tbuild search resume {tmp_path / 'run'}",
     ]

@@ -16,7 +16,7 @@ from t2tbuild.errors import InputError, Terminated, TrainingError
 from t2tbuild.training.checkpoint import find_latest_checkpoint, load_checkpoint
 from t2tbuild.training.reports import EpochReport, Notice, Report, StepReport
 from t2tbuild.training.run_directory import MetricsFile, read_json_lines
-from tests.command import Running, start_t2tbuild
+from tests.command import Running, start_python, start_t2tbuild
 
 pytestmark = pytest.mark.slow
 
@@ -156,9 +156,8 @@ def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
         "def listener(_): print('step', flush=True); [time.sleep(0.1) for _ in range(600)]\n"
         f"train(load_spec('t2t_vit_7', {TINY!r}), {str(tmp_path / 'run')!r}, listener=listener)"
     )
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "step\n"
+    process = start_python(code)
+    process.wait_for("step\n", stream="stdout")
     process.send_signal(signal.SIGINT)
     time.sleep(1)
     assert process.poll() is None
@@ -250,8 +249,8 @@ except TrainingError as error:
 
 def test_out_of_memory_suggests_a_batch_size(tmp_path: Path) -> None:
     """A failure of the CPU's allocator, in a process with a memory limit."""
-    command = [sys.executable, "-c", LITTLE_MEMORY, str(tmp_path / "run")]
-    message = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    message, errors = start_python(LITTLE_MEMORY, str(tmp_path / "run")).communicate(timeout=120)
+    assert not errors
     found = re.fullmatch(
         r"out of memory; 1024 images in a pass were too many, (half as many|an estimated \d+) should fit: write "
         r"train\.accumulate=(\d+) for the same batch in more passes, or train\.batch_size=(\d+)\n",
@@ -277,13 +276,13 @@ main()
 def test_on_a_full_disk_training_goes_on_to_its_end(tmp_path: Path) -> None:
     """The kernel refuses to write large files, as it does on a full disk."""
     run = tmp_path / "run"
-    command = [sys.executable, "-c", FULL_DISK, "train", "t2t_vit_7", *TINY, "train.epochs=2", "--out", str(run)]
-    ended = subprocess.run(command, capture_output=True, text=True)
-    assert ended.returncode == 1
-    assert ended.stderr.count("training continues") == 2
-    assert "File too large" in ended.stderr
-    assert "test accuracy" in ended.stdout
-    assert "the last checkpoint could not be saved" in ended.stderr
+    process = start_python(FULL_DISK, "train", "t2t_vit_7", *TINY, "train.epochs=2", "--out", str(run))
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert err.count("training continues") == 2
+    assert "File too large" in err
+    assert "test accuracy" in out
+    assert "the last checkpoint could not be saved" in err
     assert list((run / "checkpoints").iterdir()) == []
     again = train(load_spec("t2t_vit_7", [*TINY, "train.epochs=2"]), run)  # the disk has space again
     assert (again.epochs, again.unsaved) == (2, "")

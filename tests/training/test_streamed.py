@@ -312,7 +312,7 @@ from t2tbuild.training.data.loader import StreamedData
 if __name__ == "__main__":
     torch.multiprocessing.set_start_method(sys.argv[2])
     spec = FolderData(root=sys.argv[1], augment=None)
-    streamed = StreamedData(spec, image=Grid(24, 24), in_chans=3, workers=2, device=torch.device("cpu"))
+    streamed = StreamedData(spec, image=Grid(24, 24), in_chans=3, workers=int(sys.argv[4]), device=torch.device("cpu"))
     batches = streamed.train_batches(EpochSampler(14, 4, 3), epoch=0, step=0, epochs=1000)
     print(next(batches)[0].sum().item())
     workers = {child.pid for child in active_children()}
@@ -332,7 +332,7 @@ def parent(root: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 def test_workers_die_with_their_parent(root: Path) -> None:
-    process = parent(root, "fork", "wait")
+    process = parent(root, "fork", "wait", "2")
     assert process.stdout is not None
     process.stdout.readline()
     workers = [int(word) for word in process.stdout.readline().split()]
@@ -351,7 +351,7 @@ def is_running(worker: int) -> bool:
 
 
 def test_spawned_workers_read_the_same_and_python_ends_with_them(root: Path) -> None:
-    printed, message = parent(root, "spawn", "leave").communicate(timeout=180)
+    printed, message = parent(root, "spawn", "leave", "1").communicate(timeout=180)
     assert not message
     first = next(data(FolderData(root=str(root), augment=None)).train_batches(sampler(), epoch=0, step=0, epochs=1))
     assert float(printed.splitlines()[0]) == first[0].sum().item()

@@ -126,7 +126,13 @@ def test_other_channels_are_refused(small: ModelSpec, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "name"), [(Format.ONNX, "m.onnx"), (Format.TIMM, "m"), (Format.SAFETENSORS, "m.safetensors")]
+    ("kind", "name"),
+    [
+        (Format.ONNX, "m.onnx"),
+        (Format.TIMM, "m"),
+        (Format.SAFETENSORS, "m.safetensors"),
+        (Format.TORCH_EXPORT, "m.pt2"),
+    ],
 )
 def test_models_of_timm_are_exported_too(kind: Format, name: str, tmp_path: Path) -> None:
     spec = TimmModel(kind="timm", name="resnet18", image_size=64, num_classes=5)
