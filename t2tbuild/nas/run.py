@@ -122,7 +122,7 @@ def search(
                 if isinstance(own, ProxyEvaluator):
                     require_same_images(store, getattr(own.data, "fingerprint", ""))
                 if on_progress is not None and isinstance(own, ProxyEvaluator):
-                    announce(own, planned, workers, caller, is_new=not known)
+                    announce(own, planned, workers, caller, started=started, is_new=not known)
             if not is_complete and workers == 1:
                 own = load_evaluator()
                 worker = Worker(
