@@ -14,6 +14,19 @@ shallow and wide           68.0  0.939 (0.935 to 0.940)  0.859 (0.848 to 0.868)
 deep and narrow            99.9  0.927 (0.924 to 0.929)  0.849 (0.846 to 0.853)
 
 So training is within a tenth of bare steps; ten evaluations and three checkpoints take about as much again.
+
+Parts on 2026-11-30 under a load average of 7 to 15, where a step of T2T-ViT-14 took 205 to 238 ms: CPU ms, medians
+(lowest), augmentation of 60 runs in turns, averaging of 40 runs before and 40 after. The results stay the same to the
+bit. The table above was not measured again.
+
+part                                               before        after
+augmentation: one of three equal channels     2.42 (1.95)  1.95 (1.58)
+averaging (EMA) of T2T-ViT-14, by parameters  4.80 (4.54)  4.41 (3.69)
+averaging (EMA) of deep and narrow            8.54 (8.16)  6.27 (5.00)
+evaluation of 270 images, ten in 200 steps            241 to 278
+
+Evaluations are forward passes, about a twentieth of a training. Fewer of them would change the results, and with them
+the configuration whose validity was measured (training_configuration in t2tbuild/nas/ranking.py).
 """
 
 import argparse

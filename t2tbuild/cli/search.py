@@ -107,8 +107,10 @@ def search(
     loaded = document.spec
 
     with report_interrupt(), document.located_errors():  # raises errors before torch is imported
+        from t2tbuild.nas.evaluator_function import require_function
         from t2tbuild.nas.plan import plan
         from t2tbuild.nas.store.url import storage_url
+        from t2tbuild.training.run_paths import default_run_directory
 
         planned = plan(loaded)
         print_warnings([document.warning(found) for found in planned.warnings])
@@ -117,12 +119,11 @@ def search(
         if explain:
             _print_space(loaded, planned, plot, as_json=as_json)
             return
-
-    from t2tbuild.training.run_paths import default_run_directory
+        run = out or default_run_directory(loaded.search.name)
+        require_function(loaded.search, run)
 
     loaded = loaded.model_copy(update={"search": planned.search})  # with the target resolved
     with document.located_errors():
-        run = out or default_run_directory(loaded.search.name)
         run_search(loaded, run, workers, storage, device=device, as_json=as_json)
 
 

@@ -3,10 +3,7 @@
 Whatever the evaluator, no candidate over the budget is evaluated: check_cost counts it before.
 """
 
-import importlib
 import math
-import sys
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +12,7 @@ from typing import Any, Protocol
 from t2tbuild.cost.budget import excess
 from t2tbuild.cost.counter import count_model
 from t2tbuild.cost.memory import predict_memory
-from t2tbuild.errors import FieldError, TrainingError
+from t2tbuild.errors import TrainingError
 from t2tbuild.nas.record import Record, State
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.search import Search
@@ -129,43 +126,6 @@ def name_of(function: EvaluatorFunction) -> str:
     """Return the name of a function as module:function."""
     kind = type(function)
     return f"{function.__module__}:{getattr(function, '__name__', kind.__name__)}"
-
-
-def load_function(name: str) -> EvaluatorFunction:
-    """Return the function that `search.evaluator` names as module:function.
-
-    Modules of the working directory are found too. Raises FieldError where there is no such function.
-    """
-    path = ("search", "evaluator")
-    module_name, _, attribute = name.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:  # the module is the user's, and may raise anything
-        hint = f"correct {module_name}"
-        if isinstance(error, ModuleNotFoundError) and error.name in (module_name, module_name.partition(".")[0]):
-            hint = "start the search in the folder of its file"
-        if module_name.endswith(".py"):
-            hint = f"write {module_name.removesuffix('.py')}:{attribute}"
-        message = f"the module {module_name} cannot be imported: {_describe_import_error(error)}"
-        raise FieldError(path, "evaluator", message, hint) from None
-    function = getattr(module, attribute, None)
-    if not callable(function):
-        message = f"the module {module_name} has no function {attribute}"
-        raise FieldError(path, "evaluator", message, "write module:function")
-    found: EvaluatorFunction = function
-    return found
-
-
-def _describe_import_error(error: BaseException) -> str:
-    """Return the error of an import, with the last line of a file that was executed."""
-    if isinstance(error, ImportError | SyntaxError):  # their messages name the module or the line
-        return str(error)
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
-    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if len(frames) > 1 else ""
-    return f"{type(error).__name__}: {error}{place}"
 
 
 def make_candidate(record: Record, search: Search, run: Path, check: Callable[[], None]) -> Candidate:

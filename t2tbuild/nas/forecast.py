@@ -25,23 +25,48 @@ class Forecast:
     """The estimated time of a search.
 
     `step_seconds` and `images_per_second` are those of a training step of the base on one worker, `seconds` those of
-    all trainings and evaluations with all workers, whatever the timeout. `trainings` counts full trainings.
+    all trainings and evaluations with all workers, the base's included, whatever the timeout. `spent` are the seconds
+    before them, in which images are cached. `rungs` are the seconds in which one candidate reaches each rung.
     """
 
     step_seconds: float
     images_per_second: float
     seconds: float
+    spent: float
+    rungs: tuple[float, ...]
     timeout: float | None
 
     def __str__(self) -> str:
         text = (
-            f"forecast: {_round(self.seconds)} for the trainings of the whole search; a step of the base takes "
-            f"{self.step_seconds:.2g} s ({self.images_per_second:,.0f} images/s)"
+            f"forecast: {_round(self.seconds)} for all trainings, the base's included, after {self.spent:.0f}s of "
+            f"preparation; a step of the base takes {self.step_seconds:.2g} s "
+            f"({self.images_per_second:,.0f} images/s)"
         )
-        if self.timeout is not None and self.timeout < self.seconds:
-            needed = _round(1.2 * self.seconds).removeprefix("about ").replace(" ", "")
-            text += f"; the timeout ends it after {format_seconds(self.timeout)} (--timeout {needed} for all of it)"
-        return text
+        if self.timeout is None or self.timeout >= self.spent + self.seconds:
+            return text
+        timeout, needed = format_seconds(self.timeout), _round(self.spent + 1.2 * self.seconds)
+        needed = needed.removeprefix("about ")
+        return f"{text}; the timeout ends it after {timeout} (--timeout {needed} for all of it){self._too_short()}"
+
+    def _too_short(self) -> str:
+        """Return a sentence on a timeout that ends before one candidate is trained, else nothing."""
+        assert self.timeout is not None
+        ends = {"first rung": self.rungs[0], "last rung": self.rungs[-1]}
+        for end, seconds in ends.items():
+            if self.timeout < seconds:
+                needed, timeout = _round(seconds), format_seconds(self.timeout)
+                return f". One candidate needs {needed} to its {end}, more than the timeout of {timeout}"
+        return ""
+
+
+def forecast_rungs(search: Search, step_seconds: float, *, validation_images: int) -> list[float]:
+    """Return the estimated seconds of training and evaluation from each rung to the next, of the base."""
+    proxy = search.proxy
+    evaluation = step_seconds * FORWARD_SHARE * validation_images / proxy.batch_size
+    return [
+        (end - start) * step_seconds + len(proxy.evaluation_steps(end)) * evaluation
+        for start, end in itertools.pairwise([0, *proxy.rungs])
+    ]
 
 
 def forecast_search(search: Search, step_seconds: float, *, validation_images: int, workers: int) -> float:
@@ -50,13 +75,7 @@ def forecast_search(search: Search, step_seconds: float, *, validation_images: i
     With ASHA one candidate in `reduction_factor` goes on from rung to rung; with Hyperband fewer are pruned. Full-width
     confirmation runs count as those of the proxy's width, so that with them the search takes longer.
     """
-    proxy = search.proxy
-    evaluation = step_seconds * FORWARD_SHARE * validation_images / proxy.batch_size
-    ends = [0, *proxy.rungs]
-    between = [
-        (end - start) * step_seconds + len(proxy.evaluation_steps(end)) * evaluation
-        for start, end in itertools.pairwise(ends)
-    ]
+    proxy, between = search.proxy, forecast_rungs(search, step_seconds, validation_images=validation_images)
     prunes = proxy.scheduler != "never" and Ranking(search, ()).uses_training
     skipped = range(len(proxy.rungs)) if proxy.scheduler == "hyperband" else range(1)
     candidate = 0.0
@@ -69,8 +88,11 @@ def forecast_search(search: Search, step_seconds: float, *, validation_images: i
     return (search.trials * candidate + full * sum(between)) / workers
 
 
-def measure_forecast(evaluator: ProxyEvaluator, planned: Plan, workers: int) -> Forecast:
-    """Time a training step of the base, and estimate the search. No training of the search depends on it."""
+def measure_forecast(evaluator: ProxyEvaluator, planned: Plan, workers: int, started: float) -> Forecast:
+    """Time a training step of the base, and estimate the search. No training of the search depends on it.
+
+    `started` is the time.perf_counter() of the start of the search.
+    """
     search, threads = planned.search, torch.get_num_threads()
     torch.set_num_threads(max(1, threads // workers))  # as each of the workers has
     try:
@@ -79,8 +101,10 @@ def measure_forecast(evaluator: ProxyEvaluator, planned: Plan, workers: int) -> 
         torch.set_num_threads(threads)
     images = evaluator.data.size("validation")
     seconds = forecast_search(search, step_seconds, validation_images=images, workers=workers)
+    rungs = itertools.accumulate(forecast_rungs(search, step_seconds, validation_images=images))
     batch = min(search.proxy.batch_size, evaluator.data.size("train"))
-    return Forecast(step_seconds, batch / step_seconds, seconds, search.timeout)
+    spent = time.perf_counter() - started
+    return Forecast(step_seconds, batch / step_seconds, seconds, spent, tuple(rungs), search.timeout)
 
 
 def _time_step(evaluator: ProxyEvaluator, planned: Plan) -> float:
@@ -102,8 +126,10 @@ def _round(seconds: float) -> str:
     return f"about {seconds / 3600:.1f}h"
 
 
-def announce(evaluator: ProxyEvaluator, planned: Plan, workers: int, caller: Caller, *, is_new: bool) -> None:
-    """Send notices of the unreadable images, and of the forecast of a new search."""
+def announce(
+    evaluator: ProxyEvaluator, planned: Plan, workers: int, caller: Caller, *, started: float, is_new: bool
+) -> None:
+    """Send notices of the unreadable images, and of the forecast of a new search that started at a perf_counter()."""
     corrupt = evaluator.data.corrupt_images
     if corrupt:
         images = f"{len(corrupt)} training images" if len(corrupt) > 1 else "1 training image"
@@ -111,4 +137,4 @@ def announce(evaluator: ProxyEvaluator, planned: Plan, workers: int, caller: Cal
         names = "; ".join(corrupt[:NAMES_IN_NOTICE]) + more
         caller.notice(f"{images} cannot be read, and each is replaced by the next readable one: {names}")
     if is_new:
-        caller.notice(str(measure_forecast(evaluator, planned, workers)))
+        caller.notice(str(measure_forecast(evaluator, planned, workers, started)))

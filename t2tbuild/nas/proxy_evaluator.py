@@ -20,9 +20,9 @@ from t2tbuild.nas.evaluator import (
     EvaluatorFunction,
     FunctionEvaluator,
     Measurements,
-    load_function,
     needs,
 )
+from t2tbuild.nas.evaluator_function import load_function
 from t2tbuild.nas.plan import Plan
 from t2tbuild.nas.proxy import make_proxy_model, own_data_errors
 from t2tbuild.nas.proxy_training import ProxyTrainer

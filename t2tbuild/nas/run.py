@@ -10,7 +10,8 @@ import torch
 
 from t2tbuild.errors import InputError
 from t2tbuild.nas.conclude import conclude, measure_equals, write_findings
-from t2tbuild.nas.evaluator import Evaluator, EvaluatorFunction, load_function, name_of
+from t2tbuild.nas.evaluator import Evaluator, EvaluatorFunction, name_of
+from t2tbuild.nas.evaluator_function import load_function
 from t2tbuild.nas.existing_run import find_outcome, require_evaluator, require_same_images
 from t2tbuild.nas.forecast import announce
 from t2tbuild.nas.plan import Plan, plan
@@ -121,7 +122,7 @@ def search(
                 if isinstance(own, ProxyEvaluator):
                     require_same_images(store, getattr(own.data, "fingerprint", ""))
                 if on_progress is not None and isinstance(own, ProxyEvaluator):
-                    announce(own, planned, workers, caller, is_new=not known)
+                    announce(own, planned, workers, caller, started=started, is_new=not known)
             if not is_complete and workers == 1:
                 own = load_evaluator()
                 worker = Worker(

@@ -8,6 +8,7 @@ is the best of the confirmed candidates by the same trainings, so its intervals 
 
 import math
 import statistics
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -33,7 +34,7 @@ MIN_PER_SOURCE = 4
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with its 95% interval; `low` and `high` are None where there are too few results."""
+    """A value with its 95% interval; `low` and `high` are None where there are too few results, or no spread."""
 
     value: float
     low: float | None = None
@@ -157,18 +158,19 @@ def mean_difference(mine: Sequence[float], theirs: Sequence[float], among: int =
     """Return the difference of two means of independent trainings, with the wider of two intervals.
 
     Where `mine` was chosen as the best of `among` models, the interval is corrected for that number of comparisons.
+    There is none without a spread over seeds: where a model has one training only, or all give the same score.
     """
     level = 1 - (1 - LEVEL) / among
     value = statistics.fmean(mine) - statistics.fmean(theirs)
-    if min(len(mine), len(theirs)) < 2:
+    if min(len(mine), len(theirs)) < 2 or not (statistics.pstdev(mine) or statistics.pstdev(theirs)):
         return Interval(value)
     generator = np.random.default_rng(0)
     means = [generator.choice(one, (RESAMPLES, len(one))).mean(axis=1) for one in (mine, theirs)]
     low, high = np.quantile(means[0] - means[1], [(1 - level) / 2, (1 + level) / 2])
-    if statistics.pstdev(mine) or statistics.pstdev(theirs):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # scipy's, where the trainings of one model are all equal
         welch = scipy.stats.ttest_ind(mine, theirs, equal_var=False).confidence_interval(level)
-        low, high = min(low, welch.low), max(high, welch.high)
-    return Interval(value, float(low), float(high))
+    return Interval(value, float(min(low, welch.low)), float(max(high, welch.high)))
 
 
 def compare_equal_compute(records: Sequence[Record], metric: str, noise: float = 0.0) -> EqualCompute | None:
@@ -234,7 +236,9 @@ def _write_sentence(
     if over_base is None:
         return "No evidence of improvement: the base has no trainings to compare with."
     if over_base.difference.low is None:
-        return "No evidence of improvement: too few seeds to estimate the noise."
+        few = min(over_base.seeds) < 2
+        reason = "too few seeds to estimate the noise" if few else "no spread is known, all seeds gave the same results"
+        return f"No evidence of improvement: {reason}."
     if over_base not in shown:
         return f"No evidence of improvement: the interval of the gain over the base includes zero ({unit})."
     message = f"Candidate {winner.number} beats the base in {unit} after these trainings by more than seed noise"

@@ -132,7 +132,8 @@ def gain_lines(result: SearchResult) -> list[str]:
     unit = "accuracy" if metric == "accuracy" else "-ln(loss)"
     lines = list(result.verdict.prediction.reasons) if result.verdict.prediction else []
     lines += [
-        f"gain over {gain.over}: {_interval(gain.difference)} {unit}, {gain.seeds[0]} against {gain.seeds[1]} seeds"
+        f"gain over {gain.over}: {_interval(gain.difference, ' (no spread is known)')} {unit}, "
+        f"{gain.seeds[0]} against {gain.seeds[1]} seeds"
         for gain in result.verdict.gains
     ]
     lines += _leader_line(result)
@@ -184,9 +185,10 @@ def _test_line(result: SearchResult) -> list[str]:
     return [f"test split, evaluated {times} after the search: {', '.join(parts)}"]
 
 
-def _interval(interval: Interval) -> str:
+def _interval(interval: Interval, without: str = "") -> str:
+    """Return a value with its interval, or with the note `without` where it has none."""
     if interval.low is None or interval.high is None:
-        return f"{interval.value:+.3f}"
+        return f"{interval.value:+.3f}{without}"
     return f"{interval.value:+.3f} (95% interval {interval.low:+.3f} to {interval.high:+.3f})"
 
 

@@ -73,6 +73,8 @@ ERRORS = [
     (["search", "specs/t2t_vit_7.yaml"], "      | ^^^^^ use it with t2tbuild summarize or train"),
     (["sumarize", "t2t_vit_14"], "No such command 'sumarize'"),
     (["train"], "SPEC"),
+    (["search", "search.evaluator=json:missing"], "the module json has no function missing (write module:function)"),
+    (["search", "search.evaluator=pkg/mod.py:f"], "got 'pkg/mod.py:f' (write pkg.mod:f)"),
     (["search", "search.trials=0"], "search.trials must be at least 1, got 0"),
     (["show", "t2t_vit_7", "model.depth=3"], "it belongs in model.backbone"),
     (["cp", "t2t_vit_7", "README.md"], "README.md: exists already; choose another name, or add --force"),

@@ -15,7 +15,8 @@ import torch
 from t2tbuild import search
 from t2tbuild.errors import FieldError, InputError, SearchError
 from t2tbuild.nas import Outcome, SearchResult, State, scheduler
-from t2tbuild.nas.evaluator import Candidate, FunctionEvaluator, Measurements, load_function
+from t2tbuild.nas.evaluator import Candidate, FunctionEvaluator, Measurements
+from t2tbuild.nas.evaluator_function import load_function
 from t2tbuild.nas.existing_run import reopen_store
 from t2tbuild.nas.plan import plan
 from t2tbuild.nas.store.trials import Kind

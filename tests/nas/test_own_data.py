@@ -8,7 +8,7 @@ import pytest
 
 from t2tbuild import load_search_spec, load_spec
 from t2tbuild.errors import FieldError
-from t2tbuild.nas.forecast import forecast_search
+from t2tbuild.nas.forecast import Forecast, forecast_search
 from t2tbuild.nas.plan import plan
 from t2tbuild.nas.proxy_evaluator import cache_folder
 from t2tbuild.nas.run import search
@@ -90,6 +90,17 @@ def test_a_forecast_counts_what_is_pruned(tiny: Tiny) -> None:
     )
     # the base with two seeds, two confirmations, and four candidates, of two steps; half of them end after one
     assert (pruned, all_trained) == (2 * 2 + 2 * 2 + 4 * 1.5, 2 * 2 + 2 * 2 + 4 * 2)
+
+
+def test_a_forecast_names_a_timeout_that_is_shorter_than_a_candidate() -> None:
+    def text(timeout: float | None) -> str:
+        return str(Forecast(0.5, 128.0, 600.0, 42.0, (20.0, 60.0, 120.0), timeout))
+
+    assert "about 10m for all trainings, the base's included, after 42s of preparation" in text(None)
+    assert "timeout" not in text(642.0)
+    assert text(300.0).endswith("; the timeout ends it after 5m (--timeout 13m for all of it)")
+    assert text(100.0).endswith(". One candidate needs about 2m to its last rung, more than the timeout of 100s")
+    assert text(15.0).endswith(". One candidate needs about 20s to its first rung, more than the timeout of 15s")
 
 
 def test_a_search_without_a_test_split_claims_no_test_result(

@@ -180,7 +180,11 @@ def test_the_interval_is_welchs_where_seeds_are_few() -> None:
     assert found.value == pytest.approx(1.0)
     assert found.low == pytest.approx(1.0 - 2.776 * 0.1 * math.sqrt(2 / 3), abs=1e-3)
     assert mean_difference([1.0], [0.0, 0.1]) == Interval(pytest.approx(0.95))
-    assert mean_difference([1.0, 1.0], [0.0, 0.0]).above_zero
+
+
+def test_without_a_spread_over_seeds_there_is_no_interval() -> None:
+    assert mean_difference([1.0, 1.0], [0.0, 0.0]) == Interval(1.0)
+    assert mean_difference([1.0, 1.0], [0.0, 0.1]).low is not None
 
 
 def test_the_comparison_ends_at_equal_seconds() -> None:

@@ -115,6 +115,8 @@ def rule_in_words(kind: str, context: dict[str, Any], value: object) -> str:
 def for_value(kind: str, value: object, context: dict[str, Any], field: FieldInfo | None, path: KeyPath) -> str:
     """Return what to write instead of `value`."""
     example = _example(field, path)
+    if context.get("pattern") == EVALUATOR_PATTERN:  # before a hint that its colon needs a space
+        return _for_evaluator(value) or example
     if isinstance(value, str) and (hint := _for_text(value)):
         return hint
     zero = kind == "greater_than" and value == 0
@@ -219,6 +221,16 @@ def _for_text(value: str) -> str:
     if not value.startswith(TIMM_TEACHER) and (found := missing_space(value)):
         return f"write {found[1]} and a space"
     return ""
+
+
+def _for_evaluator(value: object) -> str:
+    """Return the nearest module:function, such as pkg.mod:f for pkg/mod.py:f or pkg.mod.f; empty if there is none."""
+    module, _, function = re.sub(r"\s|\(\)$", "", str(value)[:MAX_COMPARED]).rpartition(":")
+    if not module:
+        module, _, function = function.removesuffix(".py").rpartition(".")
+    module = module.removesuffix(".py").replace("/", ".").strip(".")
+    near = f"{module}:{function}"
+    return f"write {near}" if re.search(EVALUATOR_PATTERN, near) else ""
 
 
 def _for_number(value: object, field: FieldInfo | None, whole: bool) -> str:

@@ -49,12 +49,14 @@ def load_digits_data(spec: DigitsData, *, in_chans: int, device: torch.device) -
 
 
 def _augment(images_BCHW: Tensor, numbers_B4: Tensor) -> Tensor:
-    """Rotate, scale and shift each image by its own numbers."""
+    """Rotate, scale and shift each image by its own numbers. Its channels are equal, so one is sampled and repeated."""
     rotation, scale, down, across = (numbers_B4 * 2 - 1).unbind(1)
     cos, sin = (
         (rotation * MAX_ROTATION).cos() * (1 + scale * MAX_SCALING),
         (rotation * MAX_ROTATION).sin() * (1 + scale * MAX_SCALING),
     )
     rows = [torch.stack(row, dim=1) for row in ((cos, -sin, across * 2 * MAX_SHIFT), (sin, cos, down * 2 * MAX_SHIFT))]
-    grid = F.affine_grid(torch.stack(rows, dim=1), list(images_BCHW.shape), align_corners=False)
-    return F.grid_sample(images_BCHW, grid, padding_mode="border", align_corners=False)
+    gray_B1HW = images_BCHW[:, :1]
+    grid = F.affine_grid(torch.stack(rows, dim=1), list(gray_B1HW.shape), align_corners=False)
+    augmented = F.grid_sample(gray_B1HW, grid, padding_mode="border", align_corners=False)
+    return augmented.repeat(1, images_BCHW.shape[1], 1, 1)
