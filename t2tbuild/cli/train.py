@@ -106,10 +106,10 @@ def train(
         )
     loaded = document.spec
 
-    from t2tbuild.training.resolve import resolve, resolve_num_classes
+    from t2tbuild.training.resolve import resolve, resolve_files
 
     with document.located_errors():
-        resolved = resolve_num_classes(resolve(loaded))  # raises errors before torch is imported
+        resolved = resolve_files(resolve(loaded))  # raises errors before torch is imported
 
     if dry_run and (is_launched or gpus is not None):
         raise InputError("--dry-run runs in one process; start it without torchrun and without --gpus")

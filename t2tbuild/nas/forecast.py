@@ -12,7 +12,7 @@ from t2tbuild.nas.ranking import Ranking
 from t2tbuild.nas.reference_runs import count_base_seeds
 from t2tbuild.spec.search import Search
 from t2tbuild.spec.units import format_seconds
-from t2tbuild.training.data.image_cache import Caller
+from t2tbuild.training.data.image_cache import CacheCallbacks
 
 NAMES_IN_NOTICE = 3
 TIMED_STEPS = 3
@@ -102,13 +102,15 @@ def _round(seconds: float) -> str:
     return f"about {seconds / 3600:.1f}h"
 
 
-def announce(evaluator: ProxyEvaluator, planned: Plan, workers: int, caller: Caller, *, is_new: bool) -> None:
+def announce(
+    evaluator: ProxyEvaluator, planned: Plan, workers: int, callbacks: CacheCallbacks, *, is_new: bool
+) -> None:
     """Send notices of the unreadable images, and of the forecast of a new search."""
     corrupt = evaluator.data.corrupt_images
     if corrupt:
         images = f"{len(corrupt)} training images" if len(corrupt) > 1 else "1 training image"
         more = "; ..." if len(corrupt) > NAMES_IN_NOTICE else ""
         names = "; ".join(corrupt[:NAMES_IN_NOTICE]) + more
-        caller.notice(f"{images} cannot be read, and each is replaced by the next readable one: {names}")
+        callbacks.notice(f"{images} cannot be read, and each is replaced by the next readable one: {names}")
     if is_new:
-        caller.notice(str(measure_forecast(evaluator, planned, workers)))
+        callbacks.notice(str(measure_forecast(evaluator, planned, workers)))

@@ -13,7 +13,7 @@ from t2tbuild.spec.data import Streamed, has_test_images
 from t2tbuild.spec.root import Spec
 from t2tbuild.training.checkpoint import Checkpoint, DiskError, save_checkpoint
 from t2tbuild.training.data import SplitName, load_data
-from t2tbuild.training.data.python_datasets import DatasetPair
+from t2tbuild.training.data.python_datasets import PythonDatasets
 from t2tbuild.training.device import sum_dtype
 from t2tbuild.training.device_memory import max_memory_used
 from t2tbuild.training.distributed import DistributedContext
@@ -45,7 +45,7 @@ class Trainer:
         distributed: DistributedContext,
         listener: Listener,
         checkpoint: Checkpoint | None,
-        datasets: DatasetPair | None = None,
+        datasets: PythonDatasets | None = None,
     ) -> None:
         assert spec.train is not None
         self.spec, self.recipe, self.run = spec, spec.train, run

@@ -15,7 +15,7 @@ from t2tbuild.errors import FieldError, InputError
 from t2tbuild.layout import Grid
 from t2tbuild.spec.data import CifarData
 from t2tbuild.training.data.dataset import SplitName
-from t2tbuild.training.data.in_memory import InMemoryData, InMemorySplit, normalize, shift_and_mirror
+from t2tbuild.training.data.in_memory import InMemoryData, InMemorySplit, normalize, shift_and_flip
 from t2tbuild.training.dataset_paths import CIFAR_FILES, find_cifar_folder
 
 MEAN = (0.4914, 0.4822, 0.4465)  # of CIFAR-10's training images; the paper normalises both datasets by them
@@ -36,7 +36,7 @@ PICKLE_NAMES = {
 
 
 def load_cifar(spec: CifarData, *, image: Grid, in_chans: int, device: torch.device) -> InMemoryData:
-    """Load the images as bytes; each batch is resized to `image`, normalised, and for training shifted and mirrored.
+    """Load the images as bytes; each batch is resized to `image`, normalised, and for training shifted and flipped.
 
     Raises FieldError when the files are missing or the model does not take 3 channels, and InputError when a file is
     damaged.
@@ -64,7 +64,7 @@ def load_cifar(spec: CifarData, *, image: Grid, in_chans: int, device: torch.dev
         mean=MEAN,
         std=STD,
         prepare=partial(_prepare, image=image),
-        augment=partial(shift_and_mirror, max_shift=max_shift, hflip=float(spec.hflip), black=BLACK),
+        augment=partial(shift_and_flip, max_shift=max_shift, hflip=float(spec.hflip), black=BLACK),
         numbers_per_sample=3,
     )
 

@@ -20,7 +20,7 @@ from PIL import Image
 
 from t2tbuild.errors import InputError
 from t2tbuild.spec.data import AnyData, Streamed
-from t2tbuild.training.data.dataset import CorruptImage, ImageSource, MapStyleSplit, SplitName, read_image
+from t2tbuild.training.data.dataset import CorruptImage, ImageSource, MapStyleSplit, OnProgress, SplitName, read_image
 from t2tbuild.training.data.image_mode import UPRIGHT, orientation
 from t2tbuild.training.data.loader import open_split
 from t2tbuild.training.dataset_paths import class_names, count_classes
@@ -37,9 +37,6 @@ MAX_DIFFERENCE = 8.0  # mean difference of the pixels of near-duplicates, of 255
 MAX_FLAT_DIFFERENCE = 2.0  # the same for images without contrast
 MIN_CONTRAST = 4.0
 MIN_CORRELATION = 0.9
-
-OnProgress = Callable[[str, int, int], None]
-"""A function of the split that is read, the number of its images that are done, and of all."""
 
 
 @dataclass

@@ -39,7 +39,7 @@ class LabelledImages(Protocol):
     def __getitem__(self, index: int, /) -> Any: ...
 
 
-class DatasetPair:
+class PythonDatasets:
     """Training and validation images of your own, and test images if there are any.
 
     Each dataset has a length and items (image, label). An image is a PIL image, an array [H, W] or [H, W, C], or a
@@ -68,8 +68,8 @@ class DatasetPair:
         self.label_names = names if len(names) == len(set(names)) == self.num_classes else None
 
     @classmethod
-    def of(cls, data: "DatasetPair | Sequence[LabelledImages]") -> "DatasetPair":
-        """Return datasets as a pair. Raises InputError unless they are two or three."""
+    def of(cls, data: "PythonDatasets | Sequence[LabelledImages]") -> "PythonDatasets":
+        """Return datasets as PythonDatasets. Raises InputError unless they are two or three."""
         if isinstance(data, cls):
             return data
         if not isinstance(data, tuple | list) or len(data) not in (2, 3):
@@ -207,7 +207,7 @@ def _count_classes(dataset: Any) -> int:
             return int(np.max(np.asarray(labels))) + 1
         known = getattr(known, "dataset", None)
     message = "data: the number of classes is unknown: the train set has no `classes` and no `targets`"
-    raise InputError(f"{message}; pass data=t2tbuild.training.DatasetPair(train_set, val_set, num_classes=N)")
+    raise InputError(f"{message}; pass data=t2tbuild.training.PythonDatasets(train_set, val_set, num_classes=N)")
 
 
 class _SeededDataset(IndexedDataset):
@@ -219,9 +219,9 @@ class _SeededDataset(IndexedDataset):
 
 
 class PythonStreamedData(StreamedData):
-    """The splits of a DatasetPair. "test" is the validation split where there is no test set."""
+    """The splits of a PythonDatasets. "test" is the validation split where there is no test set."""
 
-    def __init__(self, datasets: DatasetPair, spec: PythonData, **settings: Any) -> None:
+    def __init__(self, datasets: PythonDatasets, spec: PythonData, **settings: Any) -> None:
         super().__init__(spec, **settings)
         self.sources = datasets.sources
 
