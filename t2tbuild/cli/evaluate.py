@@ -15,6 +15,7 @@ from t2tbuild.cli.train_options import open_with_options
 from t2tbuild.cli.weights import choose_weights
 from t2tbuild.cli.write import report_write_errors
 from t2tbuild.errors import InputError
+from t2tbuild.spec.units import plural
 
 if TYPE_CHECKING:
     from t2tbuild.spec import Spec
@@ -78,7 +79,7 @@ def evaluate(
         _, labels = resolve_evaluation(document.spec, choose_label_names(document.spec, source))
     if labels is not None and labels.missing:
         present = len(labels.classes)
-        lacks = f"the data lacks {len(labels.missing)} of the model's {labels.num_classes} classes"
+        lacks = f"the data lacks {len(labels.missing)} of the model's {plural(labels.num_classes, 'class')}"
         message = f"{lacks}: {list_names(labels.missing)}; the accuracy is that of the other {present}"
         stderr().print(message, soft_wrap=True)
 

@@ -29,6 +29,7 @@ from t2tbuild.cli.train_options import (
     open_training,
 )
 from t2tbuild.errors import InputError, TrainingError
+from t2tbuild.spec.units import plural
 
 if TYPE_CHECKING:
     from t2tbuild.cli.loggers import Logger
@@ -252,7 +253,7 @@ def _describe_accuracy(result: TrainResult) -> str:
 def _print_result(result: TrainResult) -> None:
     console = stdout()
     console.print(
-        f"{result.name}: {_describe_accuracy(result)} after {result.epochs} epochs in "
+        f"{result.name}: {_describe_accuracy(result)} after {plural(result.epochs, 'epoch')} in "
         f"{format_duration(result.seconds)} on {result.device}; run in {result.run}",
         soft_wrap=True,
     )

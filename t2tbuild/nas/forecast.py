@@ -11,7 +11,7 @@ from t2tbuild.nas.proxy_evaluator import ProxyEvaluator
 from t2tbuild.nas.ranking import Ranking
 from t2tbuild.nas.reference_runs import count_base_seeds
 from t2tbuild.spec.search import Search
-from t2tbuild.spec.units import format_seconds
+from t2tbuild.spec.units import format_seconds, plural
 from t2tbuild.training.data.image_cache import CacheCallbacks
 
 NAMES_IN_NOTICE = 3
@@ -108,7 +108,7 @@ def announce(
     """Send notices of the unreadable images, and of the forecast of a new search."""
     corrupt = evaluator.data.corrupt_images
     if corrupt:
-        images = f"{len(corrupt)} training images" if len(corrupt) > 1 else "1 training image"
+        images = plural(len(corrupt), "training image")
         more = "; ..." if len(corrupt) > NAMES_IN_NOTICE else ""
         names = "; ".join(corrupt[:NAMES_IN_NOTICE]) + more
         callbacks.notice(f"{images} cannot be read, and each is replaced by the next readable one: {names}")

@@ -12,6 +12,7 @@ from t2tbuild.report.table import Column, ColumnTable, FactTable
 from t2tbuild.spec.data import Augmentation, Streamed
 from t2tbuild.spec.label_names import shorten
 from t2tbuild.spec.root import Spec
+from t2tbuild.spec.units import plural
 from t2tbuild.training.data.dataset import CorruptImage, Sample, make_sample, read_image
 from t2tbuild.training.data.inspection import Inspection, Leakage, SplitFacts
 from t2tbuild.training.data.transforms import (
@@ -125,7 +126,7 @@ def _classes_table(found: Inspection) -> ColumnTable:
     """Return the images of each class; of many classes those with the most and the fewest."""
     counts = [split.counts(len(found.classes)) for split in found.splits]
     order = list(range(len(found.classes)))
-    caption = f"{len(found.classes)} classes"
+    caption = plural(len(found.classes), "class")
     if len(order) > CLASSES_SHOWN:
         order.sort(key=lambda label: -counts[0][label])
         half = CLASSES_SHOWN // 2
@@ -176,9 +177,10 @@ def _describe_leakage(leakage: Leakage) -> Iterator[str]:
         yield f"no image of {leakage.split} is nearly the same as one of {leakage.other}"
         return
     other = sum(not one.same_class for one in duplicates)
+    are = "is" if len(duplicates) == 1 else "are"
     labelled = f", {other} of them with another label" if other else ""
     yield (
-        f"leakage: {least}{len(duplicates):,} images of {leakage.split} are nearly the same as images of "
+        f"leakage: {least}{plural(len(duplicates), 'image')} of {leakage.split} {are} nearly the same as images of "
         f"{leakage.other}{labelled}"
     )
     yield from _some([f"{one.name} = {one.other}" for one in duplicates])
@@ -227,7 +229,7 @@ def draw_sheet(found: Inspection, spec: Spec) -> Figure:
     axes.set_xticklabels(names * IMAGES_PER_CLASS, fontsize=8)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    more = f" ({len(chosen)} of {len(found.classes)} classes)" if len(chosen) < len(found.classes) else ""
+    more = f" ({len(chosen)} of {plural(len(found.classes), 'class')})" if len(chosen) < len(found.classes) else ""
     axes.set_xlabel(f"{spec.model.image} pixels, as the model sees them{more}")
     return figure
 

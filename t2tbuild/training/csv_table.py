@@ -10,6 +10,7 @@ from typing import TextIO
 
 from t2tbuild.errors import FieldError
 from t2tbuild.spec.data import ALL, CsvData, data_root
+from t2tbuild.spec.units import plural
 
 FILE_COLUMNS = ("file", "path", "image", "filename")
 LABEL_COLUMNS = ("label", "class")
@@ -131,6 +132,7 @@ def _check_files(table: CsvTable) -> None:
     """Check that all images exist. Raises FieldError with the first line that names a missing one."""
     missing = [row for row, path in enumerate(table.paths) if not os.path.isfile(table.root / path)]  # noqa: PTH113
     if missing:
-        more = f", and {len(missing) - 1:,} others are missing" if missing[1:] else ""
+        others = len(missing) - 1
+        more = f", and {plural(others, 'other file')} {'is' if others == 1 else 'are'} missing" if others else ""
         message = f"{table.file}, line {table.lines[missing[0]]}: no file {table.root / table.paths[missing[0]]}{more}"
         raise FieldError(_FILE, "data", message, "paths are relative to root, by default the folder of the CSV file")

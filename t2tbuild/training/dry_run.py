@@ -13,6 +13,7 @@ from t2tbuild.errors import TrainingError
 from t2tbuild.spec.data import has_test_images
 from t2tbuild.spec.root import Spec
 from t2tbuild.spec.train import TrainSpec
+from t2tbuild.spec.units import plural
 from t2tbuild.training.data import SplitName
 from t2tbuild.training.data.dataset import OnProgress
 from t2tbuild.training.data.loader import StreamedData
@@ -129,8 +130,7 @@ def _check_images(trainer: Trainer, splits: Sequence[SplitName], on_progress: On
         else:
             broken += [f"{split}: {corrupt}" for corrupt in found]
     if broken:
-        images = "1 image" if len(broken) == 1 else f"{len(broken):,} images"
-        message = f"{images} of validation and test cannot be read; repair or remove them"
+        message = f"{plural(len(broken), 'image')} of validation and test cannot be read; repair or remove them"
         raise TrainingError("\n".join([f"{message}:", *broken]))
 
 

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from t2tbuild.spec.units import plural
+
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 """Suffixes of image files, in lower case."""
 
@@ -79,8 +81,8 @@ def describe_folder(folder: Path, most: int = 5) -> str:
     files = [child.name for child in folder.iterdir() if not child.name.startswith(".")]
     images = sum(name.lower().endswith(IMAGE_SUFFIXES) for name in files)
     if images:
-        return f"found {images:,} images and no folders"
-    return f"found {len(files):,} files, none of them an image" if files else "it is empty"
+        return f"found {plural(images, 'image')} and no folders"
+    return f"found {plural(len(files), 'file')}, none of them an image" if files else "it is empty"
 
 
 def _named(root: Path, folders: list[str], role: str) -> str | None:

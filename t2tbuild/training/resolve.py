@@ -9,6 +9,7 @@ from t2tbuild.spec.label_names import LabelMap, list_names, map_labels, shorten
 from t2tbuild.spec.model import ModelSpec, TimmModel
 from t2tbuild.spec.root import Spec
 from t2tbuild.spec.train import TrainSpec
+from t2tbuild.spec.units import plural
 from t2tbuild.spec.weights import Weights
 from t2tbuild.spec.with_changes import with_changes
 from t2tbuild.training.dataset_paths import class_names, count_classes, resolve_data
@@ -47,7 +48,9 @@ def resolve_files(spec: Spec) -> Spec:
     changes: dict[str, Any] = {"num_classes": classes}
     if names is not None:
         changes["label_names"] = names
-    return spec.model_copy(update={"model": with_changes(spec.model, changes, f"trained on {classes} classes")})
+    return spec.model_copy(
+        update={"model": with_changes(spec.model, changes, f"trained on {plural(classes, 'class')}")}
+    )
 
 
 def _resolve_data(spec: Spec) -> Spec:
@@ -86,7 +89,7 @@ def resolve_evaluation(spec: Spec, names: Sequence[str] | None) -> tuple[Spec, L
     field = ("train", "data", *place)
     labels = map_labels(names, found, field)
     changes = {"num_classes": len(names), "label_names": tuple(names)}
-    model = with_changes(resolved.model, changes, f"evaluated on {len(found)} classes")
+    model = with_changes(resolved.model, changes, f"evaluated on {plural(len(found), 'class')}")
     return resolved.model_copy(update={"model": model}), labels
 
 

@@ -11,6 +11,7 @@ import torch
 from t2tbuild.errors import FieldError, TrainingError
 from t2tbuild.spec.data import Streamed, has_test_images
 from t2tbuild.spec.root import Spec
+from t2tbuild.spec.units import plural
 from t2tbuild.training.checkpoint import Checkpoint, DiskError, save_checkpoint
 from t2tbuild.training.data import SplitName, load_data
 from t2tbuild.training.data.python_datasets import PythonDatasets
@@ -229,14 +230,14 @@ class Trainer:
         names = {name for found in self.distributed.all_gather(list(self.data.corrupt_images)) for name in found}
         new = sorted(names - {*self.progress.skipped})
         if new:
-            images = "1 image that cannot be read is" if len(new) == 1 else f"{len(new)} images that cannot be read are"
-            text = f"{images} not used: {'; '.join(new[:NAMES_IN_NOTICE])}"
+            are = "is" if len(new) == 1 else "are"
+            text = f"{plural(len(new), 'image')} that cannot be read {are} not used: {'; '.join(new[:NAMES_IN_NOTICE])}"
             if len(new) > NAMES_IN_NOTICE:
                 text += f" and {len(new) - NAMES_IN_NOTICE} more, all in the checkpoint's progress.json"
             self.listener(Notice(text))
         skipped = self.progress.skipped = sorted({*self.progress.skipped, *names})
         if isinstance(self.recipe.data, Streamed) and len(skipped) > self.recipe.data.skip_corrupt:
-            message = f"{len(skipped)} training images cannot be read: {skipped[0]} ..."
+            message = f"{plural(len(skipped), 'training image')} cannot be read: {skipped[0]} ..."
             raise TrainingError(f"{message}; repair or remove them, or raise train.data.skip_corrupt")
 
     def _record(self, record: dict[str, Any]) -> str:
@@ -256,6 +257,6 @@ class Trainer:
         require_divisible_batch(self.recipe, world_size)
         samples = self.data.size("train")
         if samples < world_size:
-            message = f"{samples} training images for {world_size} devices"
-            raise FieldError(("train", "data"), "data", message, f"train on at most {samples} devices")
+            message = f"{plural(samples, 'training image')} for {plural(world_size, 'device')}"
+            raise FieldError(("train", "data"), "data", message, f"train on at most {plural(samples, 'device')}")
         return EpochSampler(samples, self.recipe.batch_size, self.recipe.seed, self.distributed.rank, world_size)

@@ -262,7 +262,7 @@ def test_a_csv_file_without_splits_is_held_out_and_evaluated_whole(tmp_path: Pat
     [
         ("name,label\na.png,1\n", "has the columns name, label, and none of them is file or path"),
         ("file,label\na.png,\n", "line 2: no label"),
-        ("file,label\nnone.png,1\nneither.png,2\n", r"line 2: no file .*none\.png, and 1 others are missing"),
+        ("file,label\nnone.png,1\nneither.png,2\n", r"line 2: no file .*none\.png, and 1 other file is missing"),
         ("file,label\n", "no lines below its header"),
         ("file,label,split\n0.png,1,validation\n", "has validation, and none of them is train"),
         (None, "cannot be read"),

@@ -17,6 +17,7 @@ import torch
 from t2tbuild.errors import FieldError, TrainingError
 from t2tbuild.layout import Grid
 from t2tbuild.spec.data import Augmentation, Streamed, data_root
+from t2tbuild.spec.units import plural
 from t2tbuild.training.data.dataset import CorruptImage, ImageSource, MapStyleSplit, SplitName, read_image
 from t2tbuild.training.data.image_cache import CacheCallbacks, CachedImages, open_cache
 from t2tbuild.training.data.in_memory import InMemoryData, InMemorySplit, normalize, shift_and_flip
@@ -195,7 +196,7 @@ class _Reader:
             message = f"an image of the {self.split} split cannot be read: {new[0]}"
             raise TrainingError(f"{message}; repair or remove it: accuracy is measured on the whole split")
         listed = "; ".join(list(self.corrupt)[-NAMES_IN_MESSAGE:])
-        message = f"{len(self.corrupt)} training images cannot be read, and skip_corrupt is {self.skip}"
+        message = f"{plural(len(self.corrupt), 'training image')} cannot be read, and skip_corrupt is {self.skip}"
         raise TrainingError(f"{message}; the last: {listed}. Repair or remove them, or raise skip_corrupt")
 
 
@@ -279,7 +280,7 @@ def _files_of(source: ImageSource) -> Iterator[str]:
 def _check_labels(labels: np.ndarray[Any, Any], classes: int) -> None:
     wrong = labels[(labels < 0) | (labels >= classes)]
     if len(wrong):
-        message = f"an image has label {wrong[0]}, and there are {classes} classes"
+        message = f"an image has label {wrong[0]}, and the data have {plural(classes, 'class')}"
         raise TrainingError(f"{message}; labels count from 0 (num_classes)")
 
 

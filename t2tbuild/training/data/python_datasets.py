@@ -13,6 +13,7 @@ from t2tbuild.errors import InputError
 from t2tbuild.spec.data import AUTO, AnyData, PythonData, Streamed
 from t2tbuild.spec.root import Spec
 from t2tbuild.spec.train import TrainSpec
+from t2tbuild.spec.units import plural
 from t2tbuild.spec.with_changes import with_changes
 from t2tbuild.training.data.dataset import (
     EpochIndex,
@@ -82,7 +83,7 @@ class PythonDatasets:
         changes: dict[str, Any] = {"train": recipe.model_copy(update={"data": self.describe(recipe.data)})}
         if self.label_names is not None:
             classes = {"num_classes": self.num_classes, "label_names": self.label_names}
-            changes["model"] = with_changes(spec.model, classes, f"trained on {self.num_classes} classes")
+            changes["model"] = with_changes(spec.model, classes, f"trained on {plural(self.num_classes, 'class')}")
         return spec.model_copy(update=changes)
 
     def describe(self, current: AnyData) -> PythonData:
