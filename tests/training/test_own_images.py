@@ -26,7 +26,7 @@ from t2tbuild.training.dataset_paths import MILD, class_names, count_classes, re
 from t2tbuild.training.distributed import DistributedContext
 from t2tbuild.training.dry_run import dry_run_training
 from t2tbuild.training.evaluate import evaluate
-from t2tbuild.training.folder_layout import FolderSplits, find_splits
+from t2tbuild.training.folder_layout import FolderSplits, find_splits, walk_images
 from t2tbuild.training.mistakes import MistakeCollector
 from t2tbuild.training.reports import Notice, Report
 
@@ -106,7 +106,10 @@ def test_damaged_exif_does_not_cost_the_image(tmp_path: Path) -> None:
         (["train/cat", "dev/cat", "test"], ("train", "dev", None)),  # as ImageNet's test images
         (["train/cat", "val"], ("train", "val", None)),  # an error later: val has no classes
         (["train/cat"], ("train", None, None)),
-        (["cat", "dog", ".git/x", "__MACOSX/cat"], (".", None, None)),
+        (
+            ["cat", "dog", ".git/x", "__MACOSX/cat", "@eaDir/cat", ".thumbnails", ".ipynb_checkpoints"],
+            (".", None, None),
+        ),
         (["cat", "dog", "test/cat"], (".", None, "test")),
         (["train", "bus", "val"], (".", None, None)),  # three classes
         (["val/cat", "val/dog"], (None, "val", None)),
@@ -118,6 +121,13 @@ def test_the_usual_layouts_are_found(folders: list[str], expected: tuple[str | N
     (tmp_path / ".DS_Store").write_bytes(b"")
     draw(tmp_path, *folders)
     assert find_splits(tmp_path) == FolderSplits(*expected)
+
+
+def test_folders_of_systems_are_neither_classes_nor_searched_for_images(tmp_path: Path) -> None:
+    draw(tmp_path, "cat", "dog", "@eaDir", ".thumbnails", "cat/@eaDir", "dog/.ipynb_checkpoints", "dog/puppies")
+    assert class_names(FolderData(root=str(tmp_path))) == ("cat", "dog")
+    found = sorted(path.removeprefix(f"{tmp_path}/") for path in walk_images(str(tmp_path)))
+    assert found == ["cat/0.png", "cat/1.png", "dog/0.png", "dog/1.png", "dog/puppies/0.png", "dog/puppies/1.png"]
 
 
 def data_of(text: str | Path, current: AnyData | None = None, *, evaluation: bool = False) -> AnyData:
