@@ -107,7 +107,7 @@ def test_damaged_exif_does_not_cost_the_image(tmp_path: Path) -> None:
         (["train/cat", "val"], ("train", "val", None)),  # an error later: val has no classes
         (["train/cat"], ("train", None, None)),
         (
-            ["cat", "dog", ".git/x", "__MACOSX/cat", "@eaDir/cat", ".thumbnails", ".ipynb_checkpoints"],
+            ["cat", "dog", ".git/x", "__MACOSX/cat", "@eaDir/cat", ".thumbnails"],
             (".", None, None),
         ),
         (["cat", "dog", "test/cat"], (".", None, "test")),
