@@ -17,6 +17,7 @@ LABEL_COLUMNS = ("label", "class")
 SPLIT_COLUMN = "split"
 
 _FILE = ("train", "data", "file")
+_EXAMPLE = "write a first line such as: file,label,split, and below it one line for each image: cat/1.jpg,cat,train"
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def _read(file: Path, root: Path, _mtime: int, _size: int) -> CsvTable:
                 table.splits.append((row[split] or "").strip().lower())
             table.lines.append(reader.line_num)
     if not table.paths:
-        raise FieldError(_FILE, "data", f"{file} has no lines below its header", "write one line for each image")
+        raise FieldError(_FILE, "data", f"{file} has no lines below its header", _EXAMPLE)
     _check_files(table)
     return table
 
@@ -125,7 +126,9 @@ def _column(file: Path, named: dict[str, str], usual: Iterable[str]) -> str:
         if name in named:
             return named[name]
     message = f"{file} has the columns {', '.join(filter(None, named))}, and none of them is {' or '.join(usual)}"
-    raise FieldError(_FILE, "data", message, "write a first line such as: file,label,split")
+    if not any(named):
+        message = f"{file} is empty: its first line must name the columns"
+    raise FieldError(_FILE, "data", message, _EXAMPLE)
 
 
 def _check_files(table: CsvTable) -> None:
