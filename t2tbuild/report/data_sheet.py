@@ -9,7 +9,7 @@ from rich.console import Console
 
 from t2tbuild.report.figure import new_figure
 from t2tbuild.report.table import Column, ColumnTable, FactTable
-from t2tbuild.spec.data import Augmentation, Streamed
+from t2tbuild.spec.data import Augmentation, Streamed, UserImages
 from t2tbuild.spec.label_names import shorten
 from t2tbuild.spec.root import Spec
 from t2tbuild.spec.units import plural
@@ -21,6 +21,8 @@ from t2tbuild.training.data.transforms import (
     evaluation_transform,
     train_transform,
 )
+from t2tbuild.training.data_notices import describe_splits
+from t2tbuild.training.folder_layout import describe_unread
 from t2tbuild.training.seeds import fold_in
 
 CLASSES_SHOWN = 20
@@ -39,6 +41,8 @@ def print_data(console: Console, found: Inspection, spec: Spec) -> None:
     console.print(_splits_table(found))
     console.print(_classes_table(found))
     rows = FactTable()
+    if isinstance(spec.train.data, UserImages):
+        rows.add_row("splits", describe_splits(spec.train.data))
     rows.add_row("images as trained", f"{spec.model.image} pixels, {'gray' if spec.model.in_chans == 1 else 'RGB'}")
     data = spec.train.data
     assert isinstance(data, Streamed)

@@ -154,6 +154,7 @@ def test_the_data_option_names_the_splits_and_keeps_the_transforms(tmp_path: Pat
         root=str(tmp_path / "only"), train="val", validation="val"
     )
     trained = FolderData(root=str(tmp_path / "flat"), train=".", validation=None, holdout=0.4)
+    assert data_of(tmp_path / "only") == FolderData(root=str(tmp_path / "only"), train="val", validation=None)
     assert data_of(tmp_path / "flat", trained, evaluation=True) == trained  # not the images that it was trained on
     (tmp_path / "notes.txt").write_text("no data")
     with pytest.raises(InputError, match=r"notes\.txt: is a file; expected a folder of images or a CSV file"):
