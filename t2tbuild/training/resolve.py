@@ -85,7 +85,7 @@ def resolve_evaluation(spec: Spec, names: Sequence[str] | None) -> tuple[Spec, L
             named = with_changes(by_order.model, {"label_names": tuple(names)}, "evaluated")
             by_order = by_order.model_copy(update={"model": named})
         return by_order, None
-    place = {"folder": ("root",), "csv": ("file",)}.get(resolved.train.data.kind, ())
+    place = ("file",) if resolved.train.data.kind == "csv" else ("root",)
     field = ("train", "data", *place)
     labels = map_labels(names, found, field)
     changes = {"num_classes": len(names), "label_names": tuple(names)}
