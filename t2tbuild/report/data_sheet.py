@@ -79,6 +79,7 @@ def data_to_json(found: Inspection, spec: Spec) -> dict[str, Any]:
             | {"duplicates": [duplicate._asdict() for duplicate in one.duplicates]}
             for one in found.leakage
         ],
+        "files_not_read": dict(found.unread),
         "image_size": [spec.model.image.height, spec.model.image.width],
         "data": spec.train.data.model_dump(mode="json"),
     }
@@ -144,6 +145,8 @@ def _classes_table(found: Inspection) -> ColumnTable:
 
 
 def _findings(found: Inspection, spec: Spec) -> Iterator[str]:
+    if found.unread:
+        yield describe_unread(found.unread)
     for split in found.splits:
         if split.unreadable:
             yield f"unreadable images of {split.name} ({_effect_of_unreadable(split, spec)}):"

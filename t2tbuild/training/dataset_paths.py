@@ -27,7 +27,9 @@ from t2tbuild.training.csv_table import listed_splits, read_table, sort_labels
 from t2tbuild.training.folder_layout import (
     FLAT,
     SPLIT_NAMES,
+    count_unread,
     describe_folder,
+    describe_unread,
     find_splits,
     list_folders,
     walk_images,
@@ -62,10 +64,10 @@ def class_names(data: AnyData) -> tuple[str, ...] | None:
     Those of CIFAR are in its meta file. Bytes of a folder's name that are not UTF-8 are written as escapes. Raises
     FieldError when files are missing.
     """
-    if not isinstance(data, UserImages):
-        return None
     if isinstance(data, CifarData):
         return read_cifar_names(find_cifar_folder(data), data)
+    if not isinstance(data, UserImages):
+        return None
     return tuple(name.encode("utf-8", "backslashreplace").decode() for name in _list_classes(data))
 
 
@@ -207,6 +209,8 @@ def _resolve_folder(data: FolderData) -> FolderData:
     if train is None:
         base = root.absolute()
         message = f"{base}: {describe_folder(root)}" if root.is_dir() else f"there is no folder {base}"
+        unread = describe_unread(count_unread(root))
+        message += f"; {unread}" if unread else ""
         raise _missing_data(root, message, f"expected {_LAYOUT.format(root=root)}")
     folders = list_folders(root)
     if train == FLAT and len(folders) == 1 and find_splits(root / folders[0]).train not in (None, FLAT):

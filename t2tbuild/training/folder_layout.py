@@ -1,6 +1,7 @@
 """Layout of a folder of images: its splits under their usual names, its class folders, its images. Torch-free."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +10,12 @@ from t2tbuild.spec.units import plural
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 """Suffixes of image files, in lower case."""
+
+UNREAD_SUFFIXES = (
+    *(".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg", ".psd"),
+    *(".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2"),
+)
+"""Suffixes of files that look like images and are not read, in lower case: newer formats, and raw ones of cameras."""
 
 SPLIT_NAMES = {
     "train": ("train", "training"),
@@ -74,6 +81,21 @@ def _walk_files(folder: str) -> Iterator[str]:
     for base, folders, names in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not is_ignored(name)]  # os.walk enters those that are left
         yield from (f"{base}{os.sep}{name}" for name in names if not is_ignored(name))
+
+
+def count_unread(folder: Path) -> Counter[str]:
+    """Return the number of files below a folder that look like images and are not read, by their suffix."""
+    suffixes = (os.path.splitext(path)[1].lower() for path in _walk_files(os.fspath(folder)))  # noqa: PTH122
+    return Counter(suffix for suffix in suffixes if suffix in UNREAD_SUFFIXES)
+
+
+def describe_unread(counts: Counter[str]) -> str:
+    """Return a message with the numbers of `count_unread` and what to do; empty where there are no such files."""
+    if not counts:
+        return ""
+    kinds = ", ".join(f"{suffix} {count:,}" for suffix, count in counts.most_common())
+    are = "is" if counts.total() == 1 else "are"
+    return f"{plural(counts.total(), 'file')} {are} not read: {kinds}; convert such images to JPEG or PNG"
 
 
 def has_images(folder: Path) -> bool:
