@@ -13,7 +13,7 @@ from torch.utils.data import Subset, TensorDataset
 from t2tbuild import load_spec, train
 from t2tbuild.errors import FieldError, InputError
 from t2tbuild.layout import Grid
-from t2tbuild.spec.data import PythonData
+from t2tbuild.spec.data import Augmentation, PythonData
 from t2tbuild.training.data import load_data
 from t2tbuild.training.data.python_datasets import PythonDatasets, PythonSource, to_image
 from t2tbuild.training.run_directory import read_json_lines
@@ -109,6 +109,35 @@ def test_wrong_datasets_are_refused_with_the_set_and_what_it_returns() -> None:
         PythonDatasets(Noise(4), Noise(0))
     with pytest.raises(InputError, match=r"must be \(train_set, val_set\)"):
         PythonDatasets.of(Noise(4))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("label", "given"),
+    [
+        (torch.eye(3)[1], r"the label has the shape \[3\]"),
+        (np.eye(3)[1], r"the label has the shape \[3\]"),
+        ([0, 1, 0], r"the label is \[0, 1, 0\] \(list\)"),
+        ("cat", r"the label is 'cat' \(str\)"),
+        (1.5, r"the label is 1.5 \(float\)"),
+        (torch.tensor(1.0), r"the label is tensor\(1.\) \(Tensor\)"),
+    ],
+)
+def test_a_label_that_is_no_class_index_is_refused_with_what_it_is(label: Any, given: str) -> None:
+    data: Any = [(Image.new("RGB", (8, 8)), label)]
+    with pytest.raises(InputError, match=f"item 0 of the train set: {given}, integer class index expected"):
+        PythonDatasets(data, Noise(2))
+
+
+def test_datasets_that_augment_by_themselves_turn_ours_off() -> None:
+    spec = load_spec("t2t_vit_7", ["train.data={kind: folder, root: ., augment: {hflip: 0}}"])
+    assert spec.train is not None
+
+    def augment(**keywords: Any) -> object:
+        return PythonDatasets(Noise(4), Noise(2), **keywords).describe(spec.train.data).augment  # type: ignore[union-attr]
+
+    assert augment() == Augmentation(hflip=0)
+    assert augment(augment=None) is None
+    assert augment(augment=Augmentation(hflip=1)) == Augmentation(hflip=1)
 
 
 def test_what_a_dataset_draws_at_random_is_a_function_of_epoch_and_index() -> None:
