@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from t2tbuild import load_spec, train
 from t2tbuild.errors import FieldError, InputError, TrainingError
 from t2tbuild.layout import Grid
-from t2tbuild.spec.data import AnyData, Augmentation, CsvData, FolderData, Streamed
+from t2tbuild.spec.data import AnyData, Augmentation, CsvData, DigitsData, FolderData, Streamed
 from t2tbuild.spec.load import read_spec
 from t2tbuild.training import dataset_paths
 from t2tbuild.training.data.dataset import MapStyleSplit
 from t2tbuild.training.data.folder import ImageFiles, hold_out
 from t2tbuild.training.data.image_mode import to_mode
 from t2tbuild.training.data.loader import StreamedData, open_split
+from t2tbuild.training.data.overlap import Overlap, find_overlap
 from t2tbuild.training.data_notices import data_notices
 from t2tbuild.training.data_option import data_overrides
 from t2tbuild.training.dataset_paths import MILD, class_names, count_classes, resolve_data
@@ -153,8 +154,8 @@ def test_the_data_option_names_the_splits_and_keeps_the_transforms(tmp_path: Pat
     assert data_of(tmp_path / "only", evaluation=True) == FolderData(
         root=str(tmp_path / "only"), train="val", validation="val"
     )
-    trained = FolderData(root=str(tmp_path / "flat"), train=".", validation=None, holdout=0.4)
     assert data_of(tmp_path / "only") == FolderData(root=str(tmp_path / "only"), train="val", validation=None)
+    trained = FolderData(root=str(tmp_path / "flat"), train=".", validation=None, holdout=0.4)
     assert data_of(tmp_path / "flat", trained, evaluation=True) == trained  # not the images that it was trained on
     (tmp_path / "notes.txt").write_text("no data")
     with pytest.raises(InputError, match=r"notes\.txt: is a file; expected a folder of images or a CSV file"):
@@ -382,3 +383,20 @@ def test_a_label_without_training_images_is_an_error_at_its_split(tmp_path: Path
     with pytest.raises(FieldError, match="dev") as caught:
         class_names(CsvData(file=str(tmp_path / "labels.csv"), validation="dev"))
     assert caught.value.path == ("train", "data", "validation")
+
+
+def test_images_that_were_trained_on_are_found_in_other_data(tmp_path: Path) -> None:
+    draw(tmp_path / "photos", "cat", "dog", each=10)
+    draw(tmp_path / "new", "cat", "dog", each=10)
+    rows = [f"photos/{name}/{number}.png,{name}\n" for name in ("cat", "dog") for number in range(10)]
+    (tmp_path / "all.csv").write_text("path,label\n" + "".join(rows))
+    trained = resolve_data(data_of(tmp_path / "photos"))
+
+    def overlap(data: AnyData, split: str = "test") -> Overlap:
+        return find_overlap(trained, resolve_data(data), split)
+
+    assert overlap(data_of(tmp_path / "all.csv", evaluation=True)) == Overlap(20, 18)
+    assert overlap(data_of(tmp_path / "photos", evaluation=True)) == Overlap(20, 18)
+    assert overlap(trained, "validation") == Overlap(2, 0)
+    assert overlap(data_of(tmp_path / "new", evaluation=True)) == Overlap(20, 0)
+    assert find_overlap(trained, DigitsData(), "test") == Overlap(0, 0)
