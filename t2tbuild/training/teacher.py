@@ -13,7 +13,6 @@ from t2tbuild.spec.label_names import shorten
 from t2tbuild.spec.load import load_spec
 from t2tbuild.spec.model import AnyModel, TimmModel
 from t2tbuild.spec.root import Spec
-from t2tbuild.spec.units import plural
 from t2tbuild.spec.weights import Weights
 from t2tbuild.training.data import Data
 from t2tbuild.training.data.transforms import channel_statistics
@@ -93,7 +92,7 @@ def _load_timm_teacher(spec: Distillation, student: AnyModel) -> nn.Module:
         raise FieldError(_TEACHER, "teacher", message, "write distill.weights: FILE") from None
     pretrained_classes = timm.models.get_pretrained_cfg_value(name, "num_classes")
     if pretrained_classes != student.num_classes:
-        message = f"{name} was trained on {plural(pretrained_classes, 'class')}, the student has {student.num_classes}"
+        message = f"{name} was trained on {pretrained_classes} classes, the student has {student.num_classes}"
         raise FieldError(_TEACHER, "teacher", message, "write distill.weights: FILE")
     return downloaded.eval()
 
