@@ -28,7 +28,7 @@ from t2tbuild.nas.proxy import make_proxy_model, resolve_width
 from t2tbuild.nas.proxy_evaluator import load_proxy_data
 from t2tbuild.nas.proxy_training import ProxyTrainer
 from t2tbuild.nas.space_stats import measure_space
-from t2tbuild.training.data.image_cache import Caller
+from t2tbuild.training.data.image_cache import CacheCallbacks
 from t2tbuild.training.device import pick_device
 from t2tbuild.training.loop import train_step
 from t2tbuild.training.sampler import EpochSampler
@@ -96,7 +96,7 @@ def main() -> None:
         for what in ("decoded into the cache", "cache opened, sums checked"):
             decoded = []
             started = time.perf_counter()
-            data = load_proxy_data(planned, device, caller=Caller(report=decoded.append))
+            data = load_proxy_data(planned, device, callbacks=CacheCallbacks(report=decoded.append))
             seconds = time.perf_counter() - started
             if decoded or what.startswith("cache"):
                 add_row(what, data.size("train") + data.size("validation"), seconds)

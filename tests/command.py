@@ -45,7 +45,9 @@ class Running:
         self._streams = [Path(self._folder.name) / name for name in ("stdout", "stderr")]
         names = [str(stream) for stream in self._streams]
         variables = os.environ | {"COLUMNS": "100"} | environment
-        self._process = FORKS.Process(target=_main, args=(code, list(arguments), str(cwd or Path.cwd()), variables, names))
+        self._process = FORKS.Process(
+            target=_main, args=(code, list(arguments), str(cwd or Path.cwd()), variables, names)
+        )
         self._process.start()
         assert self._process.pid is not None
         self.pid = self._process.pid

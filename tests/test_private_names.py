@@ -16,8 +16,8 @@ ALLOWED = {
 }
 """Private names of dependencies, each with the reason."""
 
-PUBLIC = {"_asdict", "_fields", "_make", "_replace"}
-"""Documented methods of named tuples."""
+PUBLIC = {"_asdict", "_fields", "_make", "_replace", "_exit"}
+"""Documented names of the standard library: those of named tuples, and os._exit."""
 
 
 def is_private(name: str) -> bool:

@@ -16,6 +16,7 @@ from t2tbuild.cli.spec import group_overrides, open_spec
 from t2tbuild.cli.write import check_plot_path, report_write_errors
 from t2tbuild.dtype import Precision
 from t2tbuild.errors import CostError, InputError, is_memory_full
+from t2tbuild.spec.units import plural
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -165,7 +166,7 @@ def _format_threads(result: BenchResult) -> str:
     import torch
 
     count = torch.get_num_threads()
-    return f", {count} thread{'s' * (count > 1)}" if result.config.device.type == "cpu" else ""
+    return f", {plural(count, 'thread')}" if result.config.device.type == "cpu" else ""
 
 
 def _to_json(result: BenchResult, precision: Precision) -> dict[str, Any]:

@@ -59,10 +59,10 @@ def data(
     document = open_with_options(find_spec(spec or "t2t_vit_7"), overrides or (), data, {"--image-size": image_size})
 
     from t2tbuild.spec.data import Streamed
-    from t2tbuild.training.resolve import resolve, resolve_num_classes
+    from t2tbuild.training.resolve import resolve, resolve_files
 
     with document.located_errors():
-        resolved = resolve_num_classes(resolve(document.spec))  # raises errors before torch is imported
+        resolved = resolve_files(resolve(document.spec))  # raises errors before torch is imported
         assert resolved.train is not None
         if not isinstance(resolved.train.data, Streamed):
             kind = resolved.train.data.kind

@@ -11,14 +11,17 @@ import typer
 from t2tbuild.cli.console import print_json, stderr, stdout
 from t2tbuild.cli.folder import require_folder
 from t2tbuild.cli.options import DataOption, Device, Json, Overrides, SpecArgument, deprecated_option
-from t2tbuild.cli.train_options import open_with_options
+from t2tbuild.cli.train_options import find_run, open_with_options
 from t2tbuild.cli.weights import choose_weights
 from t2tbuild.cli.write import report_write_errors
 from t2tbuild.errors import InputError
+from t2tbuild.spec.units import plural
 
 if TYPE_CHECKING:
     from t2tbuild.spec import Spec
+    from t2tbuild.spec.document import Document
     from t2tbuild.spec.weights import Weights
+    from t2tbuild.training.evaluate import WeightsEvaluation
 
 
 class Split(StrEnum):
@@ -68,40 +71,21 @@ def evaluate(
     # quiet: the warnings are about training
     document = open_with_options(find_spec(spec), overrides or (), data, {}, evaluation=True, quiet=True)
     source = _select_weights(spec, document.spec, weights, no_ema=no_ema)
-
-    from t2tbuild.spec.label_names import list_names
-    from t2tbuild.training.resolve import choose_label_names, require_same_label_names, resolve_evaluation
-
-    if not any(override.startswith("model.label_names") for override in overrides or ()):
-        require_same_label_names(document.spec, source)
-    with document.located_errors():  # raises errors before torch is imported
-        _, labels = resolve_evaluation(document.spec, choose_label_names(document.spec, source))
-    if labels is not None and labels.missing:
-        present = len(labels.classes)
-        lacks = f"the data lacks {len(labels.missing)} of the model's {labels.num_classes} classes"
-        message = f"{lacks}: {list_names(labels.missing)}; the accuracy is that of the other {present}"
-        stderr().print(message, soft_wrap=True)
-
-    from rich.progress import Progress
-
-    from t2tbuild.report.evaluation_table import evaluation_json, evaluation_table
-    from t2tbuild.training.evaluate import evaluate_weights
-
-    console = stderr()
-    with document.located_errors(), Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task("images")
-        found = evaluate_weights(
-            document.spec,
-            source,
-            split.value,
-            lambda done, of: bar.update(task, completed=done, total=of),
-            device=device,
-        )
+    named = any(override.startswith("model.label_names") for override in overrides or ())
+    resolved = _resolve(document, source, check_names=not named)
+    if data is not None and split is not Split.TRAIN:
+        with document.located_errors():
+            _warn_of_training_images(weights or spec, resolved, split)
+    found = _evaluate(document, source, split, device)
     for name in found.skipped:
-        console.print(f"left out, as it cannot be read: {name}", soft_wrap=True)
+        stderr().print(f"left out, as it cannot be read: {name}", soft_wrap=True)
     if as_json:
+        from t2tbuild.report.evaluation_table import evaluation_json
+
         print_json(evaluation_json(found))
     else:
+        from t2tbuild.report.evaluation_table import evaluation_table
+
         stdout().print(evaluation_table(found))
     if out is not None:
         from t2tbuild.report.confusion import write_evaluation
@@ -109,6 +93,58 @@ def evaluate(
         with report_write_errors("--out", out):
             written = write_evaluation(found, out)
         stderr().print(f"written: {', '.join(map(str, written))}", soft_wrap=True)
+
+
+def _resolve(document: Document[Spec], source: Weights, *, check_names: bool) -> Spec:
+    """Return the resolved spec, and print the classes that the data lacks. Raises errors before torch is imported."""
+    from t2tbuild.spec.label_names import list_names
+    from t2tbuild.training.resolve import choose_label_names, require_same_label_names, resolve_evaluation
+
+    if check_names:
+        require_same_label_names(document.spec, source)
+    with document.located_errors():
+        resolved, labels = resolve_evaluation(document.spec, choose_label_names(document.spec, source))
+    if labels is not None and labels.missing:
+        present = len(labels.classes)
+        lacks = f"the data lacks {len(labels.missing)} of the model's {plural(labels.num_classes, 'class')}"
+        message = f"{lacks}: {list_names(labels.missing)}; the accuracy is that of the other {present}"
+        stderr().print(message, soft_wrap=True)
+    return resolved
+
+
+def _warn_of_training_images(trained: str, resolved: Spec, split: Split) -> None:
+    """Print a warning if some of the images of --data are those that the run `trained` was trained on."""
+    from t2tbuild.spec.load import read_spec
+
+    run = find_run(trained.removesuffix("/spec.yaml"))
+    recipe = None if run is None else read_spec(str(run / "spec.yaml")).spec.train
+    if recipe is None or resolved.train is None:
+        return
+    from t2tbuild.training.data.overlap import find_overlap
+
+    images, trained_on = find_overlap(recipe.data, resolved.train.data, split.value)
+    if trained_on:
+        share = f"{trained_on:,} of the {plural(images, 'image')}"
+        message = f"warning: the model was trained on {share}, so the accuracy is higher than on new images"
+        stderr().print(message, soft_wrap=True)
+
+
+def _evaluate(document: Document[Spec], source: Weights, split: Split, device: str | None) -> WeightsEvaluation:
+    """Evaluate the weights, with a bar on a terminal."""
+    from rich.progress import Progress
+
+    from t2tbuild.training.evaluate import evaluate_weights
+
+    console = stderr()
+    with document.located_errors(), Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task("images")
+        return evaluate_weights(
+            document.spec,
+            source,
+            split.value,
+            lambda done, of: bar.update(task, completed=done, total=of),
+            device=device,
+        )
 
 
 def _select_weights(text: str, spec: Spec, named: str | None, *, no_ema: bool) -> Weights:

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from t2tbuild.cli.console import format_duration
+from t2tbuild.spec.units import plural
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -77,7 +78,9 @@ class TrainingProgress:
         self.bar.update(self.task, total=total, completed=done, epoch=place, rate=speed)
         if rate and not self.forecast_printed and (elapsed > FORECAST_SECONDS or report.step == report.steps):
             self.forecast_printed = True
-            forecast = f"forecast: {_format_hours((total - done) / rate)} for {report.epochs} epochs at {speed}"
+            forecast = (
+                f"forecast: {_format_hours((total - done) / rate)} for {plural(report.epochs, 'epoch')} at {speed}"
+            )
             self.bar.console.print(f"{forecast}, without evaluations")
         if rate and not self.console.is_terminal and now - self.line_at > PRINT_INTERVAL:
             self.line_at = now
@@ -129,12 +132,12 @@ def _print_model(console: Console, spec: Spec) -> None:
 
     assert spec.train is not None
     names = spec.model.label_names
-    classes = f"{spec.model.num_classes} classes" + (f" ({list_names(names)})" if names else "")
+    classes = plural(spec.model.num_classes, "class") + (f" ({list_names(names)})" if names else "")
     if isinstance(spec.model, ModelSpec):
         console.print(cost_table(spec, predict_cost(spec.model)))
     console.print(
         f"{spec.model.name} on {spec.train.data.kind}: {spec.model.image} pixels, {classes}, "
-        f"{spec.train.all_epochs} epochs in batches of {spec.train.batch_size}"
+        f"{plural(spec.train.all_epochs, 'epoch')} in batches of {spec.train.batch_size}"
     )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from t2tbuild.cli.console import format_duration, stderr
 from t2tbuild.cli.continuing import continue_command, start_again_command
-from t2tbuild.spec.units import short_count
+from t2tbuild.spec.units import plural, short_count
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,10 +30,10 @@ CACHE_LINE_SECONDS = 10.0
 
 def describe_start(search: Search, run: Path, workers: int | None, storage: str | None) -> str:
     """Return the line that is printed before anything is loaded: what is searched, and where the results will be."""
-    count = "one worker per GPU or CPU core" if workers is None else f"{workers} worker{'s' * (workers > 1)}"
+    count = "one worker per GPU or CPU core" if workers is None else plural(workers, "worker")
     started = has_study(run, storage)
     return (
-        f"{'continuing' if started else 'searching'} {search.name}: {search.trials} candidates within "
+        f"{'continuing' if started else 'searching'} {search.name}: {plural(search.trials, 'candidate')} within "
         f"{search.budget.summary}, base {Path(search.base).stem}, {count}, run directory {run}; "
         f"the first result takes about a minute"
     )

@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
@@ -29,10 +30,12 @@ from t2tbuild.cli.train_options import (
     open_training,
 )
 from t2tbuild.errors import InputError, TrainingError
+from t2tbuild.spec.units import plural
 
 if TYPE_CHECKING:
     from t2tbuild.cli.loggers import Logger
     from t2tbuild.spec import Spec
+    from t2tbuild.spec.document import Document
     from t2tbuild.spec.model import AnyModel
     from t2tbuild.training import TrainResult
     from t2tbuild.training.reports import Listener, Report
@@ -104,28 +107,17 @@ def train(
         raise InputError(
             f"--out {out}: contains a run already, and --resume never needs a new folder; choose another --out"
         )
-    loaded = document.spec
 
-    from t2tbuild.training.resolve import resolve, resolve_num_classes
+    from t2tbuild.training.resolve import resolve, resolve_files
 
     with document.located_errors():
-        resolved = resolve_num_classes(resolve(loaded))  # raises errors before torch is imported
+        resolved = resolve_files(resolve(document.spec))  # raises errors before torch is imported
 
-    if dry_run and (is_launched or gpus is not None):
-        raise InputError("--dry-run runs in one process; start it without torchrun and without --gpus")
     if dry_run:
-        from t2tbuild.cli.progress import ReadingProgress
-        from t2tbuild.report.dry_run_table import print_dry_run
-        from t2tbuild.training.dry_run import dry_run_training
-
-        with document.located_errors(), ReadingProgress(stderr()) as reading:
-            found = dry_run_training(loaded, existing_parent(out), reading.update, device=device)
-        if as_json:
-            print_json(vars(found))
-        else:
-            print_dry_run(stdout(), found)
+        if is_launched or gpus is not None:
+            raise InputError("--dry-run runs in one process; start it without torchrun and without --gpus")
+        _dry_run(document, out, device, as_json=as_json)
         return
-
     if gpus is not None and not is_launched:
         from t2tbuild.training.launch import require_gpus
 
@@ -134,37 +126,75 @@ def train(
         with document.located_errors():
             _launch(gpus, resolved)
 
-    from t2tbuild.cli.progress import TrainingProgress
     from t2tbuild.training.device import pick_device
-    from t2tbuild.training.distributed import is_distributed_launch
-    from t2tbuild.training.run import train as train_spec
     from t2tbuild.training.run_paths import default_run_directory
 
     pick_device(device)  # raises errors before anything is printed
-    run = out or default_run_directory(loaded.model.name)
+    run = out or default_run_directory(document.spec.model.name)
     try:
-        with ExitStack() as stack:
-            stack.enter_context(document.located_errors())
-            progress = stack.enter_context(TrainingProgress(stderr(), resolved, enabled=is_main))
-            loggers = [open_logger(one, run, resolved) for one in log or () if is_main]
-            for logger in loggers:
-                stack.callback(logger.close)
-            listener = _make_listener(progress.update, loggers, run, resolved.model, enabled=is_main)
-            result = train_spec(loaded, run, listener=listener, device=device)
+        result = _run(document, resolved, run, log or (), device, is_main=is_main)
     except KeyboardInterrupt:
         if is_main:
-            more = [
-                *_log_options(log),
-                *(("--device", device) if device else ()),
-                *(("--gpus", str(gpus)) if gpus else ()),
-            ]
-            by_torchrun = is_distributed_launch() and gpus is None
-            command = continue_training_command(run, resolved, more)
-            resume_with = "the same torchrun command" if by_torchrun else f"\n{command}"
-            stderr().print(f"interrupted; {_describe_saved(run)}; continue with: {resume_with}", soft_wrap=True)
+            _print_interrupted(run, resolved, log or (), device, gpus)
         raise
-    if not is_main:
-        return
+    if is_main:
+        _finish(result, as_json=as_json)
+
+
+def _dry_run(document: Document[Spec], out: Path | None, device: str | None, *, as_json: bool) -> None:
+    """Take a few steps and print what was measured."""
+    from t2tbuild.cli.progress import ReadingProgress
+    from t2tbuild.report.dry_run_table import print_dry_run
+    from t2tbuild.training.dry_run import dry_run_training
+
+    with document.located_errors(), ReadingProgress(stderr()) as reading:
+        found = dry_run_training(document.spec, existing_parent(out), reading.update, device=device)
+    if as_json:
+        print_json(vars(found))
+    else:
+        print_dry_run(stdout(), found)
+
+
+def _run(
+    document: Document[Spec],
+    resolved: Spec,
+    run: Path,
+    log: Sequence[LoggerKind],
+    device: str | None,
+    *,
+    is_main: bool,
+) -> TrainResult:
+    """Train with a progress bar, loggers and plots, which only the main rank has."""
+    from t2tbuild.cli.progress import TrainingProgress
+    from t2tbuild.training.run import train as train_spec
+
+    with ExitStack() as stack:
+        stack.enter_context(document.located_errors())
+        progress = stack.enter_context(TrainingProgress(stderr(), resolved, enabled=is_main))
+        loggers = [open_logger(one, run, resolved) for one in log if is_main]
+        for logger in loggers:
+            stack.callback(logger.close)
+        listener = _make_listener(progress.update, loggers, run, resolved.model, enabled=is_main)
+        return train_spec(document.spec, run, listener=listener, device=device)
+
+
+def _print_interrupted(
+    run: Path, resolved: Spec, log: Sequence[LoggerKind], device: str | None, gpus: int | None
+) -> None:
+    """Print what is saved, and the command that continues the training."""
+    from t2tbuild.training.distributed import is_distributed_launch
+
+    more = [word for one in log for word in ("--log", one)]
+    more += ["--device", device] if device else []
+    more += ["--gpus", str(gpus)] if gpus else []
+    by_torchrun = is_distributed_launch() and gpus is None
+    command = continue_training_command(run, resolved, more)
+    resume_with = "the same torchrun command" if by_torchrun else f"\n{command}"
+    stderr().print(f"interrupted; {_describe_saved(run)}; continue with: {resume_with}", soft_wrap=True)
+
+
+def _finish(result: TrainResult, *, as_json: bool) -> None:
+    """Print the result and draw the curves. Raises TrainingError if the last checkpoint could not be saved."""
     if as_json:
         print_json(vars(result) | {"run": str(result.run)})
     else:
@@ -211,10 +241,6 @@ def _launch(gpus: int, spec: Spec) -> Never:
     raise typer.Exit(launch_ranks(gpus, sys.argv[1:]))
 
 
-def _log_options(log: list[LoggerKind] | None) -> list[str]:
-    return [word for one in log or () for word in ("--log", one)]
-
-
 def _describe_saved(run: Path) -> str:
     """Describe the newest checkpoint of a run."""
     from t2tbuild.weights.resolve import resolve_weights
@@ -252,7 +278,7 @@ def _describe_accuracy(result: TrainResult) -> str:
 def _print_result(result: TrainResult) -> None:
     console = stdout()
     console.print(
-        f"{result.name}: {_describe_accuracy(result)} after {result.epochs} epochs in "
+        f"{result.name}: {_describe_accuracy(result)} after {plural(result.epochs, 'epoch')} in "
         f"{format_duration(result.seconds)} on {result.device}; run in {result.run}",
         soft_wrap=True,
     )

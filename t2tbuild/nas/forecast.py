@@ -11,8 +11,8 @@ from t2tbuild.nas.proxy_evaluator import ProxyEvaluator
 from t2tbuild.nas.ranking import Ranking
 from t2tbuild.nas.reference_runs import count_base_seeds
 from t2tbuild.spec.search import Search
-from t2tbuild.spec.units import format_seconds
-from t2tbuild.training.data.image_cache import Caller
+from t2tbuild.spec.units import format_seconds, plural
+from t2tbuild.training.data.image_cache import CacheCallbacks
 
 NAMES_IN_NOTICE = 3
 TIMED_STEPS = 3
@@ -127,14 +127,14 @@ def _round(seconds: float) -> str:
 
 
 def announce(
-    evaluator: ProxyEvaluator, planned: Plan, workers: int, caller: Caller, *, started: float, is_new: bool
+    evaluator: ProxyEvaluator, planned: Plan, workers: int, callbacks: CacheCallbacks, *, started: float, is_new: bool
 ) -> None:
     """Send notices of the unreadable images, and of the forecast of a new search that started at a perf_counter()."""
     corrupt = evaluator.data.corrupt_images
     if corrupt:
-        images = f"{len(corrupt)} training images" if len(corrupt) > 1 else "1 training image"
+        images = plural(len(corrupt), "training image")
         more = "; ..." if len(corrupt) > NAMES_IN_NOTICE else ""
         names = "; ".join(corrupt[:NAMES_IN_NOTICE]) + more
-        caller.notice(f"{images} cannot be read, and each is replaced by the next readable one: {names}")
+        callbacks.notice(f"{images} cannot be read, and each is replaced by the next readable one: {names}")
     if is_new:
-        caller.notice(str(measure_forecast(evaluator, planned, workers, started)))
+        callbacks.notice(str(measure_forecast(evaluator, planned, workers, started)))

@@ -34,8 +34,8 @@ from t2tbuild.spec.proxy import Proxy
 from t2tbuild.spec.search import Search
 from t2tbuild.training.data import Data, load_data
 from t2tbuild.training.data.cached import load_cached
-from t2tbuild.training.data.image_cache import Caller
-from t2tbuild.training.data.python_datasets import DatasetPair
+from t2tbuild.training.data.image_cache import CacheCallbacks
+from t2tbuild.training.data.python_datasets import PythonDatasets
 from t2tbuild.training.sampler import EpochSampler
 
 CACHE_VARIABLE = "T2TBUILD_CACHE"
@@ -115,8 +115,8 @@ def make_evaluator(
     function: EvaluatorFunction | None = None,
     *,
     run: Path | None = None,
-    caller: Caller | None = None,
-    datasets: DatasetPair | None = None,
+    callbacks: CacheCallbacks | None = None,
+    datasets: PythonDatasets | None = None,
 ) -> Evaluator:
     """Return the evaluator of a search: the user's own, or proxy training on the data, which are loaded.
 
@@ -127,7 +127,9 @@ def make_evaluator(
         function = load_function(search.evaluator)
     if function is not None:
         return FunctionEvaluator(function, search)
-    return ProxyEvaluator(search, load_proxy_data(planned, device, run=run, caller=caller, datasets=datasets), device)
+    return ProxyEvaluator(
+        search, load_proxy_data(planned, device, run=run, callbacks=callbacks, datasets=datasets), device
+    )
 
 
 def load_proxy_data(
@@ -135,8 +137,8 @@ def load_proxy_data(
     device: torch.device,
     *,
     run: Path | None = None,
-    caller: Caller | None = None,
-    datasets: DatasetPair | None = None,
+    callbacks: CacheCallbacks | None = None,
+    datasets: PythonDatasets | None = None,
 ) -> Data:
     """Load the data of a proxy. Raises FieldError or InputError when they are not there or do not fit the base."""
     proxy, image = planned.search.proxy, Grid(*planned.search.proxy.image_shape(planned.base))
@@ -152,7 +154,7 @@ def load_proxy_data(
             images=proxy.images,
             seed=planned.search.seed,
             folder=cache_folder(proxy, run),
-            caller=caller,
+            callbacks=callbacks,
             datasets=datasets,
         )
 

@@ -31,8 +31,8 @@ from t2tbuild.nas.worker import Listener, Worker
 from t2tbuild.spec.data import has_test_images
 from t2tbuild.spec.root import SearchSpec, Spec
 from t2tbuild.spec.search import Search
-from t2tbuild.training.data.image_cache import CacheProgress, Caller
-from t2tbuild.training.data.python_datasets import DatasetPair, LabelledImages
+from t2tbuild.training.data.image_cache import CacheCallbacks, CacheProgress
+from t2tbuild.training.data.python_datasets import LabelledImages, PythonDatasets
 from t2tbuild.training.dataset_paths import count_classes
 from t2tbuild.training.device import default_device, pick_device
 from t2tbuild.training.reports import Notice
@@ -53,7 +53,7 @@ def search(
     storage: str | None = None,
     evaluator: EvaluatorFunction | None = None,
     device: str | None = None,
-    data: DatasetPair | Sequence[LabelledImages] | None = None,
+    data: PythonDatasets | Sequence[LabelledImages] | None = None,
 ) -> SearchResult:
     """Search the space of `spec` within its budget and write a run directory.
 
@@ -91,7 +91,7 @@ def search(
     _require_search_spec(spec)
     started = time.perf_counter()
     on_record: Listener = listener or _ignore
-    chosen, datasets = pick_device(device), None if data is None else DatasetPair.of(data)
+    chosen, datasets = pick_device(device), None if data is None else PythonDatasets.of(data)
     spec, planned = _plan(spec, chosen, datasets, has_evaluator=evaluator is not None)
     settings = planned.search
     run = Path(out) if out is not None else default_run_directory(settings.name)
@@ -108,9 +108,9 @@ def search(
         open_store(url, spec, planned, sampler) as store,
     ):
         require_evaluator(store, "" if evaluator is None else name_of(evaluator))
-        caller = _make_caller(on_progress, interrupt)
+        callbacks = _make_callbacks(on_progress, interrupt)
         load_evaluator = cache(
-            lambda: make_evaluator(planned, chosen, evaluator, run=run, caller=caller, datasets=datasets)
+            lambda: make_evaluator(planned, chosen, evaluator, run=run, callbacks=callbacks, datasets=datasets)
         )
         known: dict[tuple[str, int, bool], Record] = {}
         notify = _make_notifier(store, on_record, known)
@@ -122,7 +122,7 @@ def search(
                 if isinstance(own, ProxyEvaluator):
                     require_same_images(store, getattr(own.data, "fingerprint", ""))
                 if on_progress is not None and isinstance(own, ProxyEvaluator):
-                    announce(own, planned, workers, caller, started=started, is_new=not known)
+                    announce(own, planned, workers, callbacks, started=started, is_new=not known)
             if not is_complete and workers == 1:
                 own = load_evaluator()
                 worker = Worker(
@@ -140,7 +140,7 @@ def search(
 
 
 def _plan(
-    spec: SearchSpec, device: torch.device, datasets: DatasetPair | None, *, has_evaluator: bool
+    spec: SearchSpec, device: torch.device, datasets: PythonDatasets | None, *, has_evaluator: bool
 ) -> tuple[SearchSpec, Plan]:
     """Return the spec with its data, target and proxy width resolved, and its plan."""
     if datasets is not None:
@@ -151,7 +151,7 @@ def _plan(
 
 
 def _require_inputs(
-    settings: Search, run: Path, workers: int, datasets: DatasetPair | None, evaluator: EvaluatorFunction | None
+    settings: Search, run: Path, workers: int, datasets: PythonDatasets | None, evaluator: EvaluatorFunction | None
 ) -> None:
     """Raise InputError or FieldError, before anything is written, for what the workers of a search could not load.
 
@@ -193,7 +193,7 @@ def _write_result(
     return write_findings(run, spec, findings, store, outcome, store.get_meta(SECONDS) or 0.0)
 
 
-def _make_caller(on_progress: OnProgress | None, interrupt: Interrupt) -> Caller:
+def _make_callbacks(on_progress: OnProgress | None, interrupt: Interrupt) -> CacheCallbacks:
     """Return what the cache of images calls: `on_progress`, and a check that raises after a signal."""
 
     def check() -> None:
@@ -201,8 +201,8 @@ def _make_caller(on_progress: OnProgress | None, interrupt: Interrupt) -> Caller
             raise interrupt.exception()
 
     if on_progress is None:
-        return Caller(check=check)
-    return Caller(report=on_progress, check=check, notice=lambda text: on_progress(Notice(text)))
+        return CacheCallbacks(check=check)
+    return CacheCallbacks(report=on_progress, check=check, notice=lambda text: on_progress(Notice(text)))
 
 
 def _make_notifier(store: Store, listener: Listener, known: dict[tuple[str, int, bool], Record]) -> Callable[[], None]:

@@ -17,7 +17,7 @@ from t2tbuild.nas.store.url import storage_url
 from t2tbuild.nas.worker import Worker
 from t2tbuild.spec.load import load_search_spec
 from t2tbuild.spec.root import SearchSpec
-from t2tbuild.training.data.image_cache import Caller
+from t2tbuild.training.data.image_cache import CacheCallbacks
 from t2tbuild.training.device import pick_device
 from t2tbuild.training.signals import Interrupt, handle_signals
 
@@ -35,7 +35,7 @@ def run_worker(spec: SearchSpec, run: Path, interrupt: Interrupt, *, deadline: f
         Worker(
             store,
             sampler,
-            make_evaluator(planned, pick_device(), run=run, caller=Caller(check=check)),
+            make_evaluator(planned, pick_device(), run=run, callbacks=CacheCallbacks(check=check)),
             planned,
             run,
             listener=lambda _record: None,

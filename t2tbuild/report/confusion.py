@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from t2tbuild.report.figure import GREY, new_figure
 from t2tbuild.spec.label_names import shorten
+from t2tbuild.spec.units import plural
 from t2tbuild.training.evaluate import WeightsEvaluation
 from t2tbuild.training.mistakes import Mistake
 
@@ -104,7 +105,7 @@ def draw_mistakes(score: WeightsEvaluation) -> Figure:
     for axes, one in zip(figure.axes, mistakes, strict=False):
         _draw_mistake(axes, one)
     total = sum(count for (label, other), count in score.counts.items() if label != other)
-    which = f"{total} mistake{'s' * (total > 1)}, the most confident first"
+    which = f"{plural(total, 'mistake')}, the most confident first"
     if total > len(mistakes):
         which = f"the {len(mistakes)} most confident of {total:,} mistakes"
     figure.suptitle(f"{_title(score)}\n{which}", fontsize=9)
@@ -128,7 +129,7 @@ def _wrap(text: str) -> list[str]:
 
 
 def _title(score: WeightsEvaluation) -> str:
-    return f"{score.name} on {score.images:,} images of {score.data}, {score.split}"
+    return f"{score.name} on {plural(score.images, 'image')} of {score.data}, {score.split}"
 
 
 def _classes_to_draw(counts: Mapping[tuple[int, int], int], classes: int) -> Sequence[int]:

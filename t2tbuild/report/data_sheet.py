@@ -9,9 +9,10 @@ from rich.console import Console
 
 from t2tbuild.report.figure import new_figure
 from t2tbuild.report.table import Column, ColumnTable, FactTable
-from t2tbuild.spec.data import Augmentation, Streamed
+from t2tbuild.spec.data import Augmentation, Streamed, UserImages
 from t2tbuild.spec.label_names import shorten
 from t2tbuild.spec.root import Spec
+from t2tbuild.spec.units import plural
 from t2tbuild.training.data.dataset import CorruptImage, Sample, make_sample, read_image
 from t2tbuild.training.data.inspection import Inspection, Leakage, SplitFacts
 from t2tbuild.training.data.transforms import (
@@ -20,6 +21,8 @@ from t2tbuild.training.data.transforms import (
     evaluation_transform,
     train_transform,
 )
+from t2tbuild.training.data_notices import describe_splits
+from t2tbuild.training.folder_layout import describe_unread
 from t2tbuild.training.seeds import fold_in
 
 CLASSES_SHOWN = 20
@@ -38,6 +41,8 @@ def print_data(console: Console, found: Inspection, spec: Spec) -> None:
     console.print(_splits_table(found))
     console.print(_classes_table(found))
     rows = FactTable()
+    if isinstance(spec.train.data, UserImages):
+        rows.add_row("splits", describe_splits(spec.train.data))
     rows.add_row("images as trained", f"{spec.model.image} pixels, {'gray' if spec.model.in_chans == 1 else 'RGB'}")
     data = spec.train.data
     assert isinstance(data, Streamed)
@@ -74,6 +79,7 @@ def data_to_json(found: Inspection, spec: Spec) -> dict[str, Any]:
             | {"duplicates": [duplicate._asdict() for duplicate in one.duplicates]}
             for one in found.leakage
         ],
+        "files_not_read": dict(found.unread),
         "image_size": [spec.model.image.height, spec.model.image.width],
         "data": spec.train.data.model_dump(mode="json"),
     }
@@ -125,7 +131,7 @@ def _classes_table(found: Inspection) -> ColumnTable:
     """Return the images of each class; of many classes those with the most and the fewest."""
     counts = [split.counts(len(found.classes)) for split in found.splits]
     order = list(range(len(found.classes)))
-    caption = f"{len(found.classes)} classes"
+    caption = plural(len(found.classes), "class")
     if len(order) > CLASSES_SHOWN:
         order.sort(key=lambda label: -counts[0][label])
         half = CLASSES_SHOWN // 2
@@ -139,6 +145,8 @@ def _classes_table(found: Inspection) -> ColumnTable:
 
 
 def _findings(found: Inspection, spec: Spec) -> Iterator[str]:
+    if found.unread:
+        yield describe_unread(found.unread)
     for split in found.splits:
         if split.unreadable:
             yield f"unreadable images of {split.name} ({_effect_of_unreadable(split, spec)}):"
@@ -176,9 +184,10 @@ def _describe_leakage(leakage: Leakage) -> Iterator[str]:
         yield f"no image of {leakage.split} is nearly the same as one of {leakage.other}"
         return
     other = sum(not one.same_class for one in duplicates)
+    are = "is" if len(duplicates) == 1 else "are"
     labelled = f", {other} of them with another label" if other else ""
     yield (
-        f"leakage: {least}{len(duplicates):,} images of {leakage.split} are nearly the same as images of "
+        f"leakage: {least}{plural(len(duplicates), 'image')} of {leakage.split} {are} nearly the same as images of "
         f"{leakage.other}{labelled}"
     )
     yield from _some([f"{one.name} = {one.other}" for one in duplicates])
@@ -227,7 +236,7 @@ def draw_sheet(found: Inspection, spec: Spec) -> Figure:
     axes.set_xticklabels(names * IMAGES_PER_CLASS, fontsize=8)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    more = f" ({len(chosen)} of {len(found.classes)} classes)" if len(chosen) < len(found.classes) else ""
+    more = f" ({len(chosen)} of {plural(len(found.classes), 'class')})" if len(chosen) < len(found.classes) else ""
     axes.set_xlabel(f"{spec.model.image} pixels, as the model sees them{more}")
     return figure
 

@@ -13,7 +13,7 @@ from t2tbuild.cost.model import CONVENTION
 from t2tbuild.report import svg_icons
 from t2tbuild.report.architecture import Architecture, Box, BoxKind, Branch, Join
 from t2tbuild.report.svg_primitives import Path, Rect, Shape, Text, fit_text, format_coordinate, polyline
-from t2tbuild.spec.units import short_count
+from t2tbuild.spec.units import plural, short_count
 
 WIDTH, MARGIN, TOP = 900, 16, 92
 ICON_CENTER, ICON_WIDTH = 68, 96
@@ -95,7 +95,7 @@ def describe_box(box: Box) -> str:
 def _image_section(architecture: Architecture) -> _Section:
     width, height = svg_icons.grid_size(architecture.image, IMAGE)
     window = next(box.window for box in architecture.boxes if box.window)
-    detail = f"{architecture.image} pixels, {architecture.in_chans} channel{'s' * (architecture.in_chans > 1)}"
+    detail = f"{architecture.image} pixels, {plural(architecture.in_chans, 'channel')}"
     box = Box(BoxKind.IMAGE, "image", detail, None, None, None, 0, 0, 0)
     icon = partial(
         svg_icons.image_icon, ICON_CENTER - width / 2, image=architecture.image, longest=IMAGE, window=window

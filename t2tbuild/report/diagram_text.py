@@ -8,7 +8,7 @@ from rich.text import Text
 
 from t2tbuild.report.architecture import COLOURS, Architecture, Box, BoxKind, Branch, Join
 from t2tbuild.spec.tokenizer import Window
-from t2tbuild.spec.units import short_count
+from t2tbuild.spec.units import plural, short_count
 
 WIDEST, NARROWEST = 96, 60
 """The widest drawing in columns, and the narrowest; in a narrower terminal lines are truncated."""
@@ -52,7 +52,7 @@ class _Lines:
         counts = [_cell(Text(name, "dim"), COUNT, "right") for name in ("params", "MACs")]
         share = _cell(Text("share", "dim"), 1 + self.bar + SHARE, "right")
         yield _concat(_cell(Text("tokens x channels", "dim"), self.title_width + SHAPE, "right"), *counts, share)
-        image = f"{architecture.image} pixels, {architecture.in_chans} channel{'s' * (architecture.in_chans > 1)}"
+        image = f"{architecture.image} pixels, {plural(architecture.in_chans, 'channel')}"
         yield Text("● image", "bold")
         yield from self._wrap("│ ", image)
         last_blocks = [box for box in architecture.boxes if box.kind is BoxKind.BLOCKS][-1]

@@ -4,6 +4,7 @@ from rich.console import Console
 
 from t2tbuild.report.cost_table import format_bytes
 from t2tbuild.report.table import FactTable
+from t2tbuild.spec.units import plural
 from t2tbuild.training.dry_run import DryRun
 
 
@@ -12,7 +13,7 @@ def print_dry_run(console: Console, found: DryRun) -> None:
     rows = FactTable()
     test = f"{found.test_images:,} test" if found.test_images else "no test images"
     images = f"{found.train_images:,} training, {found.validation_images:,} validation, {test}"
-    rows.add_row("images", f"{images}; {found.classes} classes")
+    rows.add_row("images", f"{images}; {plural(found.classes, 'class')}")
     for note in found.notes:
         rows.add_row("data", note)
     for name in found.skipped:

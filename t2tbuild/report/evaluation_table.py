@@ -7,6 +7,7 @@ from rich.text import Text
 
 from t2tbuild.report.table import Column, ColumnTable, FactTable
 from t2tbuild.spec.label_names import shorten
+from t2tbuild.spec.units import plural
 from t2tbuild.training.evaluate import WeightsEvaluation
 
 CLASSES_SHOWN = 10
@@ -21,14 +22,16 @@ def evaluation_table(score: WeightsEvaluation) -> RenderableType:
     rows.add_row("top-5", f"{score.top5:.2%}")
     rows.add_row("loss", f"{score.loss:.4f} nats")
     for number, one in enumerate(score.confusions[:CONFUSIONS_SHOWN]):
-        images = f"{one.images:,} image{'s' * (one.images > 1)}"
+        images = plural(one.images, "image")
         text = f"{shorten(one.label)} taken for {shorten(one.predicted)}: {images}"
         rows.add_row("confusions" if number == 0 else "", text)
     known = [(one.accuracy, one.name) for one in score.classes if one.accuracy is not None]
     worst = ColumnTable([Column("class"), Column("accuracy", 1, right=True)])
     for accuracy, name in sorted(known)[:CLASSES_SHOWN]:
         worst.add_row(name, f"{accuracy:.2%}")
-    title = f"{score.name} on {score.images:,} images of {score.data}, {score.split}; weights of {score.weights}"
+    title = (
+        f"{score.name} on {plural(score.images, 'image')} of {score.data}, {score.split}; weights of {score.weights}"
+    )
     return Group(Text(title), rows, Text(f"classes of the lowest accuracy, of {len(known)} with images"), worst)
 
 

@@ -16,7 +16,7 @@ from t2tbuild.report.figure import as_svg
 from t2tbuild.report.page import format_command, render
 from t2tbuild.spec.load import load_spec
 from t2tbuild.spec.model import AnyModel, TimmModel
-from t2tbuild.spec.units import short_count
+from t2tbuild.spec.units import plural, short_count
 from t2tbuild.training.reports import complete_epochs
 from t2tbuild.training.run_directory import read_environment, read_json_lines
 
@@ -95,7 +95,7 @@ def _verdict(name: str, epochs: list[dict[str, Any]], best: dict[str, Any], resu
         accuracy = f"test accuracy {result['test_accuracy']:.1%}, validation {result['validation_accuracy']:.1%}"
     return (
         f"{name}: {accuracy} after "
-        f"{result['epochs']} epochs in {result['seconds']:.0f} s on {result['device']}; {reached}."
+        f"{plural(result['epochs'], 'epoch')} in {result['seconds']:.0f} s on {result['device']}; {reached}."
     )
 
 

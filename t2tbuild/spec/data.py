@@ -235,7 +235,8 @@ class _UserImages(_Streamed):
 class FolderData(_UserImages):
     """A folder with one folder per class: ROOT/train/CLASS/*.jpg and ROOT/val/CLASS/*.jpg, or ROOT/CLASS/*.jpg.
 
-    The classes are the sorted names of the folders, unless `classes` has another order. Hidden folders are ignored.
+    The classes are the sorted names of the folders, unless `classes` has another order. Hidden folders, and those of
+    systems such as @eaDir, are ignored.
     """
 
     model_config = KIND_REQUIRED

@@ -16,6 +16,7 @@ from t2tbuild.spec.backbone import BackboneField
 from t2tbuild.spec.base import KIND_REQUIRED, ListAsTuple, Node, Violation, default_kind, lint, rule, unit
 from t2tbuild.spec.label_names import shorten
 from t2tbuild.spec.tokenizer import T2TTokenizer, TokenizerField, TransformerAttention
+from t2tbuild.spec.units import plural
 
 MANY_TOKENS = 10_000
 """Number of tokens above which full attention is likely a mistake."""
@@ -118,8 +119,8 @@ class ModelSpec(_Classifier):
         for index, (window, grid) in enumerate(zip(self.tokenizer.windows, self.grids, strict=True)):
             rows, columns = window.left_out(below)
             if rows or columns:
-                sides = [f"{_plural(rows, 'row')} at the bottom"] * bool(rows)
-                sides += [f"{_plural(columns, 'column')} at the right"] * bool(columns)
+                sides = [f"{plural(rows, 'row')} at the bottom"] * bool(rows)
+                sides += [f"{plural(columns, 'column')} at the right"] * bool(columns)
                 message = f"no patch of {window} covers {' and '.join(sides)} of the {below} {what}"
                 field = ("tokenizer", *self.tokenizer.place_of(index))
                 yield Violation(
@@ -154,15 +155,11 @@ class ModelSpec(_Classifier):
         return 1 + self.distillation_token
 
 
-def _plural(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number > 1)}"
-
-
 def _full_attention(tokens: int, heads: int) -> str:
     """Return a message with the memory of full attention among many tokens."""
     matrix = limits.format_float32_memory(float(tokens) ** 2 * heads)
     return (
-        f"full attention among {tokens:,} tokens: its matrix of {_plural(heads, 'head')} takes {matrix} per image "
+        f"full attention among {tokens:,} tokens: its matrix of {plural(heads, 'head')} takes {matrix} per image "
         "in float32 if a kernel stores it, and its time grows with the square of the tokens"
     )
 

@@ -166,6 +166,16 @@ def short_count(number: float) -> str:
     return f"{number:.0f}"
 
 
+def plural(number: int, noun: str) -> str:
+    """Return a number of things, with its noun.
+
+    >>> plural(1, "image"), plural(1200, "training image"), plural(2, "class")
+    ('1 image', '1,200 training images', '2 classes')
+    """
+    ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
+    return f"{number:,} {noun}{ending}"
+
+
 def parse_seconds(value: object) -> float:
     """Parse a time and return seconds: 5m, 90s, 2h, or a number of seconds.
 

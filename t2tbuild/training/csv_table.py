@@ -10,12 +10,14 @@ from typing import TextIO
 
 from t2tbuild.errors import FieldError
 from t2tbuild.spec.data import ALL, CsvData, data_root
+from t2tbuild.spec.units import plural
 
 FILE_COLUMNS = ("file", "path", "image", "filename")
 LABEL_COLUMNS = ("label", "class")
 SPLIT_COLUMN = "split"
 
 _FILE = ("train", "data", "file")
+_EXAMPLE = "write a first line such as: file,label,split, and below it one line for each image: cat/1.jpg,cat,train"
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def _read(file: Path, root: Path, _mtime: int, _size: int) -> CsvTable:
                 table.splits.append((row[split] or "").strip().lower())
             table.lines.append(reader.line_num)
     if not table.paths:
-        raise FieldError(_FILE, "data", f"{file} has no lines below its header", "write one line for each image")
+        raise FieldError(_FILE, "data", f"{file} has no lines below its header", _EXAMPLE)
     _check_files(table)
     return table
 
@@ -124,13 +126,16 @@ def _column(file: Path, named: dict[str, str], usual: Iterable[str]) -> str:
         if name in named:
             return named[name]
     message = f"{file} has the columns {', '.join(filter(None, named))}, and none of them is {' or '.join(usual)}"
-    raise FieldError(_FILE, "data", message, "write a first line such as: file,label,split")
+    if not any(named):
+        message = f"{file} is empty: its first line must name the columns"
+    raise FieldError(_FILE, "data", message, _EXAMPLE)
 
 
 def _check_files(table: CsvTable) -> None:
     """Check that all images exist. Raises FieldError with the first line that names a missing one."""
     missing = [row for row, path in enumerate(table.paths) if not os.path.isfile(table.root / path)]  # noqa: PTH113
     if missing:
-        more = f", and {len(missing) - 1:,} others are missing" if missing[1:] else ""
+        others = len(missing) - 1
+        more = f", and {plural(others, 'other file')} {'is' if others == 1 else 'are'} missing" if others else ""
         message = f"{table.file}, line {table.lines[missing[0]]}: no file {table.root / table.paths[missing[0]]}{more}"
         raise FieldError(_FILE, "data", message, "paths are relative to root, by default the folder of the CSV file")

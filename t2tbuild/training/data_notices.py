@@ -16,7 +16,7 @@ def data_notices(given: AnyData, resolved: AnyData) -> Iterator[str]:
         return
     splits = [getattr(given, field) for field in ("train", "validation", "test")]
     if AUTO in splits or (resolved.validation is None and given.holdout is None):
-        yield _describe_splits(resolved)
+        yield describe_splits(resolved)
     if isinstance(resolved, FolderData) and resolved.train != FLAT:
         used = split_folders(resolved) | {resolved.train.split("/")[0]}
         root = data_root(resolved.root)
@@ -41,7 +41,8 @@ def data_notices(given: AnyData, resolved: AnyData) -> Iterator[str]:
         yield f"left out, as train.data.classes does not list them: {', '.join(left_out[:NAMES_SHOWN])}{more}"
 
 
-def _describe_splits(data: UserImages) -> str:
+def describe_splits(data: UserImages) -> str:
+    """Return where the images of each split of resolved data are."""
     train = "all of its images" if data.train in (FLAT, ALL) else data.train
     place = data.root if isinstance(data, FolderData) else data.file
     validation = f"validation: {data.validation}"

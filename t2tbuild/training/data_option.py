@@ -57,8 +57,13 @@ def _csv_overrides(path: Path, current: AnyData | None, field: str, *, evaluatio
 
 
 def _splits_to_train(found: FolderSplits) -> dict[str, str | None]:
-    """Return the splits that were found; what is missing is left to the check of the files, which names the layout."""
-    return {"train": found.train or found.validation or "train", "validation": found.validation, "test": found.test}
+    """Return the splits that were found; what is missing is left to the check of the files, which names the layout.
+
+    A validation folder alone has the training images, of which some are held out.
+    """
+    if found.train is None and found.validation is not None:
+        return {"train": found.validation, "validation": None, "test": found.test}
+    return {"train": found.train or "train", "validation": found.validation, "test": found.test}
 
 
 def _splits_to_evaluate(found: FolderSplits) -> dict[str, str | None]:

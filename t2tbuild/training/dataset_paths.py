@@ -22,11 +22,14 @@ from t2tbuild.spec.data import (
     data_root,
 )
 from t2tbuild.spec.diagnostics.introspect import closest_match
+from t2tbuild.training.cifar_files import CIFAR_FILES, read_cifar_names
 from t2tbuild.training.csv_table import listed_splits, read_table, sort_labels
 from t2tbuild.training.folder_layout import (
     FLAT,
     SPLIT_NAMES,
+    count_unread,
     describe_folder,
+    describe_unread,
     find_splits,
     list_folders,
     walk_images,
@@ -37,12 +40,6 @@ MILD = Augmentation(crop_scale=(0.5, 1), auto_augment=None, color_jitter=None, r
 
 LARGE = 100_000
 """Number of training images from which `augment: auto` takes ImageNet's augmentation."""
-
-CIFAR_FILES = {
-    "cifar10": ("cifar-10-batches-py", tuple(f"data_batch_{number}" for number in range(1, 6)), "test_batch"),
-    "cifar100": ("cifar-100-python", ("train",), "test"),
-}
-"""Folder, training files and test file of each CIFAR dataset, as published."""
 
 _DATA = ("train", "data")
 _ROOT = ("train", "data", "root")
@@ -64,8 +61,11 @@ def count_classes(data: AnyData) -> int:
 def class_names(data: AnyData) -> tuple[str, ...] | None:
     """Return the names of the classes in the order of their labels, None for data that have only numbers.
 
-    Bytes of a folder's name that are not UTF-8 are written as escapes. Raises FieldError when files are missing.
+    Those of CIFAR are in its meta file. Bytes of a folder's name that are not UTF-8 are written as escapes. Raises
+    FieldError when files are missing.
     """
+    if isinstance(data, CifarData):
+        return read_cifar_names(find_cifar_folder(data), data)
     if not isinstance(data, UserImages):
         return None
     return tuple(name.encode("utf-8", "backslashreplace").decode() for name in _list_classes(data))
@@ -209,6 +209,8 @@ def _resolve_folder(data: FolderData) -> FolderData:
     if train is None:
         base = root.absolute()
         message = f"{base}: {describe_folder(root)}" if root.is_dir() else f"there is no folder {base}"
+        unread = describe_unread(count_unread(root))
+        message += f"; {unread}" if unread else ""
         raise _missing_data(root, message, f"expected {_LAYOUT.format(root=root)}")
     folders = list_folders(root)
     if train == FLAT and len(folders) == 1 and find_splits(root / folders[0]).train not in (None, FLAT):

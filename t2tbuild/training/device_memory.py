@@ -10,6 +10,7 @@ from t2tbuild.cost.memory import largest_batch
 from t2tbuild.dtype import Precision
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.root import Spec
+from t2tbuild.spec.units import plural
 from t2tbuild.training.distributed import DistributedContext
 
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
@@ -52,6 +53,6 @@ def suggest_smaller_batch(spec: Spec, distributed: DistributedContext, dtype: to
         passes += 1
     batch_size = max(distributed.world_size, fitting * distributed.world_size * recipe.accumulate)
     return (
-        f"{images} images in a pass were too many, {basis} should fit: write train.accumulate={passes} for the same "
-        f"batch in more passes, or train.batch_size={batch_size}"
+        f"a pass of {plural(images, 'image')} was too large, {basis} should fit: write train.accumulate={passes} for "
+        f"the same batch in more passes, or train.batch_size={batch_size}"
     )

@@ -1,7 +1,7 @@
 """A dry run of training: a few steps, an evaluation and a save, in a temporary folder."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,9 @@ from t2tbuild.errors import TrainingError
 from t2tbuild.spec.data import has_test_images
 from t2tbuild.spec.root import Spec
 from t2tbuild.spec.train import TrainSpec
+from t2tbuild.spec.units import plural
 from t2tbuild.training.data import SplitName
+from t2tbuild.training.data.dataset import OnProgress
 from t2tbuild.training.data.loader import StreamedData
 from t2tbuild.training.data_notices import data_notices
 from t2tbuild.training.device import pick_device
@@ -21,7 +23,7 @@ from t2tbuild.training.device_memory import max_memory_used
 from t2tbuild.training.distributed import DistributedContext
 from t2tbuild.training.evaluate import evaluation_batch_size
 from t2tbuild.training.reports import ignore_report
-from t2tbuild.training.resolve import resolve, resolve_num_classes
+from t2tbuild.training.resolve import resolve, resolve_files
 from t2tbuild.training.run import suggest_batch_when_out_of_memory
 from t2tbuild.training.trainer import Trainer
 
@@ -56,10 +58,6 @@ class DryRun:
     notes: tuple[str, ...] = ()
 
 
-OnProgress = Callable[[str, int, int], None]
-"""A function of the split that is read, the number of its images that are done, and of all."""
-
-
 def dry_run_training(
     spec: Spec, folder: Path | None = None, on_progress: OnProgress | None = None, *, device: str | None = None
 ) -> DryRun:
@@ -69,7 +67,7 @@ def dry_run_training(
     save is timed on its disk. Raises the errors of training, and TrainingError with the names of all images that would
     end it.
     """
-    resolved = resolve_num_classes(resolve(spec))
+    resolved = resolve_files(resolve(spec))
     distributed = DistributedContext(pick_device(device))
     with TemporaryDirectory(dir=folder) as run, suggest_batch_when_out_of_memory(resolved, distributed):
         trainer = Trainer(resolved, Path(run), distributed, ignore_report, None)
@@ -132,8 +130,7 @@ def _check_images(trainer: Trainer, splits: Sequence[SplitName], on_progress: On
         else:
             broken += [f"{split}: {corrupt}" for corrupt in found]
     if broken:
-        images = "1 image" if len(broken) == 1 else f"{len(broken):,} images"
-        message = f"{images} of validation and test cannot be read; repair or remove them"
+        message = f"{plural(len(broken), 'image')} of validation and test cannot be read; repair or remove them"
         raise TrainingError("\n".join([f"{message}:", *broken]))
 
 

@@ -13,6 +13,7 @@ from t2tbuild.spec.data import has_test_images
 from t2tbuild.spec.label_names import LabelMap
 from t2tbuild.spec.root import Spec
 from t2tbuild.spec.train import TrainSpec
+from t2tbuild.spec.units import plural
 from t2tbuild.spec.weights import Weights
 from t2tbuild.training.data import Data, SplitName, load_data
 from t2tbuild.training.device import pick_device, pick_dtype, sum_dtype
@@ -177,10 +178,8 @@ def evaluate_weights(
     model = build_model(resolved.model)
     mismatch = describe_mismatched_heads(model, weights.file)
     if mismatch:
-        classes = resolved.model.num_classes
-        raise InputError(
-            f"{weights.file} does not have the {classes} classes of this data: {mismatch}; name weights that do"
-        )
+        classes = plural(resolved.model.num_classes, "class")
+        raise InputError(f"{weights.file} does not have the {classes} of this data: {mismatch}; name weights that do")
     load_spec_weights(model, weights)
     data = load_data(recipe.data, image=resolved.model.image, in_chans=resolved.model.in_chans, device=chosen)
     split = split if split != "test" or has_test_images(recipe.data) else "validation"

@@ -1,12 +1,21 @@
 """Layout of a folder of images: its splits under their usual names, its class folders, its images. Torch-free."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from t2tbuild.spec.units import plural
+
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 """Suffixes of image files, in lower case."""
+
+UNREAD_SUFFIXES = (
+    *(".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg", ".psd"),
+    *(".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2"),
+)
+"""Suffixes of files that look like images and are not read, in lower case: newer formats, and raw ones of cameras."""
 
 SPLIT_NAMES = {
     "train": ("train", "training"),
@@ -18,8 +27,8 @@ SPLIT_NAMES = {
 FLAT = "."
 """Name of the training folder where root itself has the class folders."""
 
-NOT_CLASSES = ("__MACOSX",)
-"""Folders that programs leave behind, beside hidden ones."""
+SYSTEM_FOLDERS = ("$recycle.bin", "#recycle", "@eadir", "__macosx", "lost+found", "system volume information")
+"""Folders that systems and programs leave behind, in lower case, beside hidden ones such as .thumbnails."""
 
 
 class FolderSplits(NamedTuple):
@@ -49,20 +58,44 @@ def find_splits(root: Path) -> FolderSplits:
 
 
 def list_folders(folder: Path) -> list[str]:
-    """Return the names of the folders in a folder, sorted; none if it is missing. Hidden ones are left out."""
+    """Return the names of the folders in a folder, sorted; none if it is missing. Ignored ones are left out."""
     if not folder.is_dir():
         return []
     with os.scandir(folder) as children:  # a folder of a million images costs no million stats
         names = [child.name for child in children if child.is_dir()]
-    return sorted(name for name in names if not name.startswith(".") and name not in NOT_CLASSES)
+    return sorted(name for name in names if not is_ignored(name))
+
+
+def is_ignored(name: str) -> bool:
+    """Whether a file or folder belongs to a system or another program: hidden ones, and `SYSTEM_FOLDERS`."""
+    return name.startswith(".") or name.lower() in SYSTEM_FOLDERS
 
 
 def walk_images(folder: str) -> Iterator[str]:
     """Yield the paths of the images below a folder, at any depth; a folder that cannot be listed counts as empty."""
-    for base, _, names in os.walk(folder, followlinks=True):
-        if os.sep + "." not in base[len(folder) :]:  # hidden folders belong to other programs
-            visible = (name for name in names if not name.startswith("."))
-            yield from (f"{base}{os.sep}{name}" for name in visible if name.lower().endswith(IMAGE_SUFFIXES))
+    return (path for path in _walk_files(folder) if path.lower().endswith(IMAGE_SUFFIXES))
+
+
+def _walk_files(folder: str) -> Iterator[str]:
+    """Yield the paths of the files below a folder, at any depth, without ignored ones."""
+    for base, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not is_ignored(name)]  # os.walk enters those that are left
+        yield from (f"{base}{os.sep}{name}" for name in names if not is_ignored(name))
+
+
+def count_unread(folder: Path) -> Counter[str]:
+    """Return the number of files below a folder that look like images and are not read, by their suffix."""
+    suffixes = (os.path.splitext(path)[1].lower() for path in _walk_files(os.fspath(folder)))  # noqa: PTH122
+    return Counter(suffix for suffix in suffixes if suffix in UNREAD_SUFFIXES)
+
+
+def describe_unread(counts: Counter[str]) -> str:
+    """Return a message with the numbers of `count_unread` and what to do; empty where there are no such files."""
+    if not counts:
+        return ""
+    kinds = ", ".join(f"{suffix} {count:,}" for suffix, count in counts.most_common())
+    are = "is" if counts.total() == 1 else "are"
+    return f"{plural(counts.total(), 'file')} {are} not read: {kinds}; convert such images to JPEG or PNG"
 
 
 def has_images(folder: Path) -> bool:
@@ -76,11 +109,11 @@ def describe_folder(folder: Path, most: int = 5) -> str:
     if folders:
         more = f" and {len(folders) - most} more" if len(folders) > most else ""
         return f"found folders {', '.join(folders[:most])}{more}"
-    files = [child.name for child in folder.iterdir() if not child.name.startswith(".")]
+    files = [child.name for child in folder.iterdir() if not is_ignored(child.name)]
     images = sum(name.lower().endswith(IMAGE_SUFFIXES) for name in files)
     if images:
-        return f"found {images:,} images and no folders"
-    return f"found {len(files):,} files, none of them an image" if files else "it is empty"
+        return f"found {plural(images, 'image')} and no folders"
+    return f"found {plural(len(files), 'file')}, none of them an image" if files else "it is empty"
 
 
 def _named(root: Path, folders: list[str], role: str) -> str | None:

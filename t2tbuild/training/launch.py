@@ -13,6 +13,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from t2tbuild.errors import InputError
+from t2tbuild.spec.units import plural
 from t2tbuild.training.device_setting import DEVICE_VARIABLE, device_setting
 
 
@@ -26,7 +27,7 @@ def require_gpus(count: int, device: str | None) -> None:
         raise InputError(f"--gpus {count}: takes the first {count} GPUs, and {by} names {named}; leave one out")
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if count > found:
-        has = f"{found} GPU{'s' * (found > 1)}" if found else "no GPU that torch can use"
+        has = f"{plural(found, 'GPU')}" if found else "no GPU that torch can use"
         instead = f"write --gpus {found}" if found else "leave --gpus out, or add --device cpu for processes on the CPU"
         raise InputError(f"--gpus {count}: this machine has {has}; {instead}")
 

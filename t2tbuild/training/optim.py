@@ -108,6 +108,7 @@ def make_scheduler(optimizer: Optimizer, spec: TrainSpec, steps_in_epoch: int) -
         optimizer,
         t_initial=spec.epochs * steps_in_epoch,
         lr_min=spec.min_lr,
+        cycle_decay=0.5,  # no effect on the only cycle; with 1, timm warns in a training of one step
         warmup_t=round(spec.warmup * steps_in_epoch),
         warmup_lr_init=spec.min_lr if spec.warmup_lr is None else spec.warmup_lr,
         warmup_prefix=False,

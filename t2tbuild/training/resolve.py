@@ -9,6 +9,7 @@ from t2tbuild.spec.label_names import LabelMap, list_names, map_labels, shorten
 from t2tbuild.spec.model import ModelSpec, TimmModel
 from t2tbuild.spec.root import Spec
 from t2tbuild.spec.train import TrainSpec
+from t2tbuild.spec.units import plural
 from t2tbuild.spec.weights import Weights
 from t2tbuild.spec.with_changes import with_changes
 from t2tbuild.training.dataset_paths import class_names, count_classes, resolve_data
@@ -18,7 +19,7 @@ from t2tbuild.weights.label_names import read_label_names
 def resolve(spec: Spec) -> Spec:
     """Return the spec with its recipe, and with the model of that recipe's image size, classes and options.
 
-    What needs the files of the data is left to `resolve_num_classes`. Raises FieldError when the images are too small
+    What needs the files of the data is left to `resolve_files`. Raises FieldError when the images are too small
     for the model's tokenizer, or the model lacks an option of the recipe.
     """
     recipe = spec.train or TrainSpec()
@@ -34,23 +35,25 @@ def resolve(spec: Spec) -> Spec:
     )
 
 
-def resolve_num_classes(spec: Spec) -> Spec:
+def resolve_files(spec: Spec) -> Spec:
     """Return a resolved spec with what needs the files of the data: classes and their names, splits, augmentation.
 
     Names in the spec stay where the data has only numbers. Raises FieldError with the expected files and their folder
     when the data is missing.
     """
     assert spec.train is not None
-    spec = _resolve_files(spec)
+    spec = _resolve_data(spec)
     assert spec.train is not None
     classes, names = count_classes(spec.train.data), class_names(spec.train.data)
     changes: dict[str, Any] = {"num_classes": classes}
     if names is not None:
         changes["label_names"] = names
-    return spec.model_copy(update={"model": with_changes(spec.model, changes, f"trained on {classes} classes")})
+    return spec.model_copy(
+        update={"model": with_changes(spec.model, changes, f"trained on {plural(classes, 'class')}")}
+    )
 
 
-def _resolve_files(spec: Spec) -> Spec:
+def _resolve_data(spec: Spec) -> Spec:
     """Return a spec whose data have their splits and augmentation written out."""
     assert spec.train is not None
     train = spec.train.model_copy(update={"data": resolve_data(spec.train.data)})
@@ -73,20 +76,20 @@ def resolve_evaluation(spec: Spec, names: Sequence[str] | None) -> tuple[Spec, L
     order, and there is no map. Raises FieldError for a class that the model does not know, and
     when the data is missing.
     """
-    resolved = _resolve_files(resolve(spec))
+    resolved = _resolve_data(resolve(spec))
     assert resolved.train is not None
     found = None if names is None else class_names(resolved.train.data)
     if names is None or found is None:
-        by_order = resolve_num_classes(resolved)
+        by_order = resolve_files(resolved)
         if found is None and names is not None and len(names) == by_order.model.num_classes:
             named = with_changes(by_order.model, {"label_names": tuple(names)}, "evaluated")
             by_order = by_order.model_copy(update={"model": named})
         return by_order, None
-    place = {"folder": ("root",), "csv": ("file",)}.get(resolved.train.data.kind, ())
+    place = ("file",) if resolved.train.data.kind == "csv" else ("root",)
     field = ("train", "data", *place)
     labels = map_labels(names, found, field)
     changes = {"num_classes": len(names), "label_names": tuple(names)}
-    model = with_changes(resolved.model, changes, f"evaluated on {len(found)} classes")
+    model = with_changes(resolved.model, changes, f"evaluated on {plural(len(found), 'class')}")
     return resolved.model_copy(update={"model": model}), labels
 
 

@@ -14,14 +14,14 @@ from t2tbuild.training.checkpoint import (
     hide_invalid_checkpoints,
     load_checkpoint,
 )
-from t2tbuild.training.data.python_datasets import DatasetPair, LabelledImages
+from t2tbuild.training.data.python_datasets import LabelledImages, PythonDatasets
 from t2tbuild.training.data_notices import data_notices
 from t2tbuild.training.device import pick_device, pick_dtype
 from t2tbuild.training.device_memory import suggest_smaller_batch
 from t2tbuild.training.distributed import DistributedContext, init_distributed
 from t2tbuild.training.loop import catch_out_of_memory
 from t2tbuild.training.reports import Listener, Notice, TrainResult, ignore_report
-from t2tbuild.training.resolve import describe_replaced_classes, resolve, resolve_num_classes
+from t2tbuild.training.resolve import describe_replaced_classes, resolve, resolve_files
 from t2tbuild.training.run_directory import MetricsFile, default_run_directory, open_run, read_json_lines
 from t2tbuild.training.signals import handle_signals
 from t2tbuild.training.trainer import Trainer
@@ -31,7 +31,7 @@ def train(
     spec: Spec,
     out: str | Path | None = None,
     *,
-    data: DatasetPair | Sequence[LabelledImages] | None = None,
+    data: PythonDatasets | Sequence[LabelledImages] | None = None,
     listener: Listener | None = None,
     device: str | None = None,
 ) -> TrainResult:
@@ -40,7 +40,7 @@ def train(
     An unfinished run continues from its latest valid checkpoint, with the same bits on a CPU; a complete one only
     returns its result. `device` is cpu, cuda, cuda:N or mps; without it training uses CUDA if available, else the CPU.
     `data` are your own datasets, (train_set, val_set) or (train_set, val_set, test_set), in place of the spec's: any
-    torch Dataset of (image, label), where an image is a PIL image, an array or a tensor (see `DatasetPair`).
+    torch Dataset of (image, label), where an image is a PIL image, an array or a tensor (see `PythonDatasets`).
 
     Started by torchrun, all processes train together, each on its own device. `listener` is called with a report of
     each step and epoch, and with notices.
@@ -58,10 +58,10 @@ def train(
         ['checkpoints', 'environment.json', 'metrics.jsonl', 'spec.yaml']
     """
     _require_spec(spec)
-    datasets = None if data is None else DatasetPair.of(data)
+    datasets = None if data is None else PythonDatasets.of(data)
     if datasets is not None:
         spec = datasets.put_into(spec)
-    resolved = resolve_num_classes(resolve(spec))
+    resolved = resolve_files(resolve(spec))
     with init_distributed(pick_device(device)) as distributed:
         run = distributed.broadcast(Path(out) if out is not None else default_run_directory(spec.model.name))
         notify = (listener or ignore_report) if distributed.is_main else ignore_report

@@ -11,9 +11,10 @@ import torch
 from t2tbuild.errors import FieldError, TrainingError
 from t2tbuild.spec.data import Streamed, has_test_images
 from t2tbuild.spec.root import Spec
+from t2tbuild.spec.units import plural
 from t2tbuild.training.checkpoint import Checkpoint, DiskError, save_checkpoint
 from t2tbuild.training.data import SplitName, load_data
-from t2tbuild.training.data.python_datasets import DatasetPair
+from t2tbuild.training.data.python_datasets import PythonDatasets
 from t2tbuild.training.device import sum_dtype
 from t2tbuild.training.device_memory import max_memory_used
 from t2tbuild.training.distributed import DistributedContext
@@ -45,7 +46,7 @@ class Trainer:
         distributed: DistributedContext,
         listener: Listener,
         checkpoint: Checkpoint | None,
-        datasets: DatasetPair | None = None,
+        datasets: PythonDatasets | None = None,
     ) -> None:
         assert spec.train is not None
         self.spec, self.recipe, self.run = spec, spec.train, run
@@ -229,14 +230,14 @@ class Trainer:
         names = {name for found in self.distributed.all_gather(list(self.data.corrupt_images)) for name in found}
         new = sorted(names - {*self.progress.skipped})
         if new:
-            images = "1 image that cannot be read is" if len(new) == 1 else f"{len(new)} images that cannot be read are"
-            text = f"{images} not used: {'; '.join(new[:NAMES_IN_NOTICE])}"
+            are = "is" if len(new) == 1 else "are"
+            text = f"{plural(len(new), 'image')} that cannot be read {are} not used: {'; '.join(new[:NAMES_IN_NOTICE])}"
             if len(new) > NAMES_IN_NOTICE:
                 text += f" and {len(new) - NAMES_IN_NOTICE} more, all in the checkpoint's progress.json"
             self.listener(Notice(text))
         skipped = self.progress.skipped = sorted({*self.progress.skipped, *names})
         if isinstance(self.recipe.data, Streamed) and len(skipped) > self.recipe.data.skip_corrupt:
-            message = f"{len(skipped)} training images cannot be read: {skipped[0]} ..."
+            message = f"{plural(len(skipped), 'training image')} cannot be read: {skipped[0]} ..."
             raise TrainingError(f"{message}; repair or remove them, or raise train.data.skip_corrupt")
 
     def _record(self, record: dict[str, Any]) -> str:
@@ -256,6 +257,6 @@ class Trainer:
         require_divisible_batch(self.recipe, world_size)
         samples = self.data.size("train")
         if samples < world_size:
-            message = f"{samples} training images for {world_size} devices"
-            raise FieldError(("train", "data"), "data", message, f"train on at most {samples} devices")
+            message = f"{plural(samples, 'training image')} for {plural(world_size, 'device')}"
+            raise FieldError(("train", "data"), "data", message, f"train on at most {plural(samples, 'device')}")
         return EpochSampler(samples, self.recipe.batch_size, self.recipe.seed, self.distributed.rank, world_size)

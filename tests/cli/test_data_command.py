@@ -38,6 +38,8 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     picture(90, (24, 80)).convert("L").save(root / "train" / "dog" / "gray.png")
     (root / "train" / "cat" / "text.jpg").write_text("no image")
     (root / "train" / "cat" / ".DS_Store").write_text("")
+    for name in ("train/cat/phone.HEIC", "val/dog/phone.heic", "val/dog/camera.NEF"):
+        (root / name).write_bytes(b"")
     return root
 
 
@@ -54,6 +56,7 @@ def test_it_counts_what_is_there_and_finds_copies_across_splits(photos: Path) ->
     (leakage,) = found["leakage"]
     copies = {Path(one["name"]).name: (Path(one["other"]).name, one["same_class"]) for one in leakage["duplicates"]}
     assert copies == {"smaller.jpg": ("0.png", True), "blurred.png": ("1.png", False)}
+    assert found["files_not_read"] == {".heic": 2, ".nef": 1}
     assert list(Path.cwd().glob("*.png")) == []
 
 
@@ -62,6 +65,7 @@ def test_it_prints_the_findings_and_draws_a_sheet(photos: Path) -> None:
     assert done.exit_code == 0, done.exception
     for text in ("text.jpg (not an image)", "leakage: 2 images of validation", "1 of them with another label"):
         assert text in done.stdout
+    assert "3 files are not read: .heic 2, .nef 1; convert such images to JPEG or PNG" in done.stdout
     assert "random erasing (50%)" in done.stdout
     assert "32 x 48 pixels" in done.stdout
     command = "t2tbuild train t2t_vit_7 train.data.augment.random_erasing=0.5 --data photos --image-size 32x48"

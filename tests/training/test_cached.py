@@ -14,7 +14,7 @@ from t2tbuild.errors import InputError, TrainingError
 from t2tbuild.layout import Grid
 from t2tbuild.spec.data import FolderData
 from t2tbuild.training.data.cached import _open_by_index, choose_images, fingerprint, labels_of, load_cached
-from t2tbuild.training.data.image_cache import CacheProgress, Caller
+from t2tbuild.training.data.image_cache import CacheCallbacks, CacheProgress
 from t2tbuild.training.data.in_memory import InMemoryData
 from t2tbuild.training.data.python_datasets import PythonSource
 from t2tbuild.training.sampler import EpochSampler
@@ -47,8 +47,8 @@ class Recorder:
             raise KeyboardInterrupt
 
     @property
-    def caller(self) -> Caller:
-        return Caller(report=self.progress.append, check=self.check, notice=self.notices.append)
+    def callbacks(self) -> CacheCallbacks:
+        return CacheCallbacks(report=self.progress.append, check=self.check, notice=self.notices.append)
 
 
 class Labelled(list[tuple[Any, int]]):
@@ -70,7 +70,7 @@ def load(photos: Path, cache: Path, recorder: Recorder | None = None, **changes:
         images=images,
         seed=0,
         folder=cache,
-        caller=(recorder or Recorder()).caller,
+        callbacks=(recorder or Recorder()).callbacks,
     )
 
 

@@ -12,6 +12,7 @@ from t2tbuild.errors import FieldError, InputError
 from t2tbuild.layout import Grid
 from t2tbuild.spec.data import AnyData, CifarData, DigitsData, FakeData
 from t2tbuild.training.data import Data, load_data
+from t2tbuild.training.dataset_paths import class_names
 from t2tbuild.training.sampler import EpochSampler
 from t2tbuild.training.seeds import fold_in
 
@@ -156,6 +157,19 @@ def test_cifar_100_has_its_fine_labels(tmp_path: Path) -> None:
     assert sorted(labels.tolist()) == sorted([*range(100), *range(100)])
 
 
+@pytest.mark.parametrize("fine", [False, True])
+def test_the_names_of_cifars_classes_are_those_of_its_meta_file(tmp_path: Path, fine: bool) -> None:
+    folder = write_cifar(tmp_path, fine=fine)
+    data = CifarData(kind="cifar100" if fine else "cifar10", root=str(tmp_path))
+    assert class_names(data) is None
+    names = tuple(f"class {number}" for number in range(data.num_classes))
+    file, key = ("meta", "fine_label_names") if fine else ("batches.meta", "label_names")
+    (folder / file).write_bytes(pickle.dumps({key: list(names), "coarse_label_names": ["a"]}, protocol=2))
+    assert class_names(data) == names
+    (folder / file).write_bytes(b"damaged")
+    assert class_names(data) is None
+
+
 def test_part_of_cifar_can_be_held_out(tmp_path: Path) -> None:
     write_cifar(tmp_path)
     data = load(CifarData(kind="cifar10", root=str(tmp_path), holdout=0.2), in_chans=3)
@@ -165,7 +179,7 @@ def test_part_of_cifar_can_be_held_out(tmp_path: Path) -> None:
     }
 
 
-def test_cifar_is_shifted_and_mirrored(tmp_path: Path) -> None:
+def test_cifar_is_shifted_and_flipped(tmp_path: Path) -> None:
     write_cifar(tmp_path)
     still = load(CifarData(kind="cifar10", root=str(tmp_path), crop_padding=0, hflip=0), in_chans=3)
     mirrored = load(CifarData(kind="cifar10", root=str(tmp_path), crop_padding=0, hflip=1), in_chans=3)

@@ -123,3 +123,14 @@ def test_parts_follow_the_parameter_names_of_the_released_code() -> None:
         "head.weight": "head",
     }
     assert {name: part_of(name, HEADS) for name in parts} == parts
+
+
+def test_a_training_of_one_step_warns_of_nothing_and_ends_at_min_lr(caplog: pytest.LogCaptureFixture) -> None:
+    optimizer = make_optimizer(nn.Linear(2, 2), lr=0.1, weight_decay=0)
+    scheduler = make_scheduler(optimizer, TrainSpec(epochs=1, warmup_epochs=0), steps_in_epoch=1)
+    rates = []
+    for step in range(2):
+        scheduler.step_update(step)
+        rates.append(optimizer.param_groups[0]["lr"])
+    assert caplog.records == []
+    assert rates == [0.1, TrainSpec().min_lr]

@@ -13,20 +13,21 @@ from torch import Tensor, nn
 from t2tbuild import load_spec, train
 from t2tbuild.errors import FieldError, InputError, TrainingError
 from t2tbuild.layout import Grid
-from t2tbuild.spec.data import AnyData, Augmentation, CsvData, FolderData, Streamed
+from t2tbuild.spec.data import AnyData, Augmentation, CsvData, DigitsData, FolderData, Streamed
 from t2tbuild.spec.load import read_spec
 from t2tbuild.training import dataset_paths
 from t2tbuild.training.data.dataset import MapStyleSplit
 from t2tbuild.training.data.folder import ImageFiles, hold_out
 from t2tbuild.training.data.image_mode import to_mode
 from t2tbuild.training.data.loader import StreamedData, open_split
+from t2tbuild.training.data.overlap import Overlap, find_overlap
 from t2tbuild.training.data_notices import data_notices
 from t2tbuild.training.data_option import data_overrides
 from t2tbuild.training.dataset_paths import MILD, class_names, count_classes, resolve_data
 from t2tbuild.training.distributed import DistributedContext
 from t2tbuild.training.dry_run import dry_run_training
 from t2tbuild.training.evaluate import evaluate
-from t2tbuild.training.folder_layout import FolderSplits, find_splits
+from t2tbuild.training.folder_layout import FolderSplits, find_splits, walk_images
 from t2tbuild.training.mistakes import MistakeCollector
 from t2tbuild.training.reports import Notice, Report
 
@@ -106,7 +107,10 @@ def test_damaged_exif_does_not_cost_the_image(tmp_path: Path) -> None:
         (["train/cat", "dev/cat", "test"], ("train", "dev", None)),  # as ImageNet's test images
         (["train/cat", "val"], ("train", "val", None)),  # an error later: val has no classes
         (["train/cat"], ("train", None, None)),
-        (["cat", "dog", ".git/x", "__MACOSX/cat"], (".", None, None)),
+        (
+            ["cat", "dog", ".git/x", "__MACOSX/cat", "@eaDir/cat", ".thumbnails"],
+            (".", None, None),
+        ),
         (["cat", "dog", "test/cat"], (".", None, "test")),
         (["train", "bus", "val"], (".", None, None)),  # three classes
         (["val/cat", "val/dog"], (None, "val", None)),
@@ -118,6 +122,13 @@ def test_the_usual_layouts_are_found(folders: list[str], expected: tuple[str | N
     (tmp_path / ".DS_Store").write_bytes(b"")
     draw(tmp_path, *folders)
     assert find_splits(tmp_path) == FolderSplits(*expected)
+
+
+def test_folders_of_systems_are_neither_classes_nor_searched_for_images(tmp_path: Path) -> None:
+    draw(tmp_path, "cat", "dog", "@eaDir", ".thumbnails", "cat/@eaDir", "dog/.ipynb_checkpoints", "dog/puppies")
+    assert class_names(FolderData(root=str(tmp_path))) == ("cat", "dog")
+    found = sorted(path.removeprefix(f"{tmp_path}/") for path in walk_images(str(tmp_path)))
+    assert found == ["cat/0.png", "cat/1.png", "dog/0.png", "dog/1.png", "dog/puppies/0.png", "dog/puppies/1.png"]
 
 
 def data_of(text: str | Path, current: AnyData | None = None, *, evaluation: bool = False) -> AnyData:
@@ -143,6 +154,7 @@ def test_the_data_option_names_the_splits_and_keeps_the_transforms(tmp_path: Pat
     assert data_of(tmp_path / "only", evaluation=True) == FolderData(
         root=str(tmp_path / "only"), train="val", validation="val"
     )
+    assert data_of(tmp_path / "only") == FolderData(root=str(tmp_path / "only"), train="val", validation=None)
     trained = FolderData(root=str(tmp_path / "flat"), train=".", validation=None, holdout=0.4)
     assert data_of(tmp_path / "flat", trained, evaluation=True) == trained  # not the images that it was trained on
     (tmp_path / "notes.txt").write_text("no data")
@@ -262,8 +274,10 @@ def test_a_csv_file_without_splits_is_held_out_and_evaluated_whole(tmp_path: Pat
     [
         ("name,label\na.png,1\n", "has the columns name, label, and none of them is file or path"),
         ("file,label\na.png,\n", "line 2: no label"),
-        ("file,label\nnone.png,1\nneither.png,2\n", r"line 2: no file .*none\.png, and 1 others are missing"),
-        ("file,label\n", "no lines below its header"),
+        ("file,label\nnone.png,1\nneither.png,2\n", r"line 2: no file .*none\.png, and 1 other file is missing"),
+        ("file,label\n", r"no lines below its header \(write a first line such as: file,label,split, and below it one"),
+        ("", r"some\.csv is empty: its first line must name the columns \(write a first line such as"),
+        ("\n\n", r"some\.csv is empty"),
         ("file,label,split\n0.png,1,validation\n", "has validation, and none of them is train"),
         (None, "cannot be read"),
     ],
@@ -369,3 +383,20 @@ def test_a_label_without_training_images_is_an_error_at_its_split(tmp_path: Path
     with pytest.raises(FieldError, match="dev") as caught:
         class_names(CsvData(file=str(tmp_path / "labels.csv"), validation="dev"))
     assert caught.value.path == ("train", "data", "validation")
+
+
+def test_images_that_were_trained_on_are_found_in_other_data(tmp_path: Path) -> None:
+    draw(tmp_path / "photos", "cat", "dog", each=10)
+    draw(tmp_path / "new", "cat", "dog", each=10)
+    rows = [f"photos/{name}/{number}.png,{name}\n" for name in ("cat", "dog") for number in range(10)]
+    (tmp_path / "all.csv").write_text("path,label\n" + "".join(rows))
+    trained = resolve_data(data_of(tmp_path / "photos"))
+
+    def overlap(data: AnyData, split: str = "test") -> Overlap:
+        return find_overlap(trained, resolve_data(data), split)
+
+    assert overlap(data_of(tmp_path / "all.csv", evaluation=True)) == Overlap(20, 18)
+    assert overlap(data_of(tmp_path / "photos", evaluation=True)) == Overlap(20, 18)
+    assert overlap(trained, "validation") == Overlap(2, 0)
+    assert overlap(data_of(tmp_path / "new", evaluation=True)) == Overlap(20, 0)
+    assert find_overlap(trained, DigitsData(), "test") == Overlap(0, 0)

@@ -13,9 +13,9 @@ from torch.utils.data import Subset, TensorDataset
 from t2tbuild import load_spec, train
 from t2tbuild.errors import FieldError, InputError
 from t2tbuild.layout import Grid
-from t2tbuild.spec.data import PythonData
+from t2tbuild.spec.data import Augmentation, PythonData
 from t2tbuild.training.data import load_data
-from t2tbuild.training.data.python_datasets import DatasetPair, PythonSource, to_image
+from t2tbuild.training.data.python_datasets import PythonDatasets, PythonSource, to_image
 from t2tbuild.training.run_directory import read_json_lines
 from t2tbuild.training.sampler import EpochSampler
 
@@ -63,12 +63,12 @@ def test_other_images_are_refused(value: Any) -> None:
 
 
 def test_the_classes_are_found_or_asked_for() -> None:
-    assert DatasetPair(Noise(4), Noise(2)).num_classes == 3
-    assert DatasetPair(Subset(Noise(4), [0, 1]), Noise(2)).num_classes == 3  # type: ignore[arg-type]
+    assert PythonDatasets(Noise(4), Noise(2)).num_classes == 3
+    assert PythonDatasets(Subset(Noise(4), [0, 1]), Noise(2)).num_classes == 3  # type: ignore[arg-type]
     plain = TensorDataset(torch.zeros(4, 3, 8, 8), torch.arange(4))
     with pytest.raises(InputError, match="num_classes=N"):
-        DatasetPair(plain, plain)
-    assert DatasetPair(plain, plain, num_classes=4).num_classes == 4
+        PythonDatasets(plain, plain)
+    assert PythonDatasets(plain, plain, num_classes=4).num_classes == 4
 
 
 class Targets(Noise):
@@ -102,25 +102,54 @@ def test_unknown_labels_are_none(targets: Any) -> None:
 
 def test_wrong_datasets_are_refused_with_the_set_and_what_it_returns() -> None:
     with pytest.raises(InputError, match=r"item 0 of the validation set: it is a Tensor.*expected \(image, label\)"):
-        DatasetPair(Noise(4), torch.zeros(4, 3))
+        PythonDatasets(Noise(4), torch.zeros(4, 3))
     with pytest.raises(InputError, match="the train set has no length"):
-        DatasetPair(iter([]), Noise(2))  # type: ignore[arg-type]
+        PythonDatasets(iter([]), Noise(2))  # type: ignore[arg-type]
     with pytest.raises(InputError, match="the validation set is empty"):
-        DatasetPair(Noise(4), Noise(0))
+        PythonDatasets(Noise(4), Noise(0))
     with pytest.raises(InputError, match=r"must be \(train_set, val_set\)"):
-        DatasetPair.of(Noise(4))  # type: ignore[arg-type]
+        PythonDatasets.of(Noise(4))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("label", "given"),
+    [
+        (torch.eye(3)[1], r"the label has the shape \[3\]"),
+        (np.eye(3)[1], r"the label has the shape \[3\]"),
+        ([0, 1, 0], r"the label is \[0, 1, 0\] \(list\)"),
+        ("cat", r"the label is 'cat' \(str\)"),
+        (1.5, r"the label is 1.5 \(float\)"),
+        (torch.tensor(1.0), r"the label is tensor\(1.\) \(Tensor\)"),
+    ],
+)
+def test_a_label_that_is_no_class_index_is_refused_with_what_it_is(label: Any, given: str) -> None:
+    data: Any = [(Image.new("RGB", (8, 8)), label)]
+    with pytest.raises(InputError, match=f"item 0 of the train set: {given}, integer class index expected"):
+        PythonDatasets(data, Noise(2))
+
+
+def test_datasets_that_augment_by_themselves_turn_ours_off() -> None:
+    spec = load_spec("t2t_vit_7", ["train.data={kind: folder, root: ., augment: {hflip: 0}}"])
+    assert spec.train is not None
+
+    def augment(**keywords: Any) -> object:
+        return PythonDatasets(Noise(4), Noise(2), **keywords).describe(spec.train.data).augment  # type: ignore[union-attr]
+
+    assert augment() == Augmentation(hflip=0)
+    assert augment(augment=None) is None
+    assert augment(augment=Augmentation(hflip=1)) == Augmentation(hflip=1)
 
 
 def test_what_a_dataset_draws_at_random_is_a_function_of_epoch_and_index() -> None:
-    pair = DatasetPair(Noise(8), Noise(2))
-    spec = pair.put_into(load_spec("t2t_vit_7")).train
+    datasets = PythonDatasets(Noise(8), Noise(2))
+    spec = datasets.put_into(load_spec("t2t_vit_7")).train
     assert spec is not None
     sampler = EpochSampler(8, 4, 0)
 
     def first_batch(epoch: int, workers: int) -> torch.Tensor:
         own = spec.data.model_copy(update={"workers": workers})
         cpu = torch.device("cpu")
-        data = load_data(own, image=Grid(16, 16), in_chans=3, device=cpu, datasets=pair)
+        data = load_data(own, image=Grid(16, 16), in_chans=3, device=cpu, datasets=datasets)
         return next(iter(data.train_batches(sampler, epoch=epoch, step=0, epochs=epoch + 1)))[0]
 
     assert torch.equal(first_batch(0, 0), first_batch(0, 2))

@@ -2,8 +2,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -252,7 +250,7 @@ def test_out_of_memory_suggests_a_batch_size(tmp_path: Path) -> None:
     message, errors = start_python(LITTLE_MEMORY, str(tmp_path / "run")).communicate(timeout=120)
     assert not errors
     found = re.fullmatch(
-        r"out of memory; 1024 images in a pass were too many, (half as many|an estimated \d+) should fit: write "
+        r"out of memory; a pass of 1,024 images was too large, (half as many|an estimated \d+) should fit: write "
         r"train\.accumulate=(\d+) for the same batch in more passes, or train\.batch_size=(\d+)\n",
         message,
     )

@@ -166,7 +166,7 @@ def test_missing_and_invalid_shards_raise(shards: Path, monkeypatch: pytest.Monk
         streamed(wds(shards / "nowhere")).size("train")
     with pytest.raises(FieldError, match=r"timm cannot open wds/, split dev"):
         streamed(wds(shards, train="dev")).size("train")
-    with pytest.raises(TrainingError, match=r"label [23], and there are 2 classes"):
+    with pytest.raises(TrainingError, match=r"label [23], and the data have 2 classes"):
         trained(streamed(wds(shards, num_classes=2)))
     with pytest.raises(FieldError, match="4 shards for 5 devices"):
         trained(streamed(wds(shards)), ranks=5)

@@ -15,7 +15,7 @@ from t2tbuild.errors import FieldError, InputError
 from t2tbuild.spec.weights import Weights
 from t2tbuild.training.init_model import init_model
 from t2tbuild.training.reports import Notice, Report, ignore_report
-from t2tbuild.training.resolve import resolve, resolve_num_classes
+from t2tbuild.training.resolve import resolve, resolve_files
 
 TINY = ["model.backbone.depth=1", "train.data.image_size=16", "train.epochs=1", "train.batch_size=256"]
 
@@ -59,7 +59,7 @@ def new_classes(root: Path, *changes: str) -> Spec:
 def test_a_run_starts_training_on_other_classes_at_another_size(source: Path, tmp_path: Path) -> None:
     """The head is randomly initialised, with a notice; the position embedding is resized; the rest is the run's."""
     reports: list[Report] = []
-    spec = resolve_num_classes(resolve(new_classes(draw_images(tmp_path / "images"), f"weights={source}")))
+    spec = resolve_files(resolve(new_classes(draw_images(tmp_path / "images"), f"weights={source}")))
     model = init_model(spec, reports.append)
     assert isinstance(spec.model, ModelSpec)
     assert (spec.model.num_classes, spec.model.image) == (3, (32, 32))

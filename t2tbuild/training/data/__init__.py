@@ -10,7 +10,7 @@ from t2tbuild.spec.data import AnyData, CifarData, CsvData, DigitsData, FakeData
 from t2tbuild.training.data.dataset import Batch, Data, SplitName
 
 if TYPE_CHECKING:
-    from t2tbuild.training.data.python_datasets import DatasetPair
+    from t2tbuild.training.data.python_datasets import PythonDatasets
 
 __all__ = ["Batch", "Data", "SplitName", "load_data"]
 
@@ -25,7 +25,7 @@ def load_data(
     in_chans: int,
     device: torch.device,
     local_world_size: int = 1,
-    datasets: "DatasetPair | None" = None,
+    datasets: "PythonDatasets | None" = None,
 ) -> Data:
     """Load the data of a spec for one rank on `device`, as images of `image` pixels with `in_chans` channels.
 

@@ -17,11 +17,12 @@ import torch
 from t2tbuild.errors import FieldError, TrainingError
 from t2tbuild.layout import Grid
 from t2tbuild.spec.data import Augmentation, Streamed, data_root
+from t2tbuild.spec.units import plural
 from t2tbuild.training.data.dataset import CorruptImage, ImageSource, MapStyleSplit, SplitName, read_image
-from t2tbuild.training.data.image_cache import CachedImages, Caller, open_cache
-from t2tbuild.training.data.in_memory import InMemoryData, InMemorySplit, normalize, shift_and_mirror
+from t2tbuild.training.data.image_cache import CacheCallbacks, CachedImages, open_cache
+from t2tbuild.training.data.in_memory import InMemoryData, InMemorySplit, normalize, shift_and_flip
 from t2tbuild.training.data.loader import open_split, resolve_streamed
-from t2tbuild.training.data.python_datasets import DatasetPair, PythonSource
+from t2tbuild.training.data.python_datasets import PythonDatasets, PythonSource
 from t2tbuild.training.data.timm_datasets import TimmIndexedSource
 from t2tbuild.training.data.transforms import ImageTransform, channel_statistics, evaluation_transform, fork_rng
 from t2tbuild.training.dataset_paths import count_classes
@@ -46,14 +47,14 @@ def load_cached(
     images: int,
     seed: int,
     folder: Path,
-    caller: Caller | None = None,
-    datasets: DatasetPair | None = None,
+    callbacks: CacheCallbacks | None = None,
+    datasets: PythonDatasets | None = None,
 ) -> InMemoryData:
     """Load data from files as images of `image` pixels, decoded once into a cache in `folder`.
 
     Of more than `images` training images a stratified subset is taken, drawn by `seed`; of the validation images a
     tenth as many, or 1,000. Images are resized and cropped as for evaluation. Mean and deviation are those of the
-    training images. Augmentation is a random shift by up to an eighth of the side and the mirroring of `spec.augment`.
+    training images. Augmentation is a random shift by up to an eighth of the side and the flips of `spec.augment`.
     A GPU holds all images where they fit into half of its free memory. `datasets` are those of `kind: python`.
 
     An unreadable training or held-out image is replaced by the next one of its split, and `corrupt_images` names it.
@@ -75,7 +76,7 @@ def load_cached(
             spec, name, source, image=image, in_chans=in_chans, limit=largest[name], seed=seed, replaced=replaced
         )
         keys.append(reader.key)
-        cached[name] = reader.open(folder, caller or Caller())
+        cached[name] = reader.open(folder, callbacks or CacheCallbacks())
         _check_labels(cached[name].labels, classes)
     on_device = _fits(sum(split.images.nbytes for split in cached.values()), device)
     splits = {name: _to_split(split, device, on_device=on_device) for name, split in cached.items()}
@@ -83,7 +84,7 @@ def load_cached(
     augment = spec.augment
     hflip = float(augment.hflip) if isinstance(augment, Augmentation) else 0.5
     shift = partial(
-        shift_and_mirror,
+        shift_and_flip,
         max_shift=max(image) // 8,
         hflip=hflip,
         black=[-one / deviation for one, deviation in zip(mean, std, strict=True)],
@@ -140,7 +141,7 @@ class _Reader:
         files = fingerprint(self.source, labels, data_root(getattr(spec, "root", None) or "."))
         self.key = f"{split}-{hashlib.sha256(json.dumps([self.about, files]).encode()).hexdigest()[:24]}"
 
-    def open(self, folder: Path, caller: Caller) -> CachedImages:
+    def open(self, folder: Path, callbacks: CacheCallbacks) -> CachedImages:
         """Open the cache of this split, and make it where it is missing."""
         threads = self.spec.workers or min(MAX_THREADS, os.cpu_count() or 1)
         if isinstance(self.source, PythonSource):
@@ -149,7 +150,7 @@ class _Reader:
         with warnings.catch_warnings(), ThreadPoolExecutor(threads) as pool:  # threads share the filters of warnings
             decode = partial(self._decode, pool)
             found = open_cache(
-                folder, self.key, self.about, count=count, shape=self.shape, decode=decode, caller=caller
+                folder, self.key, self.about, count=count, shape=self.shape, decode=decode, callbacks=callbacks
             )
         self._check_corrupt(found.corrupt)
         return found
@@ -195,7 +196,7 @@ class _Reader:
             message = f"an image of the {self.split} split cannot be read: {new[0]}"
             raise TrainingError(f"{message}; repair or remove it: accuracy is measured on the whole split")
         listed = "; ".join(list(self.corrupt)[-NAMES_IN_MESSAGE:])
-        message = f"{len(self.corrupt)} training images cannot be read, and skip_corrupt is {self.skip}"
+        message = f"{plural(len(self.corrupt), 'training image')} cannot be read, and skip_corrupt is {self.skip}"
         raise TrainingError(f"{message}; the last: {listed}. Repair or remove them, or raise skip_corrupt")
 
 
@@ -279,7 +280,7 @@ def _files_of(source: ImageSource) -> Iterator[str]:
 def _check_labels(labels: np.ndarray[Any, Any], classes: int) -> None:
     wrong = labels[(labels < 0) | (labels >= classes)]
     if len(wrong):
-        message = f"an image has label {wrong[0]}, and there are {classes} classes"
+        message = f"an image has label {wrong[0]}, and the data have {plural(classes, 'class')}"
         raise TrainingError(f"{message}; labels count from 0 (num_classes)")
 
 

@@ -1,9 +1,7 @@
 """CIFAR-10 and CIFAR-100 from their authors' pickle files, held on the device as bytes."""
 
-import pickle
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,29 +12,20 @@ from torch import Tensor
 from t2tbuild.errors import FieldError, InputError
 from t2tbuild.layout import Grid
 from t2tbuild.spec.data import CifarData
+from t2tbuild.training.cifar_files import CIFAR_FILES, unpickle
 from t2tbuild.training.data.dataset import SplitName
-from t2tbuild.training.data.in_memory import InMemoryData, InMemorySplit, normalize, shift_and_mirror
-from t2tbuild.training.dataset_paths import CIFAR_FILES, find_cifar_folder
+from t2tbuild.training.data.in_memory import InMemoryData, InMemorySplit, normalize, shift_and_flip
+from t2tbuild.training.dataset_paths import find_cifar_folder
 
 MEAN = (0.4914, 0.4822, 0.4465)  # of CIFAR-10's training images; the paper normalises both datasets by them
 STD = (0.2023, 0.1994, 0.2010)
 BLACK = tuple(-mean / std for mean, std in zip(MEAN, STD, strict=True))
 SIDE = 32
 SPLIT_SEED = 0  # fixed: the held-out images are part of the data, not of a run
-PICKLE_NAMES = {
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy._core.numeric", "_frombuffer"),
-    ("numpy.core.numeric", "_frombuffer"),
-    ("_codecs", "encode"),
-}
-"""The names that the files may import: those that make an array of bytes."""
 
 
 def load_cifar(spec: CifarData, *, image: Grid, in_chans: int, device: torch.device) -> InMemoryData:
-    """Load the images as bytes; each batch is resized to `image`, normalised, and for training shifted and mirrored.
+    """Load the images as bytes; each batch is resized to `image`, normalised, and for training shifted and flipped.
 
     Raises FieldError when the files are missing or the model does not take 3 channels, and InputError when a file is
     damaged.
@@ -64,7 +53,7 @@ def load_cifar(spec: CifarData, *, image: Grid, in_chans: int, device: torch.dev
         mean=MEAN,
         std=STD,
         prepare=partial(_prepare, image=image),
-        augment=partial(shift_and_mirror, max_shift=max_shift, hflip=float(spec.hflip), black=BLACK),
+        augment=partial(shift_and_flip, max_shift=max_shift, hflip=float(spec.hflip), black=BLACK),
         numbers_per_sample=3,
     )
 
@@ -75,22 +64,12 @@ def _prepare(images_BCHW: Tensor, *, image: Grid) -> Tensor:
     return normal if image == (SIDE, SIDE) else F.interpolate(normal, size=tuple(image), mode="bicubic")
 
 
-class _ArrayUnpickler(pickle.Unpickler):
-    """An unpickler of arrays, text and numbers; it refuses everything else, which could run code."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in PICKLE_NAMES:
-            raise pickle.UnpicklingError(f"it imports {module}.{name}, which does not make an array")
-        return super().find_class(module, name)
-
-
 def _read_files(folder: Path, files: tuple[str, ...], classes: int) -> InMemorySplit:
     """Read the images [N, 3, 32, 32] and labels of some files. Raises InputError with the path of a damaged one."""
     images, labels = [], []
     for name in files:
         try:
-            with (folder / name).open("rb") as stream:
-                loaded = _ArrayUnpickler(stream, encoding="latin1").load()
+            loaded = unpickle(folder / name)
             images.append(np.asarray(loaded["data"], dtype=np.uint8).reshape(-1, 3, SIDE, SIDE))
             labels.append(np.asarray(loaded.get("fine_labels", loaded.get("labels")), dtype=np.int64))
             if len(images[-1]) != len(labels[-1]) or not 0 <= labels[-1].min() <= labels[-1].max() < classes:

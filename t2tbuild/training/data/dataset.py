@@ -24,6 +24,9 @@ Batch = tuple[Tensor, Tensor]
 LoaderFactory = Callable[..., DataLoader[Any]]
 """DataLoader with its dataset; it is called with the number of workers and their settings."""
 
+OnProgress = Callable[[str, int, int], None]
+"""A function of the split that is read, the number of its images that are done, and of all."""
+
 OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 """Error numbers that concern the machine, not the image."""
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from t2tbuild.errors import FieldError
 from t2tbuild.training.data.image_mode import load_image
-from t2tbuild.training.folder_layout import IMAGE_SUFFIXES, walk_images
+from t2tbuild.training.folder_layout import IMAGE_SUFFIXES, count_unread, describe_unread, walk_images
 
 
 class ImageFiles:
@@ -61,6 +61,8 @@ class ImageFolder(ImageFiles):
         if every_class and empty:
             more = f"; classes without images: {len(empty)}" if empty[1:] else ""
             message = f"{folder / empty[0]} has no images{more}"
+            unread = describe_unread(count_unread(folder / empty[0]))
+            message += f"; {unread}" if unread else ""
             raise FieldError(every_class, "data-classes", message, f"images end in {', '.join(IMAGE_SUFFIXES)}")
         super().__init__(base, paths, np.repeat(np.arange(len(classes), dtype=np.int32), counts))
 

@@ -41,7 +41,7 @@ class CacheProgress:
 
 
 @dataclass(frozen=True)
-class Caller:
+class CacheCallbacks:
     """Callbacks of a process that decodes images into a cache.
 
     `report` gets the progress. `check` is called after each image and may raise. `notice` gets a message to the user.
@@ -67,7 +67,14 @@ class CachedImages:
 
 
 def open_cache(
-    folder: Path, key: str, about: dict[str, Any], *, count: int, shape: Shape, decode: Decode, caller: Caller
+    folder: Path,
+    key: str,
+    about: dict[str, Any],
+    *,
+    count: int,
+    shape: Shape,
+    decode: Decode,
+    callbacks: CacheCallbacks,
 ) -> CachedImages:
     """Open the cache of `key` in a folder, and make it, or what is missing of it, where it is not complete.
 
@@ -78,9 +85,9 @@ def open_cache(
     with _write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / f"{key}.lock")
-        _wait_for(lock, caller)
+        _wait_for(lock, callbacks)
     try:
-        return _Cache(folder / key, about, count=count, shape=shape).complete(decode, caller)
+        return _Cache(folder / key, about, count=count, shape=shape).complete(decode, callbacks)
     finally:
         lock.release()
 
@@ -95,7 +102,7 @@ def _write_errors(folder: Path) -> Iterator[None]:
         raise InputError(f"{folder}: the cache of images cannot be written: {reason}; {hint}") from None
 
 
-def _wait_for(lock: FileLock, caller: Caller) -> None:
+def _wait_for(lock: FileLock, callbacks: CacheCallbacks) -> None:
     """Acquire a lock. The first wait is reported."""
     waits = False
     while True:
@@ -103,9 +110,9 @@ def _wait_for(lock: FileLock, caller: Caller) -> None:
             lock.acquire(timeout=POLL_SECONDS if waits else 0)
         except Timeout:
             if not waits:
-                caller.notice("another process decodes these images; this one waits for it")
+                callbacks.notice("another process decodes these images; this one waits for it")
             waits = True
-            caller.check()
+            callbacks.check()
         else:
             return
 
@@ -120,11 +127,13 @@ class _Cache:
         size = max(1, CHUNK_BYTES // self.image_bytes)
         self.chunks = [range(start, min(start + size, count)) for start in range(0, count, size)]
 
-    def complete(self, decode: Decode, caller: Caller) -> CachedImages:
+    def complete(self, decode: Decode, callbacks: CacheCallbacks) -> CachedImages:
         """Make the chunks that are missing, and return all."""
         if not self.folder.is_dir() and (others := self._others()):
             since = time.strftime("%d %B %Y, %H:%M", time.localtime(max(one.stat().st_mtime for one in others)))
-            caller.notice(f"{self.about['split']} images have changed since they were cached on {since}: caching again")
+            callbacks.notice(
+                f"{self.about['split']} images have changed since they were cached on {since}: caching again"
+            )
         with _write_errors(self.folder.parent):
             self.folder.mkdir(exist_ok=True)
             if not (self.folder / "about.json").exists():
@@ -144,8 +153,8 @@ class _Cache:
                 corrupt += replaced
                 decoded += 1
                 seconds = time.monotonic() - started
-                caller.report(CacheProgress(self.about["split"], done + decoded, self.count, decoded, seconds))
-                caller.check()
+                callbacks.report(CacheProgress(self.about["split"], done + decoded, self.count, decoded, seconds))
+                callbacks.check()
             with _write_errors(self.folder.parent):
                 chunks[index] = self._write(index, pixels, labels, corrupt)
         return self._open([chunks[index] for index in range(len(self.chunks))])

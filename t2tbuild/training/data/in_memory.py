@@ -31,10 +31,10 @@ def normalize(images_BCHW: Tensor, *, mean: Sequence[float], std: Sequence[float
     return (images_BCHW.float() / 255 - mean_C11) / std_C11
 
 
-def shift_and_mirror(
+def shift_and_flip(
     images_BCHW: Tensor, numbers_B3: Tensor, *, max_shift: int, hflip: float, black: Sequence[float]
 ) -> Tensor:
-    """Shift each image by up to `max_shift` pixels, padded with `black`, and mirror some, by its own numbers."""
+    """Shift each image by up to `max_shift` pixels, padded with `black`, and flip some, by its own numbers."""
     height, width = images_BCHW.shape[2:]
     padded = images_BCHW.new_tensor(black)[None, :, None, None].repeat(
         len(images_BCHW), 1, height + 2 * max_shift, width + 2 * max_shift

@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from t2tbuild.errors import InputError
-from t2tbuild.spec.data import AnyData, Streamed
-from t2tbuild.training.data.dataset import CorruptImage, ImageSource, MapStyleSplit, SplitName, read_image
+from t2tbuild.spec.data import AnyData, FolderData, Streamed, data_root
+from t2tbuild.training.data.dataset import CorruptImage, ImageSource, MapStyleSplit, OnProgress, SplitName, read_image
 from t2tbuild.training.data.image_mode import UPRIGHT, orientation
 from t2tbuild.training.data.loader import open_split
 from t2tbuild.training.dataset_paths import class_names, count_classes
+from t2tbuild.training.folder_layout import FLAT, count_unread
 
 MAX_THREADS = 8
 WINDOW = 256  # images that are read between two reports of progress
@@ -37,9 +38,6 @@ MAX_DIFFERENCE = 8.0  # mean difference of the pixels of near-duplicates, of 255
 MAX_FLAT_DIFFERENCE = 2.0  # the same for images without contrast
 MIN_CONTRAST = 4.0
 MIN_CORRELATION = 0.9
-
-OnProgress = Callable[[str, int, int], None]
-"""A function of the split that is read, the number of its images that are done, and of all."""
 
 
 @dataclass
@@ -98,11 +96,15 @@ class Leakage:
 
 @dataclass
 class Inspection:
-    """What is in a dataset."""
+    """What is in a dataset.
+
+    `unread` has the number of files, by suffix, that look like images and are not read.
+    """
 
     classes: tuple[str, ...]
     splits: list[SplitFacts]
     leakage: list[Leakage]
+    unread: Counter[str] = field(default_factory=Counter)
 
 
 def inspect(data: AnyData, on_progress: OnProgress | None = None) -> Inspection:
@@ -117,8 +119,19 @@ def inspect(data: AnyData, on_progress: OnProgress | None = None) -> Inspection:
     if data.test is not None:
         wanted.append("test")
     splits = [_inspect_split(data, split, on_progress) for split in wanted]
-    pairs = combinations(splits, 2)
-    return Inspection(names, splits, [find_duplicates(later, earlier) for earlier, later in pairs])
+    leakage = [find_duplicates(later, earlier) for earlier, later in combinations(splits, 2)]
+    return Inspection(names, splits, leakage, _count_unread(data))
+
+
+def _count_unread(data: Streamed) -> Counter[str]:
+    """Count the files in the folders of the splits that look like images and are not read."""
+    if not isinstance(data, FolderData):
+        return Counter()
+    root = data_root(data.root)
+    if FLAT in (data.train, data.validation, data.test):
+        return count_unread(root)
+    folders = {name for name in (data.train, data.validation, data.test) if name is not None}
+    return sum((count_unread(root / name) for name in folders), Counter[str]())
 
 
 class _Read(NamedTuple):

@@ -16,6 +16,7 @@ import torch
 from t2tbuild.errors import FieldError, TrainingError
 from t2tbuild.layout import Grid
 from t2tbuild.spec.data import HOLDOUT, CsvData, FolderData, PythonData, Streamed, TimmData, UserImages, data_root
+from t2tbuild.spec.units import plural
 from t2tbuild.training.data.csv_files import open_csv
 from t2tbuild.training.data.dataset import Batch, CorruptImage, HostBatch, LoaderFactory, MapStyleSplit
 from t2tbuild.training.data.folder import ImageFiles, ImageFolder, hold_out
@@ -153,8 +154,8 @@ class StreamedData:
         self.corrupt_images += map(str, new.values())
         count = len(self.corrupt_images)
         if count > self.spec.skip_corrupt:
-            images = f"{count} training images" if count > 1 else "a training image"
-            message = f"{images} cannot be read, and train.data.skip_corrupt is {self.spec.skip_corrupt}; the last: "
+            message = f"{plural(count, 'training image')} cannot be read, "
+            message += f"and train.data.skip_corrupt is {self.spec.skip_corrupt}; the last: "
             names = "; ".join(self.corrupt_images[-NAMES_IN_MESSAGE:])
             raise TrainingError(f"{message}{names}. Repair or remove them, or raise skip_corrupt")
 
@@ -168,7 +169,7 @@ class StreamedData:
         least, most = batch.labels.aminmax()
         if least < 0 or most >= self.num_classes:
             label = int(most if least >= 0 else least)
-            message = f"an image has label {label}, and there are {self.num_classes} classes"
+            message = f"an image has label {label}, and the data have {plural(self.num_classes, 'class')}"
             raise TrainingError(f"{message}; labels count from 0 (train.data.num_classes)")
         images = batch.images.to(self.device, non_blocking=True).float().div_(255).sub_(self._mean).div_(self._std)
         labels, noise = (tensor.to(self.device, non_blocking=True) for tensor in (batch.labels, batch.noise))

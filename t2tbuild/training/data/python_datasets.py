@@ -1,8 +1,8 @@
 """Datasets of a Python program: torch Datasets of (image, label), read as image files are."""
 
 import operator
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -10,9 +10,10 @@ from PIL import Image
 from torch.utils.data import Subset
 
 from t2tbuild.errors import InputError
-from t2tbuild.spec.data import AUTO, AnyData, PythonData, Streamed
+from t2tbuild.spec.data import AUTO, AnyData, Augmentation, PythonData, Streamed
 from t2tbuild.spec.root import Spec
 from t2tbuild.spec.train import TrainSpec
+from t2tbuild.spec.units import plural
 from t2tbuild.spec.with_changes import with_changes
 from t2tbuild.training.data.dataset import (
     EpochIndex,
@@ -39,7 +40,7 @@ class LabelledImages(Protocol):
     def __getitem__(self, index: int, /) -> Any: ...
 
 
-class DatasetPair:
+class PythonDatasets:
     """Training and validation images of your own, and test images if there are any.
 
     Each dataset has a length and items (image, label). An image is a PIL image, an array [H, W] or [H, W, C], or a
@@ -49,6 +50,9 @@ class DatasetPair:
 
     The number of classes is that of `classes` or `targets`, which torchvision's datasets have, also through Subset;
     otherwise pass `num_classes`. The names of the classes are those of `classes`.
+
+    `augment=None` leaves training images as the dataset returns them, apart from their size: for datasets that augment
+    by themselves. An Augmentation is taken as it is; auto takes that of the spec, else one by the number of images.
 
     Raises InputError for a dataset that has no length or no images, or whose first item is something else.
     """
@@ -60,16 +64,18 @@ class DatasetPair:
         test: LabelledImages | None = None,
         *,
         num_classes: int | None = None,
+        augment: Augmentation | Literal["auto"] | None = AUTO,
     ) -> None:
         sets = {"train": train, "validation": validation} | ({} if test is None else {"test": test})
         self.sources = {split: PythonSource(dataset, split) for split, dataset in sets.items()}
+        self.augment = augment
         self.num_classes = num_classes or _count_classes(train)
         names = _names_of(train)
         self.label_names = names if len(names) == len(set(names)) == self.num_classes else None
 
     @classmethod
-    def of(cls, data: "DatasetPair | Sequence[LabelledImages]") -> "DatasetPair":
-        """Return datasets as a pair. Raises InputError unless they are two or three."""
+    def of(cls, data: "PythonDatasets | Sequence[LabelledImages]") -> "PythonDatasets":
+        """Return datasets as PythonDatasets. Raises InputError unless they are two or three."""
         if isinstance(data, cls):
             return data
         if not isinstance(data, tuple | list) or len(data) not in (2, 3):
@@ -82,17 +88,18 @@ class DatasetPair:
         changes: dict[str, Any] = {"train": recipe.model_copy(update={"data": self.describe(recipe.data)})}
         if self.label_names is not None:
             classes = {"num_classes": self.num_classes, "label_names": self.label_names}
-            changes["model"] = with_changes(spec.model, classes, f"trained on {self.num_classes} classes")
+            changes["model"] = with_changes(spec.model, classes, f"trained on {plural(self.num_classes, 'class')}")
         return spec.model_copy(update=changes)
 
     def describe(self, current: AnyData) -> PythonData:
         """Return the record of these datasets, with the transforms that `current` has for image files."""
         kept = current.model_fields_set & {*TRANSFORM_FIELDS} if isinstance(current, Streamed) else set()
         sizes: dict[str, Any] = {f"{split}_images": len(source) for split, source in self.sources.items()}
-        augment = default_augmentation(sizes["train_images"])
-        settings: dict[str, Any] = {"augment": augment} | {name: getattr(current, name) for name in kept}
+        settings: dict[str, Any] = {"augment": AUTO} | {name: getattr(current, name) for name in kept}
+        if self.augment != AUTO:
+            settings["augment"] = self.augment
         if settings["augment"] == AUTO:
-            settings["augment"] = augment
+            settings["augment"] = default_augmentation(sizes["train_images"])
         return PythonData(num_classes=self.num_classes, **sizes, **settings)
 
 
@@ -132,7 +139,7 @@ class PythonSource:
         if not isinstance(item, tuple | list) or len(item) != 2:
             raise TypeError(f"it is a {type(item).__name__}, not a pair")
         image, label = item
-        return to_image(image), operator.index(label.item() if hasattr(label, "item") else label)
+        return to_image(image), to_label(label)
 
 
 def to_image(value: Any) -> Image.Image:
@@ -156,6 +163,16 @@ def to_image(value: Any) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(_to_bytes(pixels)))
 
 
+def to_label(value: Any) -> int:
+    """Return a label as a whole number. Raises TypeError for a text, a float or a one-hot vector."""
+    try:
+        return operator.index(value.item() if hasattr(value, "item") else value)
+    except (TypeError, ValueError, RuntimeError):  # item() of several numbers
+        shape = list(getattr(value, "shape", ()))
+        given = f"has the shape {shape}" if shape else f"is {value!r:.60} ({type(value).__name__})"
+        raise TypeError(f"the label {given}, integer class index expected") from None
+
+
 def _to_bytes(pixels: Any) -> Any:
     if pixels.dtype == np.uint8 or (pixels.dtype == np.uint16 and pixels.ndim == 2):
         return pixels
@@ -170,44 +187,56 @@ def _to_bytes(pixels: Any) -> Any:
     raise ValueError(f"{values}; return bytes, or floats from 0 to 1, before normalisation")
 
 
+def _unwrap(dataset: Any) -> Iterator[Any]:
+    """Yield a dataset, then the one of which it is a subset or a view, and so on."""
+    while dataset is not None:
+        yield dataset
+        dataset = getattr(dataset, "dataset", None)
+
+
 def _names_of(dataset: Any) -> tuple[str, ...]:
-    """Return the names of the classes of a dataset, or of that of which it is a subset; empty if it has none."""
-    known: Any = dataset
-    while known is not None:
-        if getattr(known, "classes", None) is not None:
-            return tuple(map(str, known.classes))
-        known = getattr(known, "dataset", None)
-    return ()
+    """Return the names of the classes of a dataset; empty if it has none."""
+    named = (one.classes for one in _unwrap(dataset) if getattr(one, "classes", None) is not None)
+    return tuple(map(str, next(named, ())))
 
 
 def _labels_of(dataset: Any) -> np.ndarray[Any, Any] | None:
     """Return the labels [N] of a dataset, or of the images of a Subset; None where it does not have them."""
+    chosen: Any = slice(None)
+    for one in _unwrap(dataset):
+        labels = _own_labels(one)
+        if labels is not None:
+            of_subset: np.ndarray[Any, Any] = labels[chosen]
+            return of_subset
+        if not isinstance(one, Subset):
+            return None
+        chosen = np.asarray(one.indices)[chosen]
+    return None
+
+
+def _own_labels(dataset: Any) -> np.ndarray[Any, Any] | None:
+    """Return the `targets` or `labels` [N] of a dataset; None where they are no whole numbers, one for each image."""
     known = getattr(dataset, "targets", None)
     if known is None:
         known = getattr(dataset, "labels", None)
     try:
-        if known is None:
-            whole = _labels_of(dataset.dataset) if isinstance(dataset, Subset) else None
-            return None if whole is None else whole[np.asarray(dataset.indices)]
         labels = np.asarray(known.cpu() if isinstance(known, torch.Tensor) else known)
-    except (TypeError, ValueError, IndexError):  # no numbers, or not one for each image
+        is_label = np.issubdtype(labels.dtype, np.integer) and labels.shape == (len(dataset),)
+    except (TypeError, ValueError):  # lists of different lengths
         return None
-    is_label = np.issubdtype(labels.dtype, np.integer) and labels.shape == (len(dataset),)
     return labels.astype(np.int64) if is_label else None
 
 
 def _count_classes(dataset: Any) -> int:
     """Return the number of classes of a dataset, or of that of which it is a subset."""
-    known: Any = dataset
-    while known is not None:
-        if getattr(known, "classes", None) is not None:
-            return len(known.classes)
-        labels = getattr(known, "targets", getattr(known, "labels", None))
-        if labels is not None and len(labels):
-            return int(np.max(np.asarray(labels))) + 1
-        known = getattr(known, "dataset", None)
+    for one in _unwrap(dataset):
+        if getattr(one, "classes", None) is not None:
+            return len(one.classes)
+        labels = _own_labels(one)
+        if labels is not None:
+            return int(labels.max()) + 1
     message = "data: the number of classes is unknown: the train set has no `classes` and no `targets`"
-    raise InputError(f"{message}; pass data=t2tbuild.training.DatasetPair(train_set, val_set, num_classes=N)")
+    raise InputError(f"{message}; pass data=t2tbuild.training.PythonDatasets(train_set, val_set, num_classes=N)")
 
 
 class _SeededDataset(IndexedDataset):
@@ -219,9 +248,9 @@ class _SeededDataset(IndexedDataset):
 
 
 class PythonStreamedData(StreamedData):
-    """The splits of a DatasetPair. "test" is the validation split where there is no test set."""
+    """The splits of a PythonDatasets. "test" is the validation split where there is no test set."""
 
-    def __init__(self, datasets: DatasetPair, spec: PythonData, **settings: Any) -> None:
+    def __init__(self, datasets: PythonDatasets, spec: PythonData, **settings: Any) -> None:
         super().__init__(spec, **settings)
         self.sources = datasets.sources
 

@@ -11,6 +11,7 @@ from timm.data.dataset_factory import create_dataset
 
 from t2tbuild.errors import FieldError
 from t2tbuild.spec.data import TimmData, data_root
+from t2tbuild.spec.units import plural
 from t2tbuild.training.data.dataset import error_reason
 from t2tbuild.training.data.image_mode import load_image
 
@@ -100,7 +101,7 @@ def _check_local_root(timm_split: TimmSplit, root: Path) -> TimmSplit:
 def _check_classes(dataset: Any, spec: TimmData) -> None:
     classes = len(getattr(getattr(dataset, "reader", dataset), "class_to_idx", ()))
     if classes and classes != spec.num_classes:
-        message = f"{spec.name} has {classes} classes, and num_classes is {spec.num_classes}"
+        message = f"{spec.name} has {plural(classes, 'class')}, and num_classes is {spec.num_classes}"
         raise FieldError(("train", "data", "num_classes"), "data-classes", message, f"write {classes}")
 
 
@@ -108,7 +109,8 @@ def _check_shards(root: Path, filenames: Sequence[str]) -> None:
     """Check that all shards exist: webdataset skips a missing one."""
     missing = [name for name in filenames if ":" not in name and not (root / name).is_file()]
     if missing:
-        more = f", and {len(missing) - 1} others are missing" if missing[1:] else ""
+        others = len(missing) - 1
+        more = f", and {plural(others, 'other file')} {'is' if others == 1 else 'are'} missing" if others else ""
         raise FieldError(_ROOT, "data", f"no file {root / missing[0]}{more}", "the split's filenames list it")
 
 

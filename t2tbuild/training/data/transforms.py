@@ -18,6 +18,7 @@ from torch import Tensor
 from t2tbuild.errors import FieldError
 from t2tbuild.layout import Grid
 from t2tbuild.spec.data import Streamed
+from t2tbuild.spec.units import plural
 
 
 class ErasedPatch(NamedTuple):
@@ -145,7 +146,7 @@ def channel_statistics(spec: Streamed, in_chans: int) -> tuple[tuple[float, ...]
     values = []
     for field, given in (("mean", spec.mean), ("std", spec.std)):
         if len(given) not in (1, 3):
-            message = f"{field} has {len(given)} numbers"
+            message = f"{field} has {plural(len(given), 'number')}"
             raise FieldError(("train", "data", field), "data-channels", message, "write one, or one for each channel")
         numbers = tuple(map(float, given))
         values.append((sum(numbers) / len(numbers),) if in_chans == 1 else numbers * (3 // len(numbers)))
