@@ -28,7 +28,7 @@ def test_the_first_two_commands_are_a_search_and_the_tests() -> None:
     search, tests, *_ = (block.strip() for block in code_blocks(README, "sh"))
     assert search == "pip install uv && uv run t2tbuild search --budget-macs 5G"
     assert tests == "pip install uv && uv run pytest -n auto"
-    assert (ROOT / ".ci" / "run").read_text().rstrip().endswith(tests)
+    assert tests in (ROOT / ".ci" / "run").read_text().splitlines()
 
 
 def test_the_readme_has_at_most_200_lines() -> None:
