@@ -85,7 +85,7 @@ def test_an_interrupt_later_says_how_to_continue(tmp_path: Path) -> None:
     tiny_search(tmp_path)
     arguments = ["tiny.yaml", "--workers", "1", "--out", "run", "--trials", "1000000", "search.proxy.rungs=[1,1000000]"]
     process = start_t2tbuild("search", *arguments, cwd=tmp_path)
-    process.wait_for("\nbase", stream="stderr")
+    process.wait_for("    base", stream="stderr")
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
