@@ -24,6 +24,15 @@ In the best accuracy, ASHA is ahead of random by 0.7 points (95% interval over s
 and in that of the retrained final pick the difference is not significant (0.009, -0.029 to 0.048). Compared with TPE
 its loss is lower by 0.047 (0.004 to 0.091), retrained by 0.046 (-0.006 to 0.098). TPE completes more trainings because
 it draws small models.
+
+The engine of 2026-11-30, two cores that were slower by a factor of about 2.5, after 150 s of training, 5 seeds. About a
+third of the trainings were completed, and the ranges overlap:
+
+search          completed   best loss               best accuracy           final pick's loss, 3 new seeds
+ASHA                   2.0  0.376 (0.281 to 0.599)  93.7% (90.3% to 95.6%)  0.392 (0.269 to 0.608)
+ASHA, random           1.6  0.285 (0.202 to 0.345)  95.4% (94.1% to 96.4%)  0.291 (0.223 to 0.340)
+random                 2.8  0.408 (0.202 to 0.893)  92.6% (81.6% to 96.4%)  0.395 (0.223 to 0.778)
+TPE                    4.0  0.343 (0.242 to 0.414)  94.1% (93.3% to 94.9%)  0.318 (0.228 to 0.376)
 """
 
 import argparse

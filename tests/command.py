@@ -61,8 +61,9 @@ class Running:
         """Wait until "stdout" or "stderr" has a text."""
         path, until = self._streams[stream == "stderr"], time.monotonic() + seconds
         while not (path.exists() and text in path.read_text(encoding="utf-8")):
-            assert self.poll() is None, self.communicate()
-            assert time.monotonic() < until, f"{text!r} did not appear in {seconds} s"
+            if self.poll() is not None or time.monotonic() > until:
+                self.kill()
+                raise AssertionError(f"{text!r} did not appear in {seconds} s", self.communicate())
             time.sleep(0.05)
 
     def poll(self) -> int | None:
