@@ -64,6 +64,12 @@ plain Optuna   1,000  326 (32.6%)         0            100                    0
 asks a second   1 process   8     32
 SQLite             21.8   17.6  14.8
 PostgreSQL         15.2   18.1  15.6
+
+The engine of 2026-11-30, on two cores that were slower by a factor of about 2.5:
+
+asks a second   1 process   8     32
+SQLite             15.1   17.6  14.6
+PostgreSQL         12.7   17.7   9.3
 """
 
 import argparse

@@ -5,6 +5,15 @@ pixels; opens the cache again; and reads augmented batches from it. Beside that,
 candidate of deep_narrow as the proxy trains it: forward, cross-entropy, backward, clipping and AdamW on a batch in
 memory. Reading must be faster than the step consumes images. Memory is the largest resident set, with and without the
 pages of mapped files, which the system takes back when others need memory.
+
+Measured on 2026-11-30, two cores and 2 threads, torch 2.15.0, 64 pixels; reading is 21 times as fast as the step:
+
+                                               images  seconds  images/s  peak memory, MB  of it not mapped, MB
+before                                                                                856                   457
+decoded into the cache                        101,000   167.13       604             1215                   505
+cache opened, sums checked                    101,000     4.16    24,291             1215                   516
+read in augmented batches                      12,800     2.01     6,365             2127                   552
+bare step of the smallest candidate, 4 x 640       64     0.21       306             2220                   619
 """
 
 import argparse

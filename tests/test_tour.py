@@ -17,7 +17,10 @@ from tests.documents import README, read_page
 pytestmark = pytest.mark.slow
 
 SHORTER = {
-    "search": ["search.proxy.rungs=[2, 4]", "search.proxy.seeds=2", "search.trials=2", "search.zero_cost.pool=1"],
+    "search": [
+        *("search.proxy.rungs=[2, 4]", "search.proxy.seeds=2", "search.trials=2", "search.zero_cost.pool=1"),
+        *("--workers", "1"),
+    ],
     "train": ["train.epochs=1", "train.data.image_size=32"],
 }
 

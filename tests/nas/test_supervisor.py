@@ -22,7 +22,7 @@ from t2tbuild.nas.existing_run import reopen_store
 from t2tbuild.nas.store.store import Store
 from t2tbuild.nas.store.url import VARIABLE
 from t2tbuild.training.signals import Interrupt
-from tests.command import Running, start_t2tbuild
+from tests.command import Running, run_t2tbuild, start_t2tbuild
 from tests.nas.conftest import states, tiny_search
 from tests.nas.postgresql import Server
 
@@ -91,14 +91,26 @@ def _require_whole(store: Store) -> None:
     assert all(record.rungs for record in (*records, *reference_runs))
 
 
-def test_killed_workers_lose_nothing(tmp_path: Path) -> None:
-    process = start_t2tbuild(*command(tmp_path, 2))
+def test_a_killed_worker_and_an_interrupt_lose_nothing(tmp_path: Path) -> None:
+    """The interrupt ends all processes, and the command that it names continues the search to its end."""
+    arguments = command(tmp_path, 2)
+    process = start_t2tbuild(*arguments)
     kill_one_at_work(process, tmp_path / "run")
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
-    require_whole(tmp_path, out)
-    with sqlite3.connect(tmp_path / "run" / "study.db") as database:
-        assert database.execute("select count(*) from trial_user_attributes where key = 'deaths'").fetchone()[0] >= 1
+    until = time.monotonic() + 60
+    while not _count(tmp_path / "run", "trial_user_attributes where key = 'deaths'"):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    workers = workers_of(process.pid)
+    process.terminate()
+    _, err = process.communicate(timeout=90)
+    assert process.returncode == 143
+    assert "continue with" in err
+    assert "Traceback" not in err
+    assert not any(map(_is_alive, workers))
+    assert not _running(tmp_path / "run")
+    done = run_t2tbuild("search", "resume", str(tmp_path / "run"), "--workers", "1", "--json")
+    assert done.returncode == 0, done.stderr
+    require_whole(tmp_path, done.stdout)
 
 
 def test_killed_workers_and_a_database_that_restarts(
@@ -117,24 +129,6 @@ def test_killed_workers_and_a_database_that_restarts(
     require_whole(tmp_path, out)
     assert set(states(url.replace("postgresql", "postgresql+psycopg"))) <= {"COMPLETE", "PRUNED", "FAIL"}
     assert "hush-hush" not in out + err
-
-
-def test_sigterm_ends_all_and_leaves_nothing_running(tmp_path: Path) -> None:
-    process = start_t2tbuild(*command(tmp_path, 2))
-    until = time.monotonic() + 120
-    while not _running(tmp_path / "run"):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < until
-        time.sleep(0.1)
-    workers = workers_of(process.pid)
-    assert len(workers) == 2
-    process.terminate()
-    _, err = process.communicate(timeout=90)
-    assert process.returncode == 143
-    assert "continue with" in err
-    assert "Traceback" not in err
-    assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
-    assert not _running(tmp_path / "run")
 
 
 def test_workers_end_with_the_command_that_started_them(tmp_path: Path) -> None:
@@ -174,10 +168,14 @@ def _at_work(run: Path) -> list[int]:
 
 
 def _running(run: Path) -> int:
+    return _count(run, "trials where state = 'RUNNING'")
+
+
+def _count(run: Path, rows: str) -> int:
+    """Return the number of rows of the study, 0 where it is not there yet."""
     try:
         with sqlite3.connect(f"file:{run / 'study.db'}?mode=ro", uri=True) as database:
-            message = "select count(*) from trials where state = 'RUNNING'"
-            return int(database.execute(message).fetchone()[0])
+            return int(database.execute(f"select count(*) from {rows}").fetchone()[0])
     except sqlite3.OperationalError:
         return 0
 
