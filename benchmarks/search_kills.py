@@ -14,6 +14,8 @@ trained twice                     0                      0
 without a result                  0                      0
 running or waiting                0                      0
 candidates given to another       3                      0
+
+The engine of 2026-11-30, the machine's only work: the same figures, and no candidate was given to another.
 """
 
 import argparse
