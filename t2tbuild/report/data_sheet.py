@@ -12,7 +12,7 @@ from t2tbuild.report.table import Column, ColumnTable, FactTable
 from t2tbuild.spec.data import Augmentation, Streamed, UserImages
 from t2tbuild.spec.label_names import shorten
 from t2tbuild.spec.root import Spec
-from t2tbuild.spec.units import plural
+from t2tbuild.spec.units import is_or_are, plural
 from t2tbuild.training.data.dataset import CorruptImage, Sample, make_sample, read_image
 from t2tbuild.training.data.inspection import Inspection, Leakage, SplitFacts
 from t2tbuild.training.data.transforms import (
@@ -184,12 +184,9 @@ def _describe_leakage(leakage: Leakage) -> Iterator[str]:
         yield f"no image of {leakage.split} is nearly the same as one of {leakage.other}"
         return
     other = sum(not one.same_class for one in duplicates)
-    are = "is" if len(duplicates) == 1 else "are"
+    images = f"{plural(len(duplicates), 'image')} of {leakage.split} {is_or_are(len(duplicates))}"
     labelled = f", {other} of them with another label" if other else ""
-    yield (
-        f"leakage: {least}{plural(len(duplicates), 'image')} of {leakage.split} {are} nearly the same as images of "
-        f"{leakage.other}{labelled}"
-    )
+    yield (f"leakage: {least}{images} nearly the same as images of {leakage.other}{labelled}")
     yield from _some([f"{one.name} = {one.other}" for one in duplicates])
 
 

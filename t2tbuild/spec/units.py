@@ -176,6 +176,11 @@ def plural(number: int, noun: str) -> str:
     return f"{number:,} {noun}{ending}"
 
 
+def is_or_are(number: int) -> str:
+    """Return the verb for a number of things."""
+    return "is" if number == 1 else "are"
+
+
 def parse_seconds(value: object) -> float:
     """Parse a time and return seconds: 5m, 90s, 2h, or a number of seconds.
 

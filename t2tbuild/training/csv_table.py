@@ -10,7 +10,7 @@ from typing import TextIO
 
 from t2tbuild.errors import FieldError
 from t2tbuild.spec.data import ALL, CsvData, data_root
-from t2tbuild.spec.units import plural
+from t2tbuild.training.folder_layout import describe_other_missing
 
 FILE_COLUMNS = ("file", "path", "image", "filename")
 LABEL_COLUMNS = ("label", "class")
@@ -135,7 +135,6 @@ def _check_files(table: CsvTable) -> None:
     """Check that all images exist. Raises FieldError with the first line that names a missing one."""
     missing = [row for row, path in enumerate(table.paths) if not os.path.isfile(table.root / path)]  # noqa: PTH113
     if missing:
-        others = len(missing) - 1
-        more = f", and {plural(others, 'other file')} {'is' if others == 1 else 'are'} missing" if others else ""
+        more = describe_other_missing(len(missing) - 1)
         message = f"{table.file}, line {table.lines[missing[0]]}: no file {table.root / table.paths[missing[0]]}{more}"
         raise FieldError(_FILE, "data", message, "paths are relative to root, by default the folder of the CSV file")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from t2tbuild.spec.units import plural
+from t2tbuild.spec.units import is_or_are, plural
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 """Suffixes of image files, in lower case."""
@@ -94,8 +94,13 @@ def describe_unread(counts: Counter[str]) -> str:
     if not counts:
         return ""
     kinds = ", ".join(f"{suffix} {count:,}" for suffix, count in counts.most_common())
-    are = "is" if counts.total() == 1 else "are"
-    return f"{plural(counts.total(), 'file')} {are} not read: {kinds}; convert such images to JPEG or PNG"
+    total = counts.total()
+    return f"{plural(total, 'file')} {is_or_are(total)} not read: {kinds}; convert such images to JPEG or PNG"
+
+
+def describe_other_missing(others: int) -> str:
+    """Return the end of a message on a missing file, with the number of other missing ones; empty without others."""
+    return f", and {plural(others, 'other file')} {is_or_are(others)} missing" if others else ""
 
 
 def has_images(folder: Path) -> bool:

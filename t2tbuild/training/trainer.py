@@ -11,7 +11,7 @@ import torch
 from t2tbuild.errors import FieldError, TrainingError
 from t2tbuild.spec.data import Streamed, has_test_images
 from t2tbuild.spec.root import Spec
-from t2tbuild.spec.units import plural
+from t2tbuild.spec.units import is_or_are, plural
 from t2tbuild.training.checkpoint import Checkpoint, DiskError, save_checkpoint
 from t2tbuild.training.data import SplitName, load_data
 from t2tbuild.training.data.python_datasets import PythonDatasets
@@ -230,8 +230,8 @@ class Trainer:
         names = {name for found in self.distributed.all_gather(list(self.data.corrupt_images)) for name in found}
         new = sorted(names - {*self.progress.skipped})
         if new:
-            are = "is" if len(new) == 1 else "are"
-            text = f"{plural(len(new), 'image')} that cannot be read {are} not used: {'; '.join(new[:NAMES_IN_NOTICE])}"
+            images = f"{plural(len(new), 'image')} that cannot be read {is_or_are(len(new))} not used"
+            text = f"{images}: {'; '.join(new[:NAMES_IN_NOTICE])}"
             if len(new) > NAMES_IN_NOTICE:
                 text += f" and {len(new) - NAMES_IN_NOTICE} more, all in the checkpoint's progress.json"
             self.listener(Notice(text))

@@ -14,6 +14,7 @@ from t2tbuild.spec.data import TimmData, data_root
 from t2tbuild.spec.units import plural
 from t2tbuild.training.data.dataset import error_reason
 from t2tbuild.training.data.image_mode import load_image
+from t2tbuild.training.folder_layout import describe_other_missing
 
 PACKAGES = {
     "hfds": ("datasets", "pip install 't2tbuild[data]'"),
@@ -109,8 +110,7 @@ def _check_shards(root: Path, filenames: Sequence[str]) -> None:
     """Check that all shards exist: webdataset skips a missing one."""
     missing = [name for name in filenames if ":" not in name and not (root / name).is_file()]
     if missing:
-        others = len(missing) - 1
-        more = f", and {plural(others, 'other file')} {'is' if others == 1 else 'are'} missing" if others else ""
+        more = describe_other_missing(len(missing) - 1)
         raise FieldError(_ROOT, "data", f"no file {root / missing[0]}{more}", "the split's filenames list it")
 
 
