@@ -18,7 +18,7 @@ from t2tbuild.cost.memory import predict_memory
 from t2tbuild.cost.model import Cost
 from t2tbuild.errors import CostError, InputError
 from t2tbuild.spec.model import AnyModel, ModelSpec
-from t2tbuild.symbolic.model import model_parts
+from t2tbuild.symbolic.model import ModelPart, model_parts
 
 VERIFIED = "verified by fvcore: parameters and MACs of every module equal those of the built model"
 HEAVY = """
@@ -63,10 +63,15 @@ def test_json_says_whether_it_was_verified() -> None:
     "options", [["--fast", "--device-memory", "1G"], pytest.param(["--depth", "2"], marks=pytest.mark.slow)]
 )
 def test_the_cost_is_predicted_once(options: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    models: list[ModelSpec] = []
-    monkeypatch.setattr(predict, "model_parts", lambda model: models.append(model) or model_parts(model))
+    predicted: list[ModelSpec] = []
+
+    def counting(model: ModelSpec) -> list[ModelPart]:
+        predicted.append(model)
+        return model_parts(model)
+
+    monkeypatch.setattr(predict, "model_parts", counting)
     assert summarize("t2t_vit_7", *options).exit_code == 0
-    assert len(models) == 1
+    assert len(predicted) == 1
 
 
 @pytest.fixture
