@@ -18,10 +18,10 @@ import time
 import torch
 
 from t2tbuild import build_model, load_search_spec, load_spec, measure_cost, predict_cost
-from t2tbuild.cost import closed_form
 from t2tbuild.nas.budget import Infeasible, solved_range
 from t2tbuild.nas.space import Space
 from t2tbuild.spec import ModelSpec
+from t2tbuild.symbolic import model as symbolic
 
 SPECS, ROUNDS = 500, 25
 
@@ -48,8 +48,7 @@ def main() -> None:
     measure_cost(build_model(specs[0]))  # fvcore's own start-up
     predicted, counted = [], []
     for number in range(ROUNDS):
-        for function in (closed_form._block, closed_form._token_attention):
-            function.cache_clear()
+        symbolic._count.cache_clear()
         started = time.perf_counter()
         for spec in specs:
             predict_cost(spec)

@@ -1,14 +1,15 @@
 """Build a torch module from a ModelSpec, with one function per node of the spec tree."""
 
+import contextlib
 import difflib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, assert_never, overload
 
 import torch
 from torch import nn
 
-from t2tbuild.errors import FieldError
+from t2tbuild.errors import CostError, FieldError
 from t2tbuild.modules.attention import Attention
 from t2tbuild.modules.block import Block
 from t2tbuild.modules.dense import DenseBlock, Transition
@@ -19,13 +20,14 @@ from t2tbuild.modules.position import sinusoid_table
 from t2tbuild.modules.soft_split import SoftSplit
 from t2tbuild.modules.squeeze_excite import SqueezeExcite
 from t2tbuild.modules.token_transformer import TokenTransformer
-from t2tbuild.modules.tokenizers import ConvTokenizer, T2TTokenizer
+from t2tbuild.modules.tokenizers import ConvTokenizer, T2TTokenizer, Tokenizer
 from t2tbuild.modules.vit import INIT_STD, T2TViT
 from t2tbuild.spec import backbone as spec_backbone
 from t2tbuild.spec import tokenizer as spec_tokenizer
+from t2tbuild.spec.base import Node
 from t2tbuild.spec.model import AnyModel, ModelSpec, TimmModel
-from t2tbuild.spec.model_parts import layout
-from t2tbuild.spec.tokenizer import PerformerAttention, Stage, TransformerAttention
+from t2tbuild.spec.tokenizer import PerformerAttention, TransformerAttention
+from t2tbuild.symbolic.model import layout
 
 SMALL_SIDE = 128
 """A timm model with an image side below this number of pixels is run once after it is built."""
@@ -67,8 +69,9 @@ def build_model(model: AnyModel) -> nn.Module:
 
 
 def _build_ours(model: ModelSpec) -> T2TViT:
-    tokens_to_token = _build_tokenizer(model)
-    blocks, block_dims = _build_blocks(model.backbone)
+    tokenizer, backbone = model.tokenizer, model.backbone
+    tokens_to_token = TOKENIZERS[type(tokenizer)](tokenizer, model.in_chans, backbone.embed_dim)
+    blocks, block_dims = BACKBONES[type(backbone)](backbone)
     built = T2TViT(
         tokens_to_token=tokens_to_token,
         blocks=blocks,
@@ -78,7 +81,8 @@ def _build_ours(model: ModelSpec) -> T2TViT:
         num_classes=model.num_classes,
         num_prefix_tokens=model.prefix_tokens,
     )
-    built.parts = layout(model)
+    with contextlib.suppress(CostError):  # a node without a symbolic forward: fvcore's rows are the model's children
+        built.parts = layout(model)
     return built
 
 
@@ -90,66 +94,57 @@ def _build_position(model: ModelSpec) -> nn.Parameter:
     return nn.Parameter(nn.init.trunc_normal_(torch.empty(1, tokens, embed_dim), std=INIT_STD))
 
 
-def _build_tokenizer(model: ModelSpec) -> T2TTokenizer | ConvTokenizer:
-    tokenizer, embed_dim = model.tokenizer, model.backbone.embed_dim
-    match tokenizer:
-        case spec_tokenizer.T2TTokenizer():
-            return T2TTokenizer(
-                soft_splits=[
-                    SoftSplit(patch_size=stage.patch_size, stride=stage.stride, padding=stage.pad)
-                    for stage in tokenizer.stages
-                ],
-                attentions=[
-                    _build_token_attention(stage, width)
-                    for stage, _, width in tokenizer.token_attentions(model.image, model.in_chans)
-                ],
-                project=nn.Linear(tokenizer.widths(model.in_chans)[-1], embed_dim),
-            )
-        case spec_tokenizer.ConvTokenizer() | spec_tokenizer.PatchTokenizer():
-            below = tokenizer.channels_below(model.in_chans)
-            return ConvTokenizer(
-                convolutions=[
-                    nn.Conv2d(channels, window.token_dim or embed_dim, window.patch_size, window.stride, window.pad)
-                    for window, channels in zip(tokenizer.windows, below, strict=True)
-                ]
-            )
-        case _:
-            assert_never(tokenizer)
+def _build_t2t_tokenizer(tokenizer: spec_tokenizer.T2TTokenizer, in_chans: int, embed_dim: int) -> T2TTokenizer:
+    widths, stages = tokenizer.widths(in_chans), tokenizer.stages
+    return T2TTokenizer(
+        soft_splits=[
+            SoftSplit(patch_size=stage.patch_size, stride=stage.stride, padding=stage.pad) for stage in stages
+        ],
+        attentions=[
+            TOKEN_ATTENTIONS[type(stage.attention)](stage.attention, width, stage.token_dim or 0)
+            for stage, width in zip(stages[:-1], widths, strict=False)
+        ],
+        project=nn.Linear(widths[-1], embed_dim),
+    )
 
 
-def _build_token_attention(stage: Stage, in_dim: int) -> nn.Module:
-    assert (
-        stage.token_dim is not None and stage.attention is not None
-    )  # the spec requires both in all stages but the last
-    match stage.attention:
-        case TransformerAttention():
-            return TokenTransformer(in_dim=in_dim, dim=stage.token_dim)
-        case PerformerAttention(kernel_ratio=kernel_ratio, dropout=dropout):
-            return TokenPerformer(in_dim=in_dim, dim=stage.token_dim, kernel_ratio=kernel_ratio, dropout=dropout)
-        case _:
-            assert_never(stage.attention)
+def _build_convolutions(
+    tokenizer: spec_tokenizer.ConvTokenizer | spec_tokenizer.PatchTokenizer, in_chans: int, embed_dim: int
+) -> ConvTokenizer:
+    rows = zip(tokenizer.windows, tokenizer.channels_below(in_chans), strict=True)
+    return ConvTokenizer(
+        convolutions=[
+            nn.Conv2d(channels, window.token_dim or embed_dim, window.patch_size, window.stride, window.pad)
+            for window, channels in rows
+        ]
+    )
 
 
-def _build_blocks(backbone: spec_backbone.Backbone) -> tuple[list[nn.Module], list[int]]:
-    """Build the entries of the model's `blocks`, and return them with their output channels."""
-    branches = _build_branches(backbone)
-    match backbone:
-        case spec_backbone.PlainBackbone():
-            plain = [Block(dim=dim, attn=attn, mlp=mlp, drop_path=rate) for dim, attn, mlp, rate in branches]
-            return list(plain), list(backbone.widths)
-        case spec_backbone.DenseBackbone(groups=groups, growth_rate=growth_rate):
-            built: list[nn.Module] = []
-            out_dims: list[int] = []
-            for group in groups:
-                if built:
-                    built.append(Transition(dim=out_dims[-1]))
-                    out_dims.append(group[0])
-                for dim, attn, mlp, rate in itertools.islice(branches, len(group)):
-                    built.append(DenseBlock(dim=dim, growth_rate=growth_rate, attn=attn, mlp=mlp, drop_path=rate))
-                    out_dims.append(dim + growth_rate)
-            return built, out_dims
-        case _:
-            assert_never(backbone)
+def _build_token_transformer(_node: TransformerAttention, in_dim: int, dim: int) -> nn.Module:
+    return TokenTransformer(in_dim=in_dim, dim=dim)
+
+
+def _build_token_performer(node: PerformerAttention, in_dim: int, dim: int) -> nn.Module:
+    return TokenPerformer(in_dim=in_dim, dim=dim, kernel_ratio=node.kernel_ratio, dropout=node.dropout)
+
+
+def _build_plain_blocks(backbone: spec_backbone.PlainBackbone) -> tuple[list[nn.Module], list[int]]:
+    plain = [Block(dim=dim, attn=attn, mlp=mlp, drop_path=rate) for dim, attn, mlp, rate in _build_branches(backbone)]
+    return list(plain), list(backbone.widths)
+
+
+def _build_dense_blocks(backbone: spec_backbone.DenseBackbone) -> tuple[list[nn.Module], list[int]]:
+    branches, growth_rate = _build_branches(backbone), backbone.growth_rate
+    built: list[nn.Module] = []
+    out_dims: list[int] = []
+    for group in backbone.groups:
+        if built:
+            built.append(Transition(dim=out_dims[-1]))
+            out_dims.append(group[0])
+        for dim, attn, mlp, rate in itertools.islice(branches, len(group)):
+            built.append(DenseBlock(dim=dim, growth_rate=growth_rate, attn=attn, mlp=mlp, drop_path=rate))
+            out_dims.append(dim + growth_rate)
+    return built, out_dims
 
 
 def _build_branches(backbone: spec_backbone.BaseBackbone) -> Iterator[tuple[int, nn.Module, nn.Module, float]]:
@@ -165,6 +160,26 @@ def _build_branches(backbone: spec_backbone.BaseBackbone) -> Iterator[tuple[int,
         ghost_mlp = ghost and ghost.mlp
         mlp = GhostMlp(dim=dim, ratio=int(ratio)) if ghost_mlp else Mlp(dim=dim, hidden_dim=hidden_dim)
         yield dim, attn, mlp, rate
+
+
+TOKEN_ATTENTIONS: dict[type[Any], Callable[[Any, int, int], nn.Module]] = {
+    PerformerAttention: _build_token_performer,
+    TransformerAttention: _build_token_transformer,
+}
+"""The builder of each token attention: (node, in_dim, dim)."""
+
+TOKENIZERS: dict[type[Node], Callable[[Any, int, int], Tokenizer]] = {
+    spec_tokenizer.T2TTokenizer: _build_t2t_tokenizer,
+    spec_tokenizer.ConvTokenizer: _build_convolutions,
+    spec_tokenizer.PatchTokenizer: _build_convolutions,
+}
+"""The builder of each tokenizer: (node, in_chans, embed_dim)."""
+
+BACKBONES: dict[type[Node], Callable[[Any], tuple[list[nn.Module], list[int]]]] = {
+    spec_backbone.PlainBackbone: _build_plain_blocks,
+    spec_backbone.DenseBackbone: _build_dense_blocks,
+}
+"""The builder of each backbone: the entries of the model's `blocks`, with their output channels."""
 
 
 def _build_timm(model: TimmModel) -> nn.Module:

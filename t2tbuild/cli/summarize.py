@@ -60,7 +60,7 @@ def summarize(
     document = open_spec(spec, [*(overrides or ()), *image_size_override(image_size)])
     loaded = document.spec
 
-    from t2tbuild.cost.closed_form import predict_cost
+    from t2tbuild.cost.predict import predict_cost
     from t2tbuild.spec.model import ModelSpec
 
     model = loaded.model
@@ -71,9 +71,11 @@ def summarize(
         _summarize_timm(document, depth=depth, batch_size=batch_size, plot=plot, as_json=as_json)
         return
     from t2tbuild.accuracy.predictor import predict_accuracy
+    from t2tbuild.cost.model import EVERY_LEVEL, with_depth
     from t2tbuild.report.cost_table import accuracy_lines, batch_cost_table, cost_table
 
-    cost, console = predict_cost(model, depth), stdout()
+    predicted, console = predict_cost(model, EVERY_LEVEL), stdout()
+    cost = with_depth(predicted, depth)
     if not as_json:
         console.print(cost_table(loaded, cost, batch_size))
     load = _predict_load(model, batch_size, precision, memory, flops, bytes_per_second)
@@ -82,7 +84,7 @@ def summarize(
         _print_classes(model)
         for line in accuracy_lines(predict_accuracy(model)):
             console.print(line, soft_wrap=True, markup=False)
-    differences = None if fast else _verify(document, model)
+    differences = None if fast else _verify(document, model, predicted)
     if as_json:
         print_json(_to_json(loaded, cost, load, differences))
     elif not fast and not differences:
@@ -115,35 +117,33 @@ def _predict_load(
     return BatchCost(batch_size, precision, predict_memory(model, batch_size, precision), largest, roofline)
 
 
-def _verify(document: Document[Spec], model: ModelSpec) -> list[Difference]:
+def _verify(document: Document[Spec], model: ModelSpec, predicted: Cost) -> list[Difference]:
     """Return the differences between fvcore's count of the built model and the closed form, for every module."""
     if stderr().is_terminal:
         stderr().print("building the model; fvcore counts it", style="dim")
 
-    from t2tbuild.cost.closed_form import predict_cost
     from t2tbuild.cost.counter import count_model
     from t2tbuild.cost.model import EVERY_LEVEL, differences
 
-    _require_memory(model)
+    _require_memory(model, predicted)
     try:
         with document.located_errors():
-            counted = count_model(model, EVERY_LEVEL)
+            counted = count_model(model, EVERY_LEVEL, predicted)
     except (MemoryError, RuntimeError) as error:
         if is_memory_full(error):
             message = f"{model.name}: out of memory, so fvcore could not verify it; --fast prints the table only"
             raise CostError(message) from error
         raise
-    return differences(predict_cost(model, EVERY_LEVEL), counted)
+    return differences(predicted, counted)
 
 
-def _require_memory(model: ModelSpec) -> None:
+def _require_memory(model: ModelSpec, predicted: Cost) -> None:
     """Raise CostError if the weights of a model that must be built on the CPU do not fit into free memory."""
-    from t2tbuild.cost.closed_form import predict_cost
     from t2tbuild.cost.counter import is_built_for_real
     from t2tbuild.report.cost_table import format_bytes
 
-    needed, free = 4 * predict_cost(model).params, _free_memory()
-    if free is not None and needed > free and is_built_for_real(model):
+    needed, free = 4 * predicted.params, _free_memory()
+    if free is not None and needed > free and is_built_for_real(model, predicted):
         reason = f"its weights need {format_bytes(needed)}, and {format_bytes(free)} are free"
         raise CostError(f"{model.name}: fvcore cannot verify it: {reason}; --fast prints the table only")
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from t2tbuild.cost.closed_form import predict_cost
 from t2tbuild.cost.memory import predict_memory
+from t2tbuild.cost.predict import predict_cost
 from t2tbuild.spec.budget import Budget
 from t2tbuild.spec.model import ModelSpec
 

@@ -17,82 +17,29 @@ with warnings.catch_warnings():  # fvcore still decorates with torch.jit.script,
     from fvcore.nn.jit_handles import conv_flop_count, einsum_flop_jit
 
 from t2tbuild.build import build_model
-from t2tbuild.cost.closed_form import predict_cost
-from t2tbuild.cost.model import PRODUCTS, Cost, Counted, Leaf, total_cost
+from t2tbuild.cost.model import Cost, total_cost
+from t2tbuild.cost.predict import predict_cost
 from t2tbuild.errors import CostError
 from t2tbuild.layout import Part
 from t2tbuild.modules.vit import T2TViT
 from t2tbuild.spec.model import AnyModel, ModelSpec
 from t2tbuild.spec.tokenizer import T2TTokenizer
+from t2tbuild.symbolic.leaf import PRODUCTS, Counted, Leaf
 
 # Above these, the meta device is faster despite its start-up of five seconds.
 LARGE_MACS, LARGE_PARAMS = 20 * 10**9, 200 * 10**6
 
-# Operators that cost nothing by our convention, besides those that fvcore ignores itself.
-FREE = frozenset(
-    {
-        # element-wise
-        "aten::add",
-        "aten::add_",
-        "aten::addcmul",
-        "aten::ceil",
-        "aten::clamp_min",
-        "aten::cos",
-        "aten::div",
-        "aten::div_",
-        "aten::dropout",
-        "aten::dropout_",
-        "aten::exp",
-        "aten::feature_dropout",
-        "aten::gelu",
-        "aten::hardsigmoid",
-        "aten::hardswish",
-        "aten::hardswish_",
-        "aten::hardtanh",
-        "aten::hardtanh_",
-        "aten::leaky_relu",
-        "aten::leaky_relu_",
-        "aten::mul",
-        "aten::mul_",
-        "aten::neg",
-        "aten::pow",
-        "aten::rsqrt",
-        "aten::rsub",
-        "aten::sigmoid",
-        "aten::silu",
-        "aten::silu_",
-        "aten::sin",
-        "aten::softmax",
-        "aten::sqrt",
-        "aten::square",
-        "aten::sub",
-        "aten::tanh",
-        # sums and maxima
-        "aten::amax",
-        "aten::col2im",
-        "aten::cumsum",
-        "aten::linalg_vector_norm",
-        "aten::mean",
-        "aten::sum",
-        # pooling
-        "aten::adaptive_max_pool2d",
-        "aten::avg_pool1d",
-        "aten::avg_pool2d",
-        "aten::max_pool2d",
-        # moving
-        "aten::expand_as",
-        "aten::eye",
-        "aten::im2col",
-        "aten::meshgrid",
-        "aten::pad",
-        "aten::repeat",
-        "aten::repeat_interleave",
-        "aten::reshape_as",
-        "aten::tile",
-        "aten::unflatten",
-        "aten::unfold",
-    }
-)
+_FREE = {
+    "element-wise": """
+        add add_ addcmul ceil clamp_min cos div div_ dropout dropout_ exp feature_dropout gelu hardsigmoid hardswish
+        hardswish_ hardtanh hardtanh_ leaky_relu leaky_relu_ mul mul_ neg pow rsqrt rsub sigmoid silu silu_ sin softmax
+        sqrt square sub tanh""",
+    "sums and maxima": "amax col2im cumsum linalg_vector_norm mean sum",
+    "pooling": "adaptive_max_pool2d avg_pool1d avg_pool2d max_pool2d",
+    "moving": "expand_as eye im2col meshgrid pad repeat repeat_interleave reshape_as tile unflatten unfold",
+}
+FREE = frozenset(f"aten::{name}" for names in _FREE.values() for name in names.split())
+"""Operators that cost nothing by our convention, besides those that fvcore ignores itself."""
 
 
 def measure_cost(model: nn.Module, input_size: tuple[int, int, int] | None = None, depth: int = 1) -> Cost:
@@ -115,7 +62,7 @@ def measure_cost(model: nn.Module, input_size: tuple[int, int, int] | None = Non
     by_module: Counter[str] = analysis.by_module()
     tensors = _parameters(model)
     leaves = _leaves(model, "", by_module, tensors)
-    parts = model.parts if isinstance(model, T2TViT) else _children(model)
+    parts = (isinstance(model, T2TViT) and model.parts) or _children(model)
     counts = [[Counted.of(*_below(leaves, module)) for module in part.modules] for part in parts]
     cost = total_cost(parts, counts, depth)
     if cost.macs != by_module[""] or cost.params != sum(tensor.numel() for tensor in tensors.values()):
@@ -123,21 +70,25 @@ def measure_cost(model: nn.Module, input_size: tuple[int, int, int] | None = Non
     return cost
 
 
-def count_model(model: AnyModel, depth: int = 1) -> Cost:
+def count_model(model: AnyModel, depth: int = 1, predicted: Cost | None = None) -> Cost:
     """Build a model and count it. A large one is built on the meta device, which takes no memory and less time.
 
-    Convolutions cannot be traced there, so this applies to models with a t2t tokenizer only.
+    Convolutions cannot be traced there, so this applies to models with a t2t tokenizer only. `predicted` is the
+    model's predicted cost, if already known.
     """
-    with torch.device("cpu" if is_built_for_real(model) else "meta"):
+    with torch.device("cpu" if is_built_for_real(model, predicted) else "meta"):
         return measure_cost(build_model(model), (model.in_chans, *model.image), depth)
 
 
-def is_built_for_real(model: AnyModel) -> bool:
+def is_built_for_real(model: AnyModel, predicted: Cost | None = None) -> bool:
     """Return whether `count_model` builds a model in memory instead of on the meta device."""
     if not (isinstance(model, ModelSpec) and isinstance(model.tokenizer, T2TTokenizer)):
         return True
-    predicted = predict_cost(model)
-    return predicted.macs <= LARGE_MACS and predicted.params <= LARGE_PARAMS
+    try:
+        cost = predicted or predict_cost(model)
+    except CostError:  # a node without a symbolic forward
+        return True
+    return cost.macs <= LARGE_MACS and cost.params <= LARGE_PARAMS
 
 
 def _own_input_size(model: nn.Module) -> tuple[int, int, int]:
@@ -207,7 +158,7 @@ def _below(leaves: Iterable[Leaf], module: str) -> Iterator[Leaf]:
 
 
 def _children(model: nn.Module) -> list[Part]:
-    """Return the parts of a timm model: its children, and its own parameters."""
+    """Return the parts of a model without named ones: its children, and its own parameters."""
     own = tuple(name for name, _ in model.named_parameters(recurse=False))
     named = [Part(name, (name,), None, None, None) for name, _ in model.named_children()]
     return [*([Part(", ".join(own), own, None, None, None)] if own else []), *named]

@@ -8,8 +8,8 @@ from typing import Any, assert_never
 
 from t2tbuild.cost.bisection import largest
 from t2tbuild.cost.budget import is_over, measure
-from t2tbuild.cost.closed_form import predict_cost
 from t2tbuild.cost.model import Cost
+from t2tbuild.cost.predict import predict_cost
 from t2tbuild.errors import FieldError
 from t2tbuild.spec.backbone import DenseBackbone
 from t2tbuild.spec.budget import LABELS, Budget

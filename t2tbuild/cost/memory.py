@@ -1,16 +1,14 @@
 """Predict the memory of a model in closed form: weights, gradients, the optimiser's state, activations."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from t2tbuild.cost.bisection import largest
-from t2tbuild.cost.closed_form import predict_cost
-from t2tbuild.cost.model import EVERY_LEVEL, Cost, PartCost
-from t2tbuild.cost.program import Program, inference_peak, saved_bytes, training_peak
-from t2tbuild.cost.recorder import FULL
-from t2tbuild.cost.trace import trace
+from t2tbuild.cost.peaks import inference_peak, saved_bytes, training_peak
 from t2tbuild.dtype import Precision
 from t2tbuild.spec.model import ModelSpec
+from t2tbuild.symbolic.forward import FULL, Forward
+from t2tbuild.symbolic.leaf import Counted
+from t2tbuild.symbolic.model import record
 
 MAX_BATCH_SIZE = 2**20
 """The upper limit of `largest_batch`."""
@@ -52,45 +50,33 @@ def predict_memory(model: ModelSpec, batch_size: int = 1, precision: Precision =
         >>> predict_memory(load_spec("t2t_vit_14").model, 64).training // 10**6
         3723
     """
-    cost = predict_cost(model, EVERY_LEVEL)
-    gradients = cost.trainable_params * FULL
-    inference, training = (trace(model, batch_size, precision.width, training=mode) for mode in (False, True))
+    inference, training = (record(model, batch_size, precision.width, training=mode) for mode in (False, True))
+    _, _, trained, frozen = Counted.of(*training.leaves)
     return Memory(
-        parameters=cost.params * FULL,
-        gradients=gradients,
-        optimizer=2 * gradients,
-        activations=saved_bytes(training),
-        inference=_inference(model, cost, batch_size, inference),
-        training=_training(model, cost, batch_size, training),
+        parameters=(trained + frozen) * FULL,
+        gradients=trained * FULL,
+        optimizer=2 * trained * FULL,
+        activations=saved_bytes(training.steps),
+        inference=_peak(model, inference),
+        training=_peak(model, training),
     )
 
 
-def _inference(model: ModelSpec, cost: Cost, batch_size: int, program: Program) -> int:
-    return cost.params * FULL + _images(model, batch_size) + inference_peak(program)
-
-
-def _training(model: ModelSpec, cost: Cost, batch_size: int, program: Program) -> int:
-    gradients = cost.trainable_params * FULL
-    constant = cost.params * FULL + 2 * gradients + _images(model, batch_size)
-    return constant + max(training_peak(program), gradients + 2 * _largest(cost.parts) * FULL)
-
-
-def _images(model: ModelSpec, batch_size: int) -> int:
-    return batch_size * model.in_chans * model.image.tokens * FULL
-
-
-def _largest(parts: Sequence[PartCost]) -> int:
-    """Return the number of trained parameters of the largest layer."""
-    return max((_largest(part.parts) if part.parts else part.trainable_params for part in parts), default=0)
+def _peak(model: ModelSpec, f: Forward) -> int:
+    """Return the peak bytes of an inference or a training step, including weights, images and the optimiser's state."""
+    _, _, trained, frozen = Counted.of(*f.leaves)
+    constant = (trained + frozen + f.batch_size * model.in_chans * model.image.tokens) * FULL
+    if not f.training:
+        return constant + inference_peak(f.steps)
+    update = trained + 2 * max(leaf.trained for leaf in f.leaves)
+    return constant + 2 * trained * FULL + max(training_peak(f.steps), update * FULL)
 
 
 def largest_batch(model: ModelSpec, memory: int, precision: Precision, *, training: bool) -> int | None:
     """Return the largest batch size up to MAX_BATCH_SIZE whose peak is at most `memory` bytes; None if 1 is more."""
-    cost, peak = predict_cost(model, EVERY_LEVEL), _training if training else _inference
 
     def fits(batch_size: int) -> bool:
-        program = trace(model, batch_size, precision.width, training=training)
-        return peak(model, cost, batch_size, program) <= memory
+        return _peak(model, record(model, batch_size, precision.width, training=training)) <= memory
 
     over = next((2**power for power in range(21) if not fits(2**power)), MAX_BATCH_SIZE + 1)
     return largest(range(1, over), fits)

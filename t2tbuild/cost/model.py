@@ -1,10 +1,11 @@
 """The cost of a model: a tree of parts with their parameters and multiply-adds, predicted or counted."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, Self
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from t2tbuild.layout import Grid, Part
+from t2tbuild.symbolic.leaf import Counted, Leaf
 
 CONVENTION = (
     "MACs as fvcore: multiply-adds of linear, conv, matmul, QK^T, AV; LayerNorm 5 an element; softmax, GELU, exp 0"
@@ -12,9 +13,6 @@ CONVENTION = (
 
 EVERY_LEVEL = 99
 """More levels of rows than any model has."""
-
-PRODUCTS = "products"
-"""The name of the row for a module's own matrix products, Q K^T and A V, besides those of its submodules."""
 
 
 class PartCost(NamedTuple):
@@ -43,36 +41,6 @@ class Cost:
     parts: tuple[PartCost, ...]
 
 
-class Leaf(NamedTuple):
-    """The smallest unit of a count: a layer, a parameter, or the products of a module.
-
-    `name` is the dotted path within the counted module; empty for the module itself.
-    """
-
-    name: str
-    macs: int
-    trained: int
-    frozen: int = 0
-
-
-class Counted(NamedTuple):
-    """The leaves of one module and their sums."""
-
-    leaves: tuple[Leaf, ...]
-    macs: int
-    trained: int
-    frozen: int
-
-    @classmethod
-    def of(cls, *leaves: Leaf) -> Self:
-        macs = trained = frozen = 0
-        for _, leaf_macs, leaf_trained, leaf_frozen in leaves:
-            macs += leaf_macs
-            trained += leaf_trained
-            frozen += leaf_frozen
-        return cls(leaves, macs, trained, frozen)
-
-
 def total_cost(parts: Iterable[Part], modules: Iterable[Sequence[Counted]], depth: int = 1) -> Cost:
     """Sum the counts of each part's modules to the cost of a model, with `depth` levels of rows."""
     rows = tuple([_part_cost(part, counts, depth) for part, counts in zip(parts, modules, strict=True)])
@@ -82,6 +50,15 @@ def total_cost(parts: Iterable[Part], modules: Iterable[Sequence[Counted]], dept
         trained += row.trainable_params
         macs += row.macs
     return Cost(params, trained, macs, rows)
+
+
+def with_depth(cost: Cost, depth: int) -> Cost:
+    """Return a cost with at most `depth` levels of rows."""
+    return replace(cost, parts=_with_depth(cost.parts, depth))
+
+
+def _with_depth(parts: Sequence[PartCost], depth: int) -> tuple[PartCost, ...]:
+    return tuple(part._replace(parts=_with_depth(part.parts, depth - 1)) for part in parts) if depth else ()
 
 
 def _part_cost(part: Part, counts: Sequence[Counted], depth: int) -> PartCost:

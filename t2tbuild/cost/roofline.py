@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from t2tbuild.cost.program import Operation, moved_bytes
-from t2tbuild.cost.trace import trace
 from t2tbuild.dtype import Precision
 from t2tbuild.spec.model import ModelSpec
+from t2tbuild.symbolic.forward import FULL, Operation
+from t2tbuild.symbolic.model import record
 
 
 @dataclass(frozen=True)
@@ -56,16 +56,23 @@ def predict_roofline(
         >>> round(roofline.intensity), round(roofline.memory_bound, 2)
         (32, 1.0)
     """
-    program = trace(model, batch_size, precision.width, training=False)
     flops = moved = 0
     seconds = memory_bound_seconds = 0.0
-    for operation in program.operations:
-        moved_here = moved_bytes(operation)
-        least = _seconds(operation, moved_here, device)
-        flops, moved, seconds = flops + operation.flops, moved + moved_here, seconds + least
-        memory_bound_seconds += least * (operation.flops < device.ridge * moved_here)
+    for operation in record(model, batch_size, precision.width, training=False).steps:
+        if isinstance(operation, Operation):
+            flops_here, moved_here = 2 * batch_size * operation.macs, moved_bytes(operation)
+            least = max(flops_here / device.flops, moved_here / device.bandwidth)
+            flops, moved, seconds = flops + flops_here, moved + moved_here, seconds + least
+            memory_bound_seconds += least * (flops_here < device.ridge * moved_here)
     return Roofline(flops, moved, seconds, memory_bound_seconds / seconds)
 
 
-def _seconds(operation: Operation, moved: int, device: Device) -> float:
-    return max(operation.flops / device.flops, moved / device.bandwidth)
+def moved_bytes(operation: Operation) -> int:
+    """Return the bytes that a kernel reads and writes: inputs, parameters, outputs, scratch. Views move none."""
+    if all(value.base for value in operation.outputs):
+        return 0
+    return (
+        sum(value.size for value in (*operation.inputs, *operation.outputs))
+        + operation.trained * FULL
+        + operation.inner
+    )

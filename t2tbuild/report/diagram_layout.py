@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 from t2tbuild.cost.model import CONVENTION
 from t2tbuild.report import svg_icons
-from t2tbuild.report.architecture import Architecture, Box, BoxKind, Branch, Join
+from t2tbuild.report.architecture import Architecture, Box, Branch, Join
 from t2tbuild.report.svg_primitives import Path, Rect, Shape, Text, fit_text, format_coordinate, polyline
 from t2tbuild.spec.units import plural, short_count
+from t2tbuild.symbolic.row import BoxKind
 
 WIDTH, MARGIN, TOP = 900, 16, 92
 ICON_CENTER, ICON_WIDTH = 68, 96

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from t2tbuild.report.architecture import COLOURS, Architecture, Box, BoxKind, Branch, Join
+from t2tbuild.report.architecture import COLOURS, Architecture, Box, Branch, Join
 from t2tbuild.spec.tokenizer import Window
 from t2tbuild.spec.units import plural, short_count
+from t2tbuild.symbolic.row import BoxKind
 
 WIDEST, NARROWEST = 96, 60
 """The widest drawing in columns, and the narrowest; in a narrower terminal lines are truncated."""

@@ -187,6 +187,11 @@ class BaseBackbone(Node, ABC):
         return [(index, widths[min(index, len(widths) - 1)], one) for index, one in enumerate(value)]
 
     @property
+    def options(self) -> tuple[Node, ...]:
+        """The options of the blocks that are in use."""
+        return tuple(option for option in (self.ghost, self.squeeze_excite) if option is not None)
+
+    @property
     def heads(self) -> tuple[int, ...]:
         """Attention heads of each block."""
         if self.head_dim is not None:

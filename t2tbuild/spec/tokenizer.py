@@ -34,6 +34,10 @@ class TransformerAttention(ShorthandNode):
     kind: Literal["transformer"] = "transformer"
     """Softmax attention; the cost is quadratic in the number of tokens."""
 
+    def describe(self, _token_dim: int) -> str:
+        """Describe the attention of a stage in the diagram."""
+        return "softmax, one head"
+
 
 class PerformerAttention(ShorthandNode):
     """Attention through positive random features, linear in the number of tokens (FAVOR+, Choromanski et al. 2021)."""
@@ -46,6 +50,14 @@ class PerformerAttention(ShorthandNode):
     """Random features per channel of token_dim; the paper uses 0.5, which is 32 features for 64 channels."""
     dropout: int | float = Field(default=0.1, ge=0, lt=1, examples=[0.1])
     """Dropout after the projection and after the MLP; 0.1 in the released code."""
+
+    def features(self, token_dim: int) -> int:
+        """Return the number of random features."""
+        return int(token_dim * self.kernel_ratio)
+
+    def describe(self, token_dim: int) -> str:
+        """Describe the attention of a stage in the diagram."""
+        return f"{self.features(token_dim)} random features"
 
 
 TokenAttention = Annotated[
@@ -116,7 +128,7 @@ class Stage(Window):
     def _random_features(self) -> Iterator[Violation]:
         if isinstance(self.attention, PerformerAttention) and self.token_dim is not None:
             ratio = self.attention.kernel_ratio
-            if int(self.token_dim * ratio) < 1:
+            if self.attention.features(self.token_dim) < 1:
                 message = f"token_dim * kernel_ratio leaves no random feature, got {self.token_dim} * {ratio}"
                 yield Violation(("attention", "kernel_ratio"), message, f"write at least {1 / self.token_dim:g}")
 
@@ -197,10 +209,6 @@ class T2TTokenizer(_Tokenizer):
         """Return the channels of the tokens after each soft split: patch_size^2 times the input channels."""
         below = self.channels_below(in_chans)
         return tuple(channels * stage.patch_size**2 for channels, stage in zip(below, self.stages, strict=True))
-
-    def token_attentions(self, image: Grid, in_chans: int) -> Iterator[tuple[Stage, Grid, int]]:
-        """Return (stage, grid, channels after the soft split) of each stage with a token attention."""
-        return zip(self.stages[:-1], self.grids(image), self.widths(in_chans), strict=False)
 
 
 class ConvTokenizer(_Tokenizer):

@@ -13,11 +13,12 @@ from typer.testing import CliRunner, Result
 
 from t2tbuild import load_spec, predict_cost
 from t2tbuild.cli import app
-from t2tbuild.cost import counter
+from t2tbuild.cost import counter, predict
 from t2tbuild.cost.memory import predict_memory
 from t2tbuild.cost.model import Cost
 from t2tbuild.errors import CostError, InputError
 from t2tbuild.spec.model import AnyModel, ModelSpec
+from t2tbuild.symbolic.model import ModelPart, model_parts
 
 VERIFIED = "verified by fvcore: parameters and MACs of every module equal those of the built model"
 HEAVY = """
@@ -58,13 +59,28 @@ def test_json_says_whether_it_was_verified() -> None:
     assert (whole["verified"], whole["differences"]) == (True, [])
 
 
+@pytest.mark.parametrize(
+    "options", [["--fast", "--device-memory", "1G"], pytest.param(["--depth", "2"], marks=pytest.mark.slow)]
+)
+def test_the_cost_is_predicted_once(options: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    predicted: list[ModelSpec] = []
+
+    def counting(model: ModelSpec) -> list[ModelPart]:
+        predicted.append(model)
+        return model_parts(model)
+
+    monkeypatch.setattr(predict, "model_parts", counting)
+    assert summarize("t2t_vit_7", *options).exit_code == 0
+    assert len(predicted) == 1
+
+
 @pytest.fixture
 def miscounted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make fvcore count one multiply-add too many in one layer."""
     count = counter.count_model
 
-    def with_one_more(model: AnyModel, depth: int = 1) -> Cost:
-        cost = count(model, depth)
+    def with_one_more(model: AnyModel, depth: int, predicted: Cost) -> Cost:
+        cost = count(model, depth, predicted)
         blocks = next(part for part in cost.parts if part.name.startswith("backbone"))
         block = blocks.parts[3]
         mlp = block.parts[-1]

@@ -12,11 +12,12 @@ from t2tbuild import build_model, load_spec
 from t2tbuild.bench.peak_memory import allocations, peak_memory, storage_bytes
 from t2tbuild.bench.steps import inference_step, training_step
 from t2tbuild.cost.memory import largest_batch, predict_memory
-from t2tbuild.cost.program import Operation, Program, Value, inference_peak, saved_bytes, training_peak
-from t2tbuild.cost.trace import trace
+from t2tbuild.cost.peaks import inference_peak, saved_bytes, training_peak
 from t2tbuild.dtype import Precision
 from t2tbuild.modules import recompute_policy
 from t2tbuild.spec import ModelSpec
+from t2tbuild.symbolic.forward import Operation, Step, Value
+from t2tbuild.symbolic.model import record
 
 CPU = torch.device("cpu")
 SPECS = ["t2t_vit_7", "t2t_vit_t_14", "t2t_vit_c_14", "t2t_vit_16_ghost", "t2t_vit_dense", "t2t_vit_14_se", "vit_s16"]
@@ -156,18 +157,21 @@ def test_a_large_block_by_hand() -> None:
     assert more == 2 * 4 * (tokens * dim * (6 + ratio) + 4 * tokens + heads * tokens)
 
 
-def test_a_program_by_hand() -> None:
+def test_steps_by_hand() -> None:
     """x -> a (saves x) -> b (saves a), then a and x are freed: 40 bytes, then 100, then 60 and their gradients."""
-    program, x = Program(), Value(40, needs_grad=False)
-    program.run(Operation([], [x]))
-    a = program.run(Operation([x], [Value(100)], [x], params=8))
-    program.free(x)
-    b = program.run(Operation([a], [Value(60)], [a], params=4, scratch=5))
-    program.free(a, b)
-    assert inference_peak(program) == 100 + 60 + 5
-    assert saved_bytes(program) == 40 + 100
+    x, a, b = Value(40, needs_grad=False), Value(100), Value(60)
+    steps: list[Step] = [
+        Operation("make", "", [], [x]),
+        Operation("linear", "", [x], [a], [x], trained=2),
+        x,
+        Operation("linear", "", [a], [b], [a], trained=1, scratch=5),
+        a,
+        b,
+    ]
+    assert inference_peak(steps) == 100 + 60 + 5
+    assert saved_bytes(steps) == 40 + 100
     # Forward ends with x and a; backward of b: its gradient of 60 comes from outside, that of a is new, and b's own.
-    assert training_peak(program) == 40 + 100 + 100 + 4 + 5
+    assert training_peak(steps) == 40 + 100 + 100 + 4 + 5
 
 
 def test_half_precision_saves_less_and_weights_dominate_small_batches() -> None:
@@ -188,7 +192,11 @@ def test_the_largest_batch_fits_and_one_more_does_not(training: bool) -> None:
     assert largest_batch(model, 10**6, Precision.FLOAT32, training=training) is None
 
 
-def test_a_program_reads_no_image_beyond_its_batch() -> None:
+def test_steps_read_no_image_beyond_their_batch() -> None:
     model = small_one("t2t_vit_7")
-    one, eight = (sum(step.flops for step in trace(model, n, training=False).operations) for n in (1, 8))
-    assert eight == 8 * one
+    one, eight = (record(model, n, training=False) for n in (1, 8))
+    assert _macs(one.steps) == _macs(eight.steps)
+
+
+def _macs(steps: list[Step]) -> int:
+    return sum(step.macs for step in steps if isinstance(step, Operation))

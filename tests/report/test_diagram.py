@@ -8,13 +8,14 @@ import pytest
 from rich.console import Console
 
 from t2tbuild import load_spec, predict_cost
-from t2tbuild.report.architecture import Architecture, Box, BoxKind, Join, build_architecture
+from t2tbuild.report.architecture import Architecture, Box, Join, build_architecture
 from t2tbuild.report.diagram import diagram_svg
 from t2tbuild.report.diagram_layout import BAR, BAR_END, Drawing, layout_drawing
 from t2tbuild.report.diagram_text import TextDiagram
 from t2tbuild.report.svg_primitives import Rect, Text
 from t2tbuild.spec import ModelSpec
 from t2tbuild.spec.units import short_count
+from t2tbuild.symbolic.row import BoxKind
 from tests.shipped import OURS
 
 SVG = "{http://www.w3.org/2000/svg}"

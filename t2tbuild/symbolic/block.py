@@ -1,0 +1,173 @@
+"""The transformer block with its options: Tensor (N, C) -> Tensor (N, C)."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from t2tbuild.spec.backbone import BaseBackbone, Ghost, SqueezeExcite
+from t2tbuild.spec.base import Node
+from t2tbuild.symbolic.forward import Forward, Tensor
+from t2tbuild.symbolic.row import BoxKind, Caption, entry
+
+
+class BlockShape(NamedTuple):
+    """One block: its heads, the hidden width of its MLP, whether it may be dropped, and the nodes of its options."""
+
+    heads: int
+    hidden: int
+    drop_path: bool
+    qkv_bias: bool
+    options: tuple[Node, ...]
+
+
+class BlockHooks(NamedTuple):
+    """What an option changes in a block.
+
+    Attributes:
+        attention, mlp: Functions (forward, x, shape) that replace those of the module "attn" or "mlp".
+        after_attention: The name and function (forward, x, option) of a module that follows the projection.
+        caption: What the diagram says about the module `after_attention`.
+        word: Added to the caption of each module that is replaced.
+    """
+
+    attention: Callable[[Forward, Tensor, BlockShape], Tensor] | None = None
+    mlp: Callable[[Forward, Tensor, BlockShape], Tensor] | None = None
+    after_attention: tuple[str, Callable[[Forward, Tensor, Any], Tensor]] | None = None
+    caption: Caption | None = None
+    word: str = ""
+
+
+def block_shapes(backbone: BaseBackbone) -> list[BlockShape]:
+    """Return the shape of each block; equal neighbours are one object."""
+    bias, options, may_drop = backbone.qkv_bias, backbone.options, backbone.drop_path > 0
+    shapes: list[BlockShape] = []
+    last = None
+    for pair in zip(backbone.heads, backbone.mlp_dims, strict=True):
+        if pair != last or (may_drop and len(shapes) == 1):  # the first block is never dropped
+            last, shape = pair, BlockShape(*pair, may_drop and bool(shapes), bias, options)
+        shapes.append(shape)
+    return shapes
+
+
+def block(f: Forward, x: Tensor, shape: BlockShape) -> Tensor:
+    """Record the forward pass of `Block`: x + attn(norm1(x)), then x + mlp(norm2(x))."""
+    hooks = [entry(BLOCK_OPTIONS, option)(option) for option in shape.options]
+    attention_of = next((hook.attention for hook in hooks if hook.attention), attention)
+    mlp_of = next((hook.mlp for hook in hooks if hook.mlp), plain_mlp)
+    x1 = f.add(x, f.drop_path(_prenorm(f, x, "norm1", "attn", attention_of, shape), shape.drop_path))
+    return f.add(x1, f.drop_path(_prenorm(f, x1, "norm2", "mlp", mlp_of, shape), shape.drop_path))
+
+
+def _prenorm(f: Forward, x: Tensor, norm: str, name: str, function: Callable[..., Tensor], shape: BlockShape) -> Tensor:
+    return f.module(name, function, f.recomputed(f.norm(norm, x)), shape)
+
+
+def attention(f: Forward, x: Tensor, shape: BlockShape) -> Tensor:
+    """Record the forward pass of `Attention`."""
+    dim = x.shape[1]
+    qkv = f.linear("qkv", x, 3 * dim, bias=shape.qkv_bias)
+    q, k, v = f.chunk(qkv, 3)
+    return after_attention(f, f.linear("proj", f.attention(q, k, v, shape.heads), dim), shape)
+
+
+def after_attention(f: Forward, x: Tensor, shape: BlockShape) -> Tensor:
+    """Run the modules of options that follow the projection of an attention."""
+    for option in shape.options:
+        if after := entry(BLOCK_OPTIONS, option)(option).after_attention:
+            x = f.module(*after, x, option)
+    return x
+
+
+def ghost_attention(f: Forward, x: Tensor, shape: BlockShape) -> Tensor:
+    """Record the forward pass of `GhostAttention`."""
+    dim, bias = x.shape[1], shape.qkv_bias
+    q, k, v = (f.linear(name, x, dim // 2, bias=bias) for name in "qkv")
+    q = f.cat(q, f.scale("cheap_operation_q", q))
+    k = f.cat(k, f.scale("cheap_operation_k", k))
+    v = f.cat(v, f.scale("cheap_operation_v", v))
+    return after_attention(f, f.linear("proj", f.attention(q, k, v, shape.heads), dim), shape)
+
+
+def plain_mlp(f: Forward, x: Tensor, shape: BlockShape) -> Tensor:
+    """Record the forward pass of the `Mlp` of a block."""
+    return mlp(f, x, shape.hidden)
+
+
+def mlp(f: Forward, x: Tensor, hidden: int) -> Tensor:
+    """Record the forward pass of `Mlp`."""
+    return f.linear("fc2", f.recomputed(f.gelu(f.linear("fc1", x, hidden))), x.shape[1])
+
+
+def ghost_mlp(f: Forward, x: Tensor, shape: BlockShape) -> Tensor:
+    """Record the forward pass of `GhostMlp`."""
+    dim = x.shape[1]
+    h = f.gelu(f.linear("fc1", x, dim))
+    copies = [f.gelu(f.scale(f"cheap_operation{copy}", h)) for copy in range(2, shape.hidden // dim + 1)]
+    return f.linear("fc2", f.cat(h, *copies), dim)
+
+
+def squeeze_excite(f: Forward, x: Tensor, option: SqueezeExcite) -> Tensor:
+    """Record the forward pass of `SqueezeExcite`."""
+    dim = x.shape[1]
+    weights = f.module("fc", _channel_weights, f.apply("mean", [x], (1, dim)), dim // option.reduction)
+    return f.apply("multiply", [x, weights], saves=2)
+
+
+def _channel_weights(f: Forward, mean: Tensor, bottleneck: int) -> Tensor:
+    narrow = f.apply("relu", [f.linear("0", mean, bottleneck, bias=False)], saves_output=True)
+    return f.apply("sigmoid", [f.linear("2", narrow, mean.shape[1], bias=False)], saves_output=True)
+
+
+def _ghost(option: Ghost) -> BlockHooks:
+    return BlockHooks(ghost_attention if option.attention else None, ghost_mlp if option.mlp else None, word="ghost")
+
+
+def _squeeze_excite(option: SqueezeExcite) -> BlockHooks:
+    detail = f"bottleneck of channels / {option.reduction}"
+    caption = Caption(BoxKind.LINEAR, "squeeze-excite", detail)
+    return BlockHooks(after_attention=("se_layer", squeeze_excite), caption=caption)
+
+
+BLOCK_OPTIONS: dict[type[Node], Callable[[Any], BlockHooks]] = {Ghost: _ghost, SqueezeExcite: _squeeze_excite}
+"""What each option changes in a block, by its node."""
+
+
+def captions(backbone: BaseBackbone) -> dict[str, Caption]:
+    """Return what the diagram says about the modules of a block, by their names."""
+    hooks = [entry(BLOCK_OPTIONS, option)(option) for option in backbone.options]
+    heads, hidden = describe_heads(backbone), _describe_mlp(backbone)
+    of_attention = ", ".join([heads, *(hook.word for hook in hooks if hook.attention)])
+    of_mlp = ", ".join([hidden, *(hook.word for hook in hooks if hook.mlp)])
+    norm = Caption(BoxKind.NORM, "norm", "LayerNorm")
+    after = {f"attn.{hook.after_attention[0]}": hook.caption for hook in hooks if hook.after_attention and hook.caption}
+    return after | {
+        "norm1": norm,
+        "attn": Caption(BoxKind.ATTENTION, "attention", of_attention, backbone.heads),
+        "norm2": norm,
+        "mlp": Caption(BoxKind.LINEAR, "MLP", of_mlp, backbone.mlp_ratios),
+    }
+
+
+def describe_heads(backbone: BaseBackbone) -> str:
+    """Describe the heads of the attention: 6 heads of 64."""
+    dims = {width // heads for width, heads in zip(backbone.widths, backbone.heads, strict=True)}
+    noun = "head" if set(backbone.heads) == {1} else "heads"
+    return f"{describe_range(backbone.heads)} {noun}" + (f" of {dims.pop()}" if len(dims) == 1 else "")
+
+
+def _describe_mlp(backbone: BaseBackbone) -> str:
+    """Describe the widths of the MLP, or their ratios if blocks differ."""
+    shapes = set(zip(backbone.widths, backbone.mlp_dims, strict=True))
+    if len(shapes) > 1:
+        return f"ratio {describe_range(backbone.mlp_ratios)}"
+    width, hidden = shapes.pop()
+    return f"{width:,} → {hidden:,} → {width:,}"
+
+
+def describe_range(values: Sequence[int | float]) -> str:
+    """Format the value of all blocks, or their range.
+
+    >>> describe_range((3, 3, 3)), describe_range((4, 4, 6, 1.5))
+    ('3', '1.5 to 6')
+    """
+    least, largest = min(values), max(values)
+    return f"{least:g}" if least == largest else f"{least:g} to {largest:g}"
