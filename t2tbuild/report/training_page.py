@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from t2tbuild.cost import Cost
+from t2tbuild.cost.counter import known_cost
 from t2tbuild.errors import InputError
 from t2tbuild.files import atomic_write, nan_to_none
 from t2tbuild.report.confusion import CONFUSION_PNG, MISTAKES_PNG

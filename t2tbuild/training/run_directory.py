@@ -77,7 +77,8 @@ def with_copied_extensions(spec: S, run: Path) -> S:
 
     from t2tbuild.spec.extension.load import copy_into_run
 
-    return spec.model_copy(update={"extensions": copy_into_run(spec.extensions, run)})
+    changes = {"extensions": copy_into_run(spec.extensions, run)}
+    return spec.model_copy(update=changes)  # type: ignore[return-value]
 
 
 def require_same_spec(folder: Path, stored: Spec | SearchSpec, spec: Spec | SearchSpec) -> None:

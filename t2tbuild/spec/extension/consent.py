@@ -45,10 +45,17 @@ def is_granted() -> bool:
     return _granted.get() or os.environ.get(ALLOW_VARIABLE, "") == "1"
 
 
-def is_allowed(path: Path, sha256: str) -> bool:
-    """Whether a file may be imported: its path is listed, or the sum of its content."""
+def check(path: Path, sha256: str) -> bool:
+    """Whether a file may be imported: its path is listed, or the sum of its content, or the user allows it now.
+
+    Records the consent, and the content of an own file that was edited. A copy that is allowed by its content does not
+    become an own file.
+    """
     files, sums = _read()
-    return str(path) in files or sha256 in sums
+    if str(path) in files or is_granted():
+        allow(path, sha256)
+        return True
+    return sha256 in sums
 
 
 def allow(path: Path, sha256: str) -> None:

@@ -110,7 +110,7 @@ def register(one: Extension, origin: Origin | None = None) -> None:
     another file has brought, and for a node that is not one.
     """
     origin = origin or _origin_of(one.node)
-    _require_node(one, origin)
+    require_node(one, origin)
     members = _members(type(one))
     replaced: list[type[Node]] = []
     for other in members:
@@ -188,7 +188,7 @@ def _origin_of(node: type[Node]) -> Origin:
     return Origin(file, hashlib.sha256(Path(file).read_bytes()).hexdigest())
 
 
-def _require_node(one: Extension, origin: Origin) -> None:
+def require_node(one: Extension, origin: Origin) -> None:
     """Raise ExtensionError if the node of an extension is not a spec node with a kind."""
     if type(one) not in _MEMBERS:
         raise ExtensionError("extension-node", f"{origin.name}: {type(one).__name__} is not a kind of extension")
@@ -198,9 +198,8 @@ def _require_node(one: Extension, origin: Origin) -> None:
         raise ExtensionError("extension-node", message, f"derive it from extension.{_BASES[one.BASE]}")
     for name_needed in ("depth", "embed_dim") if isinstance(one, Backbone) else ():
         if name_needed not in one.node.model_fields and not hasattr(one.node, name_needed):
-            raise ExtensionError(
-                "extension-node", f"{origin.name}: {name} has no {name_needed}", "add a field or property"
-            )
+            message = f"{origin.name}: {name} has no {name_needed}"
+            raise ExtensionError("extension-node", message, "add a field or property")
     kind = one.node.model_fields.get("kind")
     if kind is None or get_origin(kind.annotation) is not Literal:
         message = f"{origin.name}: {name} has no field kind"
