@@ -104,7 +104,7 @@ class Forward:
         training: Whether the pass is recorded for a backward pass, with dropout.
 
     `steps` are its operations, and between them the tensors that are freed. The `name` of a layer or a parameter is
-    that in the built module.
+    that in the built module, and empty for a module that is itself a layer.
     """
 
     def __init__(self, batch_size: int = 1, width: int = FULL, *, training: bool = False) -> None:
@@ -242,9 +242,9 @@ class Forward:
         """Record GELU, which saves its input."""
         return self.apply("gelu", [x], saves=1)
 
-    def scale(self, name: str, x: Tensor) -> Tensor:
+    def scale(self, name: str, x: Tensor, *, width: int | None = None) -> Tensor:
         """Record a product with one trained weight per channel, which costs no MACs."""
-        return self.apply("scale", [x], saves=1, trained=self._count(name, 0, x.shape[1]), name=name)
+        return self.apply("scale", [x], saves=1, width=width, trained=self._count(name, 0, x.shape[1]), name=name)
 
     def add(self, x: Tensor, y: Tensor) -> Tensor:
         """Record an addition, in the wider dtype of the two. Its backward pass copies no gradient."""
@@ -286,8 +286,8 @@ class Forward:
         return Value(self.batch_size * shape[0] * shape[1] * width, width)
 
     def _count(self, name: str, macs: int, trained: int) -> int:
-        """Count a layer, and return its parameters."""
-        self._leaves.append(Leaf(self._path + name, macs, trained))
+        """Count a layer, and return its parameters. Without a name, it is the module itself."""
+        self._leaves.append(Leaf(self._path + name if name else self._path[:-1], macs, trained))
         return trained
 
     def _record(self, kind: str, name: str, inputs: list[Value], outputs: list[Value], *more: Any) -> None:
