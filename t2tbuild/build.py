@@ -3,8 +3,8 @@
 import contextlib
 import difflib
 import itertools
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, assert_never, overload
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar, assert_never, overload
 
 import torch
 from torch import nn
@@ -26,9 +26,12 @@ from t2tbuild.modules.vit import INIT_STD, T2TViT
 from t2tbuild.spec import backbone as spec_backbone
 from t2tbuild.spec import tokenizer as spec_tokenizer
 from t2tbuild.spec.base import Node
+from t2tbuild.spec.extension.registry import REGISTERED
 from t2tbuild.spec.model import AnyModel, ModelSpec, TimmModel
 from t2tbuild.spec.tokenizer import PerformerAttention, TransformerAttention
 from t2tbuild.symbolic.model import layout
+
+T = TypeVar("T")
 
 SMALL_SIDE = 128
 """A timm model with an image side below this number of pixels is run once after it is built."""
@@ -71,8 +74,8 @@ def build_model(model: AnyModel) -> nn.Module:
 
 def _build_ours(model: ModelSpec) -> T2TViT:
     tokenizer, backbone = model.tokenizer, model.backbone
-    tokens_to_token = TOKENIZERS[type(tokenizer)](tokenizer, model.in_chans, backbone.embed_dim)
-    blocks, block_dims = BACKBONES[type(backbone)](backbone)
+    tokens_to_token = _builder(TOKENIZERS, tokenizer)(tokenizer, model.in_chans, backbone.embed_dim)
+    blocks, block_dims = _builder(BACKBONES, backbone)(backbone)
     built = T2TViT(
         tokens_to_token=tokens_to_token,
         blocks=blocks,
@@ -102,7 +105,7 @@ def _build_t2t_tokenizer(tokenizer: spec_tokenizer.T2TTokenizer, in_chans: int, 
             SoftSplit(patch_size=stage.patch_size, stride=stage.stride, padding=stage.pad) for stage in stages
         ],
         attentions=[
-            TOKEN_ATTENTIONS[type(stage.attention)](stage.attention, width, stage.token_dim or 0)
+            _builder(TOKEN_ATTENTIONS, stage.attention)(stage.attention, width, stage.token_dim or 0)
             for stage, width in zip(stages[:-1], widths, strict=False)
         ],
         project=nn.Linear(widths[-1], embed_dim),
@@ -167,7 +170,7 @@ class BlockModules(NamedTuple):
 
 def _build_branches(backbone: spec_backbone.BaseBackbone) -> Iterator[dict[str, Any]]:
     """Yield the arguments of each `Block`."""
-    options = [BLOCK_OPTIONS[type(option)](option) for option in backbone.block_options]
+    options = [_builder(BLOCK_OPTIONS, option)(option) for option in backbone.block_options]
     build_attention = next((one.attention for one in options if one.attention), _build_attention)
     build_mlp = next((one.mlp for one in options if one.mlp), _build_mlp)
     followers = [one.after_attention for one in options if one.after_attention]
@@ -249,6 +252,11 @@ BACKBONES: dict[type[Node], Callable[[Any], tuple[list[nn.Module], list[int]]]] 
     spec_backbone.DenseBackbone: _build_dense_blocks,
 }
 """The builder of each backbone: the entries of the model's `blocks`, with their output channels."""
+
+
+def _builder(table: Mapping[type[Any], Callable[..., T]], node: Any) -> Callable[..., T]:
+    """Return the builder of a node: that of the package, or of an extension."""
+    return table[type(node)] if type(node) in table else REGISTERED[type(node)].build
 
 
 def _build_timm(model: TimmModel) -> nn.Module:

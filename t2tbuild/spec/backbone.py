@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import BeforeValidator, Field, SerializeAsAny, WithJsonSchema
+from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from t2tbuild.spec.base import KIND_REQUIRED, ListAsTuple, Node, Violation, default_kind, lint, rule, unit
@@ -45,29 +45,15 @@ class LayerScale(Node):
     """Value of the weights before training."""
 
 
-BLOCK_OPTION_NODES: dict[str, type[Node]] = {}
-"""The nodes of the block options that extensions brought, by kind."""
-
-
-def _block_option(value: object) -> object:
-    """Validate a mapping as the node of its kind."""
-    if not isinstance(value, dict):
-        return value
-    if "kind" not in value:
-        raise PydanticCustomError("union_tag_not_found", "has no kind")
-    node = BLOCK_OPTION_NODES.get(str(value["kind"]))
-    if node is None:
-        known = ", ".join(BLOCK_OPTION_NODES) or "none: the spec names no extension with one"
-        raise PydanticCustomError("kind", "unknown kind {kind!r}", {"kind": value["kind"], "hint": f"known: {known}"})
-    return node.model_validate(value)
-
-
-BlockOption = Annotated[
-    SerializeAsAny[Node],
-    BeforeValidator(_block_option),
-    WithJsonSchema({"type": "object", "properties": {"kind": {"type": "string"}}, "required": ["kind"]}),
-]
-"""A block option of an extension."""
+def _require_extension(value: object) -> object:
+    """Raise an error that names the section `extensions` if options are given and no extension brings one."""
+    if value and BaseBackbone.model_fields["options"].annotation == tuple[Node, ...]:
+        message, hint = (
+            "no extension brings block options",
+            "name its file at the top level: extensions: [my_option.py]",
+        )
+        raise PydanticCustomError("extension", "{message}", {"message": message, "hint": hint})
+    return value
 
 
 class BaseBackbone(Node, ABC):
@@ -97,7 +83,7 @@ class BaseBackbone(Node, ABC):
         default=None, examples=[1e-5]
     )
     """LayerScale (CaiT): a trained weight per channel ends each residual branch, with this value before training."""
-    options: Annotated[tuple[BlockOption, ...], ListAsTuple, Field(max_length=16)] = ()
+    options: Annotated[tuple[Node, ...], ListAsTuple, BeforeValidator(_require_extension)] = ()
     """Block options of extensions, each with its `kind`, in the order of application."""
 
     @property

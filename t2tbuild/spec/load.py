@@ -15,6 +15,7 @@ from t2tbuild.spec.diagnostics.scalars import format_value
 from t2tbuild.spec.diagnostics.yaml_source import KeyPath, YamlSource, format_path, read_file, read_text
 from t2tbuild.spec.distill import TIMM_TEACHER
 from t2tbuild.spec.document import Document
+from t2tbuild.spec.extension import consent
 from t2tbuild.spec.overrides import Override
 from t2tbuild.spec.renamed import check_overrides, rename_fields, warn_of_old_names
 from t2tbuild.spec.root import SearchSpec, Spec
@@ -26,31 +27,34 @@ AnyOverrides = Sequence[str | Override]
 """Overrides as texts, or as Override objects where an option of the command line stands for one."""
 
 
-def load_spec(spec: str | Path, overrides: Sequence[str] = ()) -> Spec:
+def load_spec(spec: str | Path, overrides: Sequence[str] = (), *, allow_extensions: bool = False) -> Spec:
     """Load a spec by shipped name or path, with `key=value` overrides such as `train.epochs=5`.
 
     The paper's figures are dropped if an override changes the model. Issues a DeprecationWarning for each field that is
-    written by its old name.
+    written by its old name. Python files that the spec names as extensions are imported only if the user has allowed
+    them; `allow_extensions=True` allows them from now on.
 
     Raises SpecError with file, line, rule and value of every mistake, or if there is no such file.
 
         >>> load_spec("t2t_vit_14", ["model.image_size=384"]).model.tokens
         577
     """
-    document = read_spec(spec, overrides)
+    with consent.granting(allow_extensions):
+        document = read_spec(spec, overrides)
     warn_of_old_names(document.source)
     return document.spec
 
 
-def load_search_spec(spec: str | Path, overrides: Sequence[str] = ()) -> SearchSpec:
+def load_search_spec(spec: str | Path, overrides: Sequence[str] = (), *, allow_extensions: bool = False) -> SearchSpec:
     """Load a search spec by shipped name or path, with `key=value` overrides such as `search.trials=8`.
 
-    Warns and raises as `load_spec` does.
+    Warns, raises and asks for consent as `load_spec` does.
 
         >>> load_search_spec("deep_narrow").search.base
         't2t_vit_14'
     """
-    document = read_search_spec(spec, overrides)
+    with consent.granting(allow_extensions):
+        document = read_search_spec(spec, overrides)
     warn_of_old_names(document.source)
     return document.spec
 
@@ -107,6 +111,7 @@ def _spec_document(source: YamlSource, folder: Path, overrides: AnyOverrides) ->
             _use_named_model(source, beside=Path())
     check_overrides(changes, source)
     rename_fields(source)  # an override may set a mapping that holds old names
+    _load_extensions(source, _base_folder(folder, changes, ("extensions",)))
     _resolve_weights_file(source, ("weights",), beside=_base_folder(folder, changes, ("weights", "weights.file")))
     distill = ("train", "train.distill")
     fields = (*distill, "train.distill.weights", "train.distill.weights.file")
@@ -124,6 +129,7 @@ def _search_document(source: YamlSource, folder: Path, overrides: AnyOverrides) 
         change.apply_to(source)
     check_overrides(changes, source)
     rename_fields(source)  # an override may set a mapping that holds old names
+    _load_extensions(source, _base_folder(folder, changes, ("extensions",)))
     search = _mapping(source.data, ("search",))
     _resolve_model(source, search, ("search", "base"), _base_folder(folder, changes, ("search", "search.base")))
     listed = search.get("enqueue")
@@ -131,6 +137,31 @@ def _search_document(source: YamlSource, folder: Path, overrides: AnyOverrides) 
     for index in range(len(listed) if isinstance(listed, list) else 0):
         _resolve_model(source, listed, ("search", "enqueue", index), beside)
     return _validated_document(source, SearchSpec, original)
+
+
+def _load_extensions(source: YamlSource, beside: Path) -> None:
+    """Load the extensions that a source names. Raises SpecError if one cannot be loaded: kinds would be unknown."""
+    if not source.data.get("extensions"):
+        return
+
+    from t2tbuild.spec.extension.load import load_named_extensions
+
+    before = len(source.problems)
+    load_named_extensions(source, beside)
+    if len(source.problems) > before:
+        raise SpecError(source.problems)
+
+
+def _add_extensions(source: YamlSource, other: YamlSource) -> None:
+    """Add the extensions of a named spec, which are loaded, to those of the source that uses its model."""
+    added, own = other.data.get("extensions", ()), source.data.get("extensions")
+    if not added or not isinstance(own, list | None):
+        return
+    listed = source.data.setdefault("extensions", [])
+    for index, name in enumerate(added):
+        if name not in listed:
+            source.values["extensions", len(listed)] = other.place(("extensions", index))
+            listed.append(name)
 
 
 def _base_folder(folder: Path, changes: Sequence[Override], fields: Sequence[str]) -> Path:
@@ -164,6 +195,7 @@ def _use_named_model(source: YamlSource, beside: Path) -> None:
         )
         return
     try:
+        _load_extensions(other, Path(other.file).parent)
         _validate(other, Spec)
     except SpecError as error:
         _report_named_spec_errors(source, ("model",), name, error)
@@ -174,6 +206,7 @@ def _use_named_model(source: YamlSource, beside: Path) -> None:
             source.data[section] = other.data[section]
             source.values.update({path: place for path, place in other.values.items() if path[:1] == (section,)})
             source.keys.update({path: place for path, place in other.keys.items() if path[:1] == (section,)})
+    _add_extensions(source, other)
 
 
 def _resolve_model(source: YamlSource, above: Any, path: KeyPath, beside: Path) -> None:

@@ -10,6 +10,7 @@ from t2tbuild.spec.search import Search
 from t2tbuild.spec.train import TrainSpec
 from t2tbuild.spec.weights import WeightsField
 
+Extensions = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], ListAsTuple]
 Percent = Annotated[int | float, Field(ge=0, le=100)]
 
 
@@ -45,6 +46,9 @@ class Spec(Node):
 
     version: Version
     """Version of the spec language."""
+    extensions: Extensions = Field(default=(), max_length=64, examples=[["my_attention.py"]])
+    """Python files, or names of installed packages, that bring kinds of token attentions, tokenizers, block options or
+    backbones. A path is relative to this file. They are code: each file needs your consent."""
     model: Annotated[ModelField, Shorthand({"type": "string", "description": "Name or path of a spec."})] = Field(
         examples=["t2t_vit_14"]
     )
@@ -64,6 +68,9 @@ class SearchSpec(Node):
 
     version: Version
     """Version of the spec language."""
+    extensions: Extensions = Field(default=(), max_length=64, examples=[["my_attention.py"]])
+    """Python files, or names of installed packages, that bring kinds of token attentions, tokenizers, block options or
+    backbones. A path is relative to this file. They are code: each file needs your consent."""
     search: Search = Field(
         examples=[{"base": "t2t_vit_14", "budget": {"macs": "5G"}, "space": {"backbone.depth": {"fill": [0.7, 1.0]}}}]
     )

@@ -143,7 +143,7 @@ class ConvStage(Window):
     """One convolution with bias: kernel patch_size, stride patch_size - overlap."""
 
 
-class _Tokenizer(Node, ABC):
+class BaseTokenizer(Node, ABC):
     """Base class of tokenizers: a sequence of windows, the first over the image."""
 
     @property
@@ -179,7 +179,7 @@ _EXAMPLE = [
 ]
 
 
-class T2TTokenizer(_Tokenizer):
+class T2TTokenizer(BaseTokenizer):
     """Tokens-to-token: soft splits with token attentions between them (Section 3.1 of the paper)."""
 
     kind: Literal["t2t"] = "t2t"
@@ -211,7 +211,7 @@ class T2TTokenizer(_Tokenizer):
         return tuple(channels * stage.patch_size**2 for channels, stage in zip(below, self.stages, strict=True))
 
 
-class ConvTokenizer(_Tokenizer):
+class ConvTokenizer(BaseTokenizer):
     """A stack of convolutions without activations (the paper's T2T-ViT_c: kernels 7, 3, 3, strides 4, 2, 2)."""
 
     model_config = KIND_REQUIRED
@@ -242,7 +242,7 @@ class ConvTokenizer(_Tokenizer):
         return " ".join(f"C{stage.token_dim}" for stage in self.stages if stage.token_dim) or "C"
 
 
-class PatchTokenizer(_Tokenizer):
+class PatchTokenizer(BaseTokenizer):
     """The hard split of the ViT: non-overlapping patches, each projected to embed_dim."""
 
     model_config = KIND_REQUIRED

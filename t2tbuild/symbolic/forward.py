@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from t2tbuild.layout import Grid
 from t2tbuild.modules import recompute_policy
 from t2tbuild.symbolic.leaf import PRODUCTS, Leaf
 
@@ -89,10 +90,15 @@ class Tensor:
 
 
 class Split(NamedTuple):
-    """The tokens of a soft split before they are unfolded: their shape, and the feature map or image behind them."""
+    """The tokens of a soft split before they are unfolded: their grid and width, and the image or feature map behind."""
 
-    shape: Shape
+    grid: Grid
+    width: int
     source: Tensor
+
+    @property
+    def shape(self) -> Shape:
+        return self.grid.tokens, self.width
 
 
 class Forward:
@@ -193,10 +199,13 @@ class Forward:
         trained = self._count(name, 5 * tokens * dim, 2 * dim)
         return self.apply("norm", [x], saves=1, trained=trained, name=name, statistics=(2 * tokens, 1))
 
-    def attention(self, q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
-        """Record softmax(q k^T) v as one fused kernel: 2 N N C MACs. It saves the logarithm of the softmax's sum."""
+    def attention(self, q: Tensor, k: Tensor, v: Tensor, heads: int, *, keys: int | None = None) -> Tensor:
+        """Record softmax(q k^T) v as one fused kernel: 2 N K C MACs. It saves the logarithm of the softmax's sum.
+
+        Each of the N queries attends to K `keys`, by default all: within windows, to those of its window.
+        """
         tokens, dim = q.shape
-        macs = 2 * tokens * tokens * dim
+        macs = 2 * tokens * (tokens if keys is None else keys) * dim
         return self.apply("attention", [q, k, v], saves=3, saves_output=True, macs=macs, statistics=(tokens, heads))
 
     def unfold(self, split: Split) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 from t2tbuild.errors import CostError
 from t2tbuild.layout import Grid
 from t2tbuild.spec.base import Node
+from t2tbuild.spec.extension.registry import REGISTERED
 from t2tbuild.spec.tokenizer import Window
 
 T = TypeVar("T")
@@ -57,9 +58,11 @@ class Caption(NamedTuple):
 
 
 def entry(table: Mapping[type[Node], T], node: Node) -> T:
-    """Return the entry of a node's class. Raises CostError if it has none."""
-    try:
-        return table[type(node)]
-    except KeyError:
+    """Return the entry of a node's class, or the symbolic forward of its extension. Raises CostError if it has none."""
+    found: Any = table.get(type(node))
+    if found is None and (extension := REGISTERED.get(type(node))):
+        found = extension.forward
+    if found is None:
         name = getattr(node, "kind", type(node).__name__)
-        raise CostError(f"{name} has no symbolic forward, which predicts costs; count it with measure_cost") from None
+        raise CostError(f"{name} has no symbolic forward, which predicts costs; count it with measure_cost")
+    return found  # type: ignore[no-any-return]

@@ -19,7 +19,7 @@ def tokens_to_token(tokenizer: T2TTokenizer, image: Grid, in_chans: int, embed_d
     for index, (stage, grid, width) in enumerate(rows):
         name, module = f"soft split {index + 1} ({stage})", f"{MODULE}.soft_split{index}"
         yield Row(name, (module,), BoxKind.SPLIT, _describe_window(stage), grid, stage)
-        yield soft_split, grid.tokens, width
+        yield soft_split, grid, width
         if stage.attention is None:
             detail = f"{width:,} → {embed_dim:,} channels"
             yield Row("projection", (f"{MODULE}.project",), BoxKind.LINEAR, detail, grid)
@@ -27,14 +27,14 @@ def tokens_to_token(tokenizer: T2TTokenizer, image: Grid, in_chans: int, embed_d
         else:
             node, dim = stage.attention, stage.token_dim or 0
             name, module = f"token {node.kind} {index + 1}", f"{MODULE}.attention{index + 1}"
-            detail = f"{width:,} → {dim:,} channels, {node.describe(dim)}"
+            detail = ", ".join([f"{width:,} → {dim:,} channels", *_describe_attention(node, dim)])
             yield Row(name, (module,), BoxKind.ATTENTION, detail, grid)
             yield entry(TOKEN_ATTENTIONS, node), node, dim
 
 
-def soft_split(_f: Forward, x: Tensor, tokens: int, width: int) -> Split:
+def soft_split(_f: Forward, x: Tensor, grid: Grid, width: int) -> Split:
     """Return the tokens of a `SoftSplit`, which whoever reads them unfolds."""
-    return Split((tokens, width), x)
+    return Split(grid, width, x)
 
 
 def project(f: Forward, tokens: Split, embed_dim: int) -> Tensor:
@@ -59,6 +59,11 @@ def convolutions(
 def convolution(f: Forward, x: Tensor, tokens: int, kernel: int, out_dim: int) -> Tensor:
     """Record one convolution of the tokenizer."""
     return f.convolution("", x, tokens, kernel, out_dim)
+
+
+def _describe_attention(node: Any, dim: int) -> list[str]:
+    """Return what a token attention says of itself; the node of an extension may say nothing."""
+    return [str(node.describe(dim))] if hasattr(node, "describe") else []
 
 
 def _describe_window(window: Window) -> str:

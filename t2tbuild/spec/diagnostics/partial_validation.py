@@ -133,6 +133,11 @@ def _adapter(cls: type[Node], field: str) -> TypeAdapter[Any]:
     return TypeAdapter(Annotated[info.annotation, info], config=config)  # type: ignore[arg-type]
 
 
+def forget() -> None:
+    """Forget the validators of fields, after fields have changed."""
+    _adapter.cache_clear()
+
+
 def _misspelt_key(field: str, data: dict[str, Any], cls: type[Node]) -> str | None:
     """Return the unknown key that most likely means a missing field."""
     fields = list(cls.model_fields)

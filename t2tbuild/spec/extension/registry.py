@@ -1,0 +1,260 @@
+"""Register extensions: a node of the user's own becomes a member of the spec's unions, beside the shipped kinds."""
+
+import hashlib
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Union, get_origin
+
+from pydantic import Field
+from pydantic.errors import PydanticUserError
+
+from t2tbuild.errors import InputError
+from t2tbuild.spec.backbone import BaseBackbone
+from t2tbuild.spec.base import KIND_REQUIRED, Node, Shorthand, kind_shorthand
+from t2tbuild.spec.diagnostics import partial_validation
+from t2tbuild.spec.diagnostics.introspect import kinds_of, nodes_in
+from t2tbuild.spec.model import ModelSpec
+from t2tbuild.spec.tokenizer import BaseTokenizer, Stage
+
+
+class ExtensionError(InputError):
+    """An extension cannot be loaded or registered. `rule` names the reason for programs."""
+
+    def __init__(self, rule: str, message: str, hint: str = "") -> None:
+        self.rule, self.message, self.hint = rule, message, hint
+        super().__init__(message + (f" ({hint})" if hint else ""))
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where an extension comes from: a file with the SHA-256 of its content, or an installed package."""
+
+    name: str
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Extension:
+    """What a file brings to the spec language.
+
+    Attributes:
+        node: The class of the spec node, with a field `kind: Literal[...]`.
+        build: The builder of its torch module.
+        forward: Its symbolic forward, from which costs are predicted. Without one, fvcore counts the built model.
+    """
+
+    node: type[Node]
+    build: Callable[..., Any]
+    forward: Callable[..., Any] | None = field(default=None)
+
+    KIND: ClassVar[str] = "extension"
+    """What it is, in messages."""
+    BASE: ClassVar[type[Node]] = Node
+    """Base class of its node."""
+
+
+class TokenAttention(Extension):
+    """A token attention of the t2t tokenizer.
+
+    `build(node, in_dim, dim)` returns a module with forward(x_BCHW, soft_split) -> [B, N, dim].
+    `forward(f, tokens, node, token_dim)` is its symbolic forward; see t2tbuild/symbolic/token_attention.py.
+    """
+
+    KIND = "token attention"
+
+
+class Tokenizer(Extension):
+    """A tokenizer. Its node is a TokenizerNode.
+
+    `build(node, in_chans, embed_dim)` returns a t2tbuild.modules.tokenizers.Tokenizer.
+    `forward(node, image, in_chans, embed_dim)` yields rows and calls; see t2tbuild/symbolic/tokenizers.py.
+    """
+
+    KIND = "tokenizer"
+    BASE = BaseTokenizer
+
+
+class BlockOption(Extension):
+    """An option of every block, as squeeze_excite is one. It is written in `backbone.options`.
+
+    `build(node)` returns BlockModules, and `forward(node)` returns BlockHooks.
+    """
+
+    KIND = "block option"
+
+
+class Backbone(Extension):
+    """A backbone. Its node is a BackboneNode.
+
+    `build(node)` returns the entries of the model's blocks with their output channels.
+    `forward(node)` yields rows and calls; see t2tbuild/symbolic/backbones.py.
+    """
+
+    KIND = "backbone"
+    BASE = BaseBackbone
+
+
+REGISTERED: dict[type[Node], Extension] = {}
+"""The extension of each registered node. Nodes of replaced extensions stay: their objects can still be built."""
+
+_ORIGINS: dict[type[Node], Origin] = {}
+
+
+def register(one: Extension, origin: Origin | None = None) -> None:
+    """Add an extension to the spec language of this process.
+
+    A kind that is registered from the same file again is replaced. Raises ExtensionError for a kind that ships or that
+    another file has brought, and for a node that is not one.
+    """
+    origin = origin or _origin_of(one.node)
+    _require_node(one, origin)
+    members = _members(type(one))
+    replaced: list[type[Node]] = []
+    for other in members:
+        shared = set(kinds_of(other)) & set(kinds_of(one.node))
+        if other is one.node or not shared:
+            continue
+        before = _ORIGINS.get(other)
+        if before is None:
+            message = f"{origin.name}: kind '{min(shared)}' of a {one.KIND} ships with t2tbuild"
+            raise ExtensionError("extension-kind", message, "choose another kind")
+        if before.sha256 and before.sha256 == origin.sha256:
+            return  # a copy of the file
+        if before.name != origin.name:
+            message = f"kind '{min(shared)}' of a {one.KIND} is in {before.name} and in {origin.name}"
+            raise ExtensionError("extension-kind", message, "rename one of them, or name one of the files")
+        replaced.append(other)
+    known = REGISTERED.get(one.node)
+    REGISTERED[one.node], _ORIGINS[one.node] = one, origin
+    if one.node in members and known == one:
+        return
+    if one.node.model_fields["kind"].default is not None and "json_schema_extra" not in one.node.model_config:
+        one.node.model_config = {**one.node.model_config, **KIND_REQUIRED}
+    try:
+        _set_members(type(one), [*(node for node in members if node not in (*replaced, one.node)), one.node])
+    except (PydanticUserError, TypeError) as error:
+        del REGISTERED[one.node], _ORIGINS[one.node]
+        _set_members(type(one), members)
+        message = f"{origin.name}: {one.node.__name__}: {str(error).splitlines()[0]}"
+        raise ExtensionError("extension-node", message) from None
+
+
+def unregister(one: Extension) -> None:
+    """Remove an extension from the spec language of this process."""
+    members = _members(type(one))
+    if one.node in members:
+        _set_members(type(one), [node for node in members if node is not one.node])
+    REGISTERED.pop(one.node, None)
+    _ORIGINS.pop(one.node, None)
+
+
+def is_extension(node: object) -> bool:
+    """Whether a node comes from an extension."""
+    return type(node) in REGISTERED
+
+
+def extension_nodes(node: object) -> Iterator[Node]:
+    """Yield the nodes of extensions in a node and below it."""
+    if isinstance(node, tuple):
+        for item in node:
+            yield from extension_nodes(item)
+    elif isinstance(node, Node):
+        if is_extension(node):
+            yield node
+        for name in type(node).model_fields:
+            yield from extension_nodes(getattr(node, name))
+
+
+def _origin_of(node: type[Node]) -> Origin:
+    """Return the file that defines a node."""
+    file = getattr(sys.modules.get(node.__module__), "__file__", None)
+    if file is None or not Path(file).is_file():
+        return Origin(node.__module__)
+    return Origin(file, hashlib.sha256(Path(file).read_bytes()).hexdigest())
+
+
+def _require_node(one: Extension, origin: Origin) -> None:
+    """Raise ExtensionError if the node of an extension is not a spec node with a kind."""
+    if type(one) not in _MEMBERS:
+        raise ExtensionError("extension-node", f"{origin.name}: {type(one).__name__} is not a kind of extension")
+    name = getattr(one.node, "__name__", repr(one.node))
+    if not (inspect.isclass(one.node) and issubclass(one.node, one.BASE)):
+        message = f"{origin.name}: {name} is not a node of a {one.KIND}"
+        raise ExtensionError("extension-node", message, f"derive it from extension.{_BASES[one.BASE]}")
+    kind = one.node.model_fields.get("kind")
+    if kind is None or get_origin(kind.annotation) is not Literal:
+        message = f"{origin.name}: {name} has no field kind"
+        raise ExtensionError("extension-node", message, 'write kind: Literal["window"] = "window"')
+    for what, function in (("build", one.build), ("forward", one.forward)):
+        if not callable(function) and not (what == "forward" and function is None):
+            raise ExtensionError("extension-node", f"{origin.name}: {what} of {name} is not a function")
+
+
+_BASES: dict[type[Node], str] = {Node: "Node", BaseTokenizer: "TokenizerNode", BaseBackbone: "BackboneNode"}
+
+
+def _attention(union: Any, kinds: list[str]) -> Any:
+    return Annotated[union, Field(discriminator="kind"), kind_shorthand, Shorthand({"enum": kinds})] | None
+
+
+def _one(union: Any, _kinds: list[str]) -> Any:
+    return union
+
+
+def _several(union: Any, _kinds: list[str]) -> Any:
+    return tuple[Annotated[union, Field(discriminator="kind")], ...]
+
+
+_MEMBERS: dict[type[Extension], tuple[type[Node], str, Callable[[Any, list[str]], Any]]] = {
+    TokenAttention: (Stage, "attention", _attention),
+    Tokenizer: (ModelSpec, "tokenizer", _one),
+    BlockOption: (BaseBackbone, "options", _several),
+    Backbone: (ModelSpec, "backbone", _one),
+}
+"""For each kind of extension: the node and the field that its nodes enter, and the field's annotation of their union."""
+
+
+def _members(kind: type[Extension]) -> list[type[Node]]:
+    """Return the node classes that the field of an extension accepts."""
+    owner, name, _ = _MEMBERS[kind]
+    return [node for node in nodes_in(owner.model_fields[name].annotation) if node is not Node]
+
+
+def _set_members(kind: type[Extension], members: Sequence[type[Node]]) -> None:
+    """Let the field of an extension accept these node classes, and rebuild the nodes that contain it."""
+    owner, name, annotate = _MEMBERS[kind]
+    union: Any = Union[tuple(members)] if members else Node  # noqa: UP007
+    kinds = [one for node in members for one in kinds_of(node)]
+    annotation = annotate(union, kinds) if members else tuple[Node, ...]
+    owners = [node for node in (owner, *_subclasses(owner)) if name in node.model_fields]
+    for node in owners:
+        node.model_fields[name].annotation = annotation
+    for node in _containing(owners):
+        node.model_rebuild(force=True)
+    partial_validation.forget()
+
+
+def _containing(owners: Sequence[type[Node]]) -> list[type[Node]]:
+    """Return the nodes that contain one of `owners`, and these, each after the nodes below it."""
+    order: dict[type[Node], bool] = {}
+
+    def visit(node: type[Node]) -> bool:
+        if node not in order:
+            order[node] = node in owners
+            below = [visit(one) for info in node.model_fields.values() for one in nodes_in(info.annotation)]
+            contains = order.pop(node) or any(below)
+            order[node] = contains  # after the nodes below it
+        return order[node]
+
+    for node in _subclasses(Node):
+        visit(node)
+    return [node for node, contains in order.items() if contains and not inspect.isabstract(node)]
+
+
+def _subclasses(above: type[Node]) -> Iterator[type[Node]]:
+    for node in above.__subclasses__():
+        yield node
+        yield from _subclasses(node)
