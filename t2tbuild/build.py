@@ -4,16 +4,17 @@ import contextlib
 import difflib
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar, assert_never, overload
+from typing import Any, NamedTuple, TypeVar, assert_never, overload
 
 import torch
 from torch import nn
 
 from t2tbuild.errors import CostError, FieldError
-from t2tbuild.modules.attention import Attention
+from t2tbuild.modules.attention import Attention, BlockAttention
 from t2tbuild.modules.block import Block
 from t2tbuild.modules.dense import DenseBlock, Transition
 from t2tbuild.modules.ghost import GhostAttention, GhostMlp
+from t2tbuild.modules.layer_scale import LayerScale
 from t2tbuild.modules.mlp import Mlp
 from t2tbuild.modules.performer import TokenPerformer
 from t2tbuild.modules.position import sinusoid_table
@@ -132,8 +133,7 @@ def _build_token_performer(node: PerformerAttention, in_dim: int, dim: int) -> n
 
 
 def _build_plain_blocks(backbone: spec_backbone.PlainBackbone) -> tuple[list[nn.Module], list[int]]:
-    plain = [Block(dim=dim, attn=attn, mlp=mlp, drop_path=rate) for dim, attn, mlp, rate in _build_branches(backbone)]
-    return list(plain), list(backbone.widths)
+    return [Block(**branches) for branches in _build_branches(backbone)], list(backbone.widths)
 
 
 def _build_dense_blocks(backbone: spec_backbone.DenseBackbone) -> tuple[list[nn.Module], list[int]]:
@@ -144,25 +144,87 @@ def _build_dense_blocks(backbone: spec_backbone.DenseBackbone) -> tuple[list[nn.
         if built:
             built.append(Transition(dim=out_dims[-1]))
             out_dims.append(group[0])
-        for dim, attn, mlp, rate in itertools.islice(branches, len(group)):
-            built.append(DenseBlock(dim=dim, growth_rate=growth_rate, attn=attn, mlp=mlp, drop_path=rate))
-            out_dims.append(dim + growth_rate)
+        for one in itertools.islice(branches, len(group)):
+            built.append(DenseBlock(growth_rate=growth_rate, **one))
+            out_dims.append(one["dim"] + growth_rate)
     return built, out_dims
 
 
-def _build_branches(backbone: spec_backbone.BaseBackbone) -> Iterator[tuple[int, nn.Module, nn.Module, float]]:
-    """Yield the width, attention, MLP and drop-path rate of each block."""
-    rows = zip(
-        backbone.widths, backbone.heads, backbone.mlp_ratios, backbone.mlp_dims, backbone.drop_paths, strict=True
-    )
-    ghost, squeeze = backbone.ghost, backbone.squeeze_excite
-    for dim, num_heads, ratio, hidden_dim, rate in rows:
-        squeeze_excite = SqueezeExcite(dim=dim, reduction=squeeze.reduction) if squeeze else None
-        attention = GhostAttention if ghost and ghost.attention else Attention
-        attn = attention(dim=dim, num_heads=num_heads, qkv_bias=backbone.qkv_bias, squeeze_excite=squeeze_excite)
-        ghost_mlp = ghost and ghost.mlp
-        mlp = GhostMlp(dim=dim, ratio=int(ratio)) if ghost_mlp else Mlp(dim=dim, hidden_dim=hidden_dim)
-        yield dim, attn, mlp, rate
+class BlockModules(NamedTuple):
+    """What an option changes in a built block: the modules of the functions in its `BlockHooks`.
+
+    Attributes:
+        attention: Builds the module "attn" from (dim, num_heads, qkv_bias). Derive it from BlockAttention, so that
+            modules of other options can follow it.
+        mlp: Builds the module "mlp" from (dim, hidden_dim).
+        after_attention: The name and builder (dim) of a module in "attn" that follows the projection.
+        after_branch: The same of a module that ends each branch, before stochastic depth. Its name gets a 1 in the
+            branch of the attention and a 2 in that of the MLP.
+    """
+
+    attention: Callable[[int, int, bool], nn.Module] | None = None
+    mlp: Callable[[int, int], nn.Module] | None = None
+    after_attention: tuple[str, Callable[[int], nn.Module]] | None = None
+    after_branch: tuple[str, Callable[[int], nn.Module]] | None = None
+
+
+def _build_branches(backbone: spec_backbone.BaseBackbone) -> Iterator[dict[str, Any]]:
+    """Yield the arguments of each `Block`."""
+    options = [_builder(BLOCK_OPTIONS, option)(option) for option in backbone.block_options]
+    build_attention = next((one.attention for one in options if one.attention), _build_attention)
+    build_mlp = next((one.mlp for one in options if one.mlp), _build_mlp)
+    followers = [one.after_attention for one in options if one.after_attention]
+    ends = [one.after_branch for one in options if one.after_branch]
+    rows = zip(backbone.widths, backbone.heads, backbone.mlp_dims, backbone.drop_paths, strict=True)
+    for dim, num_heads, hidden_dim, rate in rows:
+        following = [(name, build(dim)) for name, build in followers]
+        attn = build_attention(dim, num_heads, backbone.qkv_bias)
+        for name, module in following:
+            _require_block_attention(attn, name).follow(name, module)
+        yield {
+            "dim": dim,
+            "attn": attn,
+            "mlp": build_mlp(dim, hidden_dim),
+            "drop_path": rate,
+            "after_attn": {f"{name}1": build(dim) for name, build in ends},
+            "after_mlp": {f"{name}2": build(dim) for name, build in ends},
+        }
+
+
+def _require_block_attention(attn: nn.Module, follower: str) -> BlockAttention:
+    if isinstance(attn, BlockAttention):
+        return attn
+    message = f"{follower} cannot follow {type(attn).__name__}, which is not a BlockAttention"
+    hint = "derive it from t2tbuild.modules.attention.BlockAttention, with a method attend in place of forward"
+    raise FieldError(("model", "backbone", "options"), "block-attention", message, hint)
+
+
+def _build_attention(dim: int, num_heads: int, qkv_bias: bool) -> nn.Module:
+    return Attention(dim=dim, num_heads=num_heads, qkv_bias=qkv_bias)
+
+
+def _build_ghost_attention(dim: int, num_heads: int, qkv_bias: bool) -> nn.Module:
+    return GhostAttention(dim=dim, num_heads=num_heads, qkv_bias=qkv_bias)
+
+
+def _build_mlp(dim: int, hidden_dim: int) -> nn.Module:
+    return Mlp(dim=dim, hidden_dim=hidden_dim)
+
+
+def _build_ghost_mlp(dim: int, hidden_dim: int) -> nn.Module:
+    return GhostMlp(dim=dim, ratio=hidden_dim // dim)
+
+
+def _ghost(node: spec_backbone.Ghost) -> BlockModules:
+    return BlockModules(_build_ghost_attention if node.attention else None, _build_ghost_mlp if node.mlp else None)
+
+
+def _squeeze_excite(node: spec_backbone.SqueezeExcite) -> BlockModules:
+    return BlockModules(after_attention=("se_layer", lambda dim: SqueezeExcite(dim=dim, reduction=node.reduction)))
+
+
+def _layer_scale(node: spec_backbone.LayerScale) -> BlockModules:
+    return BlockModules(after_branch=("ls", lambda dim: LayerScale(dim=dim, init=node.init)))
 
 
 TOKEN_ATTENTIONS: dict[type[Any], Callable[[Any, int, int], nn.Module]] = {
@@ -177,6 +239,13 @@ TOKENIZERS: dict[type[Node], Callable[[Any, int, int], Tokenizer]] = {
     spec_tokenizer.PatchTokenizer: _build_convolutions,
 }
 """The builder of each tokenizer: (node, in_chans, embed_dim)."""
+
+BLOCK_OPTIONS: dict[type[Node], Callable[[Any], BlockModules]] = {
+    spec_backbone.Ghost: _ghost,
+    spec_backbone.SqueezeExcite: _squeeze_excite,
+    spec_backbone.LayerScale: _layer_scale,
+}
+"""What each option changes in a block: (node)."""
 
 BACKBONES: dict[type[Node], Callable[[Any], tuple[list[nn.Module], list[int]]]] = {
     spec_backbone.PlainBackbone: _build_plain_blocks,

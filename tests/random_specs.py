@@ -75,6 +75,7 @@ def backbones(draw: st.DrawFn) -> dict[str, Any]:
             "drop_path": draw(st.sampled_from([0, 0.2])),
             "squeeze_excite": draw(squeeze),
             "ghost": ghost,
+            "layer_scale": draw(st.sampled_from([None, None, 1e-5, 1])),
         }
     )
 

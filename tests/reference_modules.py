@@ -49,7 +49,9 @@ def attend(module: Any, q_BNC: Tensor, k_BNC: Tensor, v_BNC: Tensor) -> Tensor:
     heads = module.num_heads
     scale = (q_BNC.shape[2] // heads) ** -0.5
     y_BHND = softmax_attention(*(split_heads(x_BNC, heads) for x_BNC in (q_BNC, k_BNC, v_BNC)), scale)
-    merged: Tensor = module.se_layer(module.proj(y_BHND.transpose(1, 2).reshape(q_BNC.shape)))
+    merged: Tensor = module.proj(y_BHND.transpose(1, 2).reshape(q_BNC.shape))
+    for name in module.followers:
+        merged = getattr(module, name)(merged)
     return merged
 
 
@@ -115,8 +117,9 @@ def mlp(self: Any, x_BNC: Tensor) -> Tensor:
 
 
 def block(self: Any, x_BNC: Tensor) -> Tensor:
-    x_BNC = x_BNC + self.drop_path(self.attn(self.norm1(x_BNC)))
-    out: Tensor = x_BNC + self.drop_path(self.mlp(self.norm2(x_BNC)))
+    scale1, scale2 = (getattr(self, name, nn.Identity()) for name in ("ls1", "ls2"))
+    x_BNC = x_BNC + self.drop_path(scale1(self.attn(self.norm1(x_BNC))))
+    out: Tensor = x_BNC + self.drop_path(scale2(self.mlp(self.norm2(x_BNC))))
     return out
 
 

@@ -45,6 +45,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "qkv_bias": {"qkv_bias": True},
     "learned": {"position": "learned"},
     "drop_path": {"drop_path": 0.05},
+    "layer_scale": {"layer_scale": 1e-5},
     "distillation_token": {"distillation_token": True},  # a field of the model, not of its backbone
 }
 

@@ -1,10 +1,12 @@
 """The dense backbone: each block's output is concatenated to its input (Huang et al., CVPR 2017; Table 6)."""
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from t2tbuild.modules.block import Block
+from t2tbuild.modules.block import NONE, Block
 
 
 class DenseBlock(Block):
@@ -14,8 +16,18 @@ class DenseBlock(Block):
     drop-path rate increases from block to block; the released code uses one rate per group.
     """
 
-    def __init__(self, *, dim: int, growth_rate: int, attn: nn.Module, mlp: nn.Module, drop_path: float) -> None:
-        super().__init__(dim=dim, attn=attn, mlp=mlp, drop_path=drop_path)
+    def __init__(
+        self,
+        *,
+        dim: int,
+        growth_rate: int,
+        attn: nn.Module,
+        mlp: nn.Module,
+        drop_path: float,
+        after_attn: Mapping[str, nn.Module] = NONE,
+        after_mlp: Mapping[str, nn.Module] = NONE,
+    ) -> None:
+        super().__init__(dim=dim, attn=attn, mlp=mlp, drop_path=drop_path, after_attn=after_attn, after_mlp=after_mlp)
         self.dense_linear = nn.Linear(dim, growth_rate)
 
     def forward(self, x_BNC: Tensor) -> Tensor:

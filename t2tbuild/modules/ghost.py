@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from t2tbuild.modules.attention import softmax_attention
+from t2tbuild.modules.attention import BlockAttention, softmax_attention
 
 
 class ChannelScale(nn.Module):
@@ -21,14 +21,14 @@ class ChannelScale(nn.Module):
         return x_BNC * self.weight.flatten().to(x_BNC.dtype)  # autocast runs a convolution in its dtype
 
 
-class GhostAttention(nn.Module):
+class GhostAttention(BlockAttention):
     """Attention that computes half of the channels of q, k and v; the other half are scaled copies of the first.
 
     The halves are concatenated before the split into heads, so the first heads have computed channels only. The scale
     is 1 / sqrt(D).
     """
 
-    def __init__(self, *, dim: int, num_heads: int, qkv_bias: bool, squeeze_excite: nn.Module | None = None) -> None:
+    def __init__(self, *, dim: int, num_heads: int, qkv_bias: bool) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.q = nn.Linear(dim, dim // 2, bias=qkv_bias)
@@ -38,15 +38,14 @@ class GhostAttention(nn.Module):
         self.cheap_operation_k = ChannelScale(dim // 2)
         self.cheap_operation_v = ChannelScale(dim // 2)
         self.proj = nn.Linear(dim, dim)
-        self.se_layer = squeeze_excite or nn.Identity()
 
-    def forward(self, x_BNC: Tensor) -> Tensor:
+    def attend(self, x_BNC: Tensor) -> Tensor:
         """[B, N, dim] -> [B, N, dim]."""
         q_BNC, k_BNC, v_BNC = self.q(x_BNC), self.k(x_BNC), self.v(x_BNC)
         q_BNC = torch.cat((q_BNC, self.cheap_operation_q(q_BNC)), dim=2)
         k_BNC = torch.cat((k_BNC, self.cheap_operation_k(k_BNC)), dim=2)
         v_BNC = torch.cat((v_BNC, self.cheap_operation_v(v_BNC)), dim=2)
-        return self.se_layer(self.proj(softmax_attention(q_BNC, k_BNC, v_BNC, self.num_heads)))  # type: ignore[no-any-return]
+        return self.proj(softmax_attention(q_BNC, k_BNC, v_BNC, self.num_heads))  # type: ignore[no-any-return]
 
 
 class GhostMlp(nn.Module):

@@ -96,7 +96,16 @@ def _kind(spec: Spec) -> str:
     if isinstance(spec.model, TimmModel):
         return "timm"
     backbone = spec.model.backbone
-    options = [word for word, option in (("SE", backbone.squeeze_excite), ("ghost", backbone.ghost)) if option]
+    options = [
+        word
+        for word, option in (
+            ("SE", backbone.squeeze_excite),
+            ("ghost", backbone.ghost),
+            ("LayerScale", backbone.layer_scale),
+        )
+        if option
+    ]
+    options += [str(getattr(option, "kind", "")) for option in backbone.options]
     return ", ".join([_tokenizer(spec.model.tokenizer), backbone.kind, *options])
 
 

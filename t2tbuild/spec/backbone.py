@@ -5,7 +5,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 
 from t2tbuild.spec.base import KIND_REQUIRED, ListAsTuple, Node, Violation, default_kind, lint, rule, unit
 
@@ -37,6 +38,24 @@ class Ghost(Node):
             yield Violation("", "ghost is disabled in attention and in mlp", "remove ghost")
 
 
+class LayerScale(Node):
+    """The option that `layer_scale` means: trained weights per channel at the end of each residual branch."""
+
+    init: int | float = Field(gt=0, le=100)
+    """Value of the weights before training."""
+
+
+def _require_extension(value: object) -> object:
+    """Raise an error that names the section `extensions` if options are given and no extension brings one."""
+    if value and BaseBackbone.model_fields["options"].annotation == tuple[Node, ...]:
+        message, hint = (
+            "no extension brings block options",
+            "name its file at the top level: extensions: [my_option.py]",
+        )
+        raise PydanticCustomError("extension", "{message}", {"message": message, "hint": hint})
+    return value
+
+
 class BaseBackbone(Node, ABC):
     """Fields of every backbone, and the values for each of its blocks."""
 
@@ -60,6 +79,12 @@ class BaseBackbone(Node, ABC):
     """Squeeze-and-excitation after each attention."""
     ghost: Ghost | None = Field(default=None, examples=[{}])
     """Ghost operations in attention and MLP."""
+    layer_scale: Annotated[int, Field(gt=0, le=100)] | Annotated[float, Field(gt=0, le=100)] | None = Field(
+        default=None, examples=[1e-5]
+    )
+    """LayerScale (CaiT): a trained weight per channel ends each residual branch, with this value before training."""
+    options: Annotated[tuple[Node, ...], ListAsTuple, BeforeValidator(_require_extension)] = ()
+    """Block options of extensions, each with its `kind`, in the order of application."""
 
     @property
     @abstractmethod
@@ -145,6 +170,21 @@ class BaseBackbone(Node, ABC):
                 if index is None:
                     return
 
+    @rule
+    def _one_option_replaces_each(self) -> Iterator[Violation]:
+        ghost = self.ghost
+        names = {
+            "attention": "ghost" if ghost and ghost.attention else "",
+            "mlp": "ghost" if ghost and ghost.mlp else "",
+        }
+        for index, option in enumerate(self.options):
+            kind = str(getattr(option, "kind", ""))
+            for module in getattr(option, "replaces", ()):
+                if names[module]:
+                    message = f"{names[module]} and {kind} both replace the {module} of a block"
+                    yield Violation(("options", index), message, "remove one of them")
+                names[module] = names[module] or kind
+
     @lint
     def _narrow_heads(self) -> Iterator[Violation]:
         for width, head_dim in self._head_dims():
@@ -187,9 +227,10 @@ class BaseBackbone(Node, ABC):
         return [(index, widths[min(index, len(widths) - 1)], one) for index, one in enumerate(value)]
 
     @property
-    def options(self) -> tuple[Node, ...]:
-        """The options of the blocks that are in use."""
-        return tuple(option for option in (self.ghost, self.squeeze_excite) if option is not None)
+    def block_options(self) -> tuple[Node, ...]:
+        """The options of the blocks that are in use, in the order of application."""
+        scale = None if self.layer_scale is None else LayerScale(init=self.layer_scale)
+        return (*(one for one in (self.ghost, self.squeeze_excite, scale) if one is not None), *self.options)
 
     @property
     def heads(self) -> tuple[int, ...]:

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from t2tbuild.spec.backbone import BaseBackbone, Ghost, SqueezeExcite
+from t2tbuild.spec.backbone import BaseBackbone, Ghost, LayerScale, SqueezeExcite
 from t2tbuild.spec.base import Node
-from t2tbuild.symbolic.forward import Forward, Tensor
+from t2tbuild.symbolic.forward import FULL, Forward, Tensor
 from t2tbuild.symbolic.row import BoxKind, Caption, entry
 
 
@@ -24,21 +24,24 @@ class BlockHooks(NamedTuple):
 
     Attributes:
         attention, mlp: Functions (forward, x, shape) that replace those of the module "attn" or "mlp".
-        after_attention: The name and function (forward, x, option) of a module that follows the projection.
-        caption: What the diagram says about the module `after_attention`.
+        after_attention: The name and function (forward, x, option) of a module in "attn" that follows the projection.
+        after_branch: The same of a module that ends each branch, before stochastic depth. Its name gets a 1 in the
+            branch of the attention and a 2 in that of the MLP.
+        caption: What the diagram says about the module `after_attention`, or about those of `after_branch`.
         word: Added to the caption of each module that is replaced.
     """
 
     attention: Callable[[Forward, Tensor, BlockShape], Tensor] | None = None
     mlp: Callable[[Forward, Tensor, BlockShape], Tensor] | None = None
     after_attention: tuple[str, Callable[[Forward, Tensor, Any], Tensor]] | None = None
+    after_branch: tuple[str, Callable[[Forward, Tensor, Any], Tensor]] | None = None
     caption: Caption | None = None
     word: str = ""
 
 
 def block_shapes(backbone: BaseBackbone) -> list[BlockShape]:
     """Return the shape of each block; equal neighbours are one object."""
-    bias, options, may_drop = backbone.qkv_bias, backbone.options, backbone.drop_path > 0
+    bias, options, may_drop = backbone.qkv_bias, backbone.block_options, backbone.drop_path > 0
     shapes: list[BlockShape] = []
     last = None
     for pair in zip(backbone.heads, backbone.mlp_dims, strict=True):
@@ -51,14 +54,32 @@ def block_shapes(backbone: BaseBackbone) -> list[BlockShape]:
 def block(f: Forward, x: Tensor, shape: BlockShape) -> Tensor:
     """Record the forward pass of `Block`: x + attn(norm1(x)), then x + mlp(norm2(x))."""
     hooks = [entry(BLOCK_OPTIONS, option)(option) for option in shape.options]
-    attention_of = next((hook.attention for hook in hooks if hook.attention), attention)
     mlp_of = next((hook.mlp for hook in hooks if hook.mlp), plain_mlp)
-    x1 = f.add(x, f.drop_path(_prenorm(f, x, "norm1", "attn", attention_of, shape), shape.drop_path))
-    return f.add(x1, f.drop_path(_prenorm(f, x1, "norm2", "mlp", mlp_of, shape), shape.drop_path))
+    x1 = f.add(
+        x, f.drop_path(_branch(f, x, 1, ("attn", _attention_module, shape, hooks), shape, hooks), shape.drop_path)
+    )
+    return f.add(x1, f.drop_path(_branch(f, x1, 2, ("mlp", mlp_of, shape), shape, hooks), shape.drop_path))
 
 
-def _prenorm(f: Forward, x: Tensor, norm: str, name: str, function: Callable[..., Tensor], shape: BlockShape) -> Tensor:
-    return f.module(name, function, f.recomputed(f.norm(norm, x)), shape)
+def _branch(
+    f: Forward, x: Tensor, number: int, call: tuple[Any, ...], shape: BlockShape, hooks: Sequence[BlockHooks]
+) -> Tensor:
+    """Record a module (name, function, *arguments) on the normalised x, and the modules that end its branch."""
+    name, function, *arguments = call
+    z = f.module(name, function, f.recomputed(f.norm(f"norm{number}", x)), *arguments)
+    for option, hook in zip(shape.options, hooks, strict=True):
+        if hook.after_branch:
+            z = f.module(f"{hook.after_branch[0]}{number}", hook.after_branch[1], z, option)
+    return z
+
+
+def _attention_module(f: Forward, x: Tensor, shape: BlockShape, hooks: Sequence[BlockHooks]) -> Tensor:
+    """Record the forward pass of `BlockAttention`: an attention, and the modules that follow its projection."""
+    y = next((hook.attention for hook in hooks if hook.attention), attention)(f, x, shape)
+    for option, hook in zip(shape.options, hooks, strict=True):
+        if hook.after_attention:
+            y = f.module(*hook.after_attention, y, option)
+    return y
 
 
 def attention(f: Forward, x: Tensor, shape: BlockShape) -> Tensor:
@@ -66,15 +87,7 @@ def attention(f: Forward, x: Tensor, shape: BlockShape) -> Tensor:
     dim = x.shape[1]
     qkv = f.linear("qkv", x, 3 * dim, bias=shape.qkv_bias)
     q, k, v = f.chunk(qkv, 3)
-    return after_attention(f, f.linear("proj", f.attention(q, k, v, shape.heads), dim), shape)
-
-
-def after_attention(f: Forward, x: Tensor, shape: BlockShape) -> Tensor:
-    """Run the modules of options that follow the projection of an attention."""
-    for option in shape.options:
-        if after := entry(BLOCK_OPTIONS, option)(option).after_attention:
-            x = f.module(*after, x, option)
-    return x
+    return f.linear("proj", f.attention(q, k, v, shape.heads), dim)
 
 
 def ghost_attention(f: Forward, x: Tensor, shape: BlockShape) -> Tensor:
@@ -84,7 +97,7 @@ def ghost_attention(f: Forward, x: Tensor, shape: BlockShape) -> Tensor:
     q = f.cat(q, f.scale("cheap_operation_q", q))
     k = f.cat(k, f.scale("cheap_operation_k", k))
     v = f.cat(v, f.scale("cheap_operation_v", v))
-    return after_attention(f, f.linear("proj", f.attention(q, k, v, shape.heads), dim), shape)
+    return f.linear("proj", f.attention(q, k, v, shape.heads), dim)
 
 
 def plain_mlp(f: Forward, x: Tensor, shape: BlockShape) -> Tensor:
@@ -117,6 +130,11 @@ def _channel_weights(f: Forward, mean: Tensor, bottleneck: int) -> Tensor:
     return f.apply("sigmoid", [f.linear("2", narrow, mean.shape[1], bias=False)], saves_output=True)
 
 
+def layer_scale(f: Forward, x: Tensor, _option: LayerScale) -> Tensor:
+    """Record the forward pass of `LayerScale`, in float32 also under autocast."""
+    return f.scale("", x, width=FULL)
+
+
 def _ghost(option: Ghost) -> BlockHooks:
     return BlockHooks(ghost_attention if option.attention else None, ghost_mlp if option.mlp else None, word="ghost")
 
@@ -127,24 +145,39 @@ def _squeeze_excite(option: SqueezeExcite) -> BlockHooks:
     return BlockHooks(after_attention=("se_layer", squeeze_excite), caption=caption)
 
 
-BLOCK_OPTIONS: dict[type[Node], Callable[[Any], BlockHooks]] = {Ghost: _ghost, SqueezeExcite: _squeeze_excite}
+def _layer_scale(option: LayerScale) -> BlockHooks:
+    caption = Caption(BoxKind.LINEAR, "layer scale", f"a weight per channel, {option.init:g} at first")
+    return BlockHooks(after_branch=("ls", layer_scale), caption=caption)
+
+
+BLOCK_OPTIONS: dict[type[Node], Callable[[Any], BlockHooks]] = {
+    Ghost: _ghost,
+    SqueezeExcite: _squeeze_excite,
+    LayerScale: _layer_scale,
+}
 """What each option changes in a block, by its node."""
 
 
 def captions(backbone: BaseBackbone) -> dict[str, Caption]:
     """Return what the diagram says about the modules of a block, by their names."""
-    hooks = [entry(BLOCK_OPTIONS, option)(option) for option in backbone.options]
+    hooks = [entry(BLOCK_OPTIONS, option)(option) for option in backbone.block_options]
     heads, hidden = describe_heads(backbone), _describe_mlp(backbone)
     of_attention = ", ".join([heads, *(hook.word for hook in hooks if hook.attention)])
     of_mlp = ", ".join([hidden, *(hook.word for hook in hooks if hook.mlp)])
     norm = Caption(BoxKind.NORM, "norm", "LayerNorm")
-    after = {f"attn.{hook.after_attention[0]}": hook.caption for hook in hooks if hook.after_attention and hook.caption}
-    return after | {
+    after = [(name, hook.caption) for hook in hooks if hook.caption for name in _names_after(hook)]
+    return dict(after) | {
         "norm1": norm,
         "attn": Caption(BoxKind.ATTENTION, "attention", of_attention, backbone.heads),
         "norm2": norm,
         "mlp": Caption(BoxKind.LINEAR, "MLP", of_mlp, backbone.mlp_ratios),
     }
+
+
+def _names_after(hook: BlockHooks) -> list[str]:
+    """Return the names of the modules that an option adds."""
+    names = [f"attn.{hook.after_attention[0]}"] if hook.after_attention else []
+    return names + [f"{hook.after_branch[0]}{number}" for number in (1, 2) if hook.after_branch]
 
 
 def describe_heads(backbone: BaseBackbone) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from t2tbuild.layout import Grid
 from t2tbuild.modules import recompute_policy
 from t2tbuild.symbolic.leaf import PRODUCTS, Leaf
 
@@ -89,10 +90,15 @@ class Tensor:
 
 
 class Split(NamedTuple):
-    """The tokens of a soft split before they are unfolded: their shape, and the feature map or image behind them."""
+    """The tokens of a soft split before they are unfolded: their grid and width, and the image or feature map behind."""
 
-    shape: Shape
+    grid: Grid
+    width: int
     source: Tensor
+
+    @property
+    def shape(self) -> Shape:
+        return self.grid.tokens, self.width
 
 
 class Forward:
@@ -104,7 +110,7 @@ class Forward:
         training: Whether the pass is recorded for a backward pass, with dropout.
 
     `steps` are its operations, and between them the tensors that are freed. The `name` of a layer or a parameter is
-    that in the built module.
+    that in the built module, and empty for a module that is itself a layer.
     """
 
     def __init__(self, batch_size: int = 1, width: int = FULL, *, training: bool = False) -> None:
@@ -193,10 +199,13 @@ class Forward:
         trained = self._count(name, 5 * tokens * dim, 2 * dim)
         return self.apply("norm", [x], saves=1, trained=trained, name=name, statistics=(2 * tokens, 1))
 
-    def attention(self, q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
-        """Record softmax(q k^T) v as one fused kernel: 2 N N C MACs. It saves the logarithm of the softmax's sum."""
+    def attention(self, q: Tensor, k: Tensor, v: Tensor, heads: int, *, keys: int | None = None) -> Tensor:
+        """Record softmax(q k^T) v as one fused kernel: 2 N K C MACs. It saves the logarithm of the softmax's sum.
+
+        Each of the N queries attends to K `keys`, by default all: within windows, to those of its window.
+        """
         tokens, dim = q.shape
-        macs = 2 * tokens * tokens * dim
+        macs = 2 * tokens * (tokens if keys is None else keys) * dim
         return self.apply("attention", [q, k, v], saves=3, saves_output=True, macs=macs, statistics=(tokens, heads))
 
     def unfold(self, split: Split) -> Tensor:
@@ -242,9 +251,9 @@ class Forward:
         """Record GELU, which saves its input."""
         return self.apply("gelu", [x], saves=1)
 
-    def scale(self, name: str, x: Tensor) -> Tensor:
+    def scale(self, name: str, x: Tensor, *, width: int | None = None) -> Tensor:
         """Record a product with one trained weight per channel, which costs no MACs."""
-        return self.apply("scale", [x], saves=1, trained=self._count(name, 0, x.shape[1]), name=name)
+        return self.apply("scale", [x], saves=1, width=width, trained=self._count(name, 0, x.shape[1]), name=name)
 
     def add(self, x: Tensor, y: Tensor) -> Tensor:
         """Record an addition, in the wider dtype of the two. Its backward pass copies no gradient."""
@@ -286,8 +295,8 @@ class Forward:
         return Value(self.batch_size * shape[0] * shape[1] * width, width)
 
     def _count(self, name: str, macs: int, trained: int) -> int:
-        """Count a layer, and return its parameters."""
-        self._leaves.append(Leaf(self._path + name, macs, trained))
+        """Count a layer, and return its parameters. Without a name, it is the module itself."""
+        self._leaves.append(Leaf(self._path + name if name else self._path[:-1], macs, trained))
         return trained
 
     def _record(self, kind: str, name: str, inputs: list[Value], outputs: list[Value], *more: Any) -> None:

@@ -66,8 +66,8 @@ def _part(row: Row, out: Shape | Split, counts: list[Counted]) -> ModelPart:
 def _count(function: Callable[..., Tensor | Split], x: Any, args: tuple[Any, ...]) -> tuple[Counted, Any]:
     """Return the costs of a call and its output. Inputs and outputs are shapes, or splits without a source."""
     f = Counting()
-    out = function(f, Split(x.shape, f.image(1, 1)) if isinstance(x, Split) else f.image(*x), *args)
-    return Counted.of(*f.leaves), Split(out.shape, None) if isinstance(out, Split) else out.shape  # type: ignore[arg-type]
+    out = function(f, x._replace(source=f.image(1, 1)) if isinstance(x, Split) else f.image(*x), *args)
+    return Counted.of(*f.leaves), out._replace(source=None) if isinstance(out, Split) else out.shape
 
 
 def layout(model: ModelSpec) -> tuple[Part, ...]:

@@ -19,7 +19,7 @@ def tokens_to_token(tokenizer: T2TTokenizer, image: Grid, in_chans: int, embed_d
     for index, (stage, grid, width) in enumerate(rows):
         name, module = f"soft split {index + 1} ({stage})", f"{MODULE}.soft_split{index}"
         yield Row(name, (module,), BoxKind.SPLIT, _describe_window(stage), grid, stage)
-        yield soft_split, grid.tokens, width
+        yield soft_split, grid, width
         if stage.attention is None:
             detail = f"{width:,} → {embed_dim:,} channels"
             yield Row("projection", (f"{MODULE}.project",), BoxKind.LINEAR, detail, grid)
@@ -32,9 +32,9 @@ def tokens_to_token(tokenizer: T2TTokenizer, image: Grid, in_chans: int, embed_d
             yield entry(TOKEN_ATTENTIONS, node), node, dim
 
 
-def soft_split(_f: Forward, x: Tensor, tokens: int, width: int) -> Split:
+def soft_split(_f: Forward, x: Tensor, grid: Grid, width: int) -> Split:
     """Return the tokens of a `SoftSplit`, which whoever reads them unfolds."""
-    return Split((tokens, width), x)
+    return Split(grid, width, x)
 
 
 def project(f: Forward, tokens: Split, embed_dim: int) -> Tensor:

@@ -28,7 +28,8 @@ def test_squeeze_excite_by_its_formula() -> None:
 
 def test_squeeze_excite_follows_the_projection() -> None:
     plain = Attention(dim=8, num_heads=2, qkv_bias=True)
-    squeezed = Attention(dim=8, num_heads=2, qkv_bias=True, squeeze_excite=SqueezeExcite(dim=8, reduction=2))
+    squeezed = Attention(dim=8, num_heads=2, qkv_bias=True)
+    squeezed.follow("se_layer", SqueezeExcite(dim=8, reduction=2))
     squeezed.load_state_dict(plain.state_dict(), strict=False)
     x = torch.randn(2, 5, 8)
     torch.testing.assert_close(squeezed(x), squeezed.se_layer(plain(x)))

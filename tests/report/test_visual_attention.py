@@ -27,11 +27,15 @@ def timms(**options: object) -> nn.Module:
     return timm.layers.attention.Attention(36, num_heads=3, qkv_bias=True, **options)
 
 
+def squeezed() -> nn.Module:
+    attention = Attention(dim=36, num_heads=3, qkv_bias=False)
+    attention.follow("se_layer", SqueezeExcite(dim=36, reduction=4))
+    return attention
+
+
 MODULES = {
     "attention": lambda: Attention(dim=36, num_heads=3, qkv_bias=True),
-    "squeeze-excite": lambda: Attention(
-        dim=36, num_heads=3, qkv_bias=False, squeeze_excite=SqueezeExcite(dim=36, reduction=4)
-    ),
+    "squeeze-excite": squeezed,
     "ghost": lambda: GhostAttention(dim=36, num_heads=3, qkv_bias=True),
     "timm": timms,
     "timm, normed queries": lambda: timms(qk_norm=True, norm_layer=nn.LayerNorm),
@@ -78,7 +82,8 @@ def _after(module: nn.Module, merged: Tensor, v: Tensor) -> Tensor:
             y = v + module.proj(merged)
             return y + module.mlp(module.norm2(y))
         case Attention() | GhostAttention():
-            return module.se_layer(module.proj(merged))
+            y = module.proj(merged)
+            return module.se_layer(y) if module.followers else y
         case _:
             return module.proj(merged)  # type: ignore[no-any-return, operator]
 

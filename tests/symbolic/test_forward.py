@@ -4,6 +4,7 @@ import pytest
 
 from t2tbuild import load_spec, predict_cost
 from t2tbuild.cost.peaks import inference_peak, saved_bytes
+from t2tbuild.layout import Grid
 from t2tbuild.spec import ModelSpec
 from t2tbuild.symbolic.block import mlp
 from t2tbuild.symbolic.forward import FULL, HALF, Forward, Operation, Split, Tensor, Value
@@ -88,10 +89,10 @@ def test_training_draws_a_mask_where_inference_does_not() -> None:
 
 def test_tokens_are_unfolded_a_few_images_at_a_time() -> None:
     """4 MiB of tokens at once in inference; in training, all."""
-    split_shape, images = (1024, 1024), 3
+    images = 3
     for training, expected in ((False, ["project"]), (True, ["unfold", "norm", "linear"])):
         f = Forward(images, training=training)
-        out = f.project("fc", Split(split_shape, f.image(64, 16)), 4, norm="norm")
+        out = f.project("fc", Split(Grid(32, 32), 1024, f.image(64, 16)), 4, norm="norm")
         assert [step.kind for step in f.steps if isinstance(step, Operation)] == expected
         assert [leaf.name for leaf in f.leaves] == ["norm", "fc"]
         assert out.shape == (1024, 4)
