@@ -12,7 +12,6 @@ import jsonschema
 import pytest
 import timm
 import torch
-from command import run_t2tbuild
 
 import t2tbuild.timm
 from t2tbuild import build_model, extension, load_search_spec, load_spec, measure_cost, predict_accuracy, predict_cost
@@ -27,6 +26,7 @@ from t2tbuild.spec.extension import load as loading
 from t2tbuild.spec.extension.registry import REGISTERED, Origin
 from t2tbuild.spec.schema import json_schema
 from t2tbuild.training.run_directory import require_same_spec, with_copied_extensions
+from tests.command import run_t2tbuild
 
 MEAN = '''
 from typing import Literal
