@@ -7,6 +7,7 @@ import math
 from typing import NamedTuple
 
 from t2tbuild.spec.backbone import BaseBackbone, DenseBackbone
+from t2tbuild.spec.extension.registry import extension_nodes, name_of
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.tokenizer import T2TTokenizer, Tokenizer
 
@@ -41,7 +42,8 @@ class Shape(NamedTuple):
 
     `width` is the root mean square of the blocks' widths, `mlp_ratio` the mean of their ratios, `weights` the number of
     parameters in the blocks' matrices, `tokens` the number of image tokens in the backbone, `side` the shorter side of
-    the image in pixels. `tokenizer` lists kind, patch sizes, overlaps, widths and attentions.
+    the image in pixels. `tokenizer` lists kind, patch sizes, overlaps, widths and attentions. `unpublished` names what
+    an extension brings, of which no published model is known: such a shape has no prediction.
     """
 
     depth: int
@@ -54,6 +56,7 @@ class Shape(NamedTuple):
     squeeze_excite: bool
     ghost: bool
     dense: bool
+    unpublished: str = ""
 
     @property
     def key(self) -> str:
@@ -64,7 +67,9 @@ class Shape(NamedTuple):
     def kind(self) -> str:
         """The kind of tokenizer: patch, conv, or t2t with its attention."""
         words = self.tokenizer.split()
-        return words[0] if words[0] != "t2t" else f"t2t {'performer' if 'performer' in words else 'transformer'}"
+        if words[0] != "t2t":
+            return words[0]
+        return next((f"t2t {kind}" for kind in ("performer", "transformer") if kind in words), "t2t")
 
     @property
     def options(self) -> str:
@@ -87,6 +92,7 @@ def shape_of(model: ModelSpec) -> Shape:
         squeeze_excite=backbone.squeeze_excite is not None,
         ghost=backbone.ghost is not None,
         dense=isinstance(backbone, DenseBackbone),
+        unpublished=", ".join(dict.fromkeys(name_of(node) for node in extension_nodes(model))),
     )
 
 

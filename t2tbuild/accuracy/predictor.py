@@ -162,6 +162,8 @@ class Predictor:
 
     def reason_not_predicted(self, shape: Shape) -> str:
         """Return why a shape is not predicted; empty where a published model is near enough."""
+        if shape.unpublished:
+            return f"no published model has the {shape.unpublished} of an extension"
         least, most = self._sides
         if not least <= shape.side <= most:
             return f"published models have images of {least} to {most} pixels, this one of {shape.side}"

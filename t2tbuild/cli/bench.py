@@ -130,8 +130,7 @@ def _build(name: str, document: Document[Spec]) -> BenchModel:
 
     from t2tbuild.bench.benchmark import BenchModel
     from t2tbuild.build import build_model
-    from t2tbuild.cost import predict_cost
-    from t2tbuild.spec.model import TimmModel
+    from t2tbuild.cost.predict import try_predict_cost
 
     torch.manual_seed(0)
     model = document.spec.model
@@ -145,12 +144,11 @@ def _build(name: str, document: Document[Spec]) -> BenchModel:
                 f"{name}: out of memory while building it; try a smaller model, or fewer at once"
             ) from error
         raise
-    if isinstance(model, TimmModel):
+    cost = try_predict_cost(model)
+    if cost is None:
         from t2tbuild.cost.counter import measure_cost
 
         cost = measure_cost(module, input_size)
-    else:
-        cost = predict_cost(model)
     return BenchModel(name, module, input_size, model.num_classes, cost.params, cost.macs)
 
 

@@ -109,7 +109,7 @@ def compare(
 
 def _count(specs: list[tuple[str, Spec | None]]) -> list[Cost | None]:
     """Return the cost of each spec, in closed form; fvcore counts timm models, which takes about a second each."""
-    from t2tbuild.cost import predict_cost
+    from t2tbuild.cost.predict import try_predict_cost
     from t2tbuild.spec.model import TimmModel
 
     timm_names = [name for name, spec in specs if spec and isinstance(spec.model, TimmModel)]
@@ -119,9 +119,13 @@ def _count(specs: list[tuple[str, Spec | None]]) -> list[Cost | None]:
     for name, spec in specs:
         if spec is None:
             costs.append(None)
-        elif isinstance(spec.model, TimmModel):
+        elif name in timm_names:
             stderr().print(f"counting {name} ({timm_names.index(name) + 1} of {len(timm_names)} timm models)")
             costs.append(count_model(spec.model))
-        else:
-            costs.append(predict_cost(spec.model))
+        elif (cost := try_predict_cost(spec.model)) is not None:
+            costs.append(cost)
+        else:  # the node of an extension without a symbolic forward
+            from t2tbuild.cost.counter import count_model
+
+            costs.append(count_model(spec.model))
     return costs

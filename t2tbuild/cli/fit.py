@@ -120,7 +120,7 @@ def fit(
 
     name = f"{model.name}_{chosen}_{fitted.best.value:g}"
     named = fitted.best.model.model_copy(update={"name": name if len(name) <= 64 else model.name})
-    written = Spec(version=1, model=named, train=document.spec.train)
+    written = Spec(version=1, extensions=document.spec.extensions, model=named, train=document.spec.train)
     target = _write(written, named.name, _format_fit(fitted, chosen, budget), out, force=force, as_json=as_json)
     if as_json:
         from t2tbuild.nas.old_names import FIT_KEYS, with_old_names

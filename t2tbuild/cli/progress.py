@@ -125,7 +125,7 @@ class ReadingProgress:
 
 def _print_model(console: Console, spec: Spec) -> None:
     """Print the model and its training data."""
-    from t2tbuild.cost import predict_cost
+    from t2tbuild.cost.counter import known_cost
     from t2tbuild.report.cost_table import cost_table
     from t2tbuild.spec.label_names import list_names
     from t2tbuild.spec.model import ModelSpec
@@ -134,7 +134,7 @@ def _print_model(console: Console, spec: Spec) -> None:
     names = spec.model.label_names
     classes = plural(spec.model.num_classes, "class") + (f" ({list_names(names)})" if names else "")
     if isinstance(spec.model, ModelSpec):
-        console.print(cost_table(spec, predict_cost(spec.model)))
+        console.print(cost_table(spec, known_cost(spec.model)))
     console.print(
         f"{spec.model.name} on {spec.train.data.kind}: {spec.model.image} pixels, {classes}, "
         f"{plural(spec.train.all_epochs, 'epoch')} in batches of {spec.train.batch_size}"

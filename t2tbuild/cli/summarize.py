@@ -68,7 +68,18 @@ def summarize(
         if fast or memory or flops:
             option = "--fast" if fast else "--device-memory" if memory else "--peak-flops"
             raise InputError(f"{option}: {model.name} is a timm model, which has no closed form; leave the option out")
-        _summarize_timm(document, depth=depth, batch_size=batch_size, plot=plot, as_json=as_json)
+        reason = "timm models have no closed form"
+        _summarize_counted(document, reason, depth=depth, batch_size=batch_size, plot=plot, as_json=as_json)
+        return
+    from t2tbuild.spec.extension.registry import without_forward
+
+    if nodes := without_forward(model):
+        reason = f"{', '.join(nodes)} has no symbolic forward"
+        if fast or memory or flops:
+            option = "--fast" if fast else "--device-memory" if memory else "--peak-flops"
+            raise InputError(f"{option}: {reason}, from which costs are predicted; leave the option out")
+        reason += ", so its budgets are checked only after building"
+        _summarize_counted(document, reason, depth=depth, batch_size=batch_size, plot=plot, as_json=as_json)
         return
     from t2tbuild.accuracy.predictor import predict_accuracy
     from t2tbuild.cost.model import EVERY_LEVEL, with_depth
@@ -158,8 +169,10 @@ def _free_memory() -> int | None:
     return next((int(words[1]) * 1024 for words in found), None)
 
 
-def _summarize_timm(document: Document[Spec], *, depth: int, batch_size: int, plot: Path | None, as_json: bool) -> None:
-    """Summarize a timm model, which has no closed form; fvcore counts it."""
+def _summarize_counted(
+    document: Document[Spec], reason: str, *, depth: int, batch_size: int, plot: Path | None, as_json: bool
+) -> None:
+    """Summarize a model that fvcore counts, because it has no predicted costs; `reason` is why."""
     from t2tbuild.cost.counter import count_model
 
     loaded = document.spec
@@ -174,7 +187,7 @@ def _summarize_timm(document: Document[Spec], *, depth: int, batch_size: int, pl
 
     stdout().print(cost_table(loaded, cost, batch_size))
     _print_classes(loaded.model)
-    stdout().print("counted by fvcore; timm models have no closed form")
+    stdout().print(f"counted by fvcore; {reason}", soft_wrap=True)
     _plot_cost(cost, plot, loaded)
 
 

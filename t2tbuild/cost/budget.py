@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from t2tbuild.cost.memory import predict_memory
-from t2tbuild.cost.predict import predict_cost
+from t2tbuild.cost.predict import try_predict_cost
 from t2tbuild.spec.budget import Budget
 from t2tbuild.spec.model import ModelSpec
 
@@ -12,8 +12,14 @@ Measures = Mapping[str, float]
 
 
 def measure(model: ModelSpec, budget: Budget) -> dict[str, float]:
-    """Return MACs and parameters of a model, and its activation memory where the budget limits it."""
-    cost = predict_cost(model)
+    """Return MACs and parameters of a model, and its activation memory where the budget limits it.
+
+    A model with a node without a symbolic forward has no predicted costs: it is within every budget here, and is
+    counted after it is built.
+    """
+    cost = try_predict_cost(model)
+    if cost is None:
+        return {}
     found: dict[str, float] = {"macs": cost.macs, "params": cost.params}
     if budget.activations is not None:
         found["activations"] = predict_memory(model).activations
@@ -39,10 +45,11 @@ def is_within(model: ModelSpec, budget: Budget) -> bool:
 def is_over(model: ModelSpec, budget: Budget) -> bool:
     """Return whether a model exceeds a maximum. Unlike `is_within`, this stays true for any larger model."""
     measures = measure(model, budget)
-    return any(bounds.max is not None and measures[name] > bounds.max for name, bounds in budget.limits.items())
+    return any(bounds.max is not None and measures.get(name, 0) > bounds.max for name, bounds in budget.limits.items())
 
 
 def is_under(model: ModelSpec, budget: Budget) -> bool:
     """Return whether a model is below a minimum. This stays true for any smaller model."""
     measures = measure(model, budget)
-    return any(bounds.min is not None and measures[name] < bounds.min for name, bounds in budget.limits.items())
+    limits = budget.limits.items() if measures else ()
+    return any(bounds.min is not None and measures[name] < bounds.min for name, bounds in limits)

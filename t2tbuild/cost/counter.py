@@ -18,7 +18,7 @@ with warnings.catch_warnings():  # fvcore still decorates with torch.jit.script,
 
 from t2tbuild.build import build_model
 from t2tbuild.cost.model import Cost, total_cost
-from t2tbuild.cost.predict import predict_cost
+from t2tbuild.cost.predict import try_predict_cost
 from t2tbuild.errors import CostError
 from t2tbuild.layout import Part
 from t2tbuild.modules.vit import T2TViT
@@ -80,15 +80,17 @@ def count_model(model: AnyModel, depth: int = 1, predicted: Cost | None = None) 
         return measure_cost(build_model(model), (model.in_chans, *model.image), depth)
 
 
+def known_cost(model: AnyModel, depth: int = 1) -> Cost:
+    """Return the predicted cost of a model, or fvcore's count where none is predicted."""
+    return try_predict_cost(model) or count_model(model, depth)
+
+
 def is_built_for_real(model: AnyModel, predicted: Cost | None = None) -> bool:
     """Return whether `count_model` builds a model in memory instead of on the meta device."""
     if not (isinstance(model, ModelSpec) and isinstance(model.tokenizer, T2TTokenizer)):
         return True
-    try:
-        cost = predicted or predict_cost(model)
-    except CostError:  # a node without a symbolic forward
-        return True
-    return cost.macs <= LARGE_MACS and cost.params <= LARGE_PARAMS
+    cost = predicted or try_predict_cost(model)
+    return cost is None or (cost.macs <= LARGE_MACS and cost.params <= LARGE_PARAMS)
 
 
 def _own_input_size(model: nn.Module) -> tuple[int, int, int]:

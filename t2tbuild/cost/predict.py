@@ -22,3 +22,11 @@ def predict_cost(model: AnyModel, depth: int = 1) -> Cost:
         )
     parts = model_parts(model)
     return total_cost([one.part for one in parts], [one.counts for one in parts], depth)
+
+
+def try_predict_cost(model: AnyModel) -> Cost | None:
+    """Return the cost of `model`, or None for a timm model and for a node without a symbolic forward."""
+    try:
+        return predict_cost(model)
+    except CostError:
+        return None

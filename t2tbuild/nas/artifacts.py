@@ -11,7 +11,7 @@ from t2tbuild.nas.record import BASE, Record, State
 from t2tbuild.nas.result import SearchResult
 from t2tbuild.spec.root import Spec
 from t2tbuild.spec.write import write_data
-from t2tbuild.training.run_directory import read_environment
+from t2tbuild.training.run_directory import read_environment, with_copied_extensions
 
 
 def write_artifacts(result: SearchResult) -> None:
@@ -23,15 +23,21 @@ def write_artifacts(result: SearchResult) -> None:
         accuracy=cached_prediction,
         rank=result.ranking.value,
     )
-    _write_model(result.best, result.run / "best.yaml", note=_describe_provenance(result))
+    _write_model(result.best, result.run / "best.yaml", result.run, note=_describe_provenance(result))
     if len(result.spec.search.objectives) > 1:
         _write_front(result)
     atomic_write(result.run / "report.json", json.dumps(nan_to_none(result.report), indent=1) + "\n")
 
 
-def _write_model(spec: Spec, path: Path, note: str) -> None:
-    """Write a found model with the data that it was found for, and the defaults of the recipe left out."""
-    data = spec.model_dump(mode="json")
+def _write_model(spec: Spec, path: Path, run: Path, note: str) -> None:
+    """Write a found model with the data that it was found for, and the defaults of the recipe left out.
+
+    It names the run's copies of its extensions.
+    """
+    names = with_copied_extensions(spec, run).extensions
+    if path.parent != run:
+        names = tuple(f"../{name}" if name.endswith(".py") else name for name in names)
+    data = spec.model_copy(update={"extensions": names}).model_dump(mode="json")
     if spec.train is not None:
         own = spec.train.data
         data["train"] = {"data": {"kind": own.kind} | own.model_dump(mode="json", exclude_defaults=True)}
@@ -48,6 +54,7 @@ def _write_front(result: SearchResult) -> None:
         _write_model(
             result.best.model_copy(update={"model": record.model}),
             folder / f"{record.model.name}.yaml",
+            result.run,
             note=f"On the Pareto front of {result.run}: {_describe_objectives(record, result)}.",
         )
     for path in folder.glob("*.yaml"):

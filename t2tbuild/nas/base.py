@@ -105,7 +105,7 @@ def _blocks_of(backbone: Backbone, depth: int) -> tuple[int, ...]:
 
 
 def _groups(backbone: Backbone) -> tuple[int, ...]:
-    return backbone.blocks if isinstance(backbone, DenseBackbone) else (backbone.depth,)
+    return backbone.blocks if isinstance(backbone, DenseBackbone) else (backbone.num_blocks,)
 
 
 def _reshaped(base: ModelSpec, share: Fraction, blocks: Sequence[int]) -> ModelSpec | None:

@@ -119,7 +119,7 @@ def write_findings(
     result = SearchResult(
         run=run,
         spec=spec,
-        best=make_best(findings.verdict.winner.model, spec.search),
+        best=make_best(findings.verdict.winner.model, spec.search).model_copy(update={"extensions": spec.extensions}),
         verdict=with_latencies(findings.verdict, latencies, spec.search.budget.latency),
         base=next(record for record in reference_runs if record.number == BASE),
         records=records,

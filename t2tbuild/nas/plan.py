@@ -16,6 +16,7 @@ from t2tbuild.nas.model_key import key_of
 from t2tbuild.nas.proxy import classes_of, has_own_data, make_proxy_model, own_data_errors
 from t2tbuild.nas.solvable import require_solvable
 from t2tbuild.nas.space import Space, error_message
+from t2tbuild.nas.unpredicted import check_unpredicted
 from t2tbuild.spec.budget import Budget
 from t2tbuild.spec.diagnostics.messages import build_diagnostics
 from t2tbuild.spec.diagnostics.partial_validation import Finding
@@ -77,7 +78,9 @@ def plan(spec: SearchSpec, *, has_evaluator: bool = False, to_read: bool = False
     named_base = _with_classes_of_data(named_base, search, to_read=to_read)
     space = Space(search, named_base)
     _reject_invalid_values(spec, space)
+    counted: tuple[Finding, ...] = ()
     if not to_read:
+        counted = check_unpredicted(space, search)
         require_solvable(space, search.budget)
     fitting = require_feasible(space, search.budget)
     try:
@@ -104,7 +107,9 @@ def plan(spec: SearchSpec, *, has_evaluator: bool = False, to_read: bool = False
         if key_of(model) != key_of(base)  # the base is trained anyway
     )
     search = search.model_copy(update={"target": target})
-    return Plan(search, base, space, enqueued, (*scaled, *_warn_single_candidate(fitting, space, search.budget)))
+    return Plan(
+        search, base, space, enqueued, (*counted, *scaled, *_warn_single_candidate(fitting, space, search.budget))
+    )
 
 
 def _with_evaluator(search: Search) -> Search:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Any, assert_never
+from typing import Any
 
 from t2tbuild.errors import FieldError
 from t2tbuild.spec.backbone import Backbone, DenseBackbone, PlainBackbone
@@ -102,8 +102,9 @@ def _quarter_width(backbone: Backbone) -> dict[str, Any]:
                 next(heads for heads in range(wanted, 0, -1) if width % heads == 0)
                 for wanted, width in zip(backbone.heads, widths, strict=True)
             )
-        case _:
-            assert_never(backbone)
+        case _:  # of an extension
+            message = f"the width of the backbone {backbone.kind} of an extension cannot be changed"
+            raise FieldError(("search", "proxy", "width"), "width", message, "write width: full")
     narrow = backbone.model_copy(update=changes)
     if narrow.squeeze_excite:
         changes["squeeze_excite"] = {"reduction": min(narrow.squeeze_excite.reduction, *narrow.widths)}

@@ -9,7 +9,7 @@ from typing import Any
 import scipy
 
 from t2tbuild.accuracy.validity import AS_SHIPPED, PREDICTOR, PROXY_TRAINING, Validity, validity_of
-from t2tbuild.cost import predict_cost
+from t2tbuild.cost.counter import known_cost
 from t2tbuild.nas.correlations import Correlation, Measure, compute_correlations, correlate
 from t2tbuild.nas.old_names import (
     EVIDENCE_KEYS,
@@ -93,7 +93,7 @@ def list_parts(model: ModelSpec) -> list[dict[str, Any]]:
     """Return the parts of a model, from image to class, each with grid (height, width), tokens, channels and MACs."""
     return [
         {"name": part.name, "grid": part.grid, "tokens": part.tokens, "channels": part.channels, "macs": part.macs}
-        for part in predict_cost(model).parts
+        for part in known_cost(model).parts
     ]
 
 

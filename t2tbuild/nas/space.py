@@ -65,7 +65,7 @@ class Space:
 
     def _max_blocks(self, depth: Dimension | None) -> int:
         values = () if depth is None else depth.values
-        return max(values, default=self.base.backbone.depth)
+        return max(values, default=self.base.backbone.num_blocks)
 
     def _derive_heads(self) -> None:
         """Set the other of num_heads and head_dim to null: keep the searched one, else head_dim if the width varies."""

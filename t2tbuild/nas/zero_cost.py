@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from t2tbuild.cost import predict_cost
+from t2tbuild.cost.counter import known_cost
 from t2tbuild.nas.layer_groups import attention_layers, mlp_layers, preactivations
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.search import ZeroCostName
@@ -37,8 +37,8 @@ def zero_cost_proxies(
     """
     modes = {module: module.training for module in model.modules()}
     model.eval()
-    cost = predict_cost(spec)
-    found: dict[str, float] = {"params": cost.params, "macs": cost.macs, "depth": spec.backbone.depth}
+    cost = known_cost(spec)
+    found: dict[str, float] = {"params": cost.params, "macs": cost.macs, "depth": spec.backbone.num_blocks}
     if "naswot" in names:
         found["naswot"] = naswot(model, images)
     if "weight_norm" in names:

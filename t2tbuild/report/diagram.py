@@ -9,6 +9,7 @@ from t2tbuild.files import atomic_write
 from t2tbuild.report.architecture import COLOURS, build_architecture
 from t2tbuild.report.diagram_layout import layout_drawing
 from t2tbuild.report.svg_primitives import format_coordinate
+from t2tbuild.spec.extension.registry import without_forward
 from t2tbuild.spec.model import AnyModel, ModelSpec
 
 
@@ -24,6 +25,9 @@ def diagram_svg(model: ModelSpec) -> str:
 
 
 def write_diagram(model: AnyModel, file: Path) -> None:
-    """Write `diagram_svg` into a file; a timm model has no diagram, and nothing is written. Raises OSError."""
-    if isinstance(model, ModelSpec):
+    """Write `diagram_svg` into a file. Raises OSError.
+
+    A timm model, and a node without a symbolic forward, have no diagram; then nothing is written.
+    """
+    if isinstance(model, ModelSpec) and not without_forward(model):
         atomic_write(file, diagram_svg(model))

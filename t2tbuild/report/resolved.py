@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from t2tbuild.cost import predict_cost
+from t2tbuild.cost.predict import try_predict_cost
 from t2tbuild.spec.base import FULL, Node
 from t2tbuild.spec.data import UserImages
 from t2tbuild.spec.diagnostics.yaml_source import KeyPath, Place, format_path
 from t2tbuild.spec.document import Document
+from t2tbuild.spec.extension.registry import without_forward
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.root import Spec
 from t2tbuild.spec.units import short_count
@@ -44,7 +45,7 @@ def _derived(spec: Node) -> Iterator[str]:
     """Return derived values as comments: grids, tokens, cost."""
     if isinstance(spec, Spec) and isinstance(spec.model, ModelSpec):
         model = spec.model
-        cost, heads = predict_cost(model), dict.fromkeys(model.backbone.heads)
+        cost, heads = try_predict_cost(model), dict.fromkeys(model.backbone.heads)
         grids = " -> ".join(map(str, (model.image, *model.grids)))
         prefix = "the class and the distillation token" if model.distillation_token else "the class token"
         yield f"# {grids}; {model.tokens} tokens with {prefix}; {', '.join(map(str, heads))} heads"
@@ -53,7 +54,10 @@ def _derived(spec: Node) -> Iterator[str]:
             image = model.model_copy(update={"image_size": data.image_size or model.image_size}).image
             classes = "those of its files" if isinstance(data, UserImages) else data.num_classes
             yield f"# trained on {data.kind}; images: {image}; classes: {classes}"
-        yield f"# {short_count(cost.params)} parameters, {short_count(cost.macs)} MACs"
+        if cost is None:
+            yield f"# {', '.join(without_forward(model))}: no symbolic forward; t2tbuild summarize counts the model"
+        else:
+            yield f"# {short_count(cost.params)} parameters, {short_count(cost.macs)} MACs"
 
 
 def _is_flat(value: Any) -> bool:

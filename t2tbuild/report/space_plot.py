@@ -7,8 +7,8 @@ from typing import Any
 from rich.console import RenderableType
 
 from t2tbuild.accuracy.predictor import predict_accuracy
-from t2tbuild.cost import predict_cost
 from t2tbuild.cost.budget import is_over
+from t2tbuild.cost.counter import known_cost
 from t2tbuild.nas.members import MAX_MEMBERS, PredictedMember
 from t2tbuild.nas.plan import Plan
 from t2tbuild.nas.space_stats import CostedModel, SpaceStats
@@ -55,7 +55,7 @@ def predicted_table(planned: Plan, search: Search) -> RenderableType:
         backbone = model.backbone
         ratio = f"{statistics.fmean(backbone.mlp_ratios):g}"
         shape = (str(backbone.depth), str(backbone.embed_dim), ratio, model.tokenizer.summary)
-        table.add_row(name, *shape, short_count(predict_cost(model).macs), str(predict_accuracy(model)))
+        table.add_row(name, *shape, short_count(known_cost(model).macs), str(predict_accuracy(model)))
     return table
 
 
@@ -115,7 +115,7 @@ def _to_json(model: ModelSpec) -> dict[str, Any]:
 
 
 def _costed(model: ModelSpec) -> CostedModel:
-    cost = predict_cost(model)
+    cost = known_cost(model)
     return CostedModel(model, cost.macs, cost.params)
 
 

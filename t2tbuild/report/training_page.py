@@ -6,8 +6,8 @@ from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
-from t2tbuild.build import build_model
-from t2tbuild.cost import Cost, measure_cost, predict_cost
+from t2tbuild.cost import Cost
+from t2tbuild.cost.counter import known_cost
 from t2tbuild.errors import InputError
 from t2tbuild.files import atomic_write, nan_to_none
 from t2tbuild.report.confusion import CONFUSION_PNG, MISTAKES_PNG
@@ -15,7 +15,7 @@ from t2tbuild.report.curves import draw_curves
 from t2tbuild.report.figure import as_svg
 from t2tbuild.report.page import format_command, render
 from t2tbuild.spec.load import load_spec
-from t2tbuild.spec.model import AnyModel, TimmModel
+from t2tbuild.spec.model import AnyModel
 from t2tbuild.spec.units import plural, short_count
 from t2tbuild.training.reports import complete_epochs
 from t2tbuild.training.run_directory import read_environment, read_json_lines
@@ -82,7 +82,7 @@ def training_report(run: Path) -> dict[str, Any]:
 
 
 def _cost(model: AnyModel) -> Cost:
-    return measure_cost(build_model(model)) if isinstance(model, TimmModel) else predict_cost(model)
+    return known_cost(model)
 
 
 def _verdict(name: str, epochs: list[dict[str, Any]], best: dict[str, Any], result: dict[str, Any] | None) -> str:

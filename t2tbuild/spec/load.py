@@ -157,9 +157,13 @@ def _add_extensions(source: YamlSource, other: YamlSource) -> None:
     added, own = other.data.get("extensions", ()), source.data.get("extensions")
     if not added or not isinstance(own, list | None):
         return
+
+    from t2tbuild.spec.extension.load import identify
+
     listed = source.data.setdefault("extensions", [])
+    known = {identify(name) for name in listed}
     for index, name in enumerate(added):
-        if name not in listed:
+        if identify(name) not in known:
             source.values["extensions", len(listed)] = other.place(("extensions", index))
             listed.append(name)
 
@@ -222,6 +226,8 @@ def _resolve_model(source: YamlSource, above: Any, path: KeyPath, beside: Path) 
             _spec_document(other, Path(other.file).parent, ())
         except SpecError as error:
             _report_named_spec_errors(source, path, named, error)
+        else:
+            _add_extensions(source, other)
 
 
 def _report_named_spec_errors(source: YamlSource, path: KeyPath, name: str, error: SpecError) -> None:

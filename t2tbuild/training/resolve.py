@@ -30,9 +30,8 @@ def resolve(spec: Spec) -> Spec:
     changes = _t2t_changes(model, recipe) if isinstance(model, ModelSpec) else _timm_changes(model, recipe)
     if not isinstance(data, UserImages):
         changes["num_classes"] = data.num_classes
-    return Spec(
-        version=1, model=with_changes(model, changes, "trained by this recipe"), weights=spec.weights, train=recipe
-    )
+    model = with_changes(model, changes, "trained by this recipe")
+    return Spec(version=1, extensions=spec.extensions, model=model, weights=spec.weights, train=recipe)
 
 
 def resolve_files(spec: Spec) -> Spec:

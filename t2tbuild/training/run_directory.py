@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from t2tbuild._version import __version__
 from t2tbuild.errors import InputError
@@ -24,6 +24,8 @@ from t2tbuild.training.run_paths import default_run_directory as default_run_dir
 
 if TYPE_CHECKING:
     import torch
+
+S = TypeVar("S", bound=Spec | SearchSpec)
 
 PACKAGES = ("torch", "timm", "optuna", "fvcore", "pydantic", "numpy", "scikit-learn")
 
@@ -63,9 +65,20 @@ def _is_new(folder: Path, spec: Spec | SearchSpec) -> bool:
     if not new:
         stored = load_search_spec(path) if isinstance(spec, SearchSpec) else load_spec(path)
         require_same_spec(folder, stored, _with_names_of(stored, spec))
-    if new or stored != spec:
-        atomic_write(path, dump_yaml(spec))
+    if new or stored.model_copy(update={"extensions": spec.extensions}) != spec:
+        atomic_write(path, dump_yaml(with_copied_extensions(spec, folder)))
     return new
+
+
+def with_copied_extensions(spec: S, run: Path) -> S:
+    """Copy the extension files of a spec into a run's folder, and return the spec that names the copies."""
+    if not spec.extensions:
+        return spec
+
+    from t2tbuild.spec.extension.load import copy_into_run
+
+    changes = {"extensions": copy_into_run(spec.extensions, run)}
+    return spec.model_copy(update=changes)  # type: ignore[return-value]
 
 
 def require_same_spec(folder: Path, stored: Spec | SearchSpec, spec: Spec | SearchSpec) -> None:
@@ -93,6 +106,10 @@ def resume_identity(spec: Spec | SearchSpec) -> str:
 
     Of a search, that is all but its length, its retries and the folder of its cache.
     """
+    if spec.extensions:
+        from t2tbuild.spec.extension.load import identify
+
+        spec = spec.model_copy(update={"extensions": tuple(map(identify, spec.extensions))})
     if isinstance(spec, SearchSpec):
         free: dict[str, Any] = {"trials": 1, "timeout": None, "confirm": None, "retries": 3}
         free |= {"patience": 16, "heartbeat": 60.0}

@@ -12,12 +12,13 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from pathlib import Path
 
-from filelock import FileLock
-
 from t2tbuild.files import atomic_write
 
 ALLOW_VARIABLE = "T2TBUILD_ALLOW_EXTENSIONS"
 """Environment variable: 1 allows all extensions that a command loads. Worker processes inherit it."""
+
+COPIES = "extensions"
+"""Folder of a run with the copies of its extensions."""
 
 _granted: ContextVar[bool] = ContextVar("granted", default=False)
 
@@ -44,10 +45,17 @@ def is_granted() -> bool:
     return _granted.get() or os.environ.get(ALLOW_VARIABLE, "") == "1"
 
 
-def is_allowed(path: Path, sha256: str) -> bool:
-    """Whether a file may be imported: its path is listed, or the sum of its content."""
+def check(path: Path, sha256: str) -> bool:
+    """Whether a file may be imported: its path is listed, or the sum of its content, or the user allows it now.
+
+    Records the consent, and the content of an own file that was edited. A copy that is allowed by its content does not
+    become an own file.
+    """
     files, sums = _read()
-    return str(path) in files or sha256 in sums
+    if str(path) in files or is_granted():
+        allow(path, sha256)
+        return True
+    return sha256 in sums
 
 
 def allow(path: Path, sha256: str) -> None:
@@ -60,10 +68,13 @@ def allow(path: Path, sha256: str) -> None:
 
 def is_copy_in_run(path: Path) -> bool:
     """Whether a file is the copy of an extension in a run's folder."""
-    return path.parent.name == "extensions" and (path.parent.parent / "spec.yaml").exists()
+    above = list(path.parents)[:2]
+    return any(folder.name == COPIES and (folder.parent / "spec.yaml").exists() for folder in above)
 
 
 def _record(files: dict[str, str], sums: dict[str, str]) -> None:
+    from filelock import FileLock  # takes longer to import than all of this module
+
     target = state_file()
     with contextlib.suppress(OSError):
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -76,7 +87,7 @@ def _record(files: dict[str, str], sums: dict[str, str]) -> None:
 
 
 def _read() -> tuple[dict[str, str], dict[str, str]]:
-    """Return the allowed files with the sum of each when it was allowed, and the allowed sums. A damaged file has none."""
+    """Return the allowed files, each with its sum then, and the allowed sums. A damaged list allows nothing."""
     try:
         data = json.loads(state_file().read_text(encoding="utf-8"))
         files, sums = data["files"], data["sha256"]

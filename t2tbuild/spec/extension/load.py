@@ -5,16 +5,19 @@ import hashlib
 import importlib.metadata
 import sys
 import traceback
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from t2tbuild.files import atomic_write
 from t2tbuild.spec.diagnostics.introspect import closest_match, kinds_of
 from t2tbuild.spec.diagnostics.scalars import format_value
 from t2tbuild.spec.diagnostics.yaml_source import YamlSource
 from t2tbuild.spec.extension import consent
-from t2tbuild.spec.extension.registry import Extension, ExtensionError, Origin, register, unregister
+from t2tbuild.spec.extension.registry import Extension, ExtensionError, Origin, register, require_node, unregister
 
 GROUP = "t2tbuild.extensions"
 """Group of the entry points with which installed packages bring extensions."""
@@ -82,25 +85,43 @@ def read_file(path: Path) -> tuple[bytes, str]:
 def load_file(path: Path) -> LoadedFile:
     """Import a file, if there is consent, and register its extensions. A content that was imported is not run again."""
     source, sha256 = read_file(path)
-    if not consent.is_allowed(path, sha256) and not consent.is_granted():
+    if not consent.check(path, sha256):
         message = f"{path.name} is Python code that is not allowed yet"
         raise ExtensionError(
             "extension-consent", message, f"read it, then run t2tbuild check {path}, or pass --allow-extensions"
         )
-    if sha256 in _loaded:
-        found = _loaded[sha256]
-    else:
-        found = LoadedFile(path, source, sha256, _import(path, source, sha256))
+    found = _loaded.get(sha256) or LoadedFile(path, source, sha256, _import(path, source, sha256))
     _register_all(found.extensions, Origin(str(found.path), sha256))
-    consent.allow(path, sha256)
     _loaded[sha256] = found
     _by_path[path] = LoadedFile(path, source, sha256, found.extensions)
     return _by_path[path]
 
 
-def loaded_file(path: Path) -> LoadedFile | None:
-    """Return what was imported from a file, or None."""
-    return _by_path.get(path)
+def identify(name: str) -> str:
+    """Return the name of an extension's file and its sum, equal for equal copies; of a package, its name."""
+    if not is_file_name(name):
+        return name
+    path = Path(name)
+    sha256 = _by_path[path].sha256 if path in _by_path else read_file(path)[1]
+    return f"{path.name} {sha256[:16]}"
+
+
+def copy_into_run(names: Sequence[str], run: Path) -> tuple[str, ...]:
+    """Copy the extension files of a spec into a run's folder. Return their names, relative to the run."""
+    return tuple(_copy(Path(name), run) if is_file_name(name) else name for name in names)
+
+
+def _copy(path: Path, run: Path) -> str:
+    """Write what was imported from a file into a run's folder, and return its name there."""
+    loaded = _by_path.get(path)
+    source, sha256 = (loaded.source, loaded.sha256) if loaded else read_file(path)
+    target = run / consent.COPIES / path.name
+    if target.exists() and target.read_bytes() != source:
+        target = run / consent.COPIES / sha256[:16] / path.name
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(target, source.decode("utf-8"))
+    return target.relative_to(run).as_posix()
 
 
 def _find_file(name: str, beside: Path) -> Path:
@@ -187,16 +208,17 @@ def _extensions_of(loaded: Any, name: str) -> tuple[Extension, ...]:
 
 def _register_all(extensions: tuple[Extension, ...], origin: Origin) -> None:
     """Register all extensions of a file, or none if one is refused."""
+    for one in extensions:
+        require_node(one, origin)
+    kinds = Counter((type(one), kind) for one in extensions for kind in kinds_of(one.node))
+    for (_, kind), count in kinds.items():
+        if count > 1:
+            raise ExtensionError("extension-kind", f"{origin.name} brings kind '{kind}' {count} times", "rename one")
     done: list[Extension] = []
-    kinds: set[tuple[type[Extension], str]] = set()
     try:
         for one in extensions:
             register(one, origin)
             done.append(one)
-            for kind in kinds_of(one.node):
-                if (type(one), kind) in kinds:
-                    raise ExtensionError("extension-kind", f"{origin.name} brings kind '{kind}' twice", "rename one")
-                kinds.add((type(one), kind))
     except ExtensionError:
         for one in done:
             unregister(one)

@@ -110,7 +110,7 @@ def register(one: Extension, origin: Origin | None = None) -> None:
     another file has brought, and for a node that is not one.
     """
     origin = origin or _origin_of(one.node)
-    _require_node(one, origin)
+    require_node(one, origin)
     members = _members(type(one))
     replaced: list[type[Node]] = []
     for other in members:
@@ -168,6 +168,18 @@ def extension_nodes(node: object) -> Iterator[Node]:
             yield from extension_nodes(getattr(node, name))
 
 
+def name_of(node: Node) -> str:
+    """Return the kind of an extension's node with what it is: token attention window."""
+    extension = REGISTERED.get(type(node))
+    return f"{extension.KIND if extension else 'node'} {getattr(node, 'kind', type(node).__name__)}"
+
+
+def without_forward(model: object) -> list[str]:
+    """Return the names of a model's nodes that have no symbolic forward, so that its costs are not predicted."""
+    names = (name_of(node) for node in extension_nodes(model) if REGISTERED[type(node)].forward is None)
+    return list(dict.fromkeys(names))
+
+
 def _origin_of(node: type[Node]) -> Origin:
     """Return the file that defines a node."""
     file = getattr(sys.modules.get(node.__module__), "__file__", None)
@@ -176,7 +188,7 @@ def _origin_of(node: type[Node]) -> Origin:
     return Origin(file, hashlib.sha256(Path(file).read_bytes()).hexdigest())
 
 
-def _require_node(one: Extension, origin: Origin) -> None:
+def require_node(one: Extension, origin: Origin) -> None:
     """Raise ExtensionError if the node of an extension is not a spec node with a kind."""
     if type(one) not in _MEMBERS:
         raise ExtensionError("extension-node", f"{origin.name}: {type(one).__name__} is not a kind of extension")
@@ -184,6 +196,10 @@ def _require_node(one: Extension, origin: Origin) -> None:
     if not (inspect.isclass(one.node) and issubclass(one.node, one.BASE)):
         message = f"{origin.name}: {name} is not a node of a {one.KIND}"
         raise ExtensionError("extension-node", message, f"derive it from extension.{_BASES[one.BASE]}")
+    for name_needed in ("depth", "embed_dim") if isinstance(one, Backbone) else ():
+        if name_needed not in one.node.model_fields and not hasattr(one.node, name_needed):
+            message = f"{origin.name}: {name} has no {name_needed}"
+            raise ExtensionError("extension-node", message, "add a field or property")
     kind = one.node.model_fields.get("kind")
     if kind is None or get_origin(kind.annotation) is not Literal:
         message = f"{origin.name}: {name} has no field kind"
@@ -214,7 +230,7 @@ _MEMBERS: dict[type[Extension], tuple[type[Node], str, Callable[[Any, list[str]]
     BlockOption: (BaseBackbone, "options", _several),
     Backbone: (ModelSpec, "backbone", _one),
 }
-"""For each kind of extension: the node and the field that its nodes enter, and the field's annotation of their union."""
+"""For each kind of extension: the node and the field that its nodes enter, and the annotation of the field."""
 
 
 def _members(kind: type[Extension]) -> list[type[Node]]:
