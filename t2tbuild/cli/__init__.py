@@ -11,6 +11,7 @@ from typing import Never
 import typer
 
 from t2tbuild.cli.bench import bench
+from t2tbuild.cli.check import check
 from t2tbuild.cli.compare import compare
 from t2tbuild.cli.console import OutputFormat, print_json, stderr
 from t2tbuild.cli.cp import cp
@@ -50,7 +51,7 @@ app = typer.Typer(
 COMMANDS = (
     *(summarize, diagram, compare, fit, bench),
     *(data, train, evaluate, report, visualize, export),
-    *(validate, ls, show, cp, init, schema),
+    *(validate, check, ls, show, cp, init, schema),
 )
 for command in COMMANDS:
     app.command()(command)

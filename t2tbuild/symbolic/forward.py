@@ -90,7 +90,7 @@ class Tensor:
 
 
 class Split(NamedTuple):
-    """The tokens of a soft split before they are unfolded: grid, width, and the image or feature map behind."""
+    """The tokens of a soft split before they are unfolded: their grid and width, and the feature map behind."""
 
     grid: Grid
     width: int
