@@ -150,8 +150,7 @@ def _parameters(model: nn.Module) -> dict[str, Tensor]:
 def _part_cost(part: Part, leaves: Iterable[Leaf], depth: int) -> PartCost:
     """Return the cost of a part of a model with these leaves."""
     counts = [Counted.of(*_below(leaves, module)) for module in part.modules]
-    cost = PartCost.of(part.name, counts, part.grid, part.tokens, part.channels)
-    return with_rows(cost, part.modules, counts, depth)
+    return with_rows(PartCost.of(part, counts), part.modules, counts, depth)
 
 
 def _below(leaves: Iterable[Leaf], module: str) -> Iterator[Leaf]:
@@ -166,8 +165,8 @@ def _below(leaves: Iterable[Leaf], module: str) -> Iterator[Leaf]:
 def _children(model: nn.Module) -> list[Part]:
     """Return the parts of a model without named ones: its children, and its own parameters."""
     own = tuple(name for name, _ in model.named_parameters(recurse=False))
-    named = [Part(name, (name,), None, None, None) for name, _ in model.named_children()]
-    return [*([Part(", ".join(own), own, None, None, None)] if own else []), *named]
+    named = [Part(name, (name,)) for name, _ in model.named_children()]
+    return [*([Part(", ".join(own), own)] if own else []), *named]
 
 
 def _analyse(model: nn.Module, input_size: tuple[int, int, int]) -> FlopCountAnalysis:

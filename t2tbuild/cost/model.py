@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from t2tbuild.layout import Part
 from t2tbuild.symbolic.leaf import Counted, Leaf, PartCost
 
 CONVENTION = (
@@ -65,7 +66,7 @@ def _unfold(leaves: Iterable[Leaf], depth: int) -> tuple[PartCost, ...]:
 
 def _row(name: str, leaves: Sequence[Leaf], depth: int) -> PartCost:
     inner = _unfold(leaves, depth - 1) if depth > 1 else ()
-    return PartCost.of(name, [Counted.of(*leaves)])._replace(parts=inner)
+    return PartCost.of(Part(name, ()), [Counted.of(*leaves)])._replace(parts=inner)
 
 
 @dataclass(frozen=True)

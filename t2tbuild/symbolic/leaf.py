@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import NamedTuple, Self
 
-from t2tbuild.layout import Grid
+from t2tbuild.layout import Grid, Part
 
 PRODUCTS = "products"
 """The name of the row for a module's own matrix products, Q K^T and A V, besides those of its submodules."""
@@ -55,18 +55,11 @@ class PartCost(NamedTuple):
     parts: tuple["PartCost", ...] = ()
 
     @classmethod
-    def of(
-        cls,
-        name: str,
-        counts: Iterable[Counted],
-        grid: Grid | None = None,
-        tokens: int | None = None,
-        channels: int | None = None,
-    ) -> Self:
-        """Return the sum of the counts of its modules."""
+    def of(cls, part: Part, counts: Iterable[Counted]) -> Self:
+        """Return the sum of the counts of the modules of a part."""
         macs = trained = frozen = 0
         for _, module_macs, module_trained, module_frozen in counts:
             macs += module_macs
             trained += module_trained
             frozen += module_frozen
-        return cls(name, grid, tokens, channels, trained + frozen, trained, macs)
+        return cls(part.name, part.grid, part.tokens, part.channels, trained + frozen, trained, macs)

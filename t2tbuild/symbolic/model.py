@@ -16,9 +16,10 @@ from t2tbuild.symbolic.tokenizers import TOKENIZERS
 
 
 class ModelPart(NamedTuple):
-    """A row of a model, its cost, and those of each of its calls."""
+    """A row of a model, the same with the shape of its output, its cost, and the costs of each of its calls."""
 
     row: Row
+    part: Part
     cost: PartCost
     counts: list[Counted]
 
@@ -60,7 +61,8 @@ def _parts(steps: Iterable[Step], x: Any) -> tuple[list[ModelPart], Any]:
 
 def _part(row: Row, out: Shape | Split, counts: list[Counted]) -> ModelPart:
     shape = out.shape if isinstance(out, Split) else out
-    return ModelPart(row, PartCost.of(row.name, counts, row.grid, *shape), counts)
+    part = Part(row.name, row.modules, row.grid, *shape)
+    return ModelPart(row, part, PartCost.of(part, counts), counts)
 
 
 @cached
@@ -73,8 +75,7 @@ def _count(function: Callable[..., Tensor | Split], x: Any, args: tuple[Any, ...
 
 def layout(model: ModelSpec) -> tuple[Part, ...]:
     """Return the rows of a model's cost table, with the modules of each in the built model."""
-    rows = ((one.row, one.cost) for one in model_parts(model))
-    return tuple(Part(row.name, row.modules, row.grid, cost.tokens, cost.channels) for row, cost in rows)
+    return tuple(one.part for one in model_parts(model))
 
 
 def record(model: ModelSpec, batch_size: int, width: int = FULL, *, training: bool) -> Forward:
