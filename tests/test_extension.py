@@ -154,8 +154,9 @@ def test_consent_is_remembered_for_the_file_and_its_copies(tmp_path: Path) -> No
     load_spec(spec, allow_extensions=True)
     copied = shutil.copytree(tmp_path / "mine", tmp_path / "copy") / "spec.yaml"
     assert load_spec(spec).extensions != load_spec(copied).extensions
-    (copied.parent / "mine.py").write_text((copied.parent / "mine.py").read_text() + "\nopen('marker', 'w').close()\n")
+    marker = _hostile(copied.parent)
     assert "not allowed yet" in _error(copied)  # an edited copy is another's code
+    assert not marker.exists()
 
 
 def test_an_own_file_may_be_edited(tmp_path: Path) -> None:
@@ -433,8 +434,9 @@ def test_a_run_has_copies_that_its_user_may_load(tmp_path: Path, monkeypatch: py
     assert "mine.py is Python code that is not allowed yet" in _error(run / "spec.yaml")
     load_spec(run / "spec.yaml", allow_extensions=True)
     load_spec(run / "spec.yaml")
-    (run / "extensions" / "mine.py").write_text("open('marker', 'w').close()")  # consent was for its content
+    marker = _hostile(run / "extensions")  # consent was for the content of the copy
     assert "not allowed yet" in _error(run / "spec.yaml")
+    assert not marker.exists()
 
 
 def test_a_run_of_an_edited_extension_is_another_run(tmp_path: Path) -> None:
