@@ -367,6 +367,38 @@ def test_the_schema_has_the_fields_of_a_loaded_extension(tmp_path: Path) -> None
         jsonschema.validate(good, schema)
 
 
+def test_the_schema_command_takes_extensions(tmp_path: Path) -> None:
+    _write(tmp_path)
+    refused = _command("schema", "--extension", tmp_path / "mine.py")
+    assert refused.returncode == 2 and "not allowed yet" in refused.stderr
+    printed = _command("schema", "--extension", tmp_path / "mine.py", "--allow-extensions")
+    assert "MeanAttention" in json.loads(printed.stdout)["$defs"]
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "words"),
+    [
+        (
+            ["summarize"],
+            0,
+            "counted by fvcore; token attention mean has no symbolic forward, so its budgets are checked",
+        ),
+        (["summarize", "--fast"], 2, "--fast: token attention mean has no symbolic forward"),
+        (["show"], 0, "token attention mean: no symbolic forward"),
+        (["compare"], 0, "tiny"),
+        (["diagram"], 1, "error: mean has no symbolic forward"),
+        (["fit", "--budget-macs", "10M"], 1, "error: mean has no symbolic forward"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_commands_without_a_symbolic_forward(tmp_path: Path, command: list[str], code: int, words: str) -> None:
+    spec = _write(tmp_path, forward=False)
+    name, *options = command
+    done = _command(name, spec, *options, "--allow-extensions")
+    assert done.returncode == code and words in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_without_a_symbolic_forward_fvcore_counts(tmp_path: Path) -> None:
     spec = load_spec(_write(tmp_path, forward=False), allow_extensions=True)
     assert isinstance(spec.model, ModelSpec)
