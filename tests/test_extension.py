@@ -507,6 +507,8 @@ def test_train_evaluate_and_a_stranger(tmp_path: Path) -> None:
     resumed = _command("train", spec, "--out", run, *changes)
     assert resumed.returncode == 0 and "is complete" in resumed.stderr
     assert _command("evaluate", run).returncode == 0
+    exported = _command("export", run, "--format", "timm", "--out", tmp_path / "exported")
+    assert exported.returncode == 0 and "differ from torch's by 0.0e+00" in exported.stdout
     marker = tmp_path / "marker"
     (run / "extensions" / "mine.py").write_text(f"open({str(marker)!r}, 'w').close()\n")
     for command in ("evaluate", "report", "train"):

@@ -292,7 +292,8 @@ def print_result(result: SearchResult) -> None:
     elif result.outcome is Outcome.CONVERGED:
         console.print(f"stopped early: {result.stop_reason} (search.patience)", soft_wrap=True, markup=False)
     best = shlex.quote(str(result.run / "best.yaml"))
-    files = ["best.yaml", "diagram.svg", *(["front/"] if len(result.spec.search.objectives) > 1 else [])]
+    drawn = ["diagram.svg"] if (result.run / "diagram.svg").exists() else []
+    files = ["best.yaml", *drawn, *(["front/"] if len(result.spec.search.objectives) > 1 else [])]
     files += ["report.html", "report.json", "candidates.csv", "pareto.png"]
     console.print(f"written: {result.run}/{', '.join(files)}", soft_wrap=True, markup=False)
     option = "" if result.best.train is not None else " --data DIR"

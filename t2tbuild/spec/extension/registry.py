@@ -158,6 +158,8 @@ def is_extension(node: object) -> bool:
 
 def extension_nodes(node: object) -> Iterator[Node]:
     """Yield the nodes of extensions in a node and below it."""
+    if not REGISTERED:
+        return
     if isinstance(node, tuple):
         for item in node:
             yield from extension_nodes(item)
