@@ -169,6 +169,38 @@ tokens. If the stride does not divide the padded side, the last rows and columns
 padding, but patches of $hard, do not cover $left rows and $left columns of the same image, and `validate` warns.
 
 $nodes
+## Extensions
+
+`extensions` at the top of a spec names what brings kinds of token attentions, tokenizers, block options or backbones
+of your own: Python files, relative to the spec's file, or installed packages by the name of their entry point in the
+group `t2tbuild.extensions`. [extending.md](extending.md) builds one.
+
+```yaml
+extensions: [my_attention.py]
+model:
+  tokenizer:
+    stages:
+      - {patch_size: 7, overlap: 3, token_dim: 64, attention: {kind: window, window: 7}}
+```
+
+Their fields are validated as those of shipped kinds are, with lines and spelling hints, and a search may vary them:
+`tokenizer.stages.0.attention.window: {choices: [4, 7]}`. `t2tbuild schema --extension my_attention.py` prints the
+schema with them. A spec that uses the model of another spec, or searches around it, has its extensions too.
+
+Specs, runs and checkpoints are data; extensions are code. A file is imported only with your consent, whatever names it:
+`t2tbuild check my_attention.py` and the option `--allow-extensions` of every command give it, in Python
+`load_spec(path, allow_extensions=True)`. Read the file before. A consent is kept in
+`~/.local/state/t2tbuild/extensions.json` (below `XDG_STATE_HOME`, if that is set): the path of your file, which you may
+then edit, and the SHA-256 of its content, which allows copies. A run keeps copies of its extensions in
+`RUN/extensions/`, so that your own run resumes, evaluates and exports without the option, and a run that somebody sent
+you does not run its code unasked. `T2TBUILD_ALLOW_EXTENSIONS=1` allows all that a process and its workers load. An
+installed package needs no consent beyond its installation. A URL is never loaded. The weights of a checkpoint are
+tensors, and its config.json never imports a file.
+
+An extension without a symbolic forward has no predicted costs. `summarize` then shows what fvcore counts, a search
+checks its budget only after building each model, with a warning, and a field with `fill` is an error. The accuracy of a
+model with an extension is never predicted: no published model has it.
+
 ## Counts and times
 
 A count is a whole number above 0, with an optional suffix: $counts. A time is in seconds, with an optional suffix:

@@ -26,6 +26,6 @@ class Part(NamedTuple):
 
     name: str
     modules: tuple[str, ...]
-    grid: Grid | None
-    tokens: int | None
-    channels: int | None
+    grid: Grid | None = None
+    tokens: int | None = None
+    channels: int | None = None

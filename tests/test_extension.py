@@ -12,7 +12,6 @@ import jsonschema
 import pytest
 import timm
 import torch
-from command import run_t2tbuild
 
 import t2tbuild.timm
 from t2tbuild import build_model, extension, load_search_spec, load_spec, measure_cost, predict_accuracy, predict_cost
@@ -27,6 +26,7 @@ from t2tbuild.spec.extension import load as loading
 from t2tbuild.spec.extension.registry import REGISTERED, Origin
 from t2tbuild.spec.schema import json_schema
 from t2tbuild.training.run_directory import require_same_spec, with_copied_extensions
+from tests.command import run_t2tbuild
 
 MEAN = '''
 from typing import Literal
@@ -154,8 +154,9 @@ def test_consent_is_remembered_for_the_file_and_its_copies(tmp_path: Path) -> No
     load_spec(spec, allow_extensions=True)
     copied = shutil.copytree(tmp_path / "mine", tmp_path / "copy") / "spec.yaml"
     assert load_spec(spec).extensions != load_spec(copied).extensions
-    (copied.parent / "mine.py").write_text((copied.parent / "mine.py").read_text() + "\nopen('marker', 'w').close()\n")
+    marker = _hostile(copied.parent)
     assert "not allowed yet" in _error(copied)  # an edited copy is another's code
+    assert not marker.exists()
 
 
 def test_an_own_file_may_be_edited(tmp_path: Path) -> None:
@@ -366,6 +367,38 @@ def test_the_schema_has_the_fields_of_a_loaded_extension(tmp_path: Path) -> None
         jsonschema.validate(good, schema)
 
 
+def test_the_schema_command_takes_extensions(tmp_path: Path) -> None:
+    _write(tmp_path)
+    refused = _command("schema", "--extension", tmp_path / "mine.py")
+    assert refused.returncode == 2 and "not allowed yet" in refused.stderr
+    printed = _command("schema", "--extension", tmp_path / "mine.py", "--allow-extensions")
+    assert "MeanAttention" in json.loads(printed.stdout)["$defs"]
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "words"),
+    [
+        (
+            ["summarize"],
+            0,
+            "counted by fvcore; token attention mean has no symbolic forward, so its budgets are checked",
+        ),
+        (["summarize", "--fast"], 2, "--fast: token attention mean has no symbolic forward"),
+        (["show"], 0, "token attention mean: no symbolic forward"),
+        (["compare"], 0, "tiny"),
+        (["diagram"], 1, "error: mean has no symbolic forward"),
+        (["fit", "--budget-macs", "10M"], 1, "error: mean has no symbolic forward"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_commands_without_a_symbolic_forward(tmp_path: Path, command: list[str], code: int, words: str) -> None:
+    spec = _write(tmp_path, forward=False)
+    name, *options = command
+    done = _command(name, spec, *options, "--allow-extensions")
+    assert done.returncode == code and words in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_without_a_symbolic_forward_fvcore_counts(tmp_path: Path) -> None:
     spec = load_spec(_write(tmp_path, forward=False), allow_extensions=True)
     assert isinstance(spec.model, ModelSpec)
@@ -433,8 +466,9 @@ def test_a_run_has_copies_that_its_user_may_load(tmp_path: Path, monkeypatch: py
     assert "mine.py is Python code that is not allowed yet" in _error(run / "spec.yaml")
     load_spec(run / "spec.yaml", allow_extensions=True)
     load_spec(run / "spec.yaml")
-    (run / "extensions" / "mine.py").write_text("open('marker', 'w').close()")  # consent was for its content
+    marker = _hostile(run / "extensions")  # consent was for the content of the copy
     assert "not allowed yet" in _error(run / "spec.yaml")
+    assert not marker.exists()
 
 
 def test_a_run_of_an_edited_extension_is_another_run(tmp_path: Path) -> None:

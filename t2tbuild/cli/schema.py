@@ -18,12 +18,20 @@ class Language(StrEnum):
 
 def schema(
     kind: Annotated[str, typer.Argument(metavar="KIND", help="spec, for models and trainings, or search.")] = "spec",
+    extensions: Annotated[
+        list[str] | None, typer.Option("--extension", metavar="FILE", help="Include the kinds of an extension.")
+    ] = None,
 ) -> None:
     """Print the JSON Schema of spec files, with which editors complete and check them.
 
     Example: t2tbuild schema search > search.schema.json
     """
     from t2tbuild.spec.schema import json_schema
+
+    for name in extensions or ():
+        from t2tbuild.spec.extension.load import load_extension
+
+        load_extension(name)
 
     language = parse_choice(Language, {"model": "spec", "training": "spec"}.get(kind, kind), "KIND")
     print_json(json_schema("search" if language is Language.SEARCH else "spec"))

@@ -3,8 +3,9 @@
 from typing import TYPE_CHECKING
 
 from t2tbuild._lazy import lazy_names
-from t2tbuild.cost.model import CONVENTION, Cost, PartCost
+from t2tbuild.cost.model import CONVENTION, Cost
 from t2tbuild.cost.predict import predict_cost
+from t2tbuild.symbolic.leaf import PartCost
 
 if TYPE_CHECKING:
     from t2tbuild.cost.counter import measure_cost

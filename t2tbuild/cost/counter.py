@@ -17,14 +17,14 @@ with warnings.catch_warnings():  # fvcore still decorates with torch.jit.script,
     from fvcore.nn.jit_handles import conv_flop_count, einsum_flop_jit
 
 from t2tbuild.build import build_model
-from t2tbuild.cost.model import Cost, total_cost
+from t2tbuild.cost.model import Cost, total_cost, with_rows
 from t2tbuild.cost.predict import try_predict_cost
 from t2tbuild.errors import CostError
 from t2tbuild.layout import Part
 from t2tbuild.modules.vit import T2TViT
 from t2tbuild.spec.model import AnyModel, ModelSpec
 from t2tbuild.spec.tokenizer import T2TTokenizer
-from t2tbuild.symbolic.leaf import PRODUCTS, Counted, Leaf
+from t2tbuild.symbolic.leaf import PRODUCTS, Counted, Leaf, PartCost
 
 # Above these, the meta device is faster despite its start-up of five seconds.
 LARGE_MACS, LARGE_PARAMS = 20 * 10**9, 200 * 10**6
@@ -63,8 +63,7 @@ def measure_cost(model: nn.Module, input_size: tuple[int, int, int] | None = Non
     tensors = _parameters(model)
     leaves = _leaves(model, "", by_module, tensors)
     parts = (isinstance(model, T2TViT) and model.parts) or _children(model)
-    counts = [[Counted.of(*_below(leaves, module)) for module in part.modules] for part in parts]
-    cost = total_cost(parts, counts, depth)
+    cost = total_cost(_part_cost(part, leaves, depth) for part in parts)
     if cost.macs != by_module[""] or cost.params != sum(tensor.numel() for tensor in tensors.values()):
         raise CostError("the parts of the model do not sum to its total: some module belongs to no part")
     return cost
@@ -150,6 +149,12 @@ def _parameters(model: nn.Module) -> dict[str, Tensor]:
     return {**dict(model.named_parameters()), **dict(tables)}
 
 
+def _part_cost(part: Part, leaves: Iterable[Leaf], depth: int) -> PartCost:
+    """Return the cost of a part of a model with these leaves."""
+    counts = [Counted.of(*_below(leaves, module)) for module in part.modules]
+    return with_rows(PartCost.of(part, counts), part.modules, counts, depth)
+
+
 def _below(leaves: Iterable[Leaf], module: str) -> Iterator[Leaf]:
     """Yield the leaves of a module or parameter, with names relative to it."""
     for leaf in leaves:
@@ -162,8 +167,8 @@ def _below(leaves: Iterable[Leaf], module: str) -> Iterator[Leaf]:
 def _children(model: nn.Module) -> list[Part]:
     """Return the parts of a model without named ones: its children, and its own parameters."""
     own = tuple(name for name, _ in model.named_parameters(recurse=False))
-    named = [Part(name, (name,), None, None, None) for name, _ in model.named_children()]
-    return [*([Part(", ".join(own), own, None, None, None)] if own else []), *named]
+    named = [Part(name, (name,)) for name, _ in model.named_children()]
+    return [*([Part(", ".join(own), own)] if own else []), *named]
 
 
 def _analyse(model: nn.Module, input_size: tuple[int, int, int]) -> FlopCountAnalysis:

@@ -68,17 +68,11 @@ def fit(model: ModelSpec, budget: Budget, axis: Axis) -> Fit:
     values = _axis_values(model, axis)
 
     def valid(value: int | float) -> bool:
-        try:
-            _point(model, axis, value)
-        except FieldError:
-            return False
-        return True
+        return _point_or_none(model, axis, value) is not None
 
     def within(value: int | float) -> bool:
-        try:
-            return not is_over(_point(model, axis, value).model, budget)
-        except FieldError:  # larger than the spec language allows
-            return False
+        point = _point_or_none(model, axis, value)  # none: larger than the spec language allows
+        return point is not None and not is_over(point.model, budget)
 
     if isinstance(model.backbone, DenseBackbone) and axis in (Axis.EMBED_DIM, Axis.GROWTH_RATE):
         # The widths that every transition can halve follow no step.
@@ -101,13 +95,10 @@ def _valid_up_to_budget(
 ) -> Iterator[int | float]:
     """Yield the valid ones of increasing values, up to the first over the budget."""
     for value in values:
-        try:
-            point = _point(model, axis, value)
-        except FieldError:
-            continue
-        yield value
-        if is_over(point.model, budget):
-            return
+        if point := _point_or_none(model, axis, value):
+            yield value
+            if is_over(point.model, budget):
+                return
 
 
 def _point_or_none(model: ModelSpec, axis: Axis, value: int | float) -> Point | None:

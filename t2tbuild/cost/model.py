@@ -2,10 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
-from t2tbuild.layout import Grid, Part
-from t2tbuild.symbolic.leaf import Counted, Leaf
+from t2tbuild.layout import Part
+from t2tbuild.symbolic.leaf import Counted, Leaf, PartCost
 
 CONVENTION = (
     "MACs as fvcore: multiply-adds of linear, conv, matmul, QK^T, AV; LayerNorm 5 an element; softmax, GELU, exp 0"
@@ -13,22 +12,6 @@ CONVENTION = (
 
 EVERY_LEVEL = 99
 """More levels of rows than any model has."""
-
-
-class PartCost(NamedTuple):
-    """The cost of one part of a model. `grid`, `tokens` and `channels` describe its output; None if unknown.
-
-    `parts` are its rows, down to the requested depth: submodules and own parameters by name, and PRODUCTS.
-    """
-
-    name: str
-    grid: Grid | None
-    tokens: int | None
-    channels: int | None
-    params: int
-    trainable_params: int
-    macs: int
-    parts: tuple["PartCost", ...] = ()
 
 
 @dataclass(frozen=True)
@@ -41,15 +24,25 @@ class Cost:
     parts: tuple[PartCost, ...]
 
 
-def total_cost(parts: Iterable[Part], modules: Iterable[Sequence[Counted]], depth: int = 1) -> Cost:
-    """Sum the counts of each part's modules to the cost of a model, with `depth` levels of rows."""
-    rows = tuple([_part_cost(part, counts, depth) for part, counts in zip(parts, modules, strict=True)])
+def total_cost(parts: Iterable[PartCost]) -> Cost:
+    """Sum the costs of the parts of a model."""
+    rows = tuple(parts)
     params = trained = macs = 0
     for row in rows:
         params += row.params
         trained += row.trainable_params
         macs += row.macs
     return Cost(params, trained, macs, rows)
+
+
+def with_rows(part: PartCost, modules: Sequence[str], counts: Sequence[Counted], depth: int) -> PartCost:
+    """Return a part with `depth` levels of rows, including its own: those of its modules, or inside its only one."""
+    if depth < 2:
+        return part
+    if len(counts) == 1:
+        return part._replace(parts=_unfold(counts[0].leaves, depth - 1))
+    rows = [_row(module, count.leaves, depth - 1) for module, count in zip(modules, counts, strict=True)]
+    return part._replace(parts=tuple(rows))
 
 
 def with_depth(cost: Cost, depth: int) -> Cost:
@@ -59,20 +52,6 @@ def with_depth(cost: Cost, depth: int) -> Cost:
 
 def _with_depth(parts: Sequence[PartCost], depth: int) -> tuple[PartCost, ...]:
     return tuple(part._replace(parts=_with_depth(part.parts, depth - 1)) for part in parts) if depth else ()
-
-
-def _part_cost(part: Part, counts: Sequence[Counted], depth: int) -> PartCost:
-    macs = trained = frozen = 0
-    for _, module_macs, module_trained, module_frozen in counts:
-        macs += module_macs
-        trained += module_trained
-        frozen += module_frozen
-    inner: tuple[PartCost, ...] = ()
-    if depth > 1 and len(counts) == 1:
-        inner = _unfold(counts[0].leaves, depth - 1)
-    elif depth > 1:
-        inner = tuple(_row(module, count.leaves, depth - 1) for module, count in zip(part.modules, counts, strict=True))
-    return PartCost(part.name, part.grid, part.tokens, part.channels, trained + frozen, trained, macs, inner)
 
 
 def _unfold(leaves: Iterable[Leaf], depth: int) -> tuple[PartCost, ...]:
@@ -86,9 +65,8 @@ def _unfold(leaves: Iterable[Leaf], depth: int) -> tuple[PartCost, ...]:
 
 
 def _row(name: str, leaves: Sequence[Leaf], depth: int) -> PartCost:
-    _, macs, trained, frozen = Counted.of(*leaves)
     inner = _unfold(leaves, depth - 1) if depth > 1 else ()
-    return PartCost(name, None, None, None, trained + frozen, trained, macs, inner)
+    return PartCost.of(Part(name, ()), [Counted.of(*leaves)])._replace(parts=inner)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """ModelSpec -> Cost without torch, in microseconds: the sums of what its symbolic forward counts."""
 
-from t2tbuild.cost.model import Cost, total_cost
+from t2tbuild.cost.model import Cost, total_cost, with_rows
 from t2tbuild.errors import CostError
 from t2tbuild.spec.model import AnyModel, TimmModel
 from t2tbuild.symbolic.model import model_parts
@@ -20,8 +20,7 @@ def predict_cost(model: AnyModel, depth: int = 1) -> Cost:
         raise CostError(
             f"{model.name} is a timm model, which the closed form does not cover; count it with measure_cost"
         )
-    parts = model_parts(model)
-    return total_cost([one.part for one in parts], [one.counts for one in parts], depth)
+    return total_cost([with_rows(one.cost, one.row.modules, one.counts, depth) for one in model_parts(model)])
 
 
 def try_predict_cost(model: AnyModel) -> Cost | None:

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from t2tbuild.cost.model import PartCost, total_cost
+from t2tbuild.cost.model import total_cost
 from t2tbuild.layout import Grid
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.tokenizer import Window
 from t2tbuild.symbolic.backbones import captions
+from t2tbuild.symbolic.leaf import PartCost
 from t2tbuild.symbolic.model import ModelPart, block_operations, model_parts
 from t2tbuild.symbolic.row import BoxKind, Caption, Row
 
@@ -96,13 +97,13 @@ def build_architecture(model: ModelSpec) -> Architecture:
     ('token performer 1', '147 → 64 channels, 32 random features', 156144576)
     """
     parts = model_parts(model)
-    cost = total_cost([one.part for one in parts], [one.counts for one in parts])
+    cost = total_cost([one.cost for one in parts])
     return Architecture(
         name=model.name,
         image=model.image,
         in_chans=model.in_chans,
         prefix_tokens=model.prefix_tokens,
-        boxes=tuple(_box(one.row, part, cost.macs) for one, part in zip(parts, cost.parts, strict=True)),
+        boxes=tuple(_box(one.row, one.cost, cost.macs) for one in parts),
         inside=tuple(_block_branches(model, parts, cost.macs)),
         blocks=model.backbone.num_blocks,
         params=cost.params,
@@ -113,7 +114,8 @@ def build_architecture(model: ModelSpec) -> Architecture:
 
 def _box(row: Row, part: PartCost, total: int) -> Box:
     title, shape = row.name.partition(" (")[0], (part.grid, part.tokens, part.channels)
-    return Box(row.kind, title, row.detail, *shape, part.params, part.macs, part.macs / total, row.window)
+    detail = row.detail if isinstance(row.detail, str) else row.detail()
+    return Box(row.kind, title, detail, *shape, part.params, part.macs, part.macs / total, row.window)
 
 
 def _block_branches(model: ModelSpec, parts: Sequence[ModelPart], total: int) -> Iterator[Branch]:

@@ -8,12 +8,13 @@ from rich.text import Text
 
 from t2tbuild.accuracy.predictor import Accuracy, predict_accuracy
 from t2tbuild.cost.memory import Memory
-from t2tbuild.cost.model import CONVENTION, Cost, PartCost
+from t2tbuild.cost.model import CONVENTION, Cost
 from t2tbuild.cost.roofline import Roofline
 from t2tbuild.dtype import Precision
 from t2tbuild.report.table import Column, ColumnTable, FactTable
 from t2tbuild.spec.root import Spec
 from t2tbuild.spec.units import short_count
+from t2tbuild.symbolic.leaf import PartCost
 
 
 @dataclass(frozen=True)

@@ -237,14 +237,14 @@ class BaseBackbone(Node, ABC):
     def heads(self) -> tuple[int, ...]:
         """Attention heads of each block."""
         if self.head_dim is not None:
-            return tuple(width // self.head_dim for width in self.widths)
+            return tuple([width // self.head_dim for width in self.widths])
         assert self.num_heads is not None  # a rule requires one of the two
-        return _per_block(self.num_heads, len(self.widths))
+        return _per_block(self.num_heads, self.num_blocks)
 
     @property
     def mlp_ratios(self) -> tuple[int | float, ...]:
         """MLP ratio of each block."""
-        return _per_block(self.mlp_ratio, len(self.widths))
+        return _per_block(self.mlp_ratio, self.num_blocks)
 
     @property
     def mlp_dims(self) -> tuple[int, ...]:

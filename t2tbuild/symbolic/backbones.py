@@ -20,10 +20,14 @@ def _block_names(first: int, end: int) -> tuple[str, ...]:
 
 def plain(backbone: PlainBackbone) -> Iterator[Step]:
     """Yield blocks of one width."""
-    depth, ratio = backbone.depth, describe_range(backbone.mlp_ratios)
-    detail = f"{backbone.embed_dim:,} channels, {describe_heads(backbone)}, MLP ratio {ratio}"
+    depth, detail = backbone.depth, functools.partial(_describe_plain, backbone)
     yield Row(f"backbone blocks x {depth}", _block_names(0, depth), BoxKind.BLOCKS, detail)
-    yield from ((block, shape) for shape in block_shapes(backbone))
+    yield from [(block, shape) for shape in block_shapes(backbone)]
+
+
+def _describe_plain(backbone: PlainBackbone) -> str:
+    ratio = describe_range(backbone.mlp_ratios)
+    return f"{backbone.embed_dim:,} channels, {describe_heads(backbone)}, MLP ratio {ratio}"
 
 
 def dense(backbone: DenseBackbone) -> Iterator[Step]:
@@ -38,7 +42,7 @@ def dense(backbone: DenseBackbone) -> Iterator[Step]:
         names, width = _block_names(first, first + len(group)), group[-1] + growth
         detail = f"{group[0]:,} → {width:,} channels, {growth} more a block"
         yield Row(f"dense group {index + 1} x {len(group)}", names, BoxKind.BLOCKS, detail)
-        yield from ((dense_block, shape, growth) for shape in itertools.islice(shapes, len(group)))
+        yield from [(dense_block, shape, growth) for shape in itertools.islice(shapes, len(group))]
         first += len(group)
 
 

@@ -40,15 +40,11 @@ class BlockHooks(NamedTuple):
 
 
 def block_shapes(backbone: BaseBackbone) -> list[BlockShape]:
-    """Return the shape of each block; equal neighbours are one object."""
+    """Return the shape of each block. The first is never dropped."""
     bias, options, may_drop = backbone.qkv_bias, backbone.block_options, backbone.drop_path > 0
-    shapes: list[BlockShape] = []
-    last = None
-    for pair in zip(backbone.heads, backbone.mlp_dims, strict=True):
-        if pair != last or (may_drop and len(shapes) == 1):  # the first block is never dropped
-            last, shape = pair, BlockShape(*pair, may_drop and bool(shapes), bias, options)
-        shapes.append(shape)
-    return shapes
+    pairs = list(zip(backbone.heads, backbone.mlp_dims, strict=True))
+    shapes = {pair: BlockShape(*pair, may_drop, bias, options) for pair in set(pairs)}
+    return [BlockShape(*pairs[0], False, bias, options), *(shapes[pair] for pair in pairs[1:])]
 
 
 def block(f: Forward, x: Tensor, shape: BlockShape) -> Tensor:
@@ -182,9 +178,10 @@ def _names_after(hook: BlockHooks) -> list[str]:
 
 def describe_heads(backbone: BaseBackbone) -> str:
     """Describe the heads of the attention: 6 heads of 64."""
-    dims = {width // heads for width, heads in zip(backbone.widths, backbone.heads, strict=True)}
-    noun = "head" if set(backbone.heads) == {1} else "heads"
-    return f"{describe_range(backbone.heads)} {noun}" + (f" of {dims.pop()}" if len(dims) == 1 else "")
+    heads = backbone.heads
+    dims = {width // number for width, number in set(zip(backbone.widths, heads, strict=True))}
+    noun = "head" if set(heads) == {1} else "heads"
+    return f"{describe_range(heads)} {noun}" + (f" of {dims.pop()}" if len(dims) == 1 else "")
 
 
 def _describe_mlp(backbone: BaseBackbone) -> str:

@@ -1,6 +1,9 @@
-"""What a module costs, by layer: the leaves of a count."""
+"""What a module costs: its leaves, which are layers, and a row of the cost table."""
 
+from collections.abc import Iterable
 from typing import NamedTuple, Self
+
+from t2tbuild.layout import Grid, Part
 
 PRODUCTS = "products"
 """The name of the row for a module's own matrix products, Q K^T and A V, besides those of its submodules."""
@@ -34,3 +37,29 @@ class Counted(NamedTuple):
             trained += leaf_trained
             frozen += leaf_frozen
         return cls(leaves, macs, trained, frozen)
+
+
+class PartCost(NamedTuple):
+    """The cost of one part of a model. `grid`, `tokens` and `channels` describe its output; None if unknown.
+
+    `parts` are its rows, down to the requested depth: submodules and own parameters by name, and PRODUCTS.
+    """
+
+    name: str
+    grid: Grid | None
+    tokens: int | None
+    channels: int | None
+    params: int
+    trainable_params: int
+    macs: int
+    parts: tuple["PartCost", ...] = ()
+
+    @classmethod
+    def of(cls, part: Part, counts: Iterable[Counted]) -> Self:
+        """Return the sum of the counts of the modules of a part."""
+        macs = trained = frozen = 0
+        for _, module_macs, module_trained, module_frozen in counts:
+            macs += module_macs
+            trained += module_trained
+            frozen += module_frozen
+        return cls(part.name, part.grid, part.tokens, part.channels, trained + frozen, trained, macs)

@@ -10,16 +10,17 @@ from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.tokenizer import Tokenizer
 from t2tbuild.symbolic.backbones import BACKBONES
 from t2tbuild.symbolic.forward import FULL, Counting, Forward, Operation, Shape, Split, Tensor
-from t2tbuild.symbolic.leaf import Counted
+from t2tbuild.symbolic.leaf import Counted, PartCost
 from t2tbuild.symbolic.row import BoxKind, Row, Step, entry
 from t2tbuild.symbolic.tokenizers import TOKENIZERS
 
 
 class ModelPart(NamedTuple):
-    """A row of a model, the same with the shape of its output, and the costs of each of its calls."""
+    """A row of a model, the same with the shape of its output, its cost, and the costs of each of its calls."""
 
     row: Row
     part: Part
+    cost: PartCost
     counts: list[Counted]
 
 
@@ -43,23 +44,25 @@ def _parts(steps: Iterable[Step], x: Any) -> tuple[list[ModelPart], Any]:
     """Return the parts of a sequence of rows and their calls, and its output for the input `x`; see `_count`."""
     parts: list[ModelPart] = []
     row, counts = None, list[Counted]()
-    last: tuple[Any, ...] = (None, None)
-    for step in steps:
+    for step, run in itertools.groupby(steps):
         if isinstance(step, Row):
             if row is not None:
                 parts.append(_part(row, x, counts))
             row, counts = step, []
             continue
-        if step != last[0] or x != last[1]:
-            last = (step, x, *_count(step[0], x, step[1:]))
-        counts.append(last[2])
-        x = last[3]
+        for _ in run:
+            below = x
+            count, x = _count(step[0], below, step[1:])
+            counts.append(count)
+            if x == below:  # so do the others of the run
+                counts += [count for _ in run]
     return [*parts, _part(row, x, counts)] if row is not None else parts, x
 
 
 def _part(row: Row, out: Shape | Split, counts: list[Counted]) -> ModelPart:
-    tokens, channels = out.shape if isinstance(out, Split) else out
-    return ModelPart(row, Part(row.name, row.modules, row.grid, tokens, channels), counts)
+    shape = out.shape if isinstance(out, Split) else out
+    part = Part(row.name, row.modules, row.grid, *shape)
+    return ModelPart(row, part, PartCost.of(part, counts), counts)
 
 
 @cached

@@ -1,6 +1,6 @@
 """The rows of a model: what stands in its cost table and in its diagram."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Any, NamedTuple, TypeVar
 
@@ -29,14 +29,14 @@ class BoxKind(StrEnum):
 class Row(NamedTuple):
     """A row of a model's cost table and a box of its diagram.
 
-    `modules` are the names of its submodules and parameters in the built module, `detail` is what the diagram says,
-    `grid` that of its output tokens; `window` slides over its input grid.
+    `modules` are the names of its submodules and parameters in the built module, `detail` is what the diagram says, or
+    a function that returns it, `grid` that of its output tokens; `window` slides over its input grid.
     """
 
     name: str
     modules: tuple[str, ...]
     kind: BoxKind
-    detail: str
+    detail: str | Callable[[], str]
     grid: Grid | None = None
     window: Window | None = None
 
