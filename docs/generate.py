@@ -70,6 +70,7 @@ VIOLATIONS = {  # overrides of a shipped spec that violate a rule or cause a lin
     "BaseBackbone._squeeze_leaves_channels": ["model.backbone.squeeze_excite.reduction=385"],
     "BaseBackbone._ghost_halves_widths": ["model.backbone={depth: 14, embed_dim: 189, num_heads: 7, ghost: {}}"],
     "BaseBackbone._ghost_mlp_ratio_is_whole": ["model.backbone.ghost={}", "model.backbone.mlp_ratio=2.5"],
+    "BaseBackbone._one_option_replaces_each": [],  # by extensions only
     "Ghost._ghost_is_used": ["model.backbone.ghost={attention: false, mlp: false}"],
     "DenseBackbone._at_most_a_thousand_blocks": [
         "model.backbone={kind: dense, blocks: [600, 600], growth_rate: 2, embed_dim: 64, num_heads: 2}"
@@ -321,6 +322,9 @@ def _example(kind: Kind) -> str:
 
 
 def _node(section: Section, nodes: dict[str, Section]) -> Iterator[str]:
+    if section.node is Node:
+        yield f"### {section.title}\n\nThe node of an extension, with its `kind`: [extending.md](extending.md).\n"
+        return
     node, schema = section.node, SCHEMAS[section.node.__name__]
     yield f"{'##' if node in ROOTS else '###'} {section.title}\n"
     yield inspect.cleandoc(node.__doc__ or "") + "\n"
@@ -410,6 +414,8 @@ def _base(path: str) -> str:
 def _describe_rule(name: str, check: Check) -> str:
     """Describe a rule or lint check: its name, overrides that violate it, and the message."""
     overrides = VIOLATIONS[check.__qualname__]
+    if not overrides:
+        return f"**{name.replace('-', ' ')}**: {(check.__doc__ or '').rstrip('.').lower()}"
     diagnostic = next(one for one in _diagnostics(overrides) if one.rule == name)
     shown = " ".join(f"`{override}`" for override in overrides)
     return f"**{name.replace('-', ' ')}**: {shown}: {diagnostic.message} ({diagnostic.hint})"

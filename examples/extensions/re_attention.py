@@ -54,10 +54,10 @@ def attend(f: extension.Forward, x: extension.Tensor, shape: extension.BlockShap
     """Record the forward pass of `ReAttentionModule`: 2 N N C MACs as attention has, and N N H H of theta."""
     (tokens, dim), heads = x.shape, shape.heads
     pairs, maps = tokens * tokens, (tokens * tokens, heads)
+    theta = f.parameter("theta", heads * heads)
     q, k, v = f.chunk(f.linear("qkv", x, 3 * dim, bias=shape.qkv_bias), 3)
     scores = f.apply("products", [q, k], maps, saves=2, macs=pairs * dim)
     weights = f.apply("softmax", [f.apply("scale scores", [scores])], saves_output=True)
-    theta = f.parameter("theta", heads * heads)
     mixed = f.apply("products", [weights], saves=1, macs=pairs * heads * heads, trained=theta)
     y = f.apply("products", [f.norm("norm", mixed), v], (tokens, dim), saves=2, macs=pairs * dim)
     return f.linear("proj", y, dim)

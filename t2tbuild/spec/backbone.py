@@ -52,7 +52,7 @@ def _require_extension(value: object) -> object:
             "no extension brings block options",
             "name its file at the top level: extensions: [my_option.py]",
         )
-        raise PydanticCustomError("extension", "{message}", {"message": message, "hint": hint})
+        raise PydanticCustomError("units", "{message}", {"message": message, "hint": hint})
     return value
 
 
@@ -172,6 +172,7 @@ class BaseBackbone(Node, ABC):
 
     @rule
     def _one_option_replaces_each(self) -> Iterator[Violation]:
+        """At most one option replaces the attention of a block, and at most one its mlp."""
         ghost = self.ghost
         names = {
             "attention": "ghost" if ghost and ghost.attention else "",

@@ -3,18 +3,23 @@
 import math
 
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from t2tbuild import build_model, load_spec
+from t2tbuild.cost.fit import Axis, fit
 from t2tbuild.modules.attention import Attention
 from t2tbuild.modules.block import Block
 from t2tbuild.modules.dense import DenseBlock, Transition
 from t2tbuild.modules.ghost import ChannelScale, GhostAttention, GhostMlp
+from t2tbuild.modules.layer_scale import LayerScale
 from t2tbuild.modules.mlp import Mlp
 from t2tbuild.modules.position import resize_position, sinusoid_table
 from t2tbuild.modules.squeeze_excite import SqueezeExcite
 from t2tbuild.modules.tokenizers import ConvTokenizer
+from t2tbuild.spec.budget import Budget
 
 
 def test_squeeze_excite_by_its_formula() -> None:
@@ -112,3 +117,41 @@ def test_a_resized_table_keeps_the_class_token_and_linear_ramps() -> None:
     assert (columns.diff(dim=1) > 0).all()
     own = sinusoid_table(17, 6)
     assert torch.equal(resize_position(own, (4, 4), (4, 4)), own)
+
+
+def test_layer_scale_is_that_of_timm() -> None:
+    """The same values and names, in half precision too."""
+    ours, theirs = LayerScale(dim=6, init=0.3), timm.layers.LayerScale(6, init_values=0.3)
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 5, 6)
+    for one in (x, x.bfloat16()):
+        assert torch.equal(ours(one), theirs(one))
+        assert ours(one).dtype == torch.float32
+
+
+def test_layer_scale_ends_both_branches() -> None:
+    torch.manual_seed(0)
+    modules = {"attn": Attention(dim=8, num_heads=2, qkv_bias=True), "mlp": Mlp(dim=8, hidden_dim=16)}
+    scale1, scale2 = LayerScale(dim=8, init=0.5), LayerScale(dim=8, init=2)
+    block = Block(dim=8, drop_path=0.0, after_attn={"ls1": scale1}, after_mlp={"ls2": scale2}, **modules)
+    x = torch.randn(2, 5, 8)
+    y = x + 0.5 * block.attn(block.norm1(x))
+    torch.testing.assert_close(block(x), y + 2 * block.mlp(block.norm2(y)))
+    assert [name for name, _ in block.named_children()][:6] == ["norm1", "attn", "ls1", "norm2", "mlp", "ls2"]
+
+
+DENSE = "model.backbone={kind: dense, blocks: [1, 1], growth_rate: 32, embed_dim: 64, num_heads: 2}"
+
+
+@pytest.mark.parametrize("backbone", ["model.backbone.depth=2", DENSE])
+def test_layer_scale_of_a_spec(backbone: str) -> None:
+    """Every block has it with the value of the spec; initialisation of the model leaves it."""
+    model = load_spec("t2t_vit_7", ["model.image_size=64", backbone, "model.backbone.layer_scale=1e-5"]).model
+    state = build_model(model).state_dict()
+    gammas = {name: value for name, value in state.items() if name.endswith("gamma")}
+    blocks = sorted({name.split(".ls")[0] for name in gammas})
+    assert list(gammas) == [f"{block}.ls{number}.gamma" for block in blocks for number in (1, 2)]
+    assert len(blocks) == 2
+    assert all((value == 1e-5).all() for value in gammas.values())
+    kept = fit(model, Budget(macs=3 * 10**9), Axis.IMAGE_SIZE).best.model.backbone
+    assert kept.layer_scale == 1e-5

@@ -288,3 +288,8 @@ def test_a_field_that_does_not_exist_is_reported() -> None:
     )
     with pytest.raises(Infeasible, match=r"no field tokenizer\.stages"):
         solve(space, next(space.assignments()), Budget.model_validate({"macs": "50G"}))
+
+
+def test_layer_scale_is_searched() -> None:
+    space = space_of({"backbone.layer_scale": {"choices": [None, 1e-5, 0.1]}})
+    assert [space.model(one).backbone.layer_scale for one in space.assignments()] == [None, 1e-5, 0.1]
