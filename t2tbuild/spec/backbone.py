@@ -83,7 +83,9 @@ class BaseBackbone(Node, ABC):
         default=None, examples=[1e-5]
     )
     """LayerScale (CaiT): a trained weight per channel ends each residual branch, with this value before training."""
-    options: Annotated[tuple[Node, ...], ListAsTuple, BeforeValidator(_require_extension)] = ()
+    options: Annotated[tuple[Node, ...], ListAsTuple, BeforeValidator(_require_extension)] = Field(
+        default=(), examples=[[{"kind": "re_attention"}]]
+    )
     """Block options of extensions, each with its `kind`, in the order of application."""
 
     @property

@@ -70,7 +70,7 @@ def _count(function: Callable[..., Tensor | Split], x: Any, args: tuple[Any, ...
     """Return the costs of a call and its output. Inputs and outputs are shapes, or splits without a source."""
     f = Counting()
     out = function(f, x._replace(source=f.image(1, 1)) if isinstance(x, Split) else f.image(*x), *args)
-    return Counted.of(*f.leaves), out._replace(source=None) if isinstance(out, Split) else out.shape
+    return Counted.of(*f.leaves), out._replace(source=None) if isinstance(out, Split) else out.shape  # type: ignore[arg-type]
 
 
 def layout(model: ModelSpec) -> tuple[Part, ...]:

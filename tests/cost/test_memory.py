@@ -22,12 +22,14 @@ from t2tbuild.symbolic.model import record
 CPU = torch.device("cpu")
 SPECS = ["t2t_vit_7", "t2t_vit_t_14", "t2t_vit_c_14", "t2t_vit_16_ghost", "t2t_vit_dense", "t2t_vit_14_se", "vit_s16"]
 DISTILLED = "t2t_vit_7, distilled"
+SCALED = "t2t_vit_7, layer scale"
 SCRATCH = 1_500_000  # temporary bytes of the attention kernel on a CPU, for any batch
 
 
 def small_one(name: str) -> ModelSpec:
     shape = [] if name == "t2t_vit_dense" else ["model.backbone.depth=3"]
     shape += ["model.distillation_token=true"] if name == DISTILLED else []
+    shape += ["model.backbone.layer_scale=0.1", "model.backbone.drop_path=0.1"] if name == SCALED else []
     model = load_spec(name.partition(",")[0], ["model.image_size=96", "model.num_classes=10", *shape]).model
     assert isinstance(model, ModelSpec)
     return model
@@ -66,7 +68,7 @@ def peaks(model: ModelSpec, number: int, precision: Precision) -> tuple[int, int
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [1, 6])
-@pytest.mark.parametrize("name", [*SPECS, DISTILLED])
+@pytest.mark.parametrize("name", [*SPECS, DISTILLED, SCALED])
 def test_peaks_are_those_that_torch_allocates(name: str, number: int) -> None:
     """Batches on both sides of the recomputation threshold."""
     check_peaks(name, number, Precision.FLOAT32)
@@ -75,7 +77,7 @@ def test_peaks_are_those_that_torch_allocates(name: str, number: int) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("recompute_everything")
 @pytest.mark.parametrize("precision", [Precision.FLOAT32, Precision.BFLOAT16])
-@pytest.mark.parametrize("name", ["t2t_vit_7", "t2t_vit_dense"])
+@pytest.mark.parametrize("name", ["t2t_vit_7", "t2t_vit_dense", SCALED])
 def test_peaks_with_recomputation_of_all_sizes(name: str, precision: Precision) -> None:
     check_peaks(name, 1, precision)  # CPUs without bfloat16 are slow in it
 
@@ -87,14 +89,14 @@ def check_peaks(name: str, number: int, precision: Precision) -> None:
     assert predicted.training == pytest.approx(training, rel=0.02, abs=SCRATCH)
 
 
-@pytest.mark.parametrize("name", [*SPECS, DISTILLED])
+@pytest.mark.parametrize("name", [*SPECS, DISTILLED, SCALED])
 def test_activations_are_what_autograd_saves(name: str) -> None:
     model = small_one(name)
     assert predict_memory(model, 3).activations == pytest.approx(saved_by_autograd(model, 3), rel=0.001)
 
 
 @pytest.mark.usefixtures("recompute_everything")
-@pytest.mark.parametrize("name", [*SPECS, DISTILLED])
+@pytest.mark.parametrize("name", [*SPECS, DISTILLED, SCALED])
 def test_activations_with_recomputation_of_all_sizes(name: str) -> None:
     model = small_one(name)
     assert predict_memory(model, 3).activations == pytest.approx(saved_by_autograd(model, 3), rel=0.001)
