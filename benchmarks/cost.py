@@ -5,8 +5,9 @@
 The specs are random assignments of search/deep_narrow.yaml, each at a random depth within 5G MACs. In each round, the
 closed form counts all of them and fvcore counts one, so that a slow phase affects both; one thread each. The caches of
 shapes and tokenizers, which candidates share, are cleared before each round.
-Measured on 2026-11-23, medians of 25 rounds (spread): closed form 23,379 specs/s (14,292 to 24,085), building and
-fvcore 2.70 (2.07 to 4.45), ratio 8,048 (4,146 to 11,661).
+Seconds are those of CPU time. Measured on 2026-11-30 on two cores with ten other processes, medians of 25 rounds
+(spread): closed form 5,510 specs/s (2,659 to 5,799), building and fvcore 1.51 (0.96 to 6.14), ratio 3,356 (850 to
+5,850). Without other load, fvcore counted 2.70 specs/s on 2026-11-23.
 """
 
 import contextlib
@@ -50,13 +51,13 @@ def main() -> None:
     for number in range(ROUNDS):
         symbolic._count.cache_clear()
         symbolic._tokenizer_parts.cache_clear()
-        started = time.perf_counter()
+        started = time.process_time()
         for spec in specs:
             predict_cost(spec)
-        predicted.append((time.perf_counter() - started) / len(specs))
-        started = time.perf_counter()
+        predicted.append((time.process_time() - started) / len(specs))
+        started = time.process_time()
         cost = measure_cost(build_model(specs[number]))
-        counted.append(time.perf_counter() - started)
+        counted.append(time.process_time() - started)
         assert cost == predict_cost(specs[number])
     for name, seconds in (("closed form", predicted), ("build and fvcore", counted)):
         rates = sorted(1 / one for one in seconds)

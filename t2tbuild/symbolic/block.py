@@ -44,7 +44,7 @@ def block_shapes(backbone: BaseBackbone) -> list[BlockShape]:
     bias, options, may_drop = backbone.qkv_bias, backbone.block_options, backbone.drop_path > 0
     pairs = list(zip(backbone.heads, backbone.mlp_dims, strict=True))
     shapes = {pair: BlockShape(*pair, may_drop, bias, options) for pair in set(pairs)}
-    return [BlockShape(*pairs[0], False, bias, options), *(shapes[pair] for pair in pairs[1:])]
+    return [BlockShape(*pairs[0], False, bias, options), *[shapes[pair] for pair in pairs[1:]]]
 
 
 def block(f: Forward, x: Tensor, shape: BlockShape) -> Tensor:

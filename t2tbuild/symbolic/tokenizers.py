@@ -1,5 +1,6 @@
 """Tokenizers: the rows and calls from the image to tokens of the backbone's width."""
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,7 +19,7 @@ def tokens_to_token(tokenizer: T2TTokenizer, image: Grid, in_chans: int, embed_d
     rows = zip(tokenizer.stages, tokenizer.grids(image), tokenizer.widths(in_chans), strict=True)
     for index, (stage, grid, width) in enumerate(rows):
         name, module = f"soft split {index + 1} ({stage})", f"{MODULE}.soft_split{index}"
-        yield Row(name, (module,), BoxKind.SPLIT, _describe_window(stage), grid, stage)
+        yield Row(name, (module,), BoxKind.SPLIT, functools.partial(_describe_window, stage), grid, stage)
         yield soft_split, grid, width
         if stage.attention is None:
             detail = f"{width:,} → {embed_dim:,} channels"
