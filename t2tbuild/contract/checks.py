@@ -202,6 +202,7 @@ def _check_hooks(case: Case) -> None:
     hooks = case.extension.forward(option)
     f = Forward()
     x = f.image(case.model.tokens, case.model.backbone.widths[0])
+    calls: dict[str, tuple[Any, Any]]
     calls = {name: (getattr(hooks, name), shape) for name in ("attention", "mlp") if getattr(hooks, name)}
     for name in ("after_attention", "after_branch"):
         if getattr(hooks, name):
@@ -215,7 +216,7 @@ def _check_hooks(case: Case) -> None:
 def gradients(case: Case) -> None:
     """Every trained parameter gets a finite gradient that is not zero."""
     built = case.build_changed().train()
-    nn.functional.cross_entropy(built(case.images(2)), torch.tensor([0, 1])).backward()
+    nn.functional.cross_entropy(built(case.images(2)), torch.tensor([0, 1])).backward()  # type: ignore[no-untyped-call]
     for name, parameter in built.named_parameters():
         if not parameter.requires_grad:
             continue
@@ -363,4 +364,4 @@ def _expected_shapes(case: Case, built: T2TViT) -> Iterator[tuple[str, tuple[int
 
 
 def _block_widths(built: T2TViT) -> list[int]:
-    return [int(info["num_chs"]) for info in built.feature_info]
+    return [int(str(info["num_chs"])) for info in built.feature_info]

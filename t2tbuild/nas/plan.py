@@ -78,9 +78,8 @@ def plan(spec: SearchSpec, *, has_evaluator: bool = False, to_read: bool = False
     named_base = _with_classes_of_data(named_base, search, to_read=to_read)
     space = Space(search, named_base)
     _reject_invalid_values(spec, space)
-    counted: tuple[Finding, ...] = ()
+    counted = () if to_read else check_unpredicted(space, search)
     if not to_read:
-        counted = check_unpredicted(space, search)
         require_solvable(space, search.budget)
     fitting = require_feasible(space, search.budget)
     try:
@@ -106,10 +105,8 @@ def plan(spec: SearchSpec, *, has_evaluator: bool = False, to_read: bool = False
         for index, model in enumerate(named)
         if key_of(model) != key_of(base)  # the base is trained anyway
     )
-    search = search.model_copy(update={"target": target})
-    return Plan(
-        search, base, space, enqueued, (*counted, *scaled, *_warn_single_candidate(fitting, space, search.budget))
-    )
+    warned = (*counted, *scaled, *_warn_single_candidate(fitting, space, search.budget))
+    return Plan(search.model_copy(update={"target": target}), base, space, enqueued, warned)
 
 
 def _with_evaluator(search: Search) -> Search:
