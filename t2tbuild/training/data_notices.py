@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from t2tbuild.spec.data import ALL, AUTO, AnyData, Augmentation, CsvData, FolderData, UserImages, data_root
 from t2tbuild.training.csv_table import read_table
 from t2tbuild.training.dataset_paths import LARGE, class_names, split_folders
-from t2tbuild.training.folder_layout import FLAT, has_images, list_folders
+from t2tbuild.training.folder_layout import FLAT, count_unread, describe_unread, has_images, list_folders
 
 NAMES_SHOWN = 5
 
@@ -24,6 +24,10 @@ def data_notices(given: AnyData, resolved: AnyData) -> Iterator[str]:
         if beside:
             more = f" and {len(beside) - NAMES_SHOWN} more" if beside[NAMES_SHOWN:] else ""
             yield f"not used, as {resolved.train} has the training images: {', '.join(beside[:NAMES_SHOWN])}{more}"
+    if isinstance(resolved, FolderData):
+        unread = describe_unread(count_unread(data_root(resolved.root) / resolved.train))
+        if unread:
+            yield unread
     if given.augment == AUTO:
         yield _describe_augmentation(resolved.augment)
     names = class_names(resolved) or ()

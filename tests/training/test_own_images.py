@@ -175,6 +175,9 @@ def test_a_flat_folder_is_held_out_by_class_and_written_out(tmp_path: Path) -> N
     assert names_of(opened(data, "test")) == names_of(held)
     assert (np.bincount(held.labels).tolist(), np.bincount(train_files.labels).tolist()) == ([2, 2], [18, 18, 1])
     assert any("10% of each class, held out" in text for text in data_notices(given, data))
+    assert not any("not read" in text for text in data_notices(given, data))
+    (tmp_path / "cat" / "phone.heic").write_bytes(b"x")
+    assert "1 file is not read: .heic 1; convert such images to JPEG or PNG" in list(data_notices(given, data))
 
 
 def test_an_additional_image_moves_at_most_one_image_of_a_hold_out() -> None:
