@@ -46,17 +46,14 @@ class Forecast:
             return text
         timeout, needed = format_seconds(self.timeout), _round(self.spent + 1.2 * self.seconds)
         needed = needed.removeprefix("about ")
-        return f"{text}; the timeout ends it after {timeout} (--timeout {needed} for all of it){self._too_short()}"
+        return f"{text}; the timeout ends it after {timeout}{self._too_short()}; for all of it: --timeout {needed}"
 
     def _too_short(self) -> str:
-        """Return a sentence on a timeout that ends before one candidate is trained, else nothing."""
+        """Return what a timeout that ends before the base is trained leaves undone, else nothing."""
         assert self.timeout is not None
-        ends = {"first rung": self.rungs[0], "last rung": self.rungs[-1]}
-        for end, seconds in ends.items():
-            if self.timeout < seconds:
-                needed, timeout = _round(seconds), format_seconds(self.timeout)
-                return f". One candidate needs {needed} to its {end}, more than the timeout of {timeout}"
-        return ""
+        if self.timeout >= self.spent + self.rungs[-1]:
+            return ""
+        return f", but not before the base is trained once ({_round(self.rungs[-1])}), and no candidate is"
 
 
 def forecast_rungs(search: Search, step_seconds: float, *, validation_images: int) -> list[float]:
