@@ -11,8 +11,9 @@ from t2tbuild.nas.proxy_evaluator import ProxyEvaluator
 from t2tbuild.nas.ranking import Ranking
 from t2tbuild.nas.reference_runs import count_base_seeds
 from t2tbuild.spec.search import Search
-from t2tbuild.spec.units import format_seconds, plural
+from t2tbuild.spec.units import format_seconds
 from t2tbuild.training.data.image_cache import CacheCallbacks
+from t2tbuild.training.data_notices import describe_unreadable
 
 NAMES_IN_NOTICE = 3
 TIMED_STEPS = 3
@@ -129,9 +130,8 @@ def announce(
     """Send notices of the unreadable images, and of the forecast of a new search that started at a perf_counter()."""
     corrupt = evaluator.data.corrupt_images
     if corrupt:
-        images = plural(len(corrupt), "training image")
         more = "; ..." if len(corrupt) > NAMES_IN_NOTICE else ""
         names = "; ".join(corrupt[:NAMES_IN_NOTICE]) + more
-        callbacks.notice(f"{images} cannot be read, and each is replaced by the next readable one: {names}")
+        callbacks.notice(f"{describe_unreadable(len(corrupt))}: {names}")
     if is_new:
         callbacks.notice(str(measure_forecast(evaluator, planned, workers, started)))
