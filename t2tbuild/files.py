@@ -1,4 +1,4 @@
-"""Atomic writes, robust tests of existence, redaction of secrets, and numbers that JSON can hold."""
+"""Atomic writes, robust tests of existence, short paths, redaction of secrets, and numbers that JSON can hold."""
 
 import math
 import os
@@ -25,6 +25,11 @@ def is_file(path: Path) -> bool:
 def is_dir(path: Path) -> bool:
     """Return whether a path is a folder; False for a name that no file system accepts."""
     return os.path.isdir(path)  # noqa: PTH112
+
+
+def short_path(path: str) -> str:
+    """Return a path below the current folder relative to it, and any other text unchanged."""
+    return path.removeprefix(f"{Path.cwd()}{os.sep}")
 
 
 _SECRET = re.compile(

@@ -24,6 +24,10 @@ def _size(name: str) -> int:
 DISTINCT = sorted({_structure(name): name for name in sorted(OURS, key=_size, reverse=True)}.values())
 """The smallest model of each structure: deeper, wider and larger versions of these are left out."""
 
+DEEPER = ("resnet101", "resnet152", "densenet201")
+OTHERS = [name for name in catalog.names("specs") if name not in (*OURS, *DEEPER)]
+"""The shipped models of timm, without the deep ones and deeper versions of others."""
+
 
 def shallow(name: str) -> ModelSpec:
     """Return a shipped model with few blocks, at 64 pixels, with ten classes."""

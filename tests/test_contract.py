@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from shipped import DISTINCT, OURS, shallow
+from shipped import DEEPER, DISTINCT, OTHERS, OURS, shallow
 from timm.layers.drop import DropPath
 from torch import nn
 
@@ -86,11 +86,6 @@ def pairs() -> Iterator[Any]:
         name = f"{tokenizer}-{backbone}-{first}-{second}"
         yield pytest.param(model(tokenizer, backbone, first, second), id=name, marks=pytest.mark.slow)
 
-
-DEEPER = ("resnet101", "resnet152", "densenet201")
-"""Shipped models of timm that are deep, or deeper versions of another one."""
-"""Models of timm that are exported: their code is timm's."""
-OTHERS = [name for name in catalog.names("specs") if name not in (*OURS, *DEEPER)]
 
 # With few blocks at 64 pixels to save time; tests/test_reference.py and test_cost.py use the models as they are.
 SHIPPED = [pytest.param(shallow(name), id=name, marks=pytest.mark.slow) for name in DISTINCT]

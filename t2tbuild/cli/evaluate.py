@@ -15,6 +15,7 @@ from t2tbuild.cli.train_options import find_run, open_with_options
 from t2tbuild.cli.weights import choose_weights
 from t2tbuild.cli.write import report_write_errors
 from t2tbuild.errors import InputError
+from t2tbuild.files import short_path
 from t2tbuild.spec.units import plural
 
 if TYPE_CHECKING:
@@ -77,8 +78,11 @@ def evaluate(
         with document.located_errors():
             _warn_of_training_images(weights or spec, resolved, split)
     found = _evaluate(document, source, split, device)
-    for name in found.skipped:
-        stderr().print(f"left out, as it cannot be read: {name}", soft_wrap=True)
+    if found.skipped:
+        from t2tbuild.training.data_notices import describe_unreadable
+
+        message = describe_unreadable(len(found.skipped), held_out=True)
+        stderr().print(f"{message}: {'; '.join(map(short_path, found.skipped))}", soft_wrap=True)
     if as_json:
         from t2tbuild.report.evaluation_table import evaluation_json
 

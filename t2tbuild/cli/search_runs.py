@@ -11,7 +11,7 @@ import typer
 from t2tbuild.cli.console import print_json, stderr, stdout
 from t2tbuild.cli.options import Device, Json
 from t2tbuild.cli.search import Storage, Workers, print_result, result_to_json, run_search
-from t2tbuild.cli.search_progress import report_interrupt
+from t2tbuild.cli.search_progress import report_interrupt, resume_command
 from t2tbuild.errors import InputError
 from t2tbuild.spec.units import parse_seconds
 
@@ -26,18 +26,23 @@ def status(run: Run, storage: Storage = None, as_json: Json = False) -> None:
 
     Example: t2tbuild search status runs/five-giga
     """
-    from t2tbuild.nas.existing_run import reopen_store
+    from t2tbuild.nas.existing_run import find_outcome, reopen_store
 
-    spec, _, opened = reopen_store(run, storage)
+    spec, planned, opened = reopen_store(run, storage)
 
+    from t2tbuild.nas.record import Outcome
     from t2tbuild.nas.status import get_status
 
     with opened as store:
         progress = get_status(spec, store)
+        is_unfinished = find_outcome(planned, store) is Outcome.UNFINISHED
     if as_json:
         print_json(progress.to_json())
     else:
         for line in progress.lines():
+            stdout().print(line, soft_wrap=True, markup=False)
+        if (is_unfinished or progress.waiting) and not progress.running:
+            line = f"no training is running; if the search has stopped, continue with: {resume_command(run, spec)}"
             stdout().print(line, soft_wrap=True, markup=False)
 
 

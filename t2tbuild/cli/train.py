@@ -30,6 +30,7 @@ from t2tbuild.cli.train_options import (
     open_training,
 )
 from t2tbuild.errors import InputError, TrainingError
+from t2tbuild.files import short_path
 from t2tbuild.spec.units import plural
 
 if TYPE_CHECKING:
@@ -284,5 +285,9 @@ def _print_result(result: TrainResult) -> None:
     )
     if result.skipped:
         more = f" and {len(result.skipped) - 3} more" if len(result.skipped) > 3 else ""
-        console.print(f"training images that could not be read: {', '.join(result.skipped[:3])}{more}", soft_wrap=True)
-    console.print(f"next: t2tbuild summarize {shlex.quote(str(result.run / 'spec.yaml'))}", soft_wrap=True)
+        named = "; ".join(map(short_path, result.skipped[:3])) + more
+        console.print(f"{plural(len(result.skipped), 'training image')} cannot be read: {named}", soft_wrap=True)
+    run = str(result.run)
+    evaluate = shlex.join(["t2tbuild", "evaluate", run])
+    export = shlex.join(["t2tbuild", "export", run, "--out", f"{run}/model.onnx"])
+    console.print(f"next: {evaluate} && {export}", soft_wrap=True)

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -49,6 +49,9 @@ def conclude(planned: Plan, store: Store, outcome: Outcome) -> Findings:
     if search.target == "data":
         num_classes = None if evaluator_of(search, store) else _classes_of_data(planned)
         verdict = decide(records, reference_runs, search.proxy.metric, num_classes=num_classes)
+        if verdict is not None and not any(record.state is State.COMPLETED for record in records):
+            sentence = f"No candidate was trained to the last rung: {_list_reasons(records, outcome)}. The base wins."
+            verdict = replace(verdict, sentence=sentence)
     else:
         verdict = decide_by_prediction(records, reference_runs, planned, ranking)
     return Findings(

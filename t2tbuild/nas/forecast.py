@@ -11,8 +11,9 @@ from t2tbuild.nas.proxy_evaluator import ProxyEvaluator
 from t2tbuild.nas.ranking import Ranking
 from t2tbuild.nas.reference_runs import count_base_seeds
 from t2tbuild.spec.search import Search
-from t2tbuild.spec.units import format_seconds, plural
+from t2tbuild.spec.units import format_seconds
 from t2tbuild.training.data.image_cache import CacheCallbacks
+from t2tbuild.training.data_notices import describe_unreadable
 
 NAMES_IN_NOTICE = 3
 TIMED_STEPS = 3
@@ -46,17 +47,14 @@ class Forecast:
             return text
         timeout, needed = format_seconds(self.timeout), _round(self.spent + 1.2 * self.seconds)
         needed = needed.removeprefix("about ")
-        return f"{text}; the timeout ends it after {timeout} (--timeout {needed} for all of it){self._too_short()}"
+        return f"{text}; the timeout ends it after {timeout}{self._too_short()}; for all of it: --timeout {needed}"
 
     def _too_short(self) -> str:
-        """Return a sentence on a timeout that ends before one candidate is trained, else nothing."""
+        """Return what a timeout that ends before the base is trained leaves undone, else nothing."""
         assert self.timeout is not None
-        ends = {"first rung": self.rungs[0], "last rung": self.rungs[-1]}
-        for end, seconds in ends.items():
-            if self.timeout < seconds:
-                needed, timeout = _round(seconds), format_seconds(self.timeout)
-                return f". One candidate needs {needed} to its {end}, more than the timeout of {timeout}"
-        return ""
+        if self.timeout >= self.spent + self.rungs[-1]:
+            return ""
+        return f", but not before the base is trained once ({_round(self.rungs[-1])}), and no candidate is"
 
 
 def forecast_rungs(search: Search, step_seconds: float, *, validation_images: int) -> list[float]:
@@ -132,9 +130,8 @@ def announce(
     """Send notices of the unreadable images, and of the forecast of a new search that started at a perf_counter()."""
     corrupt = evaluator.data.corrupt_images
     if corrupt:
-        images = plural(len(corrupt), "training image")
         more = "; ..." if len(corrupt) > NAMES_IN_NOTICE else ""
         names = "; ".join(corrupt[:NAMES_IN_NOTICE]) + more
-        callbacks.notice(f"{images} cannot be read, and each is replaced by the next readable one: {names}")
+        callbacks.notice(f"{describe_unreadable(len(corrupt))}: {names}")
     if is_new:
         callbacks.notice(str(measure_forecast(evaluator, planned, workers, started)))

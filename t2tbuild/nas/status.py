@@ -33,6 +33,15 @@ class Status:
     stale: frozenset[tuple[str, int, bool]]
     """Number, seed and full width of trainings whose worker has sent no heartbeat for too long."""
 
+    @property
+    def running(self) -> list[Record]:
+        """The trainings that are running, stale ones too."""
+        return [
+            record
+            for record in (*self.reference_runs, *self.records)
+            if record.state is State.RUNNING and (record.number, record.seed, record.full) not in self.waiting
+        ]
+
     def lines(self) -> list[str]:
         """Return the status as lines of text."""
         search = self.spec.search
@@ -87,8 +96,7 @@ class Status:
         """Return the status as plain data."""
         running = [
             {"candidate": record.number, "seed": record.seed, "steps": record.steps, "worker": record.worker}
-            for record in (*self.reference_runs, *self.records)
-            if record.state is State.RUNNING and (record.number, record.seed, record.full) not in self.waiting
+            for record in self.running
         ]
         return {
             "name": self.spec.search.name,

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from rich.console import Console
 
+from t2tbuild.files import short_path
 from t2tbuild.report.figure import new_figure
 from t2tbuild.report.table import Column, ColumnTable, FactTable
 from t2tbuild.spec.data import Augmentation, Streamed, UserImages
@@ -21,7 +22,7 @@ from t2tbuild.training.data.transforms import (
     evaluation_transform,
     train_transform,
 )
-from t2tbuild.training.data_notices import describe_splits
+from t2tbuild.training.data_notices import describe_splits, describe_unreadable
 from t2tbuild.training.folder_layout import describe_unread
 from t2tbuild.training.seeds import fold_in
 
@@ -137,6 +138,8 @@ def _classes_table(found: Inspection) -> ColumnTable:
         half = CLASSES_SHOWN // 2
         order = [*order[:half], *order[-half:]]
         caption += f": the {half} with the most training images, and the {half} with the fewest"
+    if any(split.unreadable for split in found.splits):
+        caption += "; unreadable images are not counted"
     columns = [Column(split.name, right=True) for split in found.splits]
     table = ColumnTable([Column("class"), *columns], caption=caption)
     for label in order:
@@ -149,8 +152,8 @@ def _findings(found: Inspection, spec: Spec) -> Iterator[str]:
         yield describe_unread(found.unread)
     for split in found.splits:
         if split.unreadable:
-            yield f"unreadable images of {split.name} ({_effect_of_unreadable(split, spec)}):"
-            yield from _some([str(one) for one in split.unreadable])
+            yield f"{_describe_unreadable(split, spec)}:"
+            yield from _some([short_path(str(one)) for one in split.unreadable])
         counts = split.counts(len(found.classes))
         missing = [name for name, count in zip(found.classes, counts, strict=True) if not count]
         if missing:
@@ -166,15 +169,18 @@ def _findings(found: Inspection, spec: Spec) -> Iterator[str]:
         yield from _describe_leakage(leakage)
 
 
-def _effect_of_unreadable(split: SplitFacts, spec: Spec) -> str:
+def _describe_unreadable(split: SplitFacts, spec: Spec) -> str:
     """Return what training does with the unreadable images of a split."""
     assert spec.train is not None
-    assert isinstance(spec.train.data, Streamed)
+    data = spec.train.data
+    assert isinstance(data, Streamed)
+    count = len(split.unreadable)
     if split.name == "train":
-        return "they are replaced, up to train.data.skip_corrupt"
-    if split.name == "validation" and spec.train.data.validation is None:  # held out of the training images
-        return "they are left out, and count towards train.data.skip_corrupt"
-    return "the first ends it"
+        return f"{describe_unreadable(count)} (up to {data.skip_corrupt}, train.data.skip_corrupt)"
+    if split.name == "validation" and data.validation is None:
+        limit = f"{'it counts' if count == 1 else 'they count'} towards train.data.skip_corrupt, {data.skip_corrupt}"
+        return f"{describe_unreadable(count, held_out=True)} ({limit})"
+    return f"{plural(count, f'{split.name} image')} cannot be read, and the first ends the training"
 
 
 def _describe_leakage(leakage: Leakage) -> Iterator[str]:
@@ -187,7 +193,7 @@ def _describe_leakage(leakage: Leakage) -> Iterator[str]:
     images = f"{plural(len(duplicates), 'image')} of {leakage.split} {is_or_are(len(duplicates))}"
     labelled = f", {other} of them with another label" if other else ""
     yield (f"leakage: {least}{images} nearly the same as images of {leakage.other}{labelled}")
-    yield from _some([f"{one.name} = {one.other}" for one in duplicates])
+    yield from _some([f"{short_path(one.name)} = {short_path(one.other)}" for one in duplicates])
 
 
 def _some(lines: list[str]) -> Iterator[str]:

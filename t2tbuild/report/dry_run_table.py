@@ -2,6 +2,7 @@
 
 from rich.console import Console
 
+from t2tbuild.files import short_path
 from t2tbuild.report.cost_table import format_bytes
 from t2tbuild.report.table import FactTable
 from t2tbuild.spec.units import plural
@@ -17,7 +18,7 @@ def print_dry_run(console: Console, found: DryRun) -> None:
     for note in found.notes:
         rows.add_row("data", note)
     for name in found.skipped:
-        rows.add_row("unreadable", name)
+        rows.add_row("unreadable", short_path(name))
     rows.add_row("device", f"{found.device}, {found.precision}")
     rows.add_row("first loss", f"{found.loss:.3f}")
     rows.add_row("step", f"{found.step_seconds:.3g} s")

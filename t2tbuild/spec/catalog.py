@@ -5,9 +5,12 @@ from pathlib import Path
 from typing import Literal
 
 from t2tbuild.errors import Diagnostic, SpecError
+from t2tbuild.files import exists, is_file
 
 Kind = Literal["specs", "training", "search"]
 
+SUFFIXES = (".yaml", ".yml")
+RUNS_SHOWN = 5  # runs that a hint names
 MAX_NAME = 255  # bytes of a file name on the usual file systems
 
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -54,12 +57,12 @@ def find(name_or_path: str | Path, beside: Path | None = None) -> Path:
     if len(path.name.encode(errors="replace")) > MAX_NAME or "\0" in text:
         raise _error(f"{text!r:.40}", "not a file name", "name a shipped spec or a YAML file")
     try:
-        return _regular_file(path, text)
+        return _regular_file(path, text, beside or Path())
     except OSError as error:
         raise _error(text, f"cannot be read: {error.strerror}", "check its permissions") from None
 
 
-def _regular_file(path: Path, text: str) -> Path:
+def _regular_file(path: Path, text: str, base: Path) -> Path:
     if path.is_file():
         return path
     if path.is_dir():
@@ -70,16 +73,45 @@ def _regular_file(path: Path, text: str) -> Path:
         raise _error(text, "not a regular file", "name a YAML file")
     if path.is_symlink():
         raise _error(text, f"a link to {path.readlink()}, which does not exist", "name a YAML file")
-    raise _error(text, "no such file and no such shipped name", _suggest_names(path, Path(text)))
+    raise _error(text, *_describe_missing(base, Path(text)))
+
+
+def _describe_missing(base: Path, named: Path) -> tuple[str, str]:
+    """Return the message and the hint for a path below `base` that does not exist: a spec's, or that of a run."""
+    missing = next((path for path in reversed(named.parents) if not exists(base / path)), named)
+    message = "no such file and no such shipped name"
+    if missing != named:
+        message = f"there is no folder {missing}"
+    elif named.suffix in SUFFIXES or len(named.parts) == 1:
+        return message, _suggest_names(base / named, named)
+    else:
+        message = "no such run and no such file"
+    runs = _list_runs(base / missing.parent)
+    near = [
+        missing.parent / name / named.relative_to(missing) for name in difflib.get_close_matches(missing.name, runs)
+    ]
+    near = [path for path in near if exists(base / path)]
+    if near:
+        return message, f"did you mean {' or '.join(map(str, near))}?"
+    if not runs or not missing.parent.parts:
+        return message, _suggest_names(base / named, named)
+    more = f" and {len(runs) - RUNS_SHOWN} more" if len(runs) > RUNS_SHOWN else ""
+    return message, f"runs in {missing.parent}: {', '.join(runs[:RUNS_SHOWN])}{more}"
+
+
+def _list_runs(folder: Path) -> list[str]:
+    """Return the names of the run directories in a folder, sorted; none if it is not there."""
+    return sorted(child.name for child in folder.iterdir() if is_file(child / "spec.yaml")) if folder.is_dir() else []
 
 
 def _suggest_names(path: Path, named: Path) -> str:
-    """Return a hint with the closest names in the catalog and in the folder of the path."""
+    """Return a hint with the closest names in the catalog and in the folder of the path, runs among them."""
     near = difflib.get_close_matches(named.stem, all_names(), n=3)
     if path.parent.is_dir():
-        children = (child for child in path.parent.iterdir() if child.suffix in (".yaml", ".yml"))
+        children = (child for child in path.parent.iterdir() if child.suffix in SUFFIXES)
         files = sorted(child.name for child in children if child.is_file())
-        near += [str(named.parent / name) for name in difflib.get_close_matches(path.name, files, n=3)]
+        for names_here in (files, _list_runs(path.parent)):
+            near += [str(named.parent / name) for name in difflib.get_close_matches(path.name, names_here, n=3)]
     return f"did you mean {' or '.join(near)}?" if near else "t2tbuild ls lists the shipped names"
 
 

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 
 from t2tbuild.spec.data import ALL, AUTO, AnyData, Augmentation, CsvData, FolderData, UserImages, data_root
+from t2tbuild.spec.units import plural
 from t2tbuild.training.csv_table import read_table
 from t2tbuild.training.dataset_paths import LARGE, class_names, split_folders
-from t2tbuild.training.folder_layout import FLAT, has_images, list_folders
+from t2tbuild.training.folder_layout import FLAT, count_unread, describe_unread, has_images, list_folders
 
 NAMES_SHOWN = 5
 
@@ -24,6 +25,10 @@ def data_notices(given: AnyData, resolved: AnyData) -> Iterator[str]:
         if beside:
             more = f" and {len(beside) - NAMES_SHOWN} more" if beside[NAMES_SHOWN:] else ""
             yield f"not used, as {resolved.train} has the training images: {', '.join(beside[:NAMES_SHOWN])}{more}"
+    if isinstance(resolved, FolderData):
+        unread = describe_unread(count_unread(data_root(resolved.root) / resolved.train))
+        if unread:
+            yield unread
     if given.augment == AUTO:
         yield _describe_augmentation(resolved.augment)
     names = class_names(resolved) or ()
@@ -47,8 +52,16 @@ def describe_splits(data: UserImages) -> str:
     place = data.root if isinstance(data, FolderData) else data.file
     validation = f"validation: {data.validation}"
     if data.validation is None:
-        validation = f"validation: {float(data.holdout or 0):.0%} of each class, held out of the training images"
+        share = f"{float(data.holdout or 0):.0%} of each class, at least one image of a class with two or more"
+        validation = f"validation: {share}, held out of the training images"
     return f"{place}: train: {train}; {validation}; {f'test: {data.test}' if data.test else 'no test images'}"
+
+
+def describe_unreadable(count: int, *, held_out: bool = False) -> str:
+    """Return what training does with unreadable images, which it trains on or holds out of the training images."""
+    images = plural(count, "held-out image" if held_out else "training image")
+    effect = "left out of evaluations" if held_out else "replaced by the next readable one"
+    return f"{images} cannot be read, and {'is' if count == 1 else 'each is'} {effect}"
 
 
 def _describe_augmentation(augment: object) -> str:

@@ -30,6 +30,7 @@ from t2tbuild.training.folder_layout import (
     count_unread,
     describe_folder,
     describe_unread,
+    find_parent_of_classes,
     find_splits,
     list_folders,
     walk_images,
@@ -211,7 +212,7 @@ def _resolve_folder(data: FolderData) -> FolderData:
         message = f"{base}: {describe_folder(root)}" if root.is_dir() else f"there is no folder {base}"
         unread = describe_unread(count_unread(root))
         message += f"; {unread}" if unread else ""
-        raise _missing_data(root, message, f"expected {_LAYOUT.format(root=root)}")
+        raise _missing_data(root, message, _describe_layout(root))
     folders = list_folders(root)
     if train == FLAT and len(folders) == 1 and find_splits(root / folders[0]).train not in (None, FLAT):
         message = f"{root.absolute()} has one folder, {folders[0]}, which has the splits"
@@ -250,7 +251,7 @@ def _class_folders(data: FolderData, field: str, name: str) -> list[str]:
     if found:
         return found
     if not root.is_dir():
-        raise _missing_data(root, f"there is no folder {root.absolute()}", f"expected {_LAYOUT.format(root=root)}")
+        raise _missing_data(root, f"there is no folder {root.absolute()}", _describe_layout(root))
     if folder.is_dir():
         message = f"no class folders in {folder.absolute()}: {describe_folder(folder)}"
         raise FieldError((*_DATA, field), "data", message, f"expected {folder}/CLASS/*.jpg")
@@ -262,8 +263,17 @@ def _class_folders(data: FolderData, field: str, name: str) -> list[str]:
         hint = "write validation: null, which holds out a tenth of the training images"
     elif field == "train" and find_splits(root).train == FLAT:
         hint = "write train: ."
+    elif field == "train" and name in SPLIT_NAMES[field]:
+        hint = _describe_layout(root)
     message = f"there is no folder {folder.absolute()}: {root.absolute()}: {describe_folder(root)}"
     raise FieldError((*_DATA, field), "data", message, hint)
+
+
+def _describe_layout(root: Path) -> str:
+    """Return a hint with the layouts of a folder of images, and with its parent where it seems to be one class."""
+    hint = f"expected {_LAYOUT.format(root=root)}"
+    parent = find_parent_of_classes(root)
+    return hint if parent is None else f"write {parent}, if its folders are the classes; {hint}"
 
 
 def split_folders(data: FolderData) -> set[str]:

@@ -108,6 +108,32 @@ def has_images(folder: Path) -> bool:
     return next(walk_images(os.fspath(folder)), None) is not None
 
 
+def find_parent_of_classes(folder: Path) -> Path | None:
+    """Return the data folder that a folder of images, named in its place, is probably a class of; None without one.
+
+    Its parent has another folder of images; above a split such as train it is the parent of the split.
+    """
+    folder = folder.absolute()
+    if list_folders(folder) or not _has_own_images(folder):
+        return None
+    parent = folder.parent
+    siblings = (parent / name for name in list_folders(parent) if name != folder.name)
+    if not any(_has_own_images(sibling) for sibling in siblings):
+        return None
+    usual = {name for names in SPLIT_NAMES.values() for name in names}
+    return parent.parent if parent.name.lower() in usual else parent
+
+
+def _has_own_images(folder: Path) -> bool:
+    """Whether there is an image directly in a folder; a folder that cannot be listed counts as empty."""
+    try:
+        with os.scandir(folder) as children:
+            names = (child.name for child in children if not is_ignored(child.name))
+            return any(name.lower().endswith(IMAGE_SUFFIXES) for name in names)
+    except OSError:
+        return False
+
+
 def describe_folder(folder: Path, most: int = 5) -> str:
     """Return what is in a folder, for a message: its folders, or else its number of images and other files."""
     folders = list_folders(folder)

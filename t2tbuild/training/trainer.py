@@ -9,12 +9,14 @@ from typing import Any
 import torch
 
 from t2tbuild.errors import FieldError, TrainingError
+from t2tbuild.files import short_path
 from t2tbuild.spec.data import Streamed, has_test_images
 from t2tbuild.spec.root import Spec
-from t2tbuild.spec.units import is_or_are, plural
+from t2tbuild.spec.units import plural
 from t2tbuild.training.checkpoint import Checkpoint, DiskError, save_checkpoint
 from t2tbuild.training.data import SplitName, load_data
 from t2tbuild.training.data.python_datasets import PythonDatasets
+from t2tbuild.training.data_notices import describe_unreadable
 from t2tbuild.training.device import sum_dtype
 from t2tbuild.training.device_memory import max_memory_used
 from t2tbuild.training.distributed import DistributedContext
@@ -181,10 +183,11 @@ class Trainer:
         mean_loss = self.loss_sum.item() / self.sampler.steps_per_epoch / self.distributed.world_size
         (loss,) = self.distributed.all_reduce_sum([mean_loss])
         require_finite(loss, self._global_step)
+        self._collect_skipped()
         self.validation = self.evaluate("validation")
         progress.epoch, progress.step = progress.epoch + 1, 0
         self.loss_sum.zero_()
-        self._collect_skipped()
+        self._collect_skipped(held_out=True)
         accuracy = self.validation.accuracy
         self.new_best_accuracy = accuracy if accuracy > progress.best_accuracy else None
         report = EpochReport(
@@ -225,13 +228,16 @@ class Trainer:
         error = self._record({"event": "result", "result": asdict(result) | {"run": str(self.run)}})
         return replace(result, unsaved=error)
 
-    def _collect_skipped(self) -> None:
-        """Gather the unreadable images of all ranks. Raises TrainingError on every rank when there are too many."""
+    def _collect_skipped(self, *, held_out: bool = False) -> None:
+        """Gather the unreadable images of all ranks; new ones are of training, or `held_out` after an evaluation.
+
+        Raises TrainingError on every rank when there are too many.
+        """
         names = {name for found in self.distributed.all_gather(list(self.data.corrupt_images)) for name in found}
         new = sorted(names - {*self.progress.skipped})
         if new:
-            images = f"{plural(len(new), 'image')} that cannot be read {is_or_are(len(new))} not used"
-            text = f"{images}: {'; '.join(new[:NAMES_IN_NOTICE])}"
+            named = "; ".join(map(short_path, new[:NAMES_IN_NOTICE]))
+            text = f"{describe_unreadable(len(new), held_out=held_out)}: {named}"
             if len(new) > NAMES_IN_NOTICE:
                 text += f" and {len(new) - NAMES_IN_NOTICE} more, all in the checkpoint's progress.json"
             self.listener(Notice(text))

@@ -1,6 +1,7 @@
 """t2tbuild data: what is in a dataset."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +64,13 @@ def test_it_counts_what_is_there_and_finds_copies_across_splits(photos: Path) ->
 def test_it_prints_the_findings_and_draws_a_sheet(photos: Path) -> None:
     done = run("photos", "train.data.augment.random_erasing=0.5", "--image-size", "32x48")
     assert done.exit_code == 0, done.exception
-    for text in ("text.jpg (not an image)", "leakage: 2 images of validation", "1 of them with another label"):
+    assert "1 training image cannot be read, and is replaced by the next readable one (up to 10," in done.stdout
+    assert "2 classes; unreadable images are not counted" in done.stdout
+    for text in (
+        "\n  photos/train/cat/text.jpg (not an image)",
+        "leakage: 2 images of validation",
+        "1 of them with another label",
+    ):
         assert text in done.stdout
     assert "3 files are not read: .heic 2, .nef 1; convert such images to JPEG or PNG" in done.stdout
     assert "random erasing (50%)" in done.stdout
@@ -91,17 +98,35 @@ def test_unreadable_images_that_are_held_out_are_left_out(photos: Path) -> None:
         (photos / "val" / "cat" / f"broken-{number}.jpg").write_text("no image")
     done = run("photos/train", "train.data.holdout=0.5", "--image-size", "32")
     assert done.exit_code == 0, done.exception
-    assert "images of validation (they are left out, and count towards train.data.skip_corrupt)" in done.stdout
-    assert "images of validation (the first ends it)" in run("photos", "--image-size", "32").stdout
+    assert "held-out images cannot be read, and each is left out of evaluations (they count towards" in done.stdout
+    done = run("photos", "--image-size", "32")
+    assert "6 validation images cannot be read, and the first ends the training" in done.stdout
 
 
 def test_wrong_data_is_refused(tmp_path: Path) -> None:
     assert isinstance(run().exception, InputError)
     assert "digits: is built in" in str(run("digits").exception)
+    layouts = "nowhere/train/CLASS/.* or .*nowhere/CLASS/"
     missing = run(str(tmp_path / "nowhere"))
     assert isinstance(missing.exception, SpecError)
-    assert "nowhere" in str(missing.exception)
+    assert re.search(layouts, str(missing.exception))
     assert "--sheet" in str(run("digits", "--sheet", "sheet.txt").exception)
+
+
+@pytest.mark.parametrize("named", ["train/cat", "val/dog"])
+def test_the_folder_of_one_class_of_a_split_names_the_folder_of_the_splits(named: str, photos: Path) -> None:
+    message = str(run(f"photos/{named}").exception)
+    assert f"write {photos}, if its folders are the classes" in message
+    assert f"or {photos}/{named}/CLASS/*.jpg" in message
+
+
+def test_the_folder_of_one_class_names_its_parent(tmp_path: Path) -> None:
+    for name in ("astro", "birds"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        picture(0).save(tmp_path / "photos" / name / "0.png")
+    assert f"write {tmp_path / 'photos'}, if" in str(run(str(tmp_path / "photos" / "astro")).exception)
+    (tmp_path / "photos" / "birds" / "0.png").unlink()
+    assert "if its folders" not in str(run(str(tmp_path / "photos" / "astro")).exception)
 
 
 def test_the_hash_survives_resizing_and_distinguishes_pictures() -> None:

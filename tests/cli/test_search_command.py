@@ -132,6 +132,7 @@ def test_status_shows_the_progress_of_a_search(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("tiny: 3 of 3 candidates trained")
     assert re.search(r"^base: 2 of 2 seeds; confirmation runs: (\d) of \1$", done.stdout, re.MULTILINE)
+    assert "continue with" not in done.stdout
     status = json.loads(t2tbuild("status", "run", "--json", cwd=folder).stdout)
     assert (status["trials"], status["running"], status["to_confirm"]) == (3, [], 0)
 
@@ -166,6 +167,8 @@ def test_repair_queues_the_training_of_a_dead_worker_again(folder: Path) -> None
     assert "trainings queued again because their workers died: 1" in done.stdout
     waits = t2tbuild("status", "run", cwd=folder).stdout
     assert re.search(r"^waiting: \S+( seed \d)?, after 2 steps, for a worker$", waits, re.MULTILINE)
+    stopped = "no training is running; if the search has stopped, continue with: t2tbuild search resume"
+    assert waits.endswith(f"{stopped} {folder / 'run'}\n")
     assert done.stderr.endswith("next: t2tbuild search resume run\n")
     assert t2tbuild("resume", "run", "--workers", "1", cwd=folder).returncode == 0
     assert t2tbuild("repair", "run", cwd=folder).stdout == "nothing to repair\n"

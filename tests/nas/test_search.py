@@ -250,6 +250,7 @@ def test_the_timeout_stops_and_the_next_run_goes_on(unbroken: SearchResult, tmp_
     """The base is trained once whatever the timeout, so that the report has a result."""
     short = search(tiny("search.timeout=0.001"), tmp_path / "run")
     assert short.outcome is Outcome.TIMEOUT
+    assert short.verdict.sentence == "No candidate was trained to the last rung: the time was over. The base wins."
     assert short.winner.number == "base"
     longer = search(tiny(), tmp_path / "run")
     assert sorted(map(str, story(longer))) == sorted(map(str, story(unbroken)))

@@ -221,3 +221,27 @@ def test_paths_of_a_teacher_and_its_weights_are_relative_to_the_spec(
         assert recipe.distill.weights
         assert recipe.distill.teacher == resolved.format(folder=folder)
         assert recipe.distill.weights.file == str(folder / "big.pth")
+
+
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        ("runs/pots", r"no such run and no such file \(did you mean runs/pets\?"),
+        ("runs/none", r"no such run and no such file \(runs in runs: birds, pets"),
+        ("runs/pots/best.yaml", r"there is no folder runs/pots \(did you mean runs/pets/best.yaml\?"),
+        ("runs/bird/best.yaml", r"there is no folder runs/bird \(runs in runs: birds, pets"),
+        ("rums/pets", r"there is no folder rums \(t2tbuild ls lists"),
+        ("copyy", r"no such shipped name \(did you mean copy\?"),
+        ("runs/pets/bets.yaml", r"no such file and no such shipped name \(did you mean runs/pets/best.yaml"),
+    ],
+)
+def test_a_mistyped_run_names_the_runs_beside_it(
+    named: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for run in ("runs/birds", "runs/pets", "copy"):
+        (tmp_path / run).mkdir(parents=True)
+        (tmp_path / run / "spec.yaml").write_text(GOOD)
+    (tmp_path / "runs" / "pets" / "best.yaml").write_text(GOOD)
+    with pytest.raises(SpecError, match=message):
+        load_spec(named)

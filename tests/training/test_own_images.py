@@ -174,7 +174,10 @@ def test_a_flat_folder_is_held_out_by_class_and_written_out(tmp_path: Path) -> N
     assert names_of(train_files).isdisjoint(names_of(held))
     assert names_of(opened(data, "test")) == names_of(held)
     assert (np.bincount(held.labels).tolist(), np.bincount(train_files.labels).tolist()) == ([2, 2], [18, 18, 1])
-    assert any("10% of each class, held out" in text for text in data_notices(given, data))
+    assert any("10% of each class, at least one image" in text for text in data_notices(given, data))
+    assert not any("not read" in text for text in data_notices(given, data))
+    (tmp_path / "cat" / "phone.heic").write_bytes(b"x")
+    assert "1 file is not read: .heic 1; convert such images to JPEG or PNG" in list(data_notices(given, data))
 
 
 def test_an_additional_image_moves_at_most_one_image_of_a_hold_out() -> None:
@@ -352,13 +355,30 @@ def test_a_hold_out_without_a_readable_image_is_an_error(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
+def test_a_broken_training_image_is_replaced_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = draw(tmp_path / "images", "train/cat", "train/dog", "val/cat", "val/dog", each=4)
+    (root / "train" / "cat" / "1.png").write_bytes(b"PNG?")
+    monkeypatch.chdir(tmp_path)
+    reports: list[Report] = []
+    spec = load_spec("t2t_vit_7", [*TINY, f"train.data={{kind: folder, root: {root}, workers: 0}}"])
+    result = train(spec, tmp_path / "run", listener=reports.append)
+    notices = [report.text for report in reports if isinstance(report, Notice)]
+    place = "images/train/cat/1.png (not an image)"
+    assert f"1 training image cannot be read, and is replaced by the next readable one: {place}" in notices
+    assert result.skipped == (str(tmp_path / place),)
+
+
+@pytest.mark.slow
 def test_a_broken_image_of_a_hold_out_is_left_out_and_named(tmp_path: Path) -> None:
     draw(tmp_path / "images", "cat", "dog", each=10)
     data = FolderData(root=str(tmp_path / "images"), workers=0, holdout=0.2)
     broken = Path(opened(data, "validation").name(0))
     broken.write_bytes(b"PNG?")
     overrides = [*TINY, f"train.data={{kind: folder, root: {tmp_path / 'images'}, workers: 0, holdout: 0.2}}"]
-    result = train(load_spec("t2t_vit_7", overrides), tmp_path / "run")
+    reports: list[Report] = []
+    result = train(load_spec("t2t_vit_7", overrides), tmp_path / "run", listener=reports.append)
+    notices = [report.text for report in reports if isinstance(report, Notice)]
+    assert f"1 held-out image cannot be read, and is left out of evaluations: {result.skipped[0]}" in notices
     assert [name.rpartition(" (")[0] for name in result.skipped] == [str(broken)]
     assert result.validation_accuracy in (0, pytest.approx(1 / 3), pytest.approx(2 / 3), 1)
 
