@@ -47,13 +47,16 @@ def redact(text: str) -> str:
     return _SECRET.sub("***", text)
 
 
-def atomic_write(path: Path, text: str) -> None:
-    """Write a file so that a kill leaves the old or the new content; a symbolic link stays one. Raises OSError."""
+def atomic_write(path: Path, content: str | bytes) -> None:
+    """Write bytes, or text as UTF-8, so that a kill leaves the old or the new content. Raises OSError.
+
+    A symbolic link stays one.
+    """
     target = path.resolve()
     temporary = target.with_name(f".{target.name[:100]}.{os.getpid()}-{secrets.token_hex(3)}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8", newline="") as stream:
-            stream.write(text)
+        with temporary.open("wb") as stream:
+            stream.write(content.encode("utf-8") if isinstance(content, str) else content)
             stream.flush()
             os.fsync(stream.fileno())
         if target.exists():

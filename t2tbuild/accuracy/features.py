@@ -92,7 +92,7 @@ def shape_of(model: ModelSpec) -> Shape:
         squeeze_excite=backbone.squeeze_excite is not None,
         ghost=backbone.ghost is not None,
         dense=isinstance(backbone, DenseBackbone),
-        unpublished=", ".join(dict.fromkeys(name_of(node) for node in extension_nodes(model))),
+        unpublished=", ".join(dict.fromkeys(name_of(node) for _, node in extension_nodes(model))),
     )
 
 

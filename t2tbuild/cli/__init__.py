@@ -34,9 +34,7 @@ from t2tbuild.cli.train import train
 from t2tbuild.cli.validate import validate
 from t2tbuild.cli.visualize import visualize
 from t2tbuild.errors import InputError, SpecError, T2TBuildError, Terminated
-from t2tbuild.spec.extension.consent import ALLOW_VARIABLE
-
-ALLOW_OPTION = "--allow-extensions"
+from t2tbuild.spec.extension import consent
 
 app = typer.Typer(
     name="t2tbuild",
@@ -74,15 +72,15 @@ def _print_version(requested: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     version: bool = typer.Option(  # noqa: ARG001 - its callback prints
         False, "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
     ),
     allow_extensions: bool = typer.Option(
-        False, ALLOW_OPTION, help="Allow the Python files that specs name as extensions, from now on."
+        False, consent.ALLOW_OPTION, help="Allow the Python files that specs name as extensions, as they are now."
     ),
 ) -> None:
-    if allow_extensions:
-        os.environ[ALLOW_VARIABLE] = "1"  # worker processes inherit it
+    context.with_resource(consent.granting(allow_extensions))
 
 
 def main() -> Never:
@@ -98,9 +96,9 @@ def _arguments() -> list[str]:
     """Return the arguments of the command line, with --allow-extensions before the command, wherever it was given."""
     given = sys.argv[1:]
     end = given.index("--") if "--" in given else len(given)
-    if ALLOW_OPTION not in given[:end]:
+    if consent.ALLOW_OPTION not in given[:end]:
         return given
-    return [ALLOW_OPTION, *(one for one in given[:end] if one != ALLOW_OPTION), *given[end:]]
+    return [consent.ALLOW_OPTION, *(one for one in given[:end] if one != consent.ALLOW_OPTION), *given[end:]]
 
 
 def _run() -> Never:

@@ -22,12 +22,18 @@ def check(
     """
     from t2tbuild.contract.checks import Status, check_extension
     from t2tbuild.spec.extension import consent
-    from t2tbuild.spec.extension.load import load_extension, load_file
+    from t2tbuild.spec.extension.load import find_file, load_file
 
     if not file.endswith(".py"):
         raise InputError(f"{file}: an extension is a Python file, my_attention.py")
+    if "://" in file:
+        raise InputError(f"{file}: is a URL; download it, read it, and name the file")
     with consent.granting(True):
-        loaded = load_file(Path(load_extension(file)))
+        loaded = load_file(find_file(file, Path()))
+    if reason := consent.record_own_file(loaded.path, loaded.sha256):
+        print(f"note: the consent to {loaded.path.name} could not be kept: {reason}", file=sys.stderr)
+    elif reason := consent.reason_against_path(loaded.path):
+        print(f"note: {loaded.path.name} is allowed as it is now, but not after changes: {reason}", file=sys.stderr)
     with contextlib.redirect_stdout(sys.stderr):  # what the user's code prints
         reports = [check_extension(one, loaded.path) for one in loaded.extensions]
     failed = sum(report.failed for report in reports)

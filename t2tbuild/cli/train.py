@@ -234,12 +234,15 @@ def _make_listener(progress: Listener, loggers: list[Logger], run: Path, model: 
 
 def _launch(gpus: int, spec: Spec) -> Never:
     """Run this command in a process for each GPU, and exit."""
+    from t2tbuild.spec.extension import consent
     from t2tbuild.training.launch import launch_ranks
     from t2tbuild.training.resolve import require_divisible_batch
 
     assert spec.train is not None
     require_divisible_batch(spec.train, gpus)
-    raise typer.Exit(launch_ranks(gpus, sys.argv[1:]))
+    # a rank may load what this process has loaded, and nothing that was changed since
+    arguments = [one for one in sys.argv[1:] if one != consent.ALLOW_OPTION]
+    raise typer.Exit(launch_ranks(gpus, arguments))
 
 
 def _describe_saved(run: Path) -> str:

@@ -14,6 +14,7 @@ import torch
 
 from t2tbuild.errors import InputError, SearchError
 from t2tbuild.nas.store.url import VARIABLE
+from t2tbuild.spec.extension import consent
 from t2tbuild.training.device_setting import device_setting
 from t2tbuild.training.signals import Interrupt
 
@@ -100,7 +101,8 @@ def log_path(run: Path, index: int) -> Path:
 
 
 def _start_worker(run: Path, url: str, index: int, workers: int, deadline: float) -> subprocess.Popen[bytes]:
-    env = dict(os.environ) | {VARIABLE: url}  # a password must not appear in the command line
+    env = dict(os.environ) | consent.worker_environment()
+    env[VARIABLE] = url  # a password must not appear in the command line
     device = device_setting()
     if device in (None, "cuda") and torch.cuda.is_available():
         devices = os.environ.get("CUDA_VISIBLE_DEVICES")

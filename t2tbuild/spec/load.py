@@ -17,7 +17,7 @@ from t2tbuild.spec.distill import TIMM_TEACHER
 from t2tbuild.spec.document import Document
 from t2tbuild.spec.extension import consent
 from t2tbuild.spec.overrides import Override
-from t2tbuild.spec.renamed import check_overrides, rename_fields, warn_of_old_names
+from t2tbuild.spec.renamed import check_overrides, rename_fields, warn_of_source
 from t2tbuild.spec.root import SearchSpec, Spec
 from t2tbuild.spec.weights import LOCAL_DIR
 
@@ -32,7 +32,7 @@ def load_spec(spec: str | Path, overrides: Sequence[str] = (), *, allow_extensio
 
     The paper's figures are dropped if an override changes the model. Issues a DeprecationWarning for each field that is
     written by its old name. Python files that the spec names as extensions are imported only if the user has allowed
-    them; `allow_extensions=True` allows them from now on.
+    them; `allow_extensions=True` allows these contents from now on.
 
     Raises SpecError with file, line, rule and value of every mistake, or if there is no such file.
 
@@ -41,7 +41,7 @@ def load_spec(spec: str | Path, overrides: Sequence[str] = (), *, allow_extensio
     """
     with consent.granting(allow_extensions):
         document = read_spec(spec, overrides)
-    warn_of_old_names(document.source)
+    warn_of_source(document.source)
     return document.spec
 
 
@@ -55,7 +55,7 @@ def load_search_spec(spec: str | Path, overrides: Sequence[str] = (), *, allow_e
     """
     with consent.granting(allow_extensions):
         document = read_search_spec(spec, overrides)
-    warn_of_old_names(document.source)
+    warn_of_source(document.source)
     return document.spec
 
 
@@ -97,12 +97,16 @@ def _spec_document(source: YamlSource, folder: Path, overrides: AnyOverrides) ->
     _check_kind(source, wanted="model")
     rename_fields(source)
     changes = _as_overrides(overrides)
+    naming = [change for change in changes if change.parts[0] == "extensions"]
+    for change in naming:
+        change.apply_to(source)
+    _load_extensions(source, _base_folder(folder, changes, ("extensions",)))  # before those of a named model are added
     whole = [change for change in changes if change.key == "model"]
     if not whole:
         _use_named_model(source, beside=folder)
     original = copy.deepcopy(source.data) if changes else None
     # The model itself is replaced first, then its fields.
-    for change in (*whole, *(change for change in changes if change not in whole)):
+    for change in (*whole, *(change for change in changes if change not in (*whole, *naming))):
         if change.parts[0] == "model":
             source.data.pop("paper", None)
             source.drop_places(("paper",))
@@ -111,7 +115,6 @@ def _spec_document(source: YamlSource, folder: Path, overrides: AnyOverrides) ->
             _use_named_model(source, beside=Path())
     check_overrides(changes, source)
     rename_fields(source)  # an override may set a mapping that holds old names
-    _load_extensions(source, _base_folder(folder, changes, ("extensions",)))
     _resolve_weights_file(source, ("weights",), beside=_base_folder(folder, changes, ("weights", "weights.file")))
     distill = ("train", "train.distill")
     fields = (*distill, "train.distill.weights", "train.distill.weights.file")
@@ -140,7 +143,12 @@ def _search_document(source: YamlSource, folder: Path, overrides: AnyOverrides) 
 
 
 def _load_extensions(source: YamlSource, beside: Path) -> None:
-    """Load the extensions that a source names. Raises SpecError if one cannot be loaded: kinds would be unknown."""
+    """Load the extensions that a source names; null names none.
+
+    Raises SpecError if one cannot be loaded: kinds would be unknown.
+    """
+    if source.data.get("extensions", ()) is None:
+        source.data["extensions"] = []
     if not source.data.get("extensions"):
         return
 
@@ -154,14 +162,14 @@ def _load_extensions(source: YamlSource, beside: Path) -> None:
 
 def _add_extensions(source: YamlSource, other: YamlSource) -> None:
     """Add the extensions of a named spec, which are loaded, to those of the source that uses its model."""
-    added, own = other.data.get("extensions", ()), source.data.get("extensions")
-    if not added or not isinstance(own, list | None):
+    added = other.data.get("extensions")
+    if not added or not isinstance(source.data.get("extensions", []), list):
         return
 
     from t2tbuild.spec.extension.load import identify
 
     listed = source.data.setdefault("extensions", [])
-    known = {identify(name) for name in listed}
+    known = {identify(name) for name in listed if isinstance(name, str)}
     for index, name in enumerate(added):
         if identify(name) not in known:
             source.values["extensions", len(listed)] = other.place(("extensions", index))

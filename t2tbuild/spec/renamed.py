@@ -110,7 +110,8 @@ def warn_old_name(old: str, new: str) -> None:
     warnings.warn(f"{old} was renamed to {new}; {_HINT}", DeprecationWarning, stacklevel=3)
 
 
-def warn_of_old_names(source: "YamlSource") -> None:
-    """Issue a DeprecationWarning for each renamed field that a source writes by its old name, with its place."""
+def warn_of_source(source: "YamlSource") -> None:
+    """Issue the warnings of a source: a DeprecationWarning for each renamed field that it writes by its old name."""
     for diagnostic in source.warnings:
-        warnings.warn(str(diagnostic), DeprecationWarning, stacklevel=3)
+        category = DeprecationWarning if diagnostic.rule == "renamed" else UserWarning
+        warnings.warn(str(diagnostic), category, stacklevel=3)

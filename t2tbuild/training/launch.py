@@ -13,6 +13,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from t2tbuild.errors import InputError
+from t2tbuild.spec.extension import consent
 from t2tbuild.spec.units import plural
 from t2tbuild.training.device_setting import DEVICE_VARIABLE, device_setting
 
@@ -39,6 +40,7 @@ def launch_ranks(processes: int, arguments: Sequence[str]) -> int:
     """
     logging.disable(logging.ERROR)  # of torchrun, in this process: the others print their own errors
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    os.environ.update(consent.worker_environment())
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,

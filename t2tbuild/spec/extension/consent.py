@@ -1,38 +1,61 @@
 """Consent to run extensions: a spec is data, an extension is code that the user must have allowed.
 
-A file in the user's state folder lists the files that are allowed, and the SHA-256 sums of allowed contents. A file
-that is listed by its path may be edited; a copy of it is allowed by its sum. Nothing in a spec, a run or a checkpoint
-can give consent.
+A list in the user's state folder has the SHA-256 sums of the contents that are allowed, and the paths of the user's own
+files, which may be edited. `--allow-extensions` adds contents only; `t2tbuild check FILE` adds the path too. Nothing in
+a spec, a run or a checkpoint can give consent.
 """
 
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
+from typing import NamedTuple
 
 from t2tbuild.files import atomic_write
 
+ALLOW_OPTION = "--allow-extensions"
+"""Option of every command: allows the contents of the extensions that it loads, from now on."""
+
 ALLOW_VARIABLE = "T2TBUILD_ALLOW_EXTENSIONS"
-"""Environment variable: 1 allows all extensions that a command loads. Worker processes inherit it."""
+"""Environment variable: 1 allows every extension of a process. Worker processes get SHA-256 sums in its place."""
 
 COPIES = "extensions"
 """Folder of a run with the copies of its extensions."""
 
+RESULTS = ("environment.json", "metrics.jsonl", "checkpoints", "study.db", "trials", "report.json")
+"""Files of which a folder with a spec.yaml has at least one if it holds a run."""
+
+OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
 _granted: ContextVar[bool] = ContextVar("granted", default=False)
+_used: set[str] = set()  # the sums of what this process has imported
 
 
-def state_file() -> Path:
-    """Return the file that lists the allowed extensions."""
+class AllowedList(NamedTuple):
+    """The consents of a user."""
+
+    files: Mapping[str, str]
+    """Own files by absolute path, each with its SHA-256 at the time of the consent."""
+    sums: Mapping[str, str]
+    """The name of a file of each allowed content, by its SHA-256."""
+
+
+def state_file() -> Path | None:
+    """Return the file that lists the allowed extensions, or None for a user without a home folder."""
     state = os.environ.get("XDG_STATE_HOME", "")
-    folder = Path(state) if Path(state).is_absolute() else Path.home() / ".local" / "state"
+    try:
+        folder = Path(state) if Path(state).is_absolute() else Path.home() / ".local" / "state"
+    except RuntimeError:
+        return None
     return folder / "t2tbuild" / "extensions.json"
 
 
 @contextlib.contextmanager
 def granting(consent: bool) -> Iterator[None]:
-    """Allow every extension that is loaded in this context, if there is consent."""
+    """Allow every extension that is loaded in this context, if there is consent. Their contents stay allowed."""
     token = _granted.set(consent or _granted.get())
     try:
         yield
@@ -40,59 +63,107 @@ def granting(consent: bool) -> Iterator[None]:
         _granted.reset(token)
 
 
-def is_granted() -> bool:
-    """Whether the user has allowed all extensions of this command or call."""
-    return _granted.get() or os.environ.get(ALLOW_VARIABLE, "") == "1"
-
-
-def check(path: Path, sha256: str) -> bool:
-    """Whether a file may be imported: its path is listed, or the sum of its content, or the user allows it now.
-
-    Records the consent, and the content of an own file that was edited. A copy that is allowed by its content does not
-    become an own file.
-    """
-    files, sums = _read()
-    if str(path) in files or is_granted():
-        allow(path, sha256)
+def is_allowed(path: Path, sha256: str) -> bool:
+    """Whether a file with this content may be imported: by an option, by the variable, or by the user's list."""
+    if _granted.get() or _allowed_by_variable(sha256):
         return True
-    return sha256 in sums
+    allowed = read_list()
+    return sha256 in allowed.sums or (str(path) in allowed.files and not reason_against_path(path))
 
 
-def allow(path: Path, sha256: str) -> None:
-    """Record that a file and its copies may be imported. A file in a run's folder is allowed by its content only.
+def record_content(path: Path, sha256: str) -> str:
+    """Keep the consent to a content that was imported, and hand it to worker processes of this process.
 
-    If the state folder cannot be written, the consent holds for this call alone.
+    What the variable alone allows is not kept. Returns the reason why a consent could not be kept, or an empty string.
     """
-    _record({} if is_copy_in_run(path) else {str(path): sha256}, {sha256: path.name})
+    _used.add(sha256)
+    allowed = read_list()
+    by_path = str(path) in allowed.files and not reason_against_path(path)
+    if sha256 in allowed.sums or not (_granted.get() or by_path):
+        return ""
+    return _add(AllowedList({}, {sha256: path.name}))
 
 
-def is_copy_in_run(path: Path) -> bool:
-    """Whether a file is the copy of an extension in a run's folder."""
-    above = list(path.parents)[:2]
-    return any(folder.name == COPIES and (folder.parent / "spec.yaml").exists() for folder in above)
+def record_own_file(path: Path, sha256: str) -> str:
+    """Allow a file that the user may edit, and copies of its content.
+
+    Where `reason_against_path` has a reason, only the content is allowed. Returns the reason why the consent could not
+    be kept, or an empty string.
+    """
+    return _add(AllowedList({} if reason_against_path(path) else {str(path): sha256}, {sha256: path.name}))
 
 
-def _record(files: dict[str, str], sums: dict[str, str]) -> None:
-    from filelock import FileLock  # takes longer to import than all of this module
-
-    target = state_file()
-    with contextlib.suppress(OSError):
-        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with FileLock(target.with_suffix(".lock"), timeout=10):
-            old_files, old_sums = _read()
-            if files.items() <= old_files.items() and sums.keys() <= old_sums.keys():
-                return
-            data = {"files": old_files | files, "sha256": old_sums | sums}
-            atomic_write(target, json.dumps(data, indent=1) + "\n")
+def worker_environment() -> dict[str, str]:
+    """Return the variables of worker processes: they may import the contents that this process has, and no others."""
+    return {ALLOW_VARIABLE: ",".join(sorted(_used))}
 
 
-def _read() -> tuple[dict[str, str], dict[str, str]]:
-    """Return the allowed files, each with its sum then, and the allowed sums. A damaged list allows nothing."""
+def reason_against_path(path: Path) -> str:
+    """Return the reason why a file is allowed by its content only, or an empty string if its path may be listed."""
+    if (run := _run_around(path)) is not None:
+        return f"it belongs to the run {run}"
+    return _reason_of_owner(path)
+
+
+def read_list() -> AllowedList:
+    """Return the consents of the user. A list that is damaged, or that another user may write, allows nothing."""
+    nothing, path = AllowedList({}, {}), state_file()
+    if path is None or _reason_of_owner(path):
+        return nothing
     try:
-        data = json.loads(state_file().read_text(encoding="utf-8"))
-        files, sums = data["files"], data["sha256"]
+        data = json.loads(path.read_text(encoding="utf-8"))
+        found = AllowedList(data["files"], data["sha256"])
     except (OSError, ValueError, TypeError, KeyError):
-        return {}, {}
-    if not (isinstance(files, dict) and isinstance(sums, dict)):
-        return {}, {}
-    return files, sums
+        return nothing
+    return found if all(isinstance(one, dict) for one in found) else nothing
+
+
+def _allowed_by_variable(sha256: str) -> bool:
+    value = os.environ.get(ALLOW_VARIABLE, "")
+    return value == "1" or sha256 in value.split(",")
+
+
+def _run_around(path: Path) -> Path | None:
+    """Return the folder of the run that a file is in, or None."""
+    for folder in path.parents:
+        inside = folder / COPIES in (path.parent, *path.parent.parents)
+        if (folder / "spec.yaml").exists() and (inside or any((folder / name).exists() for name in RESULTS)):
+            return folder
+    return None
+
+
+def _reason_of_owner(path: Path) -> str:
+    """Return the reason why another user could change a file, or an empty string."""
+    try:
+        found = path.stat()
+    except OSError:
+        return "it cannot be read"
+    if found.st_uid != os.getuid():
+        return f"it belongs to another user, {found.st_uid}"
+    # by convention, the group with the number of the user has no other members
+    others = stat.S_IWOTH if found.st_gid == found.st_uid else OTHERS_MAY_WRITE
+    return "other users may write it; run chmod go-w" if found.st_mode & others else ""
+
+
+def _add(consents: AllowedList) -> str:
+    """Add consents to the user's list. Returns the reason why that is not possible, or an empty string."""
+    from filelock import FileLock, Timeout  # takes longer to import than all of this module
+
+    path = state_file()
+    if path is None:
+        return "there is no home folder to keep it in; set XDG_STATE_HOME"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with FileLock(path.with_suffix(".lock"), timeout=10):
+            if path.exists() and (reason := _reason_of_owner(path)):
+                return f"{path}: {reason}"
+            old = read_list()
+            data = {"files": {**old.files, **consents.files}, "sha256": {**old.sums, **consents.sums}}
+            if not path.exists():
+                path.touch(mode=0o600)  # its mode stays
+            atomic_write(path, json.dumps(data, indent=1) + "\n")
+    except Timeout:
+        return f"{path}: another process has locked it"
+    except OSError as error:
+        return f"{path}: cannot be written: {error.strerror}"
+    return ""

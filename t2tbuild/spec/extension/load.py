@@ -3,8 +3,8 @@
 import contextlib
 import hashlib
 import importlib.metadata
+import shlex
 import sys
-import traceback
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,22 +17,33 @@ from t2tbuild.spec.diagnostics.introspect import closest_match, kinds_of
 from t2tbuild.spec.diagnostics.scalars import format_value
 from t2tbuild.spec.diagnostics.yaml_source import YamlSource
 from t2tbuild.spec.extension import consent
-from t2tbuild.spec.extension.registry import Extension, ExtensionError, Origin, register, require_node, unregister
+from t2tbuild.spec.extension.registry import (
+    Extension,
+    ExtensionError,
+    Origin,
+    define,
+    register,
+    require_node,
+    unregister,
+)
+from t2tbuild.spec.extension.user_errors import describe_user_error, first_line
 
 GROUP = "t2tbuild.extensions"
-"""Group of the entry points with which installed packages bring extensions."""
+"""Group of the entry points with which installed packages provide extensions."""
 ATTRIBUTE = "EXTENSIONS"
 """Name of the list of extensions in a file."""
 
 
 @dataclass(frozen=True)
 class LoadedFile:
-    """An extension file that was imported, with its content and what it brings."""
+    """An extension file that was imported, with its content and what it defines."""
 
     path: Path
     source: bytes
     sha256: str
     extensions: tuple[Extension, ...]
+    not_kept: str = ""
+    """The reason why the consent to this content could not be kept, if so."""
 
 
 _loaded: dict[str, LoadedFile] = {}  # by SHA-256
@@ -42,30 +53,39 @@ _by_path: dict[Path, LoadedFile] = {}
 def load_named_extensions(source: YamlSource, beside: Path) -> None:
     """Load the extensions that a spec names, and make their paths absolute. A relative path starts from `beside`.
 
-    Adds a problem to the source at the place of each entry that cannot be loaded.
+    Adds a problem to the source at the place of each entry that cannot be loaded, and a warning where consent could not
+    be kept.
     """
     named = source.data.get("extensions")
     for index, name in enumerate(named if isinstance(named, list) else ()):
-        if isinstance(name, str):
-            path = ("extensions", index)
-            try:
-                named[index] = load_extension(name, beside)
-            except ExtensionError as error:
-                source.problems.append(source.place(path).diagnostic(path, error.rule, error.message, error.hint))
+        if not isinstance(name, str):
+            continue
+        path = ("extensions", index)
+        place = source.place(path)
+        try:
+            loaded = load_extension(name, beside)
+        except ExtensionError as error:
+            source.problems.append(place.diagnostic(path, error.rule, error.message, error.hint))
+            continue
+        if loaded is not None:
+            named[index] = str(loaded.path)
+            if loaded.not_kept:
+                message = f"the consent to {loaded.path.name} holds for this process only: {loaded.not_kept}"
+                source.add_warning(place.diagnostic(path, "extension-consent", message))
 
 
-def load_extension(name: str, beside: Path = Path()) -> str:
-    """Load an extension by its name in a spec; return its absolute path, or the name of an installed package.
+def load_extension(name: str, beside: Path = Path()) -> LoadedFile | None:
+    """Load an extension by its name in a spec; return its file, or None for an installed package.
 
     Raises ExtensionError if there is none, if it needs consent, or if it cannot be imported.
     """
     if "://" in name:
         message = f"{format_value(name)} is a URL; an extension is a file on this machine"
         raise ExtensionError("extension-url", message, "download it, read it, and name the file")
-    if not is_file_name(name):
-        _load_package(name, beside)
-        return name
-    return str(load_file(_find_file(name, beside)).path)
+    if is_file_name(name):
+        return load_file(find_file(name, beside))
+    _load_package(name, beside)
+    return None
 
 
 def is_file_name(name: str) -> bool:
@@ -85,16 +105,20 @@ def read_file(path: Path) -> tuple[bytes, str]:
 def load_file(path: Path) -> LoadedFile:
     """Import a file, if there is consent, and register its extensions. A content that was imported is not run again."""
     source, sha256 = read_file(path)
-    if not consent.check(path, sha256):
+    if not consent.is_allowed(path, sha256):
         message = f"{path.name} is Python code that is not allowed yet"
-        raise ExtensionError(
-            "extension-consent", message, f"read it, then run t2tbuild check {path}, or pass --allow-extensions"
-        )
-    found = _loaded.get(sha256) or LoadedFile(path, source, sha256, _import(path, source, sha256))
-    _register_all(found.extensions, Origin(str(found.path), sha256))
-    _loaded[sha256] = found
-    _by_path[path] = LoadedFile(path, source, sha256, found.extensions)
-    return _by_path[path]
+        by_option = "or pass --allow-extensions, in Python allow_extensions=True"
+        hint = f"read it, then run t2tbuild check {shlex.quote(str(path))}, {by_option}"
+        raise ExtensionError("extension-consent", message, hint)
+    known = _loaded.get(sha256)
+    extensions = known.extensions if known else _import(path, source, sha256)
+    _register_all(extensions, Origin(str(known.path if known else path), sha256))
+    define(str(path), extensions)
+    not_kept = consent.record_content(path, sha256)
+    loaded = LoadedFile(path, source, sha256, extensions, not_kept)
+    _loaded.setdefault(sha256, loaded)
+    _by_path[path] = loaded
+    return loaded
 
 
 def identify(name: str) -> str:
@@ -102,8 +126,16 @@ def identify(name: str) -> str:
     if not is_file_name(name):
         return name
     path = Path(name)
-    sha256 = _by_path[path].sha256 if path in _by_path else read_file(path)[1]
-    return f"{path.name} {sha256[:16]}"
+    return f"{path.name} {_by_path[path].sha256[:16]}" if path in _by_path else _identify_file(path)
+
+
+def identify_in_run(name: str, run: Path) -> str:
+    """Return the same of an extension by its name in a run's spec. Files are read, and not imported."""
+    return _identify_file(run / name) if is_file_name(name) else name
+
+
+def _identify_file(path: Path) -> str:
+    return f"{path.name} {read_file(path)[1][:16]}"
 
 
 def copy_into_run(names: Sequence[str], run: Path) -> tuple[str, ...]:
@@ -120,11 +152,11 @@ def _copy(path: Path, run: Path) -> str:
         target = run / consent.COPIES / sha256[:16] / path.name
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(target, source.decode("utf-8"))
+        atomic_write(target, source)
     return target.relative_to(run).as_posix()
 
 
-def _find_file(name: str, beside: Path) -> Path:
+def find_file(name: str, beside: Path) -> Path:
     """Return the absolute path of an extension file. Raises ExtensionError if there is no such file."""
     try:
         path = (beside / name).resolve()
@@ -157,41 +189,51 @@ def _import(path: Path, source: bytes, sha256: str) -> tuple[Extension, ...]:
         raise
     except (Exception, SystemExit) as error:
         del sys.modules[name]
-        raise _import_error(path, error) from None
-
-
-def _import_error(path: Path, error: BaseException) -> ExtensionError:
-    """Return the error of a file that raised: the last line of the file itself, and the words of the error."""
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-    if isinstance(error, SyntaxError) and error.filename == str(path):
-        lines = [error.lineno]
-        words = error.msg
-    else:
-        words = (str(error).splitlines() or [""])[0]
-    place = f"{path.name}, line {lines[-1]}" if lines and lines[-1] else path.name
-    reason = f"{place}: {type(error).__name__}" + (f": {words}" if words else "")
-    return ExtensionError("extension-import", reason, "the file must import without an error")
+        message = describe_user_error(error, path)
+        raise ExtensionError("extension-import", message, "the file must import without an error") from None
 
 
 def _load_package(name: str, beside: Path) -> None:
     """Load the extensions of an installed package by the name of its entry point."""
-    points = importlib.metadata.entry_points(group=GROUP)
-    if name not in points.names:
-        known = sorted(points.names)
+    points = _installed_points()
+    found = [point for point in points if point.name == name]
+    if not found:
+        known = sorted({point.name for point in points})
         if (beside / f"{name}.py").is_file():
             hint = f"did you mean {name}.py?"
         else:
             near = closest_match(name, known)
             hint = f"did you mean {near}?" if near else f"installed: {', '.join(known)}" if known else "name a .py file"
-        raise ExtensionError("extension-package", f"no installed package brings extensions named {name!r:.60}", hint)
-    point = points[name]
+        raise ExtensionError("extension-package", f"no installed package has extensions named {name!r:.60}", hint)
+    point, *others = found
+    if others:
+        values = ", ".join(one.value for one in found)
+        message = f"several installed packages have extensions named {name!r:.60}: {values}"
+        raise ExtensionError("extension-package", message, "uninstall all but one")
     try:
         with contextlib.redirect_stdout(sys.stderr):
             loaded = point.load()
     except (Exception, SystemExit) as error:
-        words = (str(error).splitlines() or [""])[0]
-        raise ExtensionError("extension-import", f"{point.value}: {type(error).__name__}: {words}") from None
-    _register_all(_extensions_of(loaded, point.value), Origin(f"{point.value} ({name})"))
+        message = f"{point.value}: {type(error).__name__}: {first_line(error)}"
+        raise ExtensionError("extension-import", message) from None
+    extensions = _extensions_of(loaded, point.value)
+    _register_all(extensions, Origin(f"{point.value} ({name})"))
+    define(name, extensions)
+
+
+def _installed_points() -> list[importlib.metadata.EntryPoint]:
+    """Return the entry points of extensions, without those of the current folder.
+
+    `python -m` searches that folder first, and it may be a stranger's.
+    """
+    found: dict[tuple[Path, str, str], importlib.metadata.EntryPoint] = {}
+    here = Path.cwd().resolve()
+    for distribution in importlib.metadata.distributions():
+        folder = Path(str(distribution.locate_file(""))).resolve()
+        if folder != here:
+            for point in distribution.entry_points.select(group=GROUP):
+                found[folder, point.name, point.value] = point  # a folder may be on the path twice
+    return list(found.values())
 
 
 def _extensions_of(loaded: Any, name: str) -> tuple[Extension, ...]:
@@ -213,7 +255,7 @@ def _register_all(extensions: tuple[Extension, ...], origin: Origin) -> None:
     kinds = Counter((type(one), kind) for one in extensions for kind in kinds_of(one.node))
     for (_, kind), count in kinds.items():
         if count > 1:
-            raise ExtensionError("extension-kind", f"{origin.name} brings kind '{kind}' {count} times", "rename one")
+            raise ExtensionError("extension-kind", f"{origin.name} defines kind '{kind}' {count} times", "rename one")
     done: list[Extension] = []
     try:
         for one in extensions:

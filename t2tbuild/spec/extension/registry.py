@@ -3,7 +3,7 @@
 import hashlib
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Union, get_origin
@@ -16,6 +16,7 @@ from t2tbuild.spec.backbone import BaseBackbone
 from t2tbuild.spec.base import KIND_REQUIRED, Node, Shorthand, kind_shorthand
 from t2tbuild.spec.diagnostics import partial_validation
 from t2tbuild.spec.diagnostics.introspect import kinds_of, nodes_in
+from t2tbuild.spec.diagnostics.yaml_source import KeyPath
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.tokenizer import BaseTokenizer, Stage
 
@@ -38,7 +39,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Extension:
-    """What a file brings to the spec language.
+    """A kind of node that a file adds to the spec language.
 
     Attributes:
         node: The class of the spec node, with a field `kind: Literal[...]`.
@@ -102,12 +103,15 @@ REGISTERED: dict[type[Node], Extension] = {}
 
 _ORIGINS: dict[type[Node], Origin] = {}
 
+_DEFINED: dict[str, frozenset[type[Node]]] = {}
+"""The nodes that an extension defines now, by its name in specs: the absolute path of a file, or a package's name."""
+
 
 def register(one: Extension, origin: Origin | None = None) -> None:
     """Add an extension to the spec language of this process.
 
     A kind that is registered from the same file again is replaced. Raises ExtensionError for a kind that ships or that
-    another file has brought, and for a node that is not one.
+    another file defines, and for a node that is not one.
     """
     origin = origin or _origin_of(one.node)
     require_node(one, origin)
@@ -125,18 +129,21 @@ def register(one: Extension, origin: Origin | None = None) -> None:
             return  # a copy of the file
         if before.name != origin.name:
             message = f"kind '{min(shared)}' of a {one.KIND} is in {before.name} and in {origin.name}"
-            raise ExtensionError("extension-kind", message, "rename one of them, or name one of the files")
+            versions = Path(before.name).name == Path(origin.name).name
+            hint = "two versions of one file: read them with two commands" if versions else "rename one of them"
+            raise ExtensionError("extension-kind", message, f"{hint}, or name one of the files")
         replaced.append(other)
     known = REGISTERED.get(one.node)
     REGISTERED[one.node], _ORIGINS[one.node] = one, origin
+    _DEFINED[origin.name] = (_DEFINED.get(origin.name, frozenset()) - set(replaced)) | {one.node}
     if one.node in members and known == one:
         return
     if one.node.model_fields["kind"].default is not None and "json_schema_extra" not in one.node.model_config:
         one.node.model_config = {**one.node.model_config, **KIND_REQUIRED}
     try:
         _set_members(type(one), [*(node for node in members if node not in (*replaced, one.node)), one.node])
-    except (PydanticUserError, TypeError) as error:
-        del REGISTERED[one.node], _ORIGINS[one.node]
+    except (PydanticUserError, TypeError, NameError) as error:  # NameError: an annotation that is not defined
+        _forget(one.node)
         _set_members(type(one), members)
         message = f"{origin.name}: {one.node.__name__}: {str(error).splitlines()[0]}"
         raise ExtensionError("extension-node", message) from None
@@ -147,8 +154,33 @@ def unregister(one: Extension) -> None:
     members = _members(type(one))
     if one.node in members:
         _set_members(type(one), [node for node in members if node is not one.node])
-    REGISTERED.pop(one.node, None)
-    _ORIGINS.pop(one.node, None)
+    _forget(one.node)
+
+
+def _forget(node: type[Node]) -> None:
+    REGISTERED.pop(node, None)
+    _ORIGINS.pop(node, None)
+    for name, nodes in _DEFINED.items():
+        _DEFINED[name] = nodes - {node}
+
+
+def define(name: str, extensions: Sequence[Extension]) -> None:
+    """Note what an extension defines, by its name in specs. Of a copy of a file, these are the nodes of the file."""
+    kinds = {(type(one), kind) for one in extensions for kind in kinds_of(one.node)}
+    members = {kind: _members(kind) for kind, _ in kinds}
+    _DEFINED[name] = frozenset(node for what, kind in kinds for node in members[what] if kind in kinds_of(node))
+
+
+def unnamed_extensions(node: object, names: Sequence[str]) -> Iterator[tuple[KeyPath, Node, str]]:
+    """Yield the nodes of extensions that none of the named ones defines: path, node, and the name of what defines it.
+
+    A model is read again only if its spec names the extensions of its nodes.
+    """
+    found = list(extension_nodes(node))
+    if found:
+        known = [_DEFINED.get(one) or _DEFINED.get(str(Path(one).resolve()), frozenset()) for one in names]
+        defined = frozenset[type[Node]]().union(*known)
+        yield from ((path, one, _ORIGINS[type(one)].name) for path, one in found if type(one) not in defined)
 
 
 def is_extension(node: object) -> bool:
@@ -156,18 +188,18 @@ def is_extension(node: object) -> bool:
     return type(node) in REGISTERED
 
 
-def extension_nodes(node: object) -> Iterator[Node]:
-    """Yield the nodes of extensions in a node and below it."""
+def extension_nodes(node: object, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Node]]:
+    """Yield the nodes of extensions in a node and below it, each with its path."""
     if not REGISTERED:
         return
     if isinstance(node, tuple):
-        for item in node:
-            yield from extension_nodes(item)
+        for index, item in enumerate(node):
+            yield from extension_nodes(item, (*path, index))
     elif isinstance(node, Node):
         if is_extension(node):
-            yield node
+            yield path, node
         for name in type(node).model_fields:
-            yield from extension_nodes(getattr(node, name))
+            yield from extension_nodes(getattr(node, name), (*path, name))
 
 
 def name_of(node: Node) -> str:
@@ -176,9 +208,22 @@ def name_of(node: Node) -> str:
     return f"{extension.KIND if extension else 'node'} {getattr(node, 'kind', type(node).__name__)}"
 
 
+def entry_of(table: Mapping[type[Any], Any], node: Node, of_extension: Callable[[Extension], Any]) -> Any:
+    """Return the entry of a node's class in a table of the package, else that of its extension, else None."""
+    found = table.get(type(node))
+    extension = REGISTERED.get(type(node)) if found is None else None
+    return of_extension(extension) if extension else found
+
+
+def source_names(model: object) -> list[str]:
+    """Return the names of the files, without their folders, and of the packages that define a model's nodes."""
+    names = (Path(_ORIGINS[type(node)].name).name for _, node in extension_nodes(model))
+    return list(dict.fromkeys(names))
+
+
 def without_forward(model: object) -> list[str]:
     """Return the names of a model's nodes that have no symbolic forward, so that its costs are not predicted."""
-    names = (name_of(node) for node in extension_nodes(model) if REGISTERED[type(node)].forward is None)
+    names = (name_of(node) for _, node in extension_nodes(model) if REGISTERED[type(node)].forward is None)
     return list(dict.fromkeys(names))
 
 
@@ -206,6 +251,10 @@ def require_node(one: Extension, origin: Origin) -> None:
     if kind is None or get_origin(kind.annotation) is not Literal:
         message = f"{origin.name}: {name} has no field kind"
         raise ExtensionError("extension-node", message, 'write kind: Literal["window"] = "window"')
+    replaces = getattr(one.node, "replaces", ())
+    if isinstance(one, BlockOption) and not (isinstance(replaces, tuple) and {*replaces} <= {"attention", "mlp"}):
+        message = f"{origin.name}: replaces of {name} is {replaces!r:.60}"
+        raise ExtensionError("extension-node", message, 'write replaces: ClassVar = ("attention",), or ("mlp",)')
     for what, function in (("build", one.build), ("forward", one.forward)):
         if not callable(function) and not (what == "forward" and function is None):
             raise ExtensionError("extension-node", f"{origin.name}: {what} of {name} is not a function")
@@ -214,23 +263,23 @@ def require_node(one: Extension, origin: Origin) -> None:
 _BASES: dict[type[Node], str] = {Node: "Node", BaseTokenizer: "TokenizerNode", BaseBackbone: "BackboneNode"}
 
 
-def _attention(union: Any, kinds: list[str]) -> Any:
+def _attention_union(union: Any, kinds: list[str]) -> Any:
     return Annotated[union, Field(discriminator="kind"), kind_shorthand, Shorthand({"enum": kinds})] | None
 
 
-def _one(union: Any, _kinds: list[str]) -> Any:
+def _union(union: Any, _kinds: list[str]) -> Any:
     return union
 
 
-def _several(union: Any, _kinds: list[str]) -> Any:
+def _tuple_of_unions(union: Any, _kinds: list[str]) -> Any:
     return tuple[Annotated[union, Field(discriminator="kind")], ...]
 
 
 _MEMBERS: dict[type[Extension], tuple[type[Node], str, Callable[[Any, list[str]], Any]]] = {
-    TokenAttention: (Stage, "attention", _attention),
-    Tokenizer: (ModelSpec, "tokenizer", _one),
-    BlockOption: (BaseBackbone, "options", _several),
-    Backbone: (ModelSpec, "backbone", _one),
+    TokenAttention: (Stage, "attention", _attention_union),
+    Tokenizer: (ModelSpec, "tokenizer", _union),
+    BlockOption: (BaseBackbone, "options", _tuple_of_unions),
+    Backbone: (ModelSpec, "backbone", _union),
 }
 """For each kind of extension: the node and the field that its nodes enter, and the annotation of the field."""
 
