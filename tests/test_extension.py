@@ -1,23 +1,21 @@
 """Extensions: files of the user's own that specs name. They run only with consent; their nodes work as shipped ones."""
 
+import csv
 import json
 import shutil
-import subprocess
 import sys
-from collections.abc import Iterator
-from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 
 import jsonschema
 import pytest
-import timm
 import torch
+from pydantic import ValidationError
 
-import t2tbuild.timm
 from t2tbuild import build_model, extension, load_search_spec, load_spec, measure_cost, predict_accuracy, predict_cost
 from t2tbuild.cost.model import EVERY_LEVEL
 from t2tbuild.errors import CostError, FieldError, InputError, SpecError
-from t2tbuild.nas.existing_run import load_run_spec
+from t2tbuild.nas.existing_run import load_run_spec, require_same_search
+from t2tbuild.nas.model_key import key_of
 from t2tbuild.nas.plan import plan
 from t2tbuild.report.diagram import write_diagram
 from t2tbuild.spec import ModelSpec, Spec, write_spec
@@ -25,196 +23,22 @@ from t2tbuild.spec.extension import consent
 from t2tbuild.spec.extension import load as loading
 from t2tbuild.spec.extension.registry import REGISTERED, Origin
 from t2tbuild.spec.schema import json_schema
-from t2tbuild.training.run_directory import require_same_spec, with_copied_extensions
-from tests.command import run_t2tbuild
+from t2tbuild.training.run_directory import _is_new, require_same_spec, with_copied_extensions
+from tests.own_extension import (
+    MEAN,
+    PLAIN,
+    SPEC,
+    error_of,
+    forget_kinds,
+    hostile_extension,
+    own_state,
+    run_command,
+    write_extension,
+)
 
-MEAN = '''
-from typing import Literal
+__all__ = ["own_state"]  # the fixture of every test here
 
-from torch import nn
-
-from t2tbuild import extension
-
-{first}
-
-
-class MeanAttention(extension.Node):
-    """Every token reads the mean of all tokens."""
-
-    kind: Literal["mean"] = "mean"
-    """Mean of all tokens."""
-    depth: int = 1
-    """Number of projections."""
-
-
-class TokenMean(nn.Module):
-    def __init__(self, in_dim, dim, depth):
-        super().__init__()
-        self.norm1 = nn.LayerNorm(in_dim)
-        self.value = nn.Linear(in_dim, dim)
-        self.proj = nn.Sequential(*(nn.Linear(dim, dim) for _ in range(depth)))
-
-    def forward(self, x_BCHW, soft_split):
-        v_BNC = soft_split.project(x_BCHW, self.value, self.norm1)
-        return v_BNC + self.proj(v_BNC.mean(dim=1, keepdim=True))
-
-
-def build(node, in_dim, dim):
-    return TokenMean(in_dim, dim, node.depth)
-
-
-def forward(f, tokens, node, dim):
-    v = f.project("value", tokens, dim, norm="norm1")
-    mean = f.apply("mean", [v], (1, dim))
-    for index in range(node.depth):
-        mean = f.linear(f"proj.{{index}}", mean, dim)
-    return f.add(v, mean)
-
-
-EXTENSIONS = [extension.TokenAttention(node=MeanAttention, build=build{forward})]
-'''
-
-SPEC = """\
-version: 1
-extensions: [{name}]
-model:
-  name: tiny
-  image_size: 32
-  num_classes: 10
-  tokenizer:
-    stages:
-      - {{patch_size: 7, overlap: 3, token_dim: 16, attention: {{kind: mean, depth: 2}}}}
-      - {{patch_size: 3, overlap: 1, token_dim: 16, attention: mean}}
-      - {{patch_size: 3, overlap: 1}}
-  backbone: {{depth: 1, embed_dim: 32, num_heads: 2}}
-"""
-
-PLAIN = "version: 1\nextensions: [{name}]\nmodel: t2t_vit_7\n"
-
-
-@pytest.fixture(autouse=True)
-def _own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A user who has allowed nothing yet, and a process that has loaded nothing."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.delenv(consent.ALLOW_VARIABLE, raising=False)
-    before = set(REGISTERED)
-    yield
-    for node in set(REGISTERED) - before:
-        extension.unregister(REGISTERED[node])
-    loading._loaded.clear()
-    loading._by_path.clear()
-
-
-def _write(folder: Path, name: str = "mine.py", first: str = "", forward: bool = True) -> Path:
-    """Write an extension and a spec that names it; return the spec's path."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / name).write_text(MEAN.format(first=first, forward=", forward=forward" if forward else ""))
-    (folder / "spec.yaml").write_text(SPEC.format(name=name))
-    return folder / "spec.yaml"
-
-
-def _hostile(folder: Path, name: str = "mine.py") -> Path:
-    """Write an extension that creates the file `marker` in its folder when it is imported; return the marker's path."""
-    _write(folder, name, first=f"open({str(folder / 'marker')!r}, 'w').close()")
-    return folder / "marker"
-
-
-def _error(spec: Path, **options: bool) -> str:
-    with pytest.raises(SpecError) as caught:
-        load_spec(spec, **options)
-    return str(caught.value)
-
-
-def _command(*arguments: str | Path, **variables: str) -> "subprocess.CompletedProcess[str]":
-    return run_t2tbuild(*map(str, arguments), OMP_NUM_THREADS="1", **variables)
-
-
-# Consent
-
-
-@pytest.mark.parametrize("form", ["beside", "absolute", "above", "symlink"])
-def test_a_file_runs_only_with_consent(tmp_path: Path, form: str) -> None:
-    marker = _hostile(tmp_path / "theirs")
-    file = tmp_path / "theirs" / "mine.py"
-    spec = tmp_path / "theirs" / "spec.yaml"
-    if form == "symlink":
-        (tmp_path / "theirs" / "link.py").symlink_to(file)
-    names = {"beside": "mine.py", "absolute": str(file), "above": "../theirs/mine.py", "symlink": "./link.py"}
-    spec.write_text(SPEC.format(name=names[form]))
-    message = _error(spec)
-    assert "spec.yaml:2:14" in message and "mine.py is Python code that is not allowed yet" in message
-    assert f"run t2tbuild check {file}, or pass --allow-extensions" in message
-    assert not marker.exists()
-    assert load_spec(spec, allow_extensions=True).extensions == (str(file),)
-    assert marker.exists()
-
-
-def test_consent_is_remembered_for_the_file_and_its_copies(tmp_path: Path) -> None:
-    spec = _write(tmp_path / "mine")
-    load_spec(spec, allow_extensions=True)
-    copied = shutil.copytree(tmp_path / "mine", tmp_path / "copy") / "spec.yaml"
-    assert load_spec(spec).extensions != load_spec(copied).extensions
-    marker = _hostile(copied.parent)
-    assert "not allowed yet" in _error(copied)  # an edited copy is another's code
-    assert not marker.exists()
-
-
-def test_an_own_file_may_be_edited(tmp_path: Path) -> None:
-    spec = _write(tmp_path)
-    load_spec(spec, allow_extensions=True)
-    text = (tmp_path / "mine.py").read_text()
-    (tmp_path / "mine.py").write_text(text.replace('Literal["mean"] = "mean"', 'Literal["average"] = "average"'))
-    spec.write_text(spec.read_text().replace("mean", "average"))
-    attention = load_spec(spec).model.tokenizer.stages[0].attention  # type: ignore[union-attr]
-    assert attention is not None and attention.kind == "average"
-    (tmp_path / "mine.py").write_text(text.replace('"""Mean of all tokens."""', '"""Mean."""'))
-    spec.write_text(spec.read_text().replace("average", "mean"))
-    assert load_spec(spec).extensions == (str(tmp_path / "mine.py"),)
-
-
-def test_a_damaged_list_of_consents_allows_nothing(tmp_path: Path) -> None:
-    spec = _write(tmp_path)
-    for text in ("", "[1]", '{"files": 3, "sha256": {}}', '{"files": {}}'):
-        consent.state_file().parent.mkdir(parents=True, exist_ok=True)
-        consent.state_file().write_text(text)
-        assert "not allowed yet" in _error(spec)
-    load_spec(spec, allow_extensions=True)
-    assert str(tmp_path / "mine.py") in json.loads(consent.state_file().read_text())["files"]
-
-
-def test_a_state_folder_that_cannot_be_written_holds_for_one_call(tmp_path: Path) -> None:
-    (tmp_path / "state").write_text("a file")
-    spec = _write(tmp_path / "mine")
-    assert load_spec(spec, allow_extensions=True).extensions
-    assert "not allowed yet" in _error(spec)
-
-
-def test_an_override_and_a_named_spec_need_consent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    marker = _hostile(tmp_path / "theirs")
-    named = tmp_path / "mine.yaml"
-    named.write_text("version: 1\nmodel: theirs/spec.yaml\n")
-    assert f"{tmp_path}/theirs/spec.yaml:2:14" in _error(named)
-    search = tmp_path / "search.yaml"
-    space = "search:\n  base: theirs/spec.yaml\n  space: {backbone.depth: {choices: [1, 2]}}\n  budget: {macs: 1G}\n"
-    search.write_text("version: 1\n" + space)
-    with pytest.raises(SpecError, match="not allowed yet"):
-        load_search_spec(search)
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SpecError, match="not allowed yet"):
-        load_spec("t2t_vit_7", ["extensions=[theirs/mine.py]"])
-    assert not marker.exists()
-    assert load_spec(named, allow_extensions=True).extensions == (str(tmp_path / "theirs" / "mine.py"),)
-    assert load_search_spec(search).extensions == (str(tmp_path / "theirs" / "mine.py"),)
-
-
-def test_a_checkpoint_is_data(tmp_path: Path) -> None:
-    marker = _hostile(tmp_path)
-    spec = load_spec("t2t_vit_7").model.model_dump(mode="json")
-    spec["tokenizer"]["stages"][0]["attention"] = {"kind": "mean"}
-    for more in ({}, {"extensions": [str(tmp_path / "mine.py")]}):
-        with pytest.raises(InputError, match="spec: "):
-            timm.create_model(t2tbuild.timm.ANY, spec=spec | more)
-    assert not marker.exists()
+pytestmark = pytest.mark.usefixtures("own_state")
 
 
 # Names
@@ -229,13 +53,13 @@ def test_a_checkpoint_is_data(tmp_path: Path) -> None:
         ("minne.py", "extension-file", "no file 'minne.py' (did you mean mine.py?)"),
         ("./mine.txt", "extension-file", "is not a .py file"),
         ("/dev/null", "extension-file", "no file '/dev/null'"),
-        ("mine", "extension-package", "no installed package brings extensions named 'mine' (did you mean mine.py?)"),
-        ("other", "extension-package", "no installed package brings extensions named 'other'"),
+        ("mine", "extension-package", "no installed package has extensions named 'mine' (did you mean mine.py?)"),
+        ("other", "extension-package", "no installed package has extensions named 'other'"),
         ("'a\\0.py'", "extension-file", ""),
     ],
 )
 def test_what_a_name_may_be(tmp_path: Path, name: str, rule: str, words: str) -> None:
-    _write(tmp_path)
+    write_extension(tmp_path)
     (tmp_path / "folder").mkdir()
     (tmp_path / "mine.txt").write_text("")
     spec = tmp_path / "other.yaml"
@@ -265,7 +89,7 @@ def test_a_file_that_brings_nothing(tmp_path: Path, text: str, words: str) -> No
     (tmp_path / "mine.py").write_text(text)
     (tmp_path / "spec.yaml").write_text(PLAIN.format(name="mine.py"))
     before = set(sys.modules)
-    message = _error(tmp_path / "spec.yaml", allow_extensions=True)
+    message = error_of(tmp_path / "spec.yaml", allow_extensions=True)
     assert "spec.yaml:2:14" in message and words in message
     assert not [name for name in set(sys.modules) - before if name.startswith("t2tbuild_extension")]
 
@@ -283,18 +107,20 @@ LIST = "EXTENSIONS = [extension.{what}(node=A, build=print)]\n"
         ("extension.Node", 'Literal["a"]', "Tokenizer", "A is not a node of a tokenizer (derive it from extension.Tok"),
         ("object", 'Literal["a"]', "TokenAttention", "A is not a node of a token attention"),
         ("extension.Node", 'Literal["a"]\n    x: object.__init__', "TokenAttention", "A: "),
+        ("extension.Node", 'Literal["a"]\n    x: "Undefined"', "TokenAttention", "A: name 'Undefined' is not defined"),
+        ("extension.Node", 'Literal["a"]\n    replaces = ("attn",)', "BlockOption", "replaces of A is ('attn',)"),
     ],
 )
 def test_nodes_that_are_refused(tmp_path: Path, base: str, kind: str, what: str, words: str) -> None:
     (tmp_path / "mine.py").write_text(NODE.format(base=base, kind=kind) + LIST.format(what=what))
     (tmp_path / "spec.yaml").write_text(PLAIN.format(name="mine.py"))
-    assert words in _error(tmp_path / "spec.yaml", allow_extensions=True)
+    assert words in error_of(tmp_path / "spec.yaml", allow_extensions=True)
     assert load_spec("t2t_vit_7").model.tokenizer.kind == "t2t"  # the language is unchanged
 
 
 def test_a_kind_that_two_files_bring(tmp_path: Path) -> None:
-    load_spec(_write(tmp_path / "one"), allow_extensions=True)
-    message = _error(_write(tmp_path / "two", first="# other"), allow_extensions=True)
+    load_spec(write_extension(tmp_path / "one"), allow_extensions=True)
+    message = error_of(write_extension(tmp_path / "two", first="# other"), allow_extensions=True)
     assert f"kind 'mean' of a token attention is in {tmp_path}/one/mine.py and in {tmp_path}/two/mine.py" in message
     load_spec(tmp_path / "one" / "spec.yaml")
 
@@ -304,40 +130,113 @@ def test_a_file_that_brings_a_kind_twice(tmp_path: Path) -> None:
     both = "EXTENSIONS = [extension.TokenAttention(node=one, build=print) for one in (A, B)]\n"
     (tmp_path / "mine.py").write_text(text + "class B(extension.Node):\n    kind: Literal['a']\n" + both)
     (tmp_path / "spec.yaml").write_text(PLAIN.format(name="mine.py"))
-    assert "brings kind 'a' 2 times (rename one)" in _error(tmp_path / "spec.yaml", allow_extensions=True)
+    assert "defines kind 'a' 2 times (rename one)" in error_of(tmp_path / "spec.yaml", allow_extensions=True)
+
+
+def _install(folder: Path, name: str = "mean", package: str = "t2tbuild_test_package") -> None:
+    """Write a package with an entry point, as an installer would."""
+    folder.mkdir(exist_ok=True)
+    (folder / f"{package}.py").write_text(MEAN.format(first="", forward=""))
+    info = folder / f"{package}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[{loading.GROUP}]\n{name} = {package}:EXTENSIONS\n")
 
 
 def test_an_installed_package_needs_its_name_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    package = tmp_path / "t2tbuild_test_package.py"
-    package.write_text(MEAN.format(first="", forward=""))
-    monkeypatch.syspath_prepend(str(tmp_path))
-    points = EntryPoints([EntryPoint("mean", "t2tbuild_test_package:EXTENSIONS", loading.GROUP)])
-    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: points if group == loading.GROUP else ())
+    _install(tmp_path / "site")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
     (tmp_path / "spec.yaml").write_text(SPEC.format(name="mean"))
-    assert load_spec(tmp_path / "spec.yaml").extensions == ("mean",)
+    spec = load_spec(tmp_path / "spec.yaml")
+    assert spec.extensions == ("mean",)
+    assert Spec(version=1, extensions=("mean",), model=spec.model) == spec
     (tmp_path / "spec.yaml").write_text(SPEC.format(name="meen"))
-    assert "named 'meen' (did you mean mean?)" in _error(tmp_path / "spec.yaml")
+    assert "named 'meen' (did you mean mean?)" in error_of(tmp_path / "spec.yaml")
+    _install(tmp_path / "more", package="t2tbuild_other_package")
+    monkeypatch.syspath_prepend(str(tmp_path / "more"))
+    (tmp_path / "spec.yaml").write_text(SPEC.format(name="mean"))
+    message = error_of(tmp_path / "spec.yaml")
+    assert "several installed packages have extensions named 'mean': t2tbuild_" in message
+    assert "uninstall all but one" in message
+
+
+def test_a_package_in_the_current_folder_is_not_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`python -m t2tbuild` searches the current folder first."""
+    _install(tmp_path / "theirs")
+    (tmp_path / "theirs" / "t2tbuild_test_package.py").write_text("open('marker', 'w').close()")
+    (tmp_path / "theirs" / "spec.yaml").write_text(SPEC.format(name="mean"))
+    monkeypatch.chdir(tmp_path / "theirs")
+    for entry in ("", str(tmp_path / "theirs")):
+        monkeypatch.syspath_prepend(entry)
+        assert "no installed package has extensions named 'mean'" in error_of(tmp_path / "theirs" / "spec.yaml")
+    assert not (tmp_path / "theirs" / "marker").exists()
+
+
+# Names in the spec itself
+
+
+def test_own_extensions_and_those_of_a_named_spec(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    write_extension(tmp_path / "theirs")
+    own = tmp_path / "own.py"
+    own.write_text(MEAN.format(first="", forward="").replace('["mean"] = "mean"', '["own"] = "own"'))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    theirs, named = str(tmp_path / "theirs" / "mine.py"), "model: theirs/spec.yaml\n"
+    search = "search:\n  base: theirs/spec.yaml\n  space: {backbone.depth: {choices: [1, 2]}}\n  budget: {macs: 1G}\n"
+    path = tmp_path / "spec.yaml"
+    for rest, load in ((named, load_spec), (search, load_search_spec)):
+        for names, expected in (("", (theirs,)), (" []", (theirs,)), (" [own.py]", (str(own), theirs))):
+            path.write_text(f"version: 1\nextensions:{names}\n{rest}")
+            assert load(path, allow_extensions=True).extensions == expected
+        for names, message in (
+            ("[3]", "spec.yaml:2:14: error: extensions.0 must be text, got 3"),
+            ("[missing.py]", "spec.yaml:2:14: error: no file 'missing.py'"),
+            ("{a: 1}", "spec.yaml:2:13: error: extensions must be a list"),
+        ):
+            path.write_text(f"version: 1\nextensions: {names}\n{rest}")
+            with pytest.raises(SpecError) as caught:
+                load(path)
+            assert message in str(caught.value)
+
+
+def test_a_spec_names_the_extensions_of_its_nodes(tmp_path: Path) -> None:
+    """A process knows the kinds of all specs that it has read; another process reads this spec alone."""
+    spec = load_spec(write_extension(tmp_path / "mine"), allow_extensions=True)
+    path = tmp_path / "unnamed.yaml"
+    path.write_text(SPEC.format(name="mine.py").replace("extensions: [mine.py]\n", ""))
+    message = error_of(path)
+    reason = f"token attention mean is defined by {tmp_path}/mine/mine.py, which extensions does not name"
+    assert "unnamed.yaml:8:" in message and reason in message
+    with pytest.raises(ValidationError, match="which extensions does not name"):
+        Spec(version=1, model=spec.model)
+    assert Spec(version=1, extensions=spec.extensions, model=spec.model) == spec
+    space = "tokenizer.stages.0.attention: {choices: [performer, mean]}"
+    search = f"version: 1\nsearch:\n  base: t2t_vit_7\n  space: {{{space}}}\n  budget: {{macs: 5G}}\n"
+    (tmp_path / "search.yaml").write_text(search)
+    with pytest.raises(FieldError, match="which extensions does not name") as caught:
+        plan(load_search_spec(tmp_path / "search.yaml"))
+    assert caught.value.path == ("search", "space")
 
 
 # The language
 
 
 def test_errors_have_lines_and_hints_as_for_shipped_kinds(tmp_path: Path) -> None:
-    spec = _write(tmp_path)
+    spec = write_extension(tmp_path)
     spec.write_text(
         spec.read_text().replace("kind: mean, depth: 2", "kind: maen, deth: 2").replace(": mean}", ": meen}")
     )
-    message = _error(spec, allow_extensions=True)
+    message = error_of(spec, allow_extensions=True)
     assert "spec.yaml:9:70: error: model.tokenizer.stages.0.attention.kind must be one of 'mean'" in message
     assert "got 'maen' (did you mean 'mean'?)" in message
     assert "unknown key 'deth' in model.tokenizer.stages.0.attention (did you mean 'depth'?)" in message
     assert "spec.yaml:10:63" in message and "got 'meen' (did you mean 'mean'?)" in message
     spec.write_text(SPEC.format(name="mine.py").replace("depth: 2", "depth: two"))
-    assert "model.tokenizer.stages.0.attention.depth must be a whole number, got 'two'" in _error(spec)
+    assert "model.tokenizer.stages.0.attention.depth must be a whole number, got 'two'" in error_of(spec)
 
 
 def test_a_node_of_an_extension_works_like_a_shipped_one(tmp_path: Path) -> None:
-    spec = load_spec(_write(tmp_path), allow_extensions=True)
+    spec = load_spec(write_extension(tmp_path), allow_extensions=True)
     model = spec.model
     assert isinstance(model, ModelSpec)
     counted = measure_cost(build_model(model), depth=EVERY_LEVEL)
@@ -355,7 +254,7 @@ def test_a_node_of_an_extension_works_like_a_shipped_one(tmp_path: Path) -> None
 
 def test_the_schema_has_the_fields_of_a_loaded_extension(tmp_path: Path) -> None:
     assert "MeanAttention" not in json_schema("spec")["$defs"]
-    load_spec(_write(tmp_path), allow_extensions=True)
+    load_spec(write_extension(tmp_path), allow_extensions=True)
     schema = json_schema("spec")
     assert schema["$defs"]["MeanAttention"]["properties"]["depth"]["description"] == "Number of projections."
     import yaml
@@ -368,10 +267,10 @@ def test_the_schema_has_the_fields_of_a_loaded_extension(tmp_path: Path) -> None
 
 
 def test_the_schema_command_takes_extensions(tmp_path: Path) -> None:
-    _write(tmp_path)
-    refused = _command("schema", "--extension", tmp_path / "mine.py")
+    write_extension(tmp_path)
+    refused = run_command("schema", "--extension", tmp_path / "mine.py")
     assert refused.returncode == 2 and "not allowed yet" in refused.stderr
-    printed = _command("schema", "--extension", tmp_path / "mine.py", "--allow-extensions")
+    printed = run_command("schema", "--extension", tmp_path / "mine.py", "--allow-extensions")
     assert "MeanAttention" in json.loads(printed.stdout)["$defs"]
 
 
@@ -386,21 +285,21 @@ def test_the_schema_command_takes_extensions(tmp_path: Path) -> None:
         (["summarize", "--fast"], 2, "--fast: token attention mean has no symbolic forward"),
         (["show"], 0, "token attention mean: no symbolic forward"),
         (["compare"], 0, "tiny"),
-        (["diagram"], 1, "error: mean has no symbolic forward"),
-        (["fit", "--budget-macs", "10M"], 1, "error: mean has no symbolic forward"),
+        (["diagram"], 1, "error: token attention mean has no symbolic forward"),
+        (["fit", "--budget-macs", "10M"], 1, "error: token attention mean has no symbolic forward"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
 def test_commands_without_a_symbolic_forward(tmp_path: Path, command: list[str], code: int, words: str) -> None:
-    spec = _write(tmp_path, forward=False)
+    spec = write_extension(tmp_path, forward=False)
     name, *options = command
-    done = _command(name, spec, *options, "--allow-extensions")
+    done = run_command(name, spec, *options, "--allow-extensions")
     assert done.returncode == code and words in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_without_a_symbolic_forward_fvcore_counts(tmp_path: Path) -> None:
-    spec = load_spec(_write(tmp_path, forward=False), allow_extensions=True)
+    spec = load_spec(write_extension(tmp_path, forward=False), allow_extensions=True)
     assert isinstance(spec.model, ModelSpec)
     with pytest.raises(CostError, match="mean has no symbolic forward"):
         predict_cost(spec.model)
@@ -424,7 +323,7 @@ search:
 
 
 def test_search_over_the_fields_of_an_extension(tmp_path: Path) -> None:
-    _write(tmp_path)
+    write_extension(tmp_path)
     (tmp_path / "search.yaml").write_text(SEARCH.replace("DEPTH", "{fill: [0.5, 1.0]}"))
     planned = plan(load_search_spec(tmp_path / "search.yaml", allow_extensions=True))
     assert "tokenizer.stages.0.attention.depth" in planned.space.dimensions
@@ -433,7 +332,7 @@ def test_search_over_the_fields_of_an_extension(tmp_path: Path) -> None:
 
 
 def test_a_search_without_symbolic_forward_checks_its_budget_after_building(tmp_path: Path) -> None:
-    _write(tmp_path, forward=False)
+    write_extension(tmp_path, forward=False)
     path = tmp_path / "search.yaml"
     path.write_text(SEARCH.replace("DEPTH", "{choices: [1, 2]}"))
     planned = plan(load_search_spec(path, allow_extensions=True))
@@ -448,11 +347,113 @@ def test_a_search_without_symbolic_forward_checks_its_budget_after_building(tmp_
         plan(load_search_spec(path))
 
 
+def test_explain_without_a_symbolic_forward(tmp_path: Path) -> None:
+    write_extension(tmp_path, forward=False)
+    path = tmp_path / "search.yaml"
+    path.write_text(SEARCH.replace("DEPTH", "{choices: [1, 2]}"))
+    done = run_command("search", path, "--explain", "--allow-extensions")
+    assert done.returncode == 0, done.stderr
+    assert "search: 6 assignments of 2 fields at most; how many are within the budget is known only" in done.stdout
+    assert "base tiny: " in done.stdout
+
+
+TOKENIZER = """
+from typing import Literal
+from t2tbuild import extension
+
+class Own(extension.TokenizerNode):
+    kind: Literal["own"] = "own"
+    rate: float = 0.5
+
+    @property
+    def windows(self):
+        return (extension.Window(patch_size=8),)
+
+    @property
+    def summary(self):
+        return "own"
+
+EXTENSIONS = [extension.Tokenizer(node=Own, build=print)]
+"""
+
+
+def test_the_key_of_a_model_has_the_fields_of_an_own_tokenizer(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(TOKENIZER)
+    tokenizer, keys = "{kind: own, rate: RATE}", set()
+    for rate in ("0.1", "0.2"):
+        model = f"{{name: a, tokenizer: {tokenizer}, backbone: {{depth: 1, embed_dim: 32, num_heads: 2}}}}"
+        (tmp_path / "a.yaml").write_text(f"version: 1\nextensions: [own.py]\nmodel: {model.replace('RATE', rate)}\n")
+        own = load_spec(tmp_path / "a.yaml", allow_extensions=True).model
+        assert isinstance(own, ModelSpec)
+        keys |= {key_of(own), key_of(own.model_copy(update={"name": "b"}))}
+    assert len(keys) == 2
+
+
+# Block options
+
+
+OPTION = """
+from typing import Literal
+from torch import nn
+from t2tbuild import extension
+from t2tbuild.build import BlockModules
+
+class A(extension.Node):
+    kind: Literal["a"] = "a"
+
+class B(extension.Node):
+    kind: Literal["b"] = "b"
+
+def build(node):
+    return BlockModules(CHANGE)
+
+EXTENSIONS = [extension.BlockOption(node=A, build=build), extension.BlockOption(node=B, build=build)]
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("mlp=lambda dim, _: nn.Identity()", "2 block options replace the mlp of a block"),
+        ("after_attention=('own', lambda dim: nn.Identity())", "2 modules of a block would have the name 'own'"),
+        ("after_branch=('own', lambda dim: nn.Identity())", "2 modules of a block would have the name 'own'"),
+    ],
+)
+def test_block_options_that_exclude_each_other(tmp_path: Path, change: str, words: str) -> None:
+    (tmp_path / "own.py").write_text(OPTION.replace("CHANGE", change))
+    path = tmp_path / "spec.yaml"
+    path.write_text("version: 1\nextensions: [own.py]\nmodel: t2t_vit_7\n")
+    overrides = ["model.image_size=64", "model.backbone.depth=1", "model.backbone.options=[{kind: a}]"]
+    spec = load_spec(path, overrides, allow_extensions=True)
+    build_model(spec.model)
+    both = load_spec(path, [*overrides[:2], "model.backbone.options=[{kind: a}, {kind: b}]"])
+    with pytest.raises(FieldError, match=words):
+        build_model(both.model)
+    with pytest.raises(SpecError, match="a is given twice"):
+        load_spec(path, ["model.backbone.options=[{kind: a}, {kind: a}]"])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("after_attention=('proj', lambda dim: nn.Identity())", "a module named 'proj' to Attention, which has one"),
+        ("after_branch=('norm', lambda dim: nn.Identity())", "2 modules of a block would have the name 'norm'"),
+    ],
+)
+def test_a_block_option_cannot_overwrite_a_module(tmp_path: Path, change: str, words: str) -> None:
+    (tmp_path / "own.py").write_text(OPTION.replace("CHANGE", change))
+    path = tmp_path / "spec.yaml"
+    path.write_text("version: 1\nextensions: [own.py]\nmodel: t2t_vit_7\n")
+    spec = load_spec(path, ["model.backbone.options=[{kind: a}]"], allow_extensions=True)
+    with torch.device("meta"), pytest.raises(FieldError, match=words):
+        build_model(spec.model)
+
+
 # Runs
 
 
 def test_a_run_has_copies_that_its_user_may_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = load_spec(_write(tmp_path / "mine"), allow_extensions=True)
+    spec = load_spec(write_extension(tmp_path / "mine"), allow_extensions=True)
     run = tmp_path / "run"
     run.mkdir()
     stored = with_copied_extensions(spec, run)
@@ -463,25 +464,58 @@ def test_a_run_has_copies_that_its_user_may_load(tmp_path: Path, monkeypatch: py
     assert again.extensions == (str(run / "extensions" / "mine.py"),)
     require_same_spec(run, again, spec)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "stranger"))
-    assert "mine.py is Python code that is not allowed yet" in _error(run / "spec.yaml")
+    assert "mine.py is Python code that is not allowed yet" in error_of(run / "spec.yaml")
     load_spec(run / "spec.yaml", allow_extensions=True)
     load_spec(run / "spec.yaml")
-    marker = _hostile(run / "extensions")  # consent was for the content of the copy
-    assert "not allowed yet" in _error(run / "spec.yaml")
+    marker = hostile_extension(run / "extensions")  # consent was for the content of the copy
+    assert "not allowed yet" in error_of(run / "spec.yaml")
     assert not marker.exists()
 
 
 def test_a_run_of_an_edited_extension_is_another_run(tmp_path: Path) -> None:
-    path = _write(tmp_path / "mine")
-    spec, run = load_spec(path, allow_extensions=True), tmp_path / "run"
-    run.mkdir()
+    """As another process finds it: it has loaded the edited file, and not the copy."""
+    path, run, file = write_extension(tmp_path / "mine"), tmp_path / "run", tmp_path / "mine" / "mine.py"
+    (run / "checkpoints").mkdir(parents=True)
+    spec = load_spec(path, allow_extensions=True)
     write_spec(with_copied_extensions(spec, run), run / "spec.yaml")
-    stored = load_spec(run / "spec.yaml")
-    (tmp_path / "mine" / "mine.py").write_text((tmp_path / "mine" / "mine.py").read_text() + "# edited\n")
-    loading._loaded.clear()
-    loading._by_path.clear()
+    assert not _is_new(run, spec)
+    before = (run / "extensions" / "mine.py").read_bytes()
+    file.write_text(file.read_text() + "# edited\n")
+    forget_kinds()
+    edited = load_spec(path, allow_extensions=True)
+    with pytest.raises(InputError, match="holds a run of another spec") as caught:
+        _is_new(run, edited)
+    assert "\n-- mine.py " in str(caught.value) and "\n+- mine.py " in str(caught.value)
+    assert (run / "extensions" / "mine.py").read_bytes() == before
+
+
+def test_a_search_of_an_edited_extension_is_another_search(tmp_path: Path) -> None:
+    write_extension(tmp_path)
+    (tmp_path / "search.yaml").write_text(SEARCH.replace("DEPTH", "{choices: [1, 2]}"))
+    run, file = tmp_path / "run", tmp_path / "mine.py"
+    run.mkdir()
+    (run / "study.db").touch()
+    spec = load_search_spec(tmp_path / "search.yaml", allow_extensions=True)
+    write_spec(with_copied_extensions(spec, run), run / "spec.yaml")
+    require_same_search(run, spec)
+    file.write_text(file.read_text() + "# edited\n")
+    forget_kinds()
     with pytest.raises(InputError, match="holds a run of another spec"):
-        require_same_spec(run, stored, spec)
+        require_same_search(run, load_search_spec(tmp_path / "search.yaml", allow_extensions=True))
+
+
+def test_two_versions_of_a_file_need_two_commands(tmp_path: Path) -> None:
+    load_spec(write_extension(tmp_path / "one"), allow_extensions=True)
+    message = error_of(write_extension(tmp_path / "two", first="# other"), allow_extensions=True)
+    assert "two versions of one file: read them with two commands, or name one of the files" in message
+
+
+def test_a_copy_has_the_bytes_of_the_file(tmp_path: Path) -> None:
+    path = write_extension(tmp_path)
+    content = b"# -*- coding: latin-1 -*-\n# \xe9\r\n" + (tmp_path / "mine.py").read_bytes()
+    (tmp_path / "mine.py").write_bytes(content)
+    with_copied_extensions(load_spec(path, allow_extensions=True), tmp_path / "run")
+    assert (tmp_path / "run" / "extensions" / "mine.py").read_bytes() == content
 
 
 def test_two_files_of_one_name_are_both_copied(tmp_path: Path) -> None:
@@ -496,44 +530,54 @@ def test_two_files_of_one_name_are_both_copied(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_train_evaluate_and_a_stranger(tmp_path: Path) -> None:
-    spec, run = _write(tmp_path / "mine"), tmp_path / "run"
+    spec, run = write_extension(tmp_path / "mine"), tmp_path / "run"
     changes = ("train.epochs=1", "train.data.kind=digits", "train.batch_size=512", "train.data.image_size=32")
-    refused = _command("train", spec, "--out", run, *changes)
+    refused = run_command("train", spec, "--out", run, *changes)
     assert refused.returncode == 2 and "not allowed yet" in refused.stderr and "Traceback" not in refused.stderr
     assert not run.exists()
-    trained = _command("train", spec, "--out", run, *changes, "--allow-extensions")
+    trained = run_command("train", spec, "--out", run, *changes, "--allow-extensions")
     assert trained.returncode == 0, trained.stderr
     assert (run / "extensions" / "mine.py").exists()
-    resumed = _command("train", spec, "--out", run, *changes)
+    resumed = run_command("train", spec, "--out", run, *changes)
     assert resumed.returncode == 0 and "is complete" in resumed.stderr
-    assert _command("evaluate", run).returncode == 0
-    exported = _command("export", run, "--format", "timm", "--out", tmp_path / "exported")
+    assert run_command("evaluate", run).returncode == 0
+    exported = run_command("export", run, "--format", "timm", "--out", tmp_path / "exported")
     assert exported.returncode == 0 and "differ from torch's by 0.0e+00" in exported.stdout
     marker = tmp_path / "marker"
     (run / "extensions" / "mine.py").write_text(f"open({str(marker)!r}, 'w').close()\n")
     for command in ("evaluate", "report", "train"):
-        stranger = _command(command, run)
+        stranger = run_command(command, run)
         assert stranger.returncode == 2 and "not allowed yet" in stranger.stderr
     assert not marker.exists()
 
 
 @pytest.mark.slow
-def test_search_workers_load_the_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _write(tmp_path, forward=False)
-    (tmp_path / "search.yaml").write_text(SEARCH.replace("DEPTH", "{choices: [1, 60]}"))
-    run = tmp_path / "run"
-    done = _command("--allow-extensions", "search", tmp_path / "search.yaml", "--out", run, "--workers", "2")
+@pytest.mark.parametrize("variable", ["", "1"])
+def test_search_workers_load_the_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    """By the sums of what their parent loaded, with a consent that is kept for the content, and with none."""
+    write_extension(tmp_path, forward=False)
+    path, run = tmp_path / "search.yaml", tmp_path / "run"
+    path.write_text(SEARCH.replace("DEPTH", "{choices: [1, 60]}"))
+    if not variable:
+        load_search_spec(path, allow_extensions=True)
+    monkeypatch.setenv(consent.ALLOW_VARIABLE, variable)
+    done = run_command("search", path, "--out", run, "--workers", "2")
     assert done.returncode == 0, done.stderr
     assert "extensions: [extensions/mine.py]" in (run / "spec.yaml").read_text()
-    assert isinstance(load_spec(run / "best.yaml"), Spec)  # consent was recorded for the copies
+    assert isinstance(load_spec(run / "best.yaml"), Spec)
     load_run_spec(run)
+    with (run / "candidates.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    states = {row["state"] for row in rows if row["backbone.depth"] == "60"}
+    assert states <= {"infeasible"}  # 60 blocks are over the budget, as fvcore counts them
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "stranger"))
+    monkeypatch.delenv(consent.ALLOW_VARIABLE)
     with pytest.raises(SpecError, match="not allowed yet"):
         load_run_spec(run)
 
 
 def test_origin_of_a_registered_node_is_its_file(tmp_path: Path) -> None:
-    load_spec(_write(tmp_path), allow_extensions=True)
+    load_spec(write_extension(tmp_path), allow_extensions=True)
     (one,) = [found for node, found in REGISTERED.items() if node.__name__ == "MeanAttention"]
     extension.register(one)  # again, from the same file: no error
     other = type("Other", (one.node,), {"__module__": __name__})

@@ -26,7 +26,7 @@ from t2tbuild.cli.spec import is_override, open_search_spec, print_warnings
 from t2tbuild.cli.write import check_plot_path, report_write_errors
 from t2tbuild.errors import InputError
 from t2tbuild.files import exists
-from t2tbuild.spec.units import parse_seconds, short_count
+from t2tbuild.spec.units import parse_seconds, plural, short_count
 
 if TYPE_CHECKING:
     from t2tbuild.nas import SearchResult
@@ -222,6 +222,7 @@ def _print_space(spec: SearchSpec, planned: Plan, plot: Path | None, *, as_json:
     from t2tbuild.accuracy.predictor import predict_accuracy
     from t2tbuild.nas.budget import Infeasible
     from t2tbuild.nas.space_stats import measure_space
+    from t2tbuild.nas.unpredicted import reason_not_counted
     from t2tbuild.report.space_plot import (
         base_line,
         base_to_json,
@@ -232,6 +233,11 @@ def _print_space(spec: SearchSpec, planned: Plan, plot: Path | None, *, as_json:
         space_table,
     )
 
+    if reason := reason_not_counted(planned.warnings):
+        if plot is not None:
+            raise InputError(f"--plot: {reason}")
+        _print_uncounted_space(spec, planned, as_json=as_json)
+        return
     try:
         size = measure_space(planned.members, spec.search.seed)
     except Infeasible as error:
@@ -260,6 +266,20 @@ def _print_space(spec: SearchSpec, planned: Plan, plot: Path | None, *, as_json:
         stdout().print(missing, soft_wrap=True, markup=False)
     if plot is not None:
         stderr().print(f"written: {plot}", soft_wrap=True)
+
+
+def _print_uncounted_space(spec: SearchSpec, planned: Plan, *, as_json: bool) -> None:
+    """Print the size of a space whose costs are not predicted. A warning has the reason already."""
+    from t2tbuild.report.space_plot import base_line, base_to_json
+
+    if as_json:
+        about = {"base": base_to_json(planned), "target": planned.target}
+        print_json({"assignments": planned.space.size, "members": None} | about)
+        return
+    fields = f"{planned.space.size:,} assignments of {plural(len(spec.search.space), 'field')} at most"
+    unknown = "how many are within the budget is known only after building"
+    for line in (f"{spec.search.name}: {fields}; {unknown}", base_line(planned)):
+        stdout().print(line, soft_wrap=True, markup=False)
 
 
 def print_result(result: SearchResult) -> None:

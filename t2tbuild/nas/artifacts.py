@@ -9,6 +9,7 @@ from t2tbuild.nas.candidates_csv import write_csv
 from t2tbuild.nas.ranking import cached_prediction
 from t2tbuild.nas.record import BASE, Record, State
 from t2tbuild.nas.result import SearchResult
+from t2tbuild.spec.extension.load import is_file_name
 from t2tbuild.spec.root import Spec
 from t2tbuild.spec.write import write_data
 from t2tbuild.training.run_directory import read_environment, with_copied_extensions
@@ -36,7 +37,7 @@ def _write_model(spec: Spec, path: Path, run: Path, note: str) -> None:
     """
     names = with_copied_extensions(spec, run).extensions
     if path.parent != run:
-        names = tuple(f"../{name}" if name.endswith(".py") else name for name in names)
+        names = tuple(f"../{name}" if is_file_name(name) else name for name in names)
     data = spec.model_copy(update={"extensions": names}).model_dump(mode="json")
     if spec.train is not None:
         own = spec.train.data

@@ -122,7 +122,7 @@ def write_findings(
     result = SearchResult(
         run=run,
         spec=spec,
-        best=make_best(findings.verdict.winner.model, spec.search).model_copy(update={"extensions": spec.extensions}),
+        best=make_best(findings.verdict.winner.model, spec),
         verdict=with_latencies(findings.verdict, latencies, spec.search.budget.latency),
         base=next(record for record in reference_runs if record.number == BASE),
         records=records,
@@ -142,16 +142,17 @@ def write_findings(
     return result
 
 
-def make_best(model: ModelSpec, search: Search) -> Spec:
+def make_best(model: ModelSpec, spec: SearchSpec) -> Spec:
     """Return the spec of a found model; after a search for the user's own data it is trained on them."""
+    search = spec.search
     if search.target == "imagenet" or not has_own_data(search.proxy):
-        return Spec(version=1, model=model)
+        return Spec(version=1, extensions=spec.extensions, model=model)
     data = search.proxy.data.model_copy(update={"image_size": None})  # that of the proxy
     for field in ("root", "file"):
         path = getattr(data, field, None)
         if path is not None and "://" not in path:
             data = data.model_copy(update={field: str(data_root(path).absolute())})
-    return Spec(version=1, model=model, train=TrainSpec(data=data))
+    return Spec(version=1, extensions=spec.extensions, model=model, train=TrainSpec(data=data))
 
 
 def describe_evaluation(search: Search, evaluator: str) -> str:

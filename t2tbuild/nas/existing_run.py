@@ -14,7 +14,7 @@ from t2tbuild.nas.store.meta import DATA, EVALUATOR, EXHAUSTED
 from t2tbuild.nas.store.url import DATABASE, is_shared, storage_url
 from t2tbuild.spec.load import load_search_spec
 from t2tbuild.spec.root import SearchSpec
-from t2tbuild.training.run_directory import require_same_spec
+from t2tbuild.training.run_directory import require_same_extensions, require_same_spec
 
 if TYPE_CHECKING:
     from t2tbuild.nas.store.store import Store
@@ -38,6 +38,7 @@ def require_same_search(run: Path, spec: SearchSpec) -> None:
     path = run / "spec.yaml"
     if not path.is_file() or not (run / DATABASE).exists():
         return
+    require_same_extensions(run, spec)
     stored = load_search_spec(path)
     if spec.search.proxy.width == "auto":
         proxy = spec.search.proxy.model_copy(update={"width": stored.search.proxy.width})

@@ -2,6 +2,7 @@
 
 import hashlib
 
+from t2tbuild.spec.extension.registry import is_extension
 from t2tbuild.spec.model import ModelSpec
 
 
@@ -10,7 +11,9 @@ def canonical(model: ModelSpec) -> str:
     same_heads = {"num_heads": list(model.backbone.heads), "head_dim": None, "mlp_ratio": list(model.backbone.mlp_dims)}
     backbone = model.backbone.model_dump(mode="json") | same_heads
     windows = [(window.model_dump(mode="json", exclude={"padding"}), window.pad) for window in model.tokenizer.windows]
-    tokenizer = (model.tokenizer.kind, windows)
+    # an extension's tokenizer may have fields of its own
+    own = (model.tokenizer.model_dump(mode="json"),) if is_extension(model.tokenizer) else ()
+    tokenizer = (model.tokenizer.kind, windows, *own)
     return repr(
         (model.image, model.in_chans, model.num_classes, model.distillation_token, tokenizer, sorted(backbone.items()))
     )

@@ -78,7 +78,7 @@ def plan(spec: SearchSpec, *, has_evaluator: bool = False, to_read: bool = False
     named_base = _with_classes_of_data(named_base, search, to_read=to_read)
     space = Space(search, named_base)
     _reject_invalid_values(spec, space)
-    counted = () if to_read else check_unpredicted(space, search)
+    counted = () if to_read else check_unpredicted(space, search, spec.extensions)
     if not to_read:
         require_solvable(space, search.budget)
     fitting = require_feasible(space, search.budget)

@@ -1,6 +1,7 @@
 """Searches over nodes of extensions without a symbolic forward, whose costs are counted after building. Torch-free."""
 
 import contextlib
+from collections.abc import Sequence
 from itertools import islice
 
 from pydantic import ValidationError
@@ -9,23 +10,30 @@ from t2tbuild.errors import FieldError
 from t2tbuild.nas.budget import sample_assignments
 from t2tbuild.nas.space import Space
 from t2tbuild.spec.diagnostics.partial_validation import Finding
-from t2tbuild.spec.extension.registry import without_forward
+from t2tbuild.spec.extension.registry import name_of, unnamed_extensions, without_forward
+from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.search import Search
+
+NOT_PREDICTED = "not-predicted"
+"""Rule of the warning that costs are not predicted."""
 
 MAX_EXAMINED = 64
 """At most this many assignments are examined."""
 
 
-def check_unpredicted(space: Space, search: Search) -> tuple[Finding, ...]:
+def check_unpredicted(space: Space, search: Search, extensions: Sequence[str]) -> tuple[Finding, ...]:
     """Return a warning where nodes of extensions have no symbolic forward, so that costs are not predicted.
 
-    Raises FieldError for what needs predicted costs: a field with `fill`, and activations.
+    Raises FieldError for what needs predicted costs: a field with `fill`, and activations; and for a node of an
+    extension that the spec's `extensions` do not name, so that workers could not load it.
     """
     names: dict[str, None] = {}
     for assignment in (None, *islice(sample_assignments(space), MAX_EXAMINED)):
         with contextlib.suppress(ValidationError, LookupError):
             low = space.solved.fill.low if space.solved else None
-            names |= dict.fromkeys(without_forward(space.base if assignment is None else space.model(assignment, low)))
+            model = space.base if assignment is None else space.model(assignment, low)
+            _require_named(model, extensions, "base" if assignment is None else "space")
+            names |= dict.fromkeys(without_forward(model))
     if not names:
         return ()
     reason = f"{', '.join(names)} has no symbolic forward, from which costs are predicted"
@@ -36,4 +44,17 @@ def check_unpredicted(space: Space, search: Search) -> tuple[Finding, ...]:
         field = "objectives" if search.budget.activations is None else "budget"
         raise FieldError(("search", field), "budget", f"{reason}, and activations are", "leave activations out")
     message = f"{reason}: budgets are checked only after each model is built, by fvcore"
-    return (Finding(("search", "budget"), "not-predicted", message, "give the extension a symbolic forward"),)
+    return (Finding(("search", "budget"), NOT_PREDICTED, message, "give the extension a symbolic forward"),)
+
+
+def reason_not_counted(warnings: Sequence[Finding]) -> str:
+    """Return the reason why the members of a space cannot be counted before they are built, by the plan's warnings."""
+    return next((one.message for one in warnings if one.rule == NOT_PREDICTED), "")
+
+
+def _require_named(model: ModelSpec, extensions: Sequence[str], field: str) -> None:
+    """Raise FieldError if none of the named extensions defines a node of a model."""
+    for _, node, source in unnamed_extensions(model, extensions):
+        message = f"{name_of(node)} is defined by {source}, which extensions does not name"
+        hint = "name it at the top level: extensions: [...]"
+        raise FieldError(("search", field), "extensions-are-named", message, hint)

@@ -1,10 +1,12 @@
 """The roots of the spec language: the contents of a whole file."""
 
+from collections.abc import Iterator
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
-from t2tbuild.spec.base import Count, ListAsTuple, Node, OneOrMany, Shorthand, Version, unit
+from t2tbuild.spec.base import Count, ListAsTuple, Node, OneOrMany, Shorthand, Version, Violation, rule, unit
+from t2tbuild.spec.extension.registry import name_of, unnamed_extensions
 from t2tbuild.spec.model import ModelField
 from t2tbuild.spec.search import Search
 from t2tbuild.spec.train import TrainSpec
@@ -41,14 +43,26 @@ def _one_row(value: object) -> object:
     return (value,) if isinstance(value, dict | PaperRow) else value
 
 
-class Spec(Node):
-    """A spec file: a model, and optionally its training recipe, weights, and the paper's figures."""
+class Root(Node):
+    """Fields of every spec file."""
 
     version: Version
     """Version of the spec language."""
     extensions: Extensions = Field(default=(), max_length=64, examples=[["my_attention.py"]])
-    """Python files, or names of installed packages, that bring kinds of token attentions, tokenizers, block options or
+    """Python files, or names of installed packages, that define kinds of token attentions, tokenizers, block options or
     backbones. A path is relative to this file. They are code: each file needs your consent."""
+
+    @rule
+    def _extensions_are_named(self) -> Iterator[Violation]:
+        """The extension of every node is named in `extensions`, so that the spec can be read again."""
+        for path, node, source in unnamed_extensions(self, self.extensions):
+            message = f"{name_of(node)} is defined by {source}, which extensions does not name"
+            yield Violation(path, message, "name it at the top level: extensions: [...]")
+
+
+class Spec(Root):
+    """A spec file: a model, and optionally its training recipe, weights, and the paper's figures."""
+
     model: Annotated[ModelField, Shorthand({"type": "string", "description": "Name or path of a spec."})] = Field(
         examples=["t2t_vit_14"]
     )
@@ -63,14 +77,9 @@ class Spec(Node):
     """The training recipe; left out, one for small data."""
 
 
-class SearchSpec(Node):
+class SearchSpec(Root):
     """A search file: the search space, the budget and the proxy."""
 
-    version: Version
-    """Version of the spec language."""
-    extensions: Extensions = Field(default=(), max_length=64, examples=[["my_attention.py"]])
-    """Python files, or names of installed packages, that bring kinds of token attentions, tokenizers, block options or
-    backbones. A path is relative to this file. They are code: each file needs your consent."""
     search: Search = Field(
         examples=[{"base": "t2t_vit_14", "budget": {"macs": "5G"}, "space": {"backbone.depth": {"fill": [0.7, 1.0]}}}]
     )

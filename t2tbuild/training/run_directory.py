@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from t2tbuild._version import __version__
 from t2tbuild.errors import InputError
 from t2tbuild.files import atomic_write, redact
+from t2tbuild.spec.diagnostics.yaml_source import read_file
 from t2tbuild.spec.load import load_search_spec, load_spec
 from t2tbuild.spec.root import SearchSpec, Spec
 from t2tbuild.spec.write import dump_yaml
@@ -63,6 +64,7 @@ def _is_new(folder: Path, spec: Spec | SearchSpec) -> bool:
         raise InputError(f"{folder}: holds files but no spec.yaml of a run; choose another --out")
     new = new or _has_no_results(folder)
     if not new:
+        require_same_extensions(folder, spec)
         stored = load_search_spec(path) if isinstance(spec, SearchSpec) else load_spec(path)
         require_same_spec(folder, stored, _with_names_of(stored, spec))
     if new or stored.model_copy(update={"extensions": spec.extensions}) != spec:
@@ -81,11 +83,38 @@ def with_copied_extensions(spec: S, run: Path) -> S:
     return spec.model_copy(update=changes)  # type: ignore[return-value]
 
 
+def require_same_extensions(folder: Path, spec: Spec | SearchSpec) -> None:
+    """Raise InputError where the run in `folder` has other contents of extensions than `spec`.
+
+    It imports nothing, and comes before the run's spec is loaded: a kind has one definition in a process.
+    """
+    data = read_file(folder / "spec.yaml").data
+    names = data.get("extensions") if isinstance(data, dict) else None
+    if not names or not isinstance(names, list):
+        return
+
+    from t2tbuild.spec.extension.load import identify, identify_in_run
+    from t2tbuild.spec.extension.registry import ExtensionError
+
+    try:
+        stored = [identify_in_run(str(name), folder) for name in names]
+    except ExtensionError:  # a copy is missing, which loading the spec reports at its line
+        return
+    now = [identify(name) for name in spec.extensions]
+    if stored != now:
+        lists = ("\n".join(("extensions:", *(f"- {one}" for one in listed))) for listed in (stored, now))
+        raise _other_spec(folder, *lists)
+
+
 def require_same_spec(folder: Path, stored: Spec | SearchSpec, spec: Spec | SearchSpec) -> None:
     """Raise InputError, with the difference, where the run in `folder` has another spec than `spec`."""
     before, now = resume_identity(stored), resume_identity(spec)
     if before != now:
-        raise InputError(f"{folder}: holds a run of another spec; choose another --out\n{spec_diff(before, now)}")
+        raise _other_spec(folder, before, now)
+
+
+def _other_spec(folder: Path, before: str, now: str) -> InputError:
+    return InputError(f"{folder}: holds a run of another spec; choose another --out\n{spec_diff(before, now)}")
 
 
 def _with_names_of(stored: Spec | SearchSpec, spec: Spec | SearchSpec) -> Spec | SearchSpec:
