@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar, assert_never, overload
 
@@ -26,12 +27,14 @@ from t2tbuild.modules.vit import INIT_STD, T2TViT
 from t2tbuild.spec import backbone as spec_backbone
 from t2tbuild.spec import tokenizer as spec_tokenizer
 from t2tbuild.spec.base import Node
-from t2tbuild.spec.extension.registry import REGISTERED
+from t2tbuild.spec.extension.registry import entry_of
 from t2tbuild.spec.model import AnyModel, ModelSpec, TimmModel
 from t2tbuild.spec.tokenizer import PerformerAttention, TransformerAttention
 from t2tbuild.symbolic.model import layout
 
 T = TypeVar("T")
+
+OPTIONS = ("model", "backbone", "options")
 
 SMALL_SIDE = 128
 """A timm model with an image side below this number of pixels is run once after it is built."""
@@ -169,12 +172,14 @@ class BlockModules(NamedTuple):
 
 
 def _build_branches(backbone: spec_backbone.BaseBackbone) -> Iterator[dict[str, Any]]:
-    """Yield the arguments of each `Block`."""
+    """Yield the arguments of each `Block`. Raises FieldError where two options change the same module."""
     options = [_builder(BLOCK_OPTIONS, option)(option) for option in backbone.block_options]
-    build_attention = next((one.attention for one in options if one.attention), _build_attention)
-    build_mlp = next((one.mlp for one in options if one.mlp), _build_mlp)
+    build_attention = _only("attention", [one.attention for one in options if one.attention]) or _build_attention
+    build_mlp = _only("mlp", [one.mlp for one in options if one.mlp]) or _build_mlp
     followers = [one.after_attention for one in options if one.after_attention]
     ends = [one.after_branch for one in options if one.after_branch]
+    _require_distinct_names([name for name, _ in followers])
+    _require_distinct_names(["norm", *(name for name, _ in ends)])  # norm1 and norm2 are the block's own
     rows = zip(backbone.widths, backbone.heads, backbone.mlp_dims, backbone.drop_paths, strict=True)
     for dim, num_heads, hidden_dim, rate in rows:
         following = [(name, build(dim)) for name, build in followers]
@@ -191,12 +196,30 @@ def _build_branches(backbone: spec_backbone.BaseBackbone) -> Iterator[dict[str, 
         }
 
 
+def _only(module: str, builders: list[T]) -> T | None:
+    """Return the builder that replaces a module, None if no option does. Raises FieldError if several do."""
+    if len(builders) > 1:
+        message = f"{len(builders)} block options replace the {module} of a block"
+        raise FieldError(OPTIONS, "one-option-replaces-each", message, "remove all but one")
+    return builders[0] if builders else None
+
+
+def _require_distinct_names(names: list[str]) -> None:
+    for name, count in Counter(names).items():
+        if count > 1:
+            message = f"{count} modules of a block would have the name {name!r}"
+            raise FieldError(OPTIONS, "block-module", message, "rename one in its extension")
+
+
 def _require_block_attention(attn: nn.Module, follower: str) -> BlockAttention:
     if isinstance(attn, BlockAttention):
+        if hasattr(attn, follower):
+            message = f"a block option adds a module named {follower!r} to {type(attn).__name__}, which has one"
+            raise FieldError(OPTIONS, "block-module", message, "rename it in the extension")
         return attn
     message = f"{follower} cannot follow {type(attn).__name__}, which is not a BlockAttention"
     hint = "derive it from t2tbuild.modules.attention.BlockAttention, with a method attend in place of forward"
-    raise FieldError(("model", "backbone", "options"), "block-attention", message, hint)
+    raise FieldError(OPTIONS, "block-attention", message, hint)
 
 
 def _build_attention(dim: int, num_heads: int, qkv_bias: bool) -> nn.Module:
@@ -256,7 +279,8 @@ BACKBONES: dict[type[Node], Callable[[Any], tuple[list[nn.Module], list[int]]]] 
 
 def _builder(table: Mapping[type[Any], Callable[..., T]], node: Any) -> Callable[..., T]:
     """Return the builder of a node: that of the package, or of an extension."""
-    return table[type(node)] if type(node) in table else REGISTERED[type(node)].build
+    found: Callable[..., T] = entry_of(table, node, lambda extension: extension.build)
+    return found
 
 
 def _build_timm(model: TimmModel) -> nn.Module:

@@ -46,13 +46,13 @@ class LayerScale(Node):
 
 
 def _require_extension(value: object) -> object:
-    """Raise an error that names the section `extensions` if options are given and no extension brings one."""
+    """Raise an error that names the section `extensions` if options are given and no extension defines one."""
     if value and BaseBackbone.model_fields["options"].annotation == tuple[Node, ...]:
         message, hint = (
-            "no extension brings block options",
+            "no extension defines block options",
             "name its file at the top level: extensions: [my_option.py]",
         )
-        raise PydanticCustomError("units", "{message}", {"message": message, "hint": hint})
+        raise PydanticCustomError("extension-missing", "{message}", {"message": message, "hint": hint})
     return value
 
 
@@ -183,10 +183,18 @@ class BaseBackbone(Node, ABC):
         for index, option in enumerate(self.options):
             kind = str(getattr(option, "kind", ""))
             for module in getattr(option, "replaces", ()):
-                if names[module]:
+                if names.get(module):
                     message = f"{names[module]} and {kind} both replace the {module} of a block"
                     yield Violation(("options", index), message, "remove one of them")
-                names[module] = names[module] or kind
+                names[module] = names.get(module) or kind
+
+    @rule
+    def _one_option_of_a_kind(self) -> Iterator[Violation]:
+        """Each kind of block option is given at most once."""
+        kinds = [str(getattr(option, "kind", "")) for option in self.options]
+        for index, kind in enumerate(kinds):
+            if kind in kinds[:index]:
+                yield Violation(("options", index), f"{kind} is given twice", "remove one of them")
 
     @lint
     def _narrow_heads(self) -> Iterator[Violation]:

@@ -61,7 +61,7 @@ BACKBONES: dict[type[Node], Callable[[Any], Iterator[Step]]] = {PlainBackbone: p
 
 
 def captions(backbone: BaseBackbone) -> dict[str, Caption]:
-    """Return what the diagram says about the modules of a block, by their names."""
+    """Return the texts of a block's modules in the diagram, by their names."""
     found = transformer_block.captions(backbone)
     if isinstance(backbone, DenseBackbone):
         detail = f"→ {backbone.growth_rate:,} channels"

@@ -27,7 +27,7 @@ class BlockHooks(NamedTuple):
         after_attention: The name and function (forward, x, option) of a module in "attn" that follows the projection.
         after_branch: The same of a module that ends each branch, before stochastic depth. Its name gets a 1 in the
             branch of the attention and a 2 in that of the MLP.
-        caption: What the diagram says about the module `after_attention`, or about those of `after_branch`.
+        caption: The text in the diagram of the module `after_attention`, or of those of `after_branch`.
         word: Added to the caption of each module that is replaced.
     """
 
@@ -155,7 +155,7 @@ BLOCK_OPTIONS: dict[type[Node], Callable[[Any], BlockHooks]] = {
 
 
 def captions(backbone: BaseBackbone) -> dict[str, Caption]:
-    """Return what the diagram says about the modules of a block, by their names."""
+    """Return the texts of a block's modules in the diagram, by their names."""
     hooks = [entry(BLOCK_OPTIONS, option)(option) for option in backbone.block_options]
     heads, hidden = describe_heads(backbone), _describe_mlp(backbone)
     of_attention = ", ".join([heads, *(hook.word for hook in hooks if hook.attention)])

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 from t2tbuild.errors import CostError
 from t2tbuild.layout import Grid
 from t2tbuild.spec.base import Node
-from t2tbuild.spec.extension.registry import REGISTERED
+from t2tbuild.spec.extension.registry import entry_of, name_of
 from t2tbuild.spec.tokenizer import Window
 
 T = TypeVar("T")
@@ -29,8 +29,8 @@ class BoxKind(StrEnum):
 class Row(NamedTuple):
     """A row of a model's cost table and a box of its diagram.
 
-    `modules` are the names of its submodules and parameters in the built module, `detail` is what the diagram says, or
-    a function that returns it, `grid` that of its output tokens; `window` slides over its input grid.
+    `modules` are the names of its submodules and parameters in the built module, `detail` is its text in the diagram,
+    or a function that returns it, `grid` that of its output tokens; `window` slides over its input grid.
     """
 
     name: str
@@ -49,7 +49,7 @@ Step = Row | Call
 
 
 class Caption(NamedTuple):
-    """What the diagram says about a module of a block. `profile` has a value for each block."""
+    """The text of a module of a block in the diagram. `profile` has a value for each block."""
 
     kind: BoxKind
     title: str
@@ -59,10 +59,7 @@ class Caption(NamedTuple):
 
 def entry(table: Mapping[type[Node], T], node: Node) -> T:
     """Return the entry of a node's class, or the symbolic forward of its extension. Raises CostError if it has none."""
-    found: Any = table.get(type(node))
-    if found is None and (extension := REGISTERED.get(type(node))):
-        found = extension.forward
+    found: T | None = entry_of(table, node, lambda extension: extension.forward)
     if found is None:
-        name = getattr(node, "kind", type(node).__name__)
-        raise CostError(f"{name} has no symbolic forward, which predicts costs; count it with measure_cost")
-    return found  # type: ignore[no-any-return]
+        raise CostError(f"{name_of(node)} has no symbolic forward, which predicts costs; count it with measure_cost")
+    return found

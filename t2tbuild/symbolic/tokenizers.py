@@ -63,7 +63,7 @@ def convolution(f: Forward, x: Tensor, tokens: int, kernel: int, out_dim: int) -
 
 
 def _describe_attention(node: Any, dim: int) -> list[str]:
-    """Return what a token attention says of itself; the node of an extension may say nothing."""
+    """Return the description of a token attention in a list; the node of an extension may have none."""
     return [str(node.describe(dim))] if hasattr(node, "describe") else []
 
 

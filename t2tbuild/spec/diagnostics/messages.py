@@ -62,8 +62,8 @@ def _build_one(issue: ValidationIssue, source: YamlSource, root: type[Node]) -> 
         message = f"missing key {issue.key!r} in {here}"
         return source.key_place(path).diagnostic((*path, issue.key), "missing-key", message, hint)
     place, field = source.place(path), field_at(path, root, source.data)
-    if kind == "units":
-        return place.diagnostic(path, "units", f"{here}: {issue.context['message']}", issue.context["hint"])
+    if kind in ("units", "extension-missing"):  # these have a message and a hint of their own
+        return place.diagnostic(path, kind, f"{here}: {issue.context['message']}", issue.context["hint"])
     context = issue.context
     if kind.startswith("model_") and field and (kinds := bare_kinds(field)):  # the field takes the name of a kind
         kind, context = "literal_error", {"expected": ", ".join(kinds)}
