@@ -71,6 +71,8 @@ VIOLATIONS = {  # overrides of a shipped spec that violate a rule or cause a lin
     "BaseBackbone._ghost_halves_widths": ["model.backbone={depth: 14, embed_dim: 189, num_heads: 7, ghost: {}}"],
     "BaseBackbone._ghost_mlp_ratio_is_whole": ["model.backbone.ghost={}", "model.backbone.mlp_ratio=2.5"],
     "BaseBackbone._one_option_replaces_each": [],  # by extensions only
+    "BaseBackbone._one_option_of_a_kind": [],  # by extensions only
+    "Root._extensions_are_named": [],  # by extensions only
     "Ghost._ghost_is_used": ["model.backbone.ghost={attention: false, mlp: false}"],
     "DenseBackbone._at_most_a_thousand_blocks": [
         "model.backbone={kind: dense, blocks: [600, 600], growth_rate: 2, embed_dim: 64, num_heads: 2}"
@@ -171,7 +173,7 @@ padding, but patches of $hard, do not cover $left rows and $left columns of the 
 $nodes
 ## Extensions
 
-`extensions` at the top of a spec names what brings kinds of token attentions, tokenizers, block options or backbones
+`extensions` at the top of a spec names what defines kinds of token attentions, tokenizers, block options or backbones
 of your own: Python files, relative to the spec's file, or installed packages by the name of their entry point in the
 group `t2tbuild.extensions`. [extending.md](extending.md) builds one.
 
@@ -187,15 +189,20 @@ Their fields are validated as those of shipped kinds are, with lines and spellin
 `tokenizer.stages.0.attention.window: {choices: [4, 7]}`. `t2tbuild schema --extension my_attention.py` prints the
 schema with them. A spec that uses the model of another spec, or searches around it, has its extensions too.
 
-Specs, runs and checkpoints are data; extensions are code. A file is imported only with your consent, whatever names it:
-`t2tbuild check my_attention.py` and the option `--allow-extensions` of every command give it, in Python
-`load_spec(path, allow_extensions=True)`. Read the file before. A consent is kept in
-`~/.local/state/t2tbuild/extensions.json` (below `XDG_STATE_HOME`, if that is set): the path of your file, which you may
-then edit, and the SHA-256 of its content, which allows copies. A run keeps copies of its extensions in
-`RUN/extensions/`, so that your own run resumes, evaluates and exports without the option, and a run that somebody sent
-you does not run its code unasked. `T2TBUILD_ALLOW_EXTENSIONS=1` allows all that a process and its workers load. An
-installed package needs no consent beyond its installation. A URL is never loaded. The weights of a checkpoint are
-tensors, and its config.json never imports a file.
+Specs, runs and checkpoints are data; extensions are code. A file is imported only with your consent, whatever names it.
+Read the file before. The option `--allow-extensions` of every command, in Python
+`load_spec(path, allow_extensions=True)`, allows the contents that are loaded: their SHA-256 is kept in
+`~/.local/state/t2tbuild/extensions.json` (below `XDG_STATE_HOME`, if that is set), which allows copies, and a changed
+file needs consent again. `t2tbuild check my_attention.py` also keeps the path of your own file, which you may then
+edit; a file in the folder of a run, of another user, or that others may write is allowed by its content only. A run
+keeps copies of its extensions in `RUN/extensions/`, so that your own run resumes, evaluates and exports without the
+option, and a run that somebody sent you does not run its code unasked. `T2TBUILD_ALLOW_EXTENSIONS=1` allows all that a
+process loads and keeps nothing; workers and ranks may import only what their parent process imported. An installed
+package needs no consent beyond its installation; those in the current folder are not searched. A URL is never loaded.
+The weights of a checkpoint are tensors, and its config.json never imports a file.
+
+A kind is known to a whole process, but a spec has to name the extension of every node in its model: it could not be
+read again otherwise. Two versions of one file, as in two runs, need two commands.
 
 An extension without a symbolic forward has no predicted costs. `summarize` then shows what fvcore counts, a search
 checks its budget only after building each model, with a warning, and a field with `fill` is an error. The accuracy of a

@@ -1,4 +1,4 @@
-"""Extensions: bring a token attention, a tokenizer, a block option or a backbone of your own, in one file.
+"""Extensions: define a token attention, a tokenizer, a block option or a backbone of your own, in one file.
 
 A file defines a spec node, a torch module with its builder and, if costs are to be predicted, a symbolic forward:
 

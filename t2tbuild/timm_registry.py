@@ -144,11 +144,17 @@ def _fit(state: dict[str, Tensor], model: T2TViT) -> dict[str, Tensor]:
 
 
 def _create(variant: str, pretrained: bool = False, spec: Mapping[str, Any] | None = None, **kwargs: Any) -> nn.Module:
-    """Build the model of a registered name; timm calls this."""
+    """Build the model of a registered name; timm calls this.
+
+    `extensions` in `spec` has the names of files for the message only: nothing is imported.
+    """
+    fields = dict(spec or {})
+    extensions = fields.pop("extensions", None)
     try:
-        model_spec = _specs()[variant] if spec is None else ModelSpec.model_validate(dict(spec))
+        model_spec = _specs()[variant] if spec is None else ModelSpec.model_validate(fields)
     except ValidationError as error:
-        raise InputError(f"spec: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from None
+        hint = f"; it uses extensions {extensions!r:.200}: load a spec that names them first" if extensions else ""
+        raise InputError(f"spec: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}{hint}") from None
     if spec is not None and not kwargs.get("pretrained_cfg"):  # an exported folder has its own configuration
         kwargs["pretrained_cfg_overlay"] = _config(model_spec) | (kwargs.get("pretrained_cfg_overlay") or {})
     built: nn.Module = build_model_with_cfg(

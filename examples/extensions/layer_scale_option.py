@@ -49,7 +49,7 @@ def scale(f: extension.Forward, x: extension.Tensor, _node: LayerScale) -> exten
 
 
 def forward(node: LayerScale) -> extension.BlockHooks:
-    """Say what the option changes in a block; the caption stands in the diagram."""
+    """Return the changes of a block, with a caption for the diagram."""
     caption = extension.Caption(extension.BoxKind.LINEAR, "layer scale", f"{node.init:g} at first")
     return extension.BlockHooks(after_branch=("scale", scale), caption=caption)
 

@@ -1,6 +1,5 @@
-"""Check that an extension keeps the contract of nodes, and say in plain words what does not."""
+"""Check that an extension keeps the contract of nodes, with the reason in plain words where it does not."""
 
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,11 +15,11 @@ from t2tbuild.contract.models import small_models
 from t2tbuild.cost.counter import measure_cost
 from t2tbuild.cost.model import EVERY_LEVEL, differences
 from t2tbuild.cost.predict import predict_cost
-from t2tbuild.errors import T2TBuildError
 from t2tbuild.modules.block import Block
 from t2tbuild.modules.vit import T2TViT
 from t2tbuild.spec.diagnostics.introspect import kinds_of
 from t2tbuild.spec.extension.registry import BlockOption, Extension
+from t2tbuild.spec.extension.user_errors import describe_user_error, first_line
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.symbolic.block import block_shapes
 from t2tbuild.symbolic.forward import Forward
@@ -60,11 +59,11 @@ class Report(NamedTuple):
 
 
 class CheckError(Exception):
-    """A check failed; the text says how."""
+    """A check failed; the text is the reason."""
 
 
 class SkippedError(Exception):
-    """A check does not apply; the text says why."""
+    """A check does not apply; the text is the reason."""
 
 
 @dataclass(frozen=True)
@@ -133,15 +132,8 @@ def _run(name: str, check: Callable[[], None], path: Path) -> Finding:
         except CheckError as failure:
             return Finding(name, Status.FAILED, str(failure))
         except Exception as error:  # anything that the user's code raises
-            return Finding(name, Status.FAILED, _describe_error(error, path))
+            return Finding(name, Status.FAILED, describe_user_error(error, path))
     return Finding(name, Status.OK)
-
-
-def _describe_error(error: Exception, path: Path) -> str:
-    words = (str(error).strip().splitlines() or [""])[0]
-    text = words if isinstance(error, T2TBuildError) else f"{type(error).__name__}: {words}"
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-    return f"{path.name}, line {lines[-1]}: {text}" if lines else text
 
 
 def builds(case: Case) -> None:
@@ -155,7 +147,9 @@ def builds(case: Case) -> None:
         replaced = {name for name in ("attention", "mlp") if getattr(modules, name)}
         if replaced != set(getattr(option, "replaces", ())):
             listed = "".join(f'"{name}", ' for name in sorted(replaced))
-            raise CheckError(f"the node does not say what it replaces: write replaces: ClassVar = ({listed.strip()})")
+            raise CheckError(
+                f"the node does not declare what it replaces: write replaces: ClassVar = ({listed.strip()})"
+            )
 
 
 def shapes(case: Case) -> None:
@@ -273,9 +267,9 @@ def exports(case: Case) -> None:
         try:
             exported = torch.export.export(built, (case.images(2),), dynamic_shapes=({0: batch},)).module()
         except Exception as error:  # the exporter raises errors of many types
-            words = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            reason = first_line(error) or type(error).__name__
             hint = "a branch or a Python number that depends on values of tensors cannot be exported"
-            raise CheckError(f"torch.export fails: {words}; {hint}") from None
+            raise CheckError(f"torch.export fails: {reason}; {hint}") from None
         difference = max(_difference(built(case.images(size)), exported(case.images(size))) for size in (1, 3))
     if not difference <= TOLERANCE:
         raise CheckError(f"the exported model gives other logits: relative difference {difference:.1e}")
@@ -312,7 +306,7 @@ NEEDED = {
     "export": ("deterministic",),
     "counts": ("symbolic shapes", "deterministic"),
 }
-"""The checks without which another one says nothing, besides those of building and of shapes."""
+"""The checks without which another one has no meaning, besides those of building and of shapes."""
 
 
 def _require_forward(case: Case) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from t2tbuild.build import build_model
 from t2tbuild.errors import ExportError, InputError
+from t2tbuild.spec.extension.registry import source_names
 from t2tbuild.spec.model import AnyModel, ModelSpec
 from t2tbuild.spec.weights import LOCAL_DIR
 from t2tbuild.weights.formats import Format
@@ -111,9 +112,13 @@ def _label_config(model: AnyModel) -> dict[str, Any]:
 
 
 def _dump_without_names(model: ModelSpec) -> dict[str, Any]:
-    """Return a model as plain data without the names of its classes, which have a key of their own in timm's config."""
+    """Return a model as plain data without the names of its classes, which have a key of their own in timm's config.
+
+    The names of the files of its extensions are data for the message of a process that has not loaded them.
+    """
     dumped: dict[str, Any] = model.model_dump(mode="json", exclude={LABEL_NAMES})
-    return dumped
+    names = source_names(model)
+    return dumped | ({"extensions": names} if names else {})
 
 
 def _save_timm(built: nn.Module, path: Path, model: AnyModel) -> Run:
