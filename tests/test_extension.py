@@ -557,7 +557,9 @@ def test_search_workers_load_the_copies(tmp_path: Path, monkeypatch: pytest.Monk
     """By the sums of what their parent loaded, with a consent that is kept for the content, and with none."""
     write_extension(tmp_path, forward=False)
     path, run = tmp_path / "search.yaml", tmp_path / "run"
-    path.write_text(SEARCH.replace("DEPTH", "{choices: [1, 60]}"))
+    (tmp_path / "deep.yaml").write_text(SPEC.format(name="mine.py").replace("{depth: 1", "{depth: 60"))
+    search = SEARCH.replace("macs: 10M", "macs: 2M").replace("spec.yaml\n", "spec.yaml\n  enqueue: [deep.yaml]\n")
+    path.write_text(search.replace("DEPTH", "{choices: [1, 60]}"))
     if not variable:
         load_search_spec(path, allow_extensions=True)
     monkeypatch.setenv(consent.ALLOW_VARIABLE, variable)
@@ -568,8 +570,9 @@ def test_search_workers_load_the_copies(tmp_path: Path, monkeypatch: pytest.Monk
     load_run_spec(run)
     with (run / "candidates.csv").open() as stream:
         rows = list(csv.DictReader(stream))
-    states = {row["state"] for row in rows if row["backbone.depth"] == "60"}
-    assert states <= {"infeasible"}  # 60 blocks are over the budget, as fvcore counts them
+    deep = [row for row in rows if row["depth"] == "60"]
+    assert {row["state"] for row in deep} == {"infeasible"}  # over the budget, as fvcore counts it
+    assert {row["reason"] for row in deep} == {"macs over budget, so not trained"}
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "stranger"))
     monkeypatch.delenv(consent.ALLOW_VARIABLE)
     with pytest.raises(SpecError, match="not allowed yet"):

@@ -64,7 +64,7 @@ def attend(f: extension.Forward, x: extension.Tensor, shape: extension.BlockShap
 
 
 def forward(_node: ReAttention) -> extension.BlockHooks:
-    """Say what the option changes in a block; the word stands in the diagram."""
+    """Return the changes of a block, with a word for the diagram."""
     return extension.BlockHooks(attention=attend, word="mixed heads")
 
 
