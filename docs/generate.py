@@ -197,9 +197,9 @@ file needs consent again. `t2tbuild check my_attention.py` also keeps the path o
 edit; a file in the folder of a run, of another user, or that others may write is allowed by its content only. A run
 keeps copies of its extensions in `RUN/extensions/`, so that your own run resumes, evaluates and exports without the
 option, and a run that somebody sent you does not run its code unasked. `T2TBUILD_ALLOW_EXTENSIONS=1` allows all that a
-process loads and keeps nothing; workers and ranks may import only what their parent process imported. An installed
-package needs no consent beyond its installation; those in the current folder are not searched. A URL is never loaded.
-The weights of a checkpoint are tensors, and its config.json never imports a file.
+process loads and keeps nothing. Neither passes to workers and ranks: these get the SHA-256 of what their parent
+process imported. An installed package needs no consent beyond its installation; those in the current folder are not
+searched. A URL is never loaded. The weights of a checkpoint are tensors, and its config.json never imports a file.
 
 A kind is known to a whole process, but a spec has to name the extension of every node in its model: it could not be
 read again otherwise. Two versions of one file, as in two runs, need two commands.

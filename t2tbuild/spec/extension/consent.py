@@ -94,7 +94,7 @@ def record_own_file(path: Path, sha256: str) -> str:
 
 
 def worker_environment() -> dict[str, str]:
-    """Return the variables of worker processes: they may import the contents that this process has, and no others."""
+    """Return the variables of worker processes: a consent for this process covers what it has imported, and no more."""
     return {ALLOW_VARIABLE: ",".join(sorted(_used))}
 
 
