@@ -113,19 +113,14 @@ def _count(specs: list[tuple[str, Spec | None]]) -> list[Cost | None]:
     from t2tbuild.spec.model import TimmModel
 
     timm_names = [name for name, spec in specs if spec and isinstance(spec.model, TimmModel)]
-    if timm_names:
-        from t2tbuild.cost.counter import count_model
     costs: list[Cost | None] = []
     for name, spec in specs:
-        if spec is None:
-            costs.append(None)
-        elif name in timm_names:
-            stderr().print(f"counting {name} ({timm_names.index(name) + 1} of {len(timm_names)} timm models)")
-            costs.append(count_model(spec.model))
-        elif (cost := try_predict_cost(spec.model)) is not None:
-            costs.append(cost)
-        else:  # the node of an extension without a symbolic forward
+        cost = try_predict_cost(spec.model) if spec else None
+        if spec is not None and cost is None:  # a timm model, or the node of an extension without a symbolic forward
             from t2tbuild.cost.counter import count_model
 
-            costs.append(count_model(spec.model))
+            if name in timm_names:
+                stderr().print(f"counting {name} ({timm_names.index(name) + 1} of {len(timm_names)} timm models)")
+            cost = count_model(spec.model)
+        costs.append(cost)
     return costs
