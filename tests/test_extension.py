@@ -19,7 +19,6 @@ from t2tbuild.nas.model_key import key_of
 from t2tbuild.nas.plan import plan
 from t2tbuild.report.diagram import write_diagram
 from t2tbuild.spec import ModelSpec, Spec, write_spec
-from t2tbuild.spec.extension import consent
 from t2tbuild.spec.extension import load as loading
 from t2tbuild.spec.extension.registry import REGISTERED, Origin
 from t2tbuild.spec.schema import json_schema
@@ -94,7 +93,7 @@ def test_a_file_that_brings_nothing(tmp_path: Path, text: str, words: str) -> No
     assert not [name for name in set(sys.modules) - before if name.startswith("t2tbuild_extension")]
 
 
-NODE = "from typing import Literal\nfrom t2tbuild import extension\nclass A({base}):\n    kind: {kind}\n"
+NODE = "from typing import ClassVar, Literal\nfrom t2tbuild import extension\nclass A({base}):\n    kind: {kind}\n"
 LIST = "EXTENSIONS = [extension.{what}(node=A, build=print)]\n"
 
 
@@ -108,7 +107,12 @@ LIST = "EXTENSIONS = [extension.{what}(node=A, build=print)]\n"
         ("object", 'Literal["a"]', "TokenAttention", "A is not a node of a token attention"),
         ("extension.Node", 'Literal["a"]\n    x: object.__init__', "TokenAttention", "A: "),
         ("extension.Node", 'Literal["a"]\n    x: "Undefined"', "TokenAttention", "A: name 'Undefined' is not defined"),
-        ("extension.Node", 'Literal["a"]\n    replaces = ("attn",)', "BlockOption", "replaces of A is ('attn',)"),
+        (
+            "extension.Node",
+            'Literal["a"]\n    replaces: ClassVar = ("attn",)',
+            "BlockOption",
+            "replaces of A is ('attn',)",
+        ),
     ],
 )
 def test_nodes_that_are_refused(tmp_path: Path, base: str, kind: str, what: str, words: str) -> None:
@@ -552,17 +556,14 @@ def test_train_evaluate_and_a_stranger(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variable", ["", "1"])
-def test_search_workers_load_the_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
-    """By the sums of what their parent loaded, with a consent that is kept for the content, and with none."""
+def test_search_workers_load_the_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the content, which the user has allowed before."""
     write_extension(tmp_path, forward=False)
     path, run = tmp_path / "search.yaml", tmp_path / "run"
     (tmp_path / "deep.yaml").write_text(SPEC.format(name="mine.py").replace("{depth: 1", "{depth: 60"))
     search = SEARCH.replace("macs: 10M", "macs: 2M").replace("spec.yaml\n", "spec.yaml\n  enqueue: [deep.yaml]\n")
     path.write_text(search.replace("DEPTH", "{choices: [1, 60]}"))
-    if not variable:
-        load_search_spec(path, allow_extensions=True)
-    monkeypatch.setenv(consent.ALLOW_VARIABLE, variable)
+    load_search_spec(path, allow_extensions=True)
     done = run_command("search", path, "--out", run, "--workers", "2")
     assert done.returncode == 0, done.stderr
     assert "extensions: [extensions/mine.py]" in (run / "spec.yaml").read_text()
@@ -574,7 +575,6 @@ def test_search_workers_load_the_copies(tmp_path: Path, monkeypatch: pytest.Monk
     assert {row["state"] for row in deep} == {"infeasible"}  # over the budget, as fvcore counts it
     assert {row["reason"] for row in deep} == {"macs over budget, so not trained"}
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "stranger"))
-    monkeypatch.delenv(consent.ALLOW_VARIABLE)
     with pytest.raises(SpecError, match="not allowed yet"):
         load_run_spec(run)
 
