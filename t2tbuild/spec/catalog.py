@@ -78,7 +78,8 @@ def _regular_file(path: Path, text: str, base: Path) -> Path:
 
 def _describe_missing(base: Path, named: Path) -> tuple[str, str]:
     """Return the message and the hint for a path below `base` that does not exist: a spec's, or that of a run."""
-    missing = next((path for path in reversed(named.parents) if not exists(base / path)), named)
+    folders = [path for path in reversed(named.parents) if path.parts]  # base itself may be a folder yet to be made
+    missing = next((path for path in folders if not exists(base / path)), named)
     message = "no such file and no such shipped name"
     if missing != named:
         message = f"there is no folder {missing}"
