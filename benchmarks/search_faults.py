@@ -11,8 +11,8 @@ At the end every planned candidate must be measured once, no trial may be runnin
 ended with exit code 0.
 
 Measured on 2026-11-29, two cores, beside other loads; nothing was lost, measured twice or left running, and every exit
-code was 0: outages and kills 20 rounds each (160 candidates each), supervisors 8 rounds (64
-candidates), and on 2026-11-30 11 more (160 candidates).
+code was 0: outages and kills 20 rounds each (160 candidates each), supervisors 8 rounds (64 candidates),
+and on 2026-11-30 17 more (208 candidates).
 """
 
 import argparse

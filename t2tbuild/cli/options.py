@@ -70,7 +70,7 @@ def complete_spec_name(incomplete: str) -> list[str]:
     except OSError:
         found = []
     inside = [f"{path.name}/" if path.is_dir() else path.name for path in found]
-    files = [f"{folder}{slash}{name}" for name in inside if name.endswith(("/", ".yaml", ".yml"))]
+    files = [f"{folder}{slash}{name}" for name in inside if name.endswith(("/", *catalog.SPEC_SUFFIXES))]
     return [name for name in [*catalog.all_names(), *files] if name.startswith(incomplete)]
 
 

@@ -9,7 +9,7 @@ from t2tbuild.files import exists, is_file
 
 Kind = Literal["specs", "training", "search"]
 
-SUFFIXES = (".yaml", ".yml")
+SPEC_SUFFIXES = (".yaml", ".yml")
 RUNS_SHOWN = 5  # runs that a hint names
 MAX_NAME = 255  # bytes of a file name on the usual file systems
 
@@ -78,11 +78,12 @@ def _regular_file(path: Path, text: str, base: Path) -> Path:
 
 def _describe_missing(base: Path, named: Path) -> tuple[str, str]:
     """Return the message and the hint for a path below `base` that does not exist: a spec's, or that of a run."""
-    missing = next((path for path in reversed(named.parents) if not exists(base / path)), named)
+    folders = [path for path in reversed(named.parents) if path.parts]  # base itself may be a folder yet to be made
+    missing = next((path for path in folders if not exists(base / path)), named)
     message = "no such file and no such shipped name"
     if missing != named:
         message = f"there is no folder {missing}"
-    elif named.suffix in SUFFIXES or len(named.parts) == 1:
+    elif named.suffix in SPEC_SUFFIXES or len(named.parts) == 1:
         return message, _suggest_names(base / named, named)
     else:
         message = "no such run and no such file"
@@ -108,7 +109,7 @@ def _suggest_names(path: Path, named: Path) -> str:
     """Return a hint with the closest names in the catalog and in the folder of the path, runs among them."""
     near = difflib.get_close_matches(named.stem, all_names(), n=3)
     if path.parent.is_dir():
-        children = (child for child in path.parent.iterdir() if child.suffix in SUFFIXES)
+        children = (child for child in path.parent.iterdir() if child.suffix in SPEC_SUFFIXES)
         files = sorted(child.name for child in children if child.is_file())
         for names_here in (files, _list_runs(path.parent)):
             near += [str(named.parent / name) for name in difflib.get_close_matches(path.name, names_here, n=3)]

@@ -5,13 +5,13 @@ from pathlib import Path
 
 from t2tbuild import manifest
 from t2tbuild.files import is_dir, is_file
+from t2tbuild.spec.catalog import SPEC_SUFFIXES
 from t2tbuild.spec.root import Spec
 from t2tbuild.spec.weights import LOCAL_DIR, Weights
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 """Names of the file of weights in a folder, in order of preference."""
 RUN_SPEC = "spec.yaml"
-SPEC_SUFFIXES = (".yaml", ".yml")
 
 
 @dataclass(frozen=True)
