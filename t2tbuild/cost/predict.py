@@ -20,7 +20,10 @@ def predict_cost(model: AnyModel, depth: int = 1) -> Cost:
         raise CostError(
             f"{model.name} is a timm model, which the closed form does not cover; count it with measure_cost"
         )
-    return total_cost([with_rows(one.cost, one.row.modules, one.counts, depth) for one in model_parts(model)])
+    parts = model_parts(model)
+    if depth == 1:
+        return total_cost([one.cost for one in parts])
+    return total_cost([with_rows(one.cost, one.row.modules, one.counts, depth) for one in parts])
 
 
 def try_predict_cost(model: AnyModel) -> Cost | None:

@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from t2tbuild.spec.backbone import BaseBackbone, DenseBackbone, PlainBackbone
@@ -18,11 +18,11 @@ def _block_names(first: int, end: int) -> tuple[str, ...]:
     return tuple(f"blocks.{index}" for index in range(first, end))
 
 
-def plain(backbone: PlainBackbone) -> Iterator[Step]:
-    """Yield blocks of one width."""
+def plain(backbone: PlainBackbone) -> list[Step]:
+    """Return blocks of one width."""
     depth, detail = backbone.depth, functools.partial(_describe_plain, backbone)
-    yield Row(f"backbone blocks x {depth}", _block_names(0, depth), BoxKind.BLOCKS, detail)
-    yield from [(block, shape) for shape in block_shapes(backbone)]
+    row = Row(f"backbone blocks x {depth}", _block_names(0, depth), BoxKind.BLOCKS, detail)
+    return [row, *[(block, shape) for shape in block_shapes(backbone)]]
 
 
 def _describe_plain(backbone: PlainBackbone) -> str:
@@ -56,7 +56,7 @@ def transition(f: Forward, x: Tensor, out_dim: int) -> Tensor:
     return f.gelu(f.linear("linear", x, out_dim))
 
 
-BACKBONES: dict[type[Node], Callable[[Any], Iterator[Step]]] = {PlainBackbone: plain, DenseBackbone: dense}
+BACKBONES: dict[type[Node], Callable[[Any], Iterable[Step]]] = {PlainBackbone: plain, DenseBackbone: dense}
 """The symbolic forward of each backbone: (node)."""
 
 

@@ -1,5 +1,6 @@
 """The transformer block with its options: Tensor (N, C) -> Tensor (N, C)."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -41,10 +42,17 @@ class BlockHooks(NamedTuple):
 
 def block_shapes(backbone: BaseBackbone) -> list[BlockShape]:
     """Return the shape of each block. The first is never dropped."""
-    bias, options, may_drop = backbone.qkv_bias, backbone.block_options, backbone.drop_path > 0
-    pairs = list(zip(backbone.heads, backbone.mlp_dims, strict=True))
-    shapes = {pair: BlockShape(*pair, may_drop, bias, options) for pair in set(pairs)}
-    return [BlockShape(*pairs[0], False, bias, options), *[shapes[pair] for pair in pairs[1:]]]
+    more = backbone.drop_path > 0, backbone.qkv_bias, backbone.block_options
+    return _block_shapes(backbone.heads, backbone.mlp_dims, *more)
+
+
+@functools.lru_cache(maxsize=2**12)  # the candidates of a search share most of their shapes
+def _block_shapes(
+    heads: tuple[int, ...], hidden: tuple[int, ...], may_drop: bool, qkv_bias: bool, options: tuple[Node, ...]
+) -> list[BlockShape]:
+    shape = functools.cache(lambda heads, hidden: BlockShape(heads, hidden, may_drop, qkv_bias, options))
+    first, *others = map(shape, heads, hidden)
+    return [first._replace(drop_path=False), *others]
 
 
 def block(f: Forward, x: Tensor, shape: BlockShape) -> Tensor:

@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from t2tbuild.layout import Grid, Part
@@ -31,8 +31,7 @@ def model_parts(model: ModelSpec) -> list[ModelPart]:
     """Return the parts of a model in the order of the forward pass. Raises CostError without a symbolic forward."""
     below, x = _tokenizer_parts(model.tokenizer, model.image, model.in_chans, model.backbone.embed_dim)
     inner, x = _parts(_steps(model), x)
-    count, out = _count(head, (1, x[1]), (model.num_classes,))
-    return [*below, *inner, *(_part(row, out, [count]) for row in _head_rows(model))]
+    return [*below, *inner, *_head_parts(x[1], model.num_classes, model.distillation_token)]
 
 
 @cached
@@ -43,19 +42,18 @@ def _tokenizer_parts(tokenizer: Tokenizer, image: Grid, in_chans: int, embed_dim
 def _parts(steps: Iterable[Step], x: Any) -> tuple[list[ModelPart], Any]:
     """Return the parts of a sequence of rows and their calls, and its output for the input `x`; see `_count`."""
     parts: list[ModelPart] = []
-    row, counts = None, list[Counted]()
-    for step, run in itertools.groupby(steps):
+    row, counts, call, below = None, list[Counted](), None, None
+    for step in steps:
         if isinstance(step, Row):
             if row is not None:
                 parts.append(_part(row, x, counts))
-            row, counts = step, []
-            continue
-        for _ in run:
-            below = x
-            count, x = _count(step[0], below, step[1:])
+            row, counts, call = step, [], None
+        elif step == call and x == below:  # as the one before
+            counts.append(counts[-1])
+        else:
+            call, below = step, x
+            count, x = _count(step[0], x, step[1:])
             counts.append(count)
-            if x == below:  # so do the others of the run
-                counts += [count for _ in run]
     return [*parts, _part(row, x, counts)] if row is not None else parts, x
 
 
@@ -108,25 +106,35 @@ def _logits(f: Forward, model: ModelSpec) -> Tensor:
     return f.apply("halve", [f.add(*logits)]) if model.distillation_token else logits[0]
 
 
-def _steps(model: ModelSpec) -> Iterator[Step]:
-    """Yield the rows and calls after the tokenizer, up to the heads."""
-    backbone, distilled = model.backbone, model.distillation_token
+def _steps(model: ModelSpec) -> list[Step]:
+    """Return the rows and calls after the tokenizer, up to the heads."""
+    backbone = model.backbone
+    below = _embed_steps(model.distillation_token, backbone.position)
+    return [*below, *entry(BACKBONES, backbone)(backbone), *_norm_steps(backbone.out_dim)]
+
+
+@cached
+def _embed_steps(distilled: bool, position: str) -> tuple[Step, ...]:
     name = "class, distillation, position" if distilled else "class token, position"
     modules = ("cls_token", "dist_token", "pos_embed") if distilled else ("cls_token", "pos_embed")
     number = "2 tokens" if distilled else "1 token"
-    yield Row(name, modules, BoxKind.TOKENS, f"{number} prepended, {backbone.position} positions added")
-    yield embed, model.prefix_tokens, backbone.position == "learned"
-    yield from entry(BACKBONES, backbone)(backbone)
-    yield Row("norm", ("norm",), BoxKind.NORM, f"LayerNorm of {backbone.out_dim:,} channels")
-    yield (norm,)
+    row = Row(name, modules, BoxKind.TOKENS, f"{number} prepended, {position} positions added")
+    return row, (embed, 1 + distilled, position == "learned")
 
 
-def _head_rows(model: ModelSpec) -> list[Row]:
-    classes = f"{model.backbone.out_dim:,} → {model.num_classes:,} classes, from the"
+@cached
+def _norm_steps(out_dim: int) -> tuple[Step, ...]:
+    return Row("norm", ("norm",), BoxKind.NORM, f"LayerNorm of {out_dim:,} channels"), (norm,)
+
+
+@cached
+def _head_parts(dim: int, num_classes: int, distilled: bool) -> list[ModelPart]:
+    count, out = _count(head, (1, dim), (num_classes,))
+    classes = f"{dim:,} → {num_classes:,} classes, from the"
     rows = [Row("head", ("head",), BoxKind.HEAD, f"{classes} class token")]
-    if model.distillation_token:
+    if distilled:
         rows.append(Row("distillation head", ("head_dist",), BoxKind.HEAD, f"{classes} distillation token"))
-    return rows
+    return [_part(row, out, [count]) for row in rows]
 
 
 def embed(f: Forward, x: Tensor, prefix_tokens: int, learned: bool) -> Tensor:
