@@ -60,7 +60,7 @@ pytestmark = pytest.mark.usefixtures("own_state")
         ("folder/", "extension-file", "is a folder (name the .py file in it)"),
         ("minne.py", "extension-file", "no file 'minne.py' (did you mean mine.py?)"),
         ("./mine.txt", "extension-file", "is not a .py file"),
-        ("/dev/null", "extension-file", "no file '/dev/null'"),
+        ("/dev/null", "extension-file", "'/dev/null' is a device"),
         ("mine", "extension-package", "no installed package has extensions named 'mine' (did you mean mine.py?)"),
         ("other", "extension-package", "no installed package has extensions named 'other'"),
         ('"a\\0.py"', "extension-file", "is not a file name"),
@@ -662,12 +662,10 @@ def test_equal_nodes_stay_equal_after_a_cached_property() -> None:
 
 
 def test_an_error_of_the_users_code_has_its_line(tmp_path: Path) -> None:
-    spec = write_extension(tmp_path)
-    text = (tmp_path / "mine.py").read_text()
-    (tmp_path / "mine.py").write_text(
-        text.replace("for index in range(node.depth):\n        mean =", "for index in [{}[0]]:\n        mean =")
-    )
-    line = text[: text.index("for index in range(node.depth):\n        mean")].count("\n") + 1
+    spec, own = write_extension(tmp_path), tmp_path / "mine.py"
+    text, loop = own.read_text(), "for index in range(node.depth):\n        mean ="
+    own.write_text(text.replace(loop, "for index in [{}[0]]:\n        mean ="))
+    line = text[: text.index(loop)].count("\n") + 1
     with pytest.raises(KeyError) as caught:
         predict_cost(load_spec(spec, allow_extensions=True).model)
     assert f"mine.py, line {line}: KeyError: 0; run t2tbuild check " in describe_extension_error(caught.value)
