@@ -94,7 +94,9 @@ SHIPPED += [
 ]
 
 
-@pytest.mark.parametrize("spec", [*variants(), *pairs(), *SHIPPED])
+@pytest.mark.parametrize(
+    "spec", [*variants(), *(pytest.param(one, marks=pytest.mark.nightly) for one in pairs()), *SHIPPED]
+)
 def test_contract(spec: AnyModel, tmp_path: Path) -> None:
     """A model builds, is counted, runs forward and backward, is saved and loaded, and its spec is written and read."""
     torch.manual_seed(0)

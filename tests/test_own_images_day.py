@@ -62,6 +62,7 @@ def write_photograph(image: Image.Image, folder: Path, number: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_photographs_become_an_exported_model(tmp_path: Path) -> None:
     write_photographs(tmp_path / "photos", 20)
 

@@ -131,6 +131,7 @@ def run_example(name: str, run: Path, workers: int) -> dict[str, Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_search_with_an_evaluator_of_its_own(tmp_path: Path) -> None:
     report = run_example("own_evaluator", tmp_path / "run", workers=1)
     candidates = report["candidates"]

@@ -18,6 +18,7 @@ def compiled(model: nn.Module, backend: str) -> Any:
     return torch.compile(model, fullgraph=True, dynamic=True, backend=backend)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", ["t2t_vit_16_ghost", "t2t_vit_14_se", "t2t_vit_dense"])
 def test_a_structure_is_one_graph_for_any_batch(name: str) -> None:
     """Others train as one graph below, and tests/test_contract.py exports every tokenizer, backbone and option."""
@@ -28,6 +29,7 @@ def test_a_structure_is_one_graph_for_any_batch(name: str) -> None:
         torch.testing.assert_close(graph(images), model(images), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.nightly
 def test_training_is_one_graph_for_any_batch() -> None:
     """With the gradients of the model without compilation."""
     spec = shallow("t2t_vit_t_14")
@@ -44,6 +46,7 @@ def test_training_is_one_graph_for_any_batch() -> None:
             assert (actual - expected).abs().max() <= 1e-3 * expected.abs().max()
 
 
+@pytest.mark.nightly
 def test_training_with_dropout_and_gradient_checkpointing_is_one_graph(small: ModelSpec) -> None:
     """Dropout and drop path draw inside the graph."""
     backbone = small.backbone.model_copy(update={"drop_path": 0.1})

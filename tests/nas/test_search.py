@@ -166,6 +166,7 @@ def column(folder: Path, name: str) -> list[str]:
         return [row[name] for row in csv.DictReader(stream)]
 
 
+@pytest.mark.nightly
 def test_interrupts_change_nothing_of_a_long_search(
     tmp_path: Path, tiny: Tiny, fake_trainer: type[FakeTrainer]
 ) -> None:

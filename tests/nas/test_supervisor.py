@@ -113,6 +113,7 @@ def test_a_killed_worker_and_an_interrupt_lose_nothing(tmp_path: Path) -> None:
     require_whole(tmp_path, done.stdout)
 
 
+@pytest.mark.nightly
 def test_killed_workers_and_a_database_that_restarts(
     tmp_path: Path, postgresql: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,6 +132,7 @@ def test_killed_workers_and_a_database_that_restarts(
     assert "hush-hush" not in out + err
 
 
+@pytest.mark.nightly
 def test_workers_end_with_the_command_that_started_them(tmp_path: Path) -> None:
     process = start_t2tbuild(*command(tmp_path, 2))
     until = time.monotonic() + 120

@@ -232,6 +232,7 @@ def test_the_page_of_a_training(context: BrowserContext, tmp_path: Path) -> None
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
+@pytest.mark.nightly
 def test_two_thousand_candidates_open(context: BrowserContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a mark for each; benchmarks/report_page.py measures the time."""
     monkeypatch.setattr("t2tbuild.nas.verdict.RESAMPLES", 2)
