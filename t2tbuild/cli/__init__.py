@@ -18,6 +18,7 @@ from t2tbuild.cli.cp import cp
 from t2tbuild.cli.data import data
 from t2tbuild.cli.default_group import DefaultGroup
 from t2tbuild.cli.diagram import diagram
+from t2tbuild.cli.download import download
 from t2tbuild.cli.evaluate import evaluate
 from t2tbuild.cli.export import export
 from t2tbuild.cli.fit import fit
@@ -48,7 +49,7 @@ app = typer.Typer(
 )
 COMMANDS = (
     *(summarize, diagram, compare, fit, bench),
-    *(data, train, evaluate, report, visualize, export),
+    *(data, train, evaluate, report, visualize, export, download),
     *(validate, check, ls, show, cp, init, schema),
 )
 for command in COMMANDS:

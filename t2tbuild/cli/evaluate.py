@@ -12,7 +12,7 @@ from t2tbuild.cli.console import print_json, stderr, stdout
 from t2tbuild.cli.folder import require_folder
 from t2tbuild.cli.options import DataOption, Device, Json, Overrides, SpecArgument, deprecated_option
 from t2tbuild.cli.train_options import find_run, open_with_options
-from t2tbuild.cli.weights import choose_weights
+from t2tbuild.cli.weights import WEIGHTS_HELP, choose_weights
 from t2tbuild.cli.write import report_write_errors
 from t2tbuild.errors import InputError
 from t2tbuild.files import short_path
@@ -38,7 +38,7 @@ def evaluate(
     overrides: Overrides = None,
     weights: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="A checkpoint, safetensors or run; by default the run's or the spec's."),
+        typer.Option(metavar="FILE", help=WEIGHTS_HELP),
     ] = None,
     data: DataOption = None,
     out: Annotated[

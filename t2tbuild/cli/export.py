@@ -8,7 +8,7 @@ import typer
 from t2tbuild.cli.console import stderr, stdout
 from t2tbuild.cli.options import Overrides, SpecArgument
 from t2tbuild.cli.spec import open_spec
-from t2tbuild.cli.weights import choose_weights
+from t2tbuild.cli.weights import WEIGHTS_HELP, choose_weights
 from t2tbuild.weights.formats import Format
 
 
@@ -18,7 +18,7 @@ def export(
     overrides: Overrides = None,
     weights: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="A checkpoint, safetensors or run; by default the run's or the spec's."),
+        typer.Option(metavar="FILE", help=WEIGHTS_HELP),
     ] = None,
     kind: Annotated[
         Format | None, typer.Option("--format", help="Format of the file; by default that of its suffix.")

@@ -1,0 +1,77 @@
+"""Weights from the Hugging Face Hub, in the cache of huggingface_hub. Torch-free; the library is imported when used."""
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+from t2tbuild.errors import DownloadError, InputError
+from t2tbuild.spec.weights import HF_HUB, WEIGHT_FILES
+from t2tbuild.weights.cache import is_offline
+
+CONFIG = "config.json"
+LOGIN = "log in with: hf auth login, or set HF_TOKEN"
+
+
+def parse_repository(name: str) -> tuple[str, str | None]:
+    """Return ORG/NAME and the revision of `ORG/NAME@REVISION`. Raises InputError for what the Hub does not allow."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    repository, at, revision = name.partition("@")
+    example = f"write {HF_HUB}ORG/NAME, with @REVISION for a branch, tag or commit"
+    if repository.count("/") != 1 or (at and not revision):
+        raise InputError(f"{name!r:.100} is not a repository of the Hub; {example}")
+    try:
+        validate_repo_id(repository)
+    except HFValidationError as error:
+        raise InputError(f"{name!r:.100} is not a repository of the Hub: {str(error).splitlines()[0]}") from None
+    return repository, revision or None
+
+
+def fetch_repository(name: str) -> Path:
+    """Return the cached folder of a repository with its weights and config.json; download them if they are not there.
+
+    Raises InputError if there is no such repository, and offline if it is not cached; DownloadError if the download
+    fails.
+    """
+    repository, revision = parse_repository(name)
+    for file in WEIGHT_FILES:
+        found = _fetch_file(repository, file, revision)
+        if found is not None:
+            with contextlib.suppress(DownloadError, InputError):  # weights can be read without it
+                _fetch_file(repository, CONFIG, found.parent.name)
+            return found.parent
+    if is_offline():
+        raise InputError(
+            f"{HF_HUB}{name} is not cached, and downloads are turned off (T2TBUILD_OFFLINE or HF_HUB_OFFLINE); turn "
+            "them on, or name a file of weights"
+        )
+    raise InputError(f"{HF_HUB}{name}: the repository has no {' or '.join(WEIGHT_FILES)}; name another")
+
+
+def _fetch_file(repository: str, file: str, revision: str | None) -> Path | None:
+    """Return a file of a repository in the cache; None if the repository, or offline the cache, does not have it."""
+    from huggingface_hub import errors, hf_hub_download
+
+    shown = f"{HF_HUB}{repository}" + (f"@{revision}" if revision else "")
+    try:
+        return Path(hf_hub_download(repository, file, revision=revision, local_files_only=is_offline()))
+    except errors.LocalEntryNotFoundError as error:
+        if is_offline():
+            return None
+        cause: Any = error.__cause__ or error
+        raise DownloadError(f"{shown}: the Hub cannot be reached: {_first_line(cause)}; try again") from None
+    except errors.EntryNotFoundError:
+        return None
+    except errors.GatedRepoError:
+        raise InputError(f"{shown}: access must be asked for on its page; then {LOGIN}") from None
+    except errors.RepositoryNotFoundError:
+        raise InputError(f"{shown}: no such repository, or a private one; check the name, or {LOGIN}") from None
+    except errors.RevisionNotFoundError:
+        raise InputError(f"{shown}: no such revision; name a branch, a tag or a commit") from None
+    except Exception as error:  # the HTTP library's own
+        raise DownloadError(f"{shown}: {file} cannot be downloaded: {_first_line(error)}") from None
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
