@@ -57,7 +57,7 @@ def model_configs() -> Mapping[str, Any]:
     """Return timm's `default_cfgs`: the configuration of each of our models, and of their released weights, by name."""
     ours = {name: _config(model) for name, model in _specs().items()}
     released = {name: ours[one.spec] | _source_config(one) for name, one in released_weights().items()}
-    configs: Mapping[str, Any] = generate_default_cfgs(ours | released)
+    configs: Mapping[str, Any] = generate_default_cfgs({**ours, **released})
     return configs
 
 

@@ -1,6 +1,7 @@
 """Weights from the Hugging Face Hub, in the cache of huggingface_hub. Torch-free; the library is imported when used."""
 
 import contextlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,23 +10,27 @@ from t2tbuild.spec.weights import HF_HUB, WEIGHT_FILES
 from t2tbuild.weights.cache import is_offline
 
 CONFIG = "config.json"
+MAX_REPOSITORY = 96
+REPOSITORY = re.compile(
+    r"(?!.*(?:--|\.\.))[A-Za-z0-9_](?:[\w.-]*[A-Za-z0-9_])?/[A-Za-z0-9_](?:[\w.-]*[A-Za-z0-9_])?", re.ASCII
+)
 LOGIN = "log in with: hf auth login, or set HF_TOKEN"
 
 
 def parse_repository(name: str) -> tuple[str, str | None]:
     """Return ORG/NAME and the revision of `ORG/NAME@REVISION`. Raises InputError for what the Hub does not allow."""
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
-
     repository, at, revision = name.partition("@")
-    example = f"write {HF_HUB}ORG/NAME, with @REVISION for a branch, tag or commit"
-    if repository.count("/") != 1 or (at and not revision):
-        raise InputError(f"{name!r:.100} is not a repository of the Hub; {example}")
-    try:
-        validate_repo_id(repository)
-    except HFValidationError as error:
-        raise InputError(f"{name!r:.100} is not a repository of the Hub: {str(error).splitlines()[0]}") from None
+    require_repository(repository)
+    if at and not revision:
+        raise InputError(f"{name!r:.100}: the revision is empty; write a branch, a tag or a commit after the @")
     return repository, revision or None
+
+
+def require_repository(name: str) -> None:
+    """Raise InputError unless the Hub allows ORG/NAME as the name of a repository."""
+    if len(name) > MAX_REPOSITORY or not REPOSITORY.fullmatch(name) or name.endswith(".git"):
+        rule = f"letters, digits, - _ and ., not -- or .., not - or . at an end; at most {MAX_REPOSITORY} characters"
+        raise InputError(f"{name!r:.120} is not a repository of the Hub; write ORG/NAME: {rule}")
 
 
 def fetch_repository(name: str) -> Path:
