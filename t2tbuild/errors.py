@@ -120,6 +120,10 @@ class DownloadError(T2TBuildError):
     """A file cannot be downloaded, or is not the file that was expected."""
 
 
+class UploadError(T2TBuildError):
+    """Files cannot be published."""
+
+
 class SearchError(T2TBuildError):
     """A search ended without a result."""
 

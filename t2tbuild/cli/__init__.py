@@ -24,6 +24,7 @@ from t2tbuild.cli.export import export
 from t2tbuild.cli.fit import fit
 from t2tbuild.cli.init import init
 from t2tbuild.cli.ls import ls
+from t2tbuild.cli.push import push
 from t2tbuild.cli.report import report
 from t2tbuild.cli.schema import schema
 from t2tbuild.cli.search import search
@@ -49,7 +50,7 @@ app = typer.Typer(
 )
 COMMANDS = (
     *(summarize, diagram, compare, fit, bench),
-    *(data, train, evaluate, report, visualize, export, download),
+    *(data, train, evaluate, report, visualize, export, push, download),
     *(validate, check, ls, show, cp, init, schema),
 )
 for command in COMMANDS:

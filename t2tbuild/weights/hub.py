@@ -1,15 +1,22 @@
-"""Weights from the Hugging Face Hub, in the cache of huggingface_hub. Torch-free; the library is imported when used."""
+"""Read weights from the Hugging Face Hub, and publish them. Torch-free; huggingface_hub is imported when used.
+
+What is read lies in the cache of huggingface_hub (HF_HOME, HF_HUB_CACHE). HF_ENDPOINT names another server.
+"""
 
 import contextlib
+import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from t2tbuild.errors import DownloadError, InputError
+from t2tbuild._version import __version__
+from t2tbuild.errors import DownloadError, InputError, UploadError
 from t2tbuild.spec.weights import HF_HUB, WEIGHT_FILES
 from t2tbuild.weights.cache import is_offline
 
-CONFIG = "config.json"
+CONFIG, CARD = "config.json", "README.md"
+ENDPOINT = "HF_ENDPOINT"
 MAX_REPOSITORY = 96
 REPOSITORY = re.compile(
     r"(?!.*(?:--|\.\.))[A-Za-z0-9_](?:[\w.-]*[A-Za-z0-9_])?/[A-Za-z0-9_](?:[\w.-]*[A-Za-z0-9_])?", re.ASCII
@@ -60,7 +67,11 @@ def _fetch_file(repository: str, file: str, revision: str | None) -> Path | None
 
     shown = f"{HF_HUB}{repository}" + (f"@{revision}" if revision else "")
     try:
-        return Path(hf_hub_download(repository, file, revision=revision, local_files_only=is_offline()))
+        return Path(
+            hf_hub_download(
+                repository, file, revision=revision, local_files_only=is_offline(), endpoint=os.environ.get(ENDPOINT)
+            )
+        )
     except errors.LocalEntryNotFoundError as error:
         if is_offline():
             return None
@@ -80,3 +91,51 @@ def _fetch_file(repository: str, file: str, revision: str | None) -> Path | None
 
 def _first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+@dataclass(frozen=True)
+class Uploaded:
+    """The address of what was published; `kept_card` says that the repository's own README.md was left as it is."""
+
+    url: str
+    kept_card: bool
+
+
+def require_token() -> None:
+    """Raise InputError where nothing can be published: offline, or without a token."""
+    if is_offline():
+        raise InputError("publishing needs a network, and it is turned off (T2TBUILD_OFFLINE or HF_HUB_OFFLINE)")
+    from huggingface_hub import get_token
+
+    if get_token() is None:
+        raise InputError(f"publishing needs a token that may write; {LOGIN}; or see the files with --dry-run")
+
+
+def upload_folder(folder: Path, repository: str, *, private: bool, replace_card: bool) -> Uploaded:
+    """Publish a folder as one commit in a repository, which is created if need be.
+
+    A README.md that the repository has is kept unless `replace_card`. Raises InputError if the Hub refuses the token,
+    and UploadError for other failures.
+    """
+    from huggingface_hub import HfApi, errors
+
+    api = HfApi(endpoint=os.environ.get(ENDPOINT), library_name="t2tbuild", library_version=__version__)
+    try:
+        api.create_repo(repository, private=private, exist_ok=True)
+        kept = not replace_card and api.file_exists(repository, CARD)
+        commit = api.upload_folder(
+            repo_id=repository,
+            folder_path=folder,
+            commit_message="Add model",
+            ignore_patterns=[CARD] if kept else None,
+        )
+    except errors.HfHubHTTPError as error:
+        status = error.response.status_code
+        if status in (401, 403):
+            raise InputError(
+                f"{repository}: the Hub refuses the token (HTTP {status}): it may not write there; {LOGIN}"
+            ) from None
+        raise UploadError(f"{repository}: cannot be published: {_first_line(error)}") from None
+    except Exception as error:  # the HTTP library's own
+        raise UploadError(f"{repository}: cannot be published: {_first_line(error)}; try again") from None
+    return Uploaded(str(commit.commit_url).partition("/commit/")[0], kept)
