@@ -170,8 +170,10 @@ def _licence(spec: Spec, licence: str) -> str:
     if start in released_weights():
         released = released_weights()[start]
         lines.append(f"They were trained from `{start}` of {released.holder}: {released.licence} ({released.url}).")
-    lines.append(f"t2tbuild: Apache-2.0. The architecture is that of T2T-ViT ({SOURCE}, Clear BSD License).")
-    return "\n".join(lines if isinstance(spec.model, ModelSpec) else [*lines[:-1], "t2tbuild: Apache-2.0."])
+    lines.append("t2tbuild: Apache-2.0.")
+    if isinstance(spec.model, ModelSpec):
+        lines.append(f"The architecture is that of T2T-ViT ({SOURCE}, Clear BSD License).")
+    return "\n".join(lines)
 
 
 def _without_paths(text: str) -> str:

@@ -121,7 +121,7 @@ def upload_folder(folder: Path, repository: str, *, private: bool, replace_card:
 
     api = HfApi(endpoint=os.environ.get(ENDPOINT), library_name="t2tbuild", library_version=__version__)
     try:
-        api.create_repo(repository, private=private, exist_ok=True)
+        api.create_repo(repository, private=private or None, exist_ok=True)  # None: the default of the organisation
         kept = not replace_card and api.file_exists(repository, CARD)
         commit = api.upload_folder(
             repo_id=repository,
