@@ -61,7 +61,7 @@ def evaluate(
 
     Labels go by name where the model has label_names, as every run on a folder has.
 
-    Example: t2tbuild evaluate t2t_vit_14 --weights 81.5_T2T_ViT_14.pth.tar --data /data/imagenet
+    Example: t2tbuild evaluate t2t_vit_14 --weights released --data /data/imagenet
     """
     require_folder(out)
     no_ema = bool(deprecated_option("--trained", trained, "--no-ema", no_ema))

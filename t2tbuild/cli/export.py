@@ -26,7 +26,7 @@ def export(
 ) -> None:
     """Write a model with its weights for other programs, then load it again and compare its logits with torch's.
 
-    Example: t2tbuild export t2t_vit_14 --weights 81.5_T2T_ViT_14.pth.tar --out t2t_vit_14.onnx
+    Example: t2tbuild export t2t_vit_14 --weights released --out t2t_vit_14.onnx
     """
     from t2tbuild.weights.resolve import find_spec
 

@@ -85,7 +85,7 @@ def visualize(
 ) -> None:
     """Draw feature maps with dead channels framed, attention over the image, and receptive fields of tokens.
 
-    Example: t2tbuild visualize t2t_vit_14 --weights t2t_vit_14.pth.tar --against resnet50 --image dog.jpg --out seen
+    Example: t2tbuild visualize t2t_vit_14 --weights released --against resnet50 --image dog.jpg --out seen
     """
     if against is not None and what not in (FigureKind.FEATURES, FigureKind.ALL):
         raise InputError(f"--against compares features, which --what {what} does not draw; leave one of them out")
