@@ -59,7 +59,13 @@ def fetch_spec_weights(spec: Spec) -> None:
 def fetch_with_progress(name: str) -> Path:
     """Return the cached file or folder of released weights or of a repository of the Hub, downloaded if need be."""
     from t2tbuild.cli.download_progress import DownloadProgress
+    from t2tbuild.spec.weights import RELEASED
+    from t2tbuild.weights.released import released_weights
     from t2tbuild.weights.remote import fetch
 
     with DownloadProgress(stderr(), name) as progress:
-        return fetch(name, progress.update)
+        path = fetch(name, progress.update)
+    released = released_weights().get(name.removeprefix(f"{RELEASED}:"))
+    if released is not None and released.note:
+        stderr().print(f"{name}: {released.note}", soft_wrap=True)
+    return path

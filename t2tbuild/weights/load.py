@@ -24,7 +24,7 @@ MMPRETRAIN = (
     (r"\.ffn\.layers\.1\.", ".mlp.fc2."),
     (r"^head\.(layers\.head|fc)\.", "head."),
 )
-AUXILIARY = "aux_head."  # the second head of token labelling, which serves training only
+AUXILIARY = "aux_head."  # of token labelling: half of its maximum over the tokens is added to the logits there
 
 
 def load_weights(
@@ -71,7 +71,7 @@ def describe_mismatched_heads(model: nn.Module, path: str | Path) -> str:
 
 
 def rename_state(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename tensors of mmpretrain to the released code's names, and leave out those that serve training only."""
+    """Rename tensors of mmpretrain to the released code's names, and leave out the auxiliary head of token labelling."""
     if not any(key.startswith("backbone.") for key in tensors):
         return {key: value for key, value in tensors.items() if not key.startswith(AUXILIARY)}
     renamed = {}
