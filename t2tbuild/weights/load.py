@@ -71,7 +71,7 @@ def describe_mismatched_heads(model: nn.Module, path: str | Path) -> str:
 
 
 def rename_state(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename tensors of mmpretrain to the released code's names, and leave out the auxiliary head of token labelling."""
+    """Rename tensors of mmpretrain to the released code's names; leave out the auxiliary head of token labelling."""
     if not any(key.startswith("backbone.") for key in tensors):
         return {key: value for key, value in tensors.items() if not key.startswith(AUXILIARY)}
     renamed = {}
