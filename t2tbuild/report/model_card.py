@@ -29,8 +29,7 @@ USE = """\
 import timm{imports}
 
 model = timm.create_model("hf-hub:{repository}", pretrained=True).eval()
-config = timm.data.resolve_data_config(model.pretrained_cfg)
-transform = timm.data.create_transform(**config)
+transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
 logits = model(transform(image).unsqueeze(0))  # image: a PIL image in RGB
 ```
 """
