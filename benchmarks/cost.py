@@ -6,9 +6,9 @@ The specs are random assignments of search/deep_narrow.yaml, each at a random de
 closed form counts all of them and fvcore counts one, so that a slow phase affects both; one thread each. The caches of
 shapes and tokenizers, which candidates share, are emptied before each round: the rate is given for the first 500
 specs, for all 5,000, and for all once more with the caches filled.
-Seconds are those of CPU time. Measured on 2026-11-30 on two cores with ten other processes, medians of 25 rounds
-(spread): closed form 5,510 specs/s (2,659 to 5,799), building and fvcore 1.51 (0.96 to 6.14), ratio 3,356 (850 to
-5,850). Without other load, fvcore counted 2.70 specs/s on 2026-11-23.
+Seconds are those of CPU time. Measured on 2026-11-30 beside another benchmark on two cores, medians of 15 rounds
+(spread): 5,824 specs/s (1,765 to 6,224) for the first 500, 10,916 (6,796 to 11,368) for 5,000, 12,488 (7,874 to 13,260)
+with filled caches; building and fvcore 1.51 (0.94 to 4.45), ratio 5,938 (2,424 to 12,136).
 """
 
 import contextlib

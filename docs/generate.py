@@ -60,6 +60,7 @@ VIOLATIONS = {  # overrides of a shipped spec that violate a rule or cause a lin
     "ModelSpec._fits_some_machine": ["model.backbone={depth: 1000, embed_dim: 65536, head_dim: 64}"],
     "Window._overlap_below_patch_size": ["model.tokenizer.stages.0.overlap=7"],
     "Window._padding_below_patch_size": ["model.tokenizer.stages.0.padding=7"],
+    "Stage._attention_fits_token_dim": [],
     "Stage._random_features": ["model.tokenizer.stages.0.attention={kind: performer, kernel_ratio: 0.01}"],
     "T2TTokenizer._last_stage": ["model.tokenizer.stages.2.token_dim=64"],
     "ConvTokenizer._last_stage": ["model.tokenizer={kind: conv, stages: [{patch_size: 4}, {patch_size: 4}]}"],
@@ -346,7 +347,7 @@ def _node(section: Section, nodes: dict[str, Section]) -> Iterator[str]:
     yield ""
     if node.rules:
         base = _base(section.paths[0])
-        yield f"Rules across fields, each with an override of `{base}` that violates it, and the message:\n"
+        yield f"Rules across fields; overrides are of `{base}` and violate the rule, and the message follows:\n"
         yield from (f"- {_describe_rule(name, check)}" for name, check in node.rules.items())
         yield ""
 

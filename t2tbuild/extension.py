@@ -10,7 +10,7 @@ A spec names the file: `extensions: [my_attention.py]`. See docs/extending.md. T
 """
 
 from t2tbuild.spec.backbone import BaseBackbone as BackboneNode
-from t2tbuild.spec.base import Node, Violation, lint, rule, unit
+from t2tbuild.spec.base import ListAsTuple, Node, Violation, lint, rule, unit
 from t2tbuild.spec.extension.registry import (
     Backbone,
     BlockOption,
@@ -38,6 +38,7 @@ __all__ = [
     "Extension",
     "ExtensionError",
     "Forward",
+    "ListAsTuple",
     "Node",
     "Row",
     "Split",

@@ -10,7 +10,7 @@ from t2tbuild.spec import ModelSpec
 
 
 @st.composite
-def stages(draw: st.DrawFn, *, attention: bool) -> list[dict[str, Any]]:
+def stages(draw: st.DrawFn, *, attention: bool, extensions: bool) -> list[dict[str, Any]]:
     """Draw one to six stages with any valid patch size, overlap and padding. The total stride is at most 24."""
     count = draw(st.integers(1, 6))
     found, stride_left = [], 24
@@ -30,23 +30,29 @@ def stages(draw: st.DrawFn, *, attention: bool) -> list[dict[str, Any]]:
             ratio = st.sampled_from([0.5, 0.7, 1, 2.3])
             dropout = st.sampled_from([0, 0.1, 0.3])
             detailed = st.builds(lambda m, p: {"kind": "performer", "kernel_ratio": m, "dropout": p}, ratio, dropout)
-            stage["attention"] = draw(st.one_of(short, detailed))
+            heads = [number for number in (1, 2, 3) if stage["token_dim"] % number == 0]
+            windows = st.builds(
+                lambda side, number: {"kind": "window", "window": side, "num_heads": number},
+                st.integers(1, 6),
+                st.sampled_from(heads),
+            )
+            stage["attention"] = draw(st.one_of(short, detailed, *[windows, windows] * extensions))
         found.append(stage)
     return found
 
 
 @st.composite
-def tokenizers(draw: st.DrawFn) -> dict[str, Any]:
+def tokenizers(draw: st.DrawFn, *, extensions: bool) -> dict[str, Any]:
     """Draw any tokenizer. The default kind is t2t."""
     kind = draw(st.sampled_from(["t2t", None, "conv", "patch"]))
     if kind == "patch":
         return {"kind": kind, "patch_size": draw(st.integers(1, 9))}
     fields = {"kind": kind} if kind else {}
-    return fields | {"stages": draw(stages(attention=kind != "conv"))}
+    return fields | {"stages": draw(stages(attention=kind != "conv", extensions=extensions))}
 
 
 @st.composite
-def backbones(draw: st.DrawFn) -> dict[str, Any]:
+def backbones(draw: st.DrawFn, *, extensions: bool) -> dict[str, Any]:
     """Draw any backbone with any options. Widths are multiples of the heads, and even for ghost attention."""
     odd = draw(st.booleans())  # any width, with a single head
     heads = 1 if odd else draw(st.integers(1, 3))
@@ -63,6 +69,8 @@ def backbones(draw: st.DrawFn) -> dict[str, Any]:
     ratio = st.sampled_from([1, 2, 3] if ghost is not None and ghost.get("mlp", True) else [0.7, 1, 1.5, 2, 2.3, 3])
     squeeze = st.one_of(st.none(), st.integers(1, 2).map(lambda reduction: {"reduction": reduction}))
     several = st.lists(st.sampled_from([1, heads] if odd else [1, 2 * heads, heads]), min_size=depth, max_size=depth)
+    mixed = [{"kind": "re_attention"}] * (ghost is None or not ghost.get("attention", True))
+    own = st.lists(st.sampled_from([{"kind": "layer_scale", "init": 0.5}, *mixed]), unique_by=lambda one: one["kind"])
     by_number = st.one_of(st.just(heads), several).map(lambda number: {"num_heads": number})
     by_width = st.sampled_from([1] if odd else [1, 2]).map(lambda channels: {"head_dim": channels})
     return (
@@ -77,19 +85,23 @@ def backbones(draw: st.DrawFn) -> dict[str, Any]:
             "ghost": ghost,
             "layer_scale": draw(st.sampled_from([None, None, 1e-5, 1])),
         }
+        | ({"options": draw(own)} if extensions else {})
     )
 
 
 @st.composite
-def models(draw: st.DrawFn) -> ModelSpec:
-    """Draw any small valid model, with square or rectangular images. Images grow until every stage has a token."""
+def models(draw: st.DrawFn, *, extensions: bool = False) -> ModelSpec:
+    """Draw any small valid model, with square or rectangular images. Images grow until every stage has a token.
+
+    With `extensions`, it may have those of examples/extensions, which must be loaded.
+    """
     data = {
         "name": "random",
         "image_size": [draw(st.integers(1, 28)), draw(st.integers(1, 28))],
         "in_chans": draw(st.integers(1, 5)),
         "num_classes": draw(st.integers(1, 5)),
-        "tokenizer": draw(tokenizers()),
-        "backbone": draw(backbones()),
+        "tokenizer": draw(tokenizers(extensions=extensions)),
+        "backbone": draw(backbones(extensions=extensions)),
         "distillation_token": draw(st.booleans()),
     }
     while True:

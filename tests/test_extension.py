@@ -1,10 +1,13 @@
 """Extensions: files of the user's own that specs name. They run only with consent; their nodes work as shipped ones."""
 
 import csv
+import functools
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
+from typing import Literal
 
 import jsonschema
 import pytest
@@ -12,6 +15,8 @@ import torch
 from pydantic import ValidationError
 
 from t2tbuild import build_model, extension, load_search_spec, load_spec, measure_cost, predict_accuracy, predict_cost
+from t2tbuild.cost.counter import LARGE_MACS, is_built_for_real
+from t2tbuild.cost.fit import Axis, fit
 from t2tbuild.cost.model import EVERY_LEVEL
 from t2tbuild.errors import CostError, FieldError, InputError, SpecError
 from t2tbuild.nas.existing_run import load_run_spec, require_same_search
@@ -19,9 +24,13 @@ from t2tbuild.nas.model_key import key_of
 from t2tbuild.nas.plan import plan
 from t2tbuild.report.diagram import write_diagram
 from t2tbuild.spec import ModelSpec, Spec, write_spec
+from t2tbuild.spec.budget import Budget
 from t2tbuild.spec.extension import load as loading
 from t2tbuild.spec.extension.registry import REGISTERED, Origin
+from t2tbuild.spec.extension.user_errors import describe_extension_error
 from t2tbuild.spec.schema import json_schema
+from t2tbuild.training.device_memory import suggest_smaller_batch
+from t2tbuild.training.distributed import DistributedContext
 from t2tbuild.training.run_directory import _is_new, require_same_spec, with_copied_extensions
 from tests.own_extension import (
     MEAN,
@@ -51,10 +60,10 @@ pytestmark = pytest.mark.usefixtures("own_state")
         ("folder/", "extension-file", "is a folder (name the .py file in it)"),
         ("minne.py", "extension-file", "no file 'minne.py' (did you mean mine.py?)"),
         ("./mine.txt", "extension-file", "is not a .py file"),
-        ("/dev/null", "extension-file", "no file '/dev/null'"),
+        ("/dev/null", "extension-file", "'/dev/null' is a device"),
         ("mine", "extension-package", "no installed package has extensions named 'mine' (did you mean mine.py?)"),
         ("other", "extension-package", "no installed package has extensions named 'other'"),
-        ("'a\\0.py'", "extension-file", ""),
+        ('"a\\0.py"', "extension-file", "is not a file name"),
     ],
 )
 def test_what_a_name_may_be(tmp_path: Path, name: str, rule: str, words: str) -> None:
@@ -113,6 +122,8 @@ LIST = "EXTENSIONS = [extension.{what}(node=A, build=print)]\n"
             "BlockOption",
             "replaces of A is ('attn',)",
         ),
+        ("extension.Node", 'Literal["a"]\n    x: tuple[list[int], ...] = ()', "TokenAttention", "A.x is a list, dict"),
+        ("extension.TokenizerNode", 'Literal["a"]', "Tokenizer", "A does not define summary, windows"),
     ],
 )
 def test_nodes_that_are_refused(tmp_path: Path, base: str, kind: str, what: str, words: str) -> None:
@@ -173,6 +184,9 @@ def test_a_package_in_the_current_folder_is_not_installed(monkeypatch: pytest.Mo
     for entry in ("", str(tmp_path / "theirs")):
         monkeypatch.syspath_prepend(entry)
         assert "no installed package has extensions named 'mean'" in error_of(tmp_path / "theirs" / "spec.yaml")
+    _install(tmp_path / "site")  # now the package is installed, but its module is found in the current folder first
+    sys.path.append(str(tmp_path / "site"))  # monkeypatch restores it
+    assert load_spec(tmp_path / "theirs" / "spec.yaml").extensions == ("mean",)
     assert not (tmp_path / "theirs" / "marker").exists()
 
 
@@ -349,6 +363,18 @@ def test_a_search_without_symbolic_forward_checks_its_budget_after_building(tmp_
     path.write_text(SEARCH.replace("DEPTH", "{choices: [1, 2]}").replace("macs: 10M", "activations: 1G"))
     with pytest.raises(FieldError, match="leave activations out"):
         plan(load_search_spec(path))
+
+
+def test_every_kind_of_a_space_is_examined(tmp_path: Path) -> None:
+    """The kind without a symbolic forward is the last value of the first of several fields."""
+    spec, path = write_extension(tmp_path, forward=False), tmp_path / "search.yaml"
+    own = ("{kind: mean, depth: 2}", "attention: mean")
+    spec.write_text(spec.read_text().replace(own[0], "performer").replace(own[1], "attention: performer"))
+    searched = SEARCH.replace(".attention.depth: {choices: [1, 2, 3]}", ".attention: {choices: [performer, mean]}")
+    depth = "{low: 1, high: 12}\n    backbone.mlp_ratio: {choices: [1, 2, 3, 4, 5, 6, 7, 8]}"
+    path.write_text(searched.replace("DEPTH", depth))
+    planned = plan(load_search_spec(path, allow_extensions=True))
+    assert planned.space.size > 64 and "not-predicted" in {one.rule for one in planned.warnings}
 
 
 def test_explain_without_a_symbolic_forward(tmp_path: Path) -> None:
@@ -586,3 +612,61 @@ def test_origin_of_a_registered_node_is_its_file(tmp_path: Path) -> None:
     other = type("Other", (one.node,), {"__module__": __name__})
     with pytest.raises(extension.ExtensionError, match="mean"):
         extension.register(extension.TokenAttention(node=other, build=print), Origin("other.py", "0"))
+
+
+# Mistakes around extensions
+
+
+def test_an_old_copy_does_not_replace_the_edited_file(tmp_path: Path) -> None:
+    spec, copy = write_extension(tmp_path / "mine"), write_extension(tmp_path / "copy")
+    load_spec(spec, allow_extensions=True)
+    (tmp_path / "mine" / "mine.py").write_text(MEAN.format(first="edited = True", forward=""))
+    edited = load_spec(spec, allow_extensions=True)
+    assert "two versions of one file: read them with two commands" in error_of(copy, allow_extensions=True)
+    assert Spec(version=1, extensions=edited.extensions, model=edited.model) == edited
+
+
+def test_a_name_in_a_run_that_is_not_a_file_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.py")
+    with pytest.raises(InputError, match=r"'pipe\.py' is a device or a pipe"):
+        loading.identify_in_run("pipe.py", tmp_path)
+
+
+def test_a_large_model_with_an_extension_is_counted_in_memory(tmp_path: Path) -> None:
+    """It may have convolutions, which cannot be traced on the meta device."""
+    model = load_spec(write_extension(tmp_path), allow_extensions=True).model
+    assert isinstance(model, ModelSpec)
+    large = model.model_copy(update={"image_size": 8192})
+    assert predict_cost(large).macs > LARGE_MACS and is_built_for_real(large)
+
+
+def test_out_of_memory_without_a_symbolic_forward(tmp_path: Path) -> None:
+    spec = load_spec(write_extension(tmp_path, forward=False), ["train={}"], allow_extensions=True)
+    hint = suggest_smaller_batch(spec, DistributedContext(torch.device("cpu")), torch.float32)
+    assert "half as many should fit" in hint
+    with pytest.raises(FieldError, match="cannot be fitted: token attention mean has no symbolic forward"):
+        fit(spec.model, Budget(macs=10**9), Axis.DEPTH)
+
+
+def test_equal_nodes_stay_equal_after_a_cached_property() -> None:
+    class Own(extension.Node):
+        kind: Literal["own"] = "own"
+
+        @functools.cached_property
+        def double(self) -> str:
+            return self.kind * 2
+
+    used = Own()
+    assert used.double == "ownown" and used == Own() and hash(used) == hash(Own())
+    assert used != 1
+
+
+def test_an_error_of_the_users_code_has_its_line(tmp_path: Path) -> None:
+    spec, own = write_extension(tmp_path), tmp_path / "mine.py"
+    text, loop = own.read_text(), "for index in range(node.depth):\n        mean ="
+    own.write_text(text.replace(loop, "for index in [{}[0]]:\n        mean ="))
+    line = text[: text.index(loop)].count("\n") + 1
+    with pytest.raises(KeyError) as caught:
+        predict_cost(load_spec(spec, allow_extensions=True).model)
+    assert f"mine.py, line {line}: KeyError: 0; run t2tbuild check " in describe_extension_error(caught.value)
+    assert describe_extension_error(KeyError(0)) == ""

@@ -196,16 +196,19 @@ def test_a_file_that_others_may_write_is_allowed_by_its_content_only(tmp_path: P
     assert (allowed().files, load_spec(spec).extensions) == ({}, (str(file),))
 
 
-def test_consent_that_cannot_be_kept_holds_for_one_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_consent_that_cannot_be_kept_holds_for_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "state").write_text("a file")
     spec = write_extension(tmp_path / "mine")
     with pytest.warns(UserWarning, match=r"spec.yaml:2:14.* holds for this process only: .*cannot be written"):
         assert load_spec(spec, allow_extensions=True).extensions
+    assert load_spec(spec).extensions
+    forget_loaded()
     assert "not allowed yet" in error_of(spec)
     monkeypatch.delenv("XDG_STATE_HOME")
     monkeypatch.setattr(Path, "home", _no_home)
     with pytest.warns(UserWarning, match="there is no home folder to keep it in"):
         assert load_spec(spec, allow_extensions=True).extensions
+    forget_loaded()
     assert "not allowed yet" in error_of(spec)
 
 

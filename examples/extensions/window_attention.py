@@ -7,6 +7,7 @@ Source: Liu et al., "Swin Transformer", ICCV 2021, Section 3.2, without shifted 
 soft split overlaps, which lets windows exchange tokens.
 """
 
+from collections.abc import Iterator
 from typing import Literal
 
 import torch.nn.functional as F
@@ -27,6 +28,13 @@ class WindowAttention(extension.Node):
     """Side of a window in tokens. The grid is padded with zeros to whole windows."""
     num_heads: int = Field(default=1, ge=1, le=64, examples=[1], json_schema_extra=extension.unit("heads"))
     """Attention heads; they divide token_dim."""
+
+    def check_token_dim(self, token_dim: int) -> Iterator[extension.Violation]:
+        """The heads divide token_dim."""
+        if token_dim % self.num_heads:
+            good = max(heads for heads in range(1, self.num_heads) if token_dim % heads == 0)
+            message = f"num_heads must divide token_dim, got {self.num_heads} and {token_dim}"
+            yield extension.Violation("num_heads", message, f"write {good}")
 
     def describe(self, _token_dim: int) -> str:
         """Describe the attention of a stage in the diagram."""

@@ -117,6 +117,14 @@ def _run() -> Never:
     except OSError as error:  # for example, stdout goes to a full disk
         print(f"error: {error.strerror or error}", file=sys.stderr)
         sys.exit(T2TBuildError.exit_code)
+    except Exception as error:
+        from t2tbuild.spec.extension.user_errors import describe_extension_error
+
+        message = describe_extension_error(error)
+        if not message:
+            raise
+        print(f"error: {message}", file=sys.stderr)
+        sys.exit(InputError.exit_code)
     except SystemExit as end:  # typer ends every KeyboardInterrupt with 130
         cause = getattr(end.__context__, "__cause__", None)
         sys.exit(cause.exit_code if isinstance(cause, Terminated) else end.code)

@@ -67,7 +67,7 @@ def summarize(
     if not isinstance(model, ModelSpec):
         if fast or memory or flops:
             option = "--fast" if fast else "--device-memory" if memory else "--peak-flops"
-            raise InputError(f"{option}: {model.name} is a timm model, which has no closed form; leave the option out")
+            raise InputError(f"{option}: {model.name} is a timm model, which has no closed form; leave {option} out")
         reason = "timm models have no closed form"
         _summarize_counted(document, reason, depth=depth, batch_size=batch_size, plot=plot, as_json=as_json)
         return
@@ -77,7 +77,7 @@ def summarize(
         reason = f"{', '.join(nodes)} has no symbolic forward"
         if fast or memory or flops:
             option = "--fast" if fast else "--device-memory" if memory else "--peak-flops"
-            raise InputError(f"{option}: {reason}, from which costs are predicted; leave the option out")
+            raise InputError(f"{option}: {reason}, from which costs are predicted; leave {option} out")
         reason += ", so its budgets are checked only after building"
         _summarize_counted(document, reason, depth=depth, batch_size=batch_size, plot=plot, as_json=as_json)
         return

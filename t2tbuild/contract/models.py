@@ -68,9 +68,12 @@ def _tokenizer(attention: Any) -> dict[str, Any]:
 
 
 def _nodes(extension: Extension) -> list[dict[str, Any]]:
-    """Return the node with its defaults, and with the first and the last example of each field."""
-    fields = {name: info for name, info in extension.node.model_fields.items() if name != "kind"}
-    kind = {"kind": kinds_of(extension.node)[0]}
+    """Return the node with its defaults, and with the first and the last example of each field of its own."""
+    inherited = extension.BASE.model_fields
+    fields = {name: info for name, info in extension.node.model_fields.items() if name not in ("kind", *inherited)}
+    kind: dict[str, Any] = {"kind": kinds_of(extension.node)[0]}
+    if "num_heads" in inherited:
+        kind |= {"num_heads": 1}  # divides any width
     required = {name: _examples(info)[0] for name, info in fields.items() if info.is_required() and _examples(info)}
     first, last = (
         {name: _examples(info)[index] for name, info in fields.items() if _examples(info)} for index in (0, -1)

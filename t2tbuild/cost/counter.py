@@ -22,6 +22,7 @@ from t2tbuild.cost.predict import try_predict_cost
 from t2tbuild.errors import CostError
 from t2tbuild.layout import Part
 from t2tbuild.modules.vit import T2TViT
+from t2tbuild.spec.extension.registry import has_extensions
 from t2tbuild.spec.model import AnyModel, ModelSpec
 from t2tbuild.spec.tokenizer import T2TTokenizer
 from t2tbuild.symbolic.leaf import PRODUCTS, Counted, Leaf, PartCost
@@ -72,21 +73,21 @@ def measure_cost(model: nn.Module, input_size: tuple[int, int, int] | None = Non
 def count_model(model: AnyModel, depth: int = 1, predicted: Cost | None = None) -> Cost:
     """Build a model and count it. A large one is built on the meta device, which takes no memory and less time.
 
-    Convolutions cannot be traced there, so this applies to models with a t2t tokenizer only. `predicted` is the
-    model's predicted cost, if already known.
+    Convolutions cannot be traced there, so this applies only to models with a t2t tokenizer and without extensions,
+    which may have some. `predicted` is the model's predicted cost, if already known.
     """
     with torch.device("cpu" if is_built_for_real(model, predicted) else "meta"):
         return measure_cost(build_model(model), (model.in_chans, *model.image), depth)
 
 
-def known_cost(model: AnyModel, depth: int = 1) -> Cost:
+def known_cost(model: AnyModel) -> Cost:
     """Return the predicted cost of a model, or fvcore's count where none is predicted."""
-    return try_predict_cost(model) or count_model(model, depth)
+    return try_predict_cost(model) or count_model(model)
 
 
 def is_built_for_real(model: AnyModel, predicted: Cost | None = None) -> bool:
     """Return whether `count_model` builds a model in memory instead of on the meta device."""
-    if not (isinstance(model, ModelSpec) and isinstance(model.tokenizer, T2TTokenizer)):
+    if not (isinstance(model, ModelSpec) and isinstance(model.tokenizer, T2TTokenizer)) or has_extensions(model):
         return True
     cost = predicted or try_predict_cost(model)
     return cost is None or (cost.macs <= LARGE_MACS and cost.params <= LARGE_PARAMS)

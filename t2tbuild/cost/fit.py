@@ -13,6 +13,7 @@ from t2tbuild.cost.predict import predict_cost
 from t2tbuild.errors import FieldError
 from t2tbuild.spec.backbone import DenseBackbone
 from t2tbuild.spec.budget import LABELS, Budget
+from t2tbuild.spec.extension.registry import without_forward
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.units import short_count
 from t2tbuild.spec.with_changes import with_changes
@@ -65,6 +66,9 @@ def fit(model: ModelSpec, budget: Budget, axis: Axis) -> Fit:
         >>> fit(load_spec("t2t_vit_14").model, Budget(macs=10**9), Axis.EMBED_DIM).best.value
         128
     """
+    if names := without_forward(model):
+        message = f"{model.name} cannot be fitted: {', '.join(names)} has no symbolic forward, which predicts costs"
+        raise FieldError(("model",), "axis", message, "give the extension one")
     values = _axis_values(model, axis)
 
     def valid(value: int | float) -> bool:
@@ -133,9 +137,8 @@ def _path(axis: Axis) -> tuple[str, ...]:
 def _axis_values(model: ModelSpec, axis: Axis) -> Sequence[int | float]:
     """Return the values of an axis in increasing order. Raises FieldError if the model has no such axis."""
     backbone = model.backbone
-    dense = isinstance(backbone, DenseBackbone)
     match axis:
-        case Axis.DEPTH if not dense:
+        case Axis.DEPTH if _has_depth(model):
             for field in ("num_heads", "mlp_ratio"):
                 if isinstance(getattr(backbone, field), tuple):
                     message = f"{model.name} cannot be fitted with another depth: {field} lists one value per block"
@@ -149,7 +152,7 @@ def _axis_values(model: ModelSpec, axis: Axis) -> Sequence[int | float]:
             if backbone.ghost is not None and backbone.ghost.mlp:
                 return range(1, LIMITS["ratio"] + 1)
             return [_to_int(n / 4) for n in range(1, 4 * LIMITS["ratio"] + 1)]
-        case Axis.TOKEN_DIM if model.tokenizer.windows[0].token_dim is not None:
+        case Axis.TOKEN_DIM if _has_token_dim(model):
             return _multiples(model.tokenizer.windows[0].token_dim, 8, LIMITS["width"])
         case Axis.IMAGE_SIZE:
             step = _side_step(model)
@@ -164,10 +167,17 @@ def _axis_values(model: ModelSpec, axis: Axis) -> Sequence[int | float]:
 
 def _axes_of(model: ModelSpec) -> list[Axis]:
     """Return the axes of a model."""
-    dense, staged = isinstance(model.backbone, DenseBackbone), model.tokenizer.windows[0].token_dim is not None
     own = [Axis.EMBED_DIM, Axis.MLP_RATIO, Axis.IMAGE_SIZE]
-    own += [Axis.GROWTH_RATE] * dense + [Axis.DEPTH] * (not dense) + [Axis.TOKEN_DIM] * staged
-    return own
+    own += [Axis.GROWTH_RATE] * isinstance(model.backbone, DenseBackbone)
+    return own + [Axis.DEPTH] * _has_depth(model) + [Axis.TOKEN_DIM] * _has_token_dim(model)
+
+
+def _has_depth(model: ModelSpec) -> bool:
+    return not isinstance(model.backbone, DenseBackbone) and "depth" in type(model.backbone).model_fields
+
+
+def _has_token_dim(model: ModelSpec) -> bool:
+    return "stages" in type(model.tokenizer).model_fields and model.tokenizer.windows[0].token_dim is not None
 
 
 def _changes(model: ModelSpec, axis: Axis, value: int | float) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from t2tbuild.modules.attention import Attention
+from t2tbuild.modules.attention import Attention, BlockAttention
 from t2tbuild.modules.ghost import GhostAttention, GhostMlp
 from t2tbuild.modules.mlp import Mlp
 from t2tbuild.modules.performer import TokenPerformer
@@ -35,6 +35,7 @@ def _layers(model: nn.Module, *, attention: bool) -> Iterator[nn.Linear]:
 
 
 def _attention(module: nn.Module) -> list[nn.Linear]:
+    """Return the layers of an attention's own; those of an extension's block attention are all that it has."""
     match module:
         case Attention() | TokenAttention():
             return [module.qkv, module.proj]
@@ -42,6 +43,8 @@ def _attention(module: nn.Module) -> list[nn.Linear]:
             return [module.q, module.k, module.v, module.proj]
         case TokenPerformer():
             return [module.kqv, module.proj]
+        case BlockAttention():
+            return [layer for layer in module.children() if isinstance(layer, nn.Linear)]
         case _:
             return []
 

@@ -94,7 +94,9 @@ class Node(BaseModel):
     """Lint checks of the node, by name."""
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self.__dict__ == other.__dict__  # pydantic's own is five times slower
+        if type(self) is type(other) and self.__dict__.keys() == other.__dict__.keys():
+            return self.__dict__ == other.__dict__  # pydantic's own is five times slower
+        return super().__eq__(other)  # of the fields alone: one of the two has a cached property
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:

@@ -132,6 +132,14 @@ class Stage(Window):
                 message = f"token_dim * kernel_ratio leaves no random feature, got {self.token_dim} * {ratio}"
                 yield Violation(("attention", "kernel_ratio"), message, f"write at least {1 / self.token_dim:g}")
 
+    @rule
+    def _attention_fits_token_dim(self) -> Iterator[Violation]:
+        """What the node of an extension's token attention requires of token_dim."""
+        check = getattr(self.attention, "check_token_dim", None)
+        if check is not None and self.token_dim is not None:
+            for one in check(self.token_dim):
+                yield one._replace(field=("attention", *one.path))
+
     @lint
     def _hard_split(self) -> Iterator[Violation]:
         if self.overlap == 0 and self.patch_size > 1:

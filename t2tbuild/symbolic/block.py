@@ -40,7 +40,7 @@ class BlockHooks(NamedTuple):
     word: str = ""
 
 
-def block_shapes(backbone: BaseBackbone) -> list[BlockShape]:
+def block_shapes(backbone: BaseBackbone) -> tuple[BlockShape, ...]:
     """Return the shape of each block. The first is never dropped."""
     more = backbone.drop_path > 0, backbone.qkv_bias, backbone.block_options
     return _block_shapes(backbone.heads, backbone.mlp_dims, *more)
@@ -49,10 +49,10 @@ def block_shapes(backbone: BaseBackbone) -> list[BlockShape]:
 @functools.lru_cache(maxsize=2**12)  # the candidates of a search share most of their shapes
 def _block_shapes(
     heads: tuple[int, ...], hidden: tuple[int, ...], may_drop: bool, qkv_bias: bool, options: tuple[Node, ...]
-) -> list[BlockShape]:
+) -> tuple[BlockShape, ...]:
     shape = functools.cache(lambda heads, hidden: BlockShape(heads, hidden, may_drop, qkv_bias, options))
     first, *others = map(shape, heads, hidden)
-    return [first._replace(drop_path=False), *others]
+    return first._replace(drop_path=False), *others
 
 
 def block(f: Forward, x: Tensor, shape: BlockShape) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 
 from t2tbuild.cost.memory import largest_batch
 from t2tbuild.dtype import Precision
+from t2tbuild.spec.extension.registry import without_forward
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.root import Spec
 from t2tbuild.spec.units import plural
@@ -41,7 +42,7 @@ def suggest_smaller_batch(spec: Spec, distributed: DistributedContext, dtype: to
     assert recipe is not None
     images = max(1, recipe.batch_size // (distributed.world_size * recipe.accumulate))
     fitting, basis = max(1, images // 2), "half as many"
-    if isinstance(spec.model, ModelSpec):
+    if isinstance(spec.model, ModelSpec) and not without_forward(spec.model):
         precision = Precision(str(dtype).removeprefix("torch."))
         predicted = largest_batch(spec.model, total_memory(distributed.device), precision, training=True)
         if predicted is None:

@@ -234,3 +234,102 @@ def test_an_error_of_the_user_exits_with_2(
         command(name)
     assert words in str(error.value)
     assert error.value.exit_code == 2
+
+
+TOKENIZER_AND_BACKBONE = """
+from typing import Literal
+from pydantic import Field
+from torch import nn
+from t2tbuild import extension
+from t2tbuild.modules.tokenizers import Tokenizer
+
+class Squares(extension.TokenizerNode):
+    kind: Literal["squares"] = "squares"
+    side: int = Field(default=8, ge=2, le=64, examples=[4])
+
+    @property
+    def windows(self):
+        return (extension.Window(patch_size=self.side),)
+
+    @property
+    def summary(self):
+        return f"squares of {self.side}"
+
+class SquaresModule(Tokenizer):
+    def __init__(self, side, in_chans, embed_dim):
+        super().__init__([(side, side, 0)])
+        self.project = nn.Conv2d(in_chans, embed_dim, side, side)
+
+    def forward(self, x):
+        return self.project(x).flatten(2).transpose(1, 2)
+
+def squares(node, image, in_chans, embed_dim):
+    grid = node.windows[0].grid(image)
+    modules = ("tokens_to_token.project",)
+    yield extension.Row(f"squares of {node.side}", modules, extension.BoxKind.LINEAR, "one convolution", grid)
+    yield convolution, grid.tokens, node.side, embed_dim
+
+def convolution(f, x, tokens, kernel, dim):
+    return f.convolution("", x, tokens, kernel, dim)
+
+class Mixer(extension.BackboneNode):
+    kind: Literal["mixer"] = "mixer"
+    depth: int = Field(ge=1, le=64, examples=[2, 3])
+    embed_dim: int = Field(ge=8, le=4096, examples=[16])
+
+    @property
+    def widths(self):
+        return (self.embed_dim,) * self.depth
+
+    @property
+    def unique_widths(self):
+        return (self.embed_dim,)
+
+    @property
+    def num_blocks(self):
+        return self.depth
+
+    @property
+    def out_dim(self):
+        return self.embed_dim
+
+class MixerBlock(nn.Module):
+    def __init__(self, dim, hidden):
+        super().__init__()
+        self.norm, self.up, self.down = nn.LayerNorm(dim), nn.Linear(dim, hidden), nn.Linear(hidden, dim)
+        self.mean = nn.Linear(dim, dim)
+
+    def forward(self, x):
+        y = self.norm(x)
+        return x + self.mean(y.mean(dim=1, keepdim=True)) + self.down(self.up(y).relu())
+
+def build_backbone(node):
+    return [MixerBlock(node.embed_dim, hidden) for hidden in node.mlp_dims], list(node.widths)
+
+def mixer(node):
+    names = tuple(f"blocks.{index}" for index in range(node.depth))
+    yield extension.Row(f"mixer blocks x {node.depth}", names, extension.BoxKind.BLOCKS, "mean of tokens, MLP")
+    for hidden in node.mlp_dims:
+        yield mixer_block, hidden
+
+def mixer_block(f, x, hidden):
+    y = f.norm("norm", x)
+    up = f.apply("relu", [f.linear("up", y, hidden)], saves_output=True)
+    down = f.linear("down", up, x.shape[1])
+    mean = f.linear("mean", f.apply("mean", [y], (1, x.shape[1])), x.shape[1])
+    return f.add(f.add(x, mean), down)
+
+def build_squares(node, in_chans, embed_dim):
+    return SquaresModule(node.side, in_chans, embed_dim)
+
+TOKENIZER = extension.Tokenizer(node=Squares, build=build_squares, forward=squares)
+BACKBONE = extension.Backbone(node=Mixer, build=build_backbone, forward=mixer)
+EXTENSIONS = [TOKENIZER]
+"""
+
+
+@pytest.mark.parametrize("name", ["TOKENIZER", "BACKBONE"])
+@pytest.mark.slow
+def test_a_tokenizer_and_a_backbone_pass_every_check(name: str, check: Check) -> None:
+    report = check(TOKENIZER_AND_BACKBONE, "[TOKENIZER]", f"[{name}]")
+    assert [one for one in report.findings if one.status is not Status.OK] == []

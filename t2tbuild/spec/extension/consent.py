@@ -64,8 +64,11 @@ def granting(consent: bool) -> Iterator[None]:
 
 
 def is_allowed(path: Path, sha256: str) -> bool:
-    """Whether a file with this content may be imported: by an option, by the variable, or by the user's list."""
-    if _granted.get() or _allowed_by_variable(sha256):
+    """Whether a file with this content may be imported: by an option, by the variable, or by the user's list.
+
+    What this process has imported before is allowed.
+    """
+    if sha256 in _used or _granted.get() or _allowed_by_variable(sha256):
         return True
     allowed = read_list()
     return sha256 in allowed.sums or (str(path) in allowed.files and not reason_against_path(path))
@@ -102,7 +105,7 @@ def reason_against_path(path: Path) -> str:
     """Return the reason why a file is allowed by its content only, or an empty string if its path may be listed."""
     if (run := _run_around(path)) is not None:
         return f"it belongs to the run {run}"
-    return _reason_of_owner(path)
+    return _reason_of_owner(path) or next(filter(None, map(_reason_of_folder, path.parents)), "")
 
 
 def read_list() -> AllowedList:
@@ -140,9 +143,22 @@ def _reason_of_owner(path: Path) -> str:
         return "it cannot be read"
     if found.st_uid != os.getuid():
         return f"it belongs to another user, {found.st_uid}"
-    # by convention, the group with the number of the user has no other members
-    others = stat.S_IWOTH if found.st_gid == found.st_uid else OTHERS_MAY_WRITE
-    return "other users may write it; run chmod go-w" if found.st_mode & others else ""
+    return "other users may write it; run chmod go-w" if found.st_mode & _others_may_write(found) else ""
+
+
+def _reason_of_folder(folder: Path) -> str:
+    """Return the reason why another user could exchange the files of a folder, or an empty string."""
+    found = folder.stat()
+    if found.st_uid not in (0, os.getuid()):
+        return f"its folder {folder} belongs to another user, {found.st_uid}"
+    if found.st_mode & stat.S_ISVTX or not found.st_mode & _others_may_write(found):
+        return ""
+    return f"other users may write its folder {folder}; run chmod go-w"
+
+
+def _others_may_write(found: os.stat_result) -> int:
+    """Return the permissions that other users must not have; the group with the user's number has no other members."""
+    return stat.S_IWOTH if found.st_gid == found.st_uid else OTHERS_MAY_WRITE
 
 
 def _add(consents: AllowedList) -> str:

@@ -3,10 +3,11 @@
 import contextlib
 import hashlib
 import importlib.metadata
+import itertools
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -21,12 +22,13 @@ from t2tbuild.spec.extension.registry import (
     Extension,
     ExtensionError,
     Origin,
+    are_current,
     define,
     register,
     require_node,
     unregister,
 )
-from t2tbuild.spec.extension.user_errors import describe_user_error, first_line
+from t2tbuild.spec.extension.user_errors import MODULE_PREFIX, describe_user_error, first_line
 
 GROUP = "t2tbuild.extensions"
 """Group of the entry points with which installed packages provide extensions."""
@@ -112,7 +114,8 @@ def load_file(path: Path) -> LoadedFile:
         raise ExtensionError("extension-consent", message, hint)
     known = _loaded.get(sha256)
     extensions = known.extensions if known else _import(path, source, sha256)
-    _register_all(extensions, Origin(str(known.path if known else path), sha256))
+    same = known is not None and are_current(known.extensions)  # a copy of the file that is registered
+    _register_all(extensions, Origin(str(known.path if known and same else path), sha256))
     define(str(path), extensions)
     not_kept = consent.record_content(path, sha256)
     loaded = LoadedFile(path, source, sha256, extensions, not_kept)
@@ -131,7 +134,7 @@ def identify(name: str) -> str:
 
 def identify_in_run(name: str, run: Path) -> str:
     """Return the same of an extension by its name in a run's spec. Files are read, and not imported."""
-    return _identify_file(run / name) if is_file_name(name) else name
+    return _identify_file(find_file(name, run)) if is_file_name(name) else name
 
 
 def _identify_file(path: Path) -> str:
@@ -163,6 +166,8 @@ def find_file(name: str, beside: Path) -> Path:
         kind = "file" if path.is_file() else "folder" if path.is_dir() else "" if not path.exists() else "device"
     except (OSError, ValueError, RuntimeError):  # too long, a NUL byte, a loop of links
         raise ExtensionError("extension-file", f"{format_value(name)} is not a file name") from None
+    if kind == "device":
+        raise ExtensionError("extension-file", f"{format_value(name)} is a device or a pipe", "name a Python file")
     if kind == "folder":
         raise ExtensionError("extension-file", f"{format_value(name)} is a folder", "name the .py file in it")
     if kind != "file":
@@ -176,18 +181,21 @@ def find_file(name: str, beside: Path) -> Path:
 
 def _import(path: Path, source: bytes, sha256: str) -> tuple[Extension, ...]:
     """Run the code of a file as a module of its own, and return its extensions. Output goes to stderr."""
-    name = f"t2tbuild_extension_{sha256[:16]}"
+    name = f"{MODULE_PREFIX}{sha256[:16]}"
     module = ModuleType(name)
     module.__file__ = str(path)
     sys.modules[name] = module
     try:
         with contextlib.redirect_stdout(sys.stderr):
-            exec(compile(source, str(path), "exec"), module.__dict__)  # noqa: S102 - the user has allowed this file
+            exec(compile(source, str(path), "exec", dont_inherit=True), module.__dict__)  # noqa: S102 - the user has allowed this file
         return _extensions_of(module, path.name)
     except ExtensionError:
         del sys.modules[name]
         raise
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        del sys.modules[name]
+        raise
+    except BaseException as error:
         del sys.modules[name]
         message = describe_user_error(error, path)
         raise ExtensionError("extension-import", message, "the file must import without an error") from None
@@ -211,9 +219,11 @@ def _load_package(name: str, beside: Path) -> None:
         message = f"several installed packages have extensions named {name!r:.60}: {values}"
         raise ExtensionError("extension-package", message, "uninstall all but one")
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        with _without_current_folder(), contextlib.redirect_stdout(sys.stderr):
             loaded = point.load()
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         message = f"{point.value}: {type(error).__name__}: {first_line(error)}"
         raise ExtensionError("extension-import", message) from None
     extensions = _extensions_of(loaded, point.value)
@@ -234,6 +244,17 @@ def _installed_points() -> list[importlib.metadata.EntryPoint]:
             for point in distribution.entry_points.select(group=GROUP):
                 found[folder, point.name, point.value] = point  # a folder may be on the path twice
     return list(found.values())
+
+
+@contextlib.contextmanager
+def _without_current_folder() -> Iterator[None]:
+    """Do not import from the current folder where `python -m` has put it first."""
+    before, here = sys.path, Path.cwd().resolve()
+    sys.path = list(itertools.dropwhile(lambda one: Path(one).resolve() == here, before))
+    try:
+        yield
+    finally:
+        sys.path = before
 
 
 def _extensions_of(loaded: Any, name: str) -> tuple[Extension, ...]:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Union, get_origin
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
 
 from pydantic import Field
 from pydantic.errors import PydanticUserError
@@ -133,6 +133,7 @@ def register(one: Extension, origin: Origin | None = None) -> None:
             hint = "two versions of one file: read them with two commands" if versions else "rename one of them"
             raise ExtensionError("extension-kind", message, f"{hint}, or name one of the files")
         replaced.append(other)
+    _require_complete(one, origin)
     known = REGISTERED.get(one.node)
     REGISTERED[one.node], _ORIGINS[one.node] = one, origin
     _DEFINED[origin.name] = (_DEFINED.get(origin.name, frozenset()) - set(replaced)) | {one.node}
@@ -186,6 +187,16 @@ def unnamed_extensions(node: object, names: Sequence[str]) -> Iterator[tuple[Key
 def is_extension(node: object) -> bool:
     """Whether a node comes from an extension."""
     return type(node) in REGISTERED
+
+
+def has_extensions(model: object) -> bool:
+    """Whether a node of a model comes from an extension."""
+    return next(extension_nodes(model), None) is not None
+
+
+def are_current(extensions: Sequence[Extension]) -> bool:
+    """Whether the spec language has these extensions, rather than later ones of the same file."""
+    return all(one.node in _members(type(one)) for one in extensions)
 
 
 def extension_nodes(node: object, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Node]]:
@@ -258,6 +269,24 @@ def require_node(one: Extension, origin: Origin) -> None:
     for what, function in (("build", one.build), ("forward", one.forward)):
         if not callable(function) and not (what == "forward" and function is None):
             raise ExtensionError("extension-node", f"{origin.name}: {what} of {name} is not a function")
+
+
+def _is_mutable(annotation: Any) -> bool:
+    """Whether a type is a list, dictionary or set, or has one inside. Nodes are hashed."""
+    mutable = (list, dict, set)
+    return (get_origin(annotation) or annotation) in mutable or any(map(_is_mutable, get_args(annotation)))
+
+
+def _require_complete(one: Extension, origin: Origin) -> None:
+    """Raise ExtensionError if objects of a node cannot be made or hashed."""
+    for name, info in one.node.model_fields.items():
+        if _is_mutable(info.annotation):
+            message = f"{origin.name}: {one.node.__name__}.{name} is a list, dictionary or set"
+            hint = "a node is hashed: write a tuple, Annotated[tuple[int, ...], extension.ListAsTuple]"
+            raise ExtensionError("extension-node", message, hint)
+    if missing := sorted(getattr(one.node, "__abstractmethods__", ())):
+        message = f"{origin.name}: {one.node.__name__} does not define {', '.join(missing)}"
+        raise ExtensionError("extension-node", message, f"see the {one.KIND}s that ship, in t2tbuild/spec")
 
 
 _BASES: dict[type[Node], str] = {Node: "Node", BaseTokenizer: "TokenizerNode", BaseBackbone: "BackboneNode"}

@@ -1,9 +1,23 @@
 """Describe an error that the code of an extension raised: the line of the user's file, and the error's message."""
 
+import shlex
+import sys
 import traceback
 from pathlib import Path
 
 from t2tbuild.errors import T2TBuildError
+
+MODULE_PREFIX = "t2tbuild_extension_"
+"""The names of the modules of extension files start with this."""
+
+
+def describe_extension_error(error: BaseException) -> str:
+    """Return the error and the line of the extension file that raised it; empty if none took part."""
+    loaded = {one.__file__ for name, one in list(sys.modules.items()) if name.startswith(MODULE_PREFIX)}
+    files = [frame.filename for frame in traceback.extract_tb(error.__traceback__) if frame.filename in loaded]
+    if not files:
+        return ""
+    return f"{describe_user_error(error, Path(files[-1]))}; run t2tbuild check {shlex.quote(files[-1])}"
 
 
 def first_line(error: BaseException) -> str:
