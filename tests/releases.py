@@ -31,6 +31,9 @@ class Releases(ThreadingHTTPServer):
         self.serves_parts = True
         self.says_size = True
 
+    def handle_error(self, *_: Any) -> None:
+        """Print nothing of a client that was killed."""
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"

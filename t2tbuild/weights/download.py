@@ -20,8 +20,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from filelock import FileLock
-
 from t2tbuild._version import __version__
 from t2tbuild.errors import DownloadError, InputError
 from t2tbuild.files import atomic_write, redact
@@ -60,6 +58,8 @@ def download(
     """
     if urlsplit(url).scheme not in SCHEMES:
         raise InputError(f"{redact(url)}: not a URL of {', '.join(SCHEMES)}")
+    from filelock import FileLock  # imports asyncio, which reading weights from files does not need
+
     with _report_write_errors(target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(_beside(target, ".lock"))

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 import t2tbuild.timm
 from t2tbuild import build_model, load_spec, load_weights
 from t2tbuild.cli import app
+from t2tbuild.cli.train_options import open_with_options
 from t2tbuild.cli.weights import choose_weights
 from t2tbuild.errors import InputError
 from t2tbuild.modules.vit import T2TViT
@@ -144,6 +145,13 @@ def test_the_weights_option_of_commands(server: Releases, capsys: pytest.Capture
     assert "84.2% is with an auxiliary head" in capsys.readouterr().err
     with pytest.raises(InputError, match="'vit_s16' has no released weights"):
         choose_weights("vit_s16", load_spec("vit_s16"), "released")
+
+
+@pytest.mark.parametrize(("given", "file"), [("released", "released:t2t_vit_7"), ("hf-hub:us/cats", "hf-hub:us/cats")])
+def test_the_weights_option_of_a_training(given: str, file: str) -> None:
+    spec = open_with_options("t2t_vit_7", (), None, {"--weights": given}).spec
+    assert spec.weights is not None
+    assert spec.weights.file == file
 
 
 # Files that need care
