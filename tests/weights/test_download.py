@@ -3,14 +3,19 @@
 import hashlib
 import json
 import os
+import re
 import threading
+import time
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from t2tbuild.cli import app
+from t2tbuild.cli import app, download_progress
+from t2tbuild.cli.download_progress import DownloadProgress
 from t2tbuild.errors import DownloadError, InputError
 from t2tbuild.spec import catalog
 from t2tbuild.weights import download as downloads
@@ -304,6 +309,26 @@ def test_the_command_downloads_and_prints_the_place_and_the_licence(server: Rele
     assert len(server.requests) == 1
     assert t2tbuild("download", "t2t_vit_7", "--force").exit_code == 0
     assert len(server.requests) == 2
+
+
+def test_the_progress_has_speed_and_eta(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bar on a terminal, and lines elsewhere."""
+    terminal, piped = (
+        Console(file=StringIO(), force_terminal=one, color_system=None, width=100) for one in (True, False)
+    )
+    monkeypatch.setattr(download_progress, "PRINT_INTERVAL", 0.0)
+    for console in (terminal, piped):
+        with DownloadProgress(console, "t2t_vit_14") as progress:
+            for done in (20_000_000, 40_000_000, 60_000_000):
+                time.sleep(0.02)
+                progress.update(done, 86_212_823)
+            progress.bar.refresh()
+    assert isinstance(terminal.file, StringIO)
+    assert isinstance(piped.file, StringIO)
+    shown, lines = terminal.file.getvalue(), piped.file.getvalue().splitlines()
+    assert re.search(r"t2t_vit_14 .*60\.0/86\.2 MB .*MB/s.* ETA", shown)
+    assert lines[0] == "downloading t2t_vit_14 (86.2 MB), from 20.0 MB on"
+    assert lines[-1] == "t2t_vit_14: 60.0 MB received, ETA 0s"
 
 
 def test_the_command_lists_what_there_is(server: Releases) -> None:

@@ -1,6 +1,7 @@
 """Released weights and those of the Hub where weights are named: in a spec, in options, and in timm."""
 
 import argparse
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from t2tbuild.cli.train_options import open_with_options
 from t2tbuild.cli.weights import choose_weights
 from t2tbuild.errors import InputError
 from t2tbuild.modules.vit import T2TViT
+from t2tbuild.report.visual.loaded_model import _normalisation
 from t2tbuild.spec import ModelSpec, Spec
+from t2tbuild.spec.weights import Weights
 from t2tbuild.spec.write import write_spec
 from t2tbuild.timm_registry import _with_released_file
 from t2tbuild.training.init_model import init_model
@@ -154,6 +157,12 @@ def test_the_weights_option_of_a_training(given: str, file: str) -> None:
     assert spec.weights.file == file
 
 
+def test_the_normalisation_of_released_weights() -> None:
+    """Pictures of `visualize` are normalised as the weights were trained."""
+    cifar = Weights(file="released:t2t_vit_14.cifar10")
+    assert _normalisation(load_spec("t2t_vit_14"), cifar, None)[0] == (0.4914, 0.4822, 0.4465)
+
+
 # Files that need care
 
 
@@ -195,21 +204,44 @@ def test_pretrained_loads_the_released_file(server: Releases, seven: T2TViT, tmp
     assert len(server.requests) == 1
 
 
-@pytest.mark.slow
-def test_timms_own_routes_unwrap_the_raw_file(server: Releases, seven: T2TViT, tmp_path: Path) -> None:
-    """By url, which hands over the checkpoint as it is, into torch's cache; and by another file."""
-    torch.save(as_released(seven) | {"args": None}, tmp_path / "mine.pth")
+def mmpretrains(state: dict[str, torch.Tensor]) -> dict[str, Any]:
+    """A checkpoint with the names of mmpretrain for the backbone's norms, the head and the rest."""
+    renamed = {}
+    for key, value in state.items():
+        name = re.sub(r"norm([12])\.", r"ln\1.", key).replace("blocks.", "encoder.")
+        name = name.replace("mlp.fc1", "ffn.layers.0.0").replace("mlp.fc2", "ffn.layers.1")
+        renamed[f"head.layers.{name}" if name.startswith("head.") else f"backbone.{name}"] = value
+    return {"meta": {"epoch": 310}, "state_dict": renamed}
+
+
+@pytest.mark.parametrize("route", ["url", "file"])
+@pytest.mark.parametrize("kind", ["authors", "cifar", "mmpretrain"])
+def test_timms_own_routes_unwrap_the_raw_file(
+    server: Releases, small: ModelSpec, tmp_path: Path, route: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By url timm hands over the checkpoint as it is; by file it knows some of the keys."""
+    trained = build_model(small)
+    trained.head.weight.data.normal_()
+    state = trained.state_dict()
+    wrapped = {f"module.{key}": value for key, value in state.items()}
+    checkpoint = {
+        "authors": {"epoch": 309, "state_dict": {}, "state_dict_ema": wrapped},
+        "cifar": {"net": wrapped, "acc": 98.3},
+        "mmpretrain": mmpretrains(state),
+    }[kind]
+    torch.save(checkpoint, tmp_path / "mine.pth")
     server.files["mine.pth"] = (tmp_path / "mine.pth").read_bytes()
-    torch.hub.set_dir(str(tmp_path / "torch"))
-    by_url = timm.create_model(
-        "t2t_vit_7", pretrained=True, pretrained_cfg_overlay={"url": f"{server.url}/mine.pth"}, img_size=64
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    source = f"{server.url}/mine.pth" if route == "url" else str(tmp_path / "mine.pth")
+    model = timm.create_model(
+        t2tbuild.timm.ANY,
+        spec=small.model_dump(mode="json"),
+        num_classes=10,
+        pretrained=True,
+        pretrained_cfg_overlay={route: source},
     )
-    by_file = timm.create_model(
-        "t2t_vit_7", pretrained=True, pretrained_cfg_overlay={"file": str(tmp_path / "mine.pth")}, img_size=64
-    )
-    for model in (by_url, by_file):
-        assert torch.equal(model.head.weight, seven.head.weight)
-    assert [path for path, _ in server.requests] == ["/mine.pth"]
+    assert {key for key, value in model.state_dict().items() if not torch.equal(value, state[key])} == set()
+    assert len(server.requests) == (route == "url")
 
 
 def test_tags_choose_among_released_files(server: Releases) -> None:
