@@ -37,10 +37,11 @@ PASSING = (408, 425, 429, 500, 502, 503, 504)  # HTTP errors that another attemp
 
 @dataclass(frozen=True)
 class Expected:
-    """What is known of a file: its size, and the first hexadecimal digits of its SHA-256 (empty if unknown)."""
+    """What is known of a file: its size, the first hexadecimal digits of its SHA-256, and how such files begin."""
 
-    bytes: int | None = None
+    size: int | None = None
     sha256: str = ""
+    beginnings: tuple[bytes, ...] = ()
 
 
 class _InterruptedTransferError(Exception):
@@ -85,7 +86,7 @@ def verify_kept(target: Path, expected: Expected) -> None:
     hint = f"remove {target} and {_beside(target, '.sha256').name} and download it again"
     if kept and digest != kept:
         raise DownloadError(f"{target}: its SHA-256 is {digest}, at its first use it was {kept}; {hint}")
-    if reason := _difference(expected, state.st_size, digest):
+    if reason := _difference(expected, state.st_size, digest) or _wrong_beginning(expected, target):
         raise DownloadError(f"{target}: {reason}; {hint}")
     if not kept:
         with contextlib.suppress(OSError):  # a shared folder may be read-only
@@ -218,7 +219,7 @@ def _accept(url: str, target: Path, expected: Expected) -> None:
     part, kept = _beside(target, ".part"), kept_digest(target)
     state = part.stat()
     digest = _sha256(part, state.st_mtime_ns, state.st_size)
-    reason = _difference(expected, state.st_size, digest)
+    reason = _difference(expected, state.st_size, digest) or _wrong_beginning(expected, part)
     if not reason and kept and kept != digest:
         reason = (
             f"its SHA-256 is {digest}, at its first download it was {kept}; the file has changed on the server: ask "
@@ -235,11 +236,20 @@ def _accept(url: str, target: Path, expected: Expected) -> None:
 
 def _difference(expected: Expected, size: int, digest: str) -> str:
     """Return why a file is not the expected one; empty if it is, or if nothing is known. `digest` may be empty."""
-    if expected.bytes is not None and size != expected.bytes:
-        return f"has {size:,} bytes, the released file has {expected.bytes:,}"
+    if expected.size is not None and size != expected.size:
+        return f"has {size:,} bytes, the released file has {expected.size:,}"
     if digest and not digest.startswith(expected.sha256):
         return f"its SHA-256 is {digest}, that of the released file begins with {expected.sha256}"
     return ""
+
+
+def _wrong_beginning(expected: Expected, path: Path) -> str:
+    """Return why a file is of another kind, such as the page of a portal that asks for a password; empty if not."""
+    with path.open("rb") as stream:
+        beginning = stream.read(24)
+    if not expected.beginnings or beginning.startswith(expected.beginnings):
+        return ""
+    return f"is no file of weights: it begins with {beginning!r}; a proxy or a portal may have answered"
 
 
 def _keep_digest(target: Path, digest: str) -> None:

@@ -18,6 +18,7 @@ from t2tbuild.weights.cache import cache_folder, is_offline
 from t2tbuild.weights.download import Expected, OnProgress, download, verify_kept
 
 FILE = Path(__file__).parent / "released.yaml"
+TORCH = (b"PK\x03\x04", b"\x80")  # torch saves a zip file, before version 1.6 a pickle
 MIRROR = "T2TBUILD_RELEASES"
 """Environment variable: a URL (http, https, file) or a folder that has the released files, in place of the sources."""
 
@@ -81,7 +82,7 @@ class Released:
     @property
     def expected(self) -> Expected:
         """What is known of the file's content."""
-        return Expected(self.bytes, self.sha256)
+        return Expected(self.bytes, self.sha256, TORCH)
 
 
 @functools.cache

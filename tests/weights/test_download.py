@@ -25,7 +25,7 @@ from t2tbuild.weights.released import fetch_released, find_released, released_we
 from t2tbuild.weights.remote import require_known
 from tests.releases import Releases, serve
 
-CONTENT = bytes(range(256)) * 400
+CONTENT = b"PK\x03\x04" + bytes(range(256)) * 400
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 
 
@@ -134,12 +134,12 @@ def test_a_file_of_unknown_size(server: Releases, target: Path) -> None:
 
 
 def test_a_wrong_size_is_refused_before_it_is_received(server: Releases, target: Path) -> None:
-    with pytest.raises(DownloadError, match=r"has 102,400 bytes, the released file has 86,212,823"):
-        download(f"{server.url}/weights.pth", target, Expected(bytes=86_212_823))
+    with pytest.raises(DownloadError, match=r"has 102,404 bytes, the released file has 86,212,823"):
+        download(f"{server.url}/weights.pth", target, Expected(size=86_212_823))
     assert names(target.parent) == []
     server.says_size = False  # and after it
-    with pytest.raises(DownloadError, match=r"has 102,400 bytes, the released file has 7$"):
-        download(f"{server.url}/weights.pth", target, Expected(bytes=7))
+    with pytest.raises(DownloadError, match=r"has 102,404 bytes, the released file has 7$"):
+        download(f"{server.url}/weights.pth", target, Expected(size=7))
     assert names(target.parent) == []
 
 
@@ -276,8 +276,19 @@ def test_a_file_that_the_user_puts_into_the_cache_is_trusted_once(server: Releas
         fetch_released("t2t_vit_7")
     known = find_released("t2t_vit_14").path
     known.write_bytes(CONTENT)
-    with pytest.raises(DownloadError, match="has 102,400 bytes, the released file has 86,212,823"):
+    with pytest.raises(DownloadError, match="has 102,404 bytes, the released file has 86,212,823"):
         fetch_released("t2t_vit_14")
+
+
+def test_the_page_of_a_portal_is_no_file_of_weights(server: Releases) -> None:
+    server.files["71.7_T2T_ViT_7.pth.tar"] = b"<!DOCTYPE html><p>Please log in"
+    with pytest.raises(
+        DownloadError, match=r"is no file of weights: it begins with b'<!DOCTYPE html><p>Please'; a proxy"
+    ):
+        fetch_released("t2t_vit_7")
+    assert names(find_released("t2t_vit_7").path.parent) == []
+    server.files["71.7_T2T_ViT_7.pth.tar"] = CONTENT
+    assert fetch_released("t2t_vit_7").read_bytes() == CONTENT
 
 
 def test_a_name_that_does_not_exist() -> None:

@@ -133,8 +133,8 @@ def test_released_without_a_model_is_one_message(small: ModelSpec) -> None:
 
 def test_the_weights_option_of_commands(server: Releases, capsys: pytest.CaptureFixture[str]) -> None:
     """Of evaluate, export and visualize: `released` goes by the model's name, and is downloaded at once."""
-    server.files[find_released("t2t_vit_7").file] = b"weights"
-    server.files[find_released("t2t_vit_24.token_labelling").file] = b"others"
+    server.files[find_released("t2t_vit_7").file] = b"PK\x03\x04weights"
+    server.files[find_released("t2t_vit_24.token_labelling").file] = b"PK\x03\x04others"
     chosen = choose_weights("t2t_vit_7", load_spec("t2t_vit_7"), "released")
     assert chosen is not None
     assert chosen.file == "released:t2t_vit_7"
@@ -250,7 +250,7 @@ def test_tags_choose_among_released_files(server: Releases) -> None:
     config = timm.get_pretrained_cfg("t2t_vit_14.cifar10")
     assert (config.num_classes, config.crop_pct, config.mean[0]) == (10, 1.0, 0.4914)
     assert timm.get_pretrained_cfg("t2t_vit_14").num_classes == 1000
-    server.files[find_released("t2t_vit_14.cifar10").file] = b"weights"
+    server.files[find_released("t2t_vit_14.cifar10").file] = b"PK\x03\x04weights"
     kwargs = _with_released_file("t2t_vit_14", {"pretrained_cfg": "cifar10"})
     assert kwargs["pretrained_cfg_overlay"]["file"] == str(find_released("t2t_vit_14.cifar10").path)
     mine = {"pretrained_cfg_overlay": {"file": "mine.pth"}}
