@@ -116,6 +116,14 @@ class ExportError(T2TBuildError):
     """An exported model returns other logits than the model."""
 
 
+class DownloadError(T2TBuildError):
+    """A file cannot be downloaded, or is not the file that was expected."""
+
+
+class UploadError(T2TBuildError):
+    """Files cannot be published."""
+
+
 class SearchError(T2TBuildError):
     """A search ended without a result."""
 

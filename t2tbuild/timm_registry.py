@@ -3,7 +3,8 @@
 Each shipped spec is registered under its name. `t2t_vit_spec` builds any other model of the spec language: its argument
 `spec` takes the fields of a spec's model section, and exported folders use it. The other arguments are those of timm's
 vision_transformer: num_classes, in_chans, img_size, drop_rate, drop_path_rate, global_pool, device, dtype,
-features_only, out_indices.
+features_only, out_indices. `pretrained=True` loads released weights (`t2tbuild download --list`); a tag chooses among
+several, as in t2t_vit_14.cifar10.
 
     >>> import timm, t2tbuild.timm
     >>> timm.create_model("t2t_vit_7", num_classes=10, img_size=64).num_features
@@ -36,7 +37,11 @@ from t2tbuild.spec.tokenizer import (
     TransformerAttention,
 )
 from t2tbuild.spec.with_changes import with_changes
+from t2tbuild.weights.load import rename_state
+from t2tbuild.weights.read import unwrap_state
+from t2tbuild.weights.released import Released, fetch_released, released_weights
 
+SOURCES = ("url", "file", "state_dict", "hf_hub_id")  # keys of timm's pretrained_cfg that name weights
 ANY = "t2t_vit_spec"  # builds the model of its argument `spec`; without one, t2t_vit_14
 
 
@@ -49,9 +54,23 @@ def _specs() -> dict[str, ModelSpec]:
 
 
 def model_configs() -> Mapping[str, Any]:
-    """Return timm's `default_cfgs`: the configuration of each of our models by name."""
-    configs: Mapping[str, Any] = generate_default_cfgs({name: _config(model) for name, model in _specs().items()})
+    """Return timm's `default_cfgs`: the configuration of each of our models, and of their released weights, by name."""
+    ours = {name: _config(model) for name, model in _specs().items()}
+    released = {name: ours[one.spec] | _source_config(one) for name, one in released_weights().items()}
+    configs: Mapping[str, Any] = generate_default_cfgs({**ours, **released})
     return configs
+
+
+def _source_config(released: Released) -> dict[str, Any]:
+    """Return what differs in timm's pretrained_cfg of a model with released weights."""
+    return {
+        "url": released.url,
+        "num_classes": released.num_classes,
+        "mean": released.mean,
+        "std": released.std,
+        "crop_pct": released.crop,
+        "license": released.licence.lower(),
+    }
 
 
 def _config(model: ModelSpec) -> dict[str, Any]:
@@ -121,11 +140,12 @@ def _tables_to_buffers(module: nn.Module) -> None:
 
 
 def _fit(state: dict[str, Tensor], model: T2TViT) -> dict[str, Tensor]:
-    """Fit stored weights to a model of another image size by interpolation of the position embedding.
+    """Unwrap and rename the weights of a checkpoint, and interpolate the position embedding for another image size.
 
-    Raises InputError if the first layer has another number of input channels and is not a convolution, which timm
-    adapts itself.
+    timm hands over released files as they are. Raises InputError if the first layer has another number of input
+    channels and is not a convolution, which timm adapts itself.
     """
+    state = rename_state(unwrap_state(state, "these weights"))
     config: dict[str, Any] = model.pretrained_cfg  # type: ignore[assignment]
     first = f"{config['first_conv']}.weight"
     own, stored = model.state_dict()[first], state.get(first)
@@ -157,6 +177,8 @@ def _create(variant: str, pretrained: bool = False, spec: Mapping[str, Any] | No
         raise InputError(f"spec: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}{hint}") from None
     if spec is not None and not kwargs.get("pretrained_cfg"):  # an exported folder has its own configuration
         kwargs["pretrained_cfg_overlay"] = _config(model_spec) | (kwargs.get("pretrained_cfg_overlay") or {})
+    if pretrained and spec is None:
+        kwargs = _with_released_file(variant, kwargs)
     built: nn.Module = build_model_with_cfg(
         partial(_build, model_spec),
         variant,
@@ -166,6 +188,20 @@ def _create(variant: str, pretrained: bool = False, spec: Mapping[str, Any] | No
         **kwargs,
     )
     return built
+
+
+def _with_released_file(variant: str, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Add the cached file of released weights, downloaded if need be, unless the caller names other weights.
+
+    timm's own download would neither continue an interrupted one nor check the file.
+    """
+    tag, overlay = kwargs.get("pretrained_cfg") or "", kwargs.get("pretrained_cfg_overlay") or {}
+    if not isinstance(tag, str) or any(overlay.get(source) for source in SOURCES):
+        return kwargs
+    name = f"{variant}.{tag}" if tag else variant
+    if name not in released_weights():
+        return kwargs
+    return kwargs | {"pretrained_cfg_overlay": {**overlay, "file": str(fetch_released(name))}}
 
 
 def register(module: str) -> None:

@@ -18,11 +18,13 @@ from t2tbuild.cli.cp import cp
 from t2tbuild.cli.data import data
 from t2tbuild.cli.default_group import DefaultGroup
 from t2tbuild.cli.diagram import diagram
+from t2tbuild.cli.download import download
 from t2tbuild.cli.evaluate import evaluate
 from t2tbuild.cli.export import export
 from t2tbuild.cli.fit import fit
 from t2tbuild.cli.init import init
 from t2tbuild.cli.ls import ls
+from t2tbuild.cli.push import push
 from t2tbuild.cli.report import report
 from t2tbuild.cli.schema import schema
 from t2tbuild.cli.search import search
@@ -48,7 +50,7 @@ app = typer.Typer(
 )
 COMMANDS = (
     *(summarize, diagram, compare, fit, bench),
-    *(data, train, evaluate, report, visualize, export),
+    *(data, train, evaluate, report, visualize, export, push, download),
     *(validate, check, ls, show, cp, init, schema),
 )
 for command in COMMANDS:

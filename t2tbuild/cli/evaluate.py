@@ -12,7 +12,7 @@ from t2tbuild.cli.console import print_json, stderr, stdout
 from t2tbuild.cli.folder import require_folder
 from t2tbuild.cli.options import DataOption, Device, Json, Overrides, SpecArgument, deprecated_option
 from t2tbuild.cli.train_options import find_run, open_with_options
-from t2tbuild.cli.weights import choose_weights
+from t2tbuild.cli.weights import WEIGHTS_HELP, choose_weights
 from t2tbuild.cli.write import report_write_errors
 from t2tbuild.errors import InputError
 from t2tbuild.files import short_path
@@ -38,7 +38,7 @@ def evaluate(
     overrides: Overrides = None,
     weights: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="A checkpoint, safetensors or run; by default the run's or the spec's."),
+        typer.Option(metavar="FILE", help=WEIGHTS_HELP),
     ] = None,
     data: DataOption = None,
     out: Annotated[
@@ -61,7 +61,7 @@ def evaluate(
 
     Labels go by name where the model has label_names, as every run on a folder has.
 
-    Example: t2tbuild evaluate t2t_vit_14 --weights 81.5_T2T_ViT_14.pth.tar --data /data/imagenet
+    Example: t2tbuild evaluate t2t_vit_14 --weights released --data /data/imagenet
     """
     require_folder(out)
     no_ema = bool(deprecated_option("--trained", trained, "--no-ema", no_ema))

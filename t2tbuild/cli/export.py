@@ -8,7 +8,7 @@ import typer
 from t2tbuild.cli.console import stderr, stdout
 from t2tbuild.cli.options import Overrides, SpecArgument
 from t2tbuild.cli.spec import open_spec
-from t2tbuild.cli.weights import choose_weights
+from t2tbuild.cli.weights import WEIGHTS_HELP, choose_weights
 from t2tbuild.weights.formats import Format
 
 
@@ -18,7 +18,7 @@ def export(
     overrides: Overrides = None,
     weights: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="A checkpoint, safetensors or run; by default the run's or the spec's."),
+        typer.Option(metavar="FILE", help=WEIGHTS_HELP),
     ] = None,
     kind: Annotated[
         Format | None, typer.Option("--format", help="Format of the file; by default that of its suffix.")
@@ -26,7 +26,7 @@ def export(
 ) -> None:
     """Write a model with its weights for other programs, then load it again and compare its logits with torch's.
 
-    Example: t2tbuild export t2t_vit_14 --weights 81.5_T2T_ViT_14.pth.tar --out t2t_vit_14.onnx
+    Example: t2tbuild export t2t_vit_14 --weights released --out t2t_vit_14.onnx
     """
     from t2tbuild.weights.resolve import find_spec
 

@@ -29,6 +29,7 @@ from t2tbuild.cli.train_options import (
     continue_training_command,
     open_training,
 )
+from t2tbuild.cli.weights import fetch_spec_weights
 from t2tbuild.errors import InputError, TrainingError
 from t2tbuild.files import short_path
 from t2tbuild.spec.units import plural
@@ -113,6 +114,8 @@ def train(
 
     with document.located_errors():
         resolved = resolve_files(resolve(document.spec))  # raises errors before torch is imported
+        if is_main and not (is_launched and gpus is not None):
+            fetch_spec_weights(document.spec)
 
     if dry_run:
         if is_launched or gpus is not None:

@@ -30,7 +30,9 @@ LearningRate = Annotated[str | None, typer.Option(metavar="X", help="train.lr, t
 TrainImageSize = Annotated[
     str | None, typer.Option(metavar="SIDE", help="Size of the images: 96, or 192x256 (height x width).")
 ]
-WeightsOption = Annotated[str | None, typer.Option(metavar="FILE|RUN", help="Initial weights: a file, or a run.")]
+WeightsOption = Annotated[
+    str | None, typer.Option(metavar="FILE|RUN", help="Initial weights: a file, a run, released, or hf-hub:ORG/NAME.")
+]
 Seed = Annotated[str | None, typer.Option(metavar="N", help="train.seed.")]
 Gpus = Annotated[
     int | None,
@@ -143,11 +145,11 @@ def open_with_options(
 def _as_override(option: str, value: str) -> Override:
     """Return the override of an option of `FIELDS`. Raises InputError for weights that do not exist."""
     from t2tbuild.spec.overrides import Override
-    from t2tbuild.spec.weights import LOCAL_DIR
+    from t2tbuild.spec.weights import LOCAL_DIR, is_remote
 
     written = value
     if option == "--weights":
-        if not exists(Path(value.removeprefix(LOCAL_DIR))):
+        if not is_remote(value) and not exists(Path(value.removeprefix(LOCAL_DIR))):
             raise InputError(f"--weights {value}: no such file or folder; name a file of weights or a run directory")
         written = json.dumps(value)
     elif option == "--image-size":

@@ -17,7 +17,7 @@ from t2tbuild.cli.console import print_json, stderr, stdout
 from t2tbuild.cli.folder import require_folder
 from t2tbuild.cli.options import Json, Overrides, complete_spec_name
 from t2tbuild.cli.spec import open_spec
-from t2tbuild.cli.weights import choose_weights
+from t2tbuild.cli.weights import WEIGHTS_HELP, choose_weights
 from t2tbuild.cli.write import report_write_errors
 from t2tbuild.errors import InputError, T2TBuildError, is_memory_full
 from t2tbuild.files import exists
@@ -64,7 +64,7 @@ def visualize(
     what: Annotated[FigureKind, typer.Option(help="What to draw.")] = FigureKind.ALL,
     weights: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="A checkpoint, safetensors or run; by default the run's or the spec's."),
+        typer.Option(metavar="FILE", help=WEIGHTS_HELP),
     ] = None,
     against: Annotated[
         str | None,
@@ -85,7 +85,7 @@ def visualize(
 ) -> None:
     """Draw feature maps with dead channels framed, attention over the image, and receptive fields of tokens.
 
-    Example: t2tbuild visualize t2t_vit_14 --weights t2t_vit_14.pth.tar --against resnet50 --image dog.jpg --out seen
+    Example: t2tbuild visualize t2t_vit_14 --weights released --against resnet50 --image dog.jpg --out seen
     """
     if against is not None and what not in (FigureKind.FEATURES, FigureKind.ALL):
         raise InputError(f"--against compares features, which --what {what} does not draw; leave one of them out")

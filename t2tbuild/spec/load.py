@@ -19,7 +19,7 @@ from t2tbuild.spec.extension import consent
 from t2tbuild.spec.overrides import Override
 from t2tbuild.spec.renamed import check_overrides, rename_fields, warn_of_source
 from t2tbuild.spec.root import SearchSpec, Spec
-from t2tbuild.spec.weights import LOCAL_DIR
+from t2tbuild.spec.weights import LOCAL_DIR, RELEASED, is_remote, name_released
 
 T = TypeVar("T", bound=Node)
 
@@ -115,9 +115,11 @@ def _spec_document(source: YamlSource, folder: Path, overrides: AnyOverrides) ->
             _use_named_model(source, beside=Path())
     check_overrides(changes, source)
     rename_fields(source)  # an override may set a mapping that holds old names
+    _name_released(source, ("weights",), _mapping(source.data, ("model",)).get("name"))
     _resolve_weights_file(source, ("weights",), beside=_base_folder(folder, changes, ("weights", "weights.file")))
     distill = ("train", "train.distill")
     fields = (*distill, "train.distill.weights", "train.distill.weights.file")
+    _name_released(source, ("train", "distill", "weights"), _mapping(source.data, ("train", "distill")).get("teacher"))
     _resolve_weights_file(source, ("train", "distill", "weights"), beside=_base_folder(folder, changes, fields))
     _resolve_teacher(source, beside=_base_folder(folder, changes, (*distill, "train.distill.teacher")))
     return _validated_document(source, Spec, original)
@@ -272,6 +274,15 @@ def _resolve_weights_file(source: YamlSource, path: KeyPath, beside: Path) -> No
         _resolve_file(source, weights, (*path, "file"), beside, "name a file of weights")
 
 
+def _name_released(source: YamlSource, path: KeyPath, model: Any) -> None:
+    """Add the name of their model to weights that are written `released`."""
+    above = _mapping(source.data, path[:-1])
+    if isinstance(above.get(path[-1]), dict):
+        above, path = above[path[-1]], (*path, "file")
+    if above.get(path[-1]) == RELEASED and isinstance(model, str):
+        above[path[-1]] = name_released(RELEASED, model)
+
+
 def _resolve_teacher(source: YamlSource, beside: Path) -> None:
     """Make the path of a teacher absolute. A timm model and a shipped name are kept."""
     path: KeyPath = ("train", "distill", "teacher")
@@ -290,7 +301,7 @@ def _mapping(data: Any, path: KeyPath) -> dict[Any, Any]:
 
 def _resolve_file(source: YamlSource, above: dict[Any, Any], path: KeyPath, beside: Path, hint: str) -> None:
     file = above.get(path[-1])
-    if not isinstance(file, str) or not file.strip():
+    if not isinstance(file, str) or not file.strip() or (path[-1] != "teacher" and is_remote(file)):
         return
     try:
         above[path[-1]] = str((beside / file.removeprefix(LOCAL_DIR)).resolve())

@@ -9,7 +9,7 @@ from t2tbuild.build import build_model
 from t2tbuild.errors import FieldError
 from t2tbuild.files import exists
 from t2tbuild.spec.root import Spec
-from t2tbuild.spec.weights import Weights
+from t2tbuild.spec.weights import Weights, is_remote
 from t2tbuild.training.optim import freeze
 from t2tbuild.training.reports import Listener, Notice
 from t2tbuild.weights.load import describe_mismatched_heads, load_spec_weights
@@ -45,8 +45,8 @@ def _load_initial_weights(model: nn.Module, weights: Weights, listener: Listener
     reasons = [
         f"\nan earlier checkpoint is used, because a later one is invalid: {reason}" for reason in source.skipped
     ]
-    listener(Notice(f"training starts from {source.file}" + "".join(reasons)))
-    weights = weights.model_copy(update={"file": source.file})
+    weights = weights if is_remote(weights.file) else weights.model_copy(update={"file": source.file})
+    listener(Notice(f"training starts from {weights.file}" + "".join(reasons)))
     if weights.reset_head is None:
         mismatch = describe_mismatched_heads(model, weights.file)
         if mismatch:

@@ -61,7 +61,7 @@ def _load_teacher_spec(teacher: str) -> Spec:
 def _weights_of_spec(teacher_spec: Spec, teacher: str) -> Weights:
     if teacher_spec.weights is None:
         message = f"the spec {teacher} has no weights, so its model is untrained"
-        raise FieldError(_TEACHER, "teacher", message, "write distill.weights: FILE, or name a run")
+        raise FieldError(_TEACHER, "teacher", message, "write distill.weights: FILE or released, or name a run")
     return teacher_spec.weights
 
 

@@ -24,6 +24,7 @@ MMPRETRAIN = (
     (r"\.ffn\.layers\.1\.", ".mlp.fc2."),
     (r"^head\.(layers\.head|fc)\.", "head."),
 )
+AUXILIARY = "aux_head."  # of token labelling: half of its maximum over the tokens is added to the logits there
 
 
 def load_weights(
@@ -37,7 +38,7 @@ def load_weights(
 
     Args:
         model: The model to load into.
-        path: A file or folder that `read_weights` reads, with the released code's names or mmpretrain's.
+        path: A file, folder or download that `read_weights` reads, with the released code's names or mmpretrain's.
         reset_head: Keep the head's random initialisation instead of loading it.
         grid: Rows and columns of the file's position embedding; needed if the file does not contain them and the grid
             is not square.
@@ -47,7 +48,7 @@ def load_weights(
     stored = read_weights(path)
     if stored.grid and grid and stored.grid != grid:
         raise InputError(f"{path}: its position embedding has the grid {stored.grid}, not {grid}; leave out grid")
-    state, expected, heads = _rename(stored.tensors), dict(model.state_dict()), classifier_keys(model)
+    state, expected, heads = rename_state(stored.tensors), dict(model.state_dict()), classifier_keys(model)
     if reset_head:
         state = {key: value for key, value in state.items() if not key.startswith(heads)}
         expected = {key: value for key, value in expected.items() if not key.startswith(heads)}
@@ -64,15 +65,15 @@ def load_spec_weights(model: nn.Module, weights: Weights) -> None:
 
 def describe_mismatched_heads(model: nn.Module, path: str | Path) -> str:
     """Describe the model's classifiers that have another shape in a file of weights; empty if there are none."""
-    stored, own = _rename(read_weights(path).tensors), model.state_dict()
+    stored, own = rename_state(read_weights(path).tensors), model.state_dict()
     keys = [key for key in own if key.startswith(classifier_keys(model)) and key in stored]
     return "; ".join(_shapes(key, stored, own) for key in keys if stored[key].shape != own[key].shape)
 
 
-def _rename(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename tensors of mmpretrain to the released code's names."""
+def rename_state(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename tensors of mmpretrain to the released code's names; leave out the auxiliary head of token labelling."""
     if not any(key.startswith("backbone.") for key in tensors):
-        return dict(tensors)
+        return {key: value for key, value in tensors.items() if not key.startswith(AUXILIARY)}
     renamed = {}
     for key, value in tensors.items():
         name = key

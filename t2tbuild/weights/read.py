@@ -16,11 +16,12 @@ from t2tbuild import manifest
 from t2tbuild.errors import InputError
 from t2tbuild.files import exists
 from t2tbuild.modules.vit import T2TViT
-from t2tbuild.spec.weights import LOCAL_DIR
-from t2tbuild.weights.resolve import WEIGHT_FILES, resolve_weights, weight_file
+from t2tbuild.spec.weights import LOCAL_DIR, WEIGHT_FILES, is_remote
+from t2tbuild.weights.remote import fetch
+from t2tbuild.weights.resolve import resolve_weights, weight_file
 
 GRID = "position_grid"  # key in the metadata of our safetensors: the grid of the position embedding
-STATE_DICT_KEYS = ("state_dict_ema", "model_ema", "state_dict", "model")  # in order of preference
+STATE_DICT_KEYS = ("state_dict_ema", "model_ema", "state_dict", "model", "net")  # in order of preference
 WRAPPER_PREFIXES = ("module.", "_orig_mod.")  # DistributedDataParallel, torch.compile
 SAFE_CLASSES = (argparse.Namespace,)  # the options that timm's and the authors' training scripts save
 
@@ -34,15 +35,18 @@ class StoredWeights:
 
 
 def read_weights(path: str | Path) -> StoredWeights:
-    """Read a checkpoint (.pth.tar, .pth, .bin), safetensors, timm's local-dir folder, or a run directory.
+    """Read a checkpoint (.pth.tar, .pth, .bin), safetensors, timm's local-dir folder, a run directory, or a download.
+
+    `released:NAME` and `hf-hub:ORG/NAME` are downloaded unless they are cached.
 
     Prefers the averaged weights (EMA) of a checkpoint. Loads pickles with weights_only. Raises InputError if there is
     no such file, if it is damaged, or if it holds more than tensors.
     """
-    file = _find_file(Path(str(path).removeprefix(LOCAL_DIR)))
+    name = str(path)
+    file = _find_file(fetch(name) if is_remote(name) else Path(name.removeprefix(LOCAL_DIR)))
     if file.suffix == ".safetensors":
         return _read_safetensors(file)
-    return StoredWeights(_find_tensors(_read_pickle(file), file))
+    return StoredWeights(unwrap_state(_read_pickle(file), str(file)))
 
 
 def _find_file(path: Path) -> Path:
@@ -115,8 +119,8 @@ def _unsafe_globals(file: Path, message: str) -> str:
     return ", ".join(sorted(names - {f"{kind.__module__}.{kind.__qualname__}" for kind in SAFE_CLASSES}))
 
 
-def _find_tensors(loaded: Any, file: Path) -> dict[str, Tensor]:
-    """Return the weights of a loaded checkpoint, without the prefixes of wrappers."""
+def unwrap_state(loaded: Any, file: str) -> dict[str, Tensor]:
+    """Return the weights of a loaded checkpoint, without the prefixes of wrappers; errors name the `file`."""
     if not isinstance(loaded, dict):
         raise InputError(f"{file}: not a state dict: it holds {type(loaded).__name__}")
     nested = [loaded[name] for name in STATE_DICT_KEYS if isinstance(loaded.get(name), dict) and loaded[name]]

@@ -1,4 +1,7 @@
-"""Resolve a path to weights and a spec: a file, an exported folder, a run directory, or a spec. Torch-free."""
+"""Resolve a path to weights and a spec: a file, an exported folder, a run directory, or a spec. Torch-free.
+
+Weights that are named by something else than a path (`released:NAME`, `hf-hub:ORG/NAME`) are downloaded first.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,10 +10,9 @@ from t2tbuild import manifest
 from t2tbuild.files import is_dir, is_file
 from t2tbuild.spec.catalog import SPEC_SUFFIXES
 from t2tbuild.spec.root import Spec
-from t2tbuild.spec.weights import LOCAL_DIR, Weights
+from t2tbuild.spec.weights import LOCAL_DIR, WEIGHT_FILES, Weights, is_remote
+from t2tbuild.weights.remote import fetch
 
-WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
-"""Names of the file of weights in a folder, in order of preference."""
 RUN_SPEC = "spec.yaml"
 
 
@@ -19,7 +21,7 @@ class WeightsSource:
     """The spec and the checkpoint that a path names.
 
     Attributes:
-        path: The path that was resolved, without timm's `local-dir:`.
+        path: The path that was resolved, without timm's `local-dir:`; for a download, its place in the cache.
         run: The run directory; None if the path names no run, that is, no folder with `checkpoints/`.
         checkpoint: A file of weights or a folder that holds one; for a run, its newest valid checkpoint. None if the
             path names a spec without a run, does not exist, or if the run has no valid checkpoint.
@@ -49,9 +51,10 @@ class WeightsSource:
 def resolve_weights(path: str | Path) -> WeightsSource:
     """Resolve a file of weights, an exported folder, a run directory or its spec.yaml, or the path or name of a spec.
 
-    Reads the checkpoints of a run to compare them with their manifests. Does not raise where nothing is found.
+    Reads the checkpoints of a run to compare them with their manifests. Does not raise where no path is found; released
+    weights and those of the Hub are downloaded, with the errors of `fetch`.
     """
-    name = str(path).removeprefix(LOCAL_DIR)
+    name = str(fetch(str(path)) if is_remote(str(path)) else path).removeprefix(LOCAL_DIR)
     found, run = Path(name), _run_of(Path(name))
     checkpoint, skipped = None, list[str]()
     if run is not None:

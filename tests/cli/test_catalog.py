@@ -46,7 +46,7 @@ def test_ls_lists_everything_that_ships(tmp_path: Path) -> None:
         "model": "t2t_vit_14",
         "data": "cifar100",
         "epochs": 60,
-        "weights or teacher": "81.5_T2T_ViT_14.pth.tar",
+        "weights or teacher": "released:t2t_vit_14",
         "paper": "88.4%",
     }
     recipes = [(trained[name]["data"], trained[name]["epochs"], trained[name]["paper"]) for name in trained]

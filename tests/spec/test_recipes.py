@@ -20,7 +20,6 @@ FIXED = {"schedule", "dropout", "loss", "no_decay"}  # not fields of a spec: cos
 IMAGENET = {7: "lite", 12: "lite", 14: "14", 19: "19", 24: "24"}
 DISTILLED = (7, 12)
 CIFAR = [(depth, kind) for depth in (14, 19) for kind in ("cifar10", "cifar100")]
-WEIGHTS = {14: "81.5_T2T_ViT_14.pth.tar", 19: "81.9_T2T_ViT_19.pth.tar"}
 
 
 def recipe_of(name: str) -> TrainSpec:
@@ -122,7 +121,7 @@ def test_the_transfer_to_cifar_is_the_papers(depth: int, kind: str) -> None:
     assert nothing == (0, 0, 0, None, None)
     assert (recipe.clip_grad, recipe.optimizer.nesterov, recipe.freeze) == (None, False, ())
     assert spec.weights is not None
-    assert Path(spec.weights.file).name == WEIGHTS[depth]
+    assert spec.weights.file == f"released:t2t_vit_{depth}"
 
 
 @pytest.mark.parametrize("depth", DISTILLED)

@@ -20,10 +20,11 @@ from t2tbuild.report.visual.receptive_field import Window
 from t2tbuild.spec.data import IMAGENET_MEAN, IMAGENET_STD, CifarData, Streamed
 from t2tbuild.spec.model import TimmModel
 from t2tbuild.spec.root import Spec
-from t2tbuild.spec.weights import Weights
+from t2tbuild.spec.weights import RELEASED, Weights
 from t2tbuild.training.data.dataset import error_reason
 from t2tbuild.training.data.image_mode import to_mode
 from t2tbuild.weights.load import load_spec_weights
+from t2tbuild.weights.released import find_released
 from t2tbuild.weights.resolve import resolve_weights
 
 SEED = 0
@@ -132,7 +133,10 @@ def _open_image(path: Path | None) -> Image.Image:
 
 
 def _normalisation(spec: Spec, weights: Weights | None, model: Any) -> tuple[Sequence[float], Sequence[float]]:
-    """Return mean and std of the run that trained the weights, else of the spec's data, of timm, or of ImageNet."""
+    """Return mean and std of the run or release of the weights, else of the spec's data, of timm, or of ImageNet."""
+    if weights is not None and weights.file.startswith(f"{RELEASED}:"):
+        released = find_released(weights.file.removeprefix(f"{RELEASED}:"))
+        return released.mean, released.std
     if weights is not None:
         config = _read_normalisation(Path(resolve_weights(weights.file).file) / "config.json")
         if config:
