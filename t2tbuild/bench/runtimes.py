@@ -28,11 +28,6 @@ def torch_threads(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def random_images(batch: int, in_chans: int, height: int, width: int) -> NDArray[np.float32]:
-    """Return a batch of normal noise [batch, in_chans, height, width], the same in every runtime."""
-    return np.random.default_rng(0).standard_normal((batch, in_chans, height, width), dtype=np.float32)
-
-
 def torch_step(built: nn.Module, images: NDArray[np.float32], device: torch.device) -> Step:
     """Return a step that runs a built model in float32 on a device."""
     return inference_step(built.to(device), torch.from_numpy(images).to(device), torch.float32)

@@ -15,9 +15,10 @@ from tempfile import TemporaryDirectory
 import torch
 
 from t2tbuild.bench.hardware import device_name
+from t2tbuild.bench.inputs import random_images
 from t2tbuild.bench.latency_model import MIN_MODELS, LatencyModel, fit_latency_model, work_of
 from t2tbuild.bench.measure_command import run_command
-from t2tbuild.bench.runtimes import onnxruntime_step, random_images, torch_step, torch_threads
+from t2tbuild.bench.runtimes import onnxruntime_step, torch_step, torch_threads
 from t2tbuild.bench.timing import Step, time_rounds
 from t2tbuild.build import build_model
 from t2tbuild.nas.evaluator import needs
