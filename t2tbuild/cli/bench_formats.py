@@ -47,7 +47,7 @@ VARIANTS = {
     "onnx": Variant(Format.ONNX),
     "onnx-half": Variant(Format.ONNX, half=True),
     "onnx-int8": Variant(Format.ONNX, int8=True),
-    **{str(one): Variant(one) for one in Format if one == "openvino"},
+    "openvino": Variant(Format.OPENVINO),
 }
 """The variants of --formats by name, in the order of the table."""
 
