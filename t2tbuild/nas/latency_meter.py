@@ -27,7 +27,9 @@ from t2tbuild.nas.model_key import key_of
 from t2tbuild.nas.plan import Plan
 from t2tbuild.spec.latency import LatencyLimit
 from t2tbuild.spec.model import ModelSpec
-from t2tbuild.weights.onnx_program import save_untrained_onnx
+from t2tbuild.weights.metadata import ExportInfo
+from t2tbuild.weights.preprocessing import default_preprocessing
+from t2tbuild.weights.whole_model import save_onnx
 
 LATENCY_SECONDS = 1.0
 """A candidate and the base are timed in turn for this long."""
@@ -114,21 +116,14 @@ class LatencyMeter:
 
     def _make_step(self, model: ModelSpec) -> Step:
         images = random_images(self.limit.batch, model.in_chans, *model.image)
-        torch.manual_seed(0)
-        built = build_model(model)
         if self.limit.runtime == "torch":
-            return torch_step(built, images, self.device)
+            return torch_step(build_model(model), images, self.device)
         with TemporaryDirectory() as folder:
-            file = Path(folder) / "model.onnx"
-            save_untrained_onnx(built, file, model.in_chans, *model.image)
-            return onnxruntime_step(file, images, self.threads or 1)
+            return onnxruntime_step(_save_untrained(model, Path(folder)), images, self.threads or 1)
 
     def _run_command(self, command: str, model: ModelSpec, check: Callable[[], None]) -> float:
-        torch.manual_seed(0)
         with TemporaryDirectory() as folder:
-            file = Path(folder) / f"{model.name}.onnx"
-            save_untrained_onnx(build_model(model), file, model.in_chans, *model.image)
-            return run_command(command, file, timeout=self.limit.timeout, check=check)
+            return run_command(command, _save_untrained(model, Path(folder)), timeout=self.limit.timeout, check=check)
 
     def _choose_threads(self, store: LatencyStore) -> int | None:
         """Return the number of threads: that of the limit, or that of the first process of the search on this machine.
@@ -147,6 +142,13 @@ class LatencyMeter:
         if self.limit.command is not None:
             return f"command {hashlib.sha256(self.limit.command.encode()).hexdigest()[:16]}"
         return f"{self} on {device_name(self.device)}"[:200]
+
+
+def _save_untrained(model: ModelSpec, folder: Path) -> Path:
+    """Write a model with random weights to an ONNX file in a folder, and return it."""
+    file = folder / f"{model.name}.onnx"
+    save_onnx(build_model(model).eval(), file, ExportInfo(model.name, None, default_preprocessing(model)), None)
+    return file
 
 
 def make_meter(planned: Plan, device: torch.device, store: LatencyStore | None = None) -> LatencyMeter | None:
