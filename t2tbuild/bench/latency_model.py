@@ -30,8 +30,9 @@ Work = Mapping[str, float]
 def work_of(model: ModelSpec, batch: int = 1) -> Work | None:
     """Return the work of a forward pass in float32, None for a model without a symbolic forward.
 
-    Each kind of operation has its bytes and, if it has matrix products, its multiply-adds. `kernels` is the number of
-    operations other than views, each of which costs something whatever its size.
+    Each kind of operation with matrix products has its multiply-adds, and all others together have their bytes.
+    `kernels` is the number of operations other than views, each of which costs something whatever its size. With bytes
+    of each kind, a table of few models fits noise: the error is a third larger (benchmarks/latency_model.py).
     """
     try:
         steps = record(model, batch, FULL, training=False).steps
@@ -41,9 +42,10 @@ def work_of(model: ModelSpec, batch: int = 1) -> Work | None:
     for operation in steps:
         if isinstance(operation, Operation) and (moved := moved_bytes(operation)):
             found["kernels"] += 1
-            found[f"{operation.kind} bytes"] += moved
             if operation.macs:
                 found[f"{operation.kind} macs"] += operation.macs * batch
+            else:
+                found["bytes"] += moved
     return dict(found)
 
 
@@ -62,8 +64,8 @@ class LatencyModel:
 def fit_latency_model(works: Sequence[Work], seconds: Sequence[float]) -> LatencyModel:
     """Fit a latency model to measured models.
 
-    >>> model = fit_latency_model([{"add bytes": 1e6}, {"add bytes": 2e6}, {"add bytes": 4e6}], [0.001, 0.002, 0.004])
-    >>> round(1e9 * model.predict({"add bytes": 3e6}) / 3e6, 2)
+    >>> model = fit_latency_model([{"bytes": 1e6}, {"bytes": 2e6}, {"bytes": 4e6}], [0.001, 0.002, 0.004])
+    >>> round(1e9 * model.predict({"bytes": 3e6}) / 3e6, 2)
     1.0
     """
     kinds = sorted(set().union(*works))

@@ -96,7 +96,7 @@ def _write(kind: Format, built: nn.Module, path: Path, model: AnyModel, info: Ex
         return _as_run(_save_safetensors(built, path, model))
     if kind is Format.TIMM:
         return _as_run(_save_timm(built, path, model))
-    whole = HalfModel(built) if info.precision == "float16" else built
+    whole = HalfModel(built).eval() if info.precision == "float16" else built
     if kind is Format.TORCH_EXPORT:
         save_torch_export(whole, path, info)
     elif kind is Format.ONNX:

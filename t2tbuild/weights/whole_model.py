@@ -82,7 +82,7 @@ def save_torch_export(whole: nn.Module, path: Path, info: ExportInfo) -> None:
     shapes: dict[int, Any] = {0: batch}
     example = torch.zeros(2, steps.in_chans, *steps.image)
     if steps.inside:
-        whole = PixelModel(whole, steps)
+        whole = PixelModel(whole, steps).eval()
         example = torch.zeros(2, 301, 403, steps.in_chans, dtype=torch.uint8)
         shapes |= {1: torch.export.Dim("height"), 2: torch.export.Dim("width")}
     with torch.no_grad():
