@@ -38,7 +38,8 @@ def deep(model: ModelSpec, depth: int) -> ModelSpec:
 class Machine:
     """A machine on which a block takes a millisecond, and the rest of a model as much as three.
 
-    All is slower by a factor that changes from one measurement to the next. It takes the place of the built models and of the clock.
+    All is slower by a factor that changes from one measurement to the next. It takes the place of the built models and
+    of the clock.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
