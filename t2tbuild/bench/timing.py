@@ -53,7 +53,20 @@ def time_steps(
     rounds: int,
     listener: Callable[[RoundProgress], None] = lambda _: None,
 ) -> dict[Name, Timing]:
-    """Time each step once per round, until `seconds` have passed and at least `rounds` are done.
+    """Time steps in rounds, see `time_rounds`, and summarize the times of each."""
+    times = time_rounds(steps, device, seconds=seconds, rounds=rounds, listener=listener)
+    return {name: summarize_times(seconds_of_name) for name, seconds_of_name in times.items()}
+
+
+def time_rounds(
+    steps: Mapping[Name, Step],
+    device: torch.device,
+    *,
+    seconds: float,
+    rounds: int,
+    listener: Callable[[RoundProgress], None] = lambda _: None,
+) -> dict[Name, list[float]]:
+    """Time each step once per round, until `seconds` have passed and at least `rounds` are done. Returns all times.
 
     A slow phase of the machine affects all steps, so their ratios are more reliable than their times. The order within
     a round is shuffled with a fixed seed, so that no step always follows the same other one. Each run starts on an idle
@@ -74,7 +87,7 @@ def time_steps(
                 times[names[index]].append(time_step(steps[names[index]], device))
             done, passed = done + 1, time.perf_counter() - started
             listener(RoundProgress(done, passed, max(0.0, seconds - passed, passed / done * (rounds - done))))
-    return {name: summarize_times(seconds_of_name) for name, seconds_of_name in times.items()}
+    return times
 
 
 def time_step(step: Step, device: torch.device) -> float:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from t2tbuild.cli.bench_formats import VARIANTS, FormatOptions, bench_files, bench_variants, parse_variants, report
 from t2tbuild.cli.console import format_duration, print_json, stderr, stdout
-from t2tbuild.cli.options import Json, complete_spec_name
+from t2tbuild.cli.options import DataOption, Json, complete_spec_name
 from t2tbuild.cli.spec import group_overrides, open_spec
 from t2tbuild.cli.write import check_plot_path, report_write_errors
 from t2tbuild.dtype import Precision
@@ -34,7 +35,8 @@ def bench(
         list[str],
         typer.Argument(
             metavar="SPEC...",
-            help="Shipped names such as t2t_vit_14, or paths, each with its KEY=VALUE; ratios are to the first.",
+            help="Shipped names such as t2t_vit_14, or paths, each with its KEY=VALUE; or exported files (.onnx, .pt2, "
+            ".xml). Ratios are to the first.",
             autocompletion=complete_spec_name,
         ),
     ],
@@ -54,16 +56,30 @@ def bench(
     plot: Annotated[
         Path | None, typer.Option(help="Also draw latency against MACs; a .png, .svg or .pdf file.")
     ] = None,
+    formats: Annotated[
+        str | None,
+        typer.Option(metavar="FORMATS", help=f"Export a run and compare the files: all, or {', '.join(VARIANTS)}."),
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(metavar="FILE", help="With --formats: weights of a spec; a run has its own.")
+    ] = None,
+    data: DataOption = None,
     as_json: Json = False,
 ) -> None:
     """Measure latency, images/s, peak memory and the share of the device's matmul peak.
 
-    Each round runs every model once, so that a slow moment of the machine affects all of them.
+    Each round runs every model once, so that a slow moment of the machine affects all of them. Of exported files, and
+    with --formats, it measures latency, size and memory, and the accuracy on the images of the run or of --data.
 
     Example: t2tbuild bench t2t_vit_14 resnet50 --batch-size 32 --plot latency.png
+
+    Example: t2tbuild bench runs/flowers --formats all --batch-size 1 --threads 1 --plot formats.png
     """
     _require_device(device)
     check_plot_path("--plot", plot)
+    options = FormatOptions(batch_size, threads, seconds, rounds, plot, as_json)
+    if _bench_exported(specs, formats, weights, data, options, device, precision, compiled=compiled, training=training):
+        return
     if training and precision is Precision.FLOAT16:
         raise InputError("--train --precision float16: needs scaled gradients, which bench does not have; use bfloat16")
     groups = group_overrides(specs)
@@ -101,6 +117,65 @@ def bench(
         with report_write_errors("--plot", plot):
             plot_latency(result, plot, title=title)
         stderr().print(f"written: {plot}", soft_wrap=True)
+
+
+def _bench_exported(
+    specs: Sequence[str],
+    formats: str | None,
+    weights: str | None,
+    data: str | None,
+    options: FormatOptions,
+    device: str | None,
+    precision: Precision,
+    *,
+    compiled: bool,
+    training: bool,
+) -> bool:
+    """Benchmark exported files, or the formats of a run. Return whether that was asked for.
+
+    Raises InputError for options that do not fit.
+    """
+    from t2tbuild.weights.exported import is_exported
+
+    files = [text for text in specs if is_exported(text)]
+    if formats is None and not files:
+        for option, value in (("--weights", weights), ("--data", data)):
+            if value is not None:
+                raise InputError(f"{option} is for --formats and exported files; the latency does not depend on it")
+        return False
+    for option, given in (
+        ("--train", training),
+        ("--compile", compiled),
+        ("--precision", precision is not Precision.FLOAT32),
+        ("--device", device not in (None, "cpu")),
+    ):
+        if given:
+            raise InputError(f"{option}: exported files run on the CPU as they are; leave it out")
+    if options.threads is not None:
+        _require_threads(options.threads)
+    groups = group_overrides(specs)
+    if formats is None:
+        if others := [text for text in specs if text not in files]:
+            raise InputError(f"{others[0]}: is no exported file, and {files[0]} is one; measure them apart")
+        with _Progress(stderr()) as progress:
+            result = bench_files(files, data, options, progress.update)
+        report(result, options, plural(len(files), "exported file"))
+        return True
+    if len(groups) > 1 or files:
+        raise InputError("--formats: name one run, or one spec with --weights")
+    text, overrides = groups[0]
+    variants = parse_variants(formats)
+    with _Progress(stderr()) as progress:
+        result = bench_variants(text, overrides, weights, data, variants, options, progress.update)
+    report(result, options, text)
+    return True
+
+
+def _require_threads(count: int) -> None:
+    """Raise InputError if the machine has fewer cores."""
+    from t2tbuild.bench.hardware import set_threads
+
+    set_threads(count)
 
 
 def _require_device(name: str | None) -> None:

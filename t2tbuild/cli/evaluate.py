@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -59,16 +60,27 @@ def evaluate(
 ) -> None:
     """Print top-1, top-5, loss, confusions and the accuracy of every class, of a run or of a spec with weights.
 
-    Labels go by name where the model has label_names, as every run on a folder has.
+    Labels go by name where the model has label_names, as every run on a folder has. A file of t2tbuild export (.onnx,
+    .pt2, .xml) is run by its runtime, on the CPU.
 
     Example: t2tbuild evaluate t2t_vit_14 --weights released --data /data/imagenet
+
+    Example: t2tbuild evaluate flowers.onnx --data flowers/
     """
     require_folder(out)
     no_ema = bool(deprecated_option("--trained", trained, "--no-ema", no_ema))
     if no_ema and weights is not None:
         raise InputError("--no-ema needs the weights of a run, and --weights names others; leave one of them out")
+    from t2tbuild.weights.exported import is_exported
     from t2tbuild.weights.resolve import find_spec
 
+    if is_exported(spec):
+        if weights is not None or no_ema:
+            raise InputError(
+                f"{spec}: an exported file has its weights; leave {'--no-ema' if no_ema else '--weights'} out"
+            )
+        _report(_evaluate_exported(spec, overrides or (), data, split, device), out, as_json=as_json)
+        return
     # quiet: the warnings are about training
     document = open_with_options(find_spec(spec), overrides or (), data, {}, evaluation=True, quiet=True)
     source = _select_weights(spec, document.spec, weights, no_ema=no_ema)
@@ -77,7 +89,11 @@ def evaluate(
     if data is not None and split is not Split.TRAIN:
         with document.located_errors():
             _warn_of_training_images(weights or spec, resolved, split)
-    found = _evaluate(document, source, split, device)
+    _report(_evaluate(document, source, split, device), out, as_json=as_json)
+
+
+def _report(found: WeightsEvaluation, out: Path | None, *, as_json: bool) -> None:
+    """Print an evaluation, and write its tables and pictures to `out`."""
     if found.skipped:
         from t2tbuild.training.data_notices import describe_unreadable
 
@@ -148,6 +164,30 @@ def _evaluate(document: Document[Spec], source: Weights, split: Split, device: s
             split.value,
             lambda done, of: bar.update(task, completed=done, total=of),
             device=device,
+        )
+
+
+def _evaluate_exported(
+    path: str, overrides: Sequence[str], data: str | None, split: Split, device: str | None
+) -> WeightsEvaluation:
+    """Evaluate an exported file, with a bar on a terminal."""
+    if device not in (None, "cpu"):
+        raise InputError(f"--device {device}: an exported file is evaluated on the CPU; leave the option out")
+    from rich.progress import Progress
+
+    from t2tbuild.cli.exported import open_exported_spec
+    from t2tbuild.weights.exported import open_exported
+
+    model = open_exported(path)
+    document = open_exported_spec(path, model.info, overrides, data)
+
+    from t2tbuild.training.evaluate import evaluate_exported
+
+    console = stderr()
+    with document.located_errors(), Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task("images")
+        return evaluate_exported(
+            document.spec, model, split.value, lambda done, of: bar.update(task, completed=done, total=of)
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -46,8 +47,15 @@ Storage = Annotated[
 ]  # fmt: skip
 
 
+AllowCommand = Annotated[
+    bool, typer.Option("--allow-command", help="Run the command of the spec's latency limit; read it before.")
+]
+
 SUBCOMMANDS = ("status", "resume", "export", "repair")
 """Commands of `t2tbuild search` for a run."""
+
+COMMAND = "search.budget.latency.command"
+"""The field with a command. One that is given on the command line may run."""
 
 
 def search(
@@ -62,6 +70,14 @@ def search(
     ] = None,
     budget_macs: BudgetMacs = None,
     budget_params: BudgetParams = None,
+    budget_latency: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Maximum latency of a forward pass: 10ms, 0.5s.")
+    ] = None,
+    latency_command: Annotated[
+        str | None,
+        typer.Option(metavar="COMMAND", help="Measure latency by this command: it gets an ONNX file, prints ms."),
+    ] = None,
+    allow_command: AllowCommand = False,
     data: DataOption = None,
     trials: Annotated[int | None, typer.Option(help="Number of candidates to train.")] = None,
     timeout: Annotated[
@@ -99,6 +115,7 @@ def search(
     if plot is not None and not explain:
         raise InputError("--plot needs --explain; a search writes its plots to the run directory")
     options: list[str | Override] = [*_options_to_overrides(budget_macs, budget_params, trials, timeout, seed)]
+    options += latency_overrides(budget_latency, latency_command)
     if is_override(spec):
         spec, overrides = "deep_narrow", [spec, *(overrides or ())]
     _check_subcommand(spec)
@@ -107,6 +124,7 @@ def search(
     loaded = document.spec
 
     with report_interrupt(), document.located_errors():  # raises errors before torch is imported
+        from t2tbuild.bench.measure_command import require_consent
         from t2tbuild.nas.evaluator_function import require_function
         from t2tbuild.nas.plan import plan
         from t2tbuild.nas.store.url import storage_url
@@ -121,10 +139,14 @@ def search(
             return
         run = out or default_run_directory(loaded.search.name)
         require_function(loaded.search, run)
+        typed = any(isinstance(one, str) and one.partition("=")[0].strip() == COMMAND for one in changes)
+        limit = loaded.search.budget.latency
+        if limit is not None and limit.command is not None and not (typed or allow_command):
+            require_consent(limit.command)
 
     loaded = loaded.model_copy(update={"search": planned.search})  # with the target resolved
     with document.located_errors():
-        run_search(loaded, run, workers, storage, device=device, as_json=as_json)
+        run_search(loaded, run, workers, storage, device=device, as_json=as_json, allow_command=allow_command or typed)
 
 
 def _print_choices(given: AnyData, resolved: AnyData) -> None:
@@ -146,6 +168,7 @@ def run_search(
     *,
     device: str | None = None,
     as_json: bool,
+    allow_command: bool = False,
 ) -> None:
     """Run a search, show its progress, and print its result."""
     from t2tbuild.nas.existing_run import require_same_search
@@ -168,6 +191,7 @@ def run_search(
                 workers=count,
                 storage=storage,
                 device=device,
+                allow_command=allow_command,
             )
     write_reports(result)
     if as_json:
@@ -200,6 +224,18 @@ def _options_to_overrides(
     found = [f"{path}={text}" for path, text in given.items() if text is not None]
     found += [f"search.trials={trials}"] if trials is not None else []
     return found + ([f"search.seed={seed}"] if seed is not None else [])
+
+
+def latency_overrides(limit: str | None, command: str | None) -> list[str]:
+    """Convert the options of a latency limit to overrides. Raises InputError that names the option."""
+    found = []
+    if limit is not None:
+        try:
+            parse_seconds(limit)
+        except ValueError as error:
+            raise InputError(f"--budget-latency: {error}") from None
+        found.append(f"search.budget.latency.max={limit}")
+    return found + ([f"{COMMAND}={json.dumps(command)}"] if command is not None else [])
 
 
 def _with_data(spec: str, overrides: list[str], data: str | None) -> list[str | Override]:
@@ -298,7 +334,7 @@ def print_result(result: SearchResult) -> None:
     )
     if (table := verdict_table(result)) is not None:
         console.print(table)
-    for line in gain_lines(result):
+    for line in [*gain_lines(result), *([str(result.latency)] if result.latency else [])]:
         console.print(line, soft_wrap=True, markup=False)
     if result.outcome is Outcome.TIMEOUT:
         command = resume_command(result.run, result.spec)

@@ -74,6 +74,8 @@ def resume_command(run: Path, spec: SearchSpec | None) -> str:
     has_storage = any(argument.split("=")[0] == "--storage" for argument in sys.argv)
     data = None if spec is None else spec.search.proxy.data
     command = continue_command(["search", "resume"], run, data, more)
+    limit = None if spec is None else spec.search.budget.latency
+    command += " --allow-command" if limit is not None and limit.command is not None else ""  # consent is not kept
     return command + (" --storage URL  (the same)" if has_storage else "")
 
 

@@ -10,7 +10,7 @@ import typer
 
 from t2tbuild.cli.console import print_json, stderr, stdout
 from t2tbuild.cli.options import Device, Json
-from t2tbuild.cli.search import Storage, Workers, print_result, result_to_json, run_search
+from t2tbuild.cli.search import AllowCommand, Storage, Workers, print_result, result_to_json, run_search
 from t2tbuild.cli.search_progress import report_interrupt, resume_command
 from t2tbuild.errors import InputError
 from t2tbuild.spec.units import parse_seconds
@@ -57,6 +57,7 @@ def resume(
     workers: Workers = None,
     storage: Storage = None,
     device: Device = None,
+    allow_command: AllowCommand = False,
     as_json: Json = False,
 ) -> None:
     """Continue a search where it stopped; a complete search is only reported.
@@ -78,7 +79,7 @@ def resume(
         except ValueError as error:
             raise InputError(f"--timeout: {error}") from None
     spec = spec.model_copy(update={"search": spec.search.model_copy(update=changes)})
-    run_search(spec, run, workers, storage, device=device, as_json=as_json)
+    run_search(spec, run, workers, storage, device=device, as_json=as_json, allow_command=allow_command)
 
 
 def _count_trained(run: Path, storage: str | None) -> int:

@@ -33,7 +33,7 @@ def excess(measures: Measures, budget: Budget) -> dict[str, float]:
     """
     found = {name: bounds.excess(measures[name]) for name, bounds in budget.limits.items() if name in measures}
     if budget.latency is not None and "latency" in measures:
-        found["latency"] = measures["latency"] - budget.latency
+        found["latency"] = measures["latency"] - budget.latency.max
     return found
 
 

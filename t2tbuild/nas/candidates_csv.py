@@ -24,8 +24,9 @@ def write_csv(
 ) -> None:
     """Write a CSV file with one row per record.
 
-    Columns params and macs are fvcore's count of the candidate at full size, predicted_* the ImageNet top-1 in percent
-    with its 90% interval, and value is the value that ranks candidates.
+    Columns params and macs are fvcore's count of the candidate at full size, latency_ms is the measured latency,
+    predicted_latency_ms the prediction for a candidate that was not measured. predicted_top1, predicted_low and
+    predicted_high are the ImageNet top-1 in percent with its 90% interval, value is the value that ranks candidates.
     """
     names = [
         "candidate",
@@ -33,6 +34,8 @@ def write_csv(
         "state",
         "params",
         "macs",
+        "latency_ms",
+        "predicted_latency_ms",
         "seed",
         "rung_steps",
         "accuracy",
@@ -52,6 +55,8 @@ def write_csv(
             "state": str(record.state),
             "params": record.params,
             "macs": record.macs,
+            "latency_ms": _milliseconds(record.latency),
+            "predicted_latency_ms": _milliseconds(record.predicted_latency),
             "rung_steps": record.steps,
             "accuracy": None if record.accuracy is None else round(record.accuracy, 6),
             "loss": round(record.rungs[-1].loss, 6) if record.rungs else None,
@@ -67,6 +72,10 @@ def write_csv(
         row["value"] = round(value, 4) if math.isfinite(value) else None
         writer.writerow(row | (shape_columns(record.model) if record.model else {}))
     atomic_write(path, table.getvalue())
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(1000 * seconds, 4)
 
 
 def shape_columns(model: ModelSpec) -> dict[str, Value | None]:

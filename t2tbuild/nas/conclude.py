@@ -7,8 +7,10 @@ from pathlib import Path
 
 import torch
 
-from t2tbuild.errors import SearchError
+from t2tbuild.errors import InputError, SearchError, T2TBuildError
 from t2tbuild.nas.artifacts import write_artifacts
+from t2tbuild.nas.latency_meter import LatencyMeter
+from t2tbuild.nas.latency_readings import milliseconds, summarize_readings
 from t2tbuild.nas.model_key import key_of
 from t2tbuild.nas.plan import Plan
 from t2tbuild.nas.predicted_verdict import decide_by_prediction, with_latencies
@@ -96,8 +98,11 @@ def _list_reasons(records: Sequence[Record], outcome: Outcome) -> str:
     return "; ".join(found) or "no candidate was drawn"
 
 
-def measure_equals(store: Store, verdict: Verdict, device: torch.device) -> None:
-    """Measure the latencies of the winner, the base and the winner's equals side by side, once."""
+def measure_equals(store: Store, verdict: Verdict, device: torch.device, meter: LatencyMeter | None = None) -> None:
+    """Measure the latencies of the winner, the base and the winner's equals side by side, once.
+
+    With a `meter`, they are measured as the candidates were, and those that were are not measured again.
+    """
     if verdict.prediction is None or verdict.winner.model is None:
         return
     base = [one.model for one in store.reference_runs()[:1] if one.model is not None]
@@ -106,7 +111,13 @@ def measure_equals(store: Store, verdict: Verdict, device: torch.device) -> None
     known = store.get_meta(LATENCIES) or {}
     if by_key.keys() <= known.keys():
         return
-    measured = measure_latencies(list(by_key.values()), device)
+    if meter is None:
+        measured = measure_latencies(list(by_key.values()), device)
+    else:
+        try:
+            measured = [meter.measure(model) for model in by_key.values()]
+        except T2TBuildError:  # a command that fails, or that was not allowed again
+            return
     store.set_meta(LATENCIES, known | dict(zip(by_key, measured, strict=True)))
 
 
@@ -117,13 +128,15 @@ def write_findings(
     records, reference_runs, latencies = findings.records, findings.reference_runs, store.get_meta(LATENCIES) or {}
     if findings.verdict is None or findings.verdict.winner.model is None:
         reasons = _list_reasons([*reference_runs, *records], outcome)
+        require_within_latency(run, spec.search, [*reference_runs, *records])
         hint = f"; continue with: t2tbuild search resume {run}" if outcome is Outcome.TIMEOUT else ""
         raise SearchError(f"{run}: nothing was trained: {reasons}{hint}")
+    limit = spec.search.budget.latency
     result = SearchResult(
         run=run,
         spec=spec,
         best=make_best(findings.verdict.winner.model, spec),
-        verdict=with_latencies(findings.verdict, latencies, spec.search.budget.latency),
+        verdict=with_latencies(findings.verdict, latencies, None if limit is None else limit.max),
         base=next(record for record in reference_runs if record.number == BASE),
         records=records,
         reference_runs=reference_runs,
@@ -135,11 +148,24 @@ def write_findings(
         test=read_test_results(store),
         seconds=seconds,
         latencies=latencies,
+        latency=summarize_readings(store, sum(one.predicted_latency is not None for one in records)),
         spans=tuple(build_timeline(store.entries())),
         importance=compute_importance(store, spec.search.proxy.metric),
     )
     write_artifacts(result)
     return result
+
+
+def require_within_latency(run: Path, search: Search, records: Sequence[Record]) -> None:
+    """Raise InputError, with the fastest latency, where the latency limit alone kept all candidates out."""
+    measured = [one.latency for one in records if one.latency is not None]
+    limit = search.budget.latency
+    if limit is None or not measured or any(one.state is not State.INFEASIBLE for one in records):
+        return
+    if min(measured) > limit.max:
+        message = f"no candidate is within search.budget.latency {milliseconds(limit.max)} ms, so nothing was trained"
+        hint = f"raise the limit, or widen search.space, and name a new --out than {run}"
+        raise InputError(f"{message}: the fastest of {len(measured)} was {milliseconds(min(measured))} ms; {hint}")
 
 
 def make_best(model: ModelSpec, spec: SearchSpec) -> Spec:

@@ -60,6 +60,11 @@ class Measurements:
     seconds: float | None = None
 
 
+@dataclass(frozen=True)
+class PredictedLatency(Measurements):
+    """Measurements of a candidate whose latency is a prediction far over the limit, so that it was not measured."""
+
+
 class Evaluator(Protocol):
     """Measures candidates."""
 
@@ -81,16 +86,21 @@ class FunctionEvaluator:
     def __init__(self, function: EvaluatorFunction, search: Search) -> None:
         self.function, self.search = function, search
         self.name = name_of(function).rpartition(":")[2]
+        self._latencies: dict[str, Measurements] = {}
 
     def evaluate(self, candidate: Candidate, steps: int) -> Measurements:
         """Return what the function measured. Raises TrainingError where it is not what the search needs."""
         if steps == 0 and not needs("latency", self.search):
             return Measurements()
+        if steps == 0 and candidate.key in self._latencies:  # a shape is measured once, whatever the seed
+            return self._latencies[candidate.key]
         found = self._to_measurements(self.function(candidate, steps))
         needed = "latency" if steps == 0 else self.search.proxy.metric
         value = getattr(found, needed)
         if value is None or not math.isfinite(value):
             raise TrainingError(f"the evaluator {self.name} returned no finite {needed}, got {value}")
+        if steps == 0:
+            self._latencies[candidate.key] = found
         return found
 
     def _to_measurements(self, returned: object) -> Measurements:
@@ -161,7 +171,8 @@ def check_budget(record: Record, search: Search) -> Record:
     over = [name for name, amount in excess(record.measures, search.budget).items() if amount > 0]
     if not over:
         return record
-    return replace(record, state=State.INFEASIBLE, reason=f"{', '.join(over)} over budget, so not trained")
+    names = [f"predicted {name}" if name == "latency" and record.latency is None else name for name in over]
+    return replace(record, state=State.INFEASIBLE, reason=f"{', '.join(names)} over budget, so not trained")
 
 
 def training_seed(search: Search, record: Record) -> int:

@@ -20,9 +20,12 @@ from t2tbuild.nas.evaluator import (
     EvaluatorFunction,
     FunctionEvaluator,
     Measurements,
+    PredictedLatency,
     needs,
 )
 from t2tbuild.nas.evaluator_function import load_function
+from t2tbuild.nas.latency_meter import LATENCY_SECONDS, LatencyMeter, make_meter
+from t2tbuild.nas.latency_readings import LatencyStore
 from t2tbuild.nas.plan import Plan
 from t2tbuild.nas.proxy import make_proxy_model, own_data_errors
 from t2tbuild.nas.proxy_training import ProxyTrainer
@@ -41,15 +44,12 @@ from t2tbuild.training.sampler import EpochSampler
 CACHE_VARIABLE = "T2TBUILD_CACHE"
 """Environment variable: the folder of the decoded images, for all searches."""
 
-LATENCY_SECONDS = 1.0
-"""A candidate's forward pass is timed for this long at most."""
-
 
 class ProxyEvaluator:
     """The evaluator of one search on one device: latency, zero-cost proxies and proxy training on its data."""
 
-    def __init__(self, search: Search, data: Data, device: torch.device) -> None:
-        self.search, self.data, self.device = search, data, device
+    def __init__(self, search: Search, data: Data, device: torch.device, meter: LatencyMeter | None = None) -> None:
+        self.search, self.data, self.device, self.meter = search, data, device, meter
         self._batch: tuple[Tensor, Tensor] | None = None
         self._scores: dict[str, dict[str, float]] = {}
         self._training: tuple[Candidate, Iterator[Rung]] | None = None
@@ -57,7 +57,11 @@ class ProxyEvaluator:
     def evaluate(self, candidate: Candidate, steps: int) -> Measurements:
         """Return latency and zero-cost proxies for 0 steps, and the result of the proxy training for more."""
         if steps == 0:
-            latency = self.measure_latency(candidate.model) if needs("latency", self.search) else None
+            latency = None
+            if self.meter is not None and needs("latency", self.search):
+                if (predicted := self.meter.predict_far_over(candidate.model)) is not None:
+                    return PredictedLatency(latency=predicted)
+                latency = self.meter.measure(candidate.model, candidate.check)
             names = self.search.zero_cost.names
             return Measurements(
                 latency=latency, scores=self._zero_cost(candidate.key, candidate.model) if names else {}
@@ -67,10 +71,6 @@ class ProxyEvaluator:
             self._training = candidate, self.make_trainer(candidate).train(candidate.check, candidate.folder)
         rung = next(rung for rung in self._training[1] if rung.steps == steps)
         return Measurements(accuracy=rung.accuracy, loss=rung.loss, seconds=rung.seconds)
-
-    def measure_latency(self, model: ModelSpec) -> float:
-        """Return the median seconds of a forward pass of one image at full size, in float32."""
-        return measure_latencies([model], self.device)[0]
 
     def proxy_of(self, candidate: Candidate) -> Proxy:
         """Return the proxy settings of a training, at full width where the candidate asks for it."""
@@ -117,19 +117,20 @@ def make_evaluator(
     run: Path | None = None,
     callbacks: CacheCallbacks | None = None,
     datasets: PythonDatasets | None = None,
+    store: LatencyStore | None = None,
 ) -> Evaluator:
     """Return the evaluator of a search: the user's own, or proxy training on the data, which are loaded.
 
-    Images from files are cached in the run directory, unless the spec or T2TBUILD_CACHE name another folder.
+    Images from files are cached in the run directory, unless the spec or T2TBUILD_CACHE name another folder. Latencies
+    are kept in `store`.
     """
     search = planned.search
     if function is None and search.evaluator is not None:
         function = load_function(search.evaluator)
     if function is not None:
         return FunctionEvaluator(function, search)
-    return ProxyEvaluator(
-        search, load_proxy_data(planned, device, run=run, callbacks=callbacks, datasets=datasets), device
-    )
+    data = load_proxy_data(planned, device, run=run, callbacks=callbacks, datasets=datasets)
+    return ProxyEvaluator(search, data, device, make_meter(planned, device, store))
 
 
 def load_proxy_data(
@@ -166,7 +167,7 @@ def cache_folder(proxy: Proxy, run: Path | None) -> Path:
 
 
 def measure_latencies(models: Sequence[ModelSpec], device: torch.device) -> list[float]:
-    """Return for each model the median seconds of a forward pass of one image at full size, in float32.
+    """Return for each model the median seconds of a forward pass of one image in torch, at full size, in float32.
 
     The models are timed in turns, so that a slow moment of the machine affects all of them.
     """

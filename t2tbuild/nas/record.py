@@ -78,10 +78,11 @@ class Source(StrEnum):
 class Record:
     """A candidate, its cost at full size as fvcore counts it on the built module, and its training results.
 
-    `latency` (seconds an image) and `activations` (bytes) are set where the search limits or optimises them. `scores`
-    are the zero-cost proxies of the proxy model. `full` is true where the candidate itself was trained while the others
-    were trained at quarter width. The sampler rejected `infeasible` draws as out of budget, `duplicates` as not new,
-    and `passed_over` as ranked below this one.
+    `latency` (seconds) and `activations` (bytes) are set where the search limits or optimises them; `predicted_latency`
+    in place of the latency of a candidate that was not measured, as it is far over the limit. `scores` are the
+    zero-cost proxies of the proxy model. `full` is true where the candidate itself was trained while the others were
+    trained at quarter width. The sampler rejected `infeasible` draws as out of budget, `duplicates` as not new, and
+    `passed_over` as ranked below this one.
     """
 
     number: str
@@ -94,6 +95,7 @@ class Record:
     macs: int | None = None
     activations: int | None = None
     latency: float | None = None
+    predicted_latency: float | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
     rungs: tuple[Rung, ...] = ()
     reason: str = ""
@@ -118,8 +120,9 @@ class Record:
 
     @property
     def measures(self) -> dict[str, float]:
-        """The measured costs by the names of the budget's fields."""
-        found = {name: getattr(self, name) for name in ("macs", "params", "activations", "latency")}
+        """The measured costs by the names of the budget's fields; the latency may be predicted."""
+        found = {name: getattr(self, name) for name in ("macs", "params", "activations")}
+        found["latency"] = self.predicted_latency if self.latency is None else self.latency
         return {name: value for name, value in found.items() if value is not None}
 
     @property

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from t2tbuild.cost.budget import excess
+from t2tbuild.nas.latency_readings import LatencySummary
 from t2tbuild.nas.old_names import (
     COUNT_KEYS,
     RECORD_KEYS,
@@ -81,6 +82,7 @@ class SearchResult:
     latencies: Mapping[str, float | None] = field(default_factory=dict)
     spans: tuple[Span, ...] = ()
     importance: Importance | None = None
+    latency: LatencySummary | None = None
 
     repeats = renamed_property("repeats", "reference_runs")
 
@@ -145,6 +147,7 @@ def build_report(result: SearchResult) -> dict[str, Any]:
         ],
         "correlations": [asdict(one) for one in list_correlations(result.records, result.reference_runs, search.proxy)],
         "counts": with_old_names(count_candidates(result), COUNT_KEYS),
+        "latency": asdict(result.latency) if result.latency else None,
         "importance": asdict(result.importance) if result.importance else None,
         "test": with_old_names(result.test, TEST_KEYS) if result.test else None,
         "outcome": str(result.outcome),

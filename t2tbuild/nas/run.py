@@ -8,12 +8,15 @@ from pathlib import Path
 
 import torch
 
+from t2tbuild.bench.measure_command import granting
 from t2tbuild.errors import InputError
 from t2tbuild.nas.conclude import conclude, measure_equals, write_findings
 from t2tbuild.nas.evaluator import Evaluator, EvaluatorFunction, name_of
 from t2tbuild.nas.evaluator_function import load_function
 from t2tbuild.nas.existing_run import find_outcome, require_evaluator, require_same_images
 from t2tbuild.nas.forecast import announce
+from t2tbuild.nas.latency_check import checked_latencies
+from t2tbuild.nas.latency_meter import make_meter
 from t2tbuild.nas.plan import Plan, plan
 from t2tbuild.nas.proxy import has_own_data, own_data_errors, resolve_width, with_proxy_data
 from t2tbuild.nas.proxy_evaluator import ProxyEvaluator, make_evaluator
@@ -54,6 +57,7 @@ def search(
     evaluator: EvaluatorFunction | None = None,
     device: str | None = None,
     data: PythonDatasets | Sequence[LabelledImages] | None = None,
+    allow_command: bool = False,
 ) -> SearchResult:
     """Search the space of `spec` within its budget and write a run directory.
 
@@ -74,10 +78,12 @@ def search(
         data: Your own datasets of (image, label), as (train_set, val_set) or (train_set, val_set, test_set), in place
             of the proxy's data. They need `workers=1`.
         device: cpu, cuda, cuda:N or mps, for every worker; without it each has a GPU of its own, where there are any.
+        allow_command: Allow the command of `search.budget.latency`, which is code that the spec brings along.
 
     Raises:
-        InputError: The budget is below the smallest member of the space or every smaller base, `search.evaluator`
-            cannot be loaded, `out` holds something else, or the storage holds another search of this name.
+        InputError: The budget is below the smallest member of the space or every smaller base, no candidate is within
+            the latency limit, its command is not allowed, `search.evaluator` cannot be loaded, `out` holds something
+            else, or the storage holds another search of this name.
         SearchError: No candidate could be trained, or the database stays unreachable.
 
     Example:
@@ -101,16 +107,23 @@ def search(
     sampler = CandidateSampler(settings, planned)
     if is_shared(storage, run):
         close(open_database(url, settings))  # fails before anything is written
+    is_ours, limit = evaluator is None and settings.evaluator is None, settings.budget.latency
     with (
         storage_errors(run),
+        granting(limit.command if allow_command and limit is not None else None),
+        checked_latencies(planned, run, chosen, on_progress or _ignore, is_ours=is_ours) as checked,
         open_run(run, spec, chosen, shared=is_shared(storage, run)),
         handle_signals() as interrupt,
         open_store(url, spec, planned, sampler) as store,
     ):
         require_evaluator(store, "" if evaluator is None else name_of(evaluator))
-        callbacks = _make_callbacks(on_progress, interrupt)
+        for key, value in checked.values.items():
+            store.keep_meta(key, value)
+        callbacks = _make_callbacks(on_progress or _ignore, interrupt)
         load_evaluator = cache(
-            lambda: make_evaluator(planned, chosen, evaluator, run=run, callbacks=callbacks, datasets=datasets)
+            lambda: make_evaluator(
+                planned, chosen, evaluator, run=run, callbacks=callbacks, datasets=datasets, store=store
+            )
         )
         known: dict[tuple[str, int, bool], Record] = {}
         notify = _make_notifier(store, on_record, known)
@@ -135,7 +148,6 @@ def search(
                     supervise(run, url, workers, until, interrupt, notify)
         finally:
             store.set_meta(SECONDS, (store.get_meta(SECONDS) or 0.0) + time.perf_counter() - started)
-        is_ours = evaluator is None and settings.evaluator is None
         return _write_result(run, spec, planned, store, load_evaluator if is_ours else None, chosen)
 
 
@@ -189,19 +201,17 @@ def _write_result(
             own = load_evaluator()
             assert isinstance(own, ProxyEvaluator)
             evaluate_on_test(run, store, own, findings.verdict)
-        measure_equals(store, findings.verdict, device)
+        measure_equals(store, findings.verdict, device, make_meter(planned, device, store))
     return write_findings(run, spec, findings, store, outcome, store.get_meta(SECONDS) or 0.0)
 
 
-def _make_callbacks(on_progress: OnProgress | None, interrupt: Interrupt) -> CacheCallbacks:
+def _make_callbacks(on_progress: OnProgress, interrupt: Interrupt) -> CacheCallbacks:
     """Return what the cache of images calls: `on_progress`, and a check that raises after a signal."""
 
     def check() -> None:
         if interrupt:
             raise interrupt.exception()
 
-    if on_progress is None:
-        return CacheCallbacks(check=check)
     return CacheCallbacks(report=on_progress, check=check, notice=lambda text: on_progress(Notice(text)))
 
 
@@ -231,5 +241,5 @@ def _require_search_spec(spec: object) -> None:
     raise InputError(f"search: spec is a {type(spec).__name__}, expected a SearchSpec; {hint}")
 
 
-def _ignore(_record: Record) -> None:
+def _ignore(_event: object) -> None:
     pass

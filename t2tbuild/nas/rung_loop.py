@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from t2tbuild.errors import T2TBuildError
-from t2tbuild.nas.evaluator import Candidate, Evaluator, Measurements, check_budget, check_cost
+from t2tbuild.nas.evaluator import Candidate, Evaluator, Measurements, PredictedLatency, check_budget, check_cost
 from t2tbuild.nas.record import Record, Rung, State
 from t2tbuild.spec.search import Search
 from t2tbuild.training.loop import catch_out_of_memory
@@ -48,7 +48,10 @@ class RungLoop:
                 record = self._guard(lambda: check_cost(record, self.search))
             if record.state is State.RUNNING and record.latency is None:
                 found = self._guard(lambda: self.evaluator.evaluate(candidate, 0))
-                record = replace(record, latency=found.latency, scores=record.scores or found.scores)
+                if isinstance(found, PredictedLatency):
+                    record = replace(record, predicted_latency=found.latency)
+                else:
+                    record = replace(record, latency=found.latency, scores=record.scores or found.scores)
                 record = check_budget(record, self.search)
         except EvaluationFailed as failure:
             return replace(record, state=State.FAILED, reason=str(failure))

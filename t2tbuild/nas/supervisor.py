@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from t2tbuild.bench import measure_command
 from t2tbuild.errors import InputError, SearchError
 from t2tbuild.nas.store.url import VARIABLE
 from t2tbuild.spec.extension import consent
@@ -101,7 +102,7 @@ def log_path(run: Path, index: int) -> Path:
 
 
 def _start_worker(run: Path, url: str, index: int, workers: int, deadline: float) -> subprocess.Popen[bytes]:
-    env = dict(os.environ) | consent.worker_environment()
+    env = dict(os.environ) | consent.worker_environment() | measure_command.worker_environment()
     env[VARIABLE] = url  # a password must not appear in the command line
     device = device_setting()
     if device in (None, "cuda") and torch.cuda.is_available():

@@ -35,7 +35,7 @@ def run_worker(spec: SearchSpec, run: Path, interrupt: Interrupt, *, deadline: f
         Worker(
             store,
             sampler,
-            make_evaluator(planned, pick_device(), run=run, callbacks=CacheCallbacks(check=check)),
+            make_evaluator(planned, pick_device(), run=run, callbacks=CacheCallbacks(check=check), store=store),
             planned,
             run,
             listener=lambda _record: None,

@@ -25,6 +25,7 @@ def candidates_table(records: Sequence[Record], ranking: Ranking, *, title: str,
     )
     if ranking.uses_prediction:
         legend += "; top-1: predicted on ImageNet"
+    has_latency = any(record.latency is not None for record in records)
     columns = [
         Column("candidate", right=True),
         Column("depth", 3, right=True),
@@ -33,6 +34,7 @@ def candidates_table(records: Sequence[Record], ranking: Ranking, *, title: str,
         Column("tokens", 7),
         Column("MACs", 4, right=True),
         Column("params", 8, right=True),
+        *([Column("latency", 2, right=True)] if has_latency else []),
         *([Column("top-1", 1, right=True)] if ranking.uses_prediction else []),
         *(Column(f"@{steps}", 5 if steps < proxy.rungs[-1] else 1, right=True) for steps in proxy.rungs),
         Column("state", 2),
@@ -43,7 +45,8 @@ def candidates_table(records: Sequence[Record], ranking: Ranking, *, title: str,
     ]
     shown.sort(key=lambda one: (one.number != BASE, one.state is not State.RUNNING, _rank(one, ranking)))
     for record in shown[:SHOWN]:
-        table.add_row(*_row(record, ranking, proxy), style=_STYLE.get(record.state))
+        latency = [f"{1000 * record.latency:.3g} ms" if record.latency else ""] if has_latency else []
+        table.add_row(*_row(record, ranking, proxy, latency), style=_STYLE.get(record.state))
     return table
 
 
@@ -56,7 +59,8 @@ def _rank(record: Record, ranking: Ranking) -> tuple[int, float]:
     return -record.steps, -ranking.value(record) if record.rungs else 0.0
 
 
-def _row(record: Record, ranking: Ranking, proxy: Proxy) -> list[str]:
+def _row(record: Record, ranking: Ranking, proxy: Proxy, latency: list[str]) -> list[str]:
+    """Return the cells of a record; `latency` is its cell where the table has that column."""
     assert record.model is not None
     posterior = ranking.posterior(record)
     predicted = [f"{posterior.top1:.1f}%" if posterior is not None else ""] if ranking.uses_prediction else []
@@ -70,6 +74,7 @@ def _row(record: Record, ranking: Ranking, proxy: Proxy) -> list[str]:
         record.model.tokenizer.summary,
         short_count(record.macs) if record.macs else "",
         short_count(record.params) if record.params else "",
+        *latency,
         *predicted,
         *shown,
         *[""] * (len(proxy.rungs) - len(shown)),

@@ -6,13 +6,13 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, PlainSerializer, SerializationInfo
 from pydantic_core import PydanticCustomError
 
-from t2tbuild.spec.base import FULL, Bytes, Count, Node, Seconds, Shorthand, Violation, number_or_text, rule, unit
+from t2tbuild.spec.base import FULL, Bytes, Count, Node, Shorthand, Violation, number_or_text, rule, unit
+from t2tbuild.spec.latency import LatencyField
 from t2tbuild.spec.units import (
     BYTES_PATTERN,
     COUNT_PATTERN,
     UnitError,
     format_count,
-    format_seconds,
     parse_bytes,
     parse_count,
     short_count,
@@ -103,9 +103,12 @@ class Budget(Node):
     """Largest number of parameters, including frozen ones."""
     activations: ByteLimit | None = Field(default=None, examples=["150MB"], json_schema_extra=unit("bytes per image"))
     """Largest memory that the forward pass of one image in float32 saves for the backward pass."""
-    latency: Seconds | None = Field(default=None, examples=["20ms"], json_schema_extra=unit("seconds per image"))
-    """Largest latency of the forward pass of one image, as the median on the device of the search. A candidate over the
-    limit is built and measured, but never trained."""
+    latency: LatencyField | None = Field(
+        default=None, examples=["20ms", {"max": "10ms", "runtime": "onnxruntime", "threads": 1}]
+    )
+    """Largest latency of a forward pass: a time, measured in torch on the device of the search, or a mapping that says
+    how it is measured. A candidate over the limit is built and measured, once, but never trained. One that a latency
+    model predicts far over it is not even measured."""
 
     @rule
     def _some_limit(self) -> Iterator[Violation]:
@@ -116,7 +119,7 @@ class Budget(Node):
     def summary(self) -> str:
         """Format for tables: 5.00G MACs, 22.0M parameters."""
         limits = [f"{bounds.summary} {LABELS[measure]}" for measure, bounds in self.limits.items()]
-        return ", ".join(limits + ([f"{format_seconds(self.latency)} latency"] if self.latency else []))
+        return ", ".join(limits + ([self.latency.summary] if self.latency else []))
 
     @property
     def limits(self) -> Mapping[str, Bounds]:

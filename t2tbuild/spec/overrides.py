@@ -9,7 +9,7 @@ from t2tbuild.spec.diagnostics.scalars import ScalarError, format_value, parse_s
 from t2tbuild.spec.diagnostics.yaml_source import KeyPath, Place, YamlSource, format_path, read_text
 from t2tbuild.spec.renamed import new_name, warn_renamed
 
-_SHORT = {"attention": "kind", "weights": "file", "proxy": "preset"}
+_SHORT = {"attention": "kind", "weights": "file", "proxy": "preset", "latency": "max"}
 """Fields with a shorthand, and the key that it sets."""
 
 
@@ -51,7 +51,7 @@ class Override:
             if end == len(self.parts):
                 break
             below = node.get(key) if isinstance(node, dict) else node[key]
-            if isinstance(below, str) and key in _SHORT:
+            if isinstance(below, str | float | int) and key in _SHORT:
                 below = {_SHORT[key]: below}
                 source.values[(*path, _SHORT[key])] = source.place(path)
             below = {} if below is None else below

@@ -25,7 +25,7 @@ _AMOUNT = re.compile(
 )
 _SECONDS = {"": 1, "ms": 0.001, "s": 1, "m": 60, "h": 3600}
 _TIME = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)(ms|[smh])?")
-_NEAR_TIME = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)\s*(s|m|h|d)[a-z]*", re.IGNORECASE)
+_NEAR_TIME = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)\s*(?:(ms(?:ec)?s?|milli[a-z]*)|(s|m|h|d)[a-z]*)", re.IGNORECASE)
 _BYTE_SCALE = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _EXAMPLE = "write for example 5G, 500M or 5e9"
 _BYTES_EXAMPLE = "write for example 150MB, 150MiB or 150M"
@@ -202,7 +202,9 @@ def _suggest_time(value: object) -> str:
     near = _NEAR_TIME.fullmatch(value.strip()) if isinstance(value, str) and len(value) < 60 else None
     if near is None or float(near[1]) == 0:
         return "write for example 5m, 90s or 2h"
-    number, letter = near[1], near[2].lower()
+    if near[2]:
+        return f"write {near[1]}ms"
+    number, letter = near[1], near[3].lower()
     return f"write {float(number) * 24:g}h" if letter == "d" else f"write {number}{letter}"
 
 

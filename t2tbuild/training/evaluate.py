@@ -21,7 +21,9 @@ from t2tbuild.training.distributed import DistributedContext
 from t2tbuild.training.loop import catch_out_of_memory
 from t2tbuild.training.mistakes import Mistake, MistakeCollector
 from t2tbuild.training.resolve import choose_label_names, resolve_evaluation
+from t2tbuild.weights.exported import ExportedModel
 from t2tbuild.weights.load import describe_mismatched_heads, load_spec_weights
+from t2tbuild.weights.preprocessing import Array
 
 TOP_K = 5
 MAX_BATCH_SIZE = 256
@@ -181,6 +183,65 @@ def evaluate_weights(
         classes = plural(resolved.model.num_classes, "class")
         raise InputError(f"{weights.file} does not have the {classes} of this data: {mismatch}; name weights that do")
     load_spec_weights(model, weights)
+    dtype = pick_dtype(recipe.precision, chosen)
+    return _evaluate_model(resolved, labels_of, model, weights.file, split, on_progress, chosen, dtype)
+
+
+def evaluate_exported(
+    spec: Spec, model: ExportedModel, split: SplitName, on_progress: Callable[[int, int], None] | None = None
+) -> WeightsEvaluation:
+    """Evaluate an opened file on a split of the spec's data, on the CPU, as `evaluate_weights` does.
+
+    Images are resized and cropped as in training, also for a graph that has this inside.
+    """
+    resolved, labels_of = resolve_evaluation(spec, spec.model.label_names)
+    run = ExportedModule(model)
+    return _evaluate_model(
+        resolved, labels_of, run, str(model.path), split, on_progress, torch.device("cpu"), torch.float32
+    )
+
+
+class ExportedModule(nn.Module):
+    """An opened file as a module on normalised images [batch, in_chans, height, width].
+
+    A graph with its preprocessing inside gets the bytes of each image, in the middle of a frame that its resize leaves
+    as it is and its crop cuts off.
+    """
+
+    def __init__(self, model: ExportedModel) -> None:
+        super().__init__()
+        self.model, steps = model, model.info.preprocessing
+        self.steps = steps
+        self.mean = torch.tensor(steps.mean).view(-1, 1, 1)
+        self.std = torch.tensor(steps.std).view(-1, 1, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.from_numpy(self.model(self._framed(images) if self.steps.inside else images.numpy()))
+
+    def _framed(self, images: Tensor) -> Array:
+        """Return the bytes [batch, height, width, in_chans] in their frames."""
+        pixels = (255 * (images * self.std + self.mean)).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+        rows, columns = self.steps.resized
+        crop = self.steps.crop(rows, columns)
+        framed = torch.zeros(len(images), rows, columns, images.shape[1], dtype=torch.uint8)
+        height, width = self.steps.image
+        framed[:, crop.top : crop.top + height, crop.left : crop.left + width] = pixels
+        return framed.numpy()
+
+
+def _evaluate_model(
+    resolved: Spec,
+    labels_of: LabelMap | None,
+    model: nn.Module,
+    weights: str,
+    split: SplitName,
+    on_progress: Callable[[int, int], None] | None,
+    chosen: torch.device,
+    dtype: torch.dtype,
+) -> WeightsEvaluation:
+    """Evaluate a model with weights on a split of a resolved spec's data."""
+    recipe = resolved.train
+    assert recipe is not None
     data = load_data(recipe.data, image=resolved.model.image, in_chans=resolved.model.in_chans, device=chosen)
     split = split if split != "test" or has_test_images(recipe.data) else "validation"
     total, collector = data.size(split), MistakeCollector()
@@ -196,7 +257,7 @@ def evaluate_weights(
             data,
             split,
             DistributedContext(chosen),
-            pick_dtype(recipe.precision, chosen),
+            dtype,
             evaluation_batch_size(recipe),
             labels_of=labels_of,
             on_batch=on_batch,
@@ -204,7 +265,7 @@ def evaluate_weights(
     names = resolved.model.label_names or tuple(map(str, range(resolved.model.num_classes)))
     return WeightsEvaluation(
         name=resolved.model.name,
-        weights=weights.file,
+        weights=weights,
         data=recipe.data.kind,
         split=split,
         images=collector.seen,

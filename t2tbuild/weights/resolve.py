@@ -13,7 +13,7 @@ from t2tbuild.spec.root import Spec
 from t2tbuild.spec.weights import LOCAL_DIR, WEIGHT_FILES, Weights, is_remote
 from t2tbuild.weights.remote import fetch
 
-RUN_SPEC = "spec.yaml"
+RUN_SPEC, WINNER = "spec.yaml", "best.yaml"
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,8 @@ def resolve_weights(path: str | Path) -> WeightsSource:
 
 
 def find_spec(path: str) -> str:
-    """Return the spec.yaml of a directory that holds one; any other path or name unchanged."""
-    inside = Path(path) / RUN_SPEC
-    return str(inside) if is_file(inside) else path
+    """Return the spec.yaml of a directory that holds one, or a search's best.yaml; another path or name unchanged."""
+    return next((str(Path(path) / name) for name in (WINNER, RUN_SPEC) if is_file(Path(path) / name)), path)
 
 
 def weight_file(folder: Path) -> Path | None:

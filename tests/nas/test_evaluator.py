@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from t2tbuild import search
-from t2tbuild.errors import FieldError, InputError, SearchError
+from t2tbuild.errors import FieldError, InputError
 from t2tbuild.nas import Outcome, SearchResult, State, scheduler
 from t2tbuild.nas.evaluator import Candidate, FunctionEvaluator, Measurements
 from t2tbuild.nas.evaluator_function import load_function
@@ -264,7 +264,8 @@ def test_a_latency_that_no_candidate_has_ends_the_search(
     def evaluate(_candidate: Candidate, steps: int) -> Mapping[str, float]:
         return {"accuracy": 0.5} if steps else {"latency": 1.0}
 
-    with pytest.raises(SearchError, match=r"nothing was trained: latency over budget, so not trained \(\d+\)"):
+    message = r"no candidate is within search\.budget\.latency 4 ms, .*: the fastest of \d+ was 1000 ms"
+    with pytest.raises(InputError, match=message):
         search(tiny("search.budget.latency=4ms", "search.trials=2"), tmp_path / "run", evaluator=evaluate)
 
 

@@ -369,22 +369,6 @@ def test_several_objectives_leave_a_front(tmp_path: Path, tiny: Tiny) -> None:
 
 
 @pytest.mark.usefixtures("fake_trainer")
-def test_a_candidate_over_the_latency_budget_is_not_trained(
-    tmp_path: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("t2tbuild.nas.proxy_evaluator.LATENCY_SECONDS", 0.01)
-    monkeypatch.setattr(
-        "t2tbuild.nas.proxy_evaluator.ProxyEvaluator.measure_latency", lambda _self, model: 0.001 * model.backbone.depth
-    )
-    result = search(tiny("search.budget.latency=4ms", "search.trials=3", "search.confirm=null"), tmp_path / "run")
-    slow = [record for record in result.records if record.state is State.INFEASIBLE]
-    assert slow
-    assert all(record.latency is not None and record.latency > 0.004 and not record.rungs for record in slow)
-    assert sum(record.state.trained for record in result.records) == 3
-    assert all(0 < (record.latency or 0) <= 0.004 for record in result.records if record.rungs)
-
-
-@pytest.mark.usefixtures("fake_trainer")
 def test_a_candidate_that_cannot_be_counted_fails_alone(
     tmp_path: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -73,6 +73,11 @@ class StoreReader:
         """Return a stored value, None where there is none."""
         return self._studies[Kind.CANDIDATE].user_attrs.get(key)
 
+    @retried
+    def all_meta(self) -> Mapping[str, Any]:
+        """Return every stored value by its key."""
+        return self._studies[Kind.CANDIDATE].user_attrs
+
     def _trials(self, kind: Kind) -> list[FrozenTrial]:
         """Return the trials of a kind, without those that an earlier version ended as FAIL to queue them again."""
         return self._split(kind)[0]

@@ -64,6 +64,14 @@ class Store(StoreReader):
         self._studies[Kind.CANDIDATE].set_user_attr(key, value)
 
     @retried
+    def keep_meta(self, key: str, value: Any) -> Any:
+        """Store a value unless another worker has stored one, and return the one that is stored."""
+        with search_lock(self.url, self.storage.engine):
+            if (stored := self.get_meta(key)) is None:
+                self.set_meta(key, stored := value)
+            return stored
+
+    @retried
     def add_references(self, records: Iterable[Record]) -> None:
         """Queue reference runs in this order, without those that are there."""
         with search_lock(self.url, self.storage.engine):

@@ -1,0 +1,46 @@
+"""Run an exported file once in a process of its own: python -m t2tbuild.bench.format_process FILE BATCH THREADS.
+
+`t2tbuild.bench.formats` starts it and reads the peak of its memory.
+"""
+
+import importlib
+import json
+import resource
+import sys
+from pathlib import Path
+
+from t2tbuild.bench.inputs import random_batch
+from t2tbuild.weights.exported import open_exported
+
+RUNS = 3
+PACKAGES = {".onnx": "onnxruntime", ".pt2": "torch.export", ".xml": "openvino"}
+
+
+def read_memory(field: str) -> int:
+    """Return a field of /proc/self/status in bytes: VmRSS, the memory now, or VmHWM, its peak.
+
+    Where there is no such file, return the peak: a process that starts another one passes its own peak on to it, so the
+    file is better.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else 1024 * peak
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
+
+
+def main() -> None:
+    """Print the memory of the file that the command line names, as JSON."""
+    path, batch_size, threads = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    importlib.import_module(PACKAGES[path.suffix])
+    before = read_memory("VmRSS")
+    model = open_exported(path, threads=threads)
+    images = random_batch(model.info.preprocessing, batch_size)
+    for _ in range(RUNS):
+        model(images)
+    print(json.dumps({"memory": max(0, read_memory("VmHWM") - before)}))
+
+
+if __name__ == "__main__":
+    main()

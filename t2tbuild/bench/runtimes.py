@@ -1,0 +1,57 @@
+"""The runtimes that run a model: torch as it is built, and ONNX Runtime on an exported file."""
+
+import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from t2tbuild.bench.steps import inference_step
+from t2tbuild.bench.timing import Step
+from t2tbuild.errors import InputError
+from t2tbuild.weights.formats import ONNX_PACKAGES
+
+
+@contextmanager
+def torch_threads(count: int | None) -> Iterator[None]:
+    """Within this context, torch's CPU operators run on `count` threads; None leaves their number."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def torch_step(built: nn.Module, images: NDArray[np.float32], device: torch.device) -> Step:
+    """Return a step that runs a built model in float32 on a device."""
+    return inference_step(built.to(device), torch.from_numpy(images).to(device), torch.float32)
+
+
+def onnxruntime_step(path: Path, images: NDArray[np.float32], threads: int) -> Step:
+    """Return a step that runs an ONNX file with ONNX Runtime on the CPU.
+
+    Raises InputError for a file that it cannot run.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    try:
+        session: Any = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # of its own classes, one for each code
+        raise InputError(f"{path}: ONNX Runtime cannot run it: {next(iter(str(error).splitlines()), '')}") from None
+    name = session.get_inputs()[0].name
+    return lambda: session.run(None, {name: images})
+
+
+def require_onnx(reason: str) -> None:
+    """Raise InputError, which begins with `reason`, unless the packages that write and run ONNX files are installed."""
+    missing = [name for name in ONNX_PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InputError(f"{reason} needs {', '.join(missing)}: pip install 't2tbuild[onnx]'")

@@ -1,0 +1,158 @@
+"""Measure the latency of candidates: each shape once per device and runtime, in rounds with the base.
+
+All times are multiples of the base's, so that a slow phase of the machine does not decide which candidate is within the
+limit. A latency model, fitted to what was measured, predicts the others; what it predicts far over the limit is not
+measured. It decides nothing else.
+"""
+
+import hashlib
+import statistics
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from t2tbuild.bench.hardware import device_name
+from t2tbuild.bench.inputs import random_images
+from t2tbuild.bench.latency_model import MIN_MODELS, LatencyModel, fit_latency_model, work_of
+from t2tbuild.bench.measure_command import run_command
+from t2tbuild.bench.runtimes import onnxruntime_step, torch_step, torch_threads
+from t2tbuild.bench.timing import Step, time_rounds
+from t2tbuild.build import build_model
+from t2tbuild.nas.evaluator import needs
+from t2tbuild.nas.latency_readings import LatencyStore, MemoryStore, Reading, Readings, error_of
+from t2tbuild.nas.model_key import key_of
+from t2tbuild.nas.plan import Plan
+from t2tbuild.spec.latency import LatencyLimit
+from t2tbuild.spec.model import ModelSpec
+from t2tbuild.weights.metadata import ExportInfo
+from t2tbuild.weights.preprocessing import default_preprocessing
+from t2tbuild.weights.whole_model import save_onnx
+
+LATENCY_SECONDS = 1.0
+"""A candidate and the base are timed in turn for this long."""
+MIN_ROUNDS = 5
+MIN_FRESH = 3
+"""With fewer fresh measurements, the error of the latency model is not known, and every candidate is measured."""
+MIN_MARGIN = 0.3
+"""A candidate is far over the limit where its prediction is above it by more than this fraction, or by more than twice
+the largest error so far."""
+THREADS = "latency threads"
+"""The beginning of the keys of the numbers of threads in the metadata of a store."""
+
+
+class LatencyMeter:
+    """Measures the models of one search on one device. `limit` says how; without one, in torch."""
+
+    def __init__(self, limit: LatencyLimit | None, base: ModelSpec, device: torch.device, store: LatencyStore) -> None:
+        self.max = None if limit is None else limit.max
+        self.limit, self.base = limit or LatencyLimit(max=1.0), base
+        self.device = torch.device("cpu") if self.limit.runtime == "onnxruntime" else device
+        self.threads = self._choose_threads(store)
+        self.readings = Readings(store, self._method_on_device())
+
+    def __str__(self) -> str:
+        return self.limit.model_copy(update={"threads": self.threads}).method
+
+    def measure(self, model: ModelSpec, check: Callable[[], None] = lambda: None) -> float:
+        """Return the seconds of a forward pass, measured now unless this shape was measured before.
+
+        `check` is called in between and may raise. Raises InputError where it cannot be measured.
+        """
+        key = key_of(model)
+        if (known := self.readings.get(key)) is not None:
+            return known.seconds
+        work = work_of(model, self.limit.batch)
+        fitted = self._fit()
+        predicted = None if fitted is None or work is None else fitted.predict(work)
+        if self.limit.command is not None:
+            reading = Reading(self._run_command(self.limit.command, model, check), work, predicted)
+        elif key == key_of(self.base):
+            with torch_threads(self.threads):
+                times = time_rounds({"base": self._base_step}, self.device, seconds=LATENCY_SECONDS, rounds=MIN_ROUNDS)[
+                    "base"
+                ]
+            reading = Reading(statistics.median(times), work, predicted, rounds=len(times))
+        else:
+            reading = self._measure_with_base(model, self.measure(self.base, check), Reading(0.0, work, predicted))
+        return self.readings.keep(key, reading).seconds
+
+    def predict_far_over(self, model: ModelSpec) -> float | None:
+        """Return the predicted latency of a model that need not be measured, as it is far over the limit; else None.
+
+        The margin is at least twice the largest error that the latency model made before a measurement.
+        """
+        readings = self.readings.all()
+        error, fitted = error_of(readings), self._fit()
+        work = work_of(model, self.limit.batch)
+        if self.max is None or fitted is None or error is None or work is None or error.count < MIN_FRESH:
+            return None
+        if self.readings.get(key_of(model)) is not None:
+            return None
+        predicted = fitted.predict(work)
+        return predicted if predicted > self.max * (1 + max(MIN_MARGIN, 2 * error.worst)) else None
+
+    def _fit(self) -> LatencyModel | None:
+        """Return the latency model of what was measured so far, None where that is too little."""
+        known = [(one.work, one.seconds) for one in self.readings.all() if one.work is not None]
+        if len(known) < MIN_MODELS:
+            return None
+        return fit_latency_model([work for work, _ in known], [seconds for _, seconds in known])
+
+    def _measure_with_base(self, model: ModelSpec, base: float, reading: Reading) -> Reading:
+        """Return a reading whose seconds are the base's, times the median ratio of the two in the same rounds."""
+        with torch_threads(self.threads):
+            steps = {"base": self._base_step, "model": self._make_step(model)}
+            times = time_rounds(steps, self.device, seconds=LATENCY_SECONDS, rounds=MIN_ROUNDS)
+        ratios = [mine / theirs for mine, theirs in zip(times["model"], times["base"], strict=True)]
+        seconds = base * statistics.median(ratios)
+        return Reading(seconds, reading.work, reading.predicted, statistics.median(times["base"]), len(ratios))
+
+    @cached_property
+    def _base_step(self) -> Step:
+        return self._make_step(self.base)
+
+    def _make_step(self, model: ModelSpec) -> Step:
+        images = random_images(self.limit.batch, model.in_chans, *model.image)
+        if self.limit.runtime == "torch":
+            return torch_step(build_model(model), images, self.device)
+        with TemporaryDirectory() as folder:
+            return onnxruntime_step(_save_untrained(model, Path(folder)), images, self.threads or 1)
+
+    def _run_command(self, command: str, model: ModelSpec, check: Callable[[], None]) -> float:
+        with TemporaryDirectory() as folder:
+            return run_command(command, _save_untrained(model, Path(folder)), timeout=self.limit.timeout, check=check)
+
+    def _choose_threads(self, store: LatencyStore) -> int | None:
+        """Return the number of threads: that of the limit, or that of the first process of the search on this machine.
+
+        Workers have fewer threads than the process that starts them, and must measure as it does.
+        """
+        if self.limit.command is not None or self.device.type != "cpu":
+            return None
+        if self.limit.threads is not None:
+            return self.limit.threads
+        threads: int = store.keep_meta(f"{THREADS} {device_name(self.device)}", torch.get_num_threads())
+        return threads
+
+    def _method_on_device(self) -> str:
+        """Return the key of the method and the device. A command is the same device wherever it is started."""
+        if self.limit.command is not None:
+            return f"command {hashlib.sha256(self.limit.command.encode()).hexdigest()[:16]}"
+        return f"{self} on {device_name(self.device)}"[:200]
+
+
+def _save_untrained(model: ModelSpec, folder: Path) -> Path:
+    """Write a model with random weights to an ONNX file in a folder, and return it."""
+    file = folder / f"{model.name}.onnx"
+    save_onnx(build_model(model).eval(), file, ExportInfo(model.name, None, default_preprocessing(model)), None)
+    return file
+
+
+def make_meter(planned: Plan, device: torch.device, store: LatencyStore | None = None) -> LatencyMeter | None:
+    """Return what measures the latencies of a search, None where it needs none."""
+    if not needs("latency", planned.search):
+        return None
+    return LatencyMeter(planned.search.budget.latency, planned.base, device, store or MemoryStore())

@@ -1,0 +1,131 @@
+"""evaluate and bench on exported files: the same accuracy as the weights, and a table of all formats."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from typer.testing import CliRunner, Result
+
+from t2tbuild import build_model, load_spec
+from t2tbuild.cli import app
+from t2tbuild.errors import InputError
+
+SPEC = """version: 1
+model:
+  name: small
+  image_size: 16
+  num_classes: 10
+  in_chans: 3
+  tokenizer:
+    stages:
+      - {patch_size: 7, overlap: 3, token_dim: 16, attention: performer}
+      - {patch_size: 3, overlap: 1}
+  backbone: {depth: 2, embed_dim: 32, num_heads: 2, mlp_ratio: 2}
+train: {data: {kind: digits, image_size: 16}}
+"""
+FILES = ("small.onnx", "small.pt2")
+
+
+def t2tbuild(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+def read(*arguments: str) -> dict[str, Any]:
+    done = t2tbuild(*arguments, "--json")
+    assert done.exit_code == 0, done.exception or done.output
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A spec with weights of a model that tells the digits apart a little, and its exported files."""
+    folder = tmp_path_factory.mktemp("exported")
+    (folder / "small.yaml").write_text(SPEC)
+    torch.manual_seed(3)
+    model = build_model(load_spec(folder / "small.yaml").model)
+    save_file(
+        {key: 3 * value.contiguous() for key, value in model.state_dict().items()}, folder / "weights.safetensors"
+    )
+    for name in FILES:
+        export(folder, name)
+    return folder
+
+
+def export(folder: Path, name: str, *more: str) -> None:
+    done = t2tbuild(
+        "export",
+        str(folder / "small.yaml"),
+        "--weights",
+        str(folder / "weights.safetensors"),
+        "--out",
+        str(folder / name),
+        *more,
+    )
+    assert done.exit_code == 0, done.exception or done.output
+
+
+@pytest.mark.slow
+def test_an_exported_file_has_the_accuracy_of_the_weights(folder: Path) -> None:
+    export(folder, "inside.onnx", "--preprocess")
+    weights = read("evaluate", str(folder / "small.yaml"), "--weights", str(folder / "weights.safetensors"))
+    for name in (*FILES, "inside.onnx"):
+        found = read("evaluate", str(folder / name), "--data", "digits", "train.data.image_size=16")
+        assert found["images"] == weights["images"]
+        assert found["top1"] == pytest.approx(weights["top1"], abs=1 / weights["images"])
+        assert found["loss"] == pytest.approx(weights["loss"], rel=1e-3)
+        assert found["weights"] == str(folder / name)
+
+
+@pytest.mark.slow
+def test_the_formats_of_a_model_are_measured_in_one_table(folder: Path, tmp_path: Path) -> None:
+    quick = ["--seconds", "0", "--rounds", "3", "--batch-size", "2", "--threads", "1"]
+    weights = ["--weights", str(folder / "weights.safetensors")]
+    names = ["torch-export", "onnx", "onnx-half"]
+    plot = tmp_path / "formats.png"
+    found = read(
+        "bench", str(folder / "small.yaml"), "--formats", ",".join(names), *weights, *quick, "--plot", str(plot)
+    )
+    rows = {row["name"]: row for row in found["formats"]}
+    assert list(rows) == names
+    assert (found["batch_size"], found["threads"]) == (2, 1)
+    assert found["images"] > 100
+    assert rows["onnx"]["accuracy"] == rows["torch-export"]["accuracy"]
+    assert rows["torch-export"]["accuracy"] > 0
+    assert rows["onnx-half"]["size_bytes"] < 0.8 * rows["onnx"]["size_bytes"]
+    assert rows["onnx-half"]["precision"] == "float16"
+    for row in rows.values():
+        assert 0 < row["p5_seconds"] <= row["median_seconds"] <= row["p95_seconds"]
+        assert row["images_per_second"] == pytest.approx(2 / row["median_seconds"])
+        assert row["peak_memory_bytes"] > 0
+    assert plot.stat().st_size > 10_000
+
+    files = read("bench", *(str(folder / name) for name in FILES), "--data", "digits", *quick)
+    assert [row["name"] for row in files["formats"]] == list(FILES)
+    assert [row["runtime"] for row in files["formats"]] == ["onnxruntime", "torch.export"]
+    assert files["formats"][0]["size_bytes"] == (folder / FILES[0]).stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["bench", "FILE", "t2t_vit_7"], "t2t_vit_7: is no exported file, and .*small.onnx is one; measure them apart"),
+        (["bench", "FILE", "--compile"], "--compile: exported files run on the CPU as they are"),
+        (["bench", "FILE", "FILE"], "a file is named twice"),
+        (["bench", "t2t_vit_7", "--formats", "onnx,tflite"], "--formats: must be all, or some of .*, got 'tflite'"),
+        (["bench", "t2t_vit_7", "t2t_vit_14", "--formats", "all"], "name one run, or one spec with --weights"),
+        (["bench", "t2t_vit_7", "--data", "digits"], "--data is for --formats and exported files"),
+        (["evaluate", "FILE"], "an exported file has no data; name the images to evaluate it on: --data DATA"),
+        (["evaluate", "FILE", "--weights", "x"], "an exported file has its weights; leave --weights out"),
+        (["evaluate", "FILE", "--data", "digits", "--device", "cuda"], "an exported file is evaluated on the CPU"),
+    ],
+)
+@pytest.mark.slow
+def test_what_does_not_fit_exported_files_has_one_message(folder: Path, arguments: list[str], message: str) -> None:
+    done = t2tbuild(*(str(folder / FILES[0]) if one == "FILE" else one for one in arguments))
+    assert isinstance(done.exception, InputError), done.output
+    with pytest.raises(InputError, match=message):
+        raise done.exception
