@@ -10,6 +10,7 @@ from typing import Never
 
 import typer
 
+from t2tbuild.cli.aliases import AliasGroup
 from t2tbuild.cli.bench import bench
 from t2tbuild.cli.check import check
 from t2tbuild.cli.compare import compare
@@ -38,6 +39,7 @@ from t2tbuild.spec.extension import consent
 
 app = typer.Typer(
     name="t2tbuild",
+    cls=AliasGroup,
     help="Declarative architecture search for Tokens-to-Token vision transformers: YAML in, better YAML out.",
     epilog="Start with: t2tbuild search --budget-macs 5G",
     no_args_is_help=True,

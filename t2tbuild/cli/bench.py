@@ -34,7 +34,7 @@ def bench(
         list[str],
         typer.Argument(
             metavar="SPEC...",
-            help="Shipped names such as t2t_vit_14, or paths, each with its KEY=VALUE; ratios are to the first.",
+            help="Shipped names such as t2t_vit_14, paths or runs, each with its KEY=VALUE; ratios are to the first.",
             autocompletion=complete_spec_name,
         ),
     ],

@@ -67,10 +67,8 @@ def evaluate(
     no_ema = bool(deprecated_option("--trained", trained, "--no-ema", no_ema))
     if no_ema and weights is not None:
         raise InputError("--no-ema needs the weights of a run, and --weights names others; leave one of them out")
-    from t2tbuild.weights.resolve import find_spec
-
     # quiet: the warnings are about training
-    document = open_with_options(find_spec(spec), overrides or (), data, {}, evaluation=True, quiet=True)
+    document = open_with_options(spec, overrides or (), data, {}, evaluation=True, quiet=True)
     source = _select_weights(spec, document.spec, weights, no_ema=no_ema)
     named = any(override.startswith("model.label_names") for override in overrides or ())
     resolved = _resolve(document, source, check_names=not named)
@@ -154,7 +152,7 @@ def _evaluate(document: Document[Spec], source: Weights, split: Split, device: s
 def _select_weights(text: str, spec: Spec, named: str | None, *, no_ema: bool) -> Weights:
     """Return the weights to evaluate: those of --weights, of the run, or of the spec."""
     from t2tbuild.spec.weights import Weights
-    from t2tbuild.weights.resolve import resolve_weights
+    from t2tbuild.weights.resolve import describe_untrained, resolve_weights
 
     if no_ema:
         source = resolve_weights(text)
@@ -164,5 +162,6 @@ def _select_weights(text: str, spec: Spec, named: str | None, *, no_ema: bool) -
         return Weights(file=str(file))
     weights = choose_weights(text, spec, named)
     if weights is None:
-        raise InputError("no weights to evaluate; name a run, or add --weights FILE")
+        hint = describe_untrained(text)
+        raise InputError(f"no weights to evaluate: {hint or 'name a run'}, or add --weights FILE")
     return weights

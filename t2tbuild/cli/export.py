@@ -28,11 +28,9 @@ def export(
 
     Example: t2tbuild export t2t_vit_14 --weights 81.5_T2T_ViT_14.pth.tar --out t2t_vit_14.onnx
     """
-    from t2tbuild.weights.resolve import find_spec
-
     kind = kind or Format.of(out)
     kind.require(out)
-    document = open_spec(find_spec(spec), overrides)
+    document = open_spec(spec, overrides)
     loaded = document.spec
     source = choose_weights(spec, loaded, weights)
 
@@ -41,12 +39,15 @@ def export(
     from t2tbuild.build import build_model
     from t2tbuild.weights.export import export_model
     from t2tbuild.weights.load import load_spec_weights
+    from t2tbuild.weights.resolve import describe_untrained
 
     torch.manual_seed(0)
     with document.located_errors():
         model = build_model(loaded.model)
     if source is None:
         stderr().print("no weights given: exporting a randomly initialised model (seed 0)", soft_wrap=True)
+        if hint := describe_untrained(spec):
+            stderr().print(hint, soft_wrap=True)
     else:
         stderr().print(f"weights of {source.file}", soft_wrap=True)
         load_spec_weights(model, source)

@@ -17,7 +17,7 @@ from t2tbuild.errors import InputError
 from t2tbuild.files import exists
 from t2tbuild.modules.vit import T2TViT
 from t2tbuild.spec.weights import LOCAL_DIR
-from t2tbuild.weights.resolve import WEIGHT_FILES, resolve_weights, weight_file
+from t2tbuild.weights.resolve import WEIGHT_FILES, describe_untrained, resolve_weights, weight_file
 
 GRID = "position_grid"  # key in the metadata of our safetensors: the grid of the position embedding
 STATE_DICT_KEYS = ("state_dict_ema", "model_ema", "state_dict", "model")  # in order of preference
@@ -55,6 +55,8 @@ def _find_file(path: Path) -> Path:
             raise InputError(f"{path}: no such file or folder of weights")
         if path.is_file():
             return path
+        if hint := describe_untrained(path):
+            raise InputError(hint)
         inside = ", ".join(sorted(child.name for child in path.iterdir())[:8]) or "nothing"
         raise InputError(f"{path}: a folder without {' or '.join(WEIGHT_FILES)}; it holds {inside}")
     file = weight_file(source.checkpoint)
