@@ -24,6 +24,7 @@ from t2tbuild.cli.export import export
 from t2tbuild.cli.fit import fit
 from t2tbuild.cli.init import init
 from t2tbuild.cli.ls import ls
+from t2tbuild.cli.predict import predict
 from t2tbuild.cli.report import report
 from t2tbuild.cli.schema import schema
 from t2tbuild.cli.search import search
@@ -50,7 +51,7 @@ app = typer.Typer(
 )
 COMMANDS = (
     *(summarize, diagram, compare, fit, bench),
-    *(data, train, evaluate, report, visualize, export),
+    *(data, train, evaluate, predict, report, visualize, export),
     *(validate, check, ls, show, cp, init, schema),
 )
 for command in COMMANDS:

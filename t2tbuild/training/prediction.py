@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +41,7 @@ FEW_IMAGES = 64
 """Number of images up to which no worker processes are started to read them."""
 
 IMAGENET_CLASSES = 1000
+NO_LOGITS = np.empty((0, 0), np.float32)
 
 
 class ClassScore(NamedTuple):
@@ -99,14 +100,14 @@ class Predictions:
 
 
 class ScoredBatch(NamedTuple):
-    """Images of a batch by their index, their logits [B, classes], their bytes [B, height, width, C], and the others.
+    """Images of a batch by their index, their logits [B, classes], and those that cannot be read.
 
-    `pixels` may be of different sizes.
+    `pixels` has the bytes [height, width, C] of some of them, as the model sees them, by their index.
     """
 
     indices: Sequence[int]
     logits: np.ndarray
-    pixels: Sequence[np.ndarray]
+    pixels: Mapping[int, np.ndarray]
     corrupt: Sequence[CorruptImage] = ()
 
 
@@ -120,8 +121,8 @@ class Classifier(Protocol):
     label_names: tuple[str, ...] | None
     batch_size: int
 
-    def score(self, paths: Sequence[str], batch_size: int) -> Iterator[ScoredBatch]:
-        """Yield the logits of image files, batch by batch."""
+    def score(self, paths: Sequence[str], batch_size: int, keep: Collection[int]) -> Iterator[ScoredBatch]:
+        """Yield the logits of image files, batch by batch; `keep` are the indices whose pixels are asked for."""
         ...
 
 
@@ -194,34 +195,37 @@ class TorchClassifier:
         load_spec_weights(built, weights)
         self.input: EvaluationInput = evaluation_input(spec.model_copy(update={"model": model}), weights, built)
         self.model = built.eval().requires_grad_(False).to(self.device)
-        self.name, self.image_size, self.num_classes = model.name, tuple(model.image), model.num_classes
+        self.name, self.image_size = model.name, tuple(model.image)
         self.weights = resolve_weights(weights.file).file
         self.dtype = pick_dtype("float32" if spec.train is None else spec.train.precision, self.device)
         self.runtime = f"torch, {self.device}"
         self.batch_size = BATCH_SIZE if spec.train is None else evaluation_batch_size(spec.train)
 
-    def score(self, paths: Sequence[str], batch_size: int) -> Iterator[ScoredBatch]:
+    def score(self, paths: Sequence[str], batch_size: int, keep: Collection[int]) -> Iterator[ScoredBatch]:
         """Yield the logits of image files; they are read as images of training, by worker processes if there are many.
 
         Raises TrainingError if a worker dies or the memory is full.
         """
         # the label of each image is its index: unreadable ones are left out of a batch
-        files = ImageFiles("", [os.fsencode(Path(path).absolute()) for path in paths], np.arange(len(paths)))
+        files = ImageFiles("", [os.fsencode(path) for path in paths], np.arange(len(paths)))
         split = MapStyleSplit(files, self.input.mode, skip=0)
         loader = split.eval_loader(self.input.transform, rank=0, world_size=1, batch_size=batch_size)
         workers = default_workers() if len(paths) > FEW_IMAGES else 0
-        named = {str(Path(path).absolute()): path for path in paths}
         for batch in iterate_batches(loader, workers=workers, device=self.device):
             if batch.failure:
                 raise TrainingError(f"the images cannot be read: {batch.failure}")
-            corrupt = [CorruptImage(named.get(one.name, one.name), one.reason) for one in batch.corrupt]
             if not len(batch.labels):
-                yield ScoredBatch((), np.empty((0, 0)), (), corrupt)
+                yield ScoredBatch((), NO_LOGITS, {}, batch.corrupt)
                 continue
             with catch_out_of_memory(lambda: "a smaller batch size may fit"):
                 logits = self._logits(batch.images).cpu().numpy()
-            pixels = batch.images.permute(0, 2, 3, 1).numpy()
-            yield ScoredBatch(batch.labels.tolist(), logits, pixels, corrupt)
+            indices: list[int] = batch.labels.tolist()
+            pixels = {
+                index: image.permute(1, 2, 0).numpy().copy()
+                for index, image in zip(indices, batch.images, strict=True)
+                if index in keep
+            }
+            yield ScoredBatch(indices, logits, pixels, batch.corrupt)
 
     @torch.inference_mode()
     def _logits(self, images: Tensor) -> Tensor:
@@ -242,7 +246,7 @@ class ExportedClassifier:
         self.name, self.weights, self.runtime = info.name, str(exported.path), exported.runtime
         self.image_size = info.preprocessing.image
 
-    def score(self, paths: Sequence[str], batch_size: int) -> Iterator[ScoredBatch]:
+    def score(self, paths: Sequence[str], batch_size: int, keep: Collection[int]) -> Iterator[ScoredBatch]:
         """Yield the logits of image files, which threads read."""
         files = ImageFiles("", [os.fsencode(path) for path in paths], np.zeros(len(paths), int))
         steps = self.exported.info.preprocessing
@@ -251,13 +255,12 @@ class ExportedClassifier:
             for start in range(0, len(paths), batch_size):
                 indices = range(start, min(start + batch_size, len(paths)))
                 read = list(pool.map(lambda index: read_image(files, index, mode=mode), indices))
-                found = [(index, one[0]) for index, one in zip(indices, read, strict=True) if len(one) == 2]
+                pairs = zip(indices, read, strict=True)
+                images = {index: one[0] for index, one in pairs if not isinstance(one, CorruptImage)}
+                logits = self.exported.logits(list(images.values())) if images else NO_LOGITS
+                pixels = {index: steps.crop_pixels(image) for index, image in images.items() if index in keep}
                 corrupt = [one for one in read if isinstance(one, CorruptImage)]
-                images = [image for _, image in found]
-                logits = self.exported.logits(images) if images else np.empty((0, 0))
-                yield ScoredBatch(
-                    [index for index, _ in found], logits, [steps.crop_pixels(image) for image in images], corrupt
-                )
+                yield ScoredBatch(list(images), logits, pixels, corrupt)
 
 
 def predict_images(
@@ -277,7 +280,7 @@ def predict_images(
     kept, found, unreadable = set(keep_pixels), list[Prediction](), list[CorruptImage]()
     names, names_from = classifier.label_names, "the model"
     done = 0
-    for batch in classifier.score(paths, batch_size or classifier.batch_size):
+    for batch in classifier.score(paths, batch_size or classifier.batch_size, kept):
         unreadable += batch.corrupt
         done += len(batch.indices) + len(batch.corrupt)
         if len(batch.indices):
@@ -285,9 +288,8 @@ def predict_images(
                 raise T2TBuildError(f"{classifier.name}: its logits are not finite, so its weights are broken")
             if names is None:
                 names, names_from = _fallback_names(batch.logits.shape[1])
-            for index, logits, pixels in zip(batch.indices, batch.logits, batch.pixels, strict=True):
-                scores = _top(logits, names, top)
-                found.append(Prediction(paths[index], scores, pixels.copy() if index in kept else None))
+            for index, logits in zip(batch.indices, batch.logits, strict=True):
+                found.append(Prediction(paths[index], _top(logits, names, top), batch.pixels.get(index)))
         if on_progress is not None:
             on_progress(done, len(paths))
     if not found:
@@ -315,7 +317,7 @@ def _fallback_names(classes: int) -> tuple[tuple[str, ...], str]:
 
 
 def _top(logits: np.ndarray, names: Sequence[str], count: int) -> tuple[ClassScore, ...]:
-    """Return the most probable classes of an image by its logits [classes]; equal ones in the order of their numbers."""
+    """Return the most probable classes by logits [classes]; equal ones in the order of their numbers."""
     exponents = np.exp(logits.astype(np.float64) - logits.max())
     shares = exponents / exponents.sum()
     best = np.argsort(-shares, kind="stable")[:count]

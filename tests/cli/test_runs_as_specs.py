@@ -22,7 +22,7 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(app, list(arguments))
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a training's run, of a search with a winner, and of one without."""
     monkeypatch.chdir(tmp_path)
@@ -39,10 +39,12 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize(
     ("run_name", "taken", "model"),
-    [("training", "a run; taking its spec, training/spec.yaml", "t2t_vit_7")]
-    + [("search", "the run of a search; taking its winner, search/best.yaml", "t2t_vit_12")],
+    [
+        ("training", "a run; taking its spec, training/spec.yaml", "t2t_vit_7"),
+        ("search", "the run of a search; taking its winner, search/best.yaml", "t2t_vit_12"),
+    ],
 )
-def test_commands_take_the_spec_of_a_run_and_say_so(runs: Path, run_name: str, taken: str, model: str) -> None:
+def test_commands_take_the_spec_of_a_run_and_say_so(run_name: str, taken: str, model: str) -> None:
     for command in (["summarize", run_name, "--fast"], ["diagram", run_name]):
         done = run(*command, "--json")
         assert done.exit_code == 0, done.exception
@@ -69,7 +71,7 @@ def test_a_run_is_a_model_and_a_base_in_yaml_too(runs: Path) -> None:
     assert read_search_spec("from.yaml").spec.search.base == str(runs / "training/spec.yaml")
 
 
-def test_a_search_without_a_winner_names_the_commands_that_give_one(runs: Path) -> None:
+def test_a_search_without_a_winner_names_the_commands_that_give_one() -> None:
     with pytest.raises(SpecError) as caught:
         read_spec("unfinished")
     (found,) = caught.value.diagnostics
@@ -80,7 +82,7 @@ def test_a_search_without_a_winner_names_the_commands_that_give_one(runs: Path) 
         read_search_spec("search")
 
 
-def test_the_weights_of_a_winner_are_missed_with_the_command_that_trains_it(runs: Path) -> None:
+def test_the_weights_of_a_winner_are_missed_with_the_command_that_trains_it() -> None:
     evaluated = run("evaluate", "search")
     assert isinstance(evaluated.exception, InputError)
     assert "t2tbuild train search/best.yaml" in str(evaluated.exception)
@@ -94,7 +96,7 @@ def test_a_shipped_name_wins_over_a_run_of_that_name(runs: Path) -> None:
     assert "taking" not in run("summarize", "t2t_vit_10", "--fast").stderr
 
 
-def test_names_of_other_tools_run_our_commands(runs: Path) -> None:
+def test_names_of_other_tools_run_our_commands() -> None:
     assert run("list", "models", "--json").stdout == run("ls", "models", "--json").stdout
     assert rewrite(["benchmark", "resnet50", "--train"]) == ["bench", "resnet50", "--train"]
     assert rewrite(["summarize", "list"]) == ["summarize", "list"]
@@ -103,7 +105,7 @@ def test_names_of_other_tools_run_our_commands(runs: Path) -> None:
     assert "benchmark" not in run("--help").stdout
 
 
-def test_resume_goes_to_the_command_of_the_run(runs: Path) -> None:
+def test_resume_goes_to_the_command_of_the_run() -> None:
     assert rewrite(["resume", "training", "--device", "cpu"]) == ["train", "training", "--device", "cpu"]
     assert rewrite(["resume", "--workers", "2", "search"]) == ["search", "resume", "--workers", "2", "search"]
     for wrong in (["resume"], ["resume", "--help"], ["resume", "nowhere"]):

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, assert_never
 
-import torch
 from torch import Tensor, nn
 
 from t2tbuild.layout import Grid
