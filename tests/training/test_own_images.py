@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from t2tbuild import load_spec, train
 from t2tbuild.errors import FieldError, InputError, TrainingError
+from t2tbuild.image_mode import to_mode
 from t2tbuild.layout import Grid
 from t2tbuild.spec.data import AnyData, Augmentation, CsvData, DigitsData, FolderData, Streamed
 from t2tbuild.spec.load import read_spec
 from t2tbuild.training import dataset_paths
 from t2tbuild.training.data.dataset import MapStyleSplit
 from t2tbuild.training.data.folder import ImageFiles, hold_out
-from t2tbuild.training.data.image_mode import to_mode
 from t2tbuild.training.data.loader import StreamedData, open_split
 from t2tbuild.training.data.overlap import Overlap, find_overlap
 from t2tbuild.training.data_notices import data_notices

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from t2tbuild.build import build_model
 from t2tbuild.errors import InputError
+from t2tbuild.image_mode import to_mode
 from t2tbuild.layout import Grid
 from t2tbuild.modules.vit import T2TViT
 from t2tbuild.report.visual.receptive_field import Window
@@ -22,7 +23,6 @@ from t2tbuild.spec.model import TimmModel
 from t2tbuild.spec.root import Spec
 from t2tbuild.spec.weights import Weights
 from t2tbuild.training.data.dataset import error_reason
-from t2tbuild.training.data.image_mode import to_mode
 from t2tbuild.weights.load import load_spec_weights
 from t2tbuild.weights.resolve import resolve_weights
 

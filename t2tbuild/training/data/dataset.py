@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from t2tbuild.training.data.image_mode import to_mode
+from t2tbuild.image_mode import to_mode
 from t2tbuild.training.data.transforms import ErasedPatch, ImageTransform, fork_rng
 from t2tbuild.training.sampler import EpochSampler
 from t2tbuild.training.seeds import fold_in

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from t2tbuild.errors import FieldError
-from t2tbuild.training.data.image_mode import load_image
+from t2tbuild.image_mode import load_image
 from t2tbuild.training.folder_layout import IMAGE_SUFFIXES, count_unread, describe_unread, walk_images
 
 

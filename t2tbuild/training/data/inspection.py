@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from t2tbuild.errors import InputError
+from t2tbuild.image_mode import UPRIGHT, orientation
 from t2tbuild.spec.data import AnyData, FolderData, Streamed, data_root
 from t2tbuild.training.data.dataset import CorruptImage, ImageSource, MapStyleSplit, OnProgress, SplitName, read_image
-from t2tbuild.training.data.image_mode import UPRIGHT, orientation
 from t2tbuild.training.data.loader import open_split
 from t2tbuild.training.dataset_paths import class_names, count_classes
 from t2tbuild.training.folder_layout import FLAT, count_unread

@@ -21,6 +21,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from t2tbuild.errors import FieldError
+from t2tbuild.image_mode import to_mode
 from t2tbuild.training.data.dataset import (
     CorruptImage,
     HostBatch,
@@ -32,7 +33,6 @@ from t2tbuild.training.data.dataset import (
     is_out_of_resources,
     make_sample,
 )
-from t2tbuild.training.data.image_mode import to_mode
 from t2tbuild.training.data.timm_datasets import TimmSplit
 from t2tbuild.training.data.transforms import ImageTransform
 from t2tbuild.training.sampler import EpochSampler

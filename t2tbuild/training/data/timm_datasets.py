@@ -10,10 +10,10 @@ from PIL import Image
 from timm.data.dataset_factory import create_dataset
 
 from t2tbuild.errors import FieldError
+from t2tbuild.image_mode import load_image
 from t2tbuild.spec.data import TimmData, data_root
 from t2tbuild.spec.units import plural
 from t2tbuild.training.data.dataset import error_reason
-from t2tbuild.training.data.image_mode import load_image
 from t2tbuild.training.folder_layout import describe_other_missing
 
 PACKAGES = {

@@ -1,0 +1,163 @@
+"""Open an exported file (.onnx, .pt2, OpenVINO's .xml) and run it. Torch is imported only for .pt2."""
+
+import importlib.util
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from PIL import Image
+
+from t2tbuild.errors import InputError
+from t2tbuild.files import is_file
+from t2tbuild.weights.metadata import KEY, ExportInfo, Precision, parse_metadata
+from t2tbuild.weights.preprocessing import Array, Preprocessing
+
+__all__ = ["SUFFIXES", "ExportInfo", "ExportedModel", "Precision", "Preprocessing", "is_exported", "open_exported"]
+
+
+class ExportedModel(ABC):
+    """An opened file. Call it with a batch of inputs, or with Pillow images.
+
+    Attributes:
+        path: The file.
+        info: Its metadata.
+        runtime: The library that runs it: onnxruntime, torch.export or openvino.
+    """
+
+    runtime: ClassVar[str]
+
+    def __init__(self, path: Path, info: ExportInfo) -> None:
+        self.path, self.info = path, info
+
+    @abstractmethod
+    def __call__(self, images: Array) -> Array:
+        """Return the logits [batch, classes] in float32 of a batch of inputs.
+
+        These are normalised float32 [batch, in_chans, height, width], or bytes [batch, height, width, in_chans] of any
+        size if the graph has the preprocessing inside (`info.preprocessing.inside`).
+        """
+
+    def prepare(self, image: Image.Image) -> Array:
+        """Return the input of one image, without the dimension of the batch."""
+        return self.info.preprocessing.prepare(image)
+
+    def logits(self, images: Sequence[Image.Image]) -> Array:
+        """Return the logits [len(images), classes] of Pillow images of any sizes."""
+        inputs = [self.prepare(image) for image in images]
+        if len({one.shape for one in inputs}) == 1:
+            return self(np.stack(inputs))
+        return np.concatenate([self(one[None]) for one in inputs])
+
+
+class _OnnxModel(ExportedModel):
+    runtime = "onnxruntime"
+
+    def __init__(self, path: Path, threads: int | None) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # errors
+        if threads is not None:
+            options.intra_op_num_threads = threads
+            options.inter_op_num_threads = 1
+        try:
+            self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # one type for each cause, none of them public
+            raise _unreadable(path, "ONNX", error) from None
+        super().__init__(path, _parse(path, self.session.get_modelmeta().custom_metadata_map.get(KEY)))
+        self.input = self.session.get_inputs()[0].name
+
+    def __call__(self, images: Array) -> Array:
+        return np.asarray(self.session.run(None, {self.input: images})[0], np.float32)
+
+
+class _TorchExportModel(ExportedModel):
+    runtime = "torch.export"
+
+    def __init__(self, path: Path, threads: int | None) -> None:
+        import torch
+
+        if threads is not None:
+            torch.set_num_threads(threads)  # of the process: a program has no setting of its own
+        extra = {KEY: ""}
+        try:
+            self.program = torch.export.load(path, extra_files=extra).module()
+        except Exception as error:  # a damaged archive can raise almost any type
+            raise _unreadable(path, "a torch.export program", error) from None
+        super().__init__(path, _parse(path, extra[KEY]))
+
+    def __call__(self, images: Array) -> Array:
+        import torch
+
+        with torch.inference_mode():
+            logits: Array = self.program(torch.from_numpy(images)).float().numpy()
+        return logits
+
+
+class _OpenVinoModel(ExportedModel):
+    runtime = "openvino"
+
+    def __init__(self, path: Path, threads: int | None) -> None:
+        import openvino
+
+        try:
+            core = openvino.Core()
+            model = core.read_model(path)
+            settings = {} if threads is None else {"INFERENCE_NUM_THREADS": threads}
+            self.compiled: Any = core.compile_model(model, "CPU", settings)
+        except Exception as error:
+            raise _unreadable(path, "OpenVINO (.xml beside .bin)", error) from None
+        text = model.get_rt_info(KEY).astype(str) if model.has_rt_info(KEY) else None
+        super().__init__(path, _parse(path, text))
+
+    def __call__(self, images: Array) -> Array:
+        return np.asarray(self.compiled(images)[0], np.float32)
+
+
+SUFFIXES: dict[str, type[ExportedModel]] = {".onnx": _OnnxModel, ".pt2": _TorchExportModel, ".xml": _OpenVinoModel}
+"""The class that opens the files of each suffix."""
+
+_PACKAGES = {".onnx": ("onnxruntime", "onnx"), ".pt2": ("torch", ""), ".xml": ("openvino", "openvino")}
+"""The package that runs the files of each suffix, and the extra that installs it."""
+
+
+def is_exported(path: str | Path) -> bool:
+    """Return whether a path is a file with the suffix of an exported model."""
+    return Path(path).suffix in SUFFIXES and is_file(Path(path))
+
+
+def open_exported(path: str | Path, *, threads: int | None = None) -> ExportedModel:
+    """Open a file that `t2tbuild export` wrote, by its suffix; `threads` limits those of one inference.
+
+    For .pt2 the threads are those of the whole process. Raises InputError for a file that is missing, damaged, of
+    another program or of another suffix, and where the package that runs it is missing.
+    """
+    file = Path(path)
+    if file.suffix not in SUFFIXES:
+        raise InputError(f"{path}: not an exported model; name a file that ends in {', '.join(SUFFIXES)}")
+    if not is_file(file):
+        raise InputError(f"{path}: no such file")
+    package, extra = _PACKAGES[file.suffix]
+    if importlib.util.find_spec(package) is None:
+        raise InputError(f"{path}: needs {package} to run: pip install 't2tbuild[{extra}]'")
+    opened: Any = SUFFIXES[file.suffix]
+    model: ExportedModel = opened(file, threads)
+    return model
+
+
+def _parse(path: Path, text: str | None) -> ExportInfo:
+    """Return the metadata of a file. Raises InputError if it has none, or of another version."""
+    hint = "write the file again with t2tbuild export"
+    if not text:
+        raise InputError(f"{path}: has no metadata of t2tbuild (classes, preprocessing); {hint}")
+    try:
+        return parse_metadata(text)
+    except ValueError as error:
+        raise InputError(f"{path}: {error}; {hint}") from None
+
+
+def _unreadable(path: Path, kind: str, error: Exception) -> InputError:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    return InputError(f"{path}: not readable as {kind}: {reason}")

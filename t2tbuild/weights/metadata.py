@@ -1,0 +1,81 @@
+"""What an exported file knows about itself: the classes, the preprocessing, the precision and the spec. Torch-free."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from t2tbuild.weights.label_names import LABEL_NAMES, label_metadata
+from t2tbuild.weights.preprocessing import RESAMPLING, Preprocessing
+
+KEY = "t2tbuild"
+"""Key of the whole as JSON, in the metadata of a file."""
+VERSION = 1
+
+Precision = Literal["float32", "float16", "int8"]
+
+
+@dataclass(frozen=True)
+class ExportInfo:
+    """The metadata of an exported file.
+
+    Attributes:
+        name: The model's name.
+        label_names: Names of the classes in the order of the logits; None if they have none.
+        preprocessing: How an image becomes the input.
+        precision: That of the weights.
+        spec: The model node of the spec as plain data; None if it is not known.
+    """
+
+    name: str
+    label_names: tuple[str, ...] | None
+    preprocessing: Preprocessing
+    precision: Precision = "float32"
+    spec: dict[str, Any] | None = None
+
+    def to_metadata(self) -> dict[str, str]:
+        """Return the texts to save in the file: the whole as JSON under KEY, and what others read under plain keys."""
+        steps = self.preprocessing
+        whole = {
+            "version": VERSION,
+            "name": self.name,
+            LABEL_NAMES: None if self.label_names is None else list(self.label_names),
+            "preprocessing": asdict(steps),
+            "precision": self.precision,
+            "spec": self.spec,
+        }
+        return {
+            KEY: json.dumps(whole, ensure_ascii=False),
+            "input_size": json.dumps([steps.in_chans, *steps.image]),
+            "mean": json.dumps(steps.mean),
+            "std": json.dumps(steps.std),
+            "crop_pct": json.dumps(steps.crop_ratio),
+            "interpolation": steps.interpolation,
+        } | label_metadata(self.label_names)
+
+
+def parse_metadata(text: str) -> ExportInfo:
+    """Return what the value of KEY says. Raises ValueError if it is not of this version of t2tbuild."""
+    try:
+        whole = json.loads(text)
+        if whole["version"] != VERSION:
+            raise ValueError(f"its metadata have version {whole['version']}, and this t2tbuild reads {VERSION}")
+        steps, names = whole["preprocessing"], whole[LABEL_NAMES]
+        if steps["interpolation"] not in RESAMPLING or len(steps["image"]) != 2:
+            raise KeyError
+        return ExportInfo(
+            name=str(whole["name"]),
+            label_names=None if names is None else tuple(map(str, names)),
+            preprocessing=Preprocessing(
+                image=(int(steps["image"][0]), int(steps["image"][1])),
+                in_chans=int(steps["in_chans"]),
+                mean=tuple(map(float, steps["mean"])),
+                std=tuple(map(float, steps["std"])),
+                crop_ratio=float(steps["crop_ratio"]),
+                interpolation=steps["interpolation"],
+                inside=bool(steps["inside"]),
+            ),
+            precision=whole["precision"],
+            spec=whole["spec"],
+        )
+    except (KeyError, TypeError, IndexError, json.JSONDecodeError):
+        raise ValueError("its metadata are damaged") from None

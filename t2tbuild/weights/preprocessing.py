@@ -1,0 +1,93 @@
+"""How an image becomes a model's input: resize, centre crop, mean and deviation, with Pillow and numpy alone.
+
+The steps are those of evaluation in training (timm's transform); `t2tbuild.training.preprocessing` has a spec's.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from t2tbuild.image_mode import to_mode
+from t2tbuild.layout import Grid
+
+Array = np.ndarray[Any, Any]
+
+RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+"""Pillow's resampling for each interpolation; Pillow filters what it shrinks (antialias)."""
+
+
+class Crop(NamedTuple):
+    """The size [height, width] that an image is resized to, and the corner of the centre crop in it."""
+
+    resized: Grid
+    top: int
+    left: int
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """The steps from an image to the model's input.
+
+    Attributes:
+        image: Height and width of the model's images.
+        in_chans: Their channels: 3 are RGB, another number is gray, repeated.
+        mean, std: Of each channel, for values from 0 to 1.
+        crop_ratio: Side of the centre crop over the side of the resized image.
+        interpolation: bilinear or bicubic, as Pillow resizes.
+        inside: Whether the exported graph does all this. Its input is then bytes [batch, height, width, in_chans] of
+            any height and width; otherwise it is normalised float32 [batch, in_chans, *image].
+    """
+
+    image: tuple[int, int]
+    in_chans: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    crop_ratio: float = 1.0
+    interpolation: str = "bicubic"
+    inside: bool = False
+
+    @property
+    def resized(self) -> tuple[int, int]:
+        """Height and width that the resized image has at least, before the crop."""
+        height, width = (math.floor(side / self.crop_ratio) for side in self.image)
+        return height, width
+
+    def crop(self, height: int, width: int) -> Crop:
+        """Return the size that an image of `height` x `width` pixels is resized to, and its centre crop.
+
+        As timm and torchvision do: a square target is the shorter side of the image, and the longer one is rounded
+        down; for another target both sides are rounded.
+        """
+        rows, columns = self.resized
+        if rows == columns:
+            short = min(height, width)
+            resized = Grid(rows * height // short, rows * width // short)
+        else:
+            ratio = min(height / rows, width / columns)
+            resized = Grid(round(height / ratio), round(width / ratio))
+        return Crop(resized, round((resized.height - self.image[0]) / 2), round((resized.width - self.image[1]) / 2))
+
+    def read_pixels(self, image: Image.Image) -> Array:
+        """Return the bytes [height, width, in_chans] of an image, upright."""
+        pixels = np.asarray(to_mode(image, "RGB" if self.in_chans == 3 else "L"))
+        return pixels if self.in_chans == 3 else np.repeat(pixels[..., None], self.in_chans, axis=2)
+
+    def crop_pixels(self, image: Image.Image) -> Array:
+        """Return the bytes [*image, in_chans] of an image: upright, resized and cropped."""
+        image = to_mode(image, "RGB" if self.in_chans == 3 else "L")
+        crop = self.crop(image.height, image.width)
+        resized = image.resize((crop.resized.width, crop.resized.height), RESAMPLING[self.interpolation])
+        height, width = self.image
+        return self.read_pixels(resized.crop((crop.left, crop.top, crop.left + width, crop.top + height)))
+
+    def normalize(self, pixels: Array) -> Array:
+        """Return the model's input [in_chans, *image] in float32 from bytes [*image, in_chans]."""
+        mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
+        return np.ascontiguousarray(((pixels.astype(np.float32) / 255 - mean) / std).transpose(2, 0, 1))
+
+    def prepare(self, image: Image.Image) -> Array:
+        """Return one input of the graph from an image: normalised [in_chans, *image], or all its bytes if `inside`."""
+        return self.read_pixels(image) if self.inside else self.normalize(self.crop_pixels(image))
