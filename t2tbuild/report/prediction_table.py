@@ -38,7 +38,7 @@ def prediction_table(found: Predictions) -> RenderableType:
     for one in found.images[:IMAGES_SHOWN]:
         then = ", ".join(f"{shorten(score.name)} {_percent(score)}" for score in one.top[1:])
         table.add_row(short_path(one.image), shorten(one.best.name), _percent(one.best), then)
-    lines = [title, table]
+    lines: list[RenderableType] = [title, table]
     if len(found.images) > IMAGES_SHOWN:
         lines.append(Text(f"the first {IMAGES_SHOWN} of {len(found.images):,} images; --csv FILE or --json has all"))
     return Group(*lines, Text(describe_counts(found)))

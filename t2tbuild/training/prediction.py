@@ -195,7 +195,7 @@ class TorchClassifier:
         load_spec_weights(built, weights)
         self.input: EvaluationInput = evaluation_input(spec.model_copy(update={"model": model}), weights, built)
         self.model = built.eval().requires_grad_(False).to(self.device)
-        self.name, self.image_size = model.name, tuple(model.image)
+        self.name, self.image_size = model.name, (model.image.height, model.image.width)
         self.weights = resolve_weights(weights.file).file
         self.dtype = pick_dtype("float32" if spec.train is None else spec.train.precision, self.device)
         self.runtime = f"torch, {self.device}"
@@ -311,7 +311,7 @@ def _fallback_names(classes: int) -> tuple[tuple[str, ...], str]:
     """Return names for classes without any: those of ImageNet-1k for a thousand, else their numbers; and which."""
     if classes != IMAGENET_CLASSES:
         return tuple(map(str, range(classes))), "numbers"
-    from timm.data import ImageNetInfo
+    from timm.data.imagenet_info import ImageNetInfo
 
     return tuple(ImageNetInfo().label_descriptions()), "ImageNet-1k"
 
