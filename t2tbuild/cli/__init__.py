@@ -19,6 +19,7 @@ from t2tbuild.cli.cp import cp
 from t2tbuild.cli.data import data
 from t2tbuild.cli.default_group import DefaultGroup
 from t2tbuild.cli.diagram import diagram
+from t2tbuild.cli.doctor import doctor
 from t2tbuild.cli.evaluate import evaluate
 from t2tbuild.cli.export import export
 from t2tbuild.cli.fit import fit
@@ -52,7 +53,7 @@ app = typer.Typer(
 COMMANDS = (
     *(summarize, diagram, compare, fit, bench),
     *(data, train, evaluate, predict, report, visualize, export),
-    *(validate, check, ls, show, cp, init, schema),
+    *(validate, check, ls, show, cp, init, schema, doctor),
 )
 for command in COMMANDS:
     app.command()(command)
