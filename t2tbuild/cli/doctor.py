@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def doctor(as_json: Json = False) -> None:
     """Print versions, devices, optional extras and tools, and what is wrong; the exit code is 1 if something is broken.
 
-    Packages are imported in processes of their own, which takes up to half a minute. Nothing is changed.
+    Packages are imported in processes of their own, which takes half a minute. Nothing is changed.
 
     Example: t2tbuild doctor --json
     """

@@ -37,6 +37,7 @@ USES = {
 }
 """What each extra is for."""
 
+FEW_PACKAGES = 5  # of an extra, whose versions are all shown
 IMPORT_SECONDS = 300  # for all packages together
 LITTLE_DISK = 2 * 10**9  # bytes; a checkpoint of t2t_vit_14 has 260 MB with its optimiser
 LITTLE_SHARED_MEMORY = 256 * 10**6  # bytes; loader workers send their batches through it
@@ -164,6 +165,7 @@ def _judge_extra(
         message = f"not installed: {', '.join(absent)}; for {use}: pip install 't2tbuild[{extra}]'"
         return Finding("extras", extra, Status.MISSING, "", message)
     value = ", ".join(f"{name} {installed[name]}" for name in needs)
+    value = value if len(needs) <= FEW_PACKAGES else f"{len(needs)} packages"
     judged = [_judge("extras", name, needs[name], installed[name], reports[name]) for name in needs]
     wrong = [f"{one.name} {one.message}" for one in judged if one.status is Status.BROKEN]
     return Finding("extras", extra, Status.BROKEN if wrong else Status.OK, value, "; ".join(wrong))

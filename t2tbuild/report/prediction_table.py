@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from t2tbuild.files import short_path
-from t2tbuild.report.contact_sheet import Captioned, contact_sheet, wrap_caption
+from t2tbuild.report.contact_sheet import CAPTION_WIDTH, Captioned, contact_sheet, wrap_caption
 from t2tbuild.report.table import Column, ColumnTable
 from t2tbuild.spec.label_names import shorten
 from t2tbuild.spec.units import plural
@@ -127,8 +127,8 @@ def draw_sheet(found: Predictions) -> Figure:
 
 
 def _caption(one: Prediction, names_from: str) -> Iterator[str]:
-    yield shorten(one.image.rpartition("/")[2], 23)
     kind = "class " if names_from == "numbers" else ""
-    yield from wrap_caption(f"{kind}{one.best.name}: {_percent(one.best)}")
+    yield shorten(one.image.rpartition("/")[2], CAPTION_WIDTH)
+    yield from wrap_caption(f"{_percent(one.best)} {kind}{one.best.name}")
     for score in one.top[1:NAMES_OF_SHEET]:
-        yield shorten(f"{kind}{score.name}: {_percent(score)}", 23)
+        yield shorten(f"{_percent(score)} {kind}{score.name}", CAPTION_WIDTH)
