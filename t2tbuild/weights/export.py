@@ -1,12 +1,15 @@
 """Export a trained model as safetensors, a timm folder, a torch.export program or ONNX."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -15,24 +18,50 @@ from t2tbuild.errors import ExportError, InputError
 from t2tbuild.spec.extension.registry import source_names
 from t2tbuild.spec.model import AnyModel, ModelSpec
 from t2tbuild.spec.weights import LOCAL_DIR
+from t2tbuild.weights.exported import OPENVINO_WEIGHTS, open_exported
 from t2tbuild.weights.formats import Format
 from t2tbuild.weights.label_names import LABEL_NAMES, label_metadata
 from t2tbuild.weights.load import load_weights
+from t2tbuild.weights.metadata import ExportInfo, Precision
+from t2tbuild.weights.preprocessing import Array, Preprocessing, default_preprocessing
 from t2tbuild.weights.read import position_metadata
+from t2tbuild.weights.whole_model import HalfModel, Int8, Run, save_onnx, save_openvino, save_torch_export
 
-TOLERANCE = 1e-4  # largest difference between the logits of torch and of the exported model, over the largest logit
+TOLERANCE: dict[Precision, float] = {"float32": 1e-4, "float16": 2e-2, "int8": math.inf}
+"""Largest difference between the logits of torch and of the exported model, over the largest logit. Of 8-bit integers
+the accuracy is checked instead."""
+TOLERANCE_INSIDE = 2e-2
+"""That of a graph with its preprocessing inside, where a few pixels differ by one level."""
 BATCH_SIZES = (1, 2, 5)  # of the comparison
 
-Run = Callable[[Tensor], Tensor]
 
-
-def export_model(model: AnyModel, built: nn.Module, out: str | Path, kind: Format) -> float:
+def export_model(
+    model: AnyModel,
+    built: nn.Module,
+    out: str | Path,
+    kind: Format,
+    *,
+    preprocessing: Preprocessing | None = None,
+    half: bool = False,
+    int8: Int8 | None = None,
+) -> float:
     """Write a built model to `out`; return the largest difference of its logits from torch's, over the largest logit.
 
     safetensors: the weights with the released code's names. timm: a folder that timm.create_model("local-dir:...")
-    loads after `import t2tbuild.timm`. torch-export (.pt2) and onnx: the whole model, for any batch size. The written
-    files are loaded again and compared with torch on scikit-learn's two photographs, in batches of 1, 2 and 5; they are
-    moved to `out` only if the logits agree.
+    loads after `import t2tbuild.timm`. torch-export (.pt2), onnx and openvino (.xml and .bin): the whole model, for any
+    batch size, with the metadata of `t2tbuild.weights.metadata`. The written files are loaded again and compared with
+    torch on scikit-learn's two photographs, in batches of 1, 2 and 5; they are moved to `out` only if the logits agree.
+
+    Args:
+        model: The node of the spec.
+        built: The built model with its weights.
+        out: The file to write; for timm, a folder.
+        kind: The format.
+        preprocessing: How an image becomes the input; left out, `default_preprocessing`. Where it is `inside`, the
+            graph does it and takes bytes [batch, height, width, in_chans].
+        half: Whether weights and arithmetic are float16, except for the Performer's features. Input and output stay
+            float32.
+        int8: Quantize to 8-bit integers; for onnx and openvino.
 
     Raises InputError if `out` cannot be written or a package is missing, and ExportError if the exported model returns
     other logits.
@@ -40,25 +69,53 @@ def export_model(model: AnyModel, built: nn.Module, out: str | Path, kind: Forma
     path = Path(out).resolve()
     kind.require(path)
     built.eval()
-    write = {
-        Format.SAFETENSORS: _save_safetensors,
-        Format.TIMM: _save_timm,
-        Format.TORCH_EXPORT: _save_torch_export,
-        Format.ONNX: _save_onnx,
-    }[kind]
+    config = getattr(built, "pretrained_cfg", None)
+    steps = preprocessing or default_preprocessing(model, config if isinstance(config, dict) else None)
+    info = ExportInfo(
+        name=model.name,
+        label_names=model.label_names,
+        preprocessing=steps,
+        precision="int8" if int8 is not None else "float16" if half else "float32",
+        spec=model.model_dump(mode="json", exclude={LABEL_NAMES}),
+    )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=path.parent, prefix=".export-") as beside:
             written = Path(beside) / path.name
-            difference = _compare_logits(model, built, write(built, written, model))
-            if path.is_dir():
-                for file in written.iterdir():
-                    file.replace(path / file.name)
-            else:
-                written.replace(path)
+            run = _write(kind, built, written, model, info, int8)
+            difference = _compare_logits(info, built, run)
+            _move(written, path)
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
     return difference
+
+
+def _write(kind: Format, built: nn.Module, path: Path, model: AnyModel, info: ExportInfo, int8: Int8 | None) -> Run:
+    """Write a model and return the function that its file gives, loaded again."""
+    if kind is Format.SAFETENSORS:
+        return _as_run(_save_safetensors(built, path, model))
+    if kind is Format.TIMM:
+        return _as_run(_save_timm(built, path, model))
+    whole = HalfModel(built) if info.precision == "float16" else built
+    if kind is Format.TORCH_EXPORT:
+        save_torch_export(whole, path, info)
+    elif kind is Format.ONNX:
+        save_onnx(whole, path, info, int8)
+    else:
+        save_openvino(whole, path, info, int8)
+    return open_exported(path)
+
+
+def _move(written: Path, path: Path) -> None:
+    """Move what was written to its place: a folder file by file, OpenVINO's weights before the file that names them."""
+    if path.is_dir():
+        for file in written.iterdir():
+            file.replace(path / file.name)
+        return
+    weights = written.with_suffix(OPENVINO_WEIGHTS)
+    if weights != written and weights.exists():
+        weights.replace(path.with_suffix(OPENVINO_WEIGHTS))
+    written.replace(path)
 
 
 def photographs(model: AnyModel, batch: int) -> Tensor:
@@ -74,7 +131,7 @@ def photographs(model: AnyModel, batch: int) -> Tensor:
     return torch.cat([normalised.roll(shift, dims=3) for shift in range(-(-batch // 2))])[:batch].contiguous()
 
 
-def _save_safetensors(built: nn.Module, path: Path, model: AnyModel) -> Run:
+def _save_safetensors(built: nn.Module, path: Path, model: AnyModel) -> nn.Module:
     metadata = {"format": "pt", "model": model.name} | position_metadata(built) | label_metadata(model.label_names)
     save_file({key: value.contiguous() for key, value in built.state_dict().items()}, path, metadata)
     reloaded = build_model(model)
@@ -121,7 +178,7 @@ def _dump_without_names(model: ModelSpec) -> dict[str, Any]:
     return dumped | ({"extensions": names} if names else {})
 
 
-def _save_timm(built: nn.Module, path: Path, model: AnyModel) -> Run:
+def _save_timm(built: nn.Module, path: Path, model: AnyModel) -> nn.Module:
     import timm
     from timm.models import save_for_hf
 
@@ -136,55 +193,50 @@ def _save_timm(built: nn.Module, path: Path, model: AnyModel) -> Run:
     else:
         args = dict(model.args)
     save_for_hf(built, str(path), model_config=_label_config(model), model_args=args, safe_serialization=True)
-    return timm.create_model(f"{LOCAL_DIR}{path}", pretrained=True).eval()
+    loaded: nn.Module = timm.create_model(f"{LOCAL_DIR}{path}", pretrained=True)
+    return loaded.eval()
 
 
-def _save_torch_export(built: nn.Module, path: Path, model: AnyModel) -> Run:
-    batch = torch.export.Dim("batch", min=1)
-    with torch.no_grad():
-        program = torch.export.export(built, (photographs(model, 2),), dynamic_shapes=({0: batch},))
-    torch.export.save(program, path, extra_files=label_metadata(model.label_names))
-    return torch.export.load(path).module()
+def _as_run(module: nn.Module) -> Run:
+    """Return a module as a function of arrays."""
+
+    def run(images: Array) -> Array:
+        logits: Array = module(torch.from_numpy(images)).numpy()
+        return logits
+
+    return run
 
 
-def _save_onnx(built: nn.Module, path: Path, model: AnyModel) -> Run:
-    import onnxruntime
+def _compare_logits(info: ExportInfo, built: nn.Module, run: Run) -> float:
+    """Return the largest difference of the logits over the largest logit, for each of BATCH_SIZES.
 
-    batch = torch.export.Dim("batch", min=1)
-    with torch.no_grad():
-        program = torch.onnx.export(
-            built,
-            (photographs(model, 2),),
-            input_names=["images"],
-            output_names=["logits"],
-            dynamic_shapes=({0: batch},),
-            dynamo=True,
-            optimize=False,  # its rewriter treats 1e-8, the Performer's epsilon, as zero and removes it
-            verbose=False,
-        )
-    assert program is not None
-    program.model.metadata_props.update(label_metadata(model.label_names))
-    program.save(path, external_data=False)
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return lambda images: torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
-
-
-def _compare_logits(model: AnyModel, built: nn.Module, exported: Run) -> float:
-    """Return the largest difference of the logits over the largest logit, for each of BATCH_SIZES."""
-    largest = 0.0
+    Raises ExportError if it is larger than the precision allows.
+    """
+    steps, largest = info.preprocessing, 0.0
+    allowed = TOLERANCE[info.precision] + (TOLERANCE_INSIDE if steps.inside else 0)
     with torch.inference_mode():
         for size in BATCH_SIZES:
-            images = photographs(model, size)
-            expected, actual = built(images), exported(images)
+            images = _pictures(size)
+            normal = np.stack([steps.normalize(steps.crop_pixels(image)) for image in images])
+            expected = built(torch.from_numpy(normal)).numpy()
+            actual = run(np.stack(list(map(steps.read_pixels, images))) if steps.inside else normal)
             if actual.shape != expected.shape:
                 raise ExportError(
-                    f"the exported {model.name} returns logits {list(actual.shape)}, torch {list(expected.shape)}"
+                    f"the exported {info.name} returns logits {list(actual.shape)}, torch {list(expected.shape)}"
                 )
-            difference = ((actual - expected).abs().max() / expected.abs().max()).item()
-            if not difference <= TOLERANCE:  # also for NaN
+            difference = float(np.abs(actual - expected).max() / np.abs(expected).max())
+            if not difference <= allowed or not np.isfinite(difference):  # also for NaN
                 raise ExportError(
-                    f"the exported {model.name} returns other logits than torch: relative difference {difference:.1e}, "
-                    f"at most {TOLERANCE:g} is allowed"
+                    f"the exported {info.name} returns other logits than torch: relative difference {difference:.1e}, "
+                    f"at most {allowed:g} is allowed"
                 )
             largest = max(largest, difference)
     return largest
+
+
+def _pictures(count: int) -> list[Image.Image]:
+    """Return scikit-learn's two photographs, and shifted copies of them."""
+    from sklearn.datasets import load_sample_images
+
+    shifted = [np.roll(image, 32 * shift, axis=1) for shift in range(count) for image in load_sample_images().images]
+    return list(map(Image.fromarray, shifted[:count]))

@@ -116,6 +116,9 @@ class _OpenVinoModel(ExportedModel):
         return np.asarray(self.compiled(images)[0], np.float32)
 
 
+OPENVINO_WEIGHTS = ".bin"
+"""Suffix of the file of weights beside OpenVINO's .xml."""
+
 SUFFIXES: dict[str, type[ExportedModel]] = {".onnx": _OnnxModel, ".pt2": _TorchExportModel, ".xml": _OpenVinoModel}
 """The class that opens the files of each suffix."""
 

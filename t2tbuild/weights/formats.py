@@ -1,23 +1,27 @@
 """Export formats and the checks of the output path. Torch-free, so that a wrong option fails at once."""
 
 import importlib.util
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 
 from t2tbuild.errors import InputError
+from t2tbuild.files import is_file
 from t2tbuild.spec.catalog import MAX_NAME
 
 FOLDER = {"config.json", "model.safetensors"}  # the files of an exported folder
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+PACKAGES = {"onnx": ONNX_PACKAGES, "openvino": (*ONNX_PACKAGES, "openvino")}
 
 
 class Format(StrEnum):
-    """safetensors: the weights. timm: a folder for its `local-dir:`. torch-export and onnx: the whole model."""
+    """safetensors: the weights. timm: a folder for its `local-dir:`. torch-export, onnx, openvino: the whole model."""
 
     SAFETENSORS = "safetensors"
     TIMM = "timm"
     TORCH_EXPORT = "torch-export"
     ONNX = "onnx"
+    OPENVINO = "openvino"
 
     @classmethod
     def of(cls, out: Path) -> "Format":
@@ -27,7 +31,13 @@ class Format(StrEnum):
     @property
     def suffix(self) -> str:
         """The suffix that the file's name must have; empty for a folder."""
-        return {"safetensors": ".safetensors", "timm": "", "torch-export": ".pt2", "onnx": ".onnx"}[self]
+        suffixes = {"safetensors": ".safetensors", "timm": "", "torch-export": ".pt2", "onnx": ".onnx"}
+        return (suffixes | {"openvino": ".xml"})[self]
+
+    @property
+    def is_whole_model(self) -> bool:
+        """Whether the file runs without t2tbuild and has metadata."""
+        return self in (Format.TORCH_EXPORT, Format.ONNX, Format.OPENVINO)
 
     def require(self, out: Path) -> None:
         """Raise InputError if this format cannot be written to `out`, or if a package is missing.
@@ -46,6 +56,18 @@ class Format(StrEnum):
                 raise InputError(f"--out {out}: holds {', '.join(others[:5])}; name a new folder or an exported one")
         if self is Format.TIMM and out.is_file():
             raise InputError(f"--out {out}: is a file; --format timm writes a folder")
-        missing = [name for name in ONNX_PACKAGES if importlib.util.find_spec(name) is None]
-        if self is Format.ONNX and missing:
-            raise InputError(f"--format onnx needs {', '.join(missing)}: pip install 't2tbuild[onnx]'")
+        missing = [name for name in PACKAGES.get(self, ()) if importlib.util.find_spec(name) is None]
+        if missing:
+            extras = "onnx,openvino" if self is Format.OPENVINO else "onnx"
+            raise InputError(f"--format {self} needs {', '.join(missing)}: pip install 't2tbuild[{extras}]'")
+
+    def require_option(self, option: str, formats: Iterable["Format"]) -> None:
+        """Raise InputError where an option is for other formats than this one."""
+        if self not in formats:
+            raise InputError(f"{option} is for --format {' or '.join(formats)}, not {self}; leave it out")
+
+    def require_new(self, out: Path, *, force: bool) -> None:
+        """Raise InputError if `out` exists already, unless `force` is given; an empty folder is new."""
+        written = any(out.iterdir()) if out.is_dir() else is_file(out)
+        if written and not force:
+            raise InputError(f"--out {out}: exists already; choose another name, or add --force to replace it")

@@ -4,6 +4,7 @@ The steps are those of evaluation in training (timm's transform); `t2tbuild.trai
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,6 +13,8 @@ from PIL import Image
 
 from t2tbuild.image_mode import to_mode
 from t2tbuild.layout import Grid
+from t2tbuild.spec.data import IMAGENET_MEAN, IMAGENET_STD, FolderData
+from t2tbuild.spec.model import AnyModel, TimmModel
 
 Array = np.ndarray[Any, Any]
 
@@ -91,3 +94,27 @@ class Preprocessing:
     def prepare(self, image: Image.Image) -> Array:
         """Return one input of the graph from an image: normalised [in_chans, *image], or all its bytes if `inside`."""
         return self.read_pixels(image) if self.inside else self.normalize(self.crop_pixels(image))
+
+
+def default_preprocessing(model: AnyModel, config: Mapping[str, Any] | None = None) -> Preprocessing:
+    """Return the preprocessing of a model whose training is not known.
+
+    Of a timm model that is timm's own, from its `config` (pretrained_cfg); of others the paper's on ImageNet: bicubic,
+    a crop of 0.9. An interpolation of timm that Pillow does not have becomes bicubic.
+    """
+    given = config or {} if isinstance(model, TimmModel) else {}
+    paper = FolderData.model_fields
+    interpolation = given.get("interpolation")
+    return Preprocessing(
+        model.image,
+        model.in_chans,
+        mean=per_channel(given.get("mean") or IMAGENET_MEAN, model.in_chans),
+        std=per_channel(given.get("std") or IMAGENET_STD, model.in_chans),
+        crop_ratio=float(given.get("crop_pct") or paper["crop_pct"].default),
+        interpolation=interpolation if interpolation in RESAMPLING else str(paper["interpolation"].default),
+    )
+
+
+def per_channel(values: Sequence[float], in_chans: int) -> tuple[float, ...]:
+    """Return one number for each channel: the given ones, or their average where their count differs."""
+    return tuple(map(float, values)) if len(values) == in_chans else (sum(values) / len(values),) * in_chans

@@ -1,0 +1,138 @@
+"""Write a whole model as a torch.export program, as ONNX or for OpenVINO, with its metadata."""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from t2tbuild.weights.metadata import ExportInfo
+from t2tbuild.weights.onnx_graph import INPUT, LOGITS, add_metadata, put_preprocessing_inside, quantize
+from t2tbuild.weights.preprocessing import Array, Preprocessing
+
+Run = Callable[[Array], Array]
+
+
+@dataclass(frozen=True)
+class Int8:
+    """How a model is quantized.
+
+    Attributes:
+        batches: Normalised images [batch, in_chans, height, width] of the training data, for calibration.
+        check: Called with the logits' function of the quantized model, which takes such images; it raises an error to
+            refuse the export.
+    """
+
+    batches: Sequence[Array]
+    check: Callable[[Run], None]
+
+
+class HalfModel(nn.Module):
+    """A copy of a model in float16 that takes and returns float32. The Performer computes its features in float32."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = copy.deepcopy(model).half().eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.model(images.half()).float()
+        return logits
+
+
+class PixelModel(nn.Module):
+    """A model that takes bytes [batch, height, width, in_chans] and does its preprocessing itself, as Pillow does."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, model: nn.Module, steps: Preprocessing) -> None:
+        super().__init__()
+        self.model, self.steps = model, steps
+        self.register_buffer("mean", torch.tensor(steps.mean).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(steps.std).view(-1, 1, 1))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        size: list[Any]  # symbolic while the program is traced
+        images = pixels.permute(0, 3, 1, 2)
+        height, width = images.shape[2:]
+        rows, columns = self.steps.resized
+        if rows == columns:
+            short: Any = torch.sym_min(height, width)
+            size = [rows * height // short, rows * width // short]
+        else:
+            ratio: Any = torch.sym_min(height / rows, width / columns)
+            size = [round(height / ratio), round(width / ratio)]
+        images = F.interpolate(images, size=size, mode=self.steps.interpolation, antialias=True)
+        for axis, (side, wanted) in enumerate(zip(size, self.steps.image, strict=True), start=2):
+            rest = side - wanted
+            half = rest // 2
+            images = images.narrow(axis, half + (rest % 2) * (half % 2), wanted)  # a half is rounded to even
+        logits: Tensor = self.model((images / 255 - self.mean) / self.std)
+        return logits
+
+
+def save_torch_export(whole: nn.Module, path: Path, info: ExportInfo) -> None:
+    """Write a torch.export program for any batch size."""
+    steps, batch = info.preprocessing, torch.export.Dim("batch", min=1)
+    shapes: dict[int, Any] = {0: batch}
+    example = torch.zeros(2, steps.in_chans, *steps.image)
+    if steps.inside:
+        whole = PixelModel(whole, steps)
+        example = torch.zeros(2, 301, 403, steps.in_chans, dtype=torch.uint8)
+        shapes |= {1: torch.export.Dim("height"), 2: torch.export.Dim("width")}
+    with torch.no_grad():
+        program = torch.export.export(whole, (example,), dynamic_shapes=(shapes,))
+    torch.export.save(program, path, extra_files=info.to_metadata())
+
+
+def save_onnx(whole: nn.Module, path: Path, info: ExportInfo, int8: Int8 | None) -> None:
+    """Write an ONNX model for any batch size."""
+    steps, batch = info.preprocessing, torch.export.Dim("batch", min=1)
+    with torch.no_grad():
+        program = torch.onnx.export(
+            whole,
+            (torch.zeros(2, steps.in_chans, *steps.image),),
+            input_names=[INPUT],
+            output_names=[LOGITS],
+            dynamic_shapes=({0: batch},),
+            dynamo=True,
+            optimize=False,  # its rewriter treats 1e-8, the Performer's epsilon, as zero and removes it
+            verbose=False,
+        )
+    assert program is not None
+    import onnx
+
+    proto = program.model_proto
+    if int8 is not None:
+        proto = quantize(proto, int8.batches)
+        _check(proto, int8)
+    if steps.inside:
+        put_preprocessing_inside(proto, steps)
+    add_metadata(proto, info.to_metadata())
+    onnx.save(proto, path)
+
+
+def save_openvino(whole: nn.Module, path: Path, info: ExportInfo, int8: Int8 | None) -> None:
+    """Write a model for OpenVINO: `path`, an .xml, and its weights beside it."""
+    import openvino
+
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "model.onnx"
+        save_onnx(whole, file, info, int8)
+        converted = openvino.convert_model(file)
+        for key, value in info.to_metadata().items():
+            converted.set_rt_info(value, [key])
+        openvino.save_model(converted, path, compress_to_fp16=False)
+
+
+def _check(proto: Any, int8: Int8) -> None:
+    """Call the check of a quantized model with its function."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    int8.check(lambda images: session.run(None, {INPUT: images})[0])

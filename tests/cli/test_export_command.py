@@ -1,0 +1,116 @@
+"""t2tbuild export: options, messages, what it prints, and 8-bit integers on a run's own data."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from t2tbuild import train
+from t2tbuild.cli import app
+from t2tbuild.errors import InputError
+from t2tbuild.spec import ModelSpec, Spec
+from t2tbuild.weights.exported import open_exported
+
+pytestmark = pytest.mark.slow
+
+
+def export(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, ["export", *map(str, arguments)])
+
+
+def refusal(*arguments: str | Path) -> str:
+    """Return the message of an export whose input is refused with exit code 2."""
+    error = export(*arguments).exception
+    assert isinstance(error, InputError), error
+    assert error.exit_code == 2
+    return str(error)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that has learned the digits a little."""
+    folder = tmp_path_factory.mktemp("runs") / "digits"
+    model = {
+        "name": "small",
+        "tokenizer": {
+            "stages": [
+                {"patch_size": 7, "overlap": 3, "token_dim": 16, "attention": "performer"},
+                {"patch_size": 3, "overlap": 1},
+            ]
+        },
+        "backbone": {"depth": 2, "embed_dim": 48, "num_heads": 2, "mlp_ratio": 2},
+    }
+    recipe = {"epochs": 4, "batch_size": 64, "data": {"image_size": 32}}
+    train(Spec.model_validate({"version": 1, "model": model, "train": recipe}), folder)
+    return folder
+
+
+def test_options_that_do_not_fit(tmp_path: Path) -> None:
+    out = tmp_path / "m.onnx"
+    wrong = refusal("t2t_vit_7", "--preprocess", "--out", tmp_path / "m.safetensors")
+    assert "--preprocess is for --format onnx or torch-export, not safetensors; leave it out" in wrong
+    assert "--int8 is for --format onnx or openvino" in refusal("t2t_vit_7", "--int8", "--out", tmp_path / "m.pt2")
+    assert "--half and --int8 are two precisions" in refusal("t2t_vit_7", "--half", "--int8", "--out", out)
+    assert "--max-drop is for --int8; add --int8" in refusal("t2t_vit_7", "--max-drop", "2", "--out", out)
+    assert "--int8 needs trained weights" in refusal("t2t_vit_7", "--int8", "--out", out)
+    assert "must end in .xml" in refusal("t2t_vit_7", "--format", "openvino", "--out", out)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_is_exported_with_its_preprocessing_and_not_twice(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "m.onnx"
+    done = export(run, "--preprocess", "--out", out, "--json")
+    assert done.exit_code == 0, done.output
+    record = json.loads(done.stdout)
+    assert record["bytes"] == out.stat().st_size
+    assert (record["path"], record["format"], record["precision"]) == (str(out), "onnx", "float32")
+    assert 0 <= record["difference"] < 2e-2
+    assert record["accuracy"] is None
+    info = open_exported(out).info
+    assert info.preprocessing.image == (32, 32)
+    assert info.preprocessing.mean[0] == pytest.approx(0.305, abs=0.01)  # of the digits
+    assert info.preprocessing.inside
+    assert info.spec is not None
+    assert ModelSpec.model_validate(info.spec).backbone.embed_dim == 48
+
+    before = out.read_bytes()
+    assert refusal(run, "--out", out) == (
+        f"--out {out}: exists already; choose another name, or add --force to replace it"
+    )
+    assert out.read_bytes() == before
+    assert export(run, "--half", "--force", "--out", out).exit_code == 0
+    assert open_exported(out).info.precision == "float16"
+    assert len(out.read_bytes()) < 0.8 * len(before)
+
+
+def test_8_bit_integers_keep_the_accuracy_or_are_refused(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "m.onnx"
+    done = export(run, "--int8", "--calibration-images", "64", "--max-drop", "3", "--out", out)
+    assert done.exit_code == 0, done.output
+    assert "accuracy on 270 validation images: " in done.stdout
+    assert open_exported(out).info.precision == "int8"
+
+    measured: dict[str, Any] = json.loads(
+        export(run, "--int8", "--calibration-images", "64", "--max-drop", "3", "--force", "--json", "--out", out).stdout
+    )["accuracy"]
+    assert measured["images"] == 270
+    assert measured["float32"] > 0.5
+    assert abs(measured["int8"] - measured["float32"]) <= 0.03
+    assert "points, and --max-drop is 0" in refusal_of_too_much(run, tmp_path)
+
+
+def refusal_of_too_much(run: Path, tmp_path: Path) -> str:
+    """Return the message for ranges that were calibrated on a single image."""
+    message = refusal(run, "--int8", "--calibration-images", "1", "--max-drop", "0", "--out", tmp_path / "refused.onnx")
+    assert not (tmp_path / "refused.onnx").exists()
+    return message
+
+
+def test_the_run_of_a_search_is_its_winner(tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_text("version: 1\nsearch: {}\n")
+    (tmp_path / "best.yaml").write_text("version: 1\nmodel: {kind: timm, name: resnet10t, image_size: 32}\n")
+    done = export(tmp_path, "--out", tmp_path / "m.safetensors")
+    assert done.exit_code == 0, done.output
+    assert "resnet10t: written to" in done.stdout
