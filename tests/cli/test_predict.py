@@ -252,6 +252,27 @@ def test_tiny_datasets_are_prepared_as_in_their_evaluation(small: ModelSpec) -> 
     assert nearest.max() < 1  # over 3,072 values of deviation 1
 
 
+@pytest.mark.slow
+def test_an_exported_file_predicts_as_its_run(trained: Path, photos: Path, tmp_path: Path) -> None:
+    file = tmp_path / "small.onnx"
+    exported = CliRunner().invoke(app, ["export", str(trained), "--out", str(file), "--preprocess"])
+    assert exported.exit_code == 0, exported.exception
+    (tmp_path / "broken.jpg").write_text("no image")
+    done = run(file, photos / "val", tmp_path / "broken.jpg", "--json", "--sheet", tmp_path / "sheet.png")
+    assert done.exit_code == 1
+    found = json.loads(done.stdout)
+    assert (found["model"], found["runtime"], found["image_size"]) == ("small", "onnxruntime", [16, 16])
+    assert [one["image"] for one in found["unreadable"]] == [str(tmp_path / "broken.jpg")]
+    of_run = json.loads(run(trained, photos / "val", "--json").stdout)["images"]
+    for one, other in zip(found["images"], of_run, strict=True):
+        assert one["image"] == other["image"]
+        assert [score["class"] for score in one["top"]] == [score["class"] for score in other["top"]]
+        expected = [score["probability"] for score in other["top"]]
+        assert [score["probability"] for score in one["top"]] == pytest.approx(expected, abs=2e-3)
+    wrong = run(file, photos / "val", "--weights", trained)
+    assert isinstance(wrong.exception, InputError)
+
+
 def test_find_images_keeps_the_order_and_each_path_once(photos: Path) -> None:
     first = photos / "val/class2/0.png"
     found = find_images([first, photos / "val", first]).paths

@@ -10,6 +10,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
+from t2tbuild.layout import Grid
 from t2tbuild.spec.data import DigitsData
 from t2tbuild.training.data.dataset import SplitName
 from t2tbuild.training.data.in_memory import InMemoryData, InMemorySplit
@@ -22,19 +23,19 @@ MAX_SHIFT = 0.1  # of the image's size
 MAX_SCALING = 0.1
 
 
-def make_prepare(spec: DigitsData, *, in_chans: int) -> Callable[[Tensor], Tensor]:
-    """Return the function from bytes [B, 1, 8, 8] to the model's images, as `load_digits_data` makes them."""
-    data = load_digits_data(spec, in_chans=in_chans, device=torch.device("cpu"))
-    return partial(_prepare, mean=data.mean[0], std=data.std[0], side=spec.image_size, in_chans=in_chans)
+def make_prepare(image: Grid, *, in_chans: int) -> Callable[[Tensor], Tensor]:
+    """Return the function from bytes [B, 1, 8, 8] to a model's images, as `load_digits_data` makes them."""
+    data = load_digits_data(DigitsData(), in_chans=1, device=torch.device("cpu"))
+    return partial(_prepare, mean=data.mean[0], std=data.std[0], image=image, in_chans=in_chans)
 
 
-def _prepare(images_B1HW: Tensor, *, mean: float, std: float, side: int, in_chans: int) -> Tensor:
+def _prepare(images_B1HW: Tensor, *, mean: float, std: float, image: Grid, in_chans: int) -> Tensor:
     normal = (images_B1HW.float() / 255 - mean) / std
-    return _enlarge(normal, side).expand(-1, in_chans, -1, -1)
+    return _enlarge(normal, image).expand(-1, in_chans, -1, -1)
 
 
-def _enlarge(images_B1HW: Tensor, side: int) -> Tensor:
-    return F.interpolate(images_B1HW, size=(side,) * 2, mode="bicubic", align_corners=False)
+def _enlarge(images_B1HW: Tensor, image: Grid) -> Tensor:
+    return F.interpolate(images_B1HW, size=tuple(image), mode="bicubic", align_corners=False)
 
 
 def load_digits_data(spec: DigitsData, *, in_chans: int, device: torch.device) -> InMemoryData:
@@ -45,7 +46,7 @@ def load_digits_data(spec: DigitsData, *, in_chans: int, device: torch.device) -
     rest, test = train_test_split(range(len(labels)), test_size=HELD_OUT, stratify=labels, random_state=SPLIT_SEED)
     train, validation = train_test_split(rest, test_size=HELD_OUT, stratify=labels[rest], random_state=SPLIT_SEED)
     mean, std = images[train].mean(), images[train].std()
-    images = _enlarge((images - mean) / std, spec.image_size).expand(-1, in_chans, -1, -1)
+    images = _enlarge((images - mean) / std, Grid(spec.image_size, spec.image_size)).expand(-1, in_chans, -1, -1)
 
     def split(indices: list[int]) -> InMemorySplit:
         return InMemorySplit(images[indices].contiguous().to(device), labels[indices].to(device))

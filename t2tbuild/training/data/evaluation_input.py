@@ -1,7 +1,7 @@
 """From any image to a model's input, as in the evaluation of the training that gave the model."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,8 +11,6 @@ from torch import Tensor, nn
 
 from t2tbuild.layout import Grid
 from t2tbuild.spec.data import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
     AnyData,
     CifarData,
     CsvData,
@@ -23,15 +21,15 @@ from t2tbuild.spec.data import (
     TimmData,
 )
 from t2tbuild.spec.load import load_spec
-from t2tbuild.spec.model import AnyModel
+from t2tbuild.spec.model import AnyModel, TimmModel
 from t2tbuild.spec.root import Spec
 from t2tbuild.spec.weights import Weights
 from t2tbuild.training.data.in_memory import normalize
 from t2tbuild.training.data.transforms import ImageTransform, channel_statistics, crop_transform, evaluation_transform
+from t2tbuild.weights.preprocessing import default_preprocessing
 from t2tbuild.weights.resolve import resolve_weights
 
-CROP_RATIO, INTERPOLATION = 0.9, "bicubic"
-"""Those of the paper, for weights about which nothing is known."""
+INTERPOLATION = "bicubic"  # from an image to the tiny ones of CIFAR and the digits
 
 
 @dataclass(frozen=True)
@@ -42,13 +40,11 @@ class EvaluationInput:
         mode: PIL's mode of the image: RGB, or L for gray.
         transform: From the image to bytes [C, height, width]: resize and centre crop.
         prepare: From a batch of them on the device to the model's input: normalise, and for data of tiny images resize.
-        source: What the steps are taken from, in words.
     """
 
     mode: str
     transform: ImageTransform
     prepare: Callable[[Tensor], Tensor]
-    source: str
 
 
 def evaluation_input(spec: Spec, weights: Weights, model: nn.Module) -> EvaluationInput:
@@ -78,16 +74,16 @@ def _of_data(data: AnyData, model: AnyModel) -> EvaluationInput:
         case FolderData() | CsvData() | TimmData() | PythonData():
             mean, std = channel_statistics(data, channels)
             prepare: Callable[[Tensor], Tensor] = partial(normalize, mean=mean, std=std)
-            return EvaluationInput(mode, evaluation_transform(data, image), prepare, f"the data of kind {data.kind}")
+            return EvaluationInput(mode, evaluation_transform(data, image), prepare)
         case CifarData():
             from t2tbuild.training.data import cifar
 
-            return EvaluationInput("RGB", _shrink(cifar.SIDE), partial(cifar.prepare, image=image), data.kind)
+            return EvaluationInput("RGB", _shrink(cifar.SIDE), partial(cifar.prepare, image=image))
         case DigitsData():
             from t2tbuild.training.data import digits
 
-            prepare = digits.make_prepare(data, in_chans=channels)
-            return EvaluationInput("L", _shrink(digits.SIDE), prepare, data.kind)
+            prepare = digits.make_prepare(image, in_chans=channels)
+            return EvaluationInput("L", _shrink(digits.SIDE), prepare)
         case FakeData():
             raise ValueError("noise has no preprocessing")
         case _:
@@ -101,22 +97,12 @@ def _shrink(side: int) -> ImageTransform:
 
 def _of_config(model: AnyModel, weights: Weights, built: Any) -> EvaluationInput:
     """Return the preprocessing of timm's configuration: in config.json beside the weights, or the timm model's own."""
-    config, source = _read_config(Path(resolve_weights(weights.file).file) / "config.json"), "config.json"
-    if not config and model.kind == "timm":
-        config, source = built.pretrained_cfg, "timm"
-    if not config:
-        source = "the paper"
-    mean, std = (
-        _per_channel(config.get(field) or default, model.in_chans)
-        for field, default in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD))
-    )
-    transform = crop_transform(
-        model.image,
-        crop_ratio=float(config.get("crop_pct") or CROP_RATIO),
-        interpolation=config.get("interpolation") or INTERPOLATION,
-    )
+    own = getattr(built, "pretrained_cfg", None) if isinstance(model, TimmModel) else None
+    config = _read_config(Path(resolve_weights(weights.file).file) / "config.json") or own
+    steps = default_preprocessing(model, config)
+    transform = crop_transform(model.image, crop_ratio=steps.crop_ratio, interpolation=steps.interpolation)
     mode = "RGB" if model.in_chans == 3 else "L"
-    return EvaluationInput(mode, transform, partial(normalize, mean=mean, std=std), source)
+    return EvaluationInput(mode, transform, partial(normalize, mean=steps.mean, std=steps.std))
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -126,8 +112,3 @@ def _read_config(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError):
         return {}
     return config if isinstance(config, dict) else {}
-
-
-def _per_channel(values: Sequence[float], in_chans: int) -> tuple[float, ...]:
-    """Return one value per channel; where their number differs, the mean for each."""
-    return tuple(values) if len(values) == in_chans else (sum(values) / len(values),) * in_chans
