@@ -100,15 +100,15 @@ def check_packages() -> Iterator[Finding]:
     modules = {name: MODULES.get(name, name.replace("-", "_")) for name in sorted(tested) if installed[name]}
     reports = probe_imports([*modules.values(), MODEL])
     for name, requirement in required.items():
-        yield _judge("packages", name, requirement, installed[name], reports.get(modules.get(name, ""), {}))
+        yield _rate("packages", name, requirement, installed[name], reports.get(modules.get(name, ""), {}))
     trial = reports[MODEL]
     status = Status.BROKEN if trial["error"] else Status.OK
     yield Finding(
         "packages", "a model", status, "" if trial["error"] else "t2t_vit_7 is built and runs", trial["error"]
     )
     for extra, needs in extras.items():
-        yield _judge_extra(extra, needs, installed, {name: reports.get(modules.get(name, ""), {}) for name in needs})
-    yield from _judge_devices(reports.get("torch", {}))
+        yield _rate_extra(extra, needs, installed, {name: reports.get(modules.get(name, ""), {}) for name in needs})
+    yield from _rate_devices(reports.get("torch", {}))
 
 
 def read_requirements() -> tuple[dict[str, str], dict[str, dict[str, str]]]:
@@ -135,8 +135,8 @@ def _version_of(name: str) -> str | None:
         return None
 
 
-def _judge(section: str, name: str, requirement: str, version: str | None, report: dict[str, Any]) -> Finding:
-    """Judge a required package by its version and its import."""
+def _rate(section: str, name: str, requirement: str, version: str | None, report: dict[str, Any]) -> Finding:
+    """Rate a required package by its version and its import."""
     if version is None:
         return Finding(section, name, Status.BROKEN, "", f"is not installed; pip install '{name}{requirement}'")
     if not _satisfies(version, requirement):
@@ -156,30 +156,32 @@ def _satisfies(version: str, requirement: str) -> bool:
     return SpecifierSet(requirement).contains(version, prereleases=True)
 
 
-def _judge_extra(
+def _rate_extra(
     extra: str, needs: dict[str, str], installed: dict[str, str | None], reports: dict[str, dict[str, Any]]
 ) -> Finding:
-    """Judge an extra by its packages: nothing is wrong where they are not installed."""
+    """Rate an extra by its packages: nothing is wrong where they are not installed."""
     use, absent = USES.get(extra, ""), [name for name in needs if installed[name] is None]
     if absent:
         message = f"not installed: {', '.join(absent)}; for {use}: pip install 't2tbuild[{extra}]'"
         return Finding("extras", extra, Status.MISSING, "", message)
     value = ", ".join(f"{name} {installed[name]}" for name in needs)
     value = value if len(needs) <= FEW_PACKAGES else f"{len(needs)} packages"
-    judged = [_judge("extras", name, needs[name], installed[name], reports[name]) for name in needs]
-    wrong = [f"{one.name} {one.message}" for one in judged if one.status is Status.BROKEN]
+    rated = [_rate("extras", name, needs[name], installed[name], reports[name]) for name in needs]
+    wrong = [f"{one.name} {one.message}" for one in rated if one.status is Status.BROKEN]
     return Finding("extras", extra, Status.BROKEN if wrong else Status.OK, value, "; ".join(wrong))
 
 
-def _judge_devices(report: dict[str, Any]) -> Iterator[Finding]:
-    """Judge the devices that torch found, where it could be imported."""
+def _rate_devices(report: dict[str, Any]) -> Iterator[Finding]:
+    """Rate the devices that torch found, where it could be imported."""
     devices = report.get("devices", ())
     for one in devices:
         message = f"does not work: {one['error']}" if one["error"] else ""
         yield Finding("devices", one["name"], Status.BROKEN if message else Status.OK, one["label"], message)
     if devices and len(devices) == 1 and shutil.which("nvidia-smi"):
         build = f"for CUDA {report['cuda']}" if report.get("cuda") else "without CUDA"
-        message = f"nvidia-smi is here, but torch, built {build}, finds no GPU: check the driver, or install torch anew"
+        message = (
+            f"nvidia-smi is here, but torch, built {build}, finds no GPU: check the driver, or install torch again"
+        )
         yield Finding("devices", "cuda", Status.WARNING, "", message)
 
 
@@ -265,7 +267,7 @@ def check_settings() -> Iterator[Finding]:
     from t2tbuild.spec.extension.consent import ALLOW_VARIABLE
     from t2tbuild.training.device_setting import DEVICE_VARIABLE
 
-    def judge(variable: str, wrong: Callable[[str], str], shown: Callable[[str], str] = str) -> Finding:
+    def rate(variable: str, wrong: Callable[[str], str], shown: Callable[[str], str] = str) -> Finding:
         value = os.environ.get(variable, "")
         message = wrong(value) if value else ""
         return Finding(
@@ -286,10 +288,10 @@ def check_settings() -> Iterator[Finding]:
 
     from t2tbuild.files import redact
 
-    yield judge(DEVICE_VARIABLE, wrong_device)
-    yield judge(DATA_VARIABLE, wrong_folder)
-    yield judge(VARIABLE, wrong_storage, redact)
-    yield judge(ALLOW_VARIABLE, lambda _value: "")
+    yield rate(DEVICE_VARIABLE, wrong_device)
+    yield rate(DATA_VARIABLE, wrong_folder)
+    yield rate(VARIABLE, wrong_storage, redact)
+    yield rate(ALLOW_VARIABLE, lambda _value: "")
 
 
 def check_tools() -> Iterator[Finding]:

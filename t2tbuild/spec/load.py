@@ -73,7 +73,7 @@ def read_search_spec(spec: str | Path, overrides: AnyOverrides = ()) -> Document
     path = catalog.find(spec)
     if path == Path(spec) / catalog.WINNER:
         message, hint = "the run of a search, not a search spec", f"t2tbuild search resume {spec} continues it"
-        hint = f"{hint}; to search anew, name {Path(spec) / catalog.RUN_SPEC}"
+        hint = f"{hint}; for a new search, name {Path(spec) / catalog.RUN_SPEC}"
         raise SpecError([Diagnostic(str(spec), 0, 0, "", "spec-kind", message, hint)])
     return _search_document(read_file(path), path.parent, overrides)
 

@@ -69,7 +69,7 @@ def test_a_check_that_fails_does_not_hide_the_others(monkeypatch: pytest.MonkeyP
     ]
 
 
-def test_versions_extras_and_devices_are_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_versions_extras_and_devices_are_rated(monkeypatch: pytest.MonkeyPatch) -> None:
     required = {"torch": ">=2.10", "timm": ">=1.0.20", "optuna": ">=5.0", "rich": ">=13.9"}
     extras = {"onnx": {"onnx": ">=1.18"}, "wandb": {"wandb": ">=0.19"}, "dev": {"pytest": ">=8"}}
     versions = {"torch": "2.12.0+cu130", "timm": "1.0.9", "rich": "14.0", "onnx": "1.20", "pytest": "8.4"}
