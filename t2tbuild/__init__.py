@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from t2tbuild.nas import SearchResult, search
     from t2tbuild.spec import ModelSpec, SearchSpec, Spec, load_search_spec, load_spec, write_spec
     from t2tbuild.training import TrainResult, train
+    from t2tbuild.training.prediction import Prediction, Predictions, predict
     from t2tbuild.weights import load_weights
 
 __all__ = [
@@ -33,6 +34,8 @@ __all__ = [
     "Cost",
     "ModelSpec",
     "PartCost",
+    "Prediction",
+    "Predictions",
     "SearchResult",
     "SearchSpec",
     "Spec",
@@ -44,6 +47,7 @@ __all__ = [
     "load_spec",
     "load_weights",
     "measure_cost",
+    "predict",
     "predict_accuracy",
     "predict_cost",
     "search",
@@ -56,6 +60,8 @@ _MODULES = {
     "Cost": "t2tbuild.cost",
     "ModelSpec": "t2tbuild.spec",
     "PartCost": "t2tbuild.cost",
+    "Prediction": "t2tbuild.training.prediction",
+    "Predictions": "t2tbuild.training.prediction",
     "SearchResult": "t2tbuild.nas",
     "SearchSpec": "t2tbuild.spec",
     "Spec": "t2tbuild.spec",
@@ -66,6 +72,7 @@ _MODULES = {
     "load_spec": "t2tbuild.spec",
     "load_weights": "t2tbuild.weights",
     "measure_cost": "t2tbuild.cost",
+    "predict": "t2tbuild.training.prediction",
     "predict_accuracy": "t2tbuild.accuracy",
     "predict_cost": "t2tbuild.cost",
     "search": "t2tbuild.nas",

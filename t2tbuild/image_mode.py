@@ -41,7 +41,9 @@ def to_mode(image: Image.Image, mode: str) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
         image = _to_8_bits(image)
     image = image.convert(mode)
-    return image if upright is None else image.transpose(upright)
+    image = image if upright is None else image.transpose(upright)
+    image.info = {}  # its EXIF would turn it again where the result is read once more
+    return image
 
 
 def orientation(image: Image.Image) -> int:

@@ -10,6 +10,7 @@ from typing import Never
 
 import typer
 
+from t2tbuild.cli.aliases import AliasGroup
 from t2tbuild.cli.bench import bench
 from t2tbuild.cli.check import check
 from t2tbuild.cli.compare import compare
@@ -18,12 +19,14 @@ from t2tbuild.cli.cp import cp
 from t2tbuild.cli.data import data
 from t2tbuild.cli.default_group import DefaultGroup
 from t2tbuild.cli.diagram import diagram
+from t2tbuild.cli.doctor import doctor
 from t2tbuild.cli.download import download
 from t2tbuild.cli.evaluate import evaluate
 from t2tbuild.cli.export import export
 from t2tbuild.cli.fit import fit
 from t2tbuild.cli.init import init
 from t2tbuild.cli.ls import ls
+from t2tbuild.cli.predict import predict
 from t2tbuild.cli.push import push
 from t2tbuild.cli.report import report
 from t2tbuild.cli.schema import schema
@@ -40,6 +43,7 @@ from t2tbuild.spec.extension import consent
 
 app = typer.Typer(
     name="t2tbuild",
+    cls=AliasGroup,
     help="Declarative architecture search for Tokens-to-Token vision transformers: YAML in, better YAML out.",
     epilog="Start with: t2tbuild search --budget-macs 5G",
     no_args_is_help=True,
@@ -50,8 +54,8 @@ app = typer.Typer(
 )
 COMMANDS = (
     *(summarize, diagram, compare, fit, bench),
-    *(data, train, evaluate, report, visualize, export, push, download),
-    *(validate, check, ls, show, cp, init, schema),
+    *(data, train, evaluate, predict, report, visualize, export, push, download),
+    *(validate, check, ls, show, cp, init, schema, doctor),
 )
 for command in COMMANDS:
     app.command()(command)

@@ -10,7 +10,7 @@ import typer
 
 from t2tbuild.cli.console import print_json, stderr, stdout
 from t2tbuild.cli.options import Json, complete_spec_name
-from t2tbuild.cli.spec import group_overrides
+from t2tbuild.cli.spec import group_overrides, open_spec
 from t2tbuild.errors import InputError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def compare(
         list[str] | None,
         typer.Argument(
             metavar="SPEC...",
-            help="Shipped names such as t2t_vit_14, or paths, each with its KEY=VALUE.",
+            help="Shipped names such as t2t_vit_14, paths or runs, each with its KEY=VALUE.",
             autocompletion=complete_spec_name,
         ),
     ] = None,
@@ -84,7 +84,7 @@ def compare(
 
     shipped = catalog.names("specs")
     triples = comparison.rows_of_table({name: load_spec(name) for name in shipped}, table) if table else []
-    for text, spec in [(text, load_spec(text, overrides)) for text, overrides in group_overrides(specs or ())]:
+    for text, spec in [(text, open_spec(text, overrides).spec) for text, overrides in group_overrides(specs or ())]:
         name = text if text in shipped else spec.model.name
         taken = name in {other for other, _, _ in triples}
         # rows of the requested table first

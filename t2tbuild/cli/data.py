@@ -54,9 +54,7 @@ def data(
         overrides, data = [data, *(overrides or ())], None
     if data is None and spec is None:
         raise InputError("name the data, as in: t2tbuild data photos, or a spec that has data: --spec mine.yaml")
-    from t2tbuild.weights.resolve import find_spec
-
-    document = open_with_options(find_spec(spec or "t2t_vit_7"), overrides or (), data, {"--image-size": image_size})
+    document = open_with_options(spec or "t2t_vit_7", overrides or (), data, {"--image-size": image_size})
 
     from t2tbuild.spec.data import Streamed
     from t2tbuild.training.resolve import resolve, resolve_files

@@ -72,7 +72,6 @@ def evaluate(
     if no_ema and weights is not None:
         raise InputError("--no-ema needs the weights of a run, and --weights names others; leave one of them out")
     from t2tbuild.weights.exported import is_exported
-    from t2tbuild.weights.resolve import find_spec
 
     if is_exported(spec):
         if weights is not None or no_ema:
@@ -82,7 +81,7 @@ def evaluate(
         _report(_evaluate_exported(spec, overrides or (), data, split, device), out, as_json=as_json)
         return
     # quiet: the warnings are about training
-    document = open_with_options(find_spec(spec), overrides or (), data, {}, evaluation=True, quiet=True)
+    document = open_with_options(spec, overrides or (), data, {}, evaluation=True, quiet=True)
     source = _select_weights(spec, document.spec, weights, no_ema=no_ema)
     named = any(override.startswith("model.label_names") for override in overrides or ())
     resolved = _resolve(document, source, check_names=not named)
@@ -194,7 +193,7 @@ def _evaluate_exported(
 def _select_weights(text: str, spec: Spec, named: str | None, *, no_ema: bool) -> Weights:
     """Return the weights to evaluate: those of --weights, of the run, or of the spec."""
     from t2tbuild.spec.weights import Weights
-    from t2tbuild.weights.resolve import resolve_weights
+    from t2tbuild.weights.resolve import describe_untrained, resolve_weights
 
     if no_ema:
         source = resolve_weights(text)
@@ -204,5 +203,6 @@ def _select_weights(text: str, spec: Spec, named: str | None, *, no_ema: bool) -
         return Weights(file=str(file))
     weights = choose_weights(text, spec, named)
     if weights is None:
-        raise InputError("no weights to evaluate; name a run, or add --weights FILE")
+        hint = describe_untrained(text)
+        raise InputError(f"no weights to evaluate: {hint or 'name a run'}, or add --weights FILE")
     return weights

@@ -78,7 +78,7 @@ def export(
 
     Example: t2tbuild export t2t_vit_14 --weights released --out t2t_vit_14.onnx
     """
-    from t2tbuild.weights.resolve import find_spec
+    from t2tbuild.weights.resolve import describe_untrained
 
     kind = kind or Format.of(out)
     kind.require(out)
@@ -94,8 +94,10 @@ def export(
         CALIBRATION_IMAGES if calibration_images is None else calibration_images,
         MAX_DROP if max_drop is None else max_drop,
     )
-    document = open_with_options(find_spec(spec), overrides or (), data, {})
+    document = open_with_options(spec, overrides or (), data, {})
     source = choose_weights(spec, document.spec, weights)
+    if source is None and (hint := describe_untrained(spec)):
+        stderr().print(hint, soft_wrap=True)
     named = _with_names(document.spec, source)
     with document.located_errors():
         difference, accuracy = _export(document, named, source, out, kind, options)

@@ -95,7 +95,7 @@ def _record_json(context: typer.Context, as_json: bool) -> bool:
 SpecArgument = Annotated[
     str,
     typer.Argument(
-        metavar="SPEC", help="A shipped name such as t2t_vit_14, or a path.", autocompletion=complete_spec_name
+        metavar="SPEC", help="A shipped name such as t2t_vit_14, a path, or a run.", autocompletion=complete_spec_name
     ),
 ]
 Overrides = Annotated[

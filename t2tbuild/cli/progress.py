@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 WARMUP_STEPS = 3  # steps before the rate is measured
 FORECAST_SECONDS = 10.0  # seconds of steps before the duration of the training is forecast
+IMAGE_INTERVAL = 10.0  # seconds between plain lines while images go through a model
 PRINT_INTERVAL = 60.0  # seconds between plain lines within an epoch
 
 
@@ -121,6 +122,44 @@ class ReadingProgress:
         if split not in self.tasks:
             self.tasks[split] = self.bar.add_task(f"reading {split} images")
         self.bar.update(self.tasks[split], completed=done, total=total)
+
+
+class ImageProgress:
+    """A bar with ETA on a terminal while images go through a model; elsewhere a line every ten seconds."""
+
+    def __init__(self, console: Console) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self.console, self.started = console, time.monotonic()
+        self.printed_at = self.started
+        self.bar = Progress(
+            TextColumn("images"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self.task = self.bar.add_task("images", total=None)
+
+    def __enter__(self) -> ImageProgress:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.bar.stop()
+
+    def update(self, done: int, total: int) -> None:
+        """Show the number of images that are done."""
+        self.bar.update(self.task, completed=done, total=total)
+        now = time.monotonic()
+        if self.console.is_terminal or done == total or now - self.printed_at < IMAGE_INTERVAL:
+            return
+        self.printed_at = now
+        left = (now - self.started) * (total - done) / done
+        self.console.print(f"{done:,} of {plural(total, 'image')}  ETA {_format_hours(left)}", soft_wrap=True)
 
 
 def _print_model(console: Console, spec: Spec) -> None:

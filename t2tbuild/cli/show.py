@@ -4,6 +4,7 @@ import sys
 
 from t2tbuild.cli.console import print_json
 from t2tbuild.cli.options import Json, Overrides, SpecArgument
+from t2tbuild.cli.spec import print_taken
 
 
 def show(spec: SpecArgument, overrides: Overrides = None, as_json: Json = False) -> None:
@@ -17,6 +18,7 @@ def show(spec: SpecArgument, overrides: Overrides = None, as_json: Json = False)
     from t2tbuild.spec.load import read_any
 
     document = read_any(spec, overrides or ())
+    print_taken(spec)
     if as_json:
         print_json(resolved_values(document))
     else:

@@ -21,8 +21,17 @@ def open_spec(spec: str, overrides: AnyOverrides | None = None) -> Document[Spec
     from t2tbuild.spec.load import read_spec
 
     document = read_spec(spec, overrides or ())
+    print_taken(spec)
     print_warnings(document.warnings)
     return document
+
+
+def print_taken(spec: str) -> None:
+    """Print on stderr which file is taken, where a run directory is named in place of a spec."""
+    from t2tbuild.spec.catalog import describe_run
+
+    if message := describe_run(spec):
+        stderr().print(message, soft_wrap=True)
 
 
 def open_search_spec(spec: str, overrides: AnyOverrides | None = None) -> Document[SearchSpec]:

@@ -49,6 +49,8 @@ def summarize(
 ) -> None:
     """Show a model's parts with their tokens, parameters and MACs, then verify them with fvcore.
 
+    fvcore by itself counts fewer MACs, since it skips fused attention; with t2tbuild.cost.OP_HANDLES it counts these.
+
     Example: t2tbuild summarize t2t_vit_14 --depth 2 --batch-size 64 --device-memory 24G
     """
     check_plot_path("--plot", plot)

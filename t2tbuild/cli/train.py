@@ -142,7 +142,7 @@ def train(
             _print_interrupted(run, resolved, log or (), device, gpus)
         raise
     if is_main:
-        _finish(result, as_json=as_json)
+        _finish(result, resolved, as_json=as_json)
 
 
 def _dry_run(document: Document[Spec], out: Path | None, device: str | None, *, as_json: bool) -> None:
@@ -197,12 +197,12 @@ def _print_interrupted(
     stderr().print(f"interrupted; {_describe_saved(run)}; continue with: {resume_with}", soft_wrap=True)
 
 
-def _finish(result: TrainResult, *, as_json: bool) -> None:
+def _finish(result: TrainResult, resolved: Spec, *, as_json: bool) -> None:
     """Print the result and draw the curves. Raises TrainingError if the last checkpoint could not be saved."""
     if as_json:
         print_json(vars(result) | {"run": str(result.run)})
     else:
-        _print_result(result)
+        _print_result(result, resolved)
     _plot_curves(result.run)
     if result.unsaved:
         raise TrainingError(f"trained, but the last checkpoint could not be saved: {result.unsaved}")
@@ -282,7 +282,7 @@ def _describe_accuracy(result: TrainResult) -> str:
     return f"test accuracy {result.test_accuracy:.2%}, validation {result.validation_accuracy:.2%}"
 
 
-def _print_result(result: TrainResult) -> None:
+def _print_result(result: TrainResult, resolved: Spec) -> None:
     console = stdout()
     console.print(
         f"{result.name}: {_describe_accuracy(result)} after {plural(result.epochs, 'epoch')} in "
@@ -294,6 +294,23 @@ def _print_result(result: TrainResult) -> None:
         named = "; ".join(map(short_path, result.skipped[:3])) + more
         console.print(f"{plural(len(result.skipped), 'training image')} cannot be read: {named}", soft_wrap=True)
     run = str(result.run)
-    evaluate = shlex.join(["t2tbuild", "evaluate", run])
-    export = shlex.join(["t2tbuild", "export", run, "--out", f"{run}/model.onnx"])
-    console.print(f"next: {evaluate} && {export}", soft_wrap=True)
+    commands = [
+        ["evaluate", run],
+        ["predict", run, _own_images(resolved)],
+        ["export", run, "--out", f"{run}/model.onnx"],
+    ]
+    console.print(f"next: {' && '.join(shlex.join(['t2tbuild', *one]) for one in commands)}", soft_wrap=True)
+
+
+def _own_images(resolved: Spec) -> str:
+    """Return the folder of the held-out images, or of all, to predict on; a placeholder for built-in data."""
+    from t2tbuild.spec.data import CsvData, FolderData, data_root
+
+    assert resolved.train is not None
+    match resolved.train.data:
+        case FolderData() as data:
+            return str(data_root(data.root) / (data.test or data.validation or "."))
+        case CsvData() as data:
+            return str(data_root(data.root) if data.root else data_root(data.file).parent)
+        case _:
+            return "IMAGE.jpg"

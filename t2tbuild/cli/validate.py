@@ -10,7 +10,7 @@ import typer
 
 from t2tbuild.cli.console import print_json, stdout
 from t2tbuild.cli.options import Json, complete_spec_name
-from t2tbuild.cli.spec import group_overrides
+from t2tbuild.cli.spec import group_overrides, print_taken
 from t2tbuild.errors import Diagnostic, SpecError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def validate(
         list[str],
         typer.Argument(
             metavar="SPEC...",
-            help="Shipped names or paths, each with its KEY=VALUE.",
+            help="Shipped names, paths or runs, each with its KEY=VALUE.",
             autocompletion=complete_spec_name,
         ),
     ],
@@ -55,6 +55,7 @@ def diagnose(spec: str, overrides: list[str]) -> Iterator[Diagnostic]:
 
     try:
         document = read_any(spec, overrides)
+        print_taken(spec)
         yield from document.warnings
         if isinstance(document.spec, Spec) and document.spec.train:
             with document.located_errors():

@@ -159,9 +159,7 @@ def _parse_token(text: str) -> tuple[int, int]:
 
 def _open_source(text: str, overrides: list[str] | None, file: str | None) -> Source:
     """Read the spec of a model, and choose its weights; None stands for random initialisation."""
-    from t2tbuild.weights.resolve import find_spec
-
-    document = open_spec(find_spec(text), overrides)
+    document = open_spec(text, overrides)
     return document, choose_weights(text, document.spec, file)
 
 

@@ -1,18 +1,16 @@
 """The confusion matrix and the worst mistakes of an evaluation, as tables and as pictures."""
 
 import csv
-import textwrap
-import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib import colormaps
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from t2tbuild.report.figure import GREY, new_figure
+from t2tbuild.report.contact_sheet import Captioned, contact_sheet, wrap_caption
+from t2tbuild.report.figure import GREY, new_figure, save_figure
 from t2tbuild.spec.label_names import shorten
 from t2tbuild.spec.units import plural
 from t2tbuild.training.evaluate import WeightsEvaluation
@@ -24,9 +22,7 @@ CLASSES_DRAWN = 30
 MATRIX_CLASSES = 2000
 """Largest number of classes whose matrix is written whole; of more, the pairs that occur."""
 
-COLUMNS = 6  # of the contact sheet
 NAME_LENGTH = 24  # characters of a name beside the matrix
-CAPTION_WIDTH = 23  # characters of a line under a mistake
 LARGE_NUMBERS = 20  # classes up to which the numbers are larger
 
 COLOURS = "\nimages of each class by prediction: right ones blue, mistakes orange"
@@ -43,10 +39,8 @@ def write_evaluation(score: WeightsEvaluation, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / name for name in (CONFUSION_CSV, CONFUSION_PNG, MISTAKES_CSV, MISTAKES_PNG)]
     _write_confusion(score, files[0])
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".* missing from font", UserWarning)  # drawn as a box
-        draw_confusion(score).savefig(files[1])
-        draw_mistakes(score).savefig(files[3])
+    save_figure(draw_confusion(score), files[1])
+    save_figure(draw_mistakes(score), files[3])
     with files[2].open("w", encoding="utf-8", newline="") as stream:
         rows = [(one.image, one.label, one.predicted, f"{one.confidence:.4f}") for one in score.mistakes]
         csv.writer(stream).writerows([("image", "class", "predicted", "confidence"), *rows])
@@ -97,35 +91,16 @@ def draw_mistakes(score: WeightsEvaluation) -> Figure:
         figure = new_figure(5, 1)
         figure.suptitle(f"{_title(score)}\nno mistakes", fontsize=9)
         return figure
-    columns = min(COLUMNS, len(mistakes))
-    rows = -(-len(mistakes) // columns)
-    figure = new_figure(max(4.5, 1.75 * columns), 2.35 * rows + 0.5)
-    for axes in figure.subplots(rows, columns, squeeze=False).flat:
-        axes.set_axis_off()
-    for axes, one in zip(figure.axes, mistakes, strict=False):
-        _draw_mistake(axes, one)
     total = sum(count for (label, other), count in score.counts.items() if label != other)
     which = f"{plural(total, 'mistake')}, the most confident first"
     if total > len(mistakes):
         which = f"the {len(mistakes)} most confident of {total:,} mistakes"
-    figure.suptitle(f"{_title(score)}\n{which}", fontsize=9)
-    return figure
+    return contact_sheet([_captioned(one) for one in mistakes], f"{_title(score)}\n{which}")
 
 
-def _draw_mistake(axes: Axes, one: Mistake) -> None:
-    pixels = one.pixels.numpy()
-    axes.imshow(pixels[..., 0] if pixels.shape[-1] != 3 else pixels, cmap="gray", vmin=0, vmax=255)
-    caption = [
-        *_wrap(f"class: {one.label}"),
-        *_wrap(f"predicted: {one.predicted}"),
-        f"probability {one.confidence:.0%}",
-    ]
-    axes.set_title("\n".join(caption), fontsize=7, loc="left", parse_math=False)
-
-
-def _wrap(text: str) -> list[str]:
-    """Return a text as at most two lines."""
-    return textwrap.wrap(shorten(text, 2 * CAPTION_WIDTH), CAPTION_WIDTH)[:2]
+def _captioned(one: Mistake) -> Captioned:
+    lines = [*wrap_caption(f"class: {one.label}"), *wrap_caption(f"predicted: {one.predicted}")]
+    return Captioned(one.pixels.numpy(), [*lines, f"probability {one.confidence:.0%}"])
 
 
 def _title(score: WeightsEvaluation) -> str:

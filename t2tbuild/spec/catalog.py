@@ -10,6 +10,8 @@ from t2tbuild.files import exists, is_file
 Kind = Literal["specs", "training", "search"]
 
 SPEC_SUFFIXES = (".yaml", ".yml")
+RUN_SPEC, WINNER = "spec.yaml", "best.yaml"
+"""The files of a run directory that are specs: its own, and in the run of a search that of its winner."""
 RUNS_SHOWN = 5  # runs that a hint names
 MAX_NAME = 255  # bytes of a file name on the usual file systems
 
@@ -43,8 +45,31 @@ def file_of(name: str) -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
+def spec_in_run(folder: Path) -> Path | None:
+    """Return the spec that a run directory stands for: of a search that of its winner, if there is one.
+
+    None for any other path.
+    """
+    if not is_file(folder / RUN_SPEC):
+        return None
+    return folder / (WINNER if is_file(folder / WINNER) else RUN_SPEC)
+
+
+def describe_run(name_or_path: str | Path) -> str:
+    """Describe which file is taken where a run directory is named in place of a spec; empty for anything else."""
+    text = str(name_or_path)
+    found = None if file_of(text) else spec_in_run(Path(text))
+    if found is None:
+        return ""
+    if found.name == WINNER:
+        return f"{text}: the run of a search; taking its winner, {found}"
+    return f"{text}: a run; taking its spec, {found}"
+
+
 def find(name_or_path: str | Path, beside: Path | None = None) -> Path:
-    """Return the file of a shipped name or a path. A relative path starts from `beside`, if given.
+    """Return the file of a shipped name, of a path, or of a run directory, see `spec_in_run`.
+
+    A relative path starts from `beside`, if given.
 
     Raises SpecError that suggests the closest shipped names and files.
     """
@@ -66,6 +91,8 @@ def _regular_file(path: Path, text: str, base: Path) -> Path:
     if path.is_file():
         return path
     if path.is_dir():
+        if (taken := spec_in_run(path)) is not None:
+            return taken
         inside = sorted(child.name for child in path.glob("*.yaml"))
         what = f"it contains {', '.join(inside[:8])}" if inside else "it contains no .yaml file"
         raise _error(text, f"a folder, not a spec; {what}", "name one file")

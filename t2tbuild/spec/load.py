@@ -28,7 +28,7 @@ AnyOverrides = Sequence[str | Override]
 
 
 def load_spec(spec: str | Path, overrides: Sequence[str] = (), *, allow_extensions: bool = False) -> Spec:
-    """Load a spec by shipped name or path, with `key=value` overrides such as `train.epochs=5`.
+    """Load a spec by shipped name, path or run directory, with `key=value` overrides such as `train.epochs=5`.
 
     The paper's figures are dropped if an override changes the model. Issues a DeprecationWarning for each field that is
     written by its old name. Python files that the spec names as extensions are imported only if the user has allowed
@@ -62,12 +62,19 @@ def load_search_spec(spec: str | Path, overrides: Sequence[str] = (), *, allow_e
 def read_spec(spec: str | Path, overrides: AnyOverrides = ()) -> Document[Spec]:
     """Load a spec as `load_spec` does, with the places of its fields and its warnings."""
     path = catalog.find(spec)
-    return _spec_document(read_file(path), path.parent, overrides)
+    source = read_file(path)
+    if path == Path(spec) / catalog.RUN_SPEC:
+        _require_winner(source, spec)
+    return _spec_document(source, path.parent, overrides)
 
 
 def read_search_spec(spec: str | Path, overrides: AnyOverrides = ()) -> Document[SearchSpec]:
     """Load a search spec as `load_search_spec` does, with the places of its fields and its warnings."""
     path = catalog.find(spec)
+    if path == Path(spec) / catalog.WINNER:
+        message, hint = "the run of a search, not a search spec", f"t2tbuild search resume {spec} continues it"
+        hint = f"{hint}; for a new search, name {Path(spec) / catalog.RUN_SPEC}"
+        raise SpecError([Diagnostic(str(spec), 0, 0, "", "spec-kind", message, hint)])
     return _search_document(read_file(path), path.parent, overrides)
 
 
@@ -181,6 +188,14 @@ def _add_extensions(source: YamlSource, other: YamlSource) -> None:
 def _base_folder(folder: Path, changes: Sequence[Override], fields: Sequence[str]) -> Path:
     """Return the folder that a relative path starts from: the file's, or the working one if an override sets it."""
     return Path() if any(change.key in fields for change in changes) else folder
+
+
+def _require_winner(source: YamlSource, run: str | Path) -> None:
+    """Raise SpecError where a run directory in place of a model spec is that of a search without a winner."""
+    if isinstance(source.data, dict) and "search" in source.data and "model" not in source.data:
+        message = f"the run of a search that has no winner yet: there is no {catalog.WINNER}"
+        hint = f"t2tbuild search resume {run} continues it, t2tbuild search export {run} takes the best so far"
+        raise SpecError([Diagnostic(str(run), 0, 0, "", "spec-kind", message, hint)])
 
 
 def _check_kind(source: YamlSource, wanted: str) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from t2tbuild.image_mode import to_mode
 from t2tbuild.layout import Grid
 from t2tbuild.spec.data import IMAGENET_MEAN, IMAGENET_STD, FolderData
-from t2tbuild.spec.model import AnyModel, TimmModel
+from t2tbuild.spec.model import AnyModel
 
 Array = np.ndarray[Any, Any]
 
@@ -99,10 +99,10 @@ class Preprocessing:
 def default_preprocessing(model: AnyModel, config: Mapping[str, Any] | None = None) -> Preprocessing:
     """Return the preprocessing of a model whose training is not known.
 
-    Of a timm model that is timm's own, from its `config` (pretrained_cfg); of others the paper's on ImageNet: bicubic,
-    a crop of 0.9. An interpolation of timm that Pillow does not have becomes bicubic.
+    With a `config`, timm's pretrained_cfg, it is that of the config; otherwise the paper's on ImageNet: bicubic, a crop
+    of 0.9. An interpolation of timm that Pillow does not have becomes bicubic.
     """
-    given = config or {} if isinstance(model, TimmModel) else {}
+    given = config or {}
     paper = FolderData.model_fields
     interpolation = given.get("interpolation")
     return Preprocessing(

@@ -18,7 +18,7 @@ from t2tbuild.files import exists
 from t2tbuild.modules.vit import T2TViT
 from t2tbuild.spec.weights import LOCAL_DIR, WEIGHT_FILES, is_remote
 from t2tbuild.weights.remote import fetch
-from t2tbuild.weights.resolve import resolve_weights, weight_file
+from t2tbuild.weights.resolve import describe_untrained, resolve_weights, weight_file
 
 GRID = "position_grid"  # key in the metadata of our safetensors: the grid of the position embedding
 STATE_DICT_KEYS = ("state_dict_ema", "model_ema", "state_dict", "model", "net")  # in order of preference
@@ -59,6 +59,8 @@ def _find_file(path: Path) -> Path:
             raise InputError(f"{path}: no such file or folder of weights")
         if path.is_file():
             return path
+        if hint := describe_untrained(path):
+            raise InputError(hint)
         inside = ", ".join(sorted(child.name for child in path.iterdir())[:8]) or "nothing"
         raise InputError(f"{path}: a folder without {' or '.join(WEIGHT_FILES)}; it holds {inside}")
     file = weight_file(source.checkpoint)

@@ -8,12 +8,11 @@ from pathlib import Path
 
 from t2tbuild import manifest
 from t2tbuild.files import is_dir, is_file
-from t2tbuild.spec.catalog import SPEC_SUFFIXES
+from t2tbuild.spec.catalog import RUN_SPEC, SPEC_SUFFIXES, WINNER, spec_in_run
 from t2tbuild.spec.root import Spec
 from t2tbuild.spec.weights import LOCAL_DIR, WEIGHT_FILES, Weights, is_remote
 from t2tbuild.weights.remote import fetch
 
-RUN_SPEC, WINNER = "spec.yaml", "best.yaml"
 
 
 @dataclass(frozen=True)
@@ -65,8 +64,16 @@ def resolve_weights(path: str | Path) -> WeightsSource:
 
 
 def find_spec(path: str) -> str:
-    """Return the spec.yaml of a directory that holds one, or a search's best.yaml; another path or name unchanged."""
-    return next((str(Path(path) / name) for name in (WINNER, RUN_SPEC) if is_file(Path(path) / name)), path)
+    """Return the spec of a run directory, of a search that of its winner; any other path or name unchanged."""
+    return str(spec_in_run(Path(path)) or path)
+
+
+def describe_untrained(path: str | Path) -> str:
+    """Return what to do about the run of a search, whose winner is untrained at full size; empty for other paths."""
+    winner = spec_in_run(Path(path))
+    if winner is None or winner.name != WINNER:
+        return ""
+    return f"{path} is the run of a search, whose winner is untrained; train it: t2tbuild train {winner}"
 
 
 def weight_file(folder: Path) -> Path | None:

@@ -164,7 +164,7 @@ def test_train_leaves_a_run_and_names_the_next_command(tmp_path: Path) -> None:
     done = run_t2tbuild("train", "t2t_vit_7", *tiny, "--out", "run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "test accuracy" in done.stdout
-    command = "t2tbuild evaluate run && t2tbuild export run --out run/model.onnx"
+    command = "t2tbuild evaluate run && t2tbuild predict run IMAGE.jpg && t2tbuild export run --out run/model.onnx"
     assert done.stdout.splitlines()[-1] == f"next: {command}"
     assert "epoch 2/2  loss" in done.stderr
     assert "images/s" in done.stderr and "ETA" in done.stderr

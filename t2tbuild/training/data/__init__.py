@@ -48,7 +48,7 @@ def load_data(
         case FolderData() | CsvData() | TimmData():
             from t2tbuild.training.data.loader import StreamedData
 
-            workers = _default_workers(local_world_size) if spec.workers is None else spec.workers
+            workers = default_workers(local_world_size) if spec.workers is None else spec.workers
             return StreamedData(spec, image=image, in_chans=in_chans, workers=workers, device=device)
         case PythonData():
             from t2tbuild.training.data.loader import missing_datasets
@@ -56,11 +56,12 @@ def load_data(
 
             if datasets is None:
                 raise missing_datasets()
-            workers = _default_workers(local_world_size) if spec.workers is None else spec.workers
+            workers = default_workers(local_world_size) if spec.workers is None else spec.workers
             return PythonStreamedData(datasets, spec, image=image, in_chans=in_chans, workers=workers, device=device)
         case _:
             assert_never(spec)
 
 
-def _default_workers(local_world_size: int) -> int:
+def default_workers(local_world_size: int = 1) -> int:
+    """Return the number of worker processes of a device where the spec does not set `workers`."""
     return min(MAX_DEFAULT_WORKERS, max(1, (os.cpu_count() or 1) // local_world_size))

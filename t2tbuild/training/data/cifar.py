@@ -52,13 +52,13 @@ def load_cifar(spec: CifarData, *, image: Grid, in_chans: int, device: torch.dev
         num_classes=spec.num_classes,
         mean=MEAN,
         std=STD,
-        prepare=partial(_prepare, image=image),
+        prepare=partial(prepare, image=image),
         augment=partial(shift_and_flip, max_shift=max_shift, hflip=float(spec.hflip), black=BLACK),
         numbers_per_sample=3,
     )
 
 
-def _prepare(images_BCHW: Tensor, *, image: Grid) -> Tensor:
+def prepare(images_BCHW: Tensor, *, image: Grid) -> Tensor:
     """Return normalised images of `image` pixels from bytes."""
     normal = normalize(images_BCHW, mean=MEAN, std=STD)
     return normal if image == (SIDE, SIDE) else F.interpolate(normal, size=tuple(image), mode="bicubic")

@@ -1,6 +1,8 @@
 """scikit-learn's handwritten digits, which need no download."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -8,27 +10,43 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
+from t2tbuild.layout import Grid
 from t2tbuild.spec.data import DigitsData
 from t2tbuild.training.data.dataset import SplitName
 from t2tbuild.training.data.in_memory import InMemoryData, InMemorySplit
 
 SPLIT_SEED = 0  # fixed: the splits are part of the dataset, not of a run
 HELD_OUT = 270  # images of validation, and of test
+SIDE, MAX_VALUE = 8, 16  # of an image as it is stored
 MAX_ROTATION = math.radians(10)
 MAX_SHIFT = 0.1  # of the image's size
 MAX_SCALING = 0.1
 
 
+def make_prepare(image: Grid, *, in_chans: int) -> Callable[[Tensor], Tensor]:
+    """Return the function from bytes [B, 1, 8, 8] to a model's images, as `load_digits_data` makes them."""
+    data = load_digits_data(DigitsData(), in_chans=1, device=torch.device("cpu"))
+    return partial(_prepare, mean=data.mean[0], std=data.std[0], image=image, in_chans=in_chans)
+
+
+def _prepare(images_B1HW: Tensor, *, mean: float, std: float, image: Grid, in_chans: int) -> Tensor:
+    normal = (images_B1HW.float() / 255 - mean) / std
+    return _enlarge(normal, image).expand(-1, in_chans, -1, -1)
+
+
+def _enlarge(images_B1HW: Tensor, image: Grid) -> Tensor:
+    return F.interpolate(images_B1HW, size=tuple(image), mode="bicubic", align_corners=False)
+
+
 def load_digits_data(spec: DigitsData, *, in_chans: int, device: torch.device) -> InMemoryData:
     """Load the digits, resized and normalised once, their gray channel repeated `in_chans` times."""
     digits = load_digits()
-    images = torch.from_numpy(digits.images).float()[:, None] / 16
+    images = torch.from_numpy(digits.images).float()[:, None] / MAX_VALUE
     labels = torch.from_numpy(digits.target).long()
     rest, test = train_test_split(range(len(labels)), test_size=HELD_OUT, stratify=labels, random_state=SPLIT_SEED)
     train, validation = train_test_split(rest, test_size=HELD_OUT, stratify=labels[rest], random_state=SPLIT_SEED)
     mean, std = images[train].mean(), images[train].std()
-    images = F.interpolate((images - mean) / std, size=(spec.image_size,) * 2, mode="bicubic", align_corners=False)
-    images = images.expand(-1, in_chans, -1, -1)
+    images = _enlarge((images - mean) / std, Grid(spec.image_size, spec.image_size)).expand(-1, in_chans, -1, -1)
 
     def split(indices: list[int]) -> InMemorySplit:
         return InMemorySplit(images[indices].contiguous().to(device), labels[indices].to(device))
