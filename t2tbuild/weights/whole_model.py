@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from t2tbuild.weights.metadata import ExportInfo
-from t2tbuild.weights.onnx_graph import INPUT, LOGITS, add_metadata, put_preprocessing_inside, quantize
+from t2tbuild.weights.onnx_graph import INPUT, LOGITS, add_metadata, put_preprocessing_inside, quantize, remove_traces
 from t2tbuild.weights.preprocessing import Array, Preprocessing
 
 Run = Callable[[Array], Array]
@@ -37,7 +37,7 @@ class HalfModel(nn.Module):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.model = copy.deepcopy(model).half().eval()
+        self.model = copy.deepcopy(model).half()
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.model(images.half()).float()
@@ -71,7 +71,9 @@ class PixelModel(nn.Module):
         for axis, (side, wanted) in enumerate(zip(size, self.steps.image, strict=True), start=2):
             rest = side - wanted
             half = rest // 2
-            images = images.narrow(axis, half + (rest % 2) * (half % 2), wanted)  # a half is rounded to even
+            start = half + (rest % 2) * (half % 2)  # half of an odd number is rounded to the even neighbour
+            # a slice would bind the program to images of this orientation
+            images = images.index_select(axis, torch.arange(wanted, device=images.device) + start)
         logits: Tensor = self.model((images / 255 - self.mean) / self.std)
         return logits
 
@@ -108,6 +110,7 @@ def save_onnx(whole: nn.Module, path: Path, info: ExportInfo, int8: Int8 | None)
     import onnx
 
     proto = program.model_proto
+    remove_traces(proto)
     if int8 is not None:
         proto = quantize(proto, int8.batches)
         _check(proto, int8)
