@@ -35,8 +35,8 @@ def bench(
         list[str],
         typer.Argument(
             metavar="SPEC...",
-            help="Shipped names such as t2t_vit_14, paths or runs, each with its KEY=VALUE; or exported files (.onnx, .pt2, "
-            ".xml). Ratios are to the first.",
+            help="Shipped names such as t2t_vit_14, paths or runs, each with its KEY=VALUE; or exported files (.onnx, "
+            ".pt2, .xml). Ratios are to the first.",
             autocompletion=complete_spec_name,
         ),
     ],

@@ -14,7 +14,6 @@ from t2tbuild.spec.weights import LOCAL_DIR, WEIGHT_FILES, Weights, is_remote
 from t2tbuild.weights.remote import fetch
 
 
-
 @dataclass(frozen=True)
 class WeightsSource:
     """The spec and the checkpoint that a path names.
