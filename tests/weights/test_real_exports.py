@@ -47,7 +47,7 @@ def crops() -> list[Array]:
 @pytest.mark.parametrize(
     ("name", "kind", "inside", "precision"),
     [
-        ("m.pt2", Format.TORCH_EXPORT, True, "float16"),
+        ("m.onnx", Format.ONNX, True, "float16"),
         ("m.onnx", Format.ONNX, True, "int8"),
     ],
 )
