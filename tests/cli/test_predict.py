@@ -300,4 +300,4 @@ def test_a_real_pretrained_model_knows_the_photographs(tmp_path: Path) -> None:
     found = json.loads(done.stdout)
     best = [one["top"][0] for one in found["images"]]
     assert [(one["label"], one["class"]) for one in best] == [(698, "palace"), (985, "daisy")]
-    assert all(one["probability"] > 0.15 for one in best)  # 32.4% and 20.1%
+    assert all(one["probability"] > 0.15 for one in best)  # 29.8% and 32.3%
