@@ -96,7 +96,7 @@ def _write(kind: Format, built: nn.Module, path: Path, model: AnyModel, info: Ex
         return _as_run(_save_safetensors(built, path, model))
     if kind is Format.TIMM:
         return _as_run(_save_timm(built, path, model))
-    whole = HalfModel(built) if info.precision == "float16" else built
+    whole = HalfModel(built).eval() if info.precision == "float16" else built
     if kind is Format.TORCH_EXPORT:
         save_torch_export(whole, path, info)
     elif kind is Format.ONNX:
@@ -235,8 +235,11 @@ def _compare_logits(info: ExportInfo, built: nn.Module, run: Run) -> float:
 
 
 def _pictures(count: int) -> list[Image.Image]:
-    """Return scikit-learn's two photographs, and shifted copies of them."""
+    """Return scikit-learn's two photographs and shifted copies of them; a single one is upright."""
     from sklearn.datasets import load_sample_images
 
-    shifted = [np.roll(image, 32 * shift, axis=1) for shift in range(count) for image in load_sample_images().images]
+    photographs = load_sample_images().images
+    if count == 1:
+        return [Image.fromarray(np.rot90(photographs[0]).copy())]
+    shifted = [np.roll(image, 32 * shift, axis=1) for shift in range(count) for image in photographs]
     return list(map(Image.fromarray, shifted[:count]))
