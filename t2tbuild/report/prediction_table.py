@@ -90,8 +90,7 @@ def predictions_json(found: Predictions) -> dict[str, Any]:
 def predictions_csv(found: Predictions) -> str:
     """Return predictions as CSV: a row for each image, with its classes and their probabilities; then the unreadable.
 
-    The columns image and class are those that `train --data FILE.csv` reads. Text that a spreadsheet would take for a
-    formula gets an apostrophe in front.
+    Text that a spreadsheet would take for a formula gets an apostrophe in front.
     """
     most = max(len(one.top) for one in found.images)
     columns = [
