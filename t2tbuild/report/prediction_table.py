@@ -28,7 +28,9 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 def prediction_table(found: Predictions) -> RenderableType:
     """Return the classes of each image; of a single image a row for each class."""
-    title = Text(f"{found.name}, {found.image_size[0]} x {found.image_size[1]} pixels; weights of {found.weights}")
+    title = Text(
+        f"{found.name}, {found.image_size[0]} x {found.image_size[1]} pixels; weights of {short_path(found.weights)}"
+    )
     if len(found.images) == 1:
         return Group(title, _single(found.images[0]))
     table = ColumnTable(
@@ -88,8 +90,7 @@ def predictions_json(found: Predictions) -> dict[str, Any]:
 def predictions_csv(found: Predictions) -> str:
     """Return predictions as CSV: a row for each image, with its classes and their probabilities; then the unreadable.
 
-    The columns image and class are those that `train --data FILE.csv` reads. Text that a spreadsheet would take for a
-    formula gets an apostrophe in front.
+    Text that a spreadsheet would take for a formula gets an apostrophe in front.
     """
     most = max(len(one.top) for one in found.images)
     columns = [
@@ -123,7 +124,9 @@ def draw_sheet(found: Predictions) -> Figure:
     ]
     total = len(found.images)
     which = plural(total, "image") if len(drawn) == total else f"{len(drawn)} of {total:,} images"
-    return contact_sheet(drawn, f"{found.name} on {which}, as the model sees them\nweights of {found.weights}")
+    return contact_sheet(
+        drawn, f"{found.name} on {which}, as the model sees them\nweights of {short_path(found.weights)}"
+    )
 
 
 def _caption(one: Prediction, names_from: str) -> Iterator[str]:

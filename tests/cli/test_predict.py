@@ -112,8 +112,6 @@ def test_the_table_the_csv_file_and_the_sheet(trained: Path, photos: Path, tmp_p
     with Image.open(sheet) as drawn:
         assert drawn.format == "PNG"
         assert drawn.width > 1000 and drawn.height > 600  # 15 images in rows of six
-    labelled = {"train": {"data": {"kind": "csv", "file": str(table), "root": "/"}}}
-    assert TrainSpec.model_validate(labelled["train"]).data.kind == "csv"
     single = run(trained, photos / "val/class0/0.png")
     assert single.stdout.count("%") == 3  # a row for each class
 
@@ -300,4 +298,4 @@ def test_a_real_pretrained_model_knows_the_photographs(tmp_path: Path) -> None:
     found = json.loads(done.stdout)
     best = [one["top"][0] for one in found["images"]]
     assert [(one["label"], one["class"]) for one in best] == [(698, "palace"), (985, "daisy")]
-    assert all(one["probability"] > 0.15 for one in best)  # 32.4% and 20.1%
+    assert all(one["probability"] > 0.15 for one in best)  # 29.8% and 32.3%
