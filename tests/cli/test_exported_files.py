@@ -42,7 +42,7 @@ def read(*arguments: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A spec with weights of a model that tells the digits apart a little, and its exported files."""
+    """A spec, a file of weights and the exported files of both."""
     folder = tmp_path_factory.mktemp("exported")
     (folder / "small.yaml").write_text(SPEC)
     torch.manual_seed(3)
