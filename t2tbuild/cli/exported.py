@@ -41,4 +41,5 @@ def open_exported_spec(path: str, info: ExportInfo, overrides: Sequence[str], da
     with TemporaryDirectory() as folder:
         file = Path(folder) / "spec.yaml"
         file.write_text(json.dumps(spec), encoding="utf-8")
-        return open_with_options(str(file), overrides, data, {}, evaluation=True, quiet=True)
+        size = f"train.data.image_size={json.dumps(list(steps.image))}"  # last: the file takes no other
+        return open_with_options(str(file), [*overrides, size], data, {}, evaluation=True, quiet=True)

@@ -73,7 +73,7 @@ def test_an_exported_file_has_the_accuracy_of_the_weights(folder: Path) -> None:
     export(folder, "inside.onnx", "--preprocess")
     weights = read("evaluate", str(folder / "small.yaml"), "--weights", str(folder / "weights.safetensors"))
     for name in (*FILES, "inside.onnx"):
-        found = read("evaluate", str(folder / name), "--data", "digits", "train.data.image_size=16")
+        found = read("evaluate", str(folder / name), "--data", "digits")
         assert found["images"] == weights["images"]
         assert found["top1"] == pytest.approx(weights["top1"], abs=1 / weights["images"])
         assert found["loss"] == pytest.approx(weights["loss"], rel=1e-3)
