@@ -235,8 +235,11 @@ def _compare_logits(info: ExportInfo, built: nn.Module, run: Run) -> float:
 
 
 def _pictures(count: int) -> list[Image.Image]:
-    """Return scikit-learn's two photographs, and shifted copies of them."""
+    """Return scikit-learn's two photographs and shifted copies of them; a single one is upright."""
     from sklearn.datasets import load_sample_images
 
-    shifted = [np.roll(image, 32 * shift, axis=1) for shift in range(count) for image in load_sample_images().images]
+    photographs = load_sample_images().images
+    if count == 1:
+        return [Image.fromarray(np.rot90(photographs[0]).copy())]
+    shifted = [np.roll(image, 32 * shift, axis=1) for shift in range(count) for image in photographs]
     return list(map(Image.fromarray, shifted[:count]))

@@ -105,7 +105,7 @@ class _OpenVinoModel(ExportedModel):
         try:
             core = openvino.Core()
             model = core.read_model(path)
-            settings = {} if threads is None else {"INFERENCE_NUM_THREADS": threads}
+            settings = OPENVINO_SETTINGS | ({} if threads is None else {"INFERENCE_NUM_THREADS": str(threads)})
             self.compiled: Any = core.compile_model(model, "CPU", settings)
         except Exception as error:
             raise _unreadable(path, "OpenVINO (.xml beside .bin)", error) from None
@@ -118,6 +118,9 @@ class _OpenVinoModel(ExportedModel):
 
 OPENVINO_WEIGHTS = ".bin"
 """Suffix of the file of weights beside OpenVINO's .xml."""
+
+OPENVINO_SETTINGS = {"INFERENCE_PRECISION_HINT": "f32"}
+"""Otherwise OpenVINO computes float32 models in bfloat16 on processors that have it."""
 
 SUFFIXES: dict[str, type[ExportedModel]] = {".onnx": _OnnxModel, ".pt2": _TorchExportModel, ".xml": _OpenVinoModel}
 """The class that opens the files of each suffix."""

@@ -37,6 +37,14 @@ def add_metadata(model: Any, metadata: dict[str, str]) -> None:
         model.metadata_props.add(key=key, value=value)
 
 
+def remove_traces(model: Any) -> None:
+    """Remove what torch writes about the origin of each node: stack traces, with paths of this machine."""
+    graphs = [model.graph, *model.functions]
+    for one in (*graphs, *(node for graph in graphs for node in graph.node)):
+        del one.metadata_props[:]
+        one.doc_string = ""
+
+
 def quantize(model: Any, batches: Sequence[Array]) -> Any:
     """Return an ONNX model with 8-bit integers in QUANTIZED_OPERATORS, calibrated on batches of inputs.
 

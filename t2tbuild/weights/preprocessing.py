@@ -75,7 +75,7 @@ class Preprocessing:
 
     def read_pixels(self, image: Image.Image) -> Array:
         """Return the bytes [height, width, in_chans] of an image, upright."""
-        pixels = np.asarray(to_mode(image, "RGB" if self.in_chans == 3 else "L"))
+        pixels = np.array(to_mode(image, "RGB" if self.in_chans == 3 else "L"))
         return pixels if self.in_chans == 3 else np.repeat(pixels[..., None], self.in_chans, axis=2)
 
     def crop_pixels(self, image: Image.Image) -> Array:

@@ -7,12 +7,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from t2tbuild.weights.exported import OPENVINO_SETTINGS
 from t2tbuild.weights.metadata import ExportInfo
-from t2tbuild.weights.onnx_graph import INPUT, LOGITS, add_metadata, put_preprocessing_inside, quantize
+from t2tbuild.weights.onnx_graph import INPUT, LOGITS, add_metadata, put_preprocessing_inside, quantize, remove_traces
 from t2tbuild.weights.preprocessing import Array, Preprocessing
 
 Run = Callable[[Array], Array]
@@ -37,7 +39,7 @@ class HalfModel(nn.Module):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.model = copy.deepcopy(model).half().eval()
+        self.model = copy.deepcopy(model).half()
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.model(images.half()).float()
@@ -71,7 +73,9 @@ class PixelModel(nn.Module):
         for axis, (side, wanted) in enumerate(zip(size, self.steps.image, strict=True), start=2):
             rest = side - wanted
             half = rest // 2
-            images = images.narrow(axis, half + (rest % 2) * (half % 2), wanted)  # a half is rounded to even
+            start = half + (rest % 2) * (half % 2)  # half of an odd number is rounded to the even neighbour
+            # a slice would bind the program to images of this orientation
+            images = images.index_select(axis, torch.arange(wanted, device=images.device) + start)
         logits: Tensor = self.model((images / 255 - self.mean) / self.std)
         return logits
 
@@ -91,7 +95,27 @@ def save_torch_export(whole: nn.Module, path: Path, info: ExportInfo) -> None:
 
 
 def save_onnx(whole: nn.Module, path: Path, info: ExportInfo, int8: Int8 | None) -> None:
-    """Write an ONNX model for any batch size."""
+    """Write an ONNX model for any batch size. The check of `int8` may refuse it."""
+    proto = _to_onnx(whole, info, int8)
+    if int8 is not None:
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+        int8.check(lambda images: session.run(None, {INPUT: images})[0])
+    if info.preprocessing.inside:
+        put_preprocessing_inside(proto, info.preprocessing)
+    add_metadata(proto, info.to_metadata())
+    _save(proto, path)
+
+
+def _save(proto: Any, path: Path) -> None:
+    import onnx
+
+    onnx.save(proto, path)
+
+
+def _to_onnx(whole: nn.Module, info: ExportInfo, int8: Int8 | None) -> Any:
+    """Return a model of normalised images in ONNX, quantized if `int8` is given."""
     steps, batch = info.preprocessing, torch.export.Dim("batch", min=1)
     with torch.no_grad():
         program = torch.onnx.export(
@@ -105,34 +129,22 @@ def save_onnx(whole: nn.Module, path: Path, info: ExportInfo, int8: Int8 | None)
             verbose=False,
         )
     assert program is not None
-    import onnx
-
     proto = program.model_proto
-    if int8 is not None:
-        proto = quantize(proto, int8.batches)
-        _check(proto, int8)
-    if steps.inside:
-        put_preprocessing_inside(proto, steps)
-    add_metadata(proto, info.to_metadata())
-    onnx.save(proto, path)
+    remove_traces(proto)
+    return proto if int8 is None else quantize(proto, int8.batches)
 
 
 def save_openvino(whole: nn.Module, path: Path, info: ExportInfo, int8: Int8 | None) -> None:
-    """Write a model for OpenVINO: `path`, an .xml, and its weights beside it."""
+    """Write a model for OpenVINO: `path`, an .xml, and its weights beside it. The check of `int8` may refuse it."""
     import openvino
 
     with TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
-        save_onnx(whole, file, info, int8)
+        _save(_to_onnx(whole, info, int8), file)
         converted = openvino.convert_model(file)
+        if int8 is not None:
+            compiled = openvino.compile_model(converted, "CPU", OPENVINO_SETTINGS)
+            int8.check(lambda images: np.asarray(compiled(images)[0]))
         for key, value in info.to_metadata().items():
             converted.set_rt_info(value, [key])
         openvino.save_model(converted, path, compress_to_fp16=False)
-
-
-def _check(proto: Any, int8: Int8) -> None:
-    """Call the check of a quantized model with its function."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
-    int8.check(lambda images: session.run(None, {INPUT: images})[0])

@@ -145,8 +145,8 @@ def test_a_failed_export_leaves_the_old_file(small: ModelSpec, tmp_path: Path, m
     before = (tmp_path / "model.pt2").read_bytes()
     load = torch.export.load
 
-    def off(path: Path) -> Any:
-        loaded = load(path)
+    def off(path: Path, **options: Any) -> Any:
+        loaded = load(path, **options)
         loaded.state_dict["head.bias"].data += 1
         return loaded
 
@@ -183,7 +183,10 @@ def test_output_paths_that_cannot_be_written(small: ModelSpec, tmp_path: Path, m
 def test_an_export_with_nan_logits_is_refused(
     small: ModelSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(_path: Path) -> Any:
+    load = torch.export.load
+
+    def broken(path: Path, **options: Any) -> Any:
+        load(path, **options)
         return SimpleNamespace(module=lambda: lambda images: torch.full((len(images), 10), torch.nan))
 
     monkeypatch.setattr(torch.export, "load", broken)

@@ -38,20 +38,17 @@ def built() -> nn.Module:
 
 
 def crops() -> list[Array]:
-    """Return 24 normalised crops of the two photographs as a batch each of 8."""
-    boxes = [(x, y, x + 300, y + 300) for x in (0, 110, 220, 330) for y in (0, 60, 120)]
+    """Return 16 normalised crops of the two photographs in two batches."""
+    boxes = [(x, y, x + 300, y + 300) for x in (0, 110, 220, 330) for y in (0, 120)]
     inputs = np.stack([STEPS.prepare(image.crop(box)) for box in boxes for image in PHOTOGRAPHS])
-    return list(inputs.reshape(3, 8, 3, 224, 224))
+    return list(inputs.reshape(2, 8, 3, 224, 224))
 
 
 @pytest.mark.parametrize(
     ("name", "kind", "inside", "precision"),
     [
-        ("m.onnx", Format.ONNX, True, "float32"),
-        ("m.pt2", Format.TORCH_EXPORT, True, "float32"),
         ("m.onnx", Format.ONNX, True, "float16"),
         ("m.onnx", Format.ONNX, True, "int8"),
-        ("m.xml", Format.OPENVINO, False, "float32"),
     ],
 )
 def test_the_classes_stay(
@@ -69,14 +66,12 @@ def test_the_classes_stay(
     file = tmp_path / name
     int8 = Int8(crops(), check) if precision == "int8" else None
     difference = export_model(SPEC, built, file, kind, preprocessing=steps, half=precision == "float16", int8=int8)
-    assert difference < {"float32": 1e-2, "float16": 2e-2, "int8": 0.3}[precision]
+    assert difference < {"float16": 2e-2, "int8": 0.3}[precision]
     opened = open_exported(file, threads=1)
     assert opened.logits(PHOTOGRAPHS).argmax(1).tolist() == CLASSES
     assert opened.info.precision == precision
     assert agreement == [] or agreement[0] >= 0.8
-    megabytes = {"float32": 18.6, "float16": 9.4, "int8": 5.3}[precision]
-    size = file.stat().st_size + (file.with_suffix(".bin").stat().st_size if kind is Format.OPENVINO else 0)
-    assert size / 1e6 == pytest.approx(megabytes, rel=0.1)
+    assert file.stat().st_size < {"float16": 10e6, "int8": 6e6}[precision]  # 18.6 MB in float32
 
 
 def test_without_a_recipe_the_preprocessing_is_timms(built: nn.Module, tmp_path: Path) -> None:
