@@ -41,4 +41,7 @@ def open_exported_spec(path: str, info: ExportInfo, overrides: Sequence[str], da
     with TemporaryDirectory() as folder:
         file = Path(folder) / "spec.yaml"
         file.write_text(json.dumps(spec), encoding="utf-8")
-        return open_with_options(str(file), overrides, data, {}, evaluation=True, quiet=True)
+        height, width = steps.image
+        size = f"train.data.image_size={height if height == width else [height, width]}"
+        changes = [*overrides, size]  # the size comes last: the file takes no other
+        return open_with_options(str(file), changes, data, {}, evaluation=True, quiet=True)
