@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -80,13 +81,14 @@ def test_commands_in_sentences_exist(words: tuple[str, ...]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("words", RUN, ids=" ".join)
 def test_it_runs(words: tuple[str, ...], tmp_path: Path) -> None:
-    """Run it in a folder with a mine.yaml, unless the command writes that file."""
+    """Run it in a folder with an extension, and a mine.yaml unless the command writes that file."""
     if PLACEHOLDERS & set(words):
         pytest.skip("has a placeholder")
     for folder in ("specs", "search"):
         (tmp_path / folder).symlink_to(ROOT / folder)
     if "mine.yaml" not in words[-1:] or words[0] not in ("cp", "init"):
         (tmp_path / "mine.yaml").write_text(catalog.find("t2t_vit_14").read_text())
+    shutil.copy(ROOT / "examples" / "extensions" / "window_attention.py", tmp_path / "my_attention.py")
     words = tuple(path for word in words for path in (map(str, tmp_path.glob(word)) if "*" in word else [word]))
-    done = run_t2tbuild(*words, cwd=tmp_path)
+    done = run_t2tbuild(*words, cwd=tmp_path, T2TBUILD_ALLOW_EXTENSIONS="1")
     assert done.returncode == 0, done.stdout + done.stderr
