@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -39,7 +40,7 @@ def prediction_table(found: Predictions) -> RenderableType:
     )
     for one in found.images[:IMAGES_SHOWN]:
         then = ", ".join(f"{shorten(score.name)} {_percent(score)}" for score in one.top[1:])
-        table.add_row(short_path(one.image), shorten(one.best.name), _percent(one.best), then)
+        table.add_row(short_path(printable(one.image)), shorten(one.best.name), _percent(one.best), then)
     lines: list[RenderableType] = [title, table]
     if len(found.images) > IMAGES_SHOWN:
         lines.append(Text(f"the first {IMAGES_SHOWN} of {len(found.images):,} images; --csv FILE or --json has all"))
@@ -47,7 +48,7 @@ def prediction_table(found: Predictions) -> RenderableType:
 
 
 def _single(one: Prediction) -> ColumnTable:
-    table = ColumnTable([Column("class"), Column("probability", right=True)], title=short_path(one.image))
+    table = ColumnTable([Column("class"), Column("probability", right=True)], title=short_path(printable(one.image)))
     for score in one.top:
         table.add_row(score.name, _percent(score))
     return table
@@ -76,14 +77,14 @@ def predictions_json(found: Predictions) -> dict[str, Any]:
         "names_from": found.names_from,
         "images": [
             {
-                "image": one.image,
+                "image": printable(one.image),
                 "top": [
                     {"class": score.name, "label": score.label, "probability": score.probability} for score in one.top
                 ],
             }
             for one in found.images
         ],
-        "unreadable": [{"image": one.name, "reason": one.reason} for one in found.unreadable],
+        "unreadable": [{"image": printable(one.name), "reason": one.reason} for one in found.unreadable],
     }
 
 
@@ -101,10 +102,16 @@ def predictions_csv(found: Predictions) -> str:
     writer.writerow(["image", *columns, "error"])
     for one in found.images:
         cells = [cell for score in one.top for cell in (safe_cell(score.name), f"{score.probability:.6f}")]
-        writer.writerow([safe_cell(one.image), *cells, ""])
+        writer.writerow([safe_cell(printable(one.image)), *cells, ""])
     for broken in found.unreadable:
-        writer.writerow([safe_cell(broken.name), *[""] * len(columns), safe_cell(broken.reason)])
+        writer.writerow([safe_cell(printable(broken.name)), *[""] * len(columns), safe_cell(broken.reason)])
     return text.getvalue()
+
+
+def printable(name: str) -> str:
+    """Return a file name as text: what is not UTF-8 becomes U+FFFD, and control characters become spaces."""
+    text = os.fsencode(name).decode("utf-8", "replace")
+    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def safe_cell(text: str) -> str:
@@ -131,7 +138,7 @@ def draw_sheet(found: Predictions) -> Figure:
 
 def _caption(one: Prediction, names_from: str) -> Iterator[str]:
     kind = "class " if names_from == "numbers" else ""
-    yield shorten(one.image.rpartition("/")[2], CAPTION_WIDTH)
+    yield shorten(printable(one.image).rpartition("/")[2], CAPTION_WIDTH)
     yield from wrap_caption(f"{_percent(one.best)} {kind}{one.best.name}")
     for score in one.top[1:NAMES_OF_SHEET]:
         yield shorten(f"{_percent(score)} {kind}{score.name}", CAPTION_WIDTH)

@@ -14,6 +14,9 @@ ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 PACKAGES = {"onnx": ONNX_PACKAGES, "openvino": (*ONNX_PACKAGES, "openvino")}
 
 
+OTHER_SUFFIXES = "files end in .safetensors, .pt2, .onnx or .xml"
+
+
 class Format(StrEnum):
     """safetensors: the weights. timm: a folder for its `local-dir:`. torch-export, onnx, openvino: the whole model."""
 
@@ -47,7 +50,7 @@ class Format(StrEnum):
         if len(out.name.encode()) > MAX_NAME:
             raise InputError(f"--out {out.name[:40]}...: the name is too long")
         if not out.name.endswith(self.suffix):
-            raise InputError(f"--out {out}: must end in {self.suffix} for --format {self}")
+            raise InputError(f"--out {out}: must end in {self.suffix} for --format {self}; {OTHER_SUFFIXES}")
         if self is not Format.TIMM and out.is_dir():
             raise InputError(f"--out {out}: is a folder; --format {self} writes a file")
         if self is Format.TIMM and out.is_dir():

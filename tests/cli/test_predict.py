@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -161,6 +162,17 @@ def test_cells_of_the_csv_file_are_no_formulas(
     (row,) = read_csv(tmp_path / "x.csv")
     assert {row["class"], row["class_2"], row["class_3"]} == {f"'{name}" for name in names}
     assert row["image"] == "'+1.png"
+
+
+def test_a_name_that_is_not_utf_8_and_a_line_break(trained: Path, photos: Path, tmp_path: Path) -> None:
+    data = (photos / "val/class0/0.png").read_bytes()
+    for name in (b"bad\xff.png", b"two\nlines.png"):
+        Path(os.fsdecode(bytes(tmp_path) + b"/" + name)).write_bytes(data)
+    done = run(trained, tmp_path, "--csv", tmp_path / "x.csv", "--sheet", tmp_path / "x.png", "--json")
+    assert done.exit_code == 0, done.exception
+    expected = ["bad\ufffd.png", "two lines.png"]
+    assert [Path(row["image"]).name for row in read_csv(tmp_path / "x.csv")] == expected
+    assert [Path(one["image"]).name for one in json.loads(done.stdout)["images"]] == expected
 
 
 @pytest.mark.parametrize(
