@@ -28,6 +28,7 @@ from t2tbuild.training.device import pick_device, pick_dtype
 from t2tbuild.training.evaluate import evaluation_batch_size
 from t2tbuild.training.image_paths import find_images
 from t2tbuild.training.loop import catch_out_of_memory
+from t2tbuild.training.preprocessing import find_preprocessing, find_training_data
 from t2tbuild.training.resolve import choose_label_names, resolve
 from t2tbuild.weights.exported import ExportedModel, is_exported, open_exported
 from t2tbuild.weights.load import describe_mismatched_heads, load_spec_weights
@@ -193,7 +194,8 @@ class TorchClassifier:
             classes = plural(model.num_classes, "class")
             raise InputError(f"{weights.file} does not have the {classes} of {model.name}: {mismatch}; name its spec")
         load_spec_weights(built, weights)
-        self.input: EvaluationInput = evaluation_input(spec.model_copy(update={"model": model}), weights, built)
+        steps = find_preprocessing(spec.model_copy(update={"model": model}), weights, built)
+        self.input: EvaluationInput = evaluation_input(steps, find_training_data(spec, weights))
         self.model = built.eval().requires_grad_(False).to(self.device)
         self.name, self.image_size = model.name, (model.image.height, model.image.width)
         self.weights = resolve_weights(weights.file).file

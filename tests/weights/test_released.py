@@ -1,6 +1,7 @@
 """Released weights and those of the Hub where weights are named: in a spec, in options, and in timm."""
 
 import argparse
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,12 +19,13 @@ from t2tbuild.cli.train_options import open_with_options
 from t2tbuild.cli.weights import choose_weights
 from t2tbuild.errors import InputError
 from t2tbuild.modules.vit import T2TViT
-from t2tbuild.report.visual.loaded_model import _normalisation
 from t2tbuild.spec import ModelSpec, Spec
 from t2tbuild.spec.weights import Weights
 from t2tbuild.spec.write import write_spec
 from t2tbuild.timm_registry import _with_released_file
 from t2tbuild.training.init_model import init_model
+from t2tbuild.training.prediction import TorchClassifier
+from t2tbuild.training.preprocessing import find_preprocessing
 from t2tbuild.training.reports import Notice, Report
 from t2tbuild.training.resolve import resolve
 from t2tbuild.weights.released import find_released, released_weights
@@ -157,10 +159,36 @@ def test_the_weights_option_of_a_training(given: str, file: str) -> None:
     assert spec.weights.file == file
 
 
-def test_the_normalisation_of_released_weights() -> None:
-    """Pictures of `visualize` are normalised as the weights were trained."""
+def test_the_preprocessing_of_released_weights() -> None:
+    """predict, export, bench --formats and visualize preprocess as the weights were trained; nothing is downloaded."""
     cifar = Weights(file="released:t2t_vit_14.cifar10")
-    assert _normalisation(load_spec("t2t_vit_14"), cifar, None)[0] == (0.4914, 0.4822, 0.4465)
+    steps = find_preprocessing(load_spec("t2t_vit_14"), cifar)
+    assert (steps.mean, steps.crop_pct, steps.image) == ((0.4914, 0.4822, 0.4465), 1, (224, 224))
+    own = find_preprocessing(load_spec("t2t_vit_14"), Weights(file="released"))
+    assert (own.mean, own.crop_pct) == ((0.485, 0.456, 0.406), 0.9)
+    trained = load_spec("t2t_vit_14", ["train.data={kind: folder, root: ., mean: [0.3], std: [0.2], crop_pct: 0.8}"])
+    data = find_preprocessing(trained, cifar)  # what the spec says comes first
+    assert (data.mean, data.crop_pct) == ((0.3,) * 3, 0.8)
+
+
+def test_predict_and_export_preprocess_released_weights_alike(
+    server: Releases, small: ModelSpec, tmp_path: Path
+) -> None:
+    """In the file of the weights nothing says it: they are others' files."""
+    name = "t2t_vit_14.cifar10"
+    release(server, name, {"net": build_model(small).state_dict()}, tmp_path)
+    spec = Spec(version=1, model=small)
+    write_spec(spec, tmp_path / "small.yaml")
+    arguments = ["--weights", f"released:{name}", "--format", "timm", "--out", str(tmp_path / "m")]
+    done = CliRunner().invoke(app, ["export", str(tmp_path / "small.yaml"), *arguments])
+    assert done.exit_code == 0, done.exception
+    config = json.loads((tmp_path / "m" / "config.json").read_text())["pretrained_cfg"]
+    assert (config["mean"], config["std"]) == ([0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010])
+    assert config["crop_pct"] == 1
+    classifier = TorchClassifier(spec, Weights(file=f"released:{name}"), device="cpu")
+    pixels = torch.randint(0, 256, (1, 3, *small.image), dtype=torch.uint8)
+    mean, std = (torch.tensor(config[field]).view(3, 1, 1) for field in ("mean", "std"))
+    torch.testing.assert_close(classifier.input.prepare(pixels), (pixels / 255 - mean) / std)
 
 
 # Files that need care
