@@ -19,6 +19,7 @@ from t2tbuild.cli.train_options import open_with_options
 from t2tbuild.cli.weights import choose_weights
 from t2tbuild.errors import InputError
 from t2tbuild.modules.vit import T2TViT
+from t2tbuild.report.model_card import _licence
 from t2tbuild.spec import ModelSpec, Spec
 from t2tbuild.spec.weights import Weights
 from t2tbuild.spec.write import write_spec
@@ -141,7 +142,11 @@ def test_the_weights_option_of_commands(server: Releases, capsys: pytest.Capture
     assert chosen is not None
     assert chosen.file == "released:t2t_vit_7"
     assert find_released("t2t_vit_7").is_cached
-    assert "downloading released:t2t_vit_7" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert "downloading released:t2t_vit_7" in printed
+    assert printed.count("licence BSD-3-Clause-Clear; t2tbuild's own licence is Apache-2.0") == 1
+    assert choose_weights("t2t_vit_7", load_spec("t2t_vit_7"), "released") is not None
+    assert "licence" not in capsys.readouterr().err  # once, at the download
     chosen = choose_weights(
         "t2t_vit_24", load_spec("t2t_vit_24", ["weights=released:t2t_vit_24.token_labelling"]), None
     )
@@ -157,6 +162,20 @@ def test_the_weights_option_of_a_training(given: str, file: str) -> None:
     spec = open_with_options("t2t_vit_7", (), None, {"--weights": given}).spec
     assert spec.weights is not None
     assert spec.weights.file == file
+
+
+def test_predict_in_python_names_the_released_weights_of_the_model(tmp_path: Path) -> None:
+    """As the commands do: the message is that of the model's name."""
+    (tmp_path / "a.png").write_bytes(b"")
+    with pytest.raises(InputError, match="'vit_s16' has no released weights"):
+        t2tbuild.predict("vit_s16", tmp_path / "a.png", weights="released")
+
+
+def test_the_card_names_the_licences_of_all_weights_behind_a_model() -> None:
+    distill = "train.distill={teacher: t2t_vit_14, weights: released}"
+    card = _licence(load_spec("t2t_vit_7", ["weights=hf-hub:us/cats", distill]), "mit")
+    assert "They were trained from `hf-hub:us/cats` of the Hugging Face Hub" in card
+    assert "They were distilled from `t2t_vit_14` of Shanghai Yitu Technology Co., Ltd.: BSD-3-Clause-Clear" in card
 
 
 def test_the_preprocessing_of_released_weights() -> None:
