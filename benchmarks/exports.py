@@ -17,7 +17,7 @@ from t2tbuild import build_model, load_spec, load_weights, train
 from t2tbuild.bench.timing import time_steps
 from t2tbuild.training.calibration import Calibration
 from t2tbuild.training.data import load_data
-from t2tbuild.training.preprocessing import evaluation_preprocessing
+from t2tbuild.training.preprocessing import find_preprocessing
 from t2tbuild.training.resolve import resolve_evaluation
 from t2tbuild.weights.export import export_model
 from t2tbuild.weights.exported import open_exported
@@ -42,7 +42,7 @@ def main() -> None:
     model = build_model(spec.model)
     load_weights(model, run)
     model.eval()
-    steps = evaluation_preprocessing(spec, model)
+    steps = find_preprocessing(spec, None, model)
     data = load_data(spec.train.data, image=spec.model.image, in_chans=spec.model.in_chans, device=CPU)
     batches = list(data.eval_batches("validation", rank=0, world_size=1, batch_size=16))
     labels = np.concatenate([labels.numpy() for _, labels in batches])

@@ -178,7 +178,7 @@ def _export(
 
     from t2tbuild.build import build_model
     from t2tbuild.training.calibration import Calibration
-    from t2tbuild.training.preprocessing import evaluation_preprocessing
+    from t2tbuild.training.preprocessing import find_preprocessing
     from t2tbuild.weights.export import export_model
     from t2tbuild.weights.load import load_spec_weights
 
@@ -186,7 +186,7 @@ def _export(
     built = build_model(named.model)
     if source is not None:
         load_spec_weights(built, source)
-    steps = evaluation_preprocessing(named, built.eval())
+    steps = find_preprocessing(named, source, built.eval())
     files = {}
     for name in variants:
         listener(f"{name}: exporting")

@@ -90,8 +90,7 @@ def _fetch(name: str, *, again: bool) -> dict[str, object]:
     if from_hub:
         return {"name": name, "path": str(path)}
     released = find_released(name)
-    message = f"{name}: weights of {released.holder}, licence {released.licence}; t2tbuild's own licence is Apache-2.0"
-    stderr().print(message + (f"; {released.note}" if released.note else ""), soft_wrap=True)
+    stderr().print(f"{name}: {released.notice}", soft_wrap=True)
     return _entry(released)
 
 

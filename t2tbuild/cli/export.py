@@ -156,7 +156,7 @@ def _export(
     import torch
 
     from t2tbuild.build import build_model
-    from t2tbuild.training.preprocessing import evaluation_preprocessing
+    from t2tbuild.training.preprocessing import find_preprocessing
     from t2tbuild.weights.export import export_model
     from t2tbuild.weights.load import load_spec_weights
 
@@ -168,13 +168,13 @@ def _export(
         stderr().print(f"weights of {source.file}", soft_wrap=True)
         load_spec_weights(model, source)
     model.eval()
-    steps = evaluation_preprocessing(named, model) if kind.is_whole_model else None
+    steps = find_preprocessing(named, source, model)
     difference = export_model(
         named.model,
         model,
         out,
         kind,
-        preprocessing=None if steps is None else replace(steps, inside=options.preprocess),
+        preprocessing=replace(steps, inside=options.preprocess),
         half=options.half,
         int8=None if calibration is None else calibration.int8(model),
     )

@@ -31,7 +31,7 @@ def open_exported_spec(path: str, info: ExportInfo, overrides: Sequence[str], da
     placeholder: dict[str, Any] = {
         "kind": "folder",
         "root": ".",
-        "crop_pct": steps.crop_ratio,
+        "crop_pct": steps.crop_pct,
         "interpolation": steps.interpolation,
         "mean": list(steps.mean[channels]),
         "std": list(steps.std[channels]),

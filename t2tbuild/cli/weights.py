@@ -57,15 +57,19 @@ def fetch_spec_weights(spec: Spec) -> None:
 
 
 def fetch_with_progress(name: str) -> Path:
-    """Return the cached file or folder of released weights or of a repository of the Hub, downloaded if need be."""
+    """Return the cached file or folder of released weights or of a repository of the Hub, downloaded if need be.
+
+    Prints the licence of released weights when they are downloaded, and each time what to know before using them.
+    """
     from t2tbuild.cli.download_progress import DownloadProgress
     from t2tbuild.spec.weights import RELEASED
     from t2tbuild.weights.released import released_weights
     from t2tbuild.weights.remote import fetch
 
+    released = released_weights().get(name.removeprefix(f"{RELEASED}:"))
+    is_new = released is not None and not released.is_cached
     with DownloadProgress(stderr(), name) as progress:
         path = fetch(name, progress.update)
-    released = released_weights().get(name.removeprefix(f"{RELEASED}:"))
-    if released is not None and released.note:
-        stderr().print(f"{name}: {released.note}", soft_wrap=True)
+    if released is not None and (is_new or released.note):
+        stderr().print(f"{name}: {released.notice if is_new else released.note}", soft_wrap=True)
     return path

@@ -17,7 +17,7 @@ from t2tbuild.spec.load import load_spec
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.root import Spec
 from t2tbuild.spec.units import plural, short_count
-from t2tbuild.spec.weights import RELEASED
+from t2tbuild.spec.weights import HF_HUB, RELEASED
 from t2tbuild.weights.released import released_weights
 
 UNKNOWN = "unknown"
@@ -165,10 +165,16 @@ def _training(spec: Spec, report: dict[str, Any]) -> str:
 
 def _licence(spec: Spec, licence: str) -> str:
     lines = ["No licence of these weights was given." if licence == UNKNOWN else f"These weights: {licence}."]
-    start = spec.weights.file.removeprefix(f"{RELEASED}:") if spec.weights else ""
-    if start in released_weights():
-        released = released_weights()[start]
-        lines.append(f"They were trained from `{start}` of {released.holder}: {released.licence} ({released.url}).")
+    distill = spec.train.distill if spec.train else None
+    for weights, how in ((spec.weights, "trained from"), (distill.weights if distill else None, "distilled from")):
+        start = "" if weights is None else weights.file
+        released = released_weights().get(start.removeprefix(f"{RELEASED}:"))
+        if released is not None:
+            lines.append(
+                f"They were {how} `{released.name}` of {released.holder}: {released.licence} ({released.url})."
+            )
+        elif start.startswith(HF_HUB):
+            lines.append(f"They were {how} `{start}` of the Hugging Face Hub, whose card has its licence.")
     lines.append("t2tbuild: Apache-2.0.")
     if isinstance(spec.model, ModelSpec):
         lines.append(f"The architecture is that of T2T-ViT ({SOURCE}, Clear BSD License).")

@@ -17,7 +17,7 @@ from t2tbuild.errors import InputError, T2TBuildError, TrainingError
 from t2tbuild.spec.load import load_spec
 from t2tbuild.spec.root import Spec
 from t2tbuild.spec.units import plural
-from t2tbuild.spec.weights import Weights
+from t2tbuild.spec.weights import Weights, name_released
 from t2tbuild.spec.with_changes import with_changes
 from t2tbuild.training.data import default_workers
 from t2tbuild.training.data.dataset import CorruptImage, MapStyleSplit, read_image
@@ -28,6 +28,7 @@ from t2tbuild.training.device import pick_device, pick_dtype
 from t2tbuild.training.evaluate import evaluation_batch_size
 from t2tbuild.training.image_paths import find_images
 from t2tbuild.training.loop import catch_out_of_memory
+from t2tbuild.training.preprocessing import find_preprocessing, find_training_data
 from t2tbuild.training.resolve import choose_label_names, resolve
 from t2tbuild.weights.exported import ExportedModel, is_exported, open_exported
 from t2tbuild.weights.load import describe_mismatched_heads, load_spec_weights
@@ -140,7 +141,7 @@ def predict(
     Args:
         model: A run directory, a spec with weights, or an exported file (.onnx, .pt2, .xml).
         images: Files of images, and folders of images at any depth.
-        weights: A file of weights or a run, in place of those of the run or the spec.
+        weights: A file of weights, a run, released, or hf-hub:ORG/NAME, in place of those of the run or the spec.
         top: The number of classes of each image.
         batch_size: Images that go through the model together.
         device: cpu, cuda, cuda:1 or mps; by default a GPU if there is one.
@@ -163,7 +164,8 @@ def open_classifier(
             raise InputError(f"{option}: {model} is an exported file, which has its weights and runs on the CPU")
         return ExportedClassifier(open_exported(model))
     spec = model if isinstance(model, Spec) else load_spec(model)
-    chosen = Weights(file=str(weights)) if weights is not None else _own_weights(model, spec)
+    named = None if weights is None else name_released(str(weights), spec.model.name)
+    chosen = _own_weights(model, spec) if named is None else Weights(file=named)
     return TorchClassifier(spec, chosen, device=device)
 
 
@@ -193,7 +195,8 @@ class TorchClassifier:
             classes = plural(model.num_classes, "class")
             raise InputError(f"{weights.file} does not have the {classes} of {model.name}: {mismatch}; name its spec")
         load_spec_weights(built, weights)
-        self.input: EvaluationInput = evaluation_input(spec.model_copy(update={"model": model}), weights, built)
+        steps = find_preprocessing(spec.model_copy(update={"model": model}), weights, built)
+        self.input: EvaluationInput = evaluation_input(steps, find_training_data(spec, weights))
         self.model = built.eval().requires_grad_(False).to(self.device)
         self.name, self.image_size = model.name, (model.image.height, model.image.width)
         self.weights = resolve_weights(weights.file).file

@@ -22,6 +22,7 @@ from t2tbuild.training.device_memory import max_memory_used
 from t2tbuild.training.distributed import DistributedContext
 from t2tbuild.training.evaluate import Evaluation, evaluate, evaluation_batch_size
 from t2tbuild.training.loop import CHECK_EVERY, require_finite
+from t2tbuild.training.preprocessing import data_preprocessing
 from t2tbuild.training.progress import Progress
 from t2tbuild.training.reports import EpochReport, Listener, Notice, StepReport, TrainResult
 from t2tbuild.training.resolve import require_divisible_batch
@@ -65,7 +66,8 @@ class Trainer:
         self.state = TrainState(spec, self.data, self.sampler, distributed, listener, checkpoint)
         self.config = None
         if distributed.is_main:
-            self.config = timm_config(spec.model, self.state.model, mean=self.data.mean, std=self.data.std)
+            steps = data_preprocessing(self.recipe.data, spec.model)
+            self.config = timm_config(spec.model, self.state.model, steps)
         self.metrics = MetricsFile(run / "metrics.jsonl")
         self.progress = Progress() if checkpoint is None else Progress.from_json(checkpoint.progress)
         self.data.mark_corrupt(self.progress.skipped)

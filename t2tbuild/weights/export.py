@@ -1,7 +1,6 @@
 """Export a trained model as safetensors, a timm folder, a torch.export program or ONNX."""
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,7 +16,7 @@ from t2tbuild.build import build_model
 from t2tbuild.errors import ExportError, InputError
 from t2tbuild.spec.extension.registry import source_names
 from t2tbuild.spec.model import AnyModel, ModelSpec
-from t2tbuild.spec.weights import LOCAL_DIR
+from t2tbuild.spec.weights import LOCAL_DIR, WEIGHT_FILES
 from t2tbuild.weights.exported import OPENVINO_WEIGHTS, open_exported
 from t2tbuild.weights.formats import Format
 from t2tbuild.weights.label_names import LABEL_NAMES, label_metadata
@@ -95,7 +94,7 @@ def _write(kind: Format, built: nn.Module, path: Path, model: AnyModel, info: Ex
     if kind is Format.SAFETENSORS:
         return _as_run(_save_safetensors(built, path, model))
     if kind is Format.TIMM:
-        return _as_run(_save_timm(built, path, model))
+        return _as_run(_save_timm(built, path, model, info.preprocessing))
     whole = HalfModel(built).eval() if info.precision == "float16" else built
     if kind is Format.TORCH_EXPORT:
         save_torch_export(whole, path, info)
@@ -139,14 +138,14 @@ def _save_safetensors(built: nn.Module, path: Path, model: AnyModel) -> nn.Modul
     return reloaded.eval()
 
 
-def timm_config(model: AnyModel, built: nn.Module, *, mean: Sequence[float], std: Sequence[float]) -> str:
+def timm_config(model: AnyModel, built: nn.Module, steps: Preprocessing) -> str:
     """Return the text of config.json, which timm's local-dir needs besides the weights of a built model.
 
-    `mean` and `std` are those of the images' normalisation, one value per channel.
+    `steps` is the preprocessing of the images; `timm.data.resolve_model_data_config` reads it back.
     """
     from timm.models._hub import save_config_for_hf
 
-    args: dict[str, Any] = {}
+    args: dict[str, Any]
     if isinstance(model, ModelSpec):
         import timm
 
@@ -154,9 +153,16 @@ def timm_config(model: AnyModel, built: nn.Module, *, mean: Sequence[float], std
 
         args = {"spec": _dump_without_names(model)}
         built = timm.create_model(t2tbuild.timm.ANY, num_classes=model.num_classes, device="meta", **args)
+    else:
+        args = dict(model.args)
+    data_config = {
+        "mean": steps.mean,
+        "std": steps.std,
+        "crop_pct": steps.crop_pct,
+        "interpolation": steps.interpolation,
+    }
     with TemporaryDirectory() as folder:
         file = Path(folder) / "config.json"
-        data_config = {"mean": tuple(mean), "std": tuple(std)}
         save_config_for_hf(
             built, str(file), model_config=_label_config(model), model_args=args, data_config=data_config
         )
@@ -178,21 +184,16 @@ def _dump_without_names(model: ModelSpec) -> dict[str, Any]:
     return dumped | ({"extensions": names} if names else {})
 
 
-def _save_timm(built: nn.Module, path: Path, model: AnyModel) -> nn.Module:
+def _save_timm(built: nn.Module, path: Path, model: AnyModel, steps: Preprocessing) -> nn.Module:
     import timm
-    from timm.models import save_for_hf
 
-    import t2tbuild.timm
+    import t2tbuild.timm  # noqa: F401 - registers our models
 
-    args: dict[str, Any]
-    if isinstance(model, ModelSpec):
-        args = {"spec": _dump_without_names(model)}
-        registered = timm.create_model(t2tbuild.timm.ANY, num_classes=model.num_classes, **args)
-        registered.load_state_dict(built.state_dict())
-        built = registered
-    else:
-        args = dict(model.args)
-    save_for_hf(built, str(path), model_config=_label_config(model), model_args=args, safe_serialization=True)
+    path.mkdir()
+    save_file(
+        {key: value.contiguous() for key, value in built.state_dict().items()}, path / WEIGHT_FILES[0], {"format": "pt"}
+    )
+    (path / "config.json").write_text(timm_config(model, built, steps))
     loaded: nn.Module = timm.create_model(f"{LOCAL_DIR}{path}", pretrained=True)
     return loaded.eval()
 

@@ -13,6 +13,7 @@ from t2tbuild.errors import InputError
 from t2tbuild.files import is_file
 from t2tbuild.weights.metadata import KEY, ExportInfo, Precision, parse_metadata
 from t2tbuild.weights.preprocessing import Array, Preprocessing
+from t2tbuild.weights.torch_export_archive import UnsafeArchiveError, check_archive
 
 __all__ = ["SUFFIXES", "ExportInfo", "ExportedModel", "Precision", "Preprocessing", "is_exported", "open_exported"]
 
@@ -83,7 +84,13 @@ class _TorchExportModel(ExportedModel):
             torch.set_num_threads(threads)  # of the process: a program has no setting of its own
         extra = {KEY: ""}
         try:
+            check_archive(path)
             self.program = torch.export.load(path, extra_files=extra).module()
+        except UnsafeArchiveError as error:
+            raise InputError(
+                f"{path}: was not loaded: it holds more than t2tbuild export writes, {error}; loading it could run any "
+                "code. Ask its author for .onnx, or write it again with t2tbuild export"
+            ) from None
         except Exception as error:  # a damaged archive can raise almost any type
             raise _unreadable(path, "a torch.export program", error) from None
         super().__init__(path, _parse(path, extra[KEY]))

@@ -48,7 +48,7 @@ class ExportInfo:
             "input_size": json.dumps([steps.in_chans, *steps.image]),
             "mean": json.dumps(steps.mean),
             "std": json.dumps(steps.std),
-            "crop_pct": json.dumps(steps.crop_ratio),
+            "crop_pct": json.dumps(steps.crop_pct),
             "interpolation": steps.interpolation,
         } | label_metadata(self.label_names)
 
@@ -70,7 +70,7 @@ def parse_metadata(text: str) -> ExportInfo:
                 in_chans=int(steps["in_chans"]),
                 mean=tuple(map(float, steps["mean"])),
                 std=tuple(map(float, steps["std"])),
-                crop_ratio=float(steps["crop_ratio"]),
+                crop_pct=float(steps["crop_pct"]),
                 interpolation=steps["interpolation"],
                 inside=bool(steps["inside"]),
             ),

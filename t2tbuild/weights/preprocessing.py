@@ -38,7 +38,7 @@ class Preprocessing:
         image: Height and width of the model's images.
         in_chans: Their channels: 3 are RGB, another number is gray, repeated.
         mean, std: Of each channel, for values from 0 to 1.
-        crop_ratio: Side of the centre crop over the side of the resized image.
+        crop_pct: Side of the centre crop over the side of the resized image.
         interpolation: bilinear or bicubic, as Pillow resizes.
         inside: Whether the exported graph does all this. Its input is then bytes [batch, height, width, in_chans] of
             any height and width; otherwise it is normalised float32 [batch, in_chans, *image].
@@ -48,14 +48,14 @@ class Preprocessing:
     in_chans: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    crop_ratio: float = 1.0
+    crop_pct: float = 1.0
     interpolation: str = "bicubic"
     inside: bool = False
 
     @property
     def resized(self) -> tuple[int, int]:
         """Height and width that the resized image has at least, before the crop."""
-        height, width = (math.floor(side / self.crop_ratio) for side in self.image)
+        height, width = (math.floor(side / self.crop_pct) for side in self.image)
         return height, width
 
     def crop(self, height: int, width: int) -> Crop:
@@ -110,7 +110,7 @@ def default_preprocessing(model: AnyModel, config: Mapping[str, Any] | None = No
         model.in_chans,
         mean=per_channel(given.get("mean") or IMAGENET_MEAN, model.in_chans),
         std=per_channel(given.get("std") or IMAGENET_STD, model.in_chans),
-        crop_ratio=float(given.get("crop_pct") or paper["crop_pct"].default),
+        crop_pct=float(given.get("crop_pct") or paper["crop_pct"].default),
         interpolation=interpolation if interpolation in RESAMPLING else str(paper["interpolation"].default),
     )
 

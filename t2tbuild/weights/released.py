@@ -70,6 +70,12 @@ class Released:
         return self.path.is_file()
 
     @property
+    def notice(self) -> str:
+        """What to print when the file is downloaded: whose it is, its licence, and the note."""
+        text = f"weights of {self.holder}, licence {self.licence}; t2tbuild's own licence is Apache-2.0"
+        return text + (f"; {self.note}" if self.note else "")
+
+    @property
     def location(self) -> str:
         """The URL to download from: that of T2TBUILD_RELEASES if it is set, else the release's own."""
         mirror = os.environ.get(MIRROR, "").strip()

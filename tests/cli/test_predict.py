@@ -19,6 +19,7 @@ from t2tbuild.cli import app
 from t2tbuild.errors import InputError, T2TBuildError
 from t2tbuild.image_mode import to_mode
 from t2tbuild.layout import Grid
+from t2tbuild.report.visual.loaded_model import load_model
 from t2tbuild.spec.data import CifarData, DigitsData
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.root import Spec
@@ -30,6 +31,8 @@ from t2tbuild.training.data.digits import load_digits_data
 from t2tbuild.training.data.evaluation_input import evaluation_input
 from t2tbuild.training.evaluate import evaluate_weights
 from t2tbuild.training.image_paths import find_images
+from t2tbuild.training.preprocessing import find_preprocessing
+from t2tbuild.weights.exported import open_exported
 from tests.training.photos import write_photos
 
 CLASSES = ("class0", "class1", "class2")
@@ -241,16 +244,16 @@ def test_a_photograph_is_turned_upright_once(trained: Path, tmp_path: Path) -> N
 
 def test_tiny_datasets_are_prepared_as_in_their_evaluation(small: ModelSpec) -> None:
     """CIFAR to the bit. Digits have 17 values, which 8 bits round, so that their pixels are nearly equal."""
-    weights, built = Weights(file="nowhere.pth"), torch.nn.Identity()
     stored = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     spec = Spec(version=1, model=small, train=TrainSpec(data=CifarData(kind="cifar10")))
-    steps = evaluation_input(spec, weights, built)
+    steps = evaluation_input(find_preprocessing(spec, None), CifarData(kind="cifar10"))
     pixels, _ = steps.transform(Image.fromarray(stored))
     expected = prepare(torch.from_numpy(stored).permute(2, 0, 1)[None], image=Grid(32, 32))
     assert torch.equal(steps.prepare(pixels[None]), expected)
 
     data = DigitsData(image_size=32)
-    steps = evaluation_input(spec.model_copy(update={"train": TrainSpec(data=data)}), weights, built)
+    spec = spec.model_copy(update={"train": TrainSpec(data=data)})
+    steps = evaluation_input(find_preprocessing(spec, None), data)
     digits = load_digits_data(data, in_chans=3, device=torch.device("cpu"))
     from sklearn.datasets import load_digits
 
@@ -260,6 +263,30 @@ def test_tiny_datasets_are_prepared_as_in_their_evaluation(small: ModelSpec) -> 
     nearest = torch.cdist(expected.flatten(1), prepared.flatten(1)).amin(1)
     assert prepared.shape[1:] == expected.shape[1:]
     assert nearest.max() < 1  # over 3,072 values of deviation 1
+
+
+def test_a_spec_with_the_weights_of_a_run_is_exported_with_the_preprocessing_of_the_run(
+    trained: Path, photos: Path, tmp_path: Path
+) -> None:
+    """A spec without a recipe says nothing of it; visualize, predict and the exported file say the same."""
+    write_spec(load_spec(trained).model_copy(update={"train": None}), tmp_path / "bare.yaml")
+    for kind, out in (("torch-export", "bare.pt2"), ("timm", "bare")):
+        arguments = ["--weights", str(trained), "--format", kind, "--out", str(tmp_path / out)]
+        exported = CliRunner().invoke(app, ["export", str(tmp_path / "bare.yaml"), *arguments])
+        assert exported.exit_code == 0, exported.exception
+    steps = open_exported(tmp_path / "bare.pt2").info.preprocessing
+    assert steps == find_preprocessing(load_spec(trained), None)
+    assert (steps.mean, steps.std, steps.crop_pct) == ((0.3,) * 3, (0.2,) * 3, 0.8)
+    of_spec = t2tbuild.predict(tmp_path / "bare.yaml", photos / "val", weights=trained).images
+    of_folder = t2tbuild.predict(tmp_path / "bare.yaml", photos / "val", weights=tmp_path / "bare").images
+    of_file = t2tbuild.predict(tmp_path / "bare.pt2", photos / "val").images
+    for one, other, third in zip(of_spec, of_file, of_folder, strict=True):
+        assert [score.label for score in one.top] == [score.label for score in other.top]
+        probabilities = [score.probability for score in one.top]
+        assert [score.probability for score in other.top] == pytest.approx(probabilities, abs=1e-4)
+        assert third.top == one.top
+    drawn = load_model(load_spec(tmp_path / "bare.yaml"), Weights(file=str(trained)))
+    assert (drawn.mean, drawn.std) == (steps.mean, steps.std)
 
 
 @pytest.mark.slow

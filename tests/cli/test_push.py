@@ -18,6 +18,7 @@ from t2tbuild.cli import app
 from t2tbuild.errors import InputError
 from t2tbuild.spec.write import write_spec
 from tests.hub import TOKEN, Hub, serve_hub
+from tests.training.photos import write_photos
 
 pytestmark = pytest.mark.slow  # a short training, and timm
 
@@ -83,6 +84,24 @@ def test_a_dry_run_writes_the_files_and_shows_the_card(run: Path, monkeypatch: p
     assert "license: unknown" in again.stdout
     assert "No licence of these weights was given." in again.stdout
     assert "license" not in json.loads((run / "hub" / "config.json").read_text())["pretrained_cfg"]
+
+
+def test_timm_preprocesses_as_the_training_did(tmp_path: Path) -> None:
+    """The card's snippet, resolve_model_data_config, on what push wrote and on an exported folder."""
+    photos = write_photos(tmp_path / "photos", train=4, validation=4)
+    data = f"{{kind: folder, root: {photos}, workers: 0, crop_pct: 0.8, interpolation: bilinear, mean: [0.3, 0.4, 0.5]"
+    data += ", std: [0.2, 0.25, 0.3], image_size: 16, augment: null}"
+    changes = ["train.epochs=1", f"train.data={data}", "model.backbone.depth=1", "train.batch_size=4"]
+    run = train(load_spec("t2t_vit_7", changes), tmp_path / "run").run
+    assert push(run, "us/photos", "--dry-run").exit_code == 0
+    out = tmp_path / "folder"
+    exported = CliRunner().invoke(app, ["export", str(run), "--format", "timm", "--out", str(out)])
+    assert exported.exit_code == 0, exported.exception
+    for folder in (run / "hub", out):
+        model = timm.create_model(f"local-dir:{folder}", pretrained=True)
+        config = timm.data.resolve_model_data_config(model)
+        assert ([*config["mean"]], [*config["std"]]) == ([0.3, 0.4, 0.5], [0.2, 0.25, 0.3])
+        assert (config["crop_pct"], config["interpolation"], config["input_size"]) == (0.8, "bilinear", (3, 16, 16))
 
 
 def test_what_was_pushed_is_read_by_timm_and_by_t2tbuild(run: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:

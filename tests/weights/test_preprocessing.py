@@ -13,7 +13,7 @@ from t2tbuild.layout import Grid
 from t2tbuild.spec import Spec
 from t2tbuild.spec.data import FolderData
 from t2tbuild.training.data.transforms import channel_statistics, evaluation_transform
-from t2tbuild.training.preprocessing import evaluation_preprocessing
+from t2tbuild.training.preprocessing import find_preprocessing
 from t2tbuild.weights.onnx_graph import INPUT, PIXELS, put_preprocessing_inside
 from t2tbuild.weights.preprocessing import Array, Preprocessing
 from t2tbuild.weights.whole_model import PixelModel
@@ -34,7 +34,7 @@ def preprocessing(fields: dict[str, object], image: tuple[int, int], in_chans: i
     data = FolderData.model_validate({"kind": "folder", "root": "."} | fields)
     model = {"name": "t", "kind": "timm", "image_size": list(image), "in_chans": in_chans}
     spec = Spec.model_validate({"version": 1, "model": model, "train": {"data": data.model_dump()}})
-    return evaluation_preprocessing(spec), data
+    return find_preprocessing(spec, None), data
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -86,11 +86,11 @@ def test_images_are_turned_upright_and_have_the_models_channels() -> None:
 
 def test_the_digits_and_models_without_a_recipe() -> None:
     digits = Spec.model_validate({"version": 1, "model": DIGITS, "train": {}})
-    found = evaluation_preprocessing(digits)
+    found = find_preprocessing(digits, None)
     assert found.mean == pytest.approx((0.305,) * 3, abs=0.01)  # 4.88 of 16
-    assert (found.crop_ratio, found.image) == (1, (64, 64))
-    paper = evaluation_preprocessing(Spec.model_validate({"version": 1, "model": DIGITS}))
-    assert (paper.mean[0], paper.crop_ratio, paper.interpolation) == (0.485, 0.9, "bicubic")
+    assert (found.crop_pct, found.image) == (1, (64, 64))
+    paper = find_preprocessing(Spec.model_validate({"version": 1, "model": DIGITS}), None)
+    assert (paper.mean[0], paper.crop_pct, paper.interpolation) == (0.485, 0.9, "bicubic")
 
 
 DIGITS = {

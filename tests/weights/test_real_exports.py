@@ -21,7 +21,7 @@ from t2tbuild.weights.whole_model import Int8, Run
 pytestmark = pytest.mark.slow
 
 SPEC = TimmModel(kind="timm", name="tf_efficientnet_lite0")
-STEPS = Preprocessing((224, 224), 3, (0.5,) * 3, (0.5,) * 3, crop_ratio=0.875)
+STEPS = Preprocessing((224, 224), 3, (0.5,) * 3, (0.5,) * 3, crop_pct=0.875)
 PHOTOGRAPHS = list(map(Image.fromarray, load_sample_images().images))
 CLASSES = [698, 985]  # palace and daisy
 
@@ -54,7 +54,7 @@ def crops() -> list[Array]:
 def test_the_classes_stay(
     name: str, kind: Format, inside: bool, precision: str, built: nn.Module, tmp_path: Path
 ) -> None:
-    steps = Preprocessing((224, 224), 3, (0.5,) * 3, (0.5,) * 3, crop_ratio=0.875, inside=inside)
+    steps = Preprocessing((224, 224), 3, (0.5,) * 3, (0.5,) * 3, crop_pct=0.875, inside=inside)
     agreement = []
 
     def check(run: Run) -> None:

@@ -1,6 +1,7 @@
 """Released weights and those of the Hub where weights are named: in a spec, in options, and in timm."""
 
 import argparse
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,12 +19,14 @@ from t2tbuild.cli.train_options import open_with_options
 from t2tbuild.cli.weights import choose_weights
 from t2tbuild.errors import InputError
 from t2tbuild.modules.vit import T2TViT
-from t2tbuild.report.visual.loaded_model import _normalisation
+from t2tbuild.report.model_card import _licence
 from t2tbuild.spec import ModelSpec, Spec
 from t2tbuild.spec.weights import Weights
 from t2tbuild.spec.write import write_spec
 from t2tbuild.timm_registry import _with_released_file
 from t2tbuild.training.init_model import init_model
+from t2tbuild.training.prediction import TorchClassifier
+from t2tbuild.training.preprocessing import find_preprocessing
 from t2tbuild.training.reports import Notice, Report
 from t2tbuild.training.resolve import resolve
 from t2tbuild.weights.released import find_released, released_weights
@@ -139,7 +142,11 @@ def test_the_weights_option_of_commands(server: Releases, capsys: pytest.Capture
     assert chosen is not None
     assert chosen.file == "released:t2t_vit_7"
     assert find_released("t2t_vit_7").is_cached
-    assert "downloading released:t2t_vit_7" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert "downloading released:t2t_vit_7" in printed
+    assert printed.count("licence BSD-3-Clause-Clear; t2tbuild's own licence is Apache-2.0") == 1
+    assert choose_weights("t2t_vit_7", load_spec("t2t_vit_7"), "released") is not None
+    assert "licence" not in capsys.readouterr().err  # once, at the download
     chosen = choose_weights(
         "t2t_vit_24", load_spec("t2t_vit_24", ["weights=released:t2t_vit_24.token_labelling"]), None
     )
@@ -157,10 +164,50 @@ def test_the_weights_option_of_a_training(given: str, file: str) -> None:
     assert spec.weights.file == file
 
 
-def test_the_normalisation_of_released_weights() -> None:
-    """Pictures of `visualize` are normalised as the weights were trained."""
+def test_predict_in_python_names_the_released_weights_of_the_model(tmp_path: Path) -> None:
+    """As the commands do: the message is that of the model's name."""
+    (tmp_path / "a.png").write_bytes(b"")
+    with pytest.raises(InputError, match="'vit_s16' has no released weights"):
+        t2tbuild.predict("vit_s16", tmp_path / "a.png", weights="released")
+
+
+def test_the_card_names_the_licences_of_all_weights_behind_a_model() -> None:
+    distill = "train.distill={teacher: t2t_vit_14, weights: released}"
+    card = _licence(load_spec("t2t_vit_7", ["weights=hf-hub:us/cats", distill]), "mit")
+    assert "They were trained from `hf-hub:us/cats` of the Hugging Face Hub" in card
+    assert "They were distilled from `t2t_vit_14` of Shanghai Yitu Technology Co., Ltd.: BSD-3-Clause-Clear" in card
+
+
+def test_the_preprocessing_of_released_weights() -> None:
+    """predict, export, bench --formats and visualize preprocess as the weights were trained; nothing is downloaded."""
     cifar = Weights(file="released:t2t_vit_14.cifar10")
-    assert _normalisation(load_spec("t2t_vit_14"), cifar, None)[0] == (0.4914, 0.4822, 0.4465)
+    steps = find_preprocessing(load_spec("t2t_vit_14"), cifar)
+    assert (steps.mean, steps.crop_pct, steps.image) == ((0.4914, 0.4822, 0.4465), 1, (224, 224))
+    own = find_preprocessing(load_spec("t2t_vit_14"), Weights(file="released"))
+    assert (own.mean, own.crop_pct) == ((0.485, 0.456, 0.406), 0.9)
+    trained = load_spec("t2t_vit_14", ["train.data={kind: folder, root: ., mean: [0.3], std: [0.2], crop_pct: 0.8}"])
+    data = find_preprocessing(trained, cifar)  # what the spec says comes first
+    assert (data.mean, data.crop_pct) == ((0.3,) * 3, 0.8)
+
+
+def test_predict_and_export_preprocess_released_weights_alike(
+    server: Releases, small: ModelSpec, tmp_path: Path
+) -> None:
+    """In the file of the weights nothing says it: they are others' files."""
+    name = "t2t_vit_14.cifar10"
+    release(server, name, {"net": build_model(small).state_dict()}, tmp_path)
+    spec = Spec(version=1, model=small)
+    write_spec(spec, tmp_path / "small.yaml")
+    arguments = ["--weights", f"released:{name}", "--format", "timm", "--out", str(tmp_path / "m")]
+    done = CliRunner().invoke(app, ["export", str(tmp_path / "small.yaml"), *arguments])
+    assert done.exit_code == 0, done.exception
+    config = json.loads((tmp_path / "m" / "config.json").read_text())["pretrained_cfg"]
+    assert (config["mean"], config["std"]) == ([0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010])
+    assert config["crop_pct"] == 1
+    classifier = TorchClassifier(spec, Weights(file=f"released:{name}"), device="cpu")
+    pixels = torch.randint(0, 256, (1, 3, *small.image), dtype=torch.uint8)
+    mean, std = (torch.tensor(config[field]).view(3, 1, 1) for field in ("mean", "std"))
+    torch.testing.assert_close(classifier.input.prepare(pixels), (pixels / 255 - mean) / std)
 
 
 # Files that need care

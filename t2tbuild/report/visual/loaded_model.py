@@ -1,8 +1,6 @@
 """Loading of a model with its weights, and of images as its input."""
 
-import json
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,14 +16,11 @@ from t2tbuild.image_mode import to_mode
 from t2tbuild.layout import Grid
 from t2tbuild.modules.vit import T2TViT
 from t2tbuild.report.visual.receptive_field import Window
-from t2tbuild.spec.data import IMAGENET_MEAN, IMAGENET_STD, CifarData, Streamed
-from t2tbuild.spec.model import TimmModel
 from t2tbuild.spec.root import Spec
-from t2tbuild.spec.weights import RELEASED, Weights
+from t2tbuild.spec.weights import Weights
 from t2tbuild.training.data.dataset import error_reason
+from t2tbuild.training.preprocessing import find_preprocessing
 from t2tbuild.weights.load import load_spec_weights
-from t2tbuild.weights.released import find_released
-from t2tbuild.weights.resolve import resolve_weights
 
 SEED = 0
 SAMPLE_IMAGE = "china.jpg"
@@ -88,16 +83,15 @@ def load_model(spec: Spec, weights: Weights | None) -> LoadedModel:
     model: nn.Module = build_model(spec.model)
     if weights is not None:
         load_spec_weights(model, weights)
-    mean, std = _normalisation(spec, weights, model)
-    in_chans = spec.model.in_chans
+    steps = find_preprocessing(spec, weights, model)
     return LoadedModel(
         name=spec.model.name,
         module=model.eval().requires_grad_(False),
         image=spec.model.image,
-        in_chans=in_chans,
+        in_chans=steps.in_chans,
         weights=f"random weights (seed {SEED})" if weights is None else f"weights of {weights.file}",
-        mean=_per_channel(mean, in_chans),
-        std=_per_channel(std, in_chans),
+        mean=steps.mean,
+        std=steps.std,
     )
 
 
@@ -130,38 +124,3 @@ def _open_image(path: Path | None) -> Image.Image:
                 return to_mode(image, "RGB")
     except Exception as error:  # PIL raises many types of errors for corrupt files
         raise InputError(f"--image {path}: cannot be read: {error_reason(error)}; name a PNG or JPEG file") from None
-
-
-def _normalisation(spec: Spec, weights: Weights | None, model: Any) -> tuple[Sequence[float], Sequence[float]]:
-    """Return mean and std of the run or release of the weights, else of the spec's data, of timm, or of ImageNet."""
-    if weights is not None and weights.file.startswith(f"{RELEASED}:"):
-        released = find_released(weights.file.removeprefix(f"{RELEASED}:"))
-        return released.mean, released.std
-    if weights is not None:
-        config = _read_normalisation(Path(resolve_weights(weights.file).file) / "config.json")
-        if config:
-            return config["mean"], config["std"]
-    data = spec.train.data if spec.train is not None else None
-    if isinstance(data, Streamed):
-        return [float(value) for value in data.mean], [float(value) for value in data.std]
-    if isinstance(data, CifarData):
-        from t2tbuild.training.data.cifar import MEAN, STD
-
-        return MEAN, STD
-    if isinstance(spec.model, TimmModel):
-        return model.pretrained_cfg["mean"], model.pretrained_cfg["std"]
-    return IMAGENET_MEAN, IMAGENET_STD
-
-
-def _read_normalisation(path: Path) -> dict[str, Sequence[float]]:
-    """Read mean and std from the config.json of a checkpoint or of a timm folder; an empty dict if there are none."""
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))["pretrained_cfg"]
-        return {field: [float(value) for value in config[field]] for field in ("mean", "std")}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-
-
-def _per_channel(values: Sequence[float], in_chans: int) -> tuple[float, ...]:
-    """Return one value per channel; if their number differs, the mean for each."""
-    return tuple(values) if len(values) == in_chans else (sum(values) / len(values),) * in_chans

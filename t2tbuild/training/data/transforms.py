@@ -48,20 +48,20 @@ class ImageTransform:
 
 def evaluation_transform(spec: Streamed, image: Grid) -> ImageTransform:
     """Return the evaluation transform: resize and centre crop, without randomness."""
-    return crop_transform(image, crop_ratio=float(spec.crop_pct), interpolation=spec.interpolation)
+    return crop_transform(image, crop_pct=float(spec.crop_pct), interpolation=spec.interpolation)
 
 
-def crop_transform(image: Grid, *, crop_ratio: float, interpolation: str) -> ImageTransform:
+def crop_transform(image: Grid, *, crop_pct: float, interpolation: str) -> ImageTransform:
     """Return timm's transform that resizes an image and takes the centre crop of `image` pixels.
 
-    `crop_ratio` is the side of the crop over that of the resized image.
+    `crop_pct` is the side of the crop over that of the resized image.
     """
     return ImageTransform(
         create_transform(
             (image.height, image.width),
             is_training=False,
             interpolation=interpolation,
-            crop_pct=crop_ratio,
+            crop_pct=crop_pct,
             normalize=False,
         )
     )
