@@ -10,10 +10,9 @@ import sys
 from pathlib import Path
 
 from t2tbuild.bench.inputs import random_batch
-from t2tbuild.weights.exported import open_exported
+from t2tbuild.weights.exported import SUFFIXES, open_exported
 
 RUNS = 3
-PACKAGES = {".onnx": "onnxruntime", ".pt2": "torch.export", ".xml": "openvino"}
 
 
 def read_memory(field: str) -> int:
@@ -33,7 +32,7 @@ def read_memory(field: str) -> int:
 def main() -> None:
     """Print the memory of the file that the command line names, as JSON."""
     path, batch_size, threads = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    importlib.import_module(PACKAGES[path.suffix])
+    importlib.import_module(SUFFIXES[path.suffix].runtime)
     before = read_memory("VmRSS")
     model = open_exported(path, threads=threads)
     images = random_batch(model.info.preprocessing, batch_size)

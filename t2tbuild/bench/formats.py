@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +14,11 @@ from t2tbuild.bench.runtimes import torch_threads
 from t2tbuild.bench.timing import RoundProgress, Step, Timing, time_steps
 from t2tbuild.errors import CostError
 from t2tbuild.weights.exported import ExportedModel, open_exported
+from t2tbuild.weights.formats import export_size
 
 CPU = torch.device("cpu")
 MEMORY_SECONDS = 600.0
 """Longest time of the process that measures the memory of one file."""
-WEIGHTS_BESIDE = ".bin"  # of OpenVINO's .xml
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def benchmark_formats(
                 inside=model.info.preprocessing.inside,
                 speed=times[name],
                 images_per_second=batch_size / times[name].median,
-                size=file_size(files[name]),
+                size=export_size(files[name]),
                 memory=memory[name],
                 accuracy=found.get(name),
             )
@@ -115,13 +115,6 @@ def _make_step(model: ExportedModel, batch_size: int) -> Step:
     """Return a step that runs an opened file on a random batch."""
     images = random_batch(model.info.preprocessing, batch_size)
     return lambda: model(images)
-
-
-def file_size(path: Path) -> int:
-    """Return the bytes of a file, and of the weights of an .xml beside it."""
-    beside = path.with_suffix(WEIGHTS_BESIDE)
-    files: Sequence[Path] = [path, beside] if path.suffix == ".xml" and beside.exists() else [path]
-    return sum(file.stat().st_size for file in files)
 
 
 def measure_memory(path: Path, batch_size: int, threads: int) -> int:
