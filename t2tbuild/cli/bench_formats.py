@@ -134,7 +134,7 @@ def bench_variants(
     with TemporaryDirectory() as folder, document.located_errors():
         resolved, labels_of = _resolve(document, source, has_data=has_data)
         models = _export(resolved, labels_of, source, variants, Path(folder), listener)
-        accuracy = _accuracy_on(resolved) if has_data else None
+        accuracy = accuracy_on(resolved) if has_data else None
         return _benchmark(models, accuracy, options, listener)
 
 
@@ -218,7 +218,7 @@ def _export(
     return models
 
 
-def _accuracy_on(spec: Spec) -> Accuracy:
+def accuracy_on(spec: Spec) -> Accuracy:
     """Return a function that measures the accuracy of a model on the validation images of a spec.
 
     The table is there to choose a format by, and test images choose nothing.
@@ -237,4 +237,4 @@ def _accuracy_of_file(model: ExportedModel, data: str) -> tuple[float, int]:
 
     document = open_exported_spec(str(model.path), model.info, (), data)
     with document.located_errors():
-        return _accuracy_on(document.spec)(model)
+        return accuracy_on(document.spec)(model)
