@@ -21,7 +21,7 @@ from t2tbuild.training.preprocessing import find_preprocessing
 from t2tbuild.training.resolve import resolve_evaluation
 from t2tbuild.weights.export import export_model
 from t2tbuild.weights.exported import open_exported
-from t2tbuild.weights.formats import Format
+from t2tbuild.weights.formats import Format, export_size
 
 CPU = torch.device("cpu")
 FORMS = {
@@ -62,7 +62,7 @@ def main() -> None:
             spec.model, model, path, kind, preprocessing=steps, half=how == "half", int8=int8
         )
         runs[name] = open_exported(path, threads=1)
-        sizes[name] = path.stat().st_size + (path.with_suffix(".bin").stat().st_size if path.suffix == ".xml" else 0)
+        sizes[name] = export_size(path)
 
     found = {
         name: np.concatenate([run(images.numpy()) for images, _ in batches]).argmax(1) for name, run in runs.items()

@@ -7,13 +7,16 @@ import importlib
 import json
 import resource
 import sys
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from t2tbuild.bench.inputs import random_batch
-from t2tbuild.weights.exported import open_exported
+from t2tbuild.weights.exported import SUFFIXES, open_exported
 
 RUNS = 3
-PACKAGES = {".onnx": "onnxruntime", ".pt2": "torch.export", ".xml": "openvino"}
 
 
 def read_memory(field: str) -> int:
@@ -30,10 +33,25 @@ def read_memory(field: str) -> int:
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
 
 
+def load_runtime(name: str) -> None:
+    """Import a runtime with what it loads for its first model: OpenVINO its plugin for the CPU."""
+    runtime: Any = importlib.import_module(name)
+    if name == "openvino":
+        empty = runtime.opset1.parameter([1], np.float32)
+        runtime.compile_model(runtime.Model([empty], [empty]), "CPU")
+
+
+def forget_peak() -> None:
+    """Set VmHWM, the peak of the memory, to the memory now, where the system allows it."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
 def main() -> None:
     """Print the memory of the file that the command line names, as JSON."""
     path, batch_size, threads = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    importlib.import_module(PACKAGES[path.suffix])
+    load_runtime(SUFFIXES[path.suffix].runtime)
+    forget_peak()
     before = read_memory("VmRSS")
     model = open_exported(path, threads=threads)
     images = random_batch(model.info.preprocessing, batch_size)

@@ -3,37 +3,39 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from t2tbuild.bench.inputs import random_batch
 from t2tbuild.bench.runtimes import torch_threads
 from t2tbuild.bench.timing import RoundProgress, Step, Timing, time_steps
 from t2tbuild.errors import CostError
-from t2tbuild.weights.exported import ExportedModel, open_exported
+from t2tbuild.weights.exported import ExportedModel, ExportInfo, open_exported
+from t2tbuild.weights.formats import export_size
+from t2tbuild.weights.preprocessing import Array, Preprocessing
 
 CPU = torch.device("cpu")
 MEMORY_SECONDS = 600.0
 """Longest time of the process that measures the memory of one file."""
-WEIGHTS_BESIDE = ".bin"  # of OpenVINO's .xml
 
 
 @dataclass(frozen=True)
 class FormatMeasurement:
-    """The result of one file.
+    """The result of one file, or of the torch model.
 
     Attributes:
         name: Its name in the table.
-        runtime: The library that runs it: onnxruntime, torch.export, openvino.
+        runtime: The library that runs it: torch, onnxruntime, torch.export, openvino.
         precision: float32, float16 or int8.
         inside: Whether its graph has the preprocessing inside, which is then part of the latency.
         speed: The seconds of a batch.
         images_per_second: At the median.
-        size: Bytes of the file, and of the weights beside it.
-        memory: Bytes of the peak of a process that runs it, above that of the runtime alone.
+        size: Bytes of the file, and of the weights beside it; of the torch model those of its tensors.
+        memory: Bytes of the peak of a process that runs it, above that of the runtime alone; None without a file.
         accuracy: Top-1, 0 to 1, on the images that were given; None without any.
     """
 
@@ -44,13 +46,13 @@ class FormatMeasurement:
     speed: Timing
     images_per_second: float
     size: int
-    memory: int
+    memory: int | None
     accuracy: float | None = None
 
 
 @dataclass(frozen=True)
 class FormatsResult:
-    """The results of all files, in the given order, on one CPU with a number of threads."""
+    """The results of all models, in the given order, on one CPU with a number of threads."""
 
     batch_size: int
     threads: int
@@ -58,12 +60,32 @@ class FormatsResult:
     measurements: tuple[FormatMeasurement, ...]
 
     def ratio(self, one: FormatMeasurement) -> float:
-        """Return its throughput relative to that of the first file."""
+        """Return its throughput relative to that of the first one."""
         return one.images_per_second / self.measurements[0].images_per_second
 
 
+class EagerModel(ExportedModel):
+    """A built model in torch on the CPU, without a file, to compare files with."""
+
+    runtime = "torch"
+
+    def __init__(self, name: str, built: nn.Module, steps: Preprocessing) -> None:
+        super().__init__(Path(name), ExportInfo(name, None, replace(steps, inside=False)))
+        self.built = built.eval()
+
+    @property
+    def size(self) -> int:
+        """The bytes of its tensors."""
+        return sum(value.nbytes for value in self.built.state_dict().values())
+
+    def _run(self, images: Array) -> Array:
+        with torch.inference_mode():
+            logits: Array = self.built(torch.from_numpy(images)).numpy()
+        return logits
+
+
 def benchmark_formats(
-    files: Mapping[str, Path],
+    models: Mapping[str, Path | EagerModel],
     *,
     batch_size: int,
     threads: int,
@@ -74,14 +96,19 @@ def benchmark_formats(
 ) -> FormatsResult:
     """Time files by their names in turn on random batches, on the CPU, and measure the memory of each.
 
-    The memory is that of a process of its own. `accuracy` returns top-1 and the number of images of an opened file.
+    The memory is that of a process of its own, and not measured of a model without a file. `accuracy` returns top-1 and
+    the number of images of an opened file.
     Raises InputError for a file that cannot be opened, and CostError for one that cannot run.
     """
-    opened, memory, found, images = {}, {}, {}, 0
-    for name, path in files.items():
+    opened: dict[str, ExportedModel] = {}
+    memory, sizes, found, images = {}, {}, {}, 0
+    for name, one in models.items():
+        if isinstance(one, EagerModel):
+            opened[name], sizes[name] = one, one.size
+            continue
         listener(f"{name}: memory")
-        memory[name] = measure_memory(path, batch_size, threads)
-        opened[name] = open_exported(path, threads=threads)
+        memory[name] = measure_memory(one, batch_size, threads)
+        opened[name], sizes[name] = open_exported(one, threads=threads), export_size(one)
     if accuracy is not None:
         for name, model in opened.items():
             listener(f"{name}: accuracy")
@@ -102,8 +129,8 @@ def benchmark_formats(
                 inside=model.info.preprocessing.inside,
                 speed=times[name],
                 images_per_second=batch_size / times[name].median,
-                size=file_size(files[name]),
-                memory=memory[name],
+                size=sizes[name],
+                memory=memory.get(name),
                 accuracy=found.get(name),
             )
             for name, model in opened.items()
@@ -115,13 +142,6 @@ def _make_step(model: ExportedModel, batch_size: int) -> Step:
     """Return a step that runs an opened file on a random batch."""
     images = random_batch(model.info.preprocessing, batch_size)
     return lambda: model(images)
-
-
-def file_size(path: Path) -> int:
-    """Return the bytes of a file, and of the weights of an .xml beside it."""
-    beside = path.with_suffix(WEIGHTS_BESIDE)
-    files: Sequence[Path] = [path, beside] if path.suffix == ".xml" and beside.exists() else [path]
-    return sum(file.stat().st_size for file in files)
 
 
 def measure_memory(path: Path, batch_size: int, threads: int) -> int:

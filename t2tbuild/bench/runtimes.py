@@ -4,7 +4,6 @@ import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from t2tbuild.bench.steps import inference_step
 from t2tbuild.bench.timing import Step
 from t2tbuild.errors import InputError
 from t2tbuild.weights.formats import ONNX_PACKAGES
+from t2tbuild.weights.onnx_session import open_session
 
 
 @contextmanager
@@ -38,14 +38,7 @@ def onnxruntime_step(path: Path, images: NDArray[np.float32], threads: int) -> S
 
     Raises InputError for a file that it cannot run.
     """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    try:
-        session: Any = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # of its own classes, one for each code
-        raise InputError(f"{path}: ONNX Runtime cannot run it: {next(iter(str(error).splitlines()), '')}") from None
+    session = open_session(path, threads)
     name = session.get_inputs()[0].name
     return lambda: session.run(None, {name: images})
 

@@ -166,7 +166,8 @@ def _bench_exported(
     text, overrides = groups[0]
     variants = parse_variants(formats)
     with _Progress(stderr()) as progress:
-        result = bench_variants(text, overrides, weights, data, variants, options, progress.update)
+        named = formats != "all"
+        result = bench_variants(text, overrides, weights, data, variants, options, progress.update, named=named)
     report(result, options, text)
     return True
 

@@ -17,7 +17,7 @@ from t2tbuild.spec.units import plural
 from t2tbuild.weights.formats import Format
 
 if TYPE_CHECKING:
-    from t2tbuild.bench.formats import FormatsResult
+    from t2tbuild.bench.formats import EagerModel, FormatsResult
     from t2tbuild.bench.timing import RoundProgress
     from t2tbuild.spec import Spec
     from t2tbuild.spec.document import Document
@@ -35,19 +35,22 @@ NO_LIMIT = 100.0  # points that 8-bit integers may lose: the table shows how man
 
 @dataclass(frozen=True)
 class Variant:
-    """A format with a precision."""
+    """A format with a precision; None is the built model in torch, without a file."""
 
-    kind: Format
+    kind: Format | None
     half: bool = False
     int8: bool = False
 
 
 VARIANTS = {
+    "torch": Variant(None),
     "torch-export": Variant(Format.TORCH_EXPORT),
     "onnx": Variant(Format.ONNX),
     "onnx-half": Variant(Format.ONNX, half=True),
     "onnx-int8": Variant(Format.ONNX, int8=True),
     "openvino": Variant(Format.OPENVINO),
+    "openvino-half": Variant(Format.OPENVINO, half=True),
+    "openvino-int8": Variant(Format.OPENVINO, int8=True),
 }
 """The variants of --formats by name, in the order of the table."""
 
@@ -76,7 +79,8 @@ def parse_variants(text: str) -> list[str]:
     for name in dict.fromkeys(names):
         kind = VARIANTS[name].kind
         try:
-            kind.require(Path(f"model{kind.suffix}"))
+            if kind is not None:
+                kind.require(Path(f"model{kind.suffix}"))
         except InputError as error:
             if text != "all":
                 raise InputError(f"--formats {name}: {str(error).partition(' needs ')[2]}") from None
@@ -104,8 +108,13 @@ def bench_variants(
     variants: Sequence[str],
     options: FormatOptions,
     listener: Listener,
+    *,
+    named: bool,
 ) -> FormatsResult:
-    """Export a run, or a spec with its weights, in each variant to a temporary folder, and benchmark the files."""
+    """Export a run, or a spec with its weights, in each variant to a temporary folder, and benchmark the files.
+
+    Without weights or data, 8-bit integers are left out. Raises InputError where the user has `named` them.
+    """
     from t2tbuild.weights.resolve import find_spec
 
     document = open_with_options(find_spec(text), overrides, data, {}, quiet=True)
@@ -113,13 +122,20 @@ def bench_variants(
     has_data = document.spec.train is not None and source is not None
     if not has_data:
         why = "no weights" if source is None else "no data; name a run, or add --data DATA"
+        quantized = [name for name in variants if VARIANTS[name].int8]
+        if named and quantized:
+            lacking = "weights" if source is None else "data"
+            raise InputError(
+                f"--formats {quantized[0]}: needs weights and data, and {document.spec.model.name} has no {lacking}; "
+                "name a run, or add --weights FILE and --data DATA"
+            )
         stderr().print(f"without accuracy and int8: {document.spec.model.name} has {why}", soft_wrap=True)
-        variants = [name for name in variants if not VARIANTS[name].int8]
+        variants = [name for name in variants if name not in quantized]
     with TemporaryDirectory() as folder, document.located_errors():
-        named, labels_of = _resolve(document, source, has_data=has_data)
-        files = _export(named, labels_of, source, variants, Path(folder), listener)
-        accuracy = _accuracy_on(named) if has_data else None
-        return _benchmark(files, accuracy, options, listener)
+        resolved, labels_of = _resolve(document, source, has_data=has_data)
+        models = _export(resolved, labels_of, source, variants, Path(folder), listener)
+        accuracy = accuracy_on(resolved) if has_data else None
+        return _benchmark(models, accuracy, options, listener)
 
 
 def report(result: FormatsResult, options: FormatOptions, title: str) -> None:
@@ -139,17 +155,17 @@ def report(result: FormatsResult, options: FormatOptions, title: str) -> None:
 
 
 def _benchmark(
-    files: Mapping[str, Path], accuracy: Accuracy | None, options: FormatOptions, listener: Listener
+    models: Mapping[str, Path | EagerModel], accuracy: Accuracy | None, options: FormatOptions, listener: Listener
 ) -> FormatsResult:
     import torch
 
     from t2tbuild.bench.formats import benchmark_formats
 
     return benchmark_formats(
-        files,
+        models,
         batch_size=options.batch_size,
         threads=options.threads or torch.get_num_threads(),
-        seconds=SECONDS_PER_FILE * len(files) if options.seconds is None else options.seconds,
+        seconds=SECONDS_PER_FILE * len(models) if options.seconds is None else options.seconds,
         rounds=options.rounds,
         accuracy=accuracy,
         listener=listener,
@@ -172,10 +188,11 @@ def _export(
     variants: Sequence[str],
     folder: Path,
     listener: Listener,
-) -> dict[str, Path]:
-    """Write each variant into a folder, and return the files by their names."""
+) -> dict[str, Path | EagerModel]:
+    """Write each variant into a folder, and return the files by their names; the torch model is without a file."""
     import torch
 
+    from t2tbuild.bench.formats import EagerModel
     from t2tbuild.build import build_model
     from t2tbuild.training.calibration import Calibration
     from t2tbuild.training.preprocessing import find_preprocessing
@@ -187,23 +204,29 @@ def _export(
     if source is not None:
         load_spec_weights(built, source)
     steps = find_preprocessing(named, source, built.eval())
-    files = {}
+    models: dict[str, Path | EagerModel] = {}
     for name in variants:
+        one, int8 = VARIANTS[name], None
+        if one.kind is None:
+            models[name] = EagerModel(named.model.name, built, steps)
+            continue
         listener(f"{name}: exporting")
-        one, files[name] = VARIANTS[name], folder / f"{name}{VARIANTS[name].kind.suffix}"
-        int8 = None
         if one.int8:
             int8 = Calibration(named, labels_of, images=CALIBRATION_IMAGES, max_drop=NO_LIMIT).int8(built)
-        export_model(named.model, built, files[name], one.kind, preprocessing=steps, half=one.half, int8=int8)
-    return files
+        models[name] = file = folder / f"{name}{one.kind.suffix}"
+        export_model(named.model, built, file, one.kind, preprocessing=steps, half=one.half, int8=int8)
+    return models
 
 
-def _accuracy_on(spec: Spec) -> Accuracy:
-    """Return a function that measures the accuracy of a file on the test images of a spec, else those of validation."""
+def accuracy_on(spec: Spec) -> Accuracy:
+    """Return a function that measures the accuracy of a model on the validation images of a spec.
+
+    The table is there to choose a format by, and test images choose nothing.
+    """
     from t2tbuild.training.evaluate import evaluate_exported
 
     def accuracy(model: ExportedModel) -> tuple[float, int]:
-        found = evaluate_exported(spec, model, "test")
+        found = evaluate_exported(spec, model, "validation")
         return found.top1, found.images
 
     return accuracy
@@ -214,4 +237,4 @@ def _accuracy_of_file(model: ExportedModel, data: str) -> tuple[float, int]:
 
     document = open_exported_spec(str(model.path), model.info, (), data)
     with document.located_errors():
-        return _accuracy_on(document.spec)(model)
+        return accuracy_on(document.spec)(model)

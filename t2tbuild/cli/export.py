@@ -13,7 +13,7 @@ from t2tbuild.cli.options import DataOption, Force, Json, Overrides, SpecArgumen
 from t2tbuild.cli.train_options import open_with_options
 from t2tbuild.cli.weights import WEIGHTS_HELP, choose_weights
 from t2tbuild.errors import InputError
-from t2tbuild.weights.formats import Format
+from t2tbuild.weights.formats import Format, export_size
 
 if TYPE_CHECKING:
     from torch import nn
@@ -200,15 +200,13 @@ def _describe(
     name: str, out: Path, kind: Format, options: _Options, difference: float, accuracy: QuantizedAccuracy | None
 ) -> dict[str, Any]:
     """Return what was written as plain data."""
-    files = [out, *([out.with_suffix(".bin")] if kind is Format.OPENVINO else [])]
-    files = [file for one in files for file in (sorted(one.iterdir()) if one.is_dir() else [one])]
     return {
         "name": name,
         "path": str(out),
         "format": str(kind),
         "precision": "int8" if options.int8 else "float16" if options.half else "float32",
         "preprocessing_inside": options.preprocess,
-        "bytes": sum(file.stat().st_size for file in files),
+        "bytes": export_size(out),
         "difference": difference,
         "accuracy": None
         if accuracy is None

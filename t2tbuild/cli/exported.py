@@ -22,11 +22,14 @@ def open_exported_spec(path: str, info: ExportInfo, overrides: Sequence[str], da
 
     Raises InputError without data, and for a file that does not know its spec.
     """
-    if data is None and not any(one.startswith("train.data") for one in overrides):
+    if data is None:
         raise InputError(f"{path}: an exported file has no data; name the images to evaluate it on: --data DATA")
     if info.spec is None:
         raise InputError(f"{path}: its metadata have no spec; write the file again with t2tbuild export")
     steps = info.preprocessing
+    height, width = steps.image
+    if data == "digits" and height != width:
+        raise InputError(f"{path}: takes images of {height} x {width} pixels, and the digits are square")
     channels = slice(None) if steps.in_chans in (1, 3) else slice(1)  # of gray images, repeated
     placeholder: dict[str, Any] = {
         "kind": "folder",
@@ -41,7 +44,5 @@ def open_exported_spec(path: str, info: ExportInfo, overrides: Sequence[str], da
     with TemporaryDirectory() as folder:
         file = Path(folder) / "spec.yaml"
         file.write_text(json.dumps(spec), encoding="utf-8")
-        height, width = steps.image
         size = f"train.data.image_size={height if height == width else [height, width]}"
-        changes = [*overrides, size]  # the size comes last: the file takes no other
-        return open_with_options(str(file), changes, data, {}, evaluation=True, quiet=True)
+        return open_with_options(str(file), [size, *overrides], data, {}, evaluation=True, quiet=True)

@@ -45,7 +45,7 @@ def formats_table(result: FormatsResult, *, title: str) -> ColumnTable:
             f"{one.images_per_second:,.1f}",
             f"{result.ratio(one):.2f}",
             f"{short_count(one.size)}B",
-            f"{short_count(one.memory)}B",
+            "" if one.memory is None else f"{short_count(one.memory)}B",
         )
     return table
 
@@ -87,7 +87,7 @@ def plot_formats(result: FormatsResult, path: Path, *, title: str) -> None:
     panels: list[tuple[str, str, list[float]]] = [
         (f"ms, batch {result.batch_size}", BLUE, [1000 * one.speed.median for one in rows]),
         ("size, MB", GREEN, [one.size / 1e6 for one in rows]),
-        ("memory, MB", GREY, [one.memory / 1e6 for one in rows]),
+        ("memory, MB", GREY, [(one.memory or 0) / 1e6 for one in rows]),
     ]
     if result.images:
         panels.append(("top-1, %", ORANGE, [100 * (one.accuracy or 0.0) for one in rows]))

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from t2tbuild.errors import InputError
 from t2tbuild.spec.data import Streamed
@@ -12,7 +12,7 @@ from t2tbuild.spec.label_names import LabelMap
 from t2tbuild.spec.root import Spec
 from t2tbuild.training.data import Batch, Data, load_data
 from t2tbuild.training.distributed import DistributedContext
-from t2tbuild.training.evaluate import evaluate
+from t2tbuild.training.evaluate import FunctionModule, evaluate
 from t2tbuild.training.sampler import EpochSampler
 from t2tbuild.weights.preprocessing import Array
 from t2tbuild.weights.whole_model import Int8, Run
@@ -71,7 +71,7 @@ class Calibration:
 
     def _check(self, built: nn.Module, run: Run) -> None:
         """Measure the accuracies. Raises InputError where the drop is above the limit."""
-        before, after = (self._evaluate(model) for model in (built, _Runtime(run)))
+        before, after = (self._evaluate(model) for model in (built, FunctionModule(run)))
         self.accuracy = found = QuantizedAccuracy(self.data.size("validation"), before, after)
         if found.drop > self.max_drop:
             raise InputError(
@@ -85,17 +85,6 @@ class Calibration:
         return evaluate(
             model, self.data, "validation", context, torch.float32, batch_size=BATCH_SIZE, labels_of=self.labels_of
         ).accuracy
-
-
-class _Runtime(nn.Module):
-    """A function of arrays as a module."""
-
-    def __init__(self, run: Run) -> None:
-        super().__init__()
-        self.run = run
-
-    def forward(self, images: Tensor) -> Tensor:
-        return torch.from_numpy(self.run(images.numpy()))
 
 
 def _training_batches(data: Data, count: int, seed: int, *, shuffles: bool) -> Iterator[Batch]:

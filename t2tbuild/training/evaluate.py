@@ -23,6 +23,7 @@ from t2tbuild.training.mistakes import Mistake, MistakeCollector
 from t2tbuild.training.resolve import choose_label_names, resolve_evaluation
 from t2tbuild.weights.exported import ExportedModel
 from t2tbuild.weights.load import describe_mismatched_heads, load_spec_weights
+from t2tbuild.weights.normalized import OnNormalized
 from t2tbuild.weights.preprocessing import Array
 
 TOP_K = 5
@@ -184,7 +185,8 @@ def evaluate_weights(
         raise InputError(f"{weights.file} does not have the {classes} of this data: {mismatch}; name weights that do")
     load_spec_weights(model, weights)
     dtype = pick_dtype(recipe.precision, chosen)
-    return _evaluate_model(resolved, labels_of, model, weights.file, split, on_progress, chosen, dtype)
+    data = _load(resolved, chosen)
+    return _evaluate_model(resolved, labels_of, data, model, weights.file, split, on_progress, chosen, dtype)
 
 
 def evaluate_exported(
@@ -192,46 +194,43 @@ def evaluate_exported(
 ) -> WeightsEvaluation:
     """Evaluate an opened file on a split of the spec's data, on the CPU, as `evaluate_weights` does.
 
-    Images are resized and cropped as in training, also for a graph that has this inside.
+    Images are resized and cropped as the data say, also for a graph that has this inside, and normalised by the mean
+    and deviation of the file. Raises InputError where the data's images have another size or other channels.
     """
     resolved, labels_of = resolve_evaluation(spec, spec.model.label_names)
-    run = ExportedModule(model)
-    return _evaluate_model(
-        resolved, labels_of, run, str(model.path), split, on_progress, torch.device("cpu"), torch.float32
-    )
+    steps = model.info.preprocessing
+    given, expected = (resolved.model.in_chans, *resolved.model.image), (steps.in_chans, *steps.image)
+    if given != expected:
+        sizes = ["{} x {} pixels with {}".format(*one[1:], plural(one[0], "channel")) for one in (expected, given)]
+        raise InputError(f"{model.path}: takes images of {sizes[0]}, and the data's would be {sizes[1]}")
+    cpu = torch.device("cpu")
+    data = _load(resolved, cpu)
+    run = FunctionModule(OnNormalized(model, data.mean, data.std))
+    return _evaluate_model(resolved, labels_of, data, run, str(model.path), split, on_progress, cpu, torch.float32)
 
 
-class ExportedModule(nn.Module):
-    """An opened file as a module on normalised images [batch, in_chans, height, width].
+class FunctionModule(nn.Module):
+    """A function of arrays as a module."""
 
-    A graph with its preprocessing inside gets the bytes of each image, in the middle of a frame that its resize leaves
-    as it is and its crop cuts off.
-    """
-
-    def __init__(self, model: ExportedModel) -> None:
+    def __init__(self, run: Callable[[Array], Array]) -> None:
         super().__init__()
-        self.model, steps = model, model.info.preprocessing
-        self.steps = steps
-        self.mean = torch.tensor(steps.mean).view(-1, 1, 1)
-        self.std = torch.tensor(steps.std).view(-1, 1, 1)
+        self.run = run
 
     def forward(self, images: Tensor) -> Tensor:
-        return torch.from_numpy(self.model(self._framed(images) if self.steps.inside else images.numpy()))
+        return torch.from_numpy(self.run(images.numpy()))
 
-    def _framed(self, images: Tensor) -> Array:
-        """Return the bytes [batch, height, width, in_chans] in their frames."""
-        pixels = (255 * (images * self.std + self.mean)).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
-        rows, columns = self.steps.resized
-        crop = self.steps.crop(rows, columns)
-        framed = torch.zeros(len(images), rows, columns, images.shape[1], dtype=torch.uint8)
-        height, width = self.steps.image
-        framed[:, crop.top : crop.top + height, crop.left : crop.left + width] = pixels
-        return framed.numpy()
+
+def _load(resolved: Spec, device: torch.device) -> Data:
+    """Load the data of a resolved spec for its model."""
+    recipe, model = resolved.train, resolved.model
+    assert recipe is not None
+    return load_data(recipe.data, image=model.image, in_chans=model.in_chans, device=device)
 
 
 def _evaluate_model(
     resolved: Spec,
     labels_of: LabelMap | None,
+    data: Data,
     model: nn.Module,
     weights: str,
     split: SplitName,
@@ -242,7 +241,6 @@ def _evaluate_model(
     """Evaluate a model with weights on a split of a resolved spec's data."""
     recipe = resolved.train
     assert recipe is not None
-    data = load_data(recipe.data, image=resolved.model.image, in_chans=resolved.model.in_chans, device=chosen)
     split = split if split != "test" or has_test_images(recipe.data) else "validation"
     total, collector = data.size(split), MistakeCollector()
 

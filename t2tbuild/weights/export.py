@@ -17,11 +17,12 @@ from t2tbuild.errors import ExportError, InputError
 from t2tbuild.spec.extension.registry import source_names
 from t2tbuild.spec.model import AnyModel, ModelSpec
 from t2tbuild.spec.weights import LOCAL_DIR, WEIGHT_FILES
-from t2tbuild.weights.exported import OPENVINO_WEIGHTS, open_exported
-from t2tbuild.weights.formats import Format
+from t2tbuild.weights.exported import ExportedModel, open_exported
+from t2tbuild.weights.formats import OPENVINO_WEIGHTS, Format
 from t2tbuild.weights.label_names import LABEL_NAMES, label_metadata
 from t2tbuild.weights.load import load_weights
 from t2tbuild.weights.metadata import ExportInfo, Precision
+from t2tbuild.weights.normalized import OnNormalized
 from t2tbuild.weights.preprocessing import Array, Preprocessing, default_preprocessing
 from t2tbuild.weights.read import position_metadata
 from t2tbuild.weights.whole_model import HalfModel, Int8, Run, save_onnx, save_openvino, save_torch_export
@@ -49,7 +50,8 @@ def export_model(
     safetensors: the weights with the released code's names. timm: a folder that timm.create_model("local-dir:...")
     loads after `import t2tbuild.timm`. torch-export (.pt2), onnx and openvino (.xml and .bin): the whole model, for any
     batch size, with the metadata of `t2tbuild.weights.metadata`. The written files are loaded again and compared with
-    torch on scikit-learn's two photographs, in batches of 1, 2 and 5; they are moved to `out` only if the logits agree.
+    torch on scikit-learn's two photographs, in batches of 1, 2 and 5; they are moved to `out` only if the logits agree,
+    and the check of `int8` accepts them.
 
     Args:
         model: The node of the spec.
@@ -83,6 +85,9 @@ def export_model(
             written = Path(beside) / path.name
             run = _write(kind, built, written, model, info, int8)
             difference = _compare_logits(info, built, run)
+            if int8 is not None:
+                assert isinstance(run, ExportedModel)
+                int8.check(OnNormalized(run))
             _move(written, path)
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None

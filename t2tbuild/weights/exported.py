@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
-from t2tbuild.errors import InputError
+from t2tbuild.errors import InputError, T2TBuildError, is_memory_full
 from t2tbuild.files import is_file
 from t2tbuild.weights.metadata import KEY, ExportInfo, Precision, parse_metadata
+from t2tbuild.weights.onnx_session import first_line, open_session, unreadable
 from t2tbuild.weights.preprocessing import Array, Preprocessing
 from t2tbuild.weights.torch_export_archive import UnsafeArchiveError, check_archive
 
@@ -24,21 +25,40 @@ class ExportedModel(ABC):
     Attributes:
         path: The file.
         info: Its metadata.
-        runtime: The library that runs it: onnxruntime, torch.export or openvino.
+        runtime: The module that runs it: onnxruntime, torch.export or openvino.
+        extra: The extra of t2tbuild that installs it; empty for a dependency.
     """
 
     runtime: ClassVar[str]
+    extra: ClassVar[str] = ""
 
     def __init__(self, path: Path, info: ExportInfo) -> None:
         self.path, self.info = path, info
 
-    @abstractmethod
     def __call__(self, images: Array) -> Array:
         """Return the logits [batch, classes] in float32 of a batch of inputs.
 
         These are normalised float32 [batch, in_chans, height, width], or bytes [batch, height, width, in_chans] of any
-        size if the graph has the preprocessing inside (`info.preprocessing.inside`).
+        size if the graph has the preprocessing inside (`info.preprocessing.inside`). Raises T2TBuildError for another
+        input, and where the runtime fails.
         """
+        try:
+            return self._run(images)
+        except Exception as error:  # each runtime has types of its own
+            if is_memory_full(error):
+                raise
+            steps = self.info.preprocessing
+            expected = f"float32 of shape [batch, {steps.in_chans}, {steps.image[0]}, {steps.image[1]}]"
+            if steps.inside:
+                expected = f"uint8 of shape [batch, height, width, {steps.in_chans}]"
+            raise T2TBuildError(
+                f"{self.path}: {self.runtime} cannot run it on {images.dtype} of shape {list(images.shape)}; it "
+                f"expects {expected}: {first_line(error)}"
+            ) from None
+
+    @abstractmethod
+    def _run(self, images: Array) -> Array:
+        """Return the logits in float32."""
 
     def prepare(self, image: Image.Image) -> Array:
         """Return the input of one image, without the dimension of the batch."""
@@ -53,24 +73,14 @@ class ExportedModel(ABC):
 
 
 class _OnnxModel(ExportedModel):
-    runtime = "onnxruntime"
+    runtime, extra = "onnxruntime", "onnx"
 
     def __init__(self, path: Path, threads: int | None) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors
-        if threads is not None:
-            options.intra_op_num_threads = threads
-            options.inter_op_num_threads = 1
-        try:
-            self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # one type for each cause, none of them public
-            raise _unreadable(path, "ONNX", error) from None
+        self.session = open_session(path, threads)
         super().__init__(path, _parse(path, self.session.get_modelmeta().custom_metadata_map.get(KEY)))
         self.input = self.session.get_inputs()[0].name
 
-    def __call__(self, images: Array) -> Array:
+    def _run(self, images: Array) -> Array:
         return np.asarray(self.session.run(None, {self.input: images})[0], np.float32)
 
 
@@ -92,10 +102,10 @@ class _TorchExportModel(ExportedModel):
                 "code. Ask its author for .onnx, or write it again with t2tbuild export"
             ) from None
         except Exception as error:  # a damaged archive can raise almost any type
-            raise _unreadable(path, "a torch.export program", error) from None
+            raise unreadable(path, "a torch.export program", error) from None
         super().__init__(path, _parse(path, extra[KEY]))
 
-    def __call__(self, images: Array) -> Array:
+    def _run(self, images: Array) -> Array:
         import torch
 
         with torch.inference_mode():
@@ -104,7 +114,7 @@ class _TorchExportModel(ExportedModel):
 
 
 class _OpenVinoModel(ExportedModel):
-    runtime = "openvino"
+    runtime, extra = "openvino", "openvino"
 
     def __init__(self, path: Path, threads: int | None) -> None:
         import openvino
@@ -115,25 +125,19 @@ class _OpenVinoModel(ExportedModel):
             settings = OPENVINO_SETTINGS | ({} if threads is None else {"INFERENCE_NUM_THREADS": str(threads)})
             self.compiled: Any = core.compile_model(model, "CPU", settings)
         except Exception as error:
-            raise _unreadable(path, "OpenVINO (.xml beside .bin)", error) from None
+            raise unreadable(path, "OpenVINO (.xml beside .bin)", error) from None
         text = model.get_rt_info(KEY).astype(str) if model.has_rt_info(KEY) else None
         super().__init__(path, _parse(path, text))
 
-    def __call__(self, images: Array) -> Array:
+    def _run(self, images: Array) -> Array:
         return np.asarray(self.compiled(images)[0], np.float32)
 
-
-OPENVINO_WEIGHTS = ".bin"
-"""Suffix of the file of weights beside OpenVINO's .xml."""
 
 OPENVINO_SETTINGS = {"INFERENCE_PRECISION_HINT": "f32"}
 """Otherwise OpenVINO computes float32 models in bfloat16 on processors that have it."""
 
 SUFFIXES: dict[str, type[ExportedModel]] = {".onnx": _OnnxModel, ".pt2": _TorchExportModel, ".xml": _OpenVinoModel}
 """The class that opens the files of each suffix."""
-
-_PACKAGES = {".onnx": ("onnxruntime", "onnx"), ".pt2": ("torch", ""), ".xml": ("openvino", "openvino")}
-"""The package that runs the files of each suffix, and the extra that installs it."""
 
 
 def is_exported(path: str | Path) -> bool:
@@ -152,10 +156,10 @@ def open_exported(path: str | Path, *, threads: int | None = None) -> ExportedMo
         raise InputError(f"{path}: not an exported model; name a file that ends in {', '.join(SUFFIXES)}")
     if not is_file(file):
         raise InputError(f"{path}: no such file")
-    package, extra = _PACKAGES[file.suffix]
-    if importlib.util.find_spec(package) is None:
-        raise InputError(f"{path}: needs {package} to run: pip install 't2tbuild[{extra}]'")
     opened: Any = SUFFIXES[file.suffix]
+    package = opened.runtime.partition(".")[0]
+    if importlib.util.find_spec(package) is None:
+        raise InputError(f"{path}: needs {package} to run: pip install 't2tbuild[{opened.extra}]'")
     model: ExportedModel = opened(file, threads)
     return model
 
@@ -169,8 +173,3 @@ def _parse(path: Path, text: str | None) -> ExportInfo:
         return parse_metadata(text)
     except ValueError as error:
         raise InputError(f"{path}: {error}; {hint}") from None
-
-
-def _unreadable(path: Path, kind: str, error: Exception) -> InputError:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-    return InputError(f"{path}: not readable as {kind}: {reason}")

@@ -11,6 +11,8 @@ from t2tbuild.spec.catalog import MAX_NAME
 
 FOLDER = {"config.json", "model.safetensors"}  # the files of an exported folder
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+OPENVINO_WEIGHTS = ".bin"
+"""Suffix of the file of weights beside OpenVINO's .xml."""
 PACKAGES = {"onnx": ONNX_PACKAGES, "openvino": (*ONNX_PACKAGES, "openvino")}
 
 
@@ -70,7 +72,24 @@ class Format(StrEnum):
             raise InputError(f"{option} is for --format {' or '.join(formats)}, not {self}; leave it out")
 
     def require_new(self, out: Path, *, force: bool) -> None:
-        """Raise InputError if `out` exists already, unless `force` is given; an empty folder is new."""
-        written = any(out.iterdir()) if out.is_dir() else is_file(out)
-        if written and not force:
-            raise InputError(f"--out {out}: exists already; choose another name, or add --force to replace it")
+        """Raise InputError if `out` exists already, unless `force` is given; an empty folder is new.
+
+        For OpenVINO the file of weights beside it too.
+        """
+        beside = [out.with_suffix(OPENVINO_WEIGHTS)] if self is Format.OPENVINO else []
+        for path in (out, *beside):
+            written = any(path.iterdir()) if path.is_dir() else is_file(path)
+            if written and not force:
+                which = "" if path == out else f"{path}, which holds its weights, "
+                raise InputError(
+                    f"--out {out}: {which}exists already; choose another name, or add --force to replace it"
+                )
+
+
+def export_size(path: Path) -> int:
+    """Return the bytes of an exported file or folder, with the file of weights beside an .xml."""
+    if path.is_dir():
+        return sum(file.stat().st_size for file in path.iterdir())
+    beside = path.with_suffix(OPENVINO_WEIGHTS)
+    with_weights = path.suffix == Format.OPENVINO.suffix and is_file(beside)
+    return path.stat().st_size + (beside.stat().st_size if with_weights else 0)

@@ -19,7 +19,9 @@ from t2tbuild.training.evaluate import evaluate_weights
 from t2tbuild.weights.export import export_model
 from t2tbuild.weights.exported import open_exported
 from t2tbuild.weights.formats import Format
-from t2tbuild.weights.whole_model import Int8
+from t2tbuild.weights.normalized import OnNormalized
+from t2tbuild.weights.preprocessing import Preprocessing
+from t2tbuild.weights.whole_model import Int8, Run
 
 pytestmark = pytest.mark.slow
 
@@ -86,6 +88,45 @@ def test_a_run_is_exported_with_its_preprocessing_and_not_twice(run: Path, tmp_p
     assert export(run, "--half", "--force", "--out", out).exit_code == 0
     assert open_exported(out).info.precision == "float16"
     assert len(out.read_bytes()) < 0.8 * len(before)
+
+
+def test_weights_beside_openvinos_file_are_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "m.bin").write_bytes(b"somebody's")
+    message = refusal("t2t_vit_7", "--out", tmp_path / "m.xml")
+    assert message.startswith(f"--out {tmp_path / 'm.xml'}: {tmp_path / 'm.bin'}, which holds its weights, exists")
+    assert (tmp_path / "m.bin").read_bytes() == b"somebody's"
+
+
+@pytest.mark.parametrize("name", ["m.onnx", "m.xml"])
+def test_the_written_file_is_what_8_bit_integers_are_checked_on(name: str, tmp_path: Path) -> None:
+    model = ModelSpec.model_validate(
+        {
+            "name": "tiny",
+            "image_size": 16,
+            "num_classes": 10,
+            "tokenizer": {"kind": "patch", "patch_size": 8},
+            "backbone": {"depth": 1, "embed_dim": 16, "num_heads": 2, "mlp_ratio": 2},
+        }
+    )
+    torch.manual_seed(0)
+    built = build_model(model).eval()
+    bytes_of = np.random.default_rng(0).integers(0, 256, (8, 3, 16, 16))
+    images = ((bytes_of / 255 - 0.4) / 0.2).astype(np.float32)
+    inside = name == "m.onnx"
+    checked = []
+
+    def check(run: Run) -> None:
+        assert isinstance(run, OnNormalized)
+        checked.append(run.model.runtime)
+        assert run.model.path.name == name
+        assert run.steps.inside == inside
+        expected = built(torch.from_numpy(images)).detach().numpy()
+        assert np.abs(run(images) - expected).max() < 0.2 * np.abs(expected).max()
+
+    steps = Preprocessing((16, 16), 3, (0.4,) * 3, (0.2,) * 3, 0.9, inside=inside)
+    kind = Format.of(Path(name))
+    export_model(model, built, tmp_path / name, kind, preprocessing=steps, int8=Int8([images], check))
+    assert checked == ["onnxruntime" if inside else "openvino"]
 
 
 def test_8_bit_integers_keep_the_accuracy(run: Path, tmp_path: Path) -> None:

@@ -10,8 +10,13 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner, Result
 
 from t2tbuild import build_model, load_spec
+from t2tbuild.bench.formats import EagerModel
 from t2tbuild.cli import app
+from t2tbuild.cli.bench_formats import accuracy_on
 from t2tbuild.errors import InputError
+from t2tbuild.training.data import SplitName
+from t2tbuild.training.evaluate import evaluate_exported
+from t2tbuild.weights.preprocessing import Preprocessing
 
 SPEC = """version: 1
 model:
@@ -26,6 +31,7 @@ model:
   backbone: {depth: 2, embed_dim: 32, num_heads: 2, mlp_ratio: 2}
 train: {data: {kind: digits, image_size: 16}}
 """
+SPLITS: tuple[SplitName, ...] = ("validation", "test")
 FILES = ("small.onnx", "small.pt2")
 
 
@@ -84,7 +90,7 @@ def test_an_exported_file_has_the_accuracy_of_the_weights(folder: Path) -> None:
 def test_the_formats_of_a_model_are_measured_in_one_table(folder: Path, tmp_path: Path) -> None:
     quick = ["--seconds", "0", "--rounds", "3", "--batch-size", "2", "--threads", "1"]
     weights = ["--weights", str(folder / "weights.safetensors")]
-    names = ["onnx", "onnx-half"]
+    names = ["torch", "onnx", "onnx-half"]
     plot = tmp_path / "formats.png"
     found = read(
         "bench", str(folder / "small.yaml"), "--formats", ",".join(names), *weights, *quick, "--plot", str(plot)
@@ -94,11 +100,15 @@ def test_the_formats_of_a_model_are_measured_in_one_table(folder: Path, tmp_path
     assert (found["batch_size"], found["threads"]) == (2, 1)
     assert found["images"] > 100
     assert rows["onnx"]["accuracy"] > 0
-    assert [row["precision"] for row in rows.values()] == ["float32", "float16"]
+    assert [row["precision"] for row in rows.values()] == ["float32", "float32", "float16"]
+    assert [row["runtime"] for row in rows.values()] == ["torch", "onnxruntime", "onnxruntime"]
+    assert rows["torch"].pop("peak_memory_bytes") is None
+    assert rows["torch"]["size_bytes"] == pytest.approx(rows["onnx"]["size_bytes"], rel=0.5)
+    assert rows["torch"]["accuracy"] == rows["onnx"]["accuracy"]
     for row in rows.values():
         assert 0 < row["p5_seconds"] <= row["median_seconds"] <= row["p95_seconds"]
         assert row["images_per_second"] == pytest.approx(2 / row["median_seconds"])
-        assert row["peak_memory_bytes"] > 0
+        assert row.get("peak_memory_bytes", 1) > 0
     assert plot.stat().st_size > 10_000
 
     files = read("bench", *(str(folder / name) for name in FILES), "--data", "digits", *quick)
@@ -108,6 +118,19 @@ def test_the_formats_of_a_model_are_measured_in_one_table(folder: Path, tmp_path
     assert files["formats"][0]["size_bytes"] == (folder / FILES[0]).stat().st_size
 
 
+def test_the_accuracy_of_the_table_is_that_on_validation_images(tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(SPEC)
+    spec = load_spec(tmp_path / "small.yaml")
+    torch.manual_seed(0)
+    built = build_model(spec.model)
+    built.load_state_dict({key: 3 * value for key, value in built.state_dict().items()})
+    torch.nn.init.normal_(built.get_parameter("head.weight"), std=2)
+    model = EagerModel("small", built, Preprocessing((16, 16), 3, (0.3,) * 3, (0.3,) * 3))
+    expected = {split: evaluate_exported(spec, model, split).top1 for split in SPLITS}
+    assert accuracy_on(spec)(model) == (expected["validation"], 270)
+    assert expected["validation"] != expected["test"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -115,6 +138,15 @@ def test_the_formats_of_a_model_are_measured_in_one_table(folder: Path, tmp_path
         (["bench", "FILE", "--compile"], "--compile: exported files run on the CPU as they are"),
         (["bench", "FILE", "FILE"], "a file is named twice"),
         (["bench", "t2t_vit_7", "--formats", "onnx,tflite"], "--formats: must be all, or some of .*, got 'tflite'"),
+        (
+            ["bench", "t2t_vit_7", "--formats", "onnx,onnx-int8"],
+            "--formats onnx-int8: needs weights and data, and t2t_vit_7 has no weights; name a run",
+        ),
+        (["evaluate", "FILE", "train.data.kind=digits"], "an exported file has no data; .* --data DATA"),
+        (
+            ["evaluate", "FILE", "train.data.image_size=32", "--data", "digits"],
+            "takes images of 16 x 16 pixels with 3 channels, and the data's would be 32 x 32 pixels with 3 channels",
+        ),
         (["bench", "t2t_vit_7", "t2t_vit_14", "--formats", "all"], "name one run, or one spec with --weights"),
         (["bench", "t2t_vit_7", "--data", "digits"], "--data is for --formats and exported files"),
         (["evaluate", "FILE"], "an exported file has no data; name the images to evaluate it on: --data DATA"),

@@ -1,0 +1,35 @@
+"""Open an ONNX file with ONNX Runtime on the CPU. Torch-free."""
+
+from pathlib import Path
+from typing import Any
+
+from t2tbuild.errors import InputError
+
+
+def open_session(path: Path, threads: int | None = None) -> Any:
+    """Return the session of a file, whose inference takes `threads` threads.
+
+    Its threads sleep as soon as an inference ends. By default they wait in a loop for the next one, and take the cores
+    from what is measured in turn with it. Raises InputError for a file that cannot be opened.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    if threads is not None:
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # one type for each cause, none of them public
+        raise unreadable(path, "ONNX", error) from None
+
+
+def unreadable(path: Path, kind: str, error: Exception) -> InputError:
+    """Return the error of a file that a runtime cannot open as `kind`."""
+    return InputError(f"{path}: not readable as {kind}: {first_line(error)}")
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, or its type where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
