@@ -131,9 +131,8 @@ def _attempt(url: str, part: Path, expected: Expected, on_progress: OnProgress |
         headers |= {"Range": f"bytes={start}-", "If-Range": version}
     try:
         request = urllib.request.Request(url, headers=headers)  # noqa: S310 - the scheme was checked
-        opener = urllib.request.build_opener()  # a new one reads the proxies of the environment as they are now
+        opener = urllib.request.build_opener(_Redirects(url))  # a new one reads the proxies of the environment anew
         with opener.open(request, timeout=TIMEOUT) as response:
-            _require_encrypted(url, response.geturl())
             start, total = _place_of(response, start)
             if total is not None and (reason := _difference(expected, total, "")):
                 raise DownloadError(f"{redact(url)}: {reason}")
@@ -148,6 +147,25 @@ def _attempt(url: str, part: Path, expected: Expected, on_progress: OnProgress |
         raise _InterruptedTransferError(_reason(error)) from None
     if total is not None and received < total:
         raise _InterruptedTransferError(f"cut off after {received:,} of {total:,} bytes")
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects to http and https, those of an encrypted URL to https only, at every hop.
+
+    Whoever can change one answer that is not encrypted chooses all that follow.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url, self._schemes = url, ("https",) if urlsplit(url).scheme == "https" else ("http", "https")
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: http.client.HTTPMessage, newurl: str
+    ) -> urllib.request.Request | None:
+        if urlsplit(newurl).scheme not in self._schemes:
+            fp.close()
+            reason = f"which is not {' or '.join(self._schemes)}"
+            raise DownloadError(f"{redact(self._url)}: is redirected to {redact(newurl)}, {reason}")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def _handle_http_error(error: urllib.error.HTTPError, url: str, part: Path, start: int) -> None:
@@ -271,12 +289,6 @@ def _discard(part: Path) -> None:
 
 def _beside(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
-
-
-def _require_encrypted(url: str, final: str) -> None:
-    """Raise DownloadError if an encrypted URL was redirected to one that is not."""
-    if urlsplit(url).scheme == "https" and urlsplit(final).scheme != "https":
-        raise DownloadError(f"{redact(url)}: is redirected to {redact(final)}, which is not encrypted")
 
 
 def _reason(error: object) -> str:

@@ -4,6 +4,8 @@ import hashlib
 import json
 import os
 import re
+import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -190,10 +192,41 @@ def test_a_server_that_does_not_answer(target: Path) -> None:
         download("http://127.0.0.1:1/weights.pth", target, Expected())
 
 
-def test_an_encrypted_release_is_not_continued_in_the_clear() -> None:
-    with pytest.raises(DownloadError, match="is redirected to http://elsewhere/x, which is not encrypted"):
-        downloads._require_encrypted("https://here/x", "http://elsewhere/x")
-    downloads._require_encrypted("https://here/x", "https://elsewhere/x")
+def test_an_encrypted_release_is_not_continued_in_the_clear(
+    server: Releases, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even for one hop, after which all is encrypted again."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
+    with serve(make_certificate(tmp_path)) as encrypted:
+        encrypted.files["weights.pth"] = CONTENT
+        encrypted.redirects["/moved/weights.pth"] = f"{encrypted.url}/weights.pth"
+        encrypted.redirects["/release/weights.pth"] = f"{server.url}/hop/weights.pth"
+        server.redirects["/hop/weights.pth"] = f"{encrypted.url}/weights.pth"
+        with pytest.raises(DownloadError, match=f"is redirected to {server.url}/hop/weights.pth, which is not https$"):
+            download(f"{encrypted.url}/release/weights.pth", target, Expected())
+        assert (server.requests, names(target.parent)) == ([], [])
+        download(f"{server.url}/hop/weights.pth", target, Expected())  # it becomes encrypted, and may
+        download(f"{encrypted.url}/moved/weights.pth", target, Expected(), again=True)
+    assert target.read_bytes() == CONTENT
+
+
+def test_a_redirect_to_another_protocol_is_refused(server: Releases, target: Path) -> None:
+    server.redirects["/release/weights.pth"] = "ftp://127.0.0.1:1/weights.pth"
+    with pytest.raises(DownloadError, match=r"is redirected to ftp://127\.0\.0\.1:1/.*, which is not http or https"):
+        download(f"{server.url}/release/weights.pth", target, Expected())
+
+
+def make_certificate(folder: Path) -> Path:
+    """Return a file with a new key and its own certificate for 127.0.0.1."""
+    if (openssl := shutil.which("openssl")) is None:
+        pytest.skip("openssl is not installed")
+    file = str(folder / "certificate.pem")
+    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-noenc"]
+    command = [openssl, "req", "-x509", *key, *subject, "-keyout", f"{file}.key", "-out", file]
+    subprocess.run(command, check=True, capture_output=True)
+    Path(file).write_text(Path(file).read_text() + Path(f"{file}.key").read_text())
+    return Path(file)
 
 
 def test_the_proxy_of_the_environment_is_used(server: Releases, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
