@@ -79,7 +79,7 @@ def main() -> None:
         overrides = [f"search.{key}={json.dumps(value)}" for key, value in changes.items()]
         planned = plan(load_search_spec("lite", overrides))
     limit = LatencyLimit(max=1.0, runtime=args.runtime, threads=1)
-    meter = LatencyMeter(limit, planned.base, torch.device("cpu"), MemoryStore())
+    meter = LatencyMeter(limit, planned.base, torch.device("cpu"), MemoryStore(), shared=False)
     started = time.perf_counter()
     models = draw(planned, 0)
     measured: list[tuple[Work, float]] = []
