@@ -1,6 +1,7 @@
 """A user's command that measures a file: real commands, their mistakes, and the consent that they need."""
 
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -72,6 +73,37 @@ def test_a_command_that_hangs_is_killed_with_what_it_started(tmp_path: Path) -> 
     while state.exists() and state.read_text().rpartition(")")[2].split()[0] != "Z":
         assert time.monotonic() < deadline, "the child of the command still runs"
         time.sleep(0.02)
+
+
+def test_what_the_command_leaves_running_is_not_waited_for(tmp_path: Path) -> None:
+    """As adb's server, which keeps the output open."""
+    started = time.monotonic()
+    try:
+        assert measure(script(tmp_path, f"sleep 60 & echo $! > {tmp_path}/daemon; echo 3"), timeout=5) == 0.003
+        assert time.monotonic() - started < 5
+    finally:
+        os.kill(int((tmp_path / "daemon").read_text()), signal.SIGKILL)
+
+
+def test_the_end_after_a_timeout_is_not_that_of_a_daemon(tmp_path: Path) -> None:
+    """A daemon in a session of its own survives the command that is killed."""
+    command = script(tmp_path, f"setsid sleep 60 & echo $! > {tmp_path}/daemon; sleep 60")
+    started = time.monotonic()
+    try:
+        with pytest.raises(InputError, match=r"did not end within 0\.3 s"):
+            measure(command, timeout=0.3)
+        assert time.monotonic() - started < 20
+    finally:
+        os.kill(int((tmp_path / "daemon").read_text()), signal.SIGKILL)
+
+
+def test_the_command_does_not_get_the_password_of_the_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("T2TBUILD_STORAGE", "postgresql://me:hush@host/db")
+    monkeypatch.setenv("PHONE", "pixel")
+    measure(script(tmp_path, f"env > {tmp_path}/env; echo 3"))
+    given = (tmp_path / "env").read_text()
+    assert "PHONE=pixel" in given
+    assert "hush" not in given
 
 
 def test_an_interrupt_ends_the_command(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from t2tbuild.bench.measure_command import ALLOW_VARIABLE
 from t2tbuild.cli import app
 from t2tbuild.errors import FieldError, InputError
 from t2tbuild.nas import State
+from t2tbuild.nas.conclude import measure_equals
 from t2tbuild.nas.latency_check import require_candidate_within
 from t2tbuild.nas.latency_meter import LatencyMeter
 from t2tbuild.nas.latency_readings import MemoryStore, Reading
@@ -278,3 +280,16 @@ def test_the_error_of_the_model_is_that_of_predictions_made_before(small: ModelS
     errors = [abs((one.predicted or 0) / one.seconds - 1) for one in fresh]
     assert statistics.median(errors) < 0.05
     assert meter.readings.get(key_of(small)) is not None
+
+
+def test_a_failed_export_at_the_end_does_not_end_a_finished_search(
+    small: ModelSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_meter: LatencyMeter, _model: ModelSpec) -> None:
+        raise RuntimeError("an operator cannot be exported")
+
+    monkeypatch.setattr(LatencyMeter, "_make_step", fail)
+    store: Any = SimpleNamespace(reference_runs=list, get_meta=lambda _key: None)  # without set_meta: nothing is kept
+    verdict: Any = SimpleNamespace(prediction=SimpleNamespace(equals=()), winner=SimpleNamespace(model=small))
+    measure_equals(store, verdict, CPU, meter := LatencyMeter(LIMIT, small, CPU, MemoryStore()))
+    assert meter.readings.all() == []
