@@ -32,6 +32,7 @@ class Releases(ThreadingHTTPServer):
         self.redirects: dict[str, str] = {}  # from a path to a URL
         self.serves_parts = True
         self.says_size = True
+        self.shift = 0  # bytes by which a part is another than was asked for
         self.scheme = "http"
 
     def handle_error(self, *_: Any) -> None:
@@ -75,7 +76,7 @@ class _Handler(BaseHTTPRequestHandler):
         if server.says_size:
             self.send_header("Content-Length", str(len(content) - start))
         if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+            self.send_header("Content-Range", f"bytes {start + server.shift}-{len(content) - 1}/{len(content)}")
         self.end_headers()
         end = server.cut_after.pop(0) if server.cut_after else len(content)
         step = max(1, len(content) // 10)
