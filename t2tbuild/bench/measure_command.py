@@ -1,8 +1,8 @@
 """A command of the user that measures an ONNX file on another device, such as a phone.
 
 A command is code. A spec is data and may come from a stranger, so its command runs only with consent: from the command
-line, from the argument of a Python function, or from an environment variable; see `granting`. Worker processes get the
-SHA-256 of the one command that their parent may run.
+line, from the argument of a Python function, or from an environment variable; see `allow_command`. Worker processes get
+the SHA-256 of the one command that their parent may run.
 """
 
 import contextlib
@@ -36,7 +36,7 @@ _granted: ContextVar[str] = ContextVar("granted_command", default="")
 
 
 @contextlib.contextmanager
-def granting(command: str | None) -> Iterator[None]:
+def allow_command(command: str | None) -> Iterator[None]:
     """Allow a command in this context; None allows nothing more."""
     token = _granted.set(_sha256(command) if command is not None else _granted.get())
     try:

@@ -11,7 +11,7 @@ import re
 import secrets
 from dataclasses import asdict, fields
 
-from t2tbuild.nas.latency_readings import Reading
+from t2tbuild.nas.latency_readings import LatencyMeasurement
 from t2tbuild.weights.cache import cache_folder
 
 
@@ -22,16 +22,16 @@ class LatencyCache:
         digest = hashlib.sha256(method.encode()).hexdigest()[:8]
         self.folder = cache_folder() / "latency" / f"{re.sub('[^A-Za-z0-9.]+', '-', method)[:100]}-{digest}"
 
-    def get(self, key: str) -> Reading | None:
+    def get(self, key: str) -> LatencyMeasurement | None:
         """Return the reading of a model by its key, None where there is none."""
         try:
             values = json.loads((self.folder / f"{key}.json").read_text(encoding="utf-8"))
-            reading = Reading(**values)
+            reading = LatencyMeasurement(**values)
             return reading if reading.seconds > 0 else None
         except (OSError, ValueError, TypeError):
             return None
 
-    def keep(self, key: str, reading: Reading) -> Reading:
+    def keep(self, key: str, reading: LatencyMeasurement) -> LatencyMeasurement:
         """Write a reading, and return the one that counts: that of another search, if it was faster.
 
         A file is complete or not there, without a lock: a link to a written file is made only where there is none.
@@ -49,4 +49,7 @@ class LatencyCache:
         return self.get(key) or reading
 
 
-_OF_THE_MACHINE = {one.name for one in fields(Reading)} - {"work", "predicted"}  # the others are the search's own
+_OF_THE_MACHINE = {one.name for one in fields(LatencyMeasurement)} - {
+    "work",
+    "predicted",
+}  # the others are the search's own

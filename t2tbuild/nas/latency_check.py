@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from pydantic import ValidationError
 
-from t2tbuild.bench.latency_model import MIN_MODELS, Work, work_of
+from t2tbuild.bench.latency_model import MIN_MODELS, Work, latency_features
 from t2tbuild.bench.measure_command import require_consent
 from t2tbuild.bench.runtimes import require_onnx
 from t2tbuild.errors import FieldError, InputError, T2TBuildError
@@ -70,7 +70,7 @@ def require_candidate_within(meter: LatencyMeter, planned: Plan, notice: Callabl
         return
     measured = {base_key: base}
     members = {key_of(model): model for model in _sample_members(planned) if key_of(model) != base_key}
-    works = {key: work_of(model, meter.limit.batch) for key, model in members.items()}
+    works = {key: latency_features(model, meter.limit.batch) for key, model in members.items()}
     for key in rank_by_work(works)[: MIN_MODELS - len(measured)]:
         measured[key] = _measure(meter, members[key])
         if measured[key] <= meter.max:

@@ -21,14 +21,14 @@ import torch
 from t2tbuild._version import __version__
 from t2tbuild.bench.hardware import device_name
 from t2tbuild.bench.inputs import random_images
-from t2tbuild.bench.latency_model import MIN_MODELS, LatencyModel, fit_latency_model, work_of
+from t2tbuild.bench.latency_model import MIN_MODELS, LatencyModel, fit_latency_model, latency_features
 from t2tbuild.bench.measure_command import run_command
 from t2tbuild.bench.runtimes import onnxruntime_step, torch_step, torch_threads
 from t2tbuild.bench.timing import Step, time_rounds
 from t2tbuild.build import build_model
 from t2tbuild.nas.evaluator import needs
 from t2tbuild.nas.latency_cache import LatencyCache
-from t2tbuild.nas.latency_readings import LatencyStore, MemoryStore, Reading, Readings, error_of
+from t2tbuild.nas.latency_readings import LatencyMeasurement, LatencyStore, MemoryStore, Readings, error_of
 from t2tbuild.nas.model_key import key_of
 from t2tbuild.nas.plan import Plan
 from t2tbuild.spec.extension.registry import has_extensions
@@ -84,13 +84,13 @@ class LatencyMeter:
         key = key_of(model)
         if (known := self.readings.get(key)) is not None:
             return known.seconds
-        work = work_of(model, self.limit.batch)
+        work = latency_features(model, self.limit.batch)
         fitted = self.fit()
         predicted = None if fitted is None or work is None else fitted.predict(work)
         reading = replace(self._find_or_time(key, model, check), work=work, predicted=predicted)
         return self.readings.keep(key, reading).seconds
 
-    def _find_or_time(self, key: str, model: ModelSpec, check: Callable[[], None]) -> Reading:
+    def _find_or_time(self, key: str, model: ModelSpec, check: Callable[[], None]) -> LatencyMeasurement:
         """Return the reading of another search, else a new one, which other searches then find."""
         cache = None if has_extensions(model) else self.cache  # the code of an extension changes behind its name
         if cache is not None and (known := cache.get(key)) is not None:
@@ -99,14 +99,14 @@ class LatencyMeter:
         reading = self._time(key, model, check)
         return reading if cache is None else cache.keep(key, reading)
 
-    def _time(self, key: str, model: ModelSpec, check: Callable[[], None]) -> Reading:
+    def _time(self, key: str, model: ModelSpec, check: Callable[[], None]) -> LatencyMeasurement:
         if self.limit.command is not None:
-            return Reading(self._run_command(self.limit.command, model, check))
+            return LatencyMeasurement(self._run_command(self.limit.command, model, check))
         if key != key_of(self.base):
             return self._measure_with_base(model, self.measure(self.base, check))
         with torch_threads(self.threads):
             times = time_rounds({"base": self._base_step}, self.device, seconds=LATENCY_SECONDS, rounds=MIN_ROUNDS)
-        return Reading(statistics.median(times["base"]), rounds=len(times["base"]))
+        return LatencyMeasurement(statistics.median(times["base"]), rounds=len(times["base"]))
 
     def predict_far_over(self, model: ModelSpec) -> float | None:
         """Return the predicted latency of a model that need not be measured, as it is far over the limit; else None.
@@ -115,7 +115,7 @@ class LatencyMeter:
         """
         readings = self.readings.all()
         error, fitted = error_of(readings), self.fit()
-        work = work_of(model, self.limit.batch)
+        work = latency_features(model, self.limit.batch)
         if self.max is None or fitted is None or error is None or work is None or error.count < MIN_FRESH:
             return None
         if self.readings.get(key_of(model)) is not None:
@@ -130,14 +130,14 @@ class LatencyMeter:
             return None
         return fit_latency_model([work for work, _ in known], [seconds for _, seconds in known])
 
-    def _measure_with_base(self, model: ModelSpec, base: float) -> Reading:
+    def _measure_with_base(self, model: ModelSpec, base: float) -> LatencyMeasurement:
         """Return a reading whose seconds are the base's, times the median ratio of the two in the same rounds."""
         with torch_threads(self.threads):
             steps = {"base": self._base_step, "model": self._make_step(model)}
             times = time_rounds(steps, self.device, seconds=LATENCY_SECONDS, rounds=MIN_ROUNDS)
         ratios = [mine / theirs for mine, theirs in zip(times["model"], times["base"], strict=True)]
         seconds, reference = base * statistics.median(ratios), statistics.median(times["base"])
-        return Reading(seconds, reference=reference, rounds=len(ratios))
+        return LatencyMeasurement(seconds, reference=reference, rounds=len(ratios))
 
     @cached_property
     def _base_step(self) -> Step:

@@ -145,7 +145,7 @@ def _attempt(url: str, part: Path, expected: Expected, on_progress: OnProgress |
         headers |= {"Range": f"bytes={start}-", "If-Range": version}
     try:
         request = urllib.request.Request(url, headers=headers)  # noqa: S310 - the scheme was checked
-        opener = urllib.request.build_opener(_Redirects(url))  # a new one reads the proxies of the environment anew
+        opener = urllib.request.build_opener(_Redirects(url))  # a new one reads the proxies as they are now
         with opener.open(request, timeout=TIMEOUT) as response:
             start, total = _parse_content_range(response, start, part)
             if total is not None and (reason := _difference(expected, total, "")):

@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from t2tbuild.bench import measure_command
-from t2tbuild.bench.measure_command import ALLOW_VARIABLE, granting, require_consent, run_command, worker_environment
+from t2tbuild.bench.measure_command import (
+    ALLOW_VARIABLE,
+    allow_command,
+    require_consent,
+    run_command,
+    worker_environment,
+)
 from t2tbuild.errors import InputError
 
 FILE = Path("model.onnx")
@@ -27,7 +33,7 @@ def script(folder: Path, text: str) -> str:
 
 
 def measure(command: str, timeout: float = 30.0) -> float:
-    with granting(command):
+    with allow_command(command):
         return run_command(command, FILE, timeout=timeout)
 
 
@@ -113,7 +119,7 @@ def test_an_interrupt_ends_the_command(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     started = time.monotonic()
-    with granting(command), pytest.raises(KeyboardInterrupt):
+    with allow_command(command), pytest.raises(KeyboardInterrupt):
         run_command(command, FILE, timeout=30, check=check)
     assert time.monotonic() - started < 20
 
@@ -123,9 +129,9 @@ def test_no_command_runs_without_consent(tmp_path: Path, monkeypatch: pytest.Mon
     hint = "is code, and this one needs your consent: .*phone; read it, then add --allow-command"
     with pytest.raises(InputError, match=hint):
         run_command(command, FILE, timeout=30)
-    with granting("another"), pytest.raises(InputError, match=hint):
+    with allow_command("another"), pytest.raises(InputError, match=hint):
         run_command(command, FILE, timeout=30)
-    with granting(None), pytest.raises(InputError, match=hint):
+    with allow_command(None), pytest.raises(InputError, match=hint):
         require_consent(command)
     assert not (tmp_path / "ran").exists()
     monkeypatch.setenv(ALLOW_VARIABLE, "1")
@@ -134,7 +140,7 @@ def test_no_command_runs_without_consent(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_workers_may_run_the_command_of_their_parent_only(monkeypatch: pytest.MonkeyPatch) -> None:
     assert worker_environment() == {}
-    with granting("./mine.sh"):
+    with allow_command("./mine.sh"):
         given = worker_environment()
     assert list(given) == [ALLOW_VARIABLE]
     assert "1" not in given.values()

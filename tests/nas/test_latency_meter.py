@@ -13,7 +13,7 @@ import torch
 from typer.testing import CliRunner
 
 from t2tbuild import search
-from t2tbuild.bench.latency_model import work_of
+from t2tbuild.bench.latency_model import latency_features
 from t2tbuild.bench.measure_command import ALLOW_VARIABLE
 from t2tbuild.cli import app
 from t2tbuild.errors import FieldError, InputError
@@ -21,7 +21,7 @@ from t2tbuild.nas import State
 from t2tbuild.nas.conclude import measure_equals
 from t2tbuild.nas.latency_check import require_candidate_within
 from t2tbuild.nas.latency_meter import LatencyMeter
-from t2tbuild.nas.latency_readings import MemoryStore, Reading
+from t2tbuild.nas.latency_readings import LatencyMeasurement, MemoryStore
 from t2tbuild.nas.model_key import key_of
 from t2tbuild.nas.plan import plan
 from t2tbuild.spec import ModelSpec, SearchSpec
@@ -155,7 +155,7 @@ def test_a_model_whose_errors_are_large_rules_nothing_out(small: ModelSpec) -> N
     for depth in range(2, 12):
         meter.measure(deep(small, depth))
     assert meter.predict_far_over(deep(small, 12)) is not None
-    wrong = Reading(0.010, work_of(small), predicted=0.04)
+    wrong = LatencyMeasurement(0.010, latency_features(small), predicted=0.04)
     meter.readings.keep("wrong", wrong)
     assert meter.predict_far_over(deep(small, 12)) is None
 
@@ -274,7 +274,7 @@ def test_the_error_of_the_model_is_that_of_predictions_made_before(small: ModelS
     meter = LatencyMeter(LIMIT, small, CPU, store)
     for depth in range(2, 12):
         meter.measure(deep(small, depth))
-    readings: Sequence[Reading] = meter.readings.all()
+    readings: Sequence[LatencyMeasurement] = meter.readings.all()
     fresh = [one for one in readings if one.predicted is not None]
     assert len(fresh) == len(readings) - 6
     errors = [abs((one.predicted or 0) / one.seconds - 1) for one in fresh]

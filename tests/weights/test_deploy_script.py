@@ -61,10 +61,10 @@ def test_the_script_prints_the_classes_of_the_model(
         [python, "run.py", "model.onnx", "0.png", "1.png"], capture_output=True, text=True, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
-    chances = torch.from_numpy(open_exported(file).logits(photographs)).softmax(1)
+    probabilities = torch.from_numpy(open_exported(file).logits(photographs)).softmax(1)
     expected = [
         f"{index}.png {NAMES[label]} {value:.1%}"
-        for index, row in enumerate(chances)
+        for index, row in enumerate(probabilities)
         for value, label in zip(*row.topk(3), strict=True)
     ]
     assert done.stdout.splitlines() == expected
