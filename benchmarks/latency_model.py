@@ -32,7 +32,7 @@ from rich.console import Console
 from rich.table import Table
 
 from t2tbuild import load_search_spec, load_spec, write_spec
-from t2tbuild.bench.latency_model import Work, fit_latency_model, prediction_error, work_of
+from t2tbuild.bench.latency_model import Work, fit_latency_model, latency_features, prediction_error
 from t2tbuild.nas import latency_meter
 from t2tbuild.nas.latency_meter import MIN_MARGIN, MIN_MODELS, LatencyMeter
 from t2tbuild.nas.latency_readings import MemoryStore
@@ -79,13 +79,13 @@ def main() -> None:
         overrides = [f"search.{key}={json.dumps(value)}" for key, value in changes.items()]
         planned = plan(load_search_spec("lite", overrides))
     limit = LatencyLimit(max=1.0, runtime=args.runtime, threads=1)
-    meter = LatencyMeter(limit, planned.base, torch.device("cpu"), MemoryStore())
+    meter = LatencyMeter(limit, planned.base, torch.device("cpu"), MemoryStore(), shared=False)
     started = time.perf_counter()
     models = draw(planned, 0)
     measured: list[tuple[Work, float]] = []
     for _ in range(args.fitted + args.fresh):
         model = next(models)
-        work = work_of(model)
+        work = latency_features(model)
         assert work is not None
         measured.append((work, meter.measure(model)))
     seconds = (time.perf_counter() - started) / (args.fitted + args.fresh)
@@ -109,7 +109,7 @@ def main() -> None:
 
     edge = base * (1 + max(MIN_MARGIN, 2 * error.worst))
     wrong = sum(one > edge and time_ <= base for one, time_ in zip(predicted, actual, strict=True))
-    drawn = [work_of(next(models)) for _ in range(args.drawn)]
+    drawn = [latency_features(next(models)) for _ in range(args.drawn)]
     saved = sum(fitted.predict(work) > edge for work in drawn if work is not None)
     console.print(
         f"limit: the base's {1000 * base:.1f} ms. Of {args.drawn} more candidates {saved} are predicted above "

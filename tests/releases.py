@@ -5,11 +5,13 @@ As GitHub's, it has ETags and serves parts of a file (Range with If-Range).
 
 import hashlib
 import re
+import ssl
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -30,13 +32,15 @@ class Releases(ThreadingHTTPServer):
         self.redirects: dict[str, str] = {}  # from a path to a URL
         self.serves_parts = True
         self.says_size = True
+        self.shift = 0  # bytes by which a part is another than was asked for
+        self.scheme = "http"
 
     def handle_error(self, *_: Any) -> None:
         """Print nothing of a client that was killed."""
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
+        return f"{self.scheme}://127.0.0.1:{self.server_port}"
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -72,7 +76,7 @@ class _Handler(BaseHTTPRequestHandler):
         if server.says_size:
             self.send_header("Content-Length", str(len(content) - start))
         if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+            self.send_header("Content-Range", f"bytes {start + server.shift}-{len(content) - 1}/{len(content)}")
         self.end_headers()
         end = server.cut_after.pop(0) if server.cut_after else len(content)
         step = max(1, len(content) // 10)
@@ -92,9 +96,13 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serve() -> Iterator[Releases]:
-    """Serve in a thread of this process until the block ends."""
+def serve(certificate: Path | None = None) -> Iterator[Releases]:
+    """Serve in a thread of this process until the block ends, encrypted with a certificate and its key in one file."""
     with Releases() as server:
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            server.socket, server.scheme = context.wrap_socket(server.socket, server_side=True), "https"
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
         try:

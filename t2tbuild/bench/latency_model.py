@@ -27,7 +27,7 @@ Work = Mapping[str, float]
 """The work of a model by kind: multiply-adds, bytes and kernels."""
 
 
-def work_of(model: ModelSpec, batch: int = 1) -> Work | None:
+def latency_features(model: ModelSpec, batch: int = 1) -> Work | None:
     """Return the work of a forward pass in float32, None for a model without a symbolic forward.
 
     Each kind of operation with matrix products has its multiply-adds, and all others together have their bytes.

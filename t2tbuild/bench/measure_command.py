@@ -1,8 +1,8 @@
 """A command of the user that measures an ONNX file on another device, such as a phone.
 
 A command is code. A spec is data and may come from a stranger, so its command runs only with consent: from the command
-line, from the argument of a Python function, or from an environment variable; see `granting`. Worker processes get the
-SHA-256 of the one command that their parent may run.
+line, from the argument of a Python function, or from an environment variable; see `allow_command`. Worker processes get
+the SHA-256 of the one command that their parent may run.
 """
 
 import contextlib
@@ -17,6 +17,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
 
 from t2tbuild.errors import InputError
 
@@ -24,7 +26,9 @@ ALLOW_OPTION = "--allow-command"
 """Option of the commands that search: allows the command of the spec's latency limit."""
 ALLOW_VARIABLE = "T2TBUILD_ALLOW_COMMAND"
 """Environment variable: 1 allows every command, a SHA-256 that of one."""
+STORAGE_VARIABLE = "T2TBUILD_STORAGE"
 POLL_SECONDS = 0.05
+READ_BYTES = 1 << 16  # of the end of a command's output
 SHOWN = 200  # characters of a command's output in a message
 
 _NUMBER = re.compile(r"([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)(?: ?ms)?")
@@ -32,7 +36,7 @@ _granted: ContextVar[str] = ContextVar("granted_command", default="")
 
 
 @contextlib.contextmanager
-def granting(command: str | None) -> Iterator[None]:
+def allow_command(command: str | None) -> Iterator[None]:
     """Allow a command in this context; None allows nothing more."""
     token = _granted.set(_sha256(command) if command is not None else _granted.get())
     try:
@@ -63,44 +67,59 @@ def run_command(command: str, file: Path, *, timeout: float, check: Callable[[],
     """
     require_consent(command)
     words = [*shlex.split(command), str(file)]
-    try:
-        process = subprocess.Popen(  # noqa: S603  # the user's own, with consent
-            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
-        )
-    except OSError as error:
-        raise _error(command, f"cannot be started: {error.strerror or error}") from None
-    with process:
+    # A daemon that it starts, such as adb's server, may hold its output open after its end; files need no reader.
+    with TemporaryFile() as printed, TemporaryFile() as errors:
         try:
-            printed, errors = _communicate(process, timeout, check)
-        except BaseException:
-            _kill(process)
-            raise
-    if printed is None:
-        raise _error(command, f"did not end within {timeout:g} s; raise timeout, or measure fewer images")
+            process = subprocess.Popen(  # noqa: S603  # the user's own, with consent
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=printed,
+                stderr=errors,
+                env=_environment(),
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise _error(command, f"cannot be started: {error.strerror or error}") from None
+        if not _wait(process, timeout, check):
+            raise _error(command, f"did not end within {timeout:g} s; raise timeout, or measure fewer images")
+        output, reasons = _read(printed), _read(errors)
     if process.returncode:
-        raise _error(command, f"ended with exit code {process.returncode}{_shown(errors or printed)}")
-    return _parse(command, printed)
+        raise _error(command, f"ended with exit code {process.returncode}{_shown(reasons or output)}")
+    return _parse(command, output)
 
 
-def _communicate(process: subprocess.Popen[bytes], timeout: float, check: Callable[[], None]) -> tuple[str | None, str]:
-    """Return the output and the errors of a process, None for the output of one that was killed after `timeout`."""
+def _environment() -> dict[str, str]:
+    """Return the environment of a command: without the address of the search's database, which has a password."""
+    return {name: value for name, value in os.environ.items() if name != STORAGE_VARIABLE}
+
+
+def _wait(process: subprocess.Popen[bytes], timeout: float, check: Callable[[], None]) -> bool:
+    """Wait for the end of a process; kill it after `timeout`, and return whether it ended by itself."""
     deadline = time.monotonic() + timeout
-    while True:
-        try:
-            printed, errors = process.communicate(timeout=POLL_SECONDS)
-            return printed.decode(errors="replace"), errors.decode(errors="replace")
-        except subprocess.TimeoutExpired:
+    try:
+        while time.monotonic() <= deadline:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(POLL_SECONDS)
+                return True
             check()
-        if time.monotonic() > deadline:
-            _kill(process)
-            process.communicate()
-            return None, ""
+    except BaseException:
+        _kill(process)
+        raise
+    _kill(process)
+    return False
+
+
+def _read(file: IO[bytes]) -> str:
+    """Return the end of what was written to a file."""
+    file.seek(max(0, file.seek(0, os.SEEK_END) - READ_BYTES))
+    return file.read().decode(errors="replace")
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
     """Kill a process and those that it started, such as ssh or adb."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _parse(command: str, printed: str) -> float:

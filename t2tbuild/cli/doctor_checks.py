@@ -47,7 +47,7 @@ PROBE = Path(__file__).with_name("doctor_probe.py")
 
 
 class Status(StrEnum):
-    """Outcomes of a check: `missing` is optional, `warning` may matter, `broken` must be mended."""
+    """Outcomes of a check: `missing` is optional, `warning` may matter, `broken` must be fixed."""
 
     OK = "ok"
     MISSING = "missing"
@@ -262,10 +262,14 @@ def _check_sqlite(folder: Path) -> Finding:
 
 def check_settings() -> Iterator[Finding]:
     """Check the variables of the environment that t2tbuild reads."""
+    from t2tbuild.bench import measure_command
     from t2tbuild.nas.store.url import DRIVERS, VARIABLE
     from t2tbuild.spec.data import DATA_VARIABLE
     from t2tbuild.spec.extension.consent import ALLOW_VARIABLE
     from t2tbuild.training.device_setting import DEVICE_VARIABLE
+    from t2tbuild.weights.cache import CACHE, OFFLINE
+    from t2tbuild.weights.download import SCHEMES
+    from t2tbuild.weights.released import MIRROR
 
     def rate(variable: str, wrong: Callable[[str], str], shown: Callable[[str], str] = str) -> Finding:
         value = os.environ.get(variable, "")
@@ -281,6 +285,23 @@ def check_settings() -> Iterator[Finding]:
     def wrong_folder(value: str) -> str:
         return "" if Path(value).expanduser().is_dir() else "there is no such folder"
 
+    def wrong_cache(value: str) -> str:
+        folder = Path(value).expanduser()
+        return "is not a folder" if folder.exists() and not folder.is_dir() else ""
+
+    def wrong_switch(value: str) -> str:
+        known = ("1", "on", "yes", "true", "0", "off", "no", "false")
+        return "" if value.lower() in known else "must be 1, which turns downloads off, or 0"
+
+    def wrong_mirror(value: str) -> str:
+        if "://" not in value:
+            return wrong_folder(value)
+        return "" if value.partition(":")[0] in SCHEMES else f"must be a folder or a URL of {', '.join(SCHEMES)}"
+
+    def wrong_consent(value: str) -> str:
+        known = re.fullmatch("1|[0-9a-f]{64}", value)
+        return "" if known else "must be 1, which allows every command, or the SHA-256 of one"
+
     def wrong_storage(value: str) -> str:
         scheme = value.partition(":")[0].partition("+")[0].lower()
         known = {**dict.fromkeys(DRIVERS), "postgres": None, "mariadb": None}
@@ -291,7 +312,11 @@ def check_settings() -> Iterator[Finding]:
     yield rate(DEVICE_VARIABLE, wrong_device)
     yield rate(DATA_VARIABLE, wrong_folder)
     yield rate(VARIABLE, wrong_storage, redact)
+    yield rate(CACHE, wrong_cache)
+    yield rate(OFFLINE[0], wrong_switch)
+    yield rate(MIRROR, wrong_mirror, redact)
     yield rate(ALLOW_VARIABLE, lambda _value: "")
+    yield rate(measure_command.ALLOW_VARIABLE, wrong_consent)
 
 
 def check_tools() -> Iterator[Finding]:

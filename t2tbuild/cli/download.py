@@ -31,7 +31,7 @@ def download(
         ),
     ] = None,
     list_all: Annotated[bool, typer.Option("--list", help="List the names, and which are cached.")] = False,
-    again: Annotated[bool, typer.Option("--force", help="Download again, also what is cached.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Download again, also what is cached.")] = False,
     as_json: Json = False,
 ) -> None:
     """Download released weights into the cache, and print where they are. Commands that name them do so themselves.
@@ -58,7 +58,7 @@ def download(
         raise InputError(f"name what to download: {', '.join(released_weights())}; or list them with --list")
     for name in names:
         _require_known(name)  # before the first download
-    fetched = [_fetch(name, again=again) for name in names]
+    fetched = [_fetch(name, force=force) for name in names]
     if as_json:
         print_json(fetched)
     else:
@@ -77,7 +77,7 @@ def _require_known(name: str) -> None:
         find_released(name)
 
 
-def _fetch(name: str, *, again: bool) -> dict[str, object]:
+def _fetch(name: str, *, force: bool) -> dict[str, object]:
     """Fetch one file or repository, print its licence, and return what is known of it."""
     from t2tbuild.cli.download_progress import DownloadProgress
     from t2tbuild.spec.weights import HF_HUB
@@ -86,7 +86,7 @@ def _fetch(name: str, *, again: bool) -> dict[str, object]:
 
     from_hub = name.startswith(HF_HUB)
     with DownloadProgress(stderr(), name) as progress:
-        path = fetch(name) if from_hub else fetch_released(name, progress.update, again=again)
+        path = fetch(name) if from_hub else fetch_released(name, progress.update, force=force)
     if from_hub:
         return {"name": name, "path": str(path)}
     released = find_released(name)

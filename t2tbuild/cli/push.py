@@ -21,7 +21,12 @@ def push(
     ] = False,
     licence: Annotated[
         str | None,
-        typer.Option(metavar="ID", help="Licence of the weights: apache-2.0, mit, cc-by-4.0, other; else unknown."),
+        typer.Option(
+            "--licence",
+            "--license",
+            metavar="ID",
+            help="Licence of the weights: apache-2.0, mit, cc-by-4.0, other; else unknown.",
+        ),
     ] = None,
     search: Annotated[
         Path | None,

@@ -296,13 +296,13 @@ def _print_result(result: TrainResult, resolved: Spec) -> None:
     run = str(result.run)
     commands = [
         ["evaluate", run],
-        ["predict", run, _own_images(resolved)],
+        ["predict", run, _example_images(resolved)],
         ["export", run, "--out", f"{run}/model.onnx"],
     ]
     console.print(f"next: {' && '.join(shlex.join(['t2tbuild', *one]) for one in commands)}", soft_wrap=True)
 
 
-def _own_images(resolved: Spec) -> str:
+def _example_images(resolved: Spec) -> str:
     """Return the folder of the held-out images, or of all, to predict on; a placeholder for built-in data."""
     from t2tbuild.spec.data import CsvData, FolderData, data_root
 

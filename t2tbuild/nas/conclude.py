@@ -116,7 +116,7 @@ def measure_equals(store: Store, verdict: Verdict, device: torch.device, meter: 
     else:
         try:
             measured = [meter.measure(model) for model in by_key.values()]
-        except T2TBuildError:  # a command that fails, or that was not allowed again
+        except (T2TBuildError, RuntimeError, ValueError):  # an export or command that fails, or is not allowed again
             return
     store.set_meta(LATENCIES, known | dict(zip(by_key, measured, strict=True)))
 

@@ -1,14 +1,14 @@
 """The check, before a search trains anything, that some candidate is within the latency limit."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from pydantic import ValidationError
 
-from t2tbuild.bench.latency_model import Work, fit_latency_model, work_of
+from t2tbuild.bench.latency_model import MIN_MODELS, Work, latency_features
 from t2tbuild.bench.measure_command import require_consent
 from t2tbuild.bench.runtimes import require_onnx
 from t2tbuild.errors import FieldError, InputError, T2TBuildError
@@ -24,7 +24,7 @@ from t2tbuild.training.reports import Notice
 SAMPLED = 400
 """At most so many members of the space are compared by their work."""
 PROPOSED = 3
-"""So many members that the latency model proposes as the fastest are measured."""
+"""Of the other members, so many are measured as the latency model predicts to be the fastest."""
 
 
 @contextmanager
@@ -57,32 +57,58 @@ def require_method(limit: LatencyLimit) -> None:
 def require_candidate_within(meter: LatencyMeter, planned: Plan, notice: Callable[[str], None]) -> None:
     """Raise FieldError where neither the base nor the fastest members of the space are within the limit.
 
-    Measured after the base are the members with the fewest multiply-adds, kernels and bytes, then those that a latency
-    model of what was measured proposes. `notice` gets the latency of the base.
+    Measured after the base are the members with the least work, until there are enough for a latency model, then those
+    that it predicts to be the fastest. Where it does not show that all others are over the limit, nothing is raised:
+    the search measures them. `notice` gets the latency of the base, and what is not known.
     """
     assert meter.max is not None
-    found = {key_of(planned.base): _measure(meter, planned.base)}
-    base = found[key_of(planned.base)]
-    notice(f"latency of the base: {milliseconds(base)} ms, the limit is {milliseconds(meter.max)} ms ({meter})")
+    base_key, limit = key_of(planned.base), milliseconds(meter.max)
+    base = _measure(meter, planned.base)
+    reused = f"; measured by an earlier search, see {meter.cache.folder}" if meter.cache and meter.reused else ""
+    notice(f"latency of the base: {milliseconds(base)} ms, the limit is {limit} ms ({meter}){reused}")
     if base <= meter.max:
         return
-    works = {key_of(planned.base): work_of(planned.base)}
-    members = {}
-    for model in _sample_members(planned):
-        members[key_of(model)], works[key_of(model)] = model, work_of(model)
-    for propose in (_least_work, _predicted_fastest):
-        for key in propose(found, works):
-            if key in members:
-                found[key] = _measure(meter, members[key])
-                if found[key] <= meter.max:
-                    return
-    fastest = min(found.values())
-    message = (
-        f"no candidate is within {milliseconds(meter.max)} ms: the fastest was {milliseconds(fastest)} ms, of "
-        f"{len(found)} measured; the base has {milliseconds(base)} ms ({meter})"
+    measured = {base_key: base}
+    members = {key_of(model): model for model in _sample_members(planned) if key_of(model) != base_key}
+    works = {key: latency_features(model, meter.limit.batch) for key, model in members.items()}
+    for key in rank_by_work(works)[: MIN_MODELS - len(measured)]:
+        measured[key] = _measure(meter, members[key])
+        if measured[key] <= meter.max:
+            return
+    fastest_predicted = sorted(predicted := _predict(meter, works, measured), key=lambda key: (predicted[key], key))
+    errors = []
+    for key in fastest_predicted[:PROPOSED]:
+        measured[key] = _measure(meter, members[key])
+        errors.append(predicted[key] / measured[key] - 1)
+        if measured[key] <= meter.max:
+            return
+    found = (
+        f"none of the {len(measured)} measured is within {limit} ms"
+        + (f", of which {len(errors)} were predicted the fastest" if errors else "")
+        + f": the fastest was {milliseconds(min(measured.values()))} ms; the base has {milliseconds(base)} ms ({meter})"
     )
-    hint = f"write at least {1000 * 1.05 * fastest:.3g}ms, or widen search.space"
-    raise FieldError(("search", "budget", "latency"), "latency", message, hint)
+    others = members.keys() - measured.keys()
+    if all(is_excluded(predicted.get(key), errors, meter.max) for key in others):
+        hint = f"write at least {1000 * 1.05 * min(measured.values()):.3g}ms, or widen search.space"
+        raise FieldError(("search", "budget", "latency"), "latency", found, hint)
+    notice(f"{found}; the others may be, so the search measures its candidates")
+
+
+def is_excluded(predicted: float | None, errors: Sequence[float], limit: float) -> bool:
+    """Return whether a prediction is over the limit by more than twice the largest relative error of earlier ones.
+
+    >>> is_excluded(0.013, [0.1, -0.05], limit=0.010), is_excluded(0.013, [-0.2], limit=0.010)
+    (True, False)
+    """
+    return predicted is not None and bool(errors) and predicted > limit * (1 + 2 * max(map(abs, errors)))
+
+
+def _predict(meter: LatencyMeter, works: Mapping[str, Work | None], measured: Collection[str]) -> dict[str, float]:
+    """Return the predicted seconds of the members that were not measured, where there is a latency model."""
+    model = meter.fit()
+    if model is None:
+        return {}
+    return {key: model.predict(work) for key, work in works.items() if work is not None and key not in measured}
 
 
 def _measure(meter: LatencyMeter, model: ModelSpec) -> float:
@@ -108,27 +134,15 @@ def _sample_members(planned: Plan) -> list[ModelSpec]:
     return found
 
 
-def _least_work(_found: dict[str, float], works: dict[str, Work | None]) -> list[str]:
-    """Return the models with the fewest multiply-adds, kernels and bytes, each once; all without a symbolic forward."""
-    known = {key: work for key, work in works.items() if work is not None}
-    if not known:
-        return list(works)[:PROPOSED]
-    amounts: list[Callable[[str], float]] = [
-        lambda key: _sum(known[key], "macs"),
-        lambda key: _sum(known[key], "kernels"),
-        lambda key: _sum(known[key], "bytes"),
-    ]
-    return list(dict.fromkeys(min(known, key=amount) for amount in amounts))
+def rank_by_work(works: Mapping[str, Work | None]) -> list[str]:
+    """Return the models, those with the fewest multiply-adds, kernels and bytes first; last what cannot be ranked.
 
-
-def _predicted_fastest(found: dict[str, float], works: dict[str, Work | None]) -> list[str]:
-    """Return the models that were not measured and are predicted to be the fastest."""
+    >>> rank_by_work({"a": None, "b": {"x macs": 1, "kernels": 9}, "c": {"x macs": 5, "kernels": 2}})
+    ['b', 'c', 'a']
+    """
     known = {key: work for key, work in works.items() if work is not None}
-    measured = [key for key in found if key in known]
-    if not measured:
-        return []
-    model = fit_latency_model([known[key] for key in measured], [found[key] for key in measured])
-    return sorted(known.keys() - found.keys(), key=lambda key: (model.predict(known[key]), key))[:PROPOSED]
+    orders = [sorted(known, key=lambda key: (_sum(known[key], unit), key)) for unit in ("macs", "kernels", "bytes")]
+    return list(dict.fromkeys([*itertools.chain.from_iterable(zip(*orders, strict=True)), *works]))
 
 
 def _sum(work: Work, unit: str) -> float:

@@ -1,30 +1,37 @@
 """Measure the latency of candidates: each shape once per device and runtime, in rounds with the base.
 
-All times are multiples of the base's, so that a slow phase of the machine does not decide which candidate is within the
-limit. A latency model, fitted to what was measured, predicts the others; what it predicts far over the limit is not
-measured. It decides nothing else.
+A candidate's time is a multiple of the base's, so that a slow phase of the machine does not decide whether it is within
+the limit; a command of the user measures each candidate alone. A latency model, fitted to what was measured, predicts
+the others; what it predicts far over the limit is not measured. It is used for nothing else. Readings are shared with
+other searches on this machine (`LatencyCache`), except those of commands and of models with extensions.
 """
 
 import hashlib
+import importlib.util
 import statistics
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
 
+from t2tbuild._version import __version__
 from t2tbuild.bench.hardware import device_name
 from t2tbuild.bench.inputs import random_images
-from t2tbuild.bench.latency_model import MIN_MODELS, LatencyModel, fit_latency_model, work_of
+from t2tbuild.bench.latency_model import MIN_MODELS, LatencyModel, fit_latency_model, latency_features
 from t2tbuild.bench.measure_command import run_command
 from t2tbuild.bench.runtimes import onnxruntime_step, torch_step, torch_threads
 from t2tbuild.bench.timing import Step, time_rounds
 from t2tbuild.build import build_model
 from t2tbuild.nas.evaluator import needs
-from t2tbuild.nas.latency_readings import LatencyStore, MemoryStore, Reading, Readings, error_of
+from t2tbuild.nas.latency_cache import LatencyCache
+from t2tbuild.nas.latency_readings import LatencyMeasurement, LatencyStore, MemoryStore, Readings, error_of
 from t2tbuild.nas.model_key import key_of
 from t2tbuild.nas.plan import Plan
+from t2tbuild.spec.extension.registry import has_extensions
 from t2tbuild.spec.latency import LatencyLimit
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.weights.metadata import ExportInfo
@@ -44,14 +51,27 @@ THREADS = "latency threads"
 
 
 class LatencyMeter:
-    """Measures the models of one search on one device. `limit` says how; without one, in torch."""
+    """Measures the models of one search on one device. `limit` says how; without one, in torch.
 
-    def __init__(self, limit: LatencyLimit | None, base: ModelSpec, device: torch.device, store: LatencyStore) -> None:
+    With `shared`, readings of other searches on this machine are used. Their keys are then in `reused`.
+    """
+
+    def __init__(
+        self,
+        limit: LatencyLimit | None,
+        base: ModelSpec,
+        device: torch.device,
+        store: LatencyStore,
+        *,
+        shared: bool = True,
+    ) -> None:
         self.max = None if limit is None else limit.max
         self.limit, self.base = limit or LatencyLimit(max=1.0), base
         self.device = torch.device("cpu") if self.limit.runtime == "onnxruntime" else device
         self.threads = self._choose_threads(store)
         self.readings = Readings(store, self._method_on_device())
+        self.cache = LatencyCache(self._method_and_versions()) if shared and self.limit.command is None else None
+        self.reused: set[str] = set()
 
     def __str__(self) -> str:
         return self.limit.model_copy(update={"threads": self.threads}).method
@@ -64,20 +84,29 @@ class LatencyMeter:
         key = key_of(model)
         if (known := self.readings.get(key)) is not None:
             return known.seconds
-        work = work_of(model, self.limit.batch)
-        fitted = self._fit()
+        work = latency_features(model, self.limit.batch)
+        fitted = self.fit()
         predicted = None if fitted is None or work is None else fitted.predict(work)
-        if self.limit.command is not None:
-            reading = Reading(self._run_command(self.limit.command, model, check), work, predicted)
-        elif key == key_of(self.base):
-            with torch_threads(self.threads):
-                times = time_rounds({"base": self._base_step}, self.device, seconds=LATENCY_SECONDS, rounds=MIN_ROUNDS)[
-                    "base"
-                ]
-            reading = Reading(statistics.median(times), work, predicted, rounds=len(times))
-        else:
-            reading = self._measure_with_base(model, self.measure(self.base, check), Reading(0.0, work, predicted))
+        reading = replace(self._find_or_time(key, model, check), work=work, predicted=predicted)
         return self.readings.keep(key, reading).seconds
+
+    def _find_or_time(self, key: str, model: ModelSpec, check: Callable[[], None]) -> LatencyMeasurement:
+        """Return the reading of another search, else a new one, which other searches then find."""
+        cache = None if has_extensions(model) else self.cache  # the code of an extension changes behind its name
+        if cache is not None and (known := cache.get(key)) is not None:
+            self.reused.add(key)
+            return known
+        reading = self._time(key, model, check)
+        return reading if cache is None else cache.keep(key, reading)
+
+    def _time(self, key: str, model: ModelSpec, check: Callable[[], None]) -> LatencyMeasurement:
+        if self.limit.command is not None:
+            return LatencyMeasurement(self._run_command(self.limit.command, model, check))
+        if key != key_of(self.base):
+            return self._measure_with_base(model, self.measure(self.base, check))
+        with torch_threads(self.threads):
+            times = time_rounds({"base": self._base_step}, self.device, seconds=LATENCY_SECONDS, rounds=MIN_ROUNDS)
+        return LatencyMeasurement(statistics.median(times["base"]), rounds=len(times["base"]))
 
     def predict_far_over(self, model: ModelSpec) -> float | None:
         """Return the predicted latency of a model that need not be measured, as it is far over the limit; else None.
@@ -85,8 +114,8 @@ class LatencyMeter:
         The margin is at least twice the largest error that the latency model made before a measurement.
         """
         readings = self.readings.all()
-        error, fitted = error_of(readings), self._fit()
-        work = work_of(model, self.limit.batch)
+        error, fitted = error_of(readings), self.fit()
+        work = latency_features(model, self.limit.batch)
         if self.max is None or fitted is None or error is None or work is None or error.count < MIN_FRESH:
             return None
         if self.readings.get(key_of(model)) is not None:
@@ -94,21 +123,21 @@ class LatencyMeter:
         predicted = fitted.predict(work)
         return predicted if predicted > self.max * (1 + max(MIN_MARGIN, 2 * error.worst)) else None
 
-    def _fit(self) -> LatencyModel | None:
+    def fit(self) -> LatencyModel | None:
         """Return the latency model of what was measured so far, None where that is too little."""
         known = [(one.work, one.seconds) for one in self.readings.all() if one.work is not None]
         if len(known) < MIN_MODELS:
             return None
         return fit_latency_model([work for work, _ in known], [seconds for _, seconds in known])
 
-    def _measure_with_base(self, model: ModelSpec, base: float, reading: Reading) -> Reading:
+    def _measure_with_base(self, model: ModelSpec, base: float) -> LatencyMeasurement:
         """Return a reading whose seconds are the base's, times the median ratio of the two in the same rounds."""
         with torch_threads(self.threads):
             steps = {"base": self._base_step, "model": self._make_step(model)}
             times = time_rounds(steps, self.device, seconds=LATENCY_SECONDS, rounds=MIN_ROUNDS)
         ratios = [mine / theirs for mine, theirs in zip(times["model"], times["base"], strict=True)]
-        seconds = base * statistics.median(ratios)
-        return Reading(seconds, reading.work, reading.predicted, statistics.median(times["base"]), len(ratios))
+        seconds, reference = base * statistics.median(ratios), statistics.median(times["base"])
+        return LatencyMeasurement(seconds, reference=reference, rounds=len(ratios))
 
     @cached_property
     def _base_step(self) -> Step:
@@ -142,6 +171,12 @@ class LatencyMeter:
         if self.limit.command is not None:
             return f"command {hashlib.sha256(self.limit.command.encode()).hexdigest()[:16]}"
         return f"{self} on {device_name(self.device)}"[:200]
+
+    def _method_and_versions(self) -> str:
+        """Return the key of what other searches must share to use a reading."""
+        packages = ["torch"] + (["onnxruntime", "onnx"] if self.limit.runtime == "onnxruntime" else [])
+        versions = [f"{one} {version(one)}" for one in packages if importlib.util.find_spec(one) is not None]
+        return ", ".join([self._method_on_device(), *versions, f"t2tbuild {__version__}"])
 
 
 def _save_untrained(model: ModelSpec, folder: Path) -> Path:

@@ -11,7 +11,7 @@ PREFIX = "latency of "
 
 
 @dataclass(frozen=True)
-class Reading:
+class LatencyMeasurement:
     """A measurement of one shape.
 
     Attributes:
@@ -64,16 +64,16 @@ class Readings:
     def __init__(self, store: LatencyStore, method: str) -> None:
         self._store, self._prefix = store, f"{PREFIX}{method}: "
 
-    def get(self, key: str) -> Reading | None:
+    def get(self, key: str) -> LatencyMeasurement | None:
         """Return the reading of a model by its key, None where it was not measured."""
         found = self._store.get_meta(self._prefix + key)
-        return None if found is None else Reading(**found)
+        return None if found is None else LatencyMeasurement(**found)
 
-    def keep(self, key: str, reading: Reading) -> Reading:
+    def keep(self, key: str, reading: LatencyMeasurement) -> LatencyMeasurement:
         """Store a reading, and return the one that counts: that of another worker, if it was faster."""
-        return Reading(**self._store.keep_meta(self._prefix + key, vars(reading)))
+        return LatencyMeasurement(**self._store.keep_meta(self._prefix + key, vars(reading)))
 
-    def all(self) -> list[Reading]:
+    def all(self) -> list[LatencyMeasurement]:
         """Return every reading."""
         return _read(self._store.all_meta(), self._prefix)
 
@@ -99,7 +99,7 @@ def summarize_readings(store: LatencyStore, predicted: int) -> LatencySummary | 
     return LatencySummary(len(readings), predicted, error_of(readings)) if readings else None
 
 
-def error_of(readings: Sequence[Reading]) -> PredictionError | None:
+def error_of(readings: Sequence[LatencyMeasurement]) -> PredictionError | None:
     """Return the error of the predictions that were made before measurements."""
     both = [(one.predicted, one.seconds) for one in readings if one.predicted is not None]
     return prediction_error([predicted for predicted, _ in both], [seconds for _, seconds in both])
@@ -114,5 +114,5 @@ def milliseconds(seconds: float) -> str:
     return f"{1000 * seconds:.3g}" if seconds < 1 else f"{1000 * seconds:.0f}"
 
 
-def _read(values: Mapping[str, Any], prefix: str) -> list[Reading]:
-    return [Reading(**value) for key, value in values.items() if key.startswith(prefix)]
+def _read(values: Mapping[str, Any], prefix: str) -> list[LatencyMeasurement]:
+    return [LatencyMeasurement(**value) for key, value in values.items() if key.startswith(prefix)]

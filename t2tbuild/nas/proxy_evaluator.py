@@ -40,9 +40,7 @@ from t2tbuild.training.data.cached import load_cached
 from t2tbuild.training.data.image_cache import CacheCallbacks
 from t2tbuild.training.data.python_datasets import PythonDatasets
 from t2tbuild.training.sampler import EpochSampler
-
-CACHE_VARIABLE = "T2TBUILD_CACHE"
-"""Environment variable: the folder of the decoded images, for all searches."""
+from t2tbuild.weights.cache import CACHE, cache_folder
 
 
 class ProxyEvaluator:
@@ -121,7 +119,7 @@ def make_evaluator(
 ) -> Evaluator:
     """Return the evaluator of a search: the user's own, or proxy training on the data, which are loaded.
 
-    Images from files are cached in the run directory, unless the spec or T2TBUILD_CACHE name another folder. Latencies
+    Images from files are cached in the run directory, unless the spec or T2TBUILD_CACHE names another folder. Latencies
     are kept in `store`.
     """
     search = planned.search
@@ -154,16 +152,17 @@ def load_proxy_data(
             device=device,
             images=proxy.images,
             seed=planned.search.seed,
-            folder=cache_folder(proxy, run),
+            folder=images_folder(proxy, run),
             callbacks=callbacks,
             datasets=datasets,
         )
 
 
-def cache_folder(proxy: Proxy, run: Path | None) -> Path:
-    """Return the folder of the decoded images: the spec's, that of T2TBUILD_CACHE, or one in the run directory."""
-    named = proxy.cache or os.environ.get(CACHE_VARIABLE)
-    return Path(named).expanduser() if named else (run or Path()) / "cache"
+def images_folder(proxy: Proxy, run: Path | None) -> Path:
+    """Return the folder of the decoded images: the spec's, images/ in T2TBUILD_CACHE, or cache/ in the run's."""
+    if proxy.cache:
+        return Path(proxy.cache).expanduser()
+    return cache_folder() / "images" if os.environ.get(CACHE, "").strip() else (run or Path()) / "cache"
 
 
 def measure_latencies(models: Sequence[ModelSpec], device: torch.device) -> list[float]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from t2tbuild.bench.measure_command import granting
+from t2tbuild.bench import measure_command
 from t2tbuild.errors import InputError
 from t2tbuild.nas.conclude import conclude, measure_equals, write_findings
 from t2tbuild.nas.evaluator import Evaluator, EvaluatorFunction, name_of
@@ -110,7 +110,7 @@ def search(
     is_ours, limit = evaluator is None and settings.evaluator is None, settings.budget.latency
     with (
         storage_errors(run),
-        granting(limit.command if allow_command and limit is not None else None),
+        measure_command.allow_command(limit.command if allow_command and limit is not None else None),
         checked_latencies(planned, run, chosen, on_progress or _ignore, is_ours=is_ours) as checked,
         open_run(run, spec, chosen, shared=is_shared(storage, run)),
         handle_signals() as interrupt,

@@ -18,7 +18,7 @@ COLUMNS = (
 
 
 def released_table(rows: Sequence[Released]) -> ColumnTable:
-    """Return a table of released weights, and beneath it whose they are and where they are cached."""
+    """Return a table of released weights, and beneath it their holders and where they are cached."""
     holders = ", ".join(
         f"{licence} ({holder})" for holder, licence in {one.holder: one.licence for one in rows}.items()
     )

@@ -40,11 +40,11 @@ class Proxy(RenamedFields):
     them where they fit into half of its free memory. `augment` then
     means random shifts and its `hflip`."""
     images: Count = Field(default=20_000, examples=["20K"], json_schema_extra=unit("images"))
-    """Largest number of training images of data from files: a larger set is replaced by a stratified subset, drawn by
+    """Largest number of training images of data from files: a larger set is replaced by a stratified subset, sampled by
     the seed. Validation has a tenth as many at most (or 1,000), the test split as many."""
     cache: str | None = Field(default=None, min_length=1, examples=["/data/t2tbuild-cache"])
-    """Folder of the decoded images, which several searches may share. Left out, the folder in the environment variable
-    T2TBUILD_CACHE, or cache/ in the run directory."""
+    """Folder of the decoded images, which several searches may share. Left out, images/ in the folder that the
+    environment variable T2TBUILD_CACHE names, or cache/ in the run directory."""
     width: Literal["auto", "full", "quarter"] = "auto"
     """Width of the trained model. full: the candidate itself. quarter: a narrow proxy with a quarter of embed_dim and
     token_dim. auto: quarter on a CPU, full on a GPU."""

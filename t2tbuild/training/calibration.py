@@ -39,7 +39,7 @@ class Calibration:
     """The quantization of a model on the data of its resolved spec, refused where it loses too much accuracy.
 
     `labels_of` has the model's class of each label of the data, where they differ. `images` training images without
-    augmentation, drawn by the seed of the recipe, set the ranges of the activations. `accuracy` is measured by the
+    augmentation, sampled by the seed of the recipe, set the ranges of the activations. `accuracy` is measured by the
     check of `int8`.
 
     Raises FieldError when the data are not where the spec says.

@@ -11,9 +11,11 @@ import http.client
 import json
 import os
 import re
+import ssl
 import time
 import urllib.error
 import urllib.request
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,10 +31,11 @@ OnProgress = Callable[[int, int | None], None]
 
 SCHEMES = ("http", "https", "file")
 TIMEOUT = 30.0  # seconds without a byte
+NOTICE_SECONDS = 10.0  # of waiting for another process
 ATTEMPTS = 4  # in a row that receive nothing
 FIRST_DELAY = 0.5  # seconds before the second of them; doubled each time
 CHUNK = 1 << 20
-PASSING = (408, 425, 429, 500, 502, 503, 504)  # HTTP errors that another attempt may not meet
+RETRYABLE = (408, 425, 429, 500, 502, 503, 504)  # HTTP errors that another attempt may not meet
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Expected:
 
     size: int | None = None
     sha256: str = ""
-    beginnings: tuple[bytes, ...] = ()
+    magic: tuple[bytes, ...] = ()
 
 
 class _InterruptedTransferError(Exception):
@@ -49,24 +52,35 @@ class _InterruptedTransferError(Exception):
 
 
 def download(
-    url: str, target: Path, expected: Expected, on_progress: OnProgress | None = None, *, again: bool = False
+    url: str,
+    target: Path,
+    expected: Expected,
+    on_progress: OnProgress | None = None,
+    *,
+    force: bool = False,
+    on_wait: Callable[[str], None] = lambda message: warnings.warn(message, stacklevel=2),
 ) -> None:
     """Download a URL (http, https, file) to `target`, unless another process has done so meanwhile.
 
-    An interrupted download is continued. Proxies are those of the environment (https_proxy, no_proxy). `again` replaces
-    an existing file. Raises DownloadError if the file cannot be received, or if its size or digest is not the expected
-    or kept one, and InputError if `target` cannot be written.
+    An interrupted download is continued. Proxies are those of the environment (https_proxy, no_proxy). `force` replaces
+    an existing file. `on_wait` gets a message where another process has held the file for NOTICE_SECONDS. Raises
+    DownloadError if the file cannot be received, or if its size or digest is not the expected or kept one, and
+    InputError if `target` cannot be written.
     """
     if urlsplit(url).scheme not in SCHEMES:
         raise InputError(f"{redact(url)}: not a URL of {', '.join(SCHEMES)}")
-    from filelock import FileLock  # imports asyncio, which reading weights from files does not need
+    from filelock import FileLock, Timeout  # imports asyncio, which reading weights from files does not need
 
     with _report_write_errors(target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(_beside(target, ".lock"))
-        lock.acquire()
+        try:
+            lock.acquire(timeout=NOTICE_SECONDS)
+        except Timeout:
+            on_wait(f"{target.name}: another process is downloading it, and is waited for; it holds {lock.lock_file}")
+            lock.acquire()
     try:
-        if target.is_file() and not again:
+        if target.is_file() and not force:
             verify_kept(target, expected)
             return
         _receive(url, target, expected, on_progress)
@@ -131,10 +145,9 @@ def _attempt(url: str, part: Path, expected: Expected, on_progress: OnProgress |
         headers |= {"Range": f"bytes={start}-", "If-Range": version}
     try:
         request = urllib.request.Request(url, headers=headers)  # noqa: S310 - the scheme was checked
-        opener = urllib.request.build_opener()  # a new one reads the proxies of the environment as they are now
+        opener = urllib.request.build_opener(_Redirects(url))  # a new one reads the proxies as they are now
         with opener.open(request, timeout=TIMEOUT) as response:
-            _require_encrypted(url, response.geturl())
-            start, total = _place_of(response, start)
+            start, total = _parse_content_range(response, start, part)
             if total is not None and (reason := _difference(expected, total, "")):
                 raise DownloadError(f"{redact(url)}: {reason}")
             received = _write(response, part, start, total, url, on_progress)
@@ -142,12 +155,35 @@ def _attempt(url: str, part: Path, expected: Expected, on_progress: OnProgress |
         with error:
             _handle_http_error(error, url, part, start)
         return
+    except http.client.InvalidURL as error:
+        raise DownloadError(f"{redact(url)}: is not a valid URL: {redact(_reason(error))}") from None
     except urllib.error.URLError as error:
+        if reason := _final_reason(error.reason, part.parent):
+            raise DownloadError(f"{redact(url)}: {reason}") from None
         raise _InterruptedTransferError(_reason(error.reason)) from None
     except (OSError, http.client.HTTPException) as error:
         raise _InterruptedTransferError(_reason(error)) from None
     if total is not None and received < total:
         raise _InterruptedTransferError(f"cut off after {received:,} of {total:,} bytes")
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects to http and https, those of an encrypted URL to https only, at every hop.
+
+    Whoever can change one answer that is not encrypted chooses all that follow.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url, self._schemes = url, ("https",) if urlsplit(url).scheme == "https" else ("http", "https")
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: http.client.HTTPMessage, newurl: str
+    ) -> urllib.request.Request | None:
+        if urlsplit(newurl).scheme not in self._schemes:
+            fp.close()
+            reason = f"which is not {' or '.join(self._schemes)}"
+            raise DownloadError(f"{redact(self._url)}: is redirected to {redact(newurl)}, {reason}")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def _handle_http_error(error: urllib.error.HTTPError, url: str, part: Path, start: int) -> None:
@@ -159,7 +195,7 @@ def _handle_http_error(error: urllib.error.HTTPError, url: str, part: Path, star
         _discard(part)
         raise _InterruptedTransferError("the file has changed on the server") from None
     status = f"HTTP {error.code} {error.reason}".rstrip()
-    if error.code in PASSING:
+    if error.code in RETRYABLE:
         raise _InterruptedTransferError(status) from None
     message = f"{redact(url)}: {status}; if the file has moved, name a mirror in T2TBUILD_RELEASES"
     raise DownloadError(f"{message}, or put the file into {part.parent}") from None
@@ -170,18 +206,19 @@ def _resumable(part: Path, url: str) -> tuple[int, str]:
     try:
         state = json.loads(_beside(part, ".json").read_text(encoding="utf-8"))
         size, version = part.stat().st_size, state["version"]
-        if state["url"] == url and isinstance(version, str) and version:
+        if state["url"] == _identity(url) and isinstance(version, str) and version:
             return size, version
     except (OSError, ValueError, KeyError, TypeError):
         pass
     return 0, ""
 
 
-def _place_of(response: Any, start: int) -> tuple[int, int | None]:
+def _parse_content_range(response: Any, start: int, part: Path) -> tuple[int, int | None]:
     """Return where the bytes of a response begin in the file, and the size of the file, None if it is unknown."""
     if response.status == 206:
         place = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
         if place is None or int(place[1]) != start:
+            _discard(part)  # else each later download would ask for the same
             raise DownloadError(f"{redact(response.geturl())}: the server sends another part than was asked for")
         return start, None if place[2] == "*" else int(place[2])
     length = response.headers.get("Content-Length", "")
@@ -194,7 +231,7 @@ def _write(response: Any, part: Path, start: int, total: int | None, url: str, o
     version = date if not tag or tag.startswith("W/") else tag  # a weak tag does not identify bytes
     with _report_write_errors(part.parent):
         if not start:
-            atomic_write(_beside(part, ".json"), json.dumps({"url": url, "version": version}))
+            atomic_write(_beside(part, ".json"), json.dumps({"url": _identity(url), "version": version}))
         stream = part.open("r+b" if start else "wb")
     done = start
     with stream:
@@ -247,7 +284,7 @@ def _wrong_beginning(expected: Expected, path: Path) -> str:
     """Return why a file is of another kind, such as the page of a portal that asks for a password; empty if not."""
     with path.open("rb") as stream:
         beginning = stream.read(24)
-    if not expected.beginnings or beginning.startswith(expected.beginnings):
+    if not expected.magic or beginning.startswith(expected.magic):
         return ""
     return f"is no file of weights: it begins with {beginning!r}; a proxy or a portal may have answered"
 
@@ -264,6 +301,11 @@ def _sha256(path: Path, _modified: int, _size: int) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def _identity(url: str) -> str:
+    """Return a text that is equal for equal URLs, without their passwords."""
+    return f"{redact(url)} {hashlib.sha256(url.encode()).hexdigest()[:16]}"
+
+
 def _discard(part: Path) -> None:
     part.unlink(missing_ok=True)
     _beside(part, ".json").unlink(missing_ok=True)
@@ -273,10 +315,16 @@ def _beside(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
 
 
-def _require_encrypted(url: str, final: str) -> None:
-    """Raise DownloadError if an encrypted URL was redirected to one that is not."""
-    if urlsplit(url).scheme == "https" and urlsplit(final).scheme != "https":
-        raise DownloadError(f"{redact(url)}: is redirected to {redact(final)}, which is not encrypted")
+def _final_reason(error: object, folder: Path) -> str:
+    """Return why another attempt cannot succeed; empty where it may."""
+    match error:
+        case ssl.SSLCertVerificationError():
+            hint = "name the certificate of a proxy or a mirror in SSL_CERT_FILE"
+            return f"its certificate is not trusted: {error.verify_message}; {hint}"
+        case FileNotFoundError():
+            return f"no such file; correct T2TBUILD_RELEASES, or put the file into {folder}"
+        case _:
+            return ""
 
 
 def _reason(error: object) -> str:

@@ -222,7 +222,7 @@ def _compare_logits(info: ExportInfo, built: nn.Module, run: Run) -> float:
     allowed = TOLERANCE[info.precision] + (TOLERANCE_INSIDE if steps.inside else 0)
     with torch.inference_mode():
         for size in BATCH_SIZES:
-            images = _pictures(size)
+            images = _photographs(size)
             normal = np.stack([steps.normalize(steps.crop_pixels(image)) for image in images])
             expected = built(torch.from_numpy(normal)).numpy()
             actual = run(np.stack(list(map(steps.read_pixels, images))) if steps.inside else normal)
@@ -240,7 +240,7 @@ def _compare_logits(info: ExportInfo, built: nn.Module, run: Run) -> float:
     return largest
 
 
-def _pictures(count: int) -> list[Image.Image]:
+def _photographs(count: int) -> list[Image.Image]:
     """Return scikit-learn's two photographs and shifted copies of them; a single one is upright."""
     from sklearn.datasets import load_sample_images
 

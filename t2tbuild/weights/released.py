@@ -129,14 +129,14 @@ def find_released(name: str) -> Released:
     raise InputError(f"{name!r:.60} has no released weights; {suggestion}there are {', '.join(known)}")
 
 
-def fetch_released(name: str, on_progress: OnProgress | None = None, *, again: bool = False) -> Path:
-    """Return the cached file of released weights; download it first if it is not there, or if `again`.
+def fetch_released(name: str, on_progress: OnProgress | None = None, *, force: bool = False) -> Path:
+    """Return the cached file of released weights; download it first if it is not there, or if `force`.
 
     Raises InputError for an unknown name, and offline if the file is not cached; DownloadError if it cannot be
     downloaded, or is not the file that was expected.
     """
     found = find_released(name)
-    if found.is_cached and not again:
+    if found.is_cached and not force:
         verify_kept(found.path, found.expected)
         return found.path
     if is_offline():
@@ -144,5 +144,5 @@ def fetch_released(name: str, on_progress: OnProgress | None = None, *, again: b
             f"released:{name} is not cached, and downloads are turned off (T2TBUILD_OFFLINE or HF_HUB_OFFLINE); turn "
             f"them on, or put {found.file} into {found.path.parent}"
         )
-    download(found.location, found.path, found.expected, on_progress, again=again)
+    download(found.location, found.path, found.expected, on_progress, force=force)
     return found.path

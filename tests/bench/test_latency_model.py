@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from t2tbuild.bench.latency_model import fit_latency_model, work_of
+from t2tbuild.bench.latency_model import fit_latency_model, latency_features
 from t2tbuild.spec import ModelSpec
 from t2tbuild.spec.with_changes import with_changes
 
@@ -42,9 +42,9 @@ def test_no_operation_has_a_negative_time() -> None:
 
 
 def test_the_work_of_a_model_grows_with_its_depth_and_its_batch(small: ModelSpec) -> None:
-    once = work_of(small)
-    deeper = work_of(with_changes(small, {"backbone": small.backbone.model_dump() | {"depth": 3}}, "deeper"))
-    batch = work_of(small, batch=4)
+    once = latency_features(small)
+    deeper = latency_features(with_changes(small, {"backbone": small.backbone.model_dump() | {"depth": 3}}, "deeper"))
+    batch = latency_features(small, batch=4)
     assert once and deeper and batch
     tokens, dim, hidden = small.tokens, 32, 64
     block = tokens * dim * (3 * dim + dim + 2 * hidden)  # qkv, projection, and the two layers of the MLP

@@ -1,13 +1,20 @@
 """A user's command that measures a file: real commands, their mistakes, and the consent that they need."""
 
 import os
+import signal
 import time
 from pathlib import Path
 
 import pytest
 
 from t2tbuild.bench import measure_command
-from t2tbuild.bench.measure_command import ALLOW_VARIABLE, granting, require_consent, run_command, worker_environment
+from t2tbuild.bench.measure_command import (
+    ALLOW_VARIABLE,
+    allow_command,
+    require_consent,
+    run_command,
+    worker_environment,
+)
 from t2tbuild.errors import InputError
 
 FILE = Path("model.onnx")
@@ -26,7 +33,7 @@ def script(folder: Path, text: str) -> str:
 
 
 def measure(command: str, timeout: float = 30.0) -> float:
-    with granting(command):
+    with allow_command(command):
         return run_command(command, FILE, timeout=timeout)
 
 
@@ -74,6 +81,37 @@ def test_a_command_that_hangs_is_killed_with_what_it_started(tmp_path: Path) -> 
         time.sleep(0.02)
 
 
+def test_what_the_command_leaves_running_is_not_waited_for(tmp_path: Path) -> None:
+    """As adb's server, which keeps the output open."""
+    started = time.monotonic()
+    try:
+        assert measure(script(tmp_path, f"sleep 60 & echo $! > {tmp_path}/daemon; echo 3"), timeout=5) == 0.003
+        assert time.monotonic() - started < 5
+    finally:
+        os.kill(int((tmp_path / "daemon").read_text()), signal.SIGKILL)
+
+
+def test_the_end_after_a_timeout_is_not_that_of_a_daemon(tmp_path: Path) -> None:
+    """A daemon in a session of its own survives the command that is killed."""
+    command = script(tmp_path, f"setsid sleep 60 & echo $! > {tmp_path}/daemon; sleep 60")
+    started = time.monotonic()
+    try:
+        with pytest.raises(InputError, match=r"did not end within 0\.3 s"):
+            measure(command, timeout=0.3)
+        assert time.monotonic() - started < 20
+    finally:
+        os.kill(int((tmp_path / "daemon").read_text()), signal.SIGKILL)
+
+
+def test_the_command_does_not_get_the_password_of_the_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("T2TBUILD_STORAGE", "postgresql://me:hush@host/db")
+    monkeypatch.setenv("PHONE", "pixel")
+    measure(script(tmp_path, f"env > {tmp_path}/env; echo 3"))
+    given = (tmp_path / "env").read_text()
+    assert "PHONE=pixel" in given
+    assert "hush" not in given
+
+
 def test_an_interrupt_ends_the_command(tmp_path: Path) -> None:
     command = script(tmp_path, "sleep 60")
 
@@ -81,7 +119,7 @@ def test_an_interrupt_ends_the_command(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     started = time.monotonic()
-    with granting(command), pytest.raises(KeyboardInterrupt):
+    with allow_command(command), pytest.raises(KeyboardInterrupt):
         run_command(command, FILE, timeout=30, check=check)
     assert time.monotonic() - started < 20
 
@@ -91,9 +129,9 @@ def test_no_command_runs_without_consent(tmp_path: Path, monkeypatch: pytest.Mon
     hint = "is code, and this one needs your consent: .*phone; read it, then add --allow-command"
     with pytest.raises(InputError, match=hint):
         run_command(command, FILE, timeout=30)
-    with granting("another"), pytest.raises(InputError, match=hint):
+    with allow_command("another"), pytest.raises(InputError, match=hint):
         run_command(command, FILE, timeout=30)
-    with granting(None), pytest.raises(InputError, match=hint):
+    with allow_command(None), pytest.raises(InputError, match=hint):
         require_consent(command)
     assert not (tmp_path / "ran").exists()
     monkeypatch.setenv(ALLOW_VARIABLE, "1")
@@ -102,7 +140,7 @@ def test_no_command_runs_without_consent(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_workers_may_run_the_command_of_their_parent_only(monkeypatch: pytest.MonkeyPatch) -> None:
     assert worker_environment() == {}
-    with granting("./mine.sh"):
+    with allow_command("./mine.sh"):
         given = worker_environment()
     assert list(given) == [ALLOW_VARIABLE]
     assert "1" not in given.values()

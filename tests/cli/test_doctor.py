@@ -116,6 +116,24 @@ def test_settings_are_checked_and_passwords_hidden(monkeypatch: pytest.MonkeyPat
     assert "hush" not in str(found)
 
 
+@pytest.mark.parametrize(
+    ("variable", "right", "wrong"),
+    [
+        ("T2TBUILD_CACHE", "not/there/yet", __file__),
+        ("T2TBUILD_OFFLINE", "1", "offline"),
+        ("T2TBUILD_RELEASES", "https://me:hush@mirror/weights", "s3://bucket"),
+        ("T2TBUILD_RELEASES", str(Path(__file__).parent), "no/such/folder"),
+        ("T2TBUILD_ALLOW_COMMAND", "1", "./measure.sh"),
+    ],
+)
+def test_each_setting_is_checked(monkeypatch: pytest.MonkeyPatch, variable: str, right: str, wrong: str) -> None:
+    for value, status in ((right, Status.OK), (wrong, Status.BROKEN)):
+        monkeypatch.setenv(variable, value)
+        (found,) = [one for one in check_settings() if one.name == variable]
+        assert found.status is status
+        assert "hush" not in found.value
+
+
 def test_the_exit_code_and_json(monkeypatch: pytest.MonkeyPatch) -> None:
     findings = [Finding("machine", "sqlite", Status.OK, "3.50"), Finding("tools", "browser", Status.MISSING)]
     monkeypatch.setattr(doctor_checks, "run_checks", lambda: findings)

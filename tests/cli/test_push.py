@@ -168,7 +168,7 @@ def test_the_card_has_the_verdict_of_the_search(run: Path, tmp_path: Path) -> No
 def test_the_licence_of_the_initial_weights_is_said(run: Path) -> None:
     spec = (run / "spec.yaml").read_text()
     (run / "spec.yaml").write_text(spec + "weights: released:t2t_vit_7\n")
-    card = push(run, "us/digits", "--dry-run", "--licence", "mit").stdout
+    card = push(run, "us/digits", "--dry-run", "--license", "mit").stdout
     assert "They were trained from `t2t_vit_7` of Shanghai Yitu Technology Co., Ltd.: BSD-3-Clause-Clear (https" in card
 
 

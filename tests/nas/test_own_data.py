@@ -10,7 +10,7 @@ from t2tbuild import load_search_spec, load_spec
 from t2tbuild.errors import FieldError
 from t2tbuild.nas.forecast import Forecast, forecast_search
 from t2tbuild.nas.plan import plan
-from t2tbuild.nas.proxy_evaluator import cache_folder
+from t2tbuild.nas.proxy_evaluator import images_folder
 from t2tbuild.nas.run import search
 from t2tbuild.spec import SearchSpec
 from t2tbuild.spec.data import FolderData
@@ -77,10 +77,10 @@ def test_the_folder_of_the_cache_is_no_part_of_a_search(
     here, there = (tiny(*own(photos, f"search.proxy.cache={tmp_path / name}")) for name in ("here", "there"))
     assert resume_identity(here) == resume_identity(there)
     plain = tiny(*own(photos)).search.proxy
-    assert cache_folder(plain, Path("run")) == Path("run/cache")
+    assert images_folder(plain, Path("run")) == Path("run/cache")
     monkeypatch.setenv("T2TBUILD_CACHE", "/shared")
-    assert cache_folder(plain, Path("run")) == Path("/shared")
-    assert cache_folder(here.search.proxy, Path("run")) == tmp_path / "here"
+    assert images_folder(plain, Path("run")) == Path("/shared/images")  # beside released/
+    assert images_folder(here.search.proxy, Path("run")) == tmp_path / "here"
 
 
 def test_a_forecast_counts_what_is_pruned(tiny: Tiny) -> None:

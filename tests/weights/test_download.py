@@ -4,6 +4,8 @@ import hashlib
 import json
 import os
 import re
+import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
@@ -91,7 +94,7 @@ def test_a_later_command_continues(server: Releases, target: Path, monkeypatch: 
 def test_a_file_that_changed_meanwhile_is_received_from_the_start(server: Releases, target: Path) -> None:
     target.parent.mkdir()
     (target.parent / "weights.pth.part").write_bytes(b"old" * 1000)
-    state = {"url": f"{server.url}/weights.pth", "version": '"of the old file"'}
+    state = {"url": downloads._identity(f"{server.url}/weights.pth"), "version": '"of the old file"'}
     (target.parent / "weights.pth.part.json").write_text(json.dumps(state))
     download(f"{server.url}/weights.pth", target, Expected())
     assert server.requests == [("/weights.pth", 3000)]
@@ -110,7 +113,7 @@ def test_a_complete_part_needs_no_more_bytes(server: Releases, target: Path) -> 
     (target.parent / "weights.pth.part").write_bytes(CONTENT)
     tag = f'"{hashlib.md5(CONTENT).hexdigest()}"'
     (target.parent / "weights.pth.part.json").write_text(
-        json.dumps({"url": f"{server.url}/weights.pth", "version": tag})
+        json.dumps({"url": downloads._identity(f"{server.url}/weights.pth"), "version": tag})
     )
     download(f"{server.url}/weights.pth", target, Expected())
     assert server.requests == [("/weights.pth", len(CONTENT))]
@@ -156,7 +159,7 @@ def test_a_later_download_must_have_the_digest_of_the_first(server: Releases, ta
     with pytest.raises(
         DownloadError, match=f"at its first download it was {DIGEST}; the file has changed on the server"
     ):
-        download(f"{server.url}/weights.pth", target, Expected(), again=True)
+        download(f"{server.url}/weights.pth", target, Expected(), force=True)
     assert target.read_bytes() == CONTENT
     target.unlink()
     with pytest.raises(DownloadError, match="the file has changed on the server"):
@@ -181,7 +184,60 @@ def test_errors_that_pass_are_tried_again_and_others_are_not(server: Releases, t
     assert len(server.requests) == 1
     server.errors = [500] * 10
     with pytest.raises(DownloadError, match=r"HTTP 500 Internal Server Error \(4 attempts\); without internet, put"):
-        download(f"{server.url}/weights.pth", target, Expected(), again=True)
+        download(f"{server.url}/weights.pth", target, Expected(), force=True)
+
+
+def test_errors_that_stay_are_not_tried_again(
+    server: Releases, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(downloads, "FIRST_DELAY", 100.0)
+    with pytest.raises(DownloadError, match=r"nowhere\.pth: no such file; correct T2TBUILD_RELEASES, or put the file"):
+        download((tmp_path / "nowhere.pth").as_uri(), target, Expected())
+    with pytest.raises(DownloadError, match="is not a valid URL") as caught:
+        download("http://me:hush@127.0.0.1:x1/weights.pth", target, Expected())
+    assert "hush" not in str(caught.value)
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    message = "its certificate is not trusted: self-signed certificate; name"
+    with serve(make_certificate(tmp_path)) as encrypted, pytest.raises(DownloadError, match=message):
+        download(f"{encrypted.url}/weights.pth", target, Expected())
+    assert server.requests == []
+
+
+def test_another_part_than_was_asked_for_is_not_kept(server: Releases, target: Path) -> None:
+    server.cut_after, server.shift = [30_000], 1
+    with pytest.raises(DownloadError, match="the server sends another part than was asked for"):
+        download(f"{server.url}/weights.pth", target, Expected())
+    assert names(target.parent) == []
+    download(f"{server.url}/weights.pth", target, Expected())
+    assert target.read_bytes() == CONTENT
+
+
+def test_a_password_is_not_written(server: Releases, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(downloads, "ATTEMPTS", 1)
+    server.cut_after = [30_000, 0]
+    url = f"{server.url}/weights.pth?token=hush"
+    with pytest.raises(DownloadError, match="cut off"):
+        download(url, target, Expected())
+    assert "hush" not in target.with_name("weights.pth.part.json").read_text()
+    download(url, target, Expected())
+    assert server.requests[-1] == ("/weights.pth", 30_000)
+
+
+def test_waiting_for_another_process_is_reported(
+    server: Releases, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(downloads, "NOTICE_SECONDS", 0.02)
+    target.parent.mkdir()
+    lock, messages = FileLock(f"{target}.lock", thread_local=False), list[str]()
+    lock.acquire()
+
+    def release(message: str) -> None:
+        messages.append(message)
+        lock.release()
+
+    download(f"{server.url}/weights.pth", target, Expected(), on_wait=release)
+    assert re.fullmatch(r"weights\.pth: another process is downloading it, .*weights\.pth\.lock", messages[0])
+    assert target.read_bytes() == CONTENT
 
 
 @pytest.mark.usefixtures("server")
@@ -190,10 +246,41 @@ def test_a_server_that_does_not_answer(target: Path) -> None:
         download("http://127.0.0.1:1/weights.pth", target, Expected())
 
 
-def test_an_encrypted_release_is_not_continued_in_the_clear() -> None:
-    with pytest.raises(DownloadError, match="is redirected to http://elsewhere/x, which is not encrypted"):
-        downloads._require_encrypted("https://here/x", "http://elsewhere/x")
-    downloads._require_encrypted("https://here/x", "https://elsewhere/x")
+def test_an_encrypted_release_is_not_continued_in_the_clear(
+    server: Releases, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even for one hop, after which all is encrypted again."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
+    with serve(make_certificate(tmp_path)) as encrypted:
+        encrypted.files["weights.pth"] = CONTENT
+        encrypted.redirects["/moved/weights.pth"] = f"{encrypted.url}/weights.pth"
+        encrypted.redirects["/release/weights.pth"] = f"{server.url}/hop/weights.pth"
+        server.redirects["/hop/weights.pth"] = f"{encrypted.url}/weights.pth"
+        with pytest.raises(DownloadError, match=f"is redirected to {server.url}/hop/weights.pth, which is not https$"):
+            download(f"{encrypted.url}/release/weights.pth", target, Expected())
+        assert (server.requests, names(target.parent)) == ([], [])
+        download(f"{server.url}/hop/weights.pth", target, Expected())  # it becomes encrypted, and may
+        download(f"{encrypted.url}/moved/weights.pth", target, Expected(), force=True)
+    assert target.read_bytes() == CONTENT
+
+
+def test_a_redirect_to_another_protocol_is_refused(server: Releases, target: Path) -> None:
+    server.redirects["/release/weights.pth"] = "ftp://127.0.0.1:1/weights.pth"
+    with pytest.raises(DownloadError, match=r"is redirected to ftp://127\.0\.0\.1:1/.*, which is not http or https"):
+        download(f"{server.url}/release/weights.pth", target, Expected())
+
+
+def make_certificate(folder: Path) -> Path:
+    """Return a file with a new key and its own certificate for 127.0.0.1."""
+    if (openssl := shutil.which("openssl")) is None:
+        pytest.skip("openssl is not installed")
+    file = str(folder / "certificate.pem")
+    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-noenc"]
+    command = [openssl, "req", "-x509", *key, *subject, "-keyout", f"{file}.key", "-out", file]
+    subprocess.run(command, check=True, capture_output=True)
+    Path(file).write_text(Path(file).read_text() + Path(f"{file}.key").read_text())
+    return Path(file)
 
 
 def test_the_proxy_of_the_environment_is_used(server: Releases, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
