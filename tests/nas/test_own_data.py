@@ -129,6 +129,8 @@ def test_a_cache_made_before_changes_nothing(photos: Path, tmp_path: Path, tiny:
     assert "forecast: " in done.stderr
     assert done.stdout.splitlines()[-1] == "next: t2tbuild summarize first/best.yaml && t2tbuild train first/best.yaml"
     seen: list[CacheProgress | Notice] = []
-    search(tiny(*short, *own(photos, f"search.proxy.cache={shared}")), tmp_path / "second", on_progress=seen.append)
+    search(
+        tiny(*short, *own(photos, f"search.proxy.cache={shared}/images")), tmp_path / "second", on_progress=seen.append
+    )
     assert [type(one) for one in seen] == [Notice]  # the forecast
     assert results(tmp_path / "first") == results(tmp_path / "second")
