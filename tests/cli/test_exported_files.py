@@ -87,6 +87,7 @@ def test_an_exported_file_has_the_accuracy_of_the_weights(folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_the_formats_of_a_model_are_measured_in_one_table(folder: Path, tmp_path: Path) -> None:
     quick = ["--seconds", "0", "--rounds", "3", "--batch-size", "2", "--threads", "1"]
     weights = ["--weights", str(folder / "weights.safetensors")]

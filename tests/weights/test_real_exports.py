@@ -18,7 +18,7 @@ from t2tbuild.weights.formats import Format
 from t2tbuild.weights.preprocessing import Array, Preprocessing
 from t2tbuild.weights.whole_model import Int8, Run
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.nightly]
 
 SPEC = TimmModel(kind="timm", name="tf_efficientnet_lite0")
 STEPS = Preprocessing((224, 224), 3, (0.5,) * 3, (0.5,) * 3, crop_pct=0.875)
