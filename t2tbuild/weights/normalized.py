@@ -12,7 +12,7 @@ class OnNormalized:
     """An opened file as a function of normalised images [batch, in_chans, height, width].
 
     `mean` and `std` are those that the images were normalised by; left out, the file's. Where the file has others, the
-    images are normalised anew. A graph with its preprocessing inside gets the bytes of each image, in the middle of a
+    images are normalised again. A graph with its preprocessing inside gets the bytes of each image, in the middle of a
     frame that its resize leaves as it is and its crop cuts off.
     """
 
