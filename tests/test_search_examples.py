@@ -145,6 +145,7 @@ def test_a_search_with_an_evaluator_of_its_own(tmp_path: Path) -> None:
     assert "own_evaluator:evaluate" in report["trained_as"]
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_a_search_that_asks_a_device(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")

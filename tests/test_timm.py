@@ -192,6 +192,7 @@ def test_gradient_checkpointing_keeps_the_output(name: str) -> None:
     assert torch.equal(model(images()), checkpointed)
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FEW)
 def test_symbolic_tracing_and_its_feature_extraction(name: str) -> None:

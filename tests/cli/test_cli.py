@@ -233,7 +233,7 @@ def test_export_writes_the_trained_weights(tmp_path: Path) -> None:
     learned, named = load_file(tmp_path / "u.safetensors"), load_file(tmp_path / "o.safetensors")
     assert learned.keys() == named.keys()
     assert all(torch.equal(learned[key], named[key]) for key in learned)
-    assert done.stdout.startswith("t2t_vit_7: written to out/m.safetensors as safetensors; loaded again, its logits on")
+    assert done.stdout.startswith("t2t_vit_7: written to out/m.safetensors as safetensors, 3.4 MB; loaded again")
     fresh = run_t2tbuild("export", "t2t_vit_7", "model.image_size=32", "--out", "fresh.safetensors", cwd=tmp_path)
     assert "randomly initialised" in fresh.stderr
     wrong = run_t2tbuild("export", "t2t_vit_7", "--weights", "run", "--out", "wrong.safetensors", cwd=tmp_path)

@@ -185,6 +185,7 @@ def test_a_hook_of_a_block_option_keeps_the_shape(check: Check) -> None:
     assert (name, "mlp of the symbolic forward returns" in message) == ("symbolic shapes", True)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", ["window_attention", "layer_scale_option", "re_attention"])
 @pytest.mark.slow
 def test_the_examples_pass(name: str, check: Check) -> None:

@@ -77,6 +77,7 @@ TIMM = {  # name: parameters, the image's side, operators that fvcore alone cann
 }
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TIMM)
 def test_families_of_timm_count_in_full(name: str) -> None:

@@ -67,13 +67,14 @@ def peaks(model: ModelSpec, number: int, precision: Precision) -> tuple[int, int
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [1, 6])
+@pytest.mark.parametrize("number", [pytest.param(1, marks=pytest.mark.nightly), 6])
 @pytest.mark.parametrize("name", [*SPECS, DISTILLED, SCALED])
 def test_peaks_are_those_that_torch_allocates(name: str, number: int) -> None:
     """Batches on both sides of the recomputation threshold."""
     check_peaks(name, number, Precision.FLOAT32)
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 @pytest.mark.usefixtures("recompute_everything")
 @pytest.mark.parametrize("precision", [Precision.FLOAT32, Precision.BFLOAT16])

@@ -42,7 +42,7 @@ def small_one(name: str) -> ModelSpec:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", [Precision.FLOAT32, Precision.BFLOAT16])
+@pytest.mark.parametrize("precision", [pytest.param(Precision.FLOAT32, marks=pytest.mark.nightly), Precision.BFLOAT16])
 @pytest.mark.parametrize("name", SPECS)
 def test_bytes_are_those_that_kernels_move(name: str, precision: Precision) -> None:
     model = small_one(name)

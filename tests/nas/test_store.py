@@ -352,7 +352,7 @@ def story(folder: Path, at: int, *, lost_answer: bool) -> tuple[int, object]:
             return count, (left, keys, store.get_meta("seconds"))
 
 
-@pytest.mark.parametrize("lost_answer", [False, True])
+@pytest.mark.parametrize("lost_answer", [pytest.param(False, marks=pytest.mark.nightly), True])
 def test_a_fault_at_any_call_changes_nothing(tmp_path: Path, lost_answer: bool) -> None:
     """Every call is repeated, and a claim whose answer was lost is found again."""
     count, (left, keys, seconds) = story(tmp_path / "0", 0, lost_answer=lost_answer)

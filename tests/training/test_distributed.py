@@ -67,6 +67,7 @@ def test_two_ranks_train_like_one(tmp_path: Path) -> None:
         assert mine["validation_accuracy"] == pytest.approx(theirs["validation_accuracy"], abs=1 / 270)
 
 
+@pytest.mark.nightly
 def test_a_dead_rank_ends_the_job_and_the_same_command_continues_it_until_sigterm(tmp_path: Path) -> None:
     """A dead rank loses the steps since the last checkpoint; SIGTERM to torchrun ends the step, and saves it."""
     run = tmp_path / "run"

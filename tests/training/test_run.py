@@ -306,6 +306,7 @@ def test_a_line_that_the_disk_refuses_is_written_with_the_next(tmp_path: Path) -
     assert read_json_lines(metrics.path) == [{"a": 1}, {"b": 2}]
 
 
+@pytest.mark.nightly
 def test_a_training_on_digits_reaches_95_percent(tmp_path: Path) -> None:
     """A small model on small images, in seconds; benchmarks/learning.py has the shipped recipe."""
     small = ["model.backbone.depth=2", "model.backbone.embed_dim=128"]

@@ -277,6 +277,7 @@ def test_a_death_while_workers_are_stopped_changes_nothing(root: Path, capfd: py
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.nightly
 def test_a_hanging_worker_is_killed(root: Path) -> None:
     batches = data(FolderData(root=str(root)), workers=2).train_batches(sampler(), epoch=0, step=0, epochs=100)
     next(batches)

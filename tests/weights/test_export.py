@@ -125,6 +125,7 @@ def test_other_channels_are_refused(small: ModelSpec, tmp_path: Path) -> None:
         timm.create_model(f"local-dir:{tmp_path / 'folder'}", pretrained=True, in_chans=1)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("kind", "name"),
     [
