@@ -25,7 +25,6 @@ from t2tbuild.nas.plan import plan
 from t2tbuild.report.diagram import write_diagram
 from t2tbuild.spec import ModelSpec, Spec, write_spec
 from t2tbuild.spec.budget import Budget
-from t2tbuild.spec.extension import consent
 from t2tbuild.spec.extension import load as loading
 from t2tbuild.spec.extension.registry import REGISTERED, Origin
 from t2tbuild.spec.extension.user_errors import describe_extension_error
@@ -39,6 +38,7 @@ from tests.own_extension import (
     SPEC,
     error_of,
     forget_kinds,
+    forget_loaded,
     hostile_extension,
     own_state,
     run_command,
@@ -495,8 +495,7 @@ def test_a_run_has_copies_that_its_user_may_load(tmp_path: Path, monkeypatch: py
     assert again.extensions == (str(run / "extensions" / "mine.py"),)
     require_same_spec(run, again, spec)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "stranger"))
-    loading._loaded.clear()
-    consent._used.clear()  # as another process
+    forget_loaded()
     assert "mine.py is Python code that is not allowed yet" in error_of(run / "spec.yaml")
     load_spec(run / "spec.yaml", allow_extensions=True)
     load_spec(run / "spec.yaml")
@@ -604,6 +603,7 @@ def test_search_workers_load_the_copies(tmp_path: Path, monkeypatch: pytest.Monk
     assert {row["state"] for row in deep} == {"infeasible"}  # over the budget, as fvcore counts it
     assert {row["reason"] for row in deep} == {"macs over budget, so not trained"}
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "stranger"))
+    forget_loaded()
     with pytest.raises(SpecError, match="not allowed yet"):
         load_run_spec(run)
 

@@ -128,6 +128,7 @@ def test_the_variable_keeps_no_consent(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv(consent.ALLOW_VARIABLE, "1")
     load_spec(spec)
     monkeypatch.delenv(consent.ALLOW_VARIABLE)
+    forget_loaded()
     assert not (tmp_path / "state").exists()
     assert "not allowed yet" in error_of(spec)
 
@@ -183,6 +184,7 @@ def test_a_list_that_others_may_write_allows_nothing(tmp_path: Path) -> None:
     load_spec(spec, allow_extensions=True)
     assert path.stat().st_mode & 0o777 == 0o600
     path.chmod(0o602)
+    forget_loaded()
     assert "not allowed yet" in error_of(spec)
     with pytest.warns(UserWarning, match="extensions.json: other users may write it; run chmod go-w"):
         load_spec(spec, allow_extensions=True)
