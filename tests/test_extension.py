@@ -583,6 +583,7 @@ def test_train_evaluate_and_a_stranger(tmp_path: Path) -> None:
     assert not marker.exists()
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_search_workers_load_the_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the content, which the user has allowed before."""

@@ -242,6 +242,7 @@ def test_export_writes_the_trained_weights(tmp_path: Path) -> None:
     assert not (tmp_path / "wrong.safetensors").exists()
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_timm_models_are_summarized_and_trained(tmp_path: Path) -> None:
     done = run_t2tbuild("summarize", "resnet50", "model.image_size=64", "--json")
