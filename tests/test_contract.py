@@ -84,7 +84,8 @@ def pairs() -> Iterator[Any]:
         tokenizer = list(TOKENIZERS)[number % len(TOKENIZERS)]
         backbone = list(BACKBONES)[number // len(TOKENIZERS) % len(BACKBONES)]
         name = f"{tokenizer}-{backbone}-{first}-{second}"
-        yield pytest.param(model(tokenizer, backbone, first, second), id=name, marks=pytest.mark.slow)
+        marks = [pytest.mark.slow, pytest.mark.nightly]
+        yield pytest.param(model(tokenizer, backbone, first, second), id=name, marks=marks)
 
 
 # With few blocks at 64 pixels to save time; tests/test_reference.py and test_cost.py use the models as they are.
@@ -94,9 +95,7 @@ SHIPPED += [
 ]
 
 
-@pytest.mark.parametrize(
-    "spec", [*variants(), *(pytest.param(one, marks=pytest.mark.nightly) for one in pairs()), *SHIPPED]
-)
+@pytest.mark.parametrize("spec", [*variants(), *pairs(), *SHIPPED])
 def test_contract(spec: AnyModel, tmp_path: Path) -> None:
     """A model builds, is counted, runs forward and backward, is saved and loaded, and its spec is written and read."""
     torch.manual_seed(0)
