@@ -3,38 +3,29 @@
 import base64
 import hashlib
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from tests.local_server import LocalServer, QuietHandler, serving
 
 TOKEN = "hf_of_the_tests"
 COMMIT = "1" * 40
 
 
-class Hub(ThreadingHTTPServer):
+class Hub(LocalServer):
     """The server. `repositories` has the files of each repository by name; `requests` are (method, path)."""
 
-    daemon_threads = True
-
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.repositories: dict[str, dict[str, bytes]] = {}
         self.private: set[str] = set()
         self.requests: list[tuple[str, str]] = []
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
 
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(QuietHandler, BaseHTTPRequestHandler):
     server: Hub
-    timeout = 10
-
-    def log_message(self, *_: Any) -> None:
-        pass
 
     def do_HEAD(self) -> None:
         self._resolve(body=False)
@@ -93,10 +84,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._end(status, json.dumps(data).encode(), **{"Content-Type": "application/json"})
 
     def _end(self, status: int, content: bytes, *, body: bool = True, **headers: str) -> None:
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(content)), **headers}.items():
-            self.send_header(name, value)
-        self.end_headers()
+        self.start(status, {"Content-Length": str(len(content)), **headers})
         if body and self.command != "HEAD":
             self.wfile.write(content)
 
@@ -104,11 +92,6 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def serve_hub() -> Iterator[Hub]:
     """Serve in a thread of this process until the block ends."""
-    with Hub() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    server = Hub()
+    with serving(server):
+        yield server

@@ -6,23 +6,22 @@ As GitHub's, it has ETags and serves parts of a file (Range with If-Range).
 import hashlib
 import re
 import ssl
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from tests.local_server import LocalServer, QuietHandler, serving
 
-class Releases(ThreadingHTTPServer):
+
+class Releases(LocalServer):
     """The server. Its lists are consumed request by request; each request is recorded as (path, first byte)."""
 
-    daemon_threads = True
-
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.files: dict[str, bytes] = {}
         self.requests: list[tuple[str, int]] = []
         self.cut_after: list[int] = []  # bytes after which the next transfers break off
@@ -33,22 +32,13 @@ class Releases(ThreadingHTTPServer):
         self.serves_parts = True
         self.says_size = True
         self.shift = 0  # bytes by which a part is another than was asked for
-        self.scheme = "http"
 
     def handle_error(self, *_: Any) -> None:
         """Print nothing of a client that was killed."""
 
-    @property
-    def url(self) -> str:
-        return f"{self.scheme}://127.0.0.1:{self.server_port}"
 
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(QuietHandler, BaseHTTPRequestHandler):
     server: Releases
-    timeout = 10
-
-    def log_message(self, *_: Any) -> None:
-        pass
 
     def do_GET(self) -> None:
         server, path = self.server, urlsplit(self.path).path
@@ -89,24 +79,16 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def _end(self, status: int, **headers: str) -> None:
-        self.send_response(status)
-        for name, value in {"Content-Length": "0", **headers}.items():
-            self.send_header(name, value)
-        self.end_headers()
+        self.start(status, {"Content-Length": "0", **headers})
 
 
 @contextmanager
 def serve(certificate: Path | None = None) -> Iterator[Releases]:
     """Serve in a thread of this process until the block ends, encrypted with a certificate and its key in one file."""
-    with Releases() as server:
-        if certificate is not None:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(certificate)
-            server.socket, server.scheme = context.wrap_socket(server.socket, server_side=True), "https"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    server = Releases()
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket, server.scheme = context.wrap_socket(server.socket, server_side=True), "https"
+    with serving(server):
+        yield server
