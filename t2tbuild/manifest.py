@@ -13,7 +13,7 @@ NAME = "manifest.json"
 
 def write_manifest(folder: Path, files: Sequence[str]) -> None:
     """Write the SHA-256 sums of `files` to the folder's manifest."""
-    sums = {name: _sha256(folder / name) for name in files}
+    sums = {name: file_digest(folder / name) for name in files}
     (folder / NAME).write_text(json.dumps(sums, indent=1))
 
 
@@ -24,7 +24,7 @@ def verify(folder: Path, files: Sequence[str]) -> str:
         if any(Path(name).name != name for name in manifest):
             return "its manifest names files of other folders"
         changed = [
-            name for name in {**dict.fromkeys(files), **manifest} if _sha256(folder / name) != manifest.get(name)
+            name for name in {**dict.fromkeys(files), **manifest} if file_digest(folder / name) != manifest.get(name)
         ]
     except (OSError, ValueError, AttributeError, TypeError) as error:
         return f"unfinished or unreadable ({error})"
@@ -49,6 +49,7 @@ def children(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def _sha256(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 sum of a file in hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

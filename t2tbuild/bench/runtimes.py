@@ -1,6 +1,5 @@
 """The runtimes that run a model: torch as it is built, and ONNX Runtime on an exported file."""
 
-import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,8 +11,6 @@ from torch import nn
 
 from t2tbuild.bench.steps import inference_step
 from t2tbuild.bench.timing import Step
-from t2tbuild.errors import InputError
-from t2tbuild.weights.formats import ONNX_PACKAGES
 from t2tbuild.weights.onnx_session import open_session
 
 
@@ -41,10 +38,3 @@ def onnxruntime_step(path: Path, images: NDArray[np.float32], threads: int) -> S
     session = open_session(path, threads)
     name = session.get_inputs()[0].name
     return lambda: session.run(None, {name: images})
-
-
-def require_onnx(reason: str) -> None:
-    """Raise InputError, which begins with `reason`, unless the packages that write and run ONNX files are installed."""
-    missing = [name for name in ONNX_PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise InputError(f"{reason} needs {', '.join(missing)}: pip install 't2tbuild[onnx]'")

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from t2tbuild.cli.console import print_json, stderr, stdout
+from t2tbuild.cli.export import CALIBRATION_IMAGES
 from t2tbuild.cli.train_options import open_with_options
 from t2tbuild.cli.weights import choose_weights
 from t2tbuild.cli.write import report_write_errors
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     Listener = Callable[[str | RoundProgress], None]
     Accuracy = Callable[[ExportedModel], tuple[float, int]]
 
-CALIBRATION_IMAGES = 200
 SECONDS_PER_FILE = 10.0
 NO_LIMIT = 100.0  # points that 8-bit integers may lose: the table shows how many
 

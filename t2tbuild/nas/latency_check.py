@@ -10,7 +10,6 @@ from pydantic import ValidationError
 
 from t2tbuild.bench.latency_model import MIN_MODELS, Work, latency_features
 from t2tbuild.bench.measure_command import require_consent
-from t2tbuild.bench.runtimes import require_onnx
 from t2tbuild.errors import FieldError, InputError, T2TBuildError
 from t2tbuild.nas.budget import sample_assignments
 from t2tbuild.nas.latency_meter import LatencyMeter
@@ -20,6 +19,7 @@ from t2tbuild.nas.plan import Plan
 from t2tbuild.spec.latency import LatencyLimit
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.training.reports import Notice
+from t2tbuild.weights.formats import Format
 
 SAMPLED = 400
 """At most so many members of the space are compared by their work."""
@@ -49,9 +49,9 @@ def require_method(limit: LatencyLimit) -> None:
     """Raise InputError where the method of a limit cannot be used: without consent, or without a package."""
     if limit.command is not None:
         require_consent(limit.command)
-        require_onnx("search.budget.latency.command")
+        Format.ONNX.require_packages("search.budget.latency.command")
     elif limit.runtime == "onnxruntime":
-        require_onnx("search.budget.latency: runtime: onnxruntime")
+        Format.ONNX.require_packages("search.budget.latency: runtime: onnxruntime")
 
 
 def require_candidate_within(meter: LatencyMeter, planned: Plan, notice: Callable[[str], None]) -> None:

@@ -9,7 +9,7 @@ other searches on this machine (`LatencyCache`), except those of commands and of
 import hashlib
 import importlib.util
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from importlib.metadata import version
@@ -113,22 +113,21 @@ class LatencyMeter:
 
         The margin is at least twice the largest error that the latency model made before a measurement.
         """
-        readings = self.readings.all()
-        error, fitted = error_of(readings), self.fit()
-        work = latency_features(model, self.limit.batch)
-        if self.max is None or fitted is None or error is None or work is None or error.count < MIN_FRESH:
+        if self.max is None or self.readings.get(key_of(model)) is not None:
             return None
-        if self.readings.get(key_of(model)) is not None:
+        readings = self.readings.all()
+        error, work = error_of(readings), latency_features(model, self.limit.batch)
+        if error is None or work is None or error.count < MIN_FRESH:
+            return None
+        fitted = _fit(readings)
+        if fitted is None:
             return None
         predicted = fitted.predict(work)
         return predicted if predicted > self.max * (1 + max(MIN_MARGIN, 2 * error.worst)) else None
 
     def fit(self) -> LatencyModel | None:
         """Return the latency model of what was measured so far, None where that is too little."""
-        known = [(one.work, one.seconds) for one in self.readings.all() if one.work is not None]
-        if len(known) < MIN_MODELS:
-            return None
-        return fit_latency_model([work for work, _ in known], [seconds for _, seconds in known])
+        return _fit(self.readings.all())
 
     def _measure_with_base(self, model: ModelSpec, base: float) -> LatencyMeasurement:
         """Return a reading whose seconds are the base's, times the median ratio of the two in the same rounds."""
@@ -177,6 +176,14 @@ class LatencyMeter:
         packages = ["torch"] + (["onnxruntime", "onnx"] if self.limit.runtime == "onnxruntime" else [])
         versions = [f"{one} {version(one)}" for one in packages if importlib.util.find_spec(one) is not None]
         return ", ".join([self._method_on_device(), *versions, f"t2tbuild {__version__}"])
+
+
+def _fit(readings: Sequence[LatencyMeasurement]) -> LatencyModel | None:
+    """Return the latency model of readings, None where they are too few."""
+    known = [(one.work, one.seconds) for one in readings if one.work is not None]
+    if len(known) < MIN_MODELS:
+        return None
+    return fit_latency_model([work for work, _ in known], [seconds for _, seconds in known])
 
 
 def _save_untrained(model: ModelSpec, folder: Path) -> Path:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from t2tbuild import manifest
 from t2tbuild._version import __version__
 from t2tbuild.errors import DownloadError, InputError
 from t2tbuild.files import atomic_write, redact
@@ -297,8 +298,7 @@ def _keep_digest(target: Path, digest: str) -> None:
 @functools.lru_cache(maxsize=32)
 def _sha256(path: Path, _modified: int, _size: int) -> str:
     """Return the digest of a file, which is read once as long as its time and size are the same."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return manifest.file_digest(path)
 
 
 def _identity(url: str) -> str:

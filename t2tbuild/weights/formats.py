@@ -14,8 +14,6 @@ ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 OPENVINO_WEIGHTS = ".bin"
 """Suffix of the file of weights beside OpenVINO's .xml."""
 PACKAGES = {"onnx": ONNX_PACKAGES, "openvino": (*ONNX_PACKAGES, "openvino")}
-
-
 OTHER_SUFFIXES = "files end in .safetensors, .pt2, .onnx or .xml"
 
 
@@ -61,10 +59,14 @@ class Format(StrEnum):
                 raise InputError(f"--out {out}: holds {', '.join(others[:5])}; name a new folder or an exported one")
         if self is Format.TIMM and out.is_file():
             raise InputError(f"--out {out}: is a file; --format timm writes a folder")
+        self.require_packages(f"--format {self}")
+
+    def require_packages(self, reason: str) -> None:
+        """Raise InputError, which begins with `reason`, unless the packages that write and run it are installed."""
         missing = [name for name in PACKAGES.get(self, ()) if importlib.util.find_spec(name) is None]
         if missing:
             extras = "onnx,openvino" if self is Format.OPENVINO else "onnx"
-            raise InputError(f"--format {self} needs {', '.join(missing)}: pip install 't2tbuild[{extras}]'")
+            raise InputError(f"{reason} needs {', '.join(missing)}: pip install 't2tbuild[{extras}]'")
 
     def require_option(self, option: str, formats: Iterable["Format"]) -> None:
         """Raise InputError where an option is for other formats than this one."""
