@@ -26,8 +26,8 @@ class SupernetSpec(Node):
     steps: int | None = Field(default=None, ge=1, le=100_000_000, examples=[2000], json_schema_extra=unit("steps"))
     """Length of the supernet's training, in optimiser steps. Give this or `epochs`."""
     sampling: Literal["sandwich", "random"] = "sandwich"
-    """Members trained at each step. sandwich: the largest, the smallest, and others at random within the budget. random:
-    all of them at random within the budget."""
+    """Members trained at each step, all within the budget. sandwich: the largest, the smallest, and others at random.
+    random: all of them at random."""
     members: int = Field(default=3, ge=1, le=16, examples=[3], json_schema_extra=unit("members"))
     """Number of members trained at each step; their gradients are added before the weights change."""
     distill: bool = True
