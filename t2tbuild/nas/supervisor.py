@@ -139,7 +139,7 @@ def start_process(
         env["OMP_NUM_THREADS"] = str(max(1, cores // workers))
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as stream:
-        return subprocess.Popen(
+        return subprocess.Popen(  # noqa: S603  # our own modules
             command,
             env=env,
             stdin=subprocess.PIPE if pipes else subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""Members of a supernet on one device: evaluated with inherited weights, and trained on from them or from fresh ones."""
+"""Members of a supernet on one device: evaluated with inherited weights, trained on, or trained alone."""
 
 import contextlib
 import math

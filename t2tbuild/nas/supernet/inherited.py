@@ -4,10 +4,10 @@ A generation follows from the seed and from the results before it, so a search t
 members: results that are known are not measured again.
 """
 
+import itertools
 import math
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Mapping, Sequence
 
 from t2tbuild.nas.supernet.pool import SupernetMember, with_cost
 
@@ -43,38 +43,35 @@ def search_inherited(planned: Plan, members: Sequence[SupernetMember], evaluate:
     assert settings is not None
     found: dict[str, SupernetMember] = {}
     results: Evaluated = {}
-    for generation in _generations(planned, members, found, lambda: results):
-        chosen = list(islice(generation, settings.candidates - len(found)))
+    for number in itertools.count():
+        chosen = _generation(planned, members, found, results, number)[: settings.candidates - len(found)]
         if not chosen:
-            break
+            return list(found.values())
         found |= {one.key: one for one in chosen}
         results = evaluate(chosen)
-    return list(found.values())
+    raise AssertionError
 
 
-def _generations(
+def _generation(
     planned: Plan,
     members: Sequence[SupernetMember],
     found: Mapping[str, SupernetMember],
-    results: Callable[[], Evaluated],
-) -> Iterator[Sequence[SupernetMember]]:
-    """Yield generations: every member of a small space; otherwise random ones, then offspring of the best."""
+    results: Evaluated,
+    number: int,
+) -> Sequence[SupernetMember]:
+    """Return a generation: of a small space the next members; otherwise random ones, then offspring of the best."""
     search, settings = planned.search, planned.search.supernet
     assert settings is not None
     size = max(FEWEST, math.ceil(settings.candidates / GENERATIONS))
-    shuffled = _shuffled(members, search.seed)
     is_small = bool(planned.members.assignments) and len(members) <= settings.candidates
     if is_small or search.sampler in ("random", "brute_force"):
-        yield from (shuffled[start : start + size] for start in range(0, len(shuffled), size))
-        return
-    yield shuffled[: max(size, math.ceil(FIRST_SHARE * settings.candidates))]
-    number = 0
-    while True:
-        number += 1
-        rng = random.Random(fold_in(search.seed, SEED, number))  # noqa: S311
-        parents = choose_parents(search, list(found.values()), results())
-        offspring = propose(planned.members, [one.model for one in parents], found.keys(), size, rng)
-        yield [with_cost(one, planned.space) for one in offspring]
+        return _shuffled(members, search.seed)[number * size : (number + 1) * size]
+    if number == 0:
+        return _shuffled(members, search.seed)[: max(size, math.ceil(FIRST_SHARE * settings.candidates))]
+    rng = random.Random(fold_in(search.seed, SEED, number))  # noqa: S311
+    parents = choose_parents(search, list(found.values()), results)
+    offspring = propose(planned.members, [one.model for one in parents], found.keys(), size, rng)
+    return [with_cost(one, planned.space) for one in offspring]
 
 
 def _shuffled(members: Sequence[SupernetMember], seed: int) -> list[SupernetMember]:

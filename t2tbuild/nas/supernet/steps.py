@@ -1,7 +1,7 @@
-"""The steps on a trained supernet: members are evaluated, trained alone, and trained on. Each result is written at once.
+"""The steps on a trained supernet: members are evaluated, trained alone, and trained on.
 
-Results that a file has are not measured again, and rows are in the order of the plan, so a search that was killed
-ends with the same files.
+Each result is written at once. Results that a file has are not measured again, and rows are in the order of the plan,
+so a search that was killed ends with the same files.
 """
 
 import time
