@@ -9,11 +9,10 @@ import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 
-from t2tbuild.nas.supernet.pool import SupernetMember, with_cost
-
 from t2tbuild.nas.pareto import pareto_front
 from t2tbuild.nas.plan import Plan
 from t2tbuild.nas.supernet.evolution import PARENTS, propose
+from t2tbuild.nas.supernet.pool import SupernetMember, with_cost
 from t2tbuild.nas.supernet.results import InheritedResult, loss_order
 from t2tbuild.spec.search import Search
 from t2tbuild.training.seeds import fold_in

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from t2tbuild.nas.supernet.pool import SupernetMember
-
 from t2tbuild.nas.plan import Plan
 from t2tbuild.nas.supernet.crew import Check, Crew
 from t2tbuild.nas.supernet.evaluation import Measured, Task, Training
 from t2tbuild.nas.supernet.inherited import search_inherited
+from t2tbuild.nas.supernet.pool import SupernetMember
 from t2tbuild.nas.supernet.progress import Phase, PhaseProgress
 from t2tbuild.nas.supernet.results import (
     ConfirmedResult,
