@@ -92,14 +92,19 @@ def test_offspring_are_new_and_within_the_budget(planned: Plan, members: Sequenc
     assert all(predict_cost(one.model).macs <= 3_000_000 for one in found)
 
 
-def test_a_search_by_inherited_loss_beats_random_members(planned: Plan, members: Sequence[SupernetMember]) -> None:
+@pytest.mark.parametrize("sampler", ["predicted", "tpe"])
+def test_a_search_by_inherited_loss_beats_random_members(
+    planned: Plan, members: Sequence[SupernetMember], sampler: str
+) -> None:
     evolved: dict[str, InheritedResult] = {}
-    found = search_inherited(with_supernet(planned, candidates=80), members, evaluate_all(evolved))
+    planned = replace(planned, search=planned.search.model_copy(update={"sampler": sampler}))
+    planned = with_supernet(planned, candidates=80, budgets=())
+    found = search_inherited(planned, members, evaluate_all(evolved))
     assert [one.key for one in found] == list(evolved)
     assert len(found) == 80
     alike = replace(planned, search=planned.search.model_copy(update={"sampler": "random"}))
     at_random: dict[str, InheritedResult] = {}
-    search_inherited(with_supernet(alike, candidates=80), members, evaluate_all(at_random))
+    search_inherited(alike, members, evaluate_all(at_random))
     best, other = ([one.loss for one in within(list(each.values()), 0)[:10]] for each in (evolved, at_random))
     assert all(mine < theirs for mine, theirs in zip(best, other, strict=True))
 
