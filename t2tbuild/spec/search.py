@@ -12,6 +12,7 @@ from t2tbuild.spec.model import NAME_PATTERN
 from t2tbuild.spec.proxy import Proxy, ProxyField
 from t2tbuild.spec.renamed import RenamedFields
 from t2tbuild.spec.space import SpaceField, check_space
+from t2tbuild.spec.supernet import SupernetSpec, check_supernet
 
 EVALUATOR_PATTERN = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 
@@ -103,6 +104,9 @@ class Search(RenamedFields):
     """Zero-cost proxies of untrained candidates."""
     proxy: ProxyField = Field(default=Proxy(), examples=[{"rungs": [40, 100, 200]}])
     """The short training that ranks candidates, or a preset of it: quick, standard or thorough."""
+    supernet: SupernetSpec | None = Field(default=None, examples=[{"epochs": 20}])
+    """One training whose weights all members share; null for none. Its best members are the candidates where the rank
+    correlation of inherited with stand-alone losses is shown on this data."""
     confirm: Confirm | None = Field(default=Confirm(), examples=[{"best": 2, "random": 1, "seeds": 3}])
     """Confirmation runs, which show whether the gain is larger than seed noise; null for none."""
     trials: int = Field(default=32, ge=1, le=1_000_000, examples=[12], json_schema_extra=unit("candidates"))
@@ -127,6 +131,10 @@ class Search(RenamedFields):
     @rule
     def _valid_space(self) -> Iterator[Violation]:
         yield from check_space(self.space)
+
+    @rule
+    def _valid_supernet(self) -> Iterator[Violation]:
+        yield from check_supernet(self.supernet, self.budget, self.evaluator)
 
     @rule
     def _accuracy_is_an_objective(self) -> Iterator[Violation]:
