@@ -341,6 +341,7 @@ def _print_uncounted_space(spec: SearchSpec, planned: Plan, *, as_json: bool) ->
 def print_result(result: SearchResult) -> None:
     """Print the verdict, the evidence for it, and the next commands."""
     from t2tbuild.nas import Outcome
+    from t2tbuild.report.supernet import load_supernet_view, supernet_tables
     from t2tbuild.report.verdict_table import gain_lines, verdict_table
 
     console, winner = stdout(), result.winner
@@ -354,6 +355,9 @@ def print_result(result: SearchResult) -> None:
     )
     if (table := verdict_table(result)) is not None:
         console.print(table)
+    if (view := load_supernet_view(result)) is not None:
+        for shown in (view.sentence, *supernet_tables(view)):
+            console.print(shown, soft_wrap=isinstance(shown, str), markup=False)
     for line in [*gain_lines(result), *([str(result.latency)] if result.latency else [])]:
         console.print(line, soft_wrap=True, markup=False)
     if result.outcome is Outcome.TIMEOUT:
