@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from t2tbuild.cli.console import print_json, stderr, stdout
+from t2tbuild.cli.export_family import FOLDER, FamilyOptions, export_family, require_alone
 from t2tbuild.cli.options import DataOption, Force, Json, Overrides, SpecArgument
 from t2tbuild.cli.train_options import open_with_options
 from t2tbuild.cli.weights import WEIGHTS_HELP, choose_weights
@@ -40,7 +41,10 @@ class _Options:
 
 def export(
     spec: SpecArgument,
-    out: Annotated[Path, typer.Option(help="The file to write; for timm, a folder.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The file to write; for timm, a folder. With --budgets a folder, by default RUN/family."),
+    ] = None,
     overrides: Overrides = None,
     weights: Annotated[
         str | None,
@@ -71,13 +75,40 @@ def export(
         ),
     ] = None,
     data: DataOption = None,
+    budgets: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COUNTS", help="Write the best member of a run's supernet within each of these MACs: 1G,2G."
+        ),
+    ] = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Write a model with its weights for other programs, then load it again and compare its logits with torch's.
 
     Example: t2tbuild export t2t_vit_14 --weights released --out t2t_vit_14.onnx
+
+    Example: t2tbuild export runs/family --budgets 1G,2G,5G --format onnx
     """
+    if budgets is not None:
+        require_alone(
+            {
+                "KEY=VALUE": overrides,
+                "--weights": weights,
+                "--int8": int8,
+                "--calibration-images": calibration_images,
+                "--max-drop": max_drop,
+                "--data": data,
+            }
+        )
+        kind = kind or Format.SAFETENSORS
+        _check_options(kind, preprocess=preprocess, half=half, int8=int8)
+        family = FamilyOptions(out or Path(spec) / FOLDER, kind, preprocess=preprocess, half=half, force=force)
+        export_family(spec, budgets, family, as_json=as_json)
+        return
+    if out is None:
+        raise InputError("--out is missing: the file to write, for example --out model.onnx")
+
     from t2tbuild.weights.resolve import describe_untrained
 
     kind = kind or Format.of(out)

@@ -3,6 +3,7 @@
 import difflib
 import re
 from enum import StrEnum
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -10,7 +11,7 @@ import typer
 
 from t2tbuild.cli.console import OutputFormat, stderr
 from t2tbuild.errors import InputError
-from t2tbuild.spec.units import UnitError, parse_amount, parse_count
+from t2tbuild.spec.units import UnitError, format_count, parse_amount, parse_count
 
 E = TypeVar("E", bound=StrEnum)
 T = TypeVar("T")
@@ -34,6 +35,18 @@ def parse_count_option(option: str, text: str | None) -> int | None:
         return None if text is None else parse_count(text)
     except ValueError as error:
         raise InputError(f"{option}: {error}") from None
+
+
+def parse_counts_option(option: str, text: str) -> tuple[int, ...]:
+    """Parse the counts of an option, such as 1G,2G,5G, and return them in rising order.
+
+    Raises InputError that names the option, where one is no count or is given twice.
+    """
+    counts = sorted(parse_count_option(option, one.strip()) or 0 for one in text.split(","))
+    for below, above in pairwise(counts):
+        if below == above:
+            raise InputError(f"{option}: {text!r:.60} names {format_count(below)} twice; remove one of the two")
+    return tuple(counts)
 
 
 def parse_amount_option(option: str, text: str | None, example: str) -> int | None:

@@ -14,20 +14,20 @@ from t2tbuild.cli.console import print_json, stderr, stdout
 from t2tbuild.cli.data_changes import data_changes
 from t2tbuild.cli.folder import require_folder
 from t2tbuild.cli.options import (
-    BudgetMacs,
     BudgetParams,
     DataOption,
     Device,
     Json,
     complete_spec_name,
     parse_count_option,
+    parse_counts_option,
 )
 from t2tbuild.cli.search_progress import SearchProgress, describe_start, report_interrupt, resume_command
 from t2tbuild.cli.spec import is_override, open_search_spec, print_warnings
 from t2tbuild.cli.write import check_plot_path, report_write_errors
 from t2tbuild.errors import InputError
 from t2tbuild.files import exists
-from t2tbuild.spec.units import parse_seconds, plural, short_count
+from t2tbuild.spec.units import format_count, parse_count, parse_seconds, plural, short_count
 
 if TYPE_CHECKING:
     from t2tbuild.nas import SearchResult
@@ -46,7 +46,11 @@ Storage = Annotated[
                  "T2TBUILD_STORAGE instead to keep the password out of the command."),
 ]  # fmt: skip
 
-
+BudgetsMacs = Annotated[
+    str | None,
+    typer.Option(metavar="COUNTS", help="Maximum multiply-adds of a model: 5G, 4.8G, 500M, 5e9. With a supernet also "
+                 "several: 1G,2G,5G."),
+]  # fmt: skip
 AllowCommand = Annotated[
     bool, typer.Option("--allow-command", help="Run the command of the spec's latency limit; read it before.")
 ]
@@ -68,7 +72,7 @@ def search(
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Fields to change, e.g. search.trials=8.")
     ] = None,
-    budget_macs: BudgetMacs = None,
+    budget_macs: BudgetsMacs = None,
     budget_params: BudgetParams = None,
     budget_latency: Annotated[
         str | None, typer.Option(metavar="TIME", help="Maximum latency of a forward pass: 10ms, 0.5s.")
@@ -119,7 +123,8 @@ def search(
     if is_override(spec):
         spec, overrides = "deep_narrow", [spec, *(overrides or ())]
     _check_subcommand(spec)
-    changes = [*_with_data(spec, overrides or [], data), *options]
+    changes = _with_data(spec, overrides or [], data)
+    changes = [*changes, *options, *_further_budgets(spec, changes, budget_macs)]
     document = open_search_spec(spec, changes)
     loaded = document.spec
 
@@ -212,8 +217,10 @@ def _check_subcommand(spec: str) -> None:
 def _options_to_overrides(
     macs: str | None, params: str | None, trials: int | None, timeout: str | None, seed: int | None
 ) -> list[str]:
-    """Convert options to overrides of the search spec; errors name the option."""
-    parse_count_option("--budget-macs", macs)
+    """Convert options to overrides of the search spec; errors name the option. Of several MACs the largest counts."""
+    if macs is not None:
+        parse_counts_option("--budget-macs", macs)
+        macs = max(macs.split(","), key=parse_count).strip()
     parse_count_option("--budget-params", params)
     if timeout is not None:
         try:
@@ -224,6 +231,19 @@ def _options_to_overrides(
     found = [f"{path}={text}" for path, text in given.items() if text is not None]
     found += [f"search.trials={trials}"] if trials is not None else []
     return found + ([f"search.seed={seed}"] if seed is not None else [])
+
+
+def _further_budgets(spec: str, changes: list[str | Override], macs: str | None) -> list[str]:
+    """Return the override for all but the largest of several --budget-macs. Raises InputError without a supernet."""
+    further = [] if macs is None else parse_counts_option("--budget-macs", macs)[:-1]
+    if not further:
+        return []
+    from t2tbuild.spec.load import read_search_spec  # not open_search_spec: the spec is read again
+
+    if read_search_spec(spec, changes).spec.search.supernet is None:
+        message = "several budgets need a supernet, whose one training serves them all"
+        raise InputError(f"--budget-macs: {message}; add search.supernet.epochs=20, or name one budget")
+    return [f"search.supernet.budgets=[{', '.join(str(format_count(one)) for one in further)}]"]
 
 
 def latency_overrides(limit: str | None, command: str | None) -> list[str]:
@@ -321,6 +341,7 @@ def _print_uncounted_space(spec: SearchSpec, planned: Plan, *, as_json: bool) ->
 def print_result(result: SearchResult) -> None:
     """Print the verdict, the evidence for it, and the next commands."""
     from t2tbuild.nas import Outcome
+    from t2tbuild.report.supernet import load_supernet_view, supernet_tables
     from t2tbuild.report.verdict_table import gain_lines, verdict_table
 
     console, winner = stdout(), result.winner
@@ -334,6 +355,9 @@ def print_result(result: SearchResult) -> None:
     )
     if (table := verdict_table(result)) is not None:
         console.print(table)
+    if (view := load_supernet_view(result)) is not None:
+        for shown in (view.sentence, *supernet_tables(view)):
+            console.print(shown, soft_wrap=isinstance(shown, str), markup=False)
     for line in [*gain_lines(result), *([str(result.latency)] if result.latency else [])]:
         console.print(line, soft_wrap=True, markup=False)
     if result.outcome is Outcome.TIMEOUT:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from t2tbuild.cli.console import format_duration, stderr
 from t2tbuild.cli.continuing import continue_command, start_again_command
+from t2tbuild.cli.supernet_status import describe_phase
 from t2tbuild.spec.units import plural, short_count
 
 if TYPE_CHECKING:
@@ -19,13 +20,14 @@ if TYPE_CHECKING:
     from rich.live import Live
 
     from t2tbuild.nas import Record
+    from t2tbuild.nas.supernet.progress import PhaseProgress
     from t2tbuild.spec import SearchSpec
     from t2tbuild.spec.search import Search
     from t2tbuild.training.data.image_cache import CacheProgress
     from t2tbuild.training.reports import Notice
 
-CACHE_LINE_SECONDS = 10.0
-"""Time between two lines on the progress of decoding images, where the output is no terminal."""
+LINE_SECONDS = 10.0
+"""Time between two lines on the progress of a cache or a supernet, where the output is no terminal."""
 
 
 def describe_start(search: Search, run: Path, workers: int | None, storage: str | None) -> str:
@@ -103,23 +105,19 @@ class SearchProgress:
         if self.live:
             self.live.stop()
 
-    def report(self, progress: CacheProgress | Notice) -> None:
-        """Show the progress of decoding images, on a terminal in place, elsewhere every ten seconds; or a notice."""
+    def report(self, progress: CacheProgress | Notice | PhaseProgress) -> None:
+        """Show a notice, or the progress of the cache or the supernet: on a terminal in place, elsewhere by lines."""
+        from t2tbuild.nas.supernet.progress import PhaseProgress
         from t2tbuild.training.reports import Notice
 
         if isinstance(progress, Notice):
             self.console.print(progress.text, soft_wrap=True, markup=False)
             return
         now, is_last = time.monotonic(), progress.done == progress.total
-        if now - self.shown_at < (0.2 if self.live else CACHE_LINE_SECONDS) and not (is_last and self.shown_at):
+        if now - self.shown_at < (0.2 if self.live else LINE_SECONDS) and not (is_last and self.shown_at):
             return
         self.shown_at = now
-        rate = progress.decoded / max(progress.seconds, 1e-3)
-        eta = "" if is_last else f", ETA {format_duration((progress.total - progress.done) / rate)}"
-        line = (
-            f"decoding {progress.split} images into the cache: {progress.done:,} of {progress.total:,}, "
-            f"{rate:,.0f} images/s{eta}"
-        )
+        line = _format_phase(progress) if isinstance(progress, PhaseProgress) else _format_cache(progress)
         if self.live:
             from rich.text import Text
 
@@ -153,6 +151,23 @@ class SearchProgress:
             until_timeout = max(0.0, (self.search.timeout or math.inf) - elapsed)
             left = format_duration(min(until_timeout, elapsed / (new + 1) * (self.search.trials - done)))
         return f"{format_duration(elapsed)}, ETA {left}"
+
+
+def _format_cache(progress: CacheProgress) -> str:
+    rate = progress.decoded / max(progress.seconds, 1e-3)
+    left = (progress.total - progress.done) / rate if rate else None
+    what = f"decoding {progress.split} images into the cache: {progress.done:,} of {progress.total:,}"
+    return f"{what}, {rate:,.0f} images/s{_format_eta(left)}"
+
+
+def _format_phase(progress: PhaseProgress) -> str:
+    phase = describe_phase(progress.phase, progress.done, progress.total)
+    return f"{phase}{_format_eta(progress.seconds_left)}"
+
+
+def _format_eta(seconds: float | None) -> str:
+    """Format the time that is left; nothing where all is done, or it is not known."""
+    return f", ETA {format_duration(seconds)}" if seconds else ""
 
 
 def _format_record(record: Record) -> str:

@@ -12,6 +12,7 @@ from t2tbuild.cli.console import print_json, stderr, stdout
 from t2tbuild.cli.options import Device, Json
 from t2tbuild.cli.search import AllowCommand, Storage, Workers, print_result, result_to_json, run_search
 from t2tbuild.cli.search_progress import report_interrupt, resume_command
+from t2tbuild.cli.supernet_status import supernet_line, supernet_to_json
 from t2tbuild.errors import InputError
 from t2tbuild.spec.units import parse_seconds
 
@@ -36,10 +37,11 @@ def status(run: Run, storage: Storage = None, as_json: Json = False) -> None:
     with opened as store:
         progress = get_status(spec, store)
         is_unfinished = find_outcome(planned, store) is Outcome.UNFINISHED
+    supernet = spec.search.supernet
     if as_json:
-        print_json(progress.to_json())
+        print_json(progress.to_json() | ({"supernet": supernet_to_json(run, supernet)} if supernet else {}))
     else:
-        for line in progress.lines():
+        for line in [*progress.lines(), *([supernet_line(run, supernet)] if supernet else [])]:
             stdout().print(line, soft_wrap=True, markup=False)
         if (is_unfinished or progress.waiting) and not progress.running:
             line = f"no training is running; if the search has stopped, continue with: {resume_command(run, spec)}"

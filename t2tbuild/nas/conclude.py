@@ -21,7 +21,7 @@ from t2tbuild.nas.record import BASE, Outcome, Record, State
 from t2tbuild.nas.result import SearchResult
 from t2tbuild.nas.scheduler import rank, stop_reason
 from t2tbuild.nas.store.importance import compute_importance
-from t2tbuild.nas.store.meta import EVALUATOR, LATENCIES
+from t2tbuild.nas.store.meta import EVALUATOR, LATENCIES, SUPERNET
 from t2tbuild.nas.store.store import Store
 from t2tbuild.nas.test_eval import read_test_results
 from t2tbuild.nas.timeline import build_timeline
@@ -56,9 +56,11 @@ def conclude(planned: Plan, store: Store, outcome: Outcome) -> Findings:
             verdict = replace(verdict, sentence=sentence)
     else:
         verdict = decide_by_prediction(records, reference_runs, planned, ranking)
-    return Findings(
-        records, reference_runs, ranking, verdict or decide_unfinished(search, records, reference_runs, outcome)
-    )
+    verdict = verdict or decide_unfinished(search, records, reference_runs, outcome)
+    supernet = store.get_meta(SUPERNET)
+    if verdict is not None and supernet is not None:
+        verdict = replace(verdict, sentence=f"{verdict.sentence} {supernet['sentence']}")
+    return Findings(records, reference_runs, ranking, verdict)
 
 
 def _classes_of_data(planned: Plan) -> int:

@@ -7,15 +7,16 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from t2tbuild.accuracy.predictor import predict_accuracy
-from t2tbuild.cost.budget import is_within
 from t2tbuild.errors import Diagnostic, FieldError, SeveralFieldsError
 from t2tbuild.nas.base import scale_to_budget
 from t2tbuild.nas.budget import optuna_params, require_feasible, sample_assignments
 from t2tbuild.nas.members import MAX_MEMBERS, Members, PredictedMember, rank_by_prediction
 from t2tbuild.nas.model_key import key_of
 from t2tbuild.nas.proxy import classes_of, has_own_data, make_proxy_model, own_data_errors
+from t2tbuild.nas.single_candidate import warn_single_candidate
 from t2tbuild.nas.solvable import require_solvable
 from t2tbuild.nas.space import Space, error_message
+from t2tbuild.nas.supernet.check import require_sliceable
 from t2tbuild.nas.unpredicted import check_unpredicted
 from t2tbuild.spec.budget import Budget
 from t2tbuild.spec.diagnostics.messages import build_diagnostics
@@ -81,6 +82,7 @@ def plan(spec: SearchSpec, *, has_evaluator: bool = False, to_read: bool = False
     counted = () if to_read else check_unpredicted(space, search, spec.extensions)
     if not to_read:
         require_solvable(space, search.budget)
+        require_sliceable(search, space)
     fitting = require_feasible(space, search.budget)
     try:
         base, scaled = scale_to_budget(named_base, search.budget)
@@ -105,7 +107,7 @@ def plan(spec: SearchSpec, *, has_evaluator: bool = False, to_read: bool = False
         for index, model in enumerate(named)
         if key_of(model) != key_of(base)  # the base is trained anyway
     )
-    warned = (*counted, *scaled, *_warn_single_candidate(fitting, space, search.budget))
+    warned = (*counted, *scaled, *warn_single_candidate(fitting, space, search.budget))
     return Plan(search.model_copy(update={"target": target}), base, space, enqueued, warned)
 
 
@@ -231,20 +233,3 @@ def _find_value_error(space: Space, field: str, value: Value) -> Diagnostic | No
             return None
         return next(iter(build_diagnostics(error, YamlSource("", data), ModelSpec)))
     return None
-
-
-def _warn_single_candidate(fitting: list[ModelSpec], space: Space, budget: Budget) -> tuple[Finding, ...]:
-    """Return a warning where a single candidate lies within the budget, so that there is nothing to search."""
-    if len(fitting) != 1:
-        return ()
-    backbone = fitting[0].backbone
-    if space.solved and len(space.solved.fill.values) > 1:
-        section, _, field = space.solved.path.rpartition(".")
-        larger = backbone.model_dump() | {field: space.solved.fill.low + space.solved.fill.step}
-        try:
-            if section != "backbone" or is_within(with_changes(fitting[0], {"backbone": larger}, "enlarged"), budget):
-                return ()
-        except FieldError:  # for example a list with one value per block
-            return ()
-    message = f"only one candidate lies within the budget: depth {backbone.depth}, embed_dim {backbone.embed_dim}"
-    return (Finding(("search", "budget"), "one-candidate", message, "raise the budget or widen search.space"),)

@@ -5,7 +5,7 @@ import itertools
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -52,6 +52,11 @@ class ProxyTrainer:
         self.sampler = EpochSampler(data.size("train"), proxy.batch_size, seed)
         self.step = 0
         self.rungs: list[Rung] = []
+
+    def start_from(self, weights: Mapping[str, Tensor]) -> None:
+        """Start from given weights in place of randomly initialised ones, before the first step."""
+        self.model.load_state_dict(weights)
+        self.ema = create_ema(self.model, self.proxy.ema)
 
     def train(self, check: Callable[[], None], folder: Path | None = None) -> Iterator[Rung]:
         """Train and yield the result of each rung. The caller prunes by leaving the iterator.

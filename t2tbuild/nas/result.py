@@ -32,6 +32,7 @@ from t2tbuild.nas.report_sections import (
     summarize_rung,
 )
 from t2tbuild.nas.store.importance import Importance
+from t2tbuild.nas.supernet.state import read_report
 from t2tbuild.nas.timeline import Span
 from t2tbuild.nas.verdict import Verdict
 from t2tbuild.spec.budget import Budget
@@ -149,6 +150,7 @@ def build_report(result: SearchResult) -> dict[str, Any]:
         "counts": with_old_names(count_candidates(result), COUNT_KEYS),
         "latency": asdict(result.latency) if result.latency else None,
         "importance": asdict(result.importance) if result.importance else None,
+        "supernet": read_report(result.run) if search.supernet is not None else None,
         "test": with_old_names(result.test, TEST_KEYS) if result.test else None,
         "outcome": str(result.outcome),
         "stop_reason": result.stop_reason,

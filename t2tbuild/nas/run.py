@@ -17,6 +17,7 @@ from t2tbuild.nas.existing_run import find_outcome, require_evaluator, require_s
 from t2tbuild.nas.forecast import announce
 from t2tbuild.nas.latency_check import checked_latencies
 from t2tbuild.nas.latency_meter import make_meter
+from t2tbuild.nas.notifier import make_notifier
 from t2tbuild.nas.plan import Plan, plan
 from t2tbuild.nas.proxy import has_own_data, own_data_errors, resolve_width, with_proxy_data
 from t2tbuild.nas.proxy_evaluator import ProxyEvaluator, make_evaluator
@@ -28,6 +29,9 @@ from t2tbuild.nas.store.meta import SECONDS
 from t2tbuild.nas.store.open import open_store
 from t2tbuild.nas.store.store import Store
 from t2tbuild.nas.store.url import is_shared, storage_url
+from t2tbuild.nas.supernet.phase import run_supernet
+from t2tbuild.nas.supernet.progress import PhaseProgress
+from t2tbuild.nas.supernet.proposals import read_proposals
 from t2tbuild.nas.supervisor import supervise
 from t2tbuild.nas.test_eval import evaluate_on_test
 from t2tbuild.nas.worker import Listener, Worker
@@ -42,8 +46,8 @@ from t2tbuild.training.reports import Notice
 from t2tbuild.training.run_directory import default_run_directory, open_run
 from t2tbuild.training.signals import Interrupt, handle_signals
 
-OnProgress = Callable[[CacheProgress | Notice], None]
-"""What a search reports besides its records: the progress of its cache of images, and notices."""
+OnProgress = Callable[[CacheProgress | Notice | PhaseProgress], None]
+"""What a search reports besides its records: the progress of its cache of images and of its supernet, and notices."""
 
 
 def search(
@@ -126,7 +130,7 @@ def search(
             )
         )
         known: dict[tuple[str, int, bool], Record] = {}
-        notify = _make_notifier(store, on_record, known)
+        notify = make_notifier(store, on_record, known)
         notify()
         try:
             is_complete = find_outcome(planned, store) is not Outcome.UNFINISHED  # then it is only reported
@@ -136,6 +140,19 @@ def search(
                     require_same_images(store, getattr(own.data, "fingerprint", ""))
                 if on_progress is not None and isinstance(own, ProxyEvaluator):
                     announce(own, planned, workers, callbacks, started=started, is_new=not known)
+            if not is_complete and settings.supernet is not None:
+                with default_device(device):
+                    run_supernet(
+                        planned,
+                        run,
+                        load_evaluator(),
+                        store,
+                        callbacks.check,
+                        on_progress or _ignore,
+                        deadline,
+                        workers,
+                    )
+                sampler.proposals = read_proposals(store, planned)
             if not is_complete and workers == 1:
                 own = load_evaluator()
                 worker = Worker(
@@ -173,6 +190,8 @@ def _require_inputs(
         raise InputError("search: data of a Python program need workers=1; use a folder or a CSV file for more")
     if evaluator is not None and workers > 1:
         raise InputError("search: evaluator needs workers=1; name the function in search.evaluator to use more")
+    if evaluator is not None and settings.supernet is not None:
+        raise InputError("search: an evaluator knows no inherited weights; remove search.supernet, or evaluator")
     if evaluator is not None or (run / "spec.yaml").exists():
         return
     if settings.evaluator is not None:
@@ -213,20 +232,6 @@ def _make_callbacks(on_progress: OnProgress, interrupt: Interrupt) -> CacheCallb
             raise interrupt.exception()
 
     return CacheCallbacks(report=on_progress, check=check, notice=lambda text: on_progress(Notice(text)))
-
-
-def _make_notifier(store: Store, listener: Listener, known: dict[tuple[str, int, bool], Record]) -> Callable[[], None]:
-    """Return a function that passes every record that changed since its last call, or is not `known`, to a listener."""
-
-    def notify() -> None:
-        found = store.snapshot()
-        for record in (*found.reference_runs, *found.records):
-            identity = (record.number, record.seed, record.full)
-            if known.get(identity) != record:
-                known[identity] = record
-                listener(record)
-
-    return notify
 
 
 def _require_search_spec(spec: object) -> None:

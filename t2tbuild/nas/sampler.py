@@ -33,6 +33,8 @@ UNIFORM_TRIES = 5_000
 class CandidateSampler:
     """Draws complete candidates: predicted, at random, or where an Optuna sampler points to.
 
+    `proposals`, of a supernet that decides, come before all that are not drawn at random.
+
     A draw is a function of the seed, the index and the finished trials, so a continued search samples the same
     candidates as an uninterrupted one. The base is never drawn: it is trained anyway. Optuna's samplers see a study of
     their own in memory, with a copy of each finished trial. Where they suggest an assignment without a new member, the
@@ -43,6 +45,7 @@ class CandidateSampler:
         self._search, self._plan, self._space = search, plan, plan.space
         self._members, self._base = plan.members, key_of(plan.base)
         self.distributions = build_distributions(plan.space)
+        self.proposals: tuple[Member, ...] = ()
         self._study: optuna.Study | None = None
         self._copied: set[int] = set()
         self._intersection_space = IntersectionSearchSpace(include_pruned=True)
@@ -67,6 +70,8 @@ class CandidateSampler:
             return self._draw_random(seen, rng)
         if source_of(index, self._search.random_fraction) is Source.RANDOM:
             return self._draw_random(seen, rng)
+        if (proposed := next((one for one in self.proposals if one.key not in seen), None)) is not None:
+            return Draw(proposed, Source.SAMPLER)
         if self._uses_prediction and (predicted := self._next_predicted(seen)) is not None:
             return Draw(predicted.member, Source.SAMPLER)
         return self._draw_best(finished, seen, seed, rng, pool if choose else 1, choose)

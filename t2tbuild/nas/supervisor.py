@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,7 +76,7 @@ def _running_workers(run: Path, url: str, workers: int, deadline: float) -> Iter
             processes += [_WorkerProcess(index, _start_worker(run, url, index, workers, deadline))]
         yield processes
     finally:
-        _terminate([process.running for process in processes])
+        terminate([process.running for process in processes])
 
 
 def _restart_if_dead(process: _WorkerProcess, run: Path, url: str, workers: int, deadline: float) -> None:
@@ -88,10 +88,10 @@ def _restart_if_dead(process: _WorkerProcess, run: Path, url: str, workers: int,
         process.done = True
         return
     if code == InputError.exit_code:  # another start cannot help
-        raise InputError(f"worker {process.index} ended: {_last_log_line(run, process.index)}")
+        raise InputError(f"worker {process.index} ended: {last_log_line(run, process.index)}")
     process.failed_starts = process.failed_starts + 1 if time.monotonic() - process.started < STARTUP_SECONDS else 0
     if process.failed_starts >= (MAX_FAILED_STARTS if code > 0 else MAX_KILLED_STARTS):
-        raise SearchError(f"worker {process.index} failed to start: {_last_log_line(run, process.index)}")
+        raise SearchError(f"worker {process.index} failed to start: {last_log_line(run, process.index)}")
     process.running = _start_worker(run, url, process.index, workers, deadline)
     process.started = time.monotonic()
 
@@ -102,18 +102,6 @@ def log_path(run: Path, index: int) -> Path:
 
 
 def _start_worker(run: Path, url: str, index: int, workers: int, deadline: float) -> subprocess.Popen[bytes]:
-    env = dict(os.environ) | consent.worker_environment() | measure_command.worker_environment()
-    env[VARIABLE] = url  # a password must not appear in the command line
-    device = device_setting()
-    if device in (None, "cuda") and torch.cuda.is_available():
-        devices = os.environ.get("CUDA_VISIBLE_DEVICES")
-        names = devices.split(",") if devices else [str(one) for one in range(torch.cuda.device_count())]
-        env["CUDA_VISIBLE_DEVICES"] = names[index % len(names)]
-    elif device is None or not device.startswith("cuda"):
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        env["OMP_NUM_THREADS"] = str(max(1, cores // workers))
-    log = log_path(run, index)
-    log.parent.mkdir(parents=True, exist_ok=True)
     command = [
         sys.executable,
         "-m",
@@ -123,13 +111,48 @@ def _start_worker(run: Path, url: str, index: int, workers: int, deadline: float
         repr(deadline),
         str(os.getpid()),
     ]
+    # a password must not appear in the command line
+    return start_process(command, log_path(run, index), index, workers, {VARIABLE: url})
+
+
+def start_process(
+    command: Sequence[str],
+    log: Path,
+    index: int,
+    workers: int,
+    environment: Mapping[str, str] | None = None,
+    *,
+    pipes: bool = False,
+) -> subprocess.Popen[bytes]:
+    """Start one of `workers` processes: with one of the GPUs, in turn, or an equal share of the CPU cores.
+
+    Its output is added to a log. With `pipes`, its stdin and stdout are pipes.
+    """
+    env = (
+        dict(os.environ) | consent.worker_environment() | measure_command.worker_environment() | dict(environment or {})
+    )
+    device = device_setting()
+    if device in (None, "cuda") and torch.cuda.is_available():
+        devices = os.environ.get("CUDA_VISIBLE_DEVICES")
+        names = devices.split(",") if devices else [str(one) for one in range(torch.cuda.device_count())]
+        env["CUDA_VISIBLE_DEVICES"] = names[index % len(names)]
+    elif device is None or not device.startswith("cuda"):
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        env["OMP_NUM_THREADS"] = str(max(1, cores // workers))
+    log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as stream:
-        return subprocess.Popen(  # noqa: S603  # our own module
-            command, env=env, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True
+        return subprocess.Popen(  # noqa: S603  # our own modules
+            command,
+            env=env,
+            stdin=subprocess.PIPE if pipes else subprocess.DEVNULL,
+            stdout=subprocess.PIPE if pipes else stream,
+            stderr=stream,
+            start_new_session=True,
         )
 
 
-def _terminate(running: Sequence[subprocess.Popen[bytes]]) -> None:
+def terminate(running: Sequence[subprocess.Popen[bytes]]) -> None:
+    """End processes, and wait for their end."""
     for process in running:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
@@ -142,6 +165,7 @@ def _terminate(running: Sequence[subprocess.Popen[bytes]]) -> None:
             process.wait()
 
 
-def _last_log_line(run: Path, index: int) -> str:
+def last_log_line(run: Path, index: int) -> str:
+    """Return the last line of a worker's output."""
     lines = log_path(run, index).read_text(errors="replace").strip().splitlines()
     return f"{lines[-1]} (full log: {log_path(run, index)})" if lines else f"see {log_path(run, index)}"

@@ -14,6 +14,7 @@ from t2tbuild.nas.proxy_evaluator import make_evaluator
 from t2tbuild.nas.sampler import CandidateSampler
 from t2tbuild.nas.store.open import open_store
 from t2tbuild.nas.store.url import storage_url
+from t2tbuild.nas.supernet.proposals import read_proposals
 from t2tbuild.nas.worker import Worker
 from t2tbuild.spec.load import load_search_spec
 from t2tbuild.spec.root import SearchSpec
@@ -32,6 +33,7 @@ def run_worker(spec: SearchSpec, run: Path, interrupt: Interrupt, *, deadline: f
 
     sampler = CandidateSampler(planned.search, planned)
     with open_store(storage_url(None, run), spec, planned, sampler, patient=True) as store:
+        sampler.proposals = read_proposals(store, planned)
         Worker(
             store,
             sampler,
@@ -45,7 +47,7 @@ def run_worker(spec: SearchSpec, run: Path, interrupt: Interrupt, *, deadline: f
         ).run()
 
 
-class _ParentOrSignal(Interrupt):
+class ParentOrSignal(Interrupt):
     """An interrupt that is also set when the parent process has ended."""
 
     def __init__(self, signals: Interrupt, parent: int) -> None:
@@ -63,7 +65,7 @@ def main() -> int:
     with handle_signals() as signals:
         try:
             until = time.monotonic() + deadline - time.time()
-            interrupt = _ParentOrSignal(signals, parent)
+            interrupt = ParentOrSignal(signals, parent)
             run_worker(load_search_spec(run / "spec.yaml"), run, interrupt, deadline=until, workers=workers)
         except T2TBuildError as error:
             print(f"error: {error}", file=sys.stderr)

@@ -11,6 +11,17 @@ from t2tbuild.report.figure import as_svg
 from t2tbuild.report.page import format_command, render
 from t2tbuild.report.pareto import draw_pareto, plot_pareto
 from t2tbuild.report.search_data import search_data
+from t2tbuild.report.supernet import (
+    BEST,
+    TRAINED,
+    SupernetView,
+    best_rows,
+    draw_front,
+    draw_validity,
+    load_supernet_view,
+    plot_supernet,
+    trained_rows,
+)
 from t2tbuild.report.verdict_table import PREDICTED, confirmation_rows, gain_lines, predicted_rows
 from t2tbuild.spec.units import short_count
 
@@ -21,12 +32,14 @@ def write_reports(result: SearchResult) -> None:
     """Write the reports of a search into its run directory: the winner's diagram.svg, pareto.png, report.html."""
     write_diagram(result.best.model, result.run / "diagram.svg")
     plot_pareto(result, result.run / "pareto.png")
+    if (view := load_supernet_view(result)) is not None:
+        plot_supernet(view, result.run)
     write_search_page(result)
 
 
 def write_search_page(result: SearchResult) -> None:
     """Write report.html; all its numbers are in report.json."""
-    report = result.report
+    report, view = result.report, load_supernet_view(result)
     text = render(
         "search.html.j2",
         search_data(report),
@@ -39,6 +52,7 @@ def write_search_page(result: SearchResult) -> None:
         lines=gain_lines(result),
         predicted_columns=PREDICTED,
         predicted=predicted_rows(result) if result.verdict.prediction else [],
+        supernet=None if view is None else _supernet(view),
         pareto=as_svg(draw_pareto(result)),
         columns=_columns(result),
         candidates=[_row(record, result) for record in result.records],
@@ -46,6 +60,17 @@ def write_search_page(result: SearchResult) -> None:
         command=format_command(report["environment"]),
     )
     atomic_write(result.run / "report.html", text)
+
+
+def _supernet(view: SupernetView) -> dict[str, Any]:
+    """Return what the section of the supernet shows."""
+    return {
+        "sentence": view.sentence,
+        "validity": as_svg(draw_validity(view)) if view.alone else "",
+        "front": as_svg(draw_front(view)),
+        "correlations": view.correlations,
+        "tables": [("Best member within each budget", BEST, best_rows(view)), ("Trained", TRAINED, trained_rows(view))],
+    }
 
 
 def _name(record: Record) -> str:
