@@ -85,6 +85,14 @@ class DistributedContext:
         devices = [self.device] if self.device.type == "cuda" else None
         return DistributedDataParallel(model, device_ids=devices)
 
+    def average_gradients(self, model: nn.Module) -> None:
+        """Replace the gradients by their means over all ranks, which have gradients of the same parameters."""
+        if self.world_size > 1:
+            for parameter in model.parameters():
+                if parameter.grad is not None:
+                    dist.all_reduce(parameter.grad)
+                    parameter.grad /= self.world_size
+
     def broadcast_buffers(self, model: nn.Module) -> None:
         """Copy the buffers of rank 0, such as a BatchNorm's running means, to every rank."""
         if self.world_size > 1:

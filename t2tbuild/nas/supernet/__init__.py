@@ -1,0 +1,1 @@
+"""The supernet: one training whose weights all members of a space share."""

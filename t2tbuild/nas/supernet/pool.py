@@ -1,0 +1,65 @@
+"""The members of a space that share a supernet. Torch-free."""
+
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from t2tbuild.cost.predict import predict_cost
+from t2tbuild.nas.field_paths import get_field, to_plain
+from t2tbuild.nas.members import Member, Members
+from t2tbuild.nas.plan import Plan
+from t2tbuild.nas.space import Space, to_category
+from t2tbuild.spec.model import ModelSpec
+from t2tbuild.spec.space import Value
+from t2tbuild.training.seeds import fold_in
+
+SAMPLED = 5_000
+"""Assignments that stand for a space that is too large to enumerate."""
+
+
+@dataclass(frozen=True)
+class SupernetMember:
+    """A member of the space within the budget, its cost at full size, and its values of the searched fields."""
+
+    member: Member
+    macs: int
+    params: int
+    values: Mapping[str, Value]
+
+    @property
+    def key(self) -> str:
+        return self.member.key
+
+    @property
+    def model(self) -> ModelSpec:
+        return self.member.model
+
+
+def pool(planned: Plan) -> tuple[SupernetMember, ...]:
+    """Return the members within the budget, the cheapest first; of a large space those of a sample by the seed."""
+    members, space = planned.members, planned.space
+    found = {one.key: one for one in (members if members.assignments else _sample(members, planned.search.seed))}
+    return tuple(sorted((_with_cost(one, space) for one in found.values()), key=lambda one: (one.macs, one.key)))
+
+
+def _sample(members: Members, seed: int) -> Iterator[Member]:
+    rng = random.Random(fold_in(seed, SAMPLED))  # noqa: S311
+    for _ in range(SAMPLED):
+        yield from members.solve(members.space.draw_uniform(rng))
+
+
+def _with_cost(member: Member, space: Space) -> SupernetMember:
+    cost, data = predict_cost(member.model), to_plain(member.model)
+    fields = [*space.dimensions, *([space.solved.path] if space.solved else [])]
+    values = {path: _value_of(data, path, member) for path in fields}
+    return SupernetMember(member, cost.macs, cost.params, values)
+
+
+def _value_of(data: Mapping[str, Value], path: str, member: Member) -> Value:
+    """Return a member's value of a field: what was drawn, or what the model has. None where it has no such field."""
+    if path in member.params:
+        return member.params[path]
+    try:
+        return to_category(get_field(data, path))
+    except LookupError:
+        return None
