@@ -128,7 +128,9 @@ def start_process(
 
     Its output is added to a log. With `pipes`, its stdin and stdout are pipes.
     """
-    env = dict(os.environ) | consent.worker_environment() | measure_command.worker_environment() | (environment or {})
+    env = (
+        dict(os.environ) | consent.worker_environment() | measure_command.worker_environment() | dict(environment or {})
+    )
     device = device_setting()
     if device in (None, "cuda") and torch.cuda.is_available():
         devices = os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -1,12 +1,13 @@
 """Searches that take a second: a small base, and a few training steps or a fake trainer."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from t2tbuild import load_search_spec, predict_cost
 from t2tbuild.nas.model_key import key_of
@@ -77,6 +78,9 @@ class FakeTrainer:
             noise = random.Random(f"{self.seed} {steps} {key_of(self.model)}").gauss(0, self.noise)
             accuracy = self.quality(self.model) + noise
             yield Rung(steps, min(1.0, max(0.0, accuracy)), 2.0 ** -(accuracy + steps / 100), 1.0)
+
+    def start_from(self, weights: Mapping[str, Tensor]) -> None:
+        assert weights
 
     def restore(self, _folder: Path) -> bool:
         return True

@@ -4,8 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
-from optuna.trial import FrozenTrial, TrialState
+from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from t2tbuild.nas.record import Record, State
 
@@ -120,3 +122,12 @@ def split_repeated(
 def identity_of(record: Record) -> tuple[str, int, bool]:
     """Return what a training is a function of: the key of the model, the seed, and whether it has full width."""
     return record.key, record.seed, record.full
+
+
+def completed_trial(
+    number: int, params: Mapping[str, Any], distributions: Mapping[str, BaseDistribution], value: float
+) -> FrozenTrial:
+    """Return a completed trial that is in no database, for a sampler to learn from."""
+    trial = create_trial(params=dict(params), distributions={name: distributions[name] for name in params}, value=value)
+    trial.number = number
+    return trial

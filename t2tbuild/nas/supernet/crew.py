@@ -46,10 +46,10 @@ class Alone:
 
 
 class Processes:
-    """Performs tasks in processes that load the supernet of a run directory. One that dies is started again."""
+    """Performs tasks in processes of a command, with logs in a run directory. One that dies is started again."""
 
-    def __init__(self, run: Path, workers: int) -> None:
-        self.run, self.workers, self._stopped = run, workers, False
+    def __init__(self, command: Sequence[str], run: Path, workers: int) -> None:
+        self.command, self.run, self.workers, self._stopped = command, run, workers, False
         self._idle: SimpleQueue[int] = SimpleQueue()
         for index in range(workers):
             self._idle.put(index)
@@ -89,13 +89,8 @@ class Processes:
         if process is None or process.poll() is not None:
             if self._stopped:
                 raise SearchError("the workers of the supernet were stopped")
-            process = self._running[index] = start_process(
-                [sys.executable, "-m", "t2tbuild.nas.supernet.crew_process", str(self.run), str(os.getpid())],
-                log_path(self.run, index),
-                index,
-                self.workers,
-                pipes=True,
-            )
+            log = log_path(self.run, index)
+            process = self._running[index] = start_process(self.command, log, index, self.workers, pipes=True)
         assert process.stdin is not None
         assert process.stdout is not None
         try:
@@ -106,17 +101,29 @@ class Processes:
             answer = b""
         if not answer.endswith(b"\n"):
             process.wait()
+            _close_pipes(process)
             return None
         return Measured(**json.loads(answer))
 
     def close(self) -> None:
         """End the processes. A training that is interrupted continues from its last rung."""
         self._stopped = True
-        for process in self._running.values():
+        running = list(self._running.values())
+        for process in running:
             with contextlib.suppress(OSError):
                 assert process.stdin is not None
                 process.stdin.close()  # ends a process that waits for a task
-        terminate(list(self._running.values()))
+        terminate(running)
+        for process in running:
+            _close_pipes(process)
+
+
+def _close_pipes(process: subprocess.Popen[bytes]) -> None:
+    """Close the pipes of a process that has ended."""
+    for pipe in (process.stdin, process.stdout):
+        with contextlib.suppress(OSError):
+            assert pipe is not None
+            pipe.close()
 
 
 def task_to_line(task: Task) -> bytes:
@@ -131,7 +138,8 @@ def make_crew(run: Path, workers: int, alone: Callable[[], MemberEvaluator]) -> 
     if workers == 1:
         yield Alone(alone())
         return
-    processes = Processes(run, workers)
+    command = [sys.executable, "-m", "t2tbuild.nas.supernet.crew_process", str(run), str(os.getpid())]
+    processes = Processes(command, run, workers)
     try:
         yield processes
     finally:

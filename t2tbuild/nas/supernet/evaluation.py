@@ -8,12 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from t2tbuild.nas.supernet.model import Supernet
-
 from t2tbuild.errors import T2TBuildError
 from t2tbuild.nas.model_key import key_of
 from t2tbuild.nas.proxy import make_proxy_model
 from t2tbuild.nas.proxy_evaluator import ProxyEvaluator
+from t2tbuild.nas.supernet.model import Supernet
 from t2tbuild.nas.supernet.results import Start
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.training.device import pick_dtype

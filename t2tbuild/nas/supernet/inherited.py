@@ -1,4 +1,4 @@
-"""The search on a supernet: generations of members, evaluated with inherited weights. Torch-free.
+"""The search on a supernet: generations of members, evaluated with inherited weights.
 
 A generation follows from the seed and from the results before it, so a search that was killed comes to the same
 members: results that are known are not measured again.
@@ -8,12 +8,15 @@ import itertools
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
-from t2tbuild.nas.supernet.pool import SupernetMember, with_cost
-
+from t2tbuild.nas.members import Member
 from t2tbuild.nas.pareto import pareto_front
 from t2tbuild.nas.plan import Plan
+from t2tbuild.nas.sampler import CandidateSampler
+from t2tbuild.nas.store.trials import completed_trial
 from t2tbuild.nas.supernet.evolution import PARENTS, propose
+from t2tbuild.nas.supernet.pool import SupernetMember, with_cost
 from t2tbuild.nas.supernet.results import InheritedResult, loss_order
 from t2tbuild.spec.search import Search
 from t2tbuild.training.seeds import fold_in
@@ -59,7 +62,10 @@ def _generation(
     results: Evaluated,
     number: int,
 ) -> Sequence[SupernetMember]:
-    """Return a generation: of a small space the next members; otherwise random ones, then offspring of the best."""
+    """Return a generation: of a small space the next members; otherwise random ones, then what the results suggest.
+
+    With sampler tpe or gp and one limit on MACs, Optuna suggests them; else they are offspring of the best.
+    """
     search, settings = planned.search, planned.search.supernet
     assert settings is not None
     size = max(FEWEST, math.ceil(settings.candidates / GENERATIONS))
@@ -68,10 +74,33 @@ def _generation(
         return _shuffled(members, search.seed)[number * size : (number + 1) * size]
     if number == 0:
         return _shuffled(members, search.seed)[: max(size, math.ceil(FIRST_SHARE * settings.candidates))]
+    if search.sampler in ("tpe", "gp") and len(limits_of(search)) == 1:
+        return [with_cost(one, planned.space) for one in suggest(planned, found, results, size)]
     rng = random.Random(fold_in(search.seed, SEED, number))  # noqa: S311
     parents = choose_parents(search, list(found.values()), results)
     offspring = propose(planned.members, [one.model for one in parents], found.keys(), size, rng)
     return [with_cost(one, planned.space) for one in offspring]
+
+
+def suggest(planned: Plan, found: Mapping[str, SupernetMember], results: Evaluated, count: int) -> list[Member]:
+    """Return up to `count` new members that Optuna's TPE suggests, which learns from the inherited losses.
+
+    A Gaussian process of a thousand members takes too long, so TPE takes its place too.
+    """
+    changes = {"sampler": "tpe", "random_fraction": 0.0, "objectives": ("accuracy",), "target": "data"}
+    search = planned.search.model_copy(update=changes)
+    sampler = CandidateSampler(search, replace(planned, search=search))
+    finished = [
+        completed_trial(index, found[key].member.params, sampler.distributions, -one.loss)
+        for index, (key, one) in enumerate(results.items())
+        if math.isfinite(one.loss)
+    ]
+    members: dict[str, Member] = {}
+    for index in range(len(found), len(found) + count):
+        draw = sampler.draw(index, finished, found.keys() | members.keys())
+        if draw is not None:
+            members[draw.key] = draw.member
+    return list(members.values())
 
 
 def _shuffled(members: Sequence[SupernetMember], seed: int) -> list[SupernetMember]:

@@ -2,10 +2,9 @@
 
 from collections.abc import Callable, Sequence
 
-from t2tbuild.nas.supernet.pool import SupernetMember
-
 from t2tbuild.bench.latency_model import MIN_MODELS, latency_features
 from t2tbuild.nas.latency_meter import LatencyMeter
+from t2tbuild.nas.supernet.pool import SupernetMember
 
 MEASURED = 2 * MIN_MODELS
 """So many members are measured, spread over the MACs of all."""

@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
+from t2tbuild.errors import InputError
+from t2tbuild.nas.plan import Plan
 from t2tbuild.nas.supernet.model import Supernet
 from t2tbuild.nas.supernet.pool import pool
 from t2tbuild.nas.supernet.trainer import SupernetTrainer
-
-from t2tbuild.errors import InputError
-from t2tbuild.nas.plan import Plan
 from t2tbuild.training.data import Data
 from t2tbuild.training.distributed import DistributedContext
 

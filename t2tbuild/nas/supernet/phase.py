@@ -1,6 +1,7 @@
 """The supernet of a search, before its candidates: trained, searched, and compared with trainings alone."""
 
 import json
+import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -8,9 +9,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
-
-from t2tbuild.nas.supernet.pool import SupernetMember, pool
-from t2tbuild.nas.supernet.trainer import SupernetProgress, SupernetTrainer
 
 from t2tbuild.files import atomic_write, nan_to_none
 from t2tbuild.nas.evaluator import Evaluator
@@ -23,10 +21,12 @@ from t2tbuild.nas.supernet.crew import make_crew
 from t2tbuild.nas.supernet.evaluation import MemberEvaluator
 from t2tbuild.nas.supernet.inherited import front, limits_of, order_proposals, within
 from t2tbuild.nas.supernet.latency import LatencyEstimator
+from t2tbuild.nas.supernet.pool import SupernetMember, pool
 from t2tbuild.nas.supernet.progress import PhaseProgress
 from t2tbuild.nas.supernet.proposals import to_plain
 from t2tbuild.nas.supernet.results import FOLDER, InheritedResult
 from t2tbuild.nas.supernet.steps import Known, Steps
+from t2tbuild.nas.supernet.trainer import SupernetProgress, SupernetTrainer
 from t2tbuild.nas.supernet.verdict import SupernetVerdict, decide, measure_validity, measure_worth
 from t2tbuild.spec.search import Search
 from t2tbuild.spec.space import Value
@@ -201,4 +201,4 @@ def build_report(
 
 
 def _mean_accuracy(results: Sequence[InheritedResult]) -> float | None:
-    return sum(one.accuracy for one in results) / len(results) if results else None
+    return statistics.fmean(one.accuracy for one in results) if results else None

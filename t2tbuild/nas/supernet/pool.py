@@ -39,7 +39,7 @@ def pool(planned: Plan) -> tuple[SupernetMember, ...]:
     """Return the members within the budget, the cheapest first; of a large space those of a sample by the seed."""
     members, space = planned.members, planned.space
     found = {one.key: one for one in (members if members.assignments else _sample(members, planned.search.seed))}
-    return tuple(sorted((_with_cost(one, space) for one in found.values()), key=lambda one: (one.macs, one.key)))
+    return tuple(sorted((with_cost(one, space) for one in found.values()), key=lambda one: (one.macs, one.key)))
 
 
 def _sample(members: Members, seed: int) -> Iterator[Member]:
@@ -48,7 +48,8 @@ def _sample(members: Members, seed: int) -> Iterator[Member]:
         yield from members.solve(members.space.draw_uniform(rng))
 
 
-def _with_cost(member: Member, space: Space) -> SupernetMember:
+def with_cost(member: Member, space: Space) -> SupernetMember:
+    """Return a member of the space with its cost and its values."""
     cost, data = predict_cost(member.model), to_plain(member.model)
     fields = [*space.dimensions, *([space.solved.path] if space.solved else [])]
     values = {path: _value_of(data, path, member) for path in fields}

@@ -74,10 +74,11 @@ FILES = {InheritedResult: "members.csv", StandaloneResult: "standalone.csv", Con
 def write_results(folder: Path, kind: type[Result], results: Sequence[Result]) -> None:
     """Write the results of a kind into a supernet's folder. Floats are written in full."""
     rows = [_to_row(result) for result in results]
-    names = [one.name for one in fields(kind) if one.name != "values"]
-    extra = dict.fromkeys(name for row in rows for name in row if name not in names)
+    columns = dict.fromkeys(one.name for one in fields(kind) if one.name != "values")
+    for row in rows:
+        columns |= dict.fromkeys(row)
     table = io.StringIO(newline="")
-    writer = csv.DictWriter(table, [*names, *extra], lineterminator="\n")
+    writer = csv.DictWriter(table, list(columns), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     folder.mkdir(parents=True, exist_ok=True)
@@ -112,16 +113,21 @@ def _from_text(text: str) -> Value:
 
 
 def _from_row(kind: type[Result], row: dict[str, str]) -> Result:
-    found: dict[str, Any] = {}
-    for one in fields(kind):
-        if one.name == "values":
-            continue
-        text = row.pop(one.name)
-        convert = {int: int, float: float}.get(one.type, lambda text: float(text) if text else None)  # type: ignore[call-overload]
-        found[one.name] = text if one.type is str or one.type is Start else convert(text)
+    found: dict[str, Any] = {
+        one.name: _convert(row.pop(one.name), one.type) for one in fields(kind) if one.name != "values"
+    }
     if kind is InheritedResult:
         found["values"] = {path: _from_text(text) for path, text in row.items() if text != ""}
     return kind(**found)
+
+
+def _convert(text: str, to: object) -> str | int | float | None:
+    """Return the value of a column of a type: str or Start, int, float, or float | None."""
+    if to is int:
+        return int(text)
+    if to in (str, Start):
+        return text
+    return float(text) if text else None
 
 
 def loss_order(result: InheritedResult) -> tuple[float, int]:

@@ -5,10 +5,9 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from t2tbuild.nas.supernet.pool import SupernetMember
-
 from t2tbuild.nas.correlations import MACS_TOLERANCE
 from t2tbuild.nas.supernet.inherited import limits_of, within
+from t2tbuild.nas.supernet.pool import SupernetMember
 from t2tbuild.nas.supernet.results import InheritedResult, StandaloneResult
 from t2tbuild.spec.search import Search
 from t2tbuild.training.seeds import fold_in

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from t2tbuild.nas.supernet.pool import SupernetMember
-
 from t2tbuild.nas.plan import Plan
 from t2tbuild.nas.supernet.crew import Check, Crew
 from t2tbuild.nas.supernet.evaluation import Measured, Task, Training
 from t2tbuild.nas.supernet.inherited import search_inherited
+from t2tbuild.nas.supernet.pool import SupernetMember
 from t2tbuild.nas.supernet.progress import Phase, PhaseProgress
 from t2tbuild.nas.supernet.results import (
     ConfirmedResult,
@@ -30,6 +29,8 @@ from t2tbuild.nas.supernet.standalone import choose_confirmations, choose_random
 
 STARTS: tuple[Start, ...] = ("inherited", "fresh")
 Identity = TypeVar("Identity", bound=Hashable)
+FromStart = tuple[str, Start]
+"""The key of a member, and the weights that it is trained from."""
 Known = Mapping[str, SupernetMember]
 """Members by key."""
 
@@ -108,18 +109,23 @@ class Steps:
     ) -> list[ConfirmedResult]:
         """Train the best and random members from both weights. What was trained alone is not trained again."""
         chosen = {one.key: one for one in choose_confirmations(self.planned.search, inherited, alone)}
-        done = {(one.key, "fresh"): Measured(one.loss, one.accuracy, one.seconds) for one in alone}
-        tasks = {(key, start): Task(members[key].model, Training(start)) for key in chosen for start in STARTS}
+        done: dict[FromStart, Measured] = {
+            (one.key, "fresh"): Measured(one.loss, one.accuracy, one.seconds) for one in alone
+        }
+        tasks: dict[FromStart, Task] = {
+            (key, start): Task(members[key].model, Training(start)) for key in chosen for start in STARTS
+        }
 
-        def to_result(identity: tuple[str, Start], found: Measured) -> ConfirmedResult:
+        def to_result(identity: FromStart, found: Measured) -> ConfirmedResult:
             one = chosen[identity[0]]
             return ConfirmedResult(
                 one.key, one.why, one.budget, identity[1], 0, found.loss, found.accuracy, found.seconds
             )
 
-        return self._measure(
-            "confirmation", ConfirmedResult, tasks, lambda one: (one.key, one.start), to_result, done=done
-        )
+        def identity_of(one: ConfirmedResult) -> FromStart:
+            return one.key, one.start
+
+        return self._measure("confirmation", ConfirmedResult, tasks, identity_of, to_result, done=done)
 
     def _measure(
         self,
