@@ -233,17 +233,19 @@ def _options_to_overrides(
     return found + ([f"search.seed={seed}"] if seed is not None else [])
 
 
-def _further_budgets(spec: str, changes: list[str | Override], macs: str | None) -> list[str]:
+def _further_budgets(spec: str, changes: list[str | Override], macs: str | None) -> list[Override]:
     """Return the override for all but the largest of several --budget-macs. Raises InputError without a supernet."""
     further = [] if macs is None else parse_counts_option("--budget-macs", macs)[:-1]
     if not further:
         return []
     from t2tbuild.spec.load import read_search_spec  # not open_search_spec: the spec is read again
+    from t2tbuild.spec.overrides import Override
 
     if read_search_spec(spec, changes).spec.search.supernet is None:
         message = "several budgets need a supernet, whose one training serves them all"
         raise InputError(f"--budget-macs: {message}; add search.supernet.epochs=20, or name one budget")
-    return [f"search.supernet.budgets=[{', '.join(str(format_count(one)) for one in further)}]"]
+    counts = ", ".join(str(format_count(one)) for one in further)
+    return [Override(f"search.supernet.budgets=[{counts}]", f"--budget-macs {macs}")]
 
 
 def latency_overrides(limit: str | None, command: str | None) -> list[str]:

@@ -16,7 +16,7 @@ from t2tbuild.nas.proxy import classes_of, has_own_data, make_proxy_model, own_d
 from t2tbuild.nas.single_candidate import warn_single_candidate
 from t2tbuild.nas.solvable import require_solvable
 from t2tbuild.nas.space import Space, error_message
-from t2tbuild.nas.supernet.check import require_sliceable
+from t2tbuild.nas.supernet.check import require_supernet
 from t2tbuild.nas.unpredicted import check_unpredicted
 from t2tbuild.spec.budget import Budget
 from t2tbuild.spec.diagnostics.messages import build_diagnostics
@@ -82,7 +82,7 @@ def plan(spec: SearchSpec, *, has_evaluator: bool = False, to_read: bool = False
     counted = () if to_read else check_unpredicted(space, search, spec.extensions)
     if not to_read:
         require_solvable(space, search.budget)
-        require_sliceable(search, space)
+        require_supernet(search, space)
     fitting = require_feasible(space, search.budget)
     try:
         base, scaled = scale_to_budget(named_base, search.budget)

@@ -8,13 +8,14 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
-from t2tbuild import build_model, load_spec, load_weights, write_spec
+from t2tbuild import build_model, load_search_spec, load_spec, load_weights, write_spec
 from t2tbuild.cli import app
 from t2tbuild.cli.console import stderr
 from t2tbuild.cli.search_progress import SearchProgress
 from t2tbuild.errors import InputError
 from t2tbuild.nas.plan import plan
 from t2tbuild.nas.proxy_evaluator import load_proxy_data
+from t2tbuild.nas.supernet.family import load_averaged
 from t2tbuild.nas.supernet.pool import pool
 from t2tbuild.nas.supernet.progress import PhaseProgress
 from t2tbuild.nas.supernet.results import FOLDER, InheritedResult, read_results, write_results
@@ -60,37 +61,41 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_a_model_for_each_budget_is_written_and_equals_its_file(run: Path, tmp_path: Path) -> None:
-    done = export(run, "--budgets", "3M,1500K", "--format", "torch-export", "--out", tmp_path / "family", "--json")
+def test_a_model_for_each_budget_is_written_with_the_weights_of_the_supernet(run: Path) -> None:
+    done = export(run, "--budgets", "3M,1500K", "--json")
     assert done.exit_code == 0, done.output
-    records = json.loads(done.stdout)
-    results = read_results(run / FOLDER, InheritedResult)
+    records, results = json.loads(done.stdout), read_results(run / FOLDER, InheritedResult)
     assert [record["budget"] for record in records] == [1_500_000, 3_000_000]
+    supernet = load_averaged(plan(load_search_spec(run / "spec.yaml"), to_read=True), run)
+    images = torch.randn(2, 3, 16, 16)
     for record in records:
         assert record["macs"] == max(one.macs for one in results if one.macs <= record["budget"])  # the best, made up
         assert 0 <= record["difference"] < 1e-4
         spec = load_spec(record["spec"])
-        assert isinstance(spec.model, ModelSpec) and spec.weights is not None
+        assert isinstance(spec.model, ModelSpec) and spec.weights is not None  # a path relative to the spec
         assert (spec.model.num_classes, spec.model.image_size) == (10, 16)
         built = build_model(spec.model)
-        load_weights(built, spec.weights.file)  # relative to the spec
-        images = torch.randn(2, 3, 16, 16)
+        load_weights(built, spec.weights.file)
         with torch.inference_mode():
-            logits = torch.from_numpy(open_exported(Path(record["exported"]))(images.numpy()))
-            torch.testing.assert_close(built.eval()(images), logits, rtol=1e-3, atol=1e-4)
-    names = {path.name for path in (tmp_path / "family").iterdir()}
-    assert names == {f"tiny_{size}.{kind}" for size in ("3M", "1.5M") for kind in ("yaml", "safetensors", "pt2")}
-    again = refusal(run, "--budgets", "3M", "--format", "torch-export", "--out", tmp_path / "family")
-    assert "exists already" in again
+            expected = supernet.subnet(spec.model).eval()(images)
+            torch.testing.assert_close(built.eval()(images), expected, rtol=0, atol=1e-5)
+    names = {path.name for path in (run / "family").iterdir()}
+    assert names == {f"tiny_{size}.{kind}" for size in ("3M", "1.5M") for kind in ("yaml", "safetensors")}
+    assert "exists already" in refusal(run, "--budgets", "3M")
 
 
-def test_the_models_are_written_into_the_run_by_default(run: Path) -> None:
-    done = export(run, "--budgets", "3M")
+@pytest.mark.slow
+@pytest.mark.nightly
+def test_a_family_is_exported_to_onnx(run: Path, tmp_path: Path) -> None:
+    done = export(run, "--budgets", "3M", "--format", "onnx", "--preprocess", "--out", tmp_path)
     assert done.exit_code == 0, done.output
     assert "tiny_3M: " in done.stdout and "of 3.00M MACs, inherited accuracy 50.0%" in done.stdout
-    assert {path.name for path in (run / "family").iterdir()} == {"tiny_3M.yaml", "tiny_3M.safetensors"}
+    assert {path.name for path in tmp_path.iterdir()} == {"tiny_3M.yaml", "tiny_3M.safetensors", "tiny_3M.onnx"}
+    info = open_exported(tmp_path / "tiny_3M.onnx").info
+    assert info.preprocessing.inside and info.preprocessing.image == (16, 16)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_exported_is_refused(run: Path, tmp_path: Path) -> None:
     assert "the smallest has" in refusal(run, "--budgets", "1K,3M")
     assert "names 3M twice" in refusal(run, "--budgets", "3M,3M")
@@ -108,6 +113,7 @@ def test_what_cannot_be_exported_is_refused(run: Path, tmp_path: Path) -> None:
     assert "search.proxy.width=full" in refusal(plain, "--budgets", "3M")
 
 
+@pytest.mark.slow
 def test_an_edited_row_is_noticed(run: Path, tmp_path: Path) -> None:
     edited = tmp_path / "run"
     edited.mkdir()

@@ -170,3 +170,13 @@ def test_the_most_specific_of_several_values_is_named(tiny: Callable[..., Search
         plan(load_search_spec("cnn_options", ["search.supernet={steps: 9}"]))
     assert caught.value.path == ("search", "space", "backbone.ghost", "choices", 1)
     plan(tiny("search.supernet={steps: 9}"))
+
+
+def test_a_budget_without_members_is_refused(tiny: Callable[..., SearchSpec]) -> None:
+    """The depth of the tiny space is solved: no member is far below the budget."""
+    with pytest.raises(FieldError) as caught:
+        plan(tiny("search.supernet={steps: 9, budgets: [10K, 20K, 2900K]}"))
+    assert caught.value.path == ("search", "supernet", "budgets", 1)
+    assert "20.0K MACs or fewer" in caught.value.message and "a range is not" in caught.value.hint
+    depths = "search.space={backbone.depth: {low: 1, high: 4}}"
+    assert plan(tiny(depths, "search.supernet={steps: 9, budgets: [1M]}")).search.supernet is not None
