@@ -358,8 +358,8 @@ def print_result(result: SearchResult) -> None:
     if (table := verdict_table(result)) is not None:
         console.print(table)
     if (view := load_supernet_view(result)) is not None:
-        for shown in (view.sentence, *supernet_tables(view)):
-            console.print(shown, soft_wrap=isinstance(shown, str), markup=False)
+        for shown in supernet_tables(view):
+            console.print(shown)
     for line in [*gain_lines(result), *([str(result.latency)] if result.latency else [])]:
         console.print(line, soft_wrap=True, markup=False)
     if result.outcome is Outcome.TIMEOUT:
@@ -376,8 +376,12 @@ def print_result(result: SearchResult) -> None:
     best = shlex.quote(str(result.run / "best.yaml"))
     drawn = ["diagram.svg"] if (result.run / "diagram.svg").exists() else []
     files = ["best.yaml", *drawn, *(["front/"] if len(result.spec.search.objectives) > 1 else [])]
-    files += ["report.html", "report.json", "candidates.csv", "pareto.png"]
+    files += ["report.html", "report.json", "candidates.csv", "pareto.png", *(["supernet/"] if view else [])]
     console.print(f"written: {result.run}/{', '.join(files)}", soft_wrap=True, markup=False)
+    if view is not None and result.spec.search.proxy.width == "full":
+        budgets = ",".join(str(format_count(int(limit))) for limit in view.report["best"] if int(limit))
+        command = f"t2tbuild export {shlex.quote(str(result.run))} --budgets {budgets or 'COUNTS'}"
+        console.print(f"a model for each budget, with inherited weights: {command}", soft_wrap=True, markup=False)
     option = "" if result.best.train is not None else " --data DIR"
     if option:
         line = "for DIR, name your images: a folder of images, DIR/CLASS/*.jpg or with train and val, or a CSV file"

@@ -87,7 +87,7 @@ class SearchProgress:
     def __init__(self, console: Console, spec: SearchSpec) -> None:
         self.console, self.search = console, spec.search
         self.records: dict[tuple[str, int, bool], Record] = {}
-        self.started = time.monotonic()
+        self.started = self.counted_from = time.monotonic()
         self.done_before: int | None = None
         self.shown_at = 0.0 if console.is_terminal else time.monotonic()
         self.live: Live | None = None
@@ -116,7 +116,7 @@ class SearchProgress:
         now, is_last = time.monotonic(), progress.done == progress.total
         if now - self.shown_at < (0.2 if self.live else LINE_SECONDS) and not (is_last and self.shown_at):
             return
-        self.shown_at = now
+        self.shown_at = self.counted_from = now
         line = _format_phase(progress) if isinstance(progress, PhaseProgress) else _format_cache(progress)
         if self.live:
             from rich.text import Text
@@ -146,10 +146,11 @@ class SearchProgress:
 
     def _format_times(self, done: int) -> str:
         new, elapsed = done - (self.done_before or 0), time.monotonic() - self.started
+        since = time.monotonic() - self.counted_from  # the end of the cache and the supernet
         left = "?"
         if self.done_before is not None and new:
             until_timeout = max(0.0, (self.search.timeout or math.inf) - elapsed)
-            left = format_duration(min(until_timeout, elapsed / (new + 1) * (self.search.trials - done)))
+            left = format_duration(min(until_timeout, since / (new + 1) * (self.search.trials - done)))
         return f"{format_duration(elapsed)}, ETA {left}"
 
 

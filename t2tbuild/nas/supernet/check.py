@@ -15,7 +15,7 @@ from t2tbuild.spec.budget import Budget
 from t2tbuild.spec.diagnostics.yaml_source import KeyPath
 from t2tbuild.spec.search import Search
 from t2tbuild.spec.space import Choices
-from t2tbuild.spec.units import short_count
+from t2tbuild.spec.units import format_count
 
 
 def require_supernet(search: Search, space: Space) -> None:
@@ -55,10 +55,10 @@ def _require_members(space: Space, budget: Budget, budgets: Sequence[int]) -> No
         if smallest <= budgets[0]:
             return
     index = bisect_left(budgets, smallest) - 1
-    wanted, hint = short_count(budgets[index]), "raise it, or widen search.space"
+    wanted, hint = format_count(budgets[index]), "raise it, or widen search.space"
     if space.solved is not None:
         hint += f": {space.solved.path} with fill is near budget.macs, a range is not"
-    message = f"no member of the space has {wanted} MACs or fewer; the smallest has {short_count(smallest)}"
+    message = f"no member of the space has {wanted} MACs or fewer; the smallest has {smallest:,}"
     raise FieldError(("search", "supernet", "budgets", index), "supernet", message, hint)
 
 
