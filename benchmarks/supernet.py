@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import optuna
 import torch
 from PIL import Image, ImageEnhance
 from rich.console import Console
@@ -388,12 +389,13 @@ def main() -> None:
     parser.add_argument("--rungs", default="[40, 80, 160]", help="steps of the rungs; the last is a training alone")
     parser.add_argument("--batch", type=int, default=32, help="images of a step")
     parser.add_argument("--members", type=int, default=24, help="random members that are trained alone")
-    parser.add_argument("--candidates", type=int, default=200, help="members that are evaluated")
+    parser.add_argument("--candidates", type=int, default=400, help="members that are evaluated")
     parser.add_argument("--best", type=int, default=3, help="best members that are trained alone")
     parser.add_argument("--trials", type=int, default=24, help="candidates of the ordinary search")
     parser.add_argument("--rounds", type=int, default=30, help="timed steps")
     given = parser.parse_args()
     torch.set_num_threads(1)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     given.out.mkdir(parents=True, exist_ok=True)
     COMMANDS[given.command](given, Console(width=120))
 

@@ -298,7 +298,8 @@ def run(folder: Path, *overrides: str, workers: int = 1, stop_at: tuple[str, int
         if isinstance(progress, PhaseProgress) and stop_at is not None and (progress.phase, progress.here) == stop_at:
             raise Stopped
 
-    return search(tiny_search(folder, SUPERNET, *overrides), folder / "run", on_progress=report, workers=workers)
+    spec = tiny_search(folder, SUPERNET, "search.trials=1", "search.zero_cost.names=[depth]", *overrides)
+    return search(spec, folder / "run", on_progress=report, workers=workers)
 
 
 def without_seconds(path: Path) -> list[str]:
