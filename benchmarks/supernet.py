@@ -44,7 +44,7 @@ from t2tbuild.nas.supernet.crew import Alone
 from t2tbuild.nas.supernet.evaluation import MemberEvaluator, Task, Training
 from t2tbuild.nas.supernet.pool import SupernetMember, pool
 from t2tbuild.nas.supernet.progress import PhaseProgress
-from t2tbuild.nas.supernet.results import InheritedResult, loss_order
+from t2tbuild.nas.supernet.results import InheritedResult, loss_order, read_results
 from t2tbuild.nas.supernet.steps import Steps
 from t2tbuild.nas.supernet.trainer import SupernetTrainer
 from t2tbuild.nas.supernet.verdict import measure_validity
@@ -70,7 +70,6 @@ search:
   budget: {{macs: 4M}}
   space:
     backbone.embed_dim: {{choices: [32, 48, 64, 80, 96]}}
-    backbone.head_dim: {{choices: [16]}}
     backbone.depth: {{low: 1, high: 6}}
     backbone.mlp_ratio: {{choices: [1, 2, 3]}}
     tokenizer.stages.0.attention: {{choices: [performer, transformer]}}
@@ -194,14 +193,23 @@ def make_case(given: argparse.Namespace, seed: int) -> Case:
 
 
 def train_supernet(case: Case) -> tuple[SupernetTrainer, float]:
-    """Return the trained supernet, and the seconds of its training, also those of an earlier run."""
+    """Return the trained supernet, and the seconds of its training in all runs."""
     context = DistributedContext(case.evaluator.device)
     trainer = SupernetTrainer(case.members, case.evaluator.data, case.planned.search, context)
-    path, started = case.folder / "seconds.json", time.perf_counter()
-    trainer.train(lambda: None, case.folder)
-    if not path.exists():
-        atomic_write(path, json.dumps(time.perf_counter() - started))
-    return trainer, json.loads(path.read_text())
+    trainer.restore(case.folder)
+    is_done = trainer.step == trainer.steps
+    return trainer, timed(case.folder / "training.json", lambda: trainer.train(lambda: None, case.folder), is_done)
+
+
+def timed(path: Path, work: Callable[[], object], is_done: bool) -> float:
+    """Do what is left of some work, and return the seconds that it took in all runs, which a file keeps."""
+    before, started = json.loads(path.read_text()) if path.exists() else 0.0, time.perf_counter()
+    try:
+        work()
+    finally:
+        seconds: float = before + (0.0 if is_done else time.perf_counter() - started)
+        atomic_write(path, json.dumps(seconds))
+    return seconds
 
 
 def make_steps(case: Case, trainer: SupernetTrainer, console: Console) -> Steps:
@@ -216,12 +224,14 @@ def make_steps(case: Case, trainer: SupernetTrainer, console: Console) -> Steps:
 
 
 def search_members(steps: Steps, case: Case) -> tuple[list[InheritedResult], float]:
-    """Return the members by inherited loss, the best first, and the seconds of their evaluation."""
-    path, started = case.folder / "evaluation.json", time.perf_counter()
-    results, _ = steps.evaluate_members(case.members)
-    if not path.exists():
-        atomic_write(path, json.dumps(time.perf_counter() - started))
-    return sorted(results, key=loss_order), json.loads(path.read_text())
+    """Return the members by inherited loss, the best first, and the seconds of their evaluation in all runs."""
+    results: list[InheritedResult] = []
+    before = len(read_results(case.folder, InheritedResult))
+    is_done = before >= min(len(case.members), case.planned.search.supernet.candidates)
+    seconds = timed(
+        case.folder / "evaluation.json", lambda: results.extend(steps.evaluate_members(case.members)[0]), is_done
+    )
+    return sorted(results, key=loss_order), seconds
 
 
 def correlation(given: argparse.Namespace, console: Console) -> None:
