@@ -180,15 +180,16 @@ def test_a_supernet_that_ranks_members_as_trainings_do_decides(
     assert not decide(validity, None, "data", "random").decides
 
 
-def test_a_supernet_that_ranks_no_better_than_macs_decides_nothing(
-    planned: Plan, members: Sequence[SupernetMember]
+@pytest.mark.parametrize("baseline", ["macs", "embed_dim"])
+def test_a_supernet_that_ranks_no_better_than_a_baseline_decides_nothing(
+    planned: Plan, members: Sequence[SupernetMember], baseline: str
 ) -> None:
     chosen = choose_random(members, with_supernet(planned, validity=24).search)
-    results = alone_results(chosen, lambda _index, one: 1e6 / one.macs)
-    validity = measure_validity(results, [one.model for one in chosen], "loss")
-    verdict = decide(validity, None, "data", "tpe")
+    size = {"macs": lambda one: one.macs / 1e6, "embed_dim": lambda one: one.model.backbone.embed_dim}[baseline]
+    results = alone_results(chosen, lambda _index, one: 1 / size(one))
+    verdict = decide(measure_validity(results, [one.model for one in chosen], "loss"), None, "data", "tpe")
     assert not verdict.decides
-    assert "macs" in verdict.reason
+    assert baseline in verdict.reason
 
 
 def test_a_supernet_without_evidence_decides_nothing(members: Sequence[SupernetMember]) -> None:
@@ -298,7 +299,8 @@ def run(folder: Path, *overrides: str, workers: int = 1, stop_at: tuple[str, int
         if isinstance(progress, PhaseProgress) and stop_at is not None and (progress.phase, progress.here) == stop_at:
             raise Stopped
 
-    return search(tiny_search(folder, SUPERNET, *overrides), folder / "run", on_progress=report, workers=workers)
+    spec = tiny_search(folder, SUPERNET, "search.trials=1", "search.zero_cost.names=[depth]", *overrides)
+    return search(spec, folder / "run", on_progress=report, workers=workers)
 
 
 def without_seconds(path: Path) -> list[str]:
