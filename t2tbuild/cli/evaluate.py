@@ -163,6 +163,7 @@ def _evaluate(document: Document[Spec], source: Weights, split: Split, device: s
             split.value,
             lambda done, of: bar.update(task, completed=done, total=of),
             device=device,
+            own=document.before,
         )
 
 

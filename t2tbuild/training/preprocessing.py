@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from t2tbuild.spec.data import AnyData, CifarData, DigitsData, FakeData
+from t2tbuild.spec.data import AnyData, CifarData, DigitsData, FakeData, Streamed
 from t2tbuild.spec.load import load_spec
 from t2tbuild.spec.model import AnyModel
 from t2tbuild.spec.root import Spec
 from t2tbuild.spec.weights import RELEASED, Weights, name_released
 from t2tbuild.training.data.transforms import channel_statistics
-from t2tbuild.weights.preprocessing import Preprocessing, default_preprocessing, per_channel
+from t2tbuild.weights.preprocessing import Preprocessing, data_fields, default_preprocessing, per_channel
 from t2tbuild.weights.released import find_released
 from t2tbuild.weights.resolve import resolve_weights
 
@@ -42,6 +42,22 @@ def find_preprocessing(spec: Spec, weights: Weights | None, built: nn.Module | N
     config = {} if weights is None else _read_config(Path(resolve_weights(weights.file).file))
     own = getattr(built, "pretrained_cfg", None)
     return default_preprocessing(model, config or (own if isinstance(own, dict) else None))
+
+
+def complete_data(spec: Spec, own: Spec, weights: Weights, built: nn.Module) -> Spec:
+    """Return a resolved spec whose images are resized, cropped and normalised as `predict` does it with `own`.
+
+    `own` is the spec before other data were named for it, by --data or an override. What the fields of the data say
+    wins. CIFAR and the digits have a normalisation of their own.
+    """
+    recipe = spec.train
+    if recipe is None or not isinstance(recipe.data, Streamed):
+        return spec
+    steps = find_preprocessing(own.model_copy(update={"model": spec.model}), weights, built)
+    given = recipe.data.model_fields_set
+    changes = {name: value for name, value in data_fields(steps).items() if name not in given}
+    data = recipe.data.model_copy(update=changes)
+    return spec.model_copy(update={"train": recipe.model_copy(update={"data": data})})
 
 
 def find_training_data(spec: Spec, weights: Weights | None) -> AnyData | None:

@@ -118,3 +118,14 @@ def default_preprocessing(model: AnyModel, config: Mapping[str, Any] | None = No
 def per_channel(values: Sequence[float], in_chans: int) -> tuple[float, ...]:
     """Return one number for each channel: the given ones, or their average where their count differs."""
     return tuple(map(float, values)) if len(values) == in_chans else (sum(values) / len(values),) * in_chans
+
+
+def data_fields(steps: Preprocessing) -> dict[str, Any]:
+    """Return the fields of a spec's data that resize, crop and normalise images so."""
+    channels = slice(None) if steps.in_chans in (1, 3) else slice(1)  # of gray images, repeated
+    return {
+        "crop_pct": steps.crop_pct,
+        "interpolation": steps.interpolation,
+        "mean": steps.mean[channels],
+        "std": steps.std[channels],
+    }

@@ -222,6 +222,21 @@ def test_weights_of_a_run_take_its_preprocessing_along(trained: Path, photos: Pa
         t2tbuild.predict(other, image, weights=trained)
 
 
+def test_evaluate_prepares_images_as_predict(trained: Path, photos: Path, tmp_path: Path) -> None:
+    """A spec without a recipe takes the preprocessing of its weights; a field of the data that is written wins."""
+    write_spec(load_spec(trained).model_copy(update={"train": None}), tmp_path / "bare.yaml")
+
+    def loss(*arguments: str | Path) -> float:
+        done = CliRunner().invoke(app, ["evaluate", *map(str, arguments), "--split", "validation", "--json"])
+        assert done.exit_code == 0, done.exception
+        return float(json.loads(done.stdout)["loss"])
+
+    bare = [tmp_path / "bare.yaml", "--weights", trained, "--data", photos]
+    assert loss(*bare) == pytest.approx(loss(trained), rel=1e-6)
+    imagenet = ["train.data.mean=[0.485,0.456,0.406]", "train.data.std=[0.229,0.224,0.225]"]
+    assert loss(*bare, *imagenet) != pytest.approx(loss(trained), rel=1e-4)
+
+
 def test_classes_without_names_have_numbers(trained: Path, photos: Path) -> None:
     spec = load_spec(trained, ["model.label_names=null"])
     found = t2tbuild.predict(spec, photos / "val/class1/0.png", weights=trained)
