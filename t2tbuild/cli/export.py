@@ -125,7 +125,7 @@ def _check_options(kind: Format, *, preprocess: bool, half: bool, int8: bool) ->
     """Raise InputError for options that do not fit the format, or each other."""
     whole = [one for one in Format if one.is_whole_model]
     for option, given, formats in (
-        ("--preprocess", preprocess, [Format.ONNX, Format.TORCH_EXPORT]),
+        ("--preprocess", preprocess, whole),
         ("--half", half, whole),
         ("--int8", int8, [Format.ONNX, Format.OPENVINO]),
     ):

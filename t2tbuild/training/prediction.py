@@ -28,7 +28,7 @@ from t2tbuild.training.device import pick_device, pick_dtype
 from t2tbuild.training.evaluate import evaluation_batch_size
 from t2tbuild.training.image_paths import find_images
 from t2tbuild.training.loop import catch_out_of_memory
-from t2tbuild.training.preprocessing import find_preprocessing, find_training_data
+from t2tbuild.training.preprocessing import find_preprocessing
 from t2tbuild.training.resolve import choose_label_names, resolve
 from t2tbuild.weights.exported import ExportedModel, is_exported, open_exported
 from t2tbuild.weights.load import describe_mismatched_heads, load_spec_weights
@@ -196,7 +196,7 @@ class TorchClassifier:
             raise InputError(f"{weights.file} does not have the {classes} of {model.name}: {mismatch}; name its spec")
         load_spec_weights(built, weights)
         steps = find_preprocessing(spec.model_copy(update={"model": model}), weights, built)
-        self.input: EvaluationInput = evaluation_input(steps, find_training_data(spec, weights))
+        self.input: EvaluationInput = evaluation_input(steps)
         self.model = built.eval().requires_grad_(False).to(self.device)
         self.name, self.image_size = model.name, (model.image.height, model.image.width)
         self.weights = resolve_weights(weights.file).file
@@ -253,11 +253,10 @@ class ExportedClassifier:
         """Yield the logits of image files, which threads read."""
         files = ImageFiles("", [os.fsencode(path) for path in paths], np.zeros(len(paths), int))
         steps = self.exported.info.preprocessing
-        mode = "RGB" if steps.in_chans == 3 else "L"
         with ThreadPoolExecutor(max(1, default_workers())) as pool:
             for start in range(0, len(paths), batch_size):
                 indices = range(start, min(start + batch_size, len(paths)))
-                read = list(pool.map(lambda index: read_image(files, index, mode=mode), indices))
+                read = list(pool.map(lambda index: read_image(files, index, mode=steps.mode), indices))
                 pairs = zip(indices, read, strict=True)
                 images = {index: one[0] for index, one in pairs if not isinstance(one, CorruptImage)}
                 logits = self.exported.logits(list(images.values())) if images else NO_LOGITS

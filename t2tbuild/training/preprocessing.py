@@ -13,7 +13,7 @@ from t2tbuild.spec.model import AnyModel
 from t2tbuild.spec.root import Spec
 from t2tbuild.spec.weights import RELEASED, Weights, name_released
 from t2tbuild.training.data.transforms import channel_statistics
-from t2tbuild.weights.preprocessing import Preprocessing, data_fields, default_preprocessing, per_channel
+from t2tbuild.weights.preprocessing import OWN_STEPS, Preprocessing, data_fields, default_preprocessing, per_channel
 from t2tbuild.weights.released import find_released
 from t2tbuild.weights.resolve import resolve_weights
 
@@ -35,7 +35,7 @@ def find_preprocessing(spec: Spec, weights: Weights | None, built: nn.Module | N
     if name.startswith(f"{RELEASED}:") and find_training_data(spec, None) is None:
         released = find_released(name.removeprefix(f"{RELEASED}:"))
         mean, std = (per_channel(values, model.in_chans) for values in (released.mean, released.std))
-        return Preprocessing(model.image, model.in_chans, mean, std, released.crop)
+        return Preprocessing(model.image, model.in_chans, mean, std, released.crop, shrink=released.shrink)
     data = find_training_data(spec, weights)
     if data is not None:
         return data_preprocessing(data, model)
@@ -75,8 +75,8 @@ def find_training_data(spec: Spec, weights: Weights | None) -> AnyData | None:
 def data_preprocessing(data: AnyData, model: AnyModel) -> Preprocessing:
     """Return the preprocessing of a model that was trained on `data`.
 
-    The digits and CIFAR are stored as small images that training resizes as tensors, without Pillow. A Pillow image of
-    one of them is resized to the model's size without a crop, which gives slightly other pixels.
+    The digits and CIFAR are stored as small images that training enlarges. Any other image is shrunk to their size
+    first, since the model has seen nothing sharper.
 
     Raises FieldError when the mean and deviation of the data do not fit the model's channels.
     """
@@ -86,12 +86,12 @@ def data_preprocessing(data: AnyData, model: AnyModel) -> Preprocessing:
 
             small = data.model_copy(update={"image_size": SIDE})  # their statistics are those of any size
             digits = load_digits_data(small, in_chans=model.in_chans, device=torch.device("cpu"))
-            return Preprocessing(model.image, model.in_chans, digits.mean, digits.std)
+            return Preprocessing(model.image, model.in_chans, digits.mean, digits.std, shrink=SIDE, gray=True)
         case CifarData():
-            from t2tbuild.training.data.cifar import MEAN, STD
+            from t2tbuild.training.data.cifar import MEAN, SIDE, STD
 
             mean, std = (per_channel(values, model.in_chans) for values in (MEAN, STD))
-            return Preprocessing(model.image, model.in_chans, mean, std)
+            return Preprocessing(model.image, model.in_chans, mean, std, shrink=SIDE)
         case FakeData():
             return Preprocessing(model.image, model.in_chans, (0.0,) * model.in_chans, (1.0,) * model.in_chans)
         case _:
@@ -105,7 +105,7 @@ def _read_config(weights: Path) -> dict[str, Any]:
     """Return timm's pretrained_cfg of a folder or file of weights; empty if there is none, or a damaged one."""
     beside = weights if weights.is_dir() else weights.parent
     try:
-        config = json.loads((beside / CONFIG).read_text(encoding="utf-8"))["pretrained_cfg"]
+        config = json.loads((beside / CONFIG).read_text(encoding="utf-8"))
+        return config["pretrained_cfg"] | config.get(OWN_STEPS, {})  # type: ignore[no-any-return]
     except (OSError, ValueError, KeyError, TypeError):
         return {}
-    return config if isinstance(config, dict) else {}

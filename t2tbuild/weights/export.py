@@ -23,7 +23,7 @@ from t2tbuild.weights.label_names import LABEL_NAMES, label_metadata
 from t2tbuild.weights.load import load_weights
 from t2tbuild.weights.metadata import ExportInfo, Precision
 from t2tbuild.weights.normalized import OnNormalized
-from t2tbuild.weights.preprocessing import Array, Preprocessing, default_preprocessing
+from t2tbuild.weights.preprocessing import OWN_STEPS, Array, Preprocessing, default_preprocessing
 from t2tbuild.weights.read import position_metadata
 from t2tbuild.weights.whole_model import HalfModel, Int8, Run, save_onnx, save_openvino, save_torch_export
 
@@ -169,14 +169,15 @@ def timm_config(model: AnyModel, built: nn.Module, steps: Preprocessing) -> str:
     with TemporaryDirectory() as folder:
         file = Path(folder) / "config.json"
         save_config_for_hf(
-            built, str(file), model_config=_label_config(model), model_args=args, data_config=data_config
+            built, str(file), model_config=_own_config(model, steps), model_args=args, data_config=data_config
         )
         return file.read_text()
 
 
-def _label_config(model: AnyModel) -> dict[str, Any]:
-    """Return the names of the classes under timm's key, if there are any."""
-    return {} if model.label_names is None else {LABEL_NAMES: list(model.label_names)}
+def _own_config(model: AnyModel, steps: Preprocessing) -> dict[str, Any]:
+    """Return the names of the classes under timm's key, and the steps that timm does not know, if any."""
+    names = {} if model.label_names is None else {LABEL_NAMES: list(model.label_names)}
+    return names | ({} if steps.shrink is None else {OWN_STEPS: {"shrink": steps.shrink, "gray": steps.gray}})
 
 
 def _dump_without_names(model: ModelSpec) -> dict[str, Any]:

@@ -73,6 +73,8 @@ def parse_metadata(text: str) -> ExportInfo:
                 crop_pct=float(steps["crop_pct"]),
                 interpolation=steps["interpolation"],
                 inside=bool(steps["inside"]),
+                shrink=None if steps.get("shrink") is None else int(steps["shrink"]),
+                gray=bool(steps.get("gray")),
             ),
             precision=whole["precision"],
             spec=whole["spec"],

@@ -60,6 +60,11 @@ class Released:
         return self.name.partition(".")[0]
 
     @property
+    def shrink(self) -> int | None:
+        """The side of the images of CIFAR, which its training enlarges; None for ImageNet."""
+        return 32 if self.data.startswith("cifar") else None
+
+    @property
     def path(self) -> Path:
         """Where the file is, or will be, cached."""
         return cache_folder() / "released" / self.file

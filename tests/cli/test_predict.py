@@ -261,14 +261,14 @@ def test_tiny_datasets_are_prepared_as_in_their_evaluation(small: ModelSpec) -> 
     """CIFAR to the bit. Digits have 17 values, which 8 bits round, so that their pixels are nearly equal."""
     stored = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     spec = Spec(version=1, model=small, train=TrainSpec(data=CifarData(kind="cifar10")))
-    steps = evaluation_input(find_preprocessing(spec, None), CifarData(kind="cifar10"))
+    steps = evaluation_input(find_preprocessing(spec, None))
     pixels, _ = steps.transform(Image.fromarray(stored))
     expected = prepare(torch.from_numpy(stored).permute(2, 0, 1)[None], image=Grid(32, 32))
     assert torch.equal(steps.prepare(pixels[None]), expected)
 
     data = DigitsData(image_size=32)
     spec = spec.model_copy(update={"train": TrainSpec(data=data)})
-    steps = evaluation_input(find_preprocessing(spec, None), data)
+    steps = evaluation_input(find_preprocessing(spec, None))
     digits = load_digits_data(data, in_chans=3, device=torch.device("cpu"))
     from sklearn.datasets import load_digits
 
