@@ -166,6 +166,27 @@ def short_count(number: float) -> str:
     return f"{number:.0f}"
 
 
+def milliseconds(seconds: float) -> str:
+    """Format seconds as milliseconds with three significant digits, without the unit.
+
+    >>> milliseconds(0.0012345), milliseconds(1.5)
+    ('1.23', '1,500')
+    """
+    return three_digits(seconds * 1000)
+
+
+def three_digits(value: float) -> str:
+    """Format a number with three significant digits.
+
+    >>> three_digits(1234.5), three_digits(0.5), three_digits(0.00123)
+    ('1,230', '0.50', '0.00123')
+    """
+    rounded = float(f"{value:.3g}")
+    if 0 < rounded < 0.1:
+        return f"{rounded:g}"
+    return f"{rounded:,.{max(0, 3 - len(str(int(rounded))))}f}"
+
+
 def plural(number: int, noun: str) -> str:
     """Return a number of things, with its noun.
 

@@ -17,7 +17,7 @@ from t2tbuild.errors import InputError, T2TBuildError, TrainingError
 from t2tbuild.spec.load import load_spec
 from t2tbuild.spec.root import Spec
 from t2tbuild.spec.units import plural
-from t2tbuild.spec.weights import Weights, name_released
+from t2tbuild.spec.weights import Weights
 from t2tbuild.spec.with_changes import with_changes
 from t2tbuild.training.data import default_workers
 from t2tbuild.training.data.dataset import CorruptImage, MapStyleSplit, read_image
@@ -32,7 +32,7 @@ from t2tbuild.training.preprocessing import find_preprocessing
 from t2tbuild.training.resolve import choose_label_names, resolve
 from t2tbuild.weights.exported import ExportedModel, is_exported, open_exported
 from t2tbuild.weights.load import describe_mismatched_heads, load_spec_weights
-from t2tbuild.weights.resolve import describe_untrained, resolve_weights
+from t2tbuild.weights.resolve import WeightsSource, missing_weights, resolve_weights
 
 TOP_K = 5
 BATCH_SIZE = 32
@@ -164,18 +164,12 @@ def open_classifier(
             raise InputError(f"{option}: {model} is an exported file, which has its weights and runs on the CPU")
         return ExportedClassifier(open_exported(model))
     spec = model if isinstance(model, Spec) else load_spec(model)
-    named = None if weights is None else name_released(str(weights), spec.model.name)
-    chosen = _own_weights(model, spec) if named is None else Weights(file=named)
-    return TorchClassifier(spec, chosen, device=device)
-
-
-def _own_weights(model: str | Path | Spec, spec: Spec) -> Weights:
-    """Return the weights of a run or a spec. Raises InputError if there are none."""
-    chosen = spec.weights if isinstance(model, Spec) else resolve_weights(model).choose(spec)
+    path = None if isinstance(model, Spec) else model
+    source = WeightsSource("", None, None) if path is None else resolve_weights(path)
+    chosen = source.choose(spec, None if weights is None else str(weights))
     if chosen is None:
-        hint = "" if isinstance(model, Spec) else describe_untrained(model)
-        raise InputError(f"no weights to predict with: {hint or 'name a run or an exported file'}, or name weights")
-    return chosen
+        raise missing_weights(path, "predict with")
+    return TorchClassifier(spec, chosen, device=device)
 
 
 class TorchClassifier:

@@ -11,6 +11,7 @@ from t2tbuild.spec.data import AnyData, CifarData, DigitsData, FakeData, Streame
 from t2tbuild.spec.load import load_spec
 from t2tbuild.spec.model import AnyModel
 from t2tbuild.spec.root import Spec
+from t2tbuild.spec.train import TrainSpec
 from t2tbuild.spec.weights import RELEASED, Weights, name_released
 from t2tbuild.training.data.transforms import channel_statistics
 from t2tbuild.weights.preprocessing import OWN_STEPS, Preprocessing, data_fields, default_preprocessing, per_channel
@@ -30,16 +31,18 @@ def find_preprocessing(spec: Spec, weights: Weights | None, built: nn.Module | N
 
     Raises FieldError when the mean and deviation of the data do not fit the model's channels.
     """
-    model = spec.model
+    model, data = spec.model, _training_data(spec.train)
     name = "" if weights is None else name_released(weights.file, model.name)
-    if name.startswith(f"{RELEASED}:") and find_training_data(spec, None) is None:
+    if data is None and name.startswith(f"{RELEASED}:"):
         released = find_released(name.removeprefix(f"{RELEASED}:"))
         mean, std = (per_channel(values, model.in_chans) for values in (released.mean, released.std))
         return Preprocessing(model.image, model.in_chans, mean, std, released.crop, shrink=released.shrink)
-    data = find_training_data(spec, weights)
+    source = None if weights is None else resolve_weights(weights.file)
+    if data is None and source is not None and source.run is not None:
+        data = _training_data(load_spec(source.run / "spec.yaml").train)
     if data is not None:
         return data_preprocessing(data, model)
-    config = {} if weights is None else _read_config(Path(resolve_weights(weights.file).file))
+    config = {} if source is None else _read_config(Path(source.file))
     own = getattr(built, "pretrained_cfg", None)
     return default_preprocessing(model, config or (own if isinstance(own, dict) else None))
 
@@ -60,15 +63,8 @@ def complete_data(spec: Spec, own: Spec, weights: Weights, built: nn.Module) -> 
     return spec.model_copy(update={"train": recipe.model_copy(update={"data": data})})
 
 
-def find_training_data(spec: Spec, weights: Weights | None) -> AnyData | None:
-    """Return the data that a model was trained on: the spec's, or those of the run of its weights.
-
-    None if they are not known, or noise.
-    """
-    recipe = spec.train
-    if recipe is None or isinstance(recipe.data, FakeData):
-        run = None if weights is None else resolve_weights(weights.file).run
-        recipe = None if run is None else load_spec(run / "spec.yaml").train
+def _training_data(recipe: TrainSpec | None) -> AnyData | None:
+    """Return the data of a recipe; None without any, or for noise."""
     return None if recipe is None or isinstance(recipe.data, FakeData) else recipe.data
 
 

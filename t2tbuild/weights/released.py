@@ -13,7 +13,9 @@ from typing import Any
 
 import yaml
 
-from t2tbuild.errors import InputError
+from t2tbuild.errors import FieldError, InputError
+from t2tbuild.spec.root import Spec
+from t2tbuild.spec.weights import RELEASED, name_released
 from t2tbuild.weights.cache import cache_folder, is_offline
 from t2tbuild.weights.download import Expected, OnProgress, download, verify_kept
 
@@ -132,6 +134,19 @@ def find_released(name: str) -> Released:
     near = difflib.get_close_matches(name, known, n=1)
     suggestion = f"did you mean {near[0]}? " if near else ""
     raise InputError(f"{name!r:.60} has no released weights; {suggestion}there are {', '.join(known)}")
+
+
+def require_released(spec: Spec) -> None:
+    """Raise FieldError where a spec or its distillation names released weights that do not exist. Downloads nothing."""
+    distill = spec.train.distill if spec.train is not None else None
+    named = ((("weights",), spec.weights), (("train", "distill", "weights"), distill.weights if distill else None))
+    for field, weights in named:
+        name = "" if weights is None else name_released(weights.file, spec.model.name)
+        if name.startswith(f"{RELEASED}:"):
+            try:
+                find_released(name.removeprefix(f"{RELEASED}:"))
+            except InputError as error:
+                raise FieldError(field, "released", str(error)) from None
 
 
 def fetch_released(name: str, on_progress: OnProgress | None = None, *, force: bool = False) -> Path:

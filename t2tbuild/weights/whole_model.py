@@ -16,7 +16,8 @@ from t2tbuild.weights.onnx_graph import INPUT, LOGITS, add_metadata, put_preproc
 from t2tbuild.weights.openvino_graph import with_preprocessing
 from t2tbuild.weights.preprocessing import LUMA, Array, Preprocessing
 
-Run = Callable[[Array], Array]
+LogitsFunction = Callable[[Array], Array]
+"""From a batch of inputs to the logits [batch, classes]."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Int8:
     """
 
     batches: Sequence[Array]
-    check: Callable[[Run], None]
+    check: Callable[[LogitsFunction], None]
 
 
 class HalfModel(nn.Module):

@@ -21,7 +21,7 @@ from t2tbuild.weights.exported import open_exported
 from t2tbuild.weights.formats import Format
 from t2tbuild.weights.normalized import OnNormalized
 from t2tbuild.weights.preprocessing import Preprocessing
-from t2tbuild.weights.whole_model import Int8, Run
+from t2tbuild.weights.whole_model import Int8, LogitsFunction
 
 pytestmark = pytest.mark.slow
 
@@ -115,7 +115,7 @@ def test_the_written_file_is_what_8_bit_integers_are_checked_on(name: str, tmp_p
     inside = name == "m.onnx"
     checked = []
 
-    def check(run: Run) -> None:
+    def check(run: LogitsFunction) -> None:
         assert isinstance(run, OnNormalized)
         checked.append(run.model.runtime)
         assert run.model.path.name == name
