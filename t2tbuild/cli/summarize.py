@@ -189,7 +189,7 @@ def _summarize_counted(
 
     stdout().print(cost_table(loaded, cost, batch_size))
     _print_classes(loaded.model)
-    stdout().print(f"counted by fvcore; {reason}, so a budget is checked only after building", soft_wrap=True)
+    stdout().print(f"counted by fvcore; {reason}, so its budgets are checked only after building", soft_wrap=True)
     _plot_cost(cost, plot, loaded)
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from t2tbuild.errors import InputError, T2TBuildError, is_memory_full
 from t2tbuild.files import is_file
-from t2tbuild.weights.metadata import KEY, ExportInfo, ExportPrecision, parse_metadata
+from t2tbuild.weights.metadata import KEY, ExportInfo, parse_metadata
 from t2tbuild.weights.onnx_session import describe_failure, open_session, unreadable
 from t2tbuild.weights.preprocessing import Array, Preprocessing
 from t2tbuild.weights.torch_export_archive import UnsafeArchiveError, check_archive
@@ -19,7 +19,6 @@ from t2tbuild.weights.torch_export_archive import UnsafeArchiveError, check_arch
 __all__ = [
     "SUFFIXES",
     "ExportInfo",
-    "ExportPrecision",
     "ExportedModel",
     "Preprocessing",
     "is_exported",

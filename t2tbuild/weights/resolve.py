@@ -78,11 +78,10 @@ def describe_untrained(path: str | Path) -> str:
     return f"{path} is the run of a search, whose winner is untrained; train it: t2tbuild train {winner}"
 
 
-def missing_weights(path: str | Path, purpose: str) -> InputError:
-    """Return the error of a model without weights, which are needed to `purpose`."""
-    return InputError(
-        f"no weights to {purpose}: {describe_untrained(path) or 'name a run'}, or name weights (--weights)"
-    )
+def missing_weights(path: str | Path | None, purpose: str) -> InputError:
+    """Return the error of a model without weights, which are needed to `purpose`; `path` named it, if any did."""
+    hint = "" if path is None else describe_untrained(path)
+    return InputError(f"no weights to {purpose}: {hint or 'name a run'}, or add --weights FILE")
 
 
 def weight_file(folder: Path) -> Path | None:
