@@ -42,11 +42,10 @@ def fetch_spec_weights(spec: Spec) -> None:
     Raises FieldError at the field that names weights which do not exist.
     """
     from t2tbuild.spec.weights import is_remote
+    from t2tbuild.weights.released import named_weights
 
-    distill = spec.train.distill if spec.train is not None else None
-    named = ((("weights",), spec.weights), (("train", "distill", "weights"), distill.weights if distill else None))
-    for field, weights in named:
-        if weights is not None and is_remote(weights.file):
+    for field, weights in named_weights(spec):
+        if is_remote(weights.file):
             try:
                 fetch_with_progress(weights.file)
             except InputError as error:

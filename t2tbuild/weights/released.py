@@ -7,6 +7,7 @@ them.
 import difflib
 import functools
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import yaml
 
 from t2tbuild.errors import FieldError, InputError
 from t2tbuild.spec.root import Spec
-from t2tbuild.spec.weights import RELEASED, name_released
+from t2tbuild.spec.weights import RELEASED, Weights, name_released
 from t2tbuild.weights.cache import cache_folder, is_offline
 from t2tbuild.weights.download import Expected, OnProgress, download, verify_kept
 
@@ -136,12 +137,21 @@ def find_released(name: str) -> Released:
     raise InputError(f"{name!r:.60} has no released weights; {suggestion}there are {', '.join(known)}")
 
 
-def require_released(spec: Spec) -> None:
-    """Raise FieldError where a spec or its distillation names released weights that do not exist. Downloads nothing."""
+def named_weights(spec: Spec) -> Iterator[tuple[tuple[str, ...], Weights]]:
+    """Yield the weights that a spec and its distillation name, each with its field."""
     distill = spec.train.distill if spec.train is not None else None
-    named = ((("weights",), spec.weights), (("train", "distill", "weights"), distill.weights if distill else None))
-    for field, weights in named:
-        name = "" if weights is None else name_released(weights.file, spec.model.name)
+    for field, weights in (
+        (("weights",), spec.weights),
+        (("train", "distill", "weights"), distill and distill.weights),
+    ):
+        if weights is not None:
+            yield field, weights
+
+
+def require_released(spec: Spec) -> None:
+    """Raise FieldError where a spec names released weights that do not exist. Downloads nothing."""
+    for field, weights in named_weights(spec):
+        name = name_released(weights.file, spec.model.name)
         if name.startswith(f"{RELEASED}:"):
             try:
                 find_released(name.removeprefix(f"{RELEASED}:"))

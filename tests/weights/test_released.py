@@ -234,6 +234,14 @@ def test_the_files_for_cifar_are_those_of_the_transfer_script(small: ModelSpec, 
     assert torch.equal(model.head.weight, trained.head.weight)
 
 
+def test_validate_knows_the_names_of_released_weights(tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_text("version: 1\nmodel: t2t_vit_14\nweights: released:t2t_vit_14.cifar12\n")
+    done = CliRunner().invoke(app, ["validate", str(tmp_path / "spec.yaml")])
+    assert done.exit_code == 2, done.output
+    assert "spec.yaml:3" in done.stdout
+    assert "did you mean t2t_vit_14.cifar10?" in " ".join(done.stdout.split())
+
+
 # In timm
 
 
