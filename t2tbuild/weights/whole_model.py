@@ -92,7 +92,7 @@ class WithPreprocessing(nn.Module):
 def round_ratio(dividend: Any, divisor: Any) -> Any:
     """Return a ratio of whole numbers, rounded as Python does; torch.export can save no round()."""
     rounded, rest = (2 * dividend + divisor) // (2 * divisor), (2 * dividend + divisor) % (2 * divisor)
-    is_tie = 1 - torch.sym_min(rest, 1)  # type: ignore[operator]  # symbolic while the program is traced
+    is_tie = 1 - torch.sym_min(rest, 1)  # symbolic while the program is traced
     return rounded - is_tie * (rounded % 2)
 
 
