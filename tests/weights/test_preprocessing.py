@@ -69,10 +69,12 @@ def test_the_graphs_and_torch_resize_as_pillow(
         pixels = steps.read_pixels(image)[None]
         expected = steps.normalize(steps.crop_pixels(image))
         of_onnx, of_torch = session.run(None, {PIXELS: pixels})[0][0], module(torch.from_numpy(pixels))[0].numpy()
-        for actual, most in ((of_onnx, 1.01), (of_openvino(pixels)[0], 1.01), (of_torch, 2.01)):
+        # OpenVINO rounds halves otherwise, of which images that are enlarged by bilinear have many
+        found = ((of_onnx, 1.01, 0.01), (of_openvino(pixels)[0], 1.01, 0.02), (of_torch, 2.01, 0.01))
+        for actual, most, share in found:
             levels = np.abs(actual - expected) * scale
             assert levels.max() < most
-            assert (levels > 0.5).mean() < 0.01
+            assert (levels > 0.5).mean() < share
 
 
 SMALL = [
