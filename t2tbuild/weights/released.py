@@ -139,13 +139,11 @@ def find_released(name: str) -> Released:
 
 def named_weights(spec: Spec) -> Iterator[tuple[tuple[str, ...], Weights]]:
     """Yield the weights that a spec and its distillation name, each with its field."""
+    if spec.weights is not None:
+        yield ("weights",), spec.weights
     distill = spec.train.distill if spec.train is not None else None
-    for field, weights in (
-        (("weights",), spec.weights),
-        (("train", "distill", "weights"), distill and distill.weights),
-    ):
-        if weights is not None:
-            yield field, weights
+    if distill is not None and distill.weights is not None:
+        yield ("train", "distill", "weights"), distill.weights
 
 
 def require_released(spec: Spec) -> None:
