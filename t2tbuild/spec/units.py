@@ -232,11 +232,12 @@ def _suggest_time(value: object) -> str:
 def format_seconds(seconds: float) -> str:
     """Format seconds as a time: 300.0 is 5m. This is the inverse of `parse_seconds`.
 
-    >>> format_seconds(300.0), format_seconds(90.0), format_seconds(0.02)
-    ('5m', '90s', '20ms')
+    >>> format_seconds(300.0), format_seconds(90.0), format_seconds(0.02), format_seconds(0.0011)
+    ('5m', '90s', '20ms', '1.1ms')
     """
-    if seconds < 1 and round(seconds * 1000, 6) == round(seconds * 1000):
-        return f"{seconds * 1000:g}ms"
+    short = f"{seconds * 1000:g}"
+    if seconds < 1 and float(short) * _SECONDS["ms"] == seconds:
+        return f"{short}ms"
     for suffix in ("h", "m"):
         if seconds % _SECONDS[suffix] == 0:
             return f"{seconds / _SECONDS[suffix]:g}{suffix}"
