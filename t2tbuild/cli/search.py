@@ -245,9 +245,7 @@ def _require_limit(spec: str, changes: list[str | Override]) -> None:
     from t2tbuild.spec.load import read_search_spec  # not open_search_spec: the spec is read again
 
     if read_search_spec(spec, changes).spec.search.budget.latency is None:
-        raise InputError(
-            "--latency-command measures for a limit, and there is none; add for example --budget-latency 10ms"
-        )
+        raise InputError("--latency-command needs a limit to measure for; add one, for example --budget-latency 10ms")
 
 
 def _with_data(spec: str, overrides: list[str], data: str | None) -> list[str | Override]:
