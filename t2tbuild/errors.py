@@ -132,3 +132,8 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM, raised in the main thread, so that the program saves and exits as on Ctrl-C."""
 
     exit_code = 143
+
+
+def first_line(error: BaseException, most: int | None = None) -> str:
+    """Return the first line of an error's message, of at most `most` characters; empty if it has none."""
+    return (str(error).strip().splitlines() or [""])[0][:most]

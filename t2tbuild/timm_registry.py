@@ -12,6 +12,7 @@ several, as in t2t_vit_14.cifar10.
 """
 
 import functools
+import logging
 import math
 from collections.abc import Mapping
 from functools import partial
@@ -201,7 +202,11 @@ def _with_released_file(variant: str, kwargs: dict[str, Any]) -> dict[str, Any]:
     name = f"{variant}.{tag}" if tag else variant
     if name not in released_weights():
         return kwargs
-    return kwargs | {"pretrained_cfg_overlay": {**overlay, "file": str(fetch_released(name))}}
+    released, is_new = released_weights()[name], not released_weights()[name].is_cached
+    file = fetch_released(name)
+    if is_new:
+        logging.getLogger(__name__).warning("%s: %s", name, released.notice)  # shown unless the program says otherwise
+    return kwargs | {"pretrained_cfg_overlay": {**overlay, "file": str(file)}}
 
 
 def register(module: str) -> None:

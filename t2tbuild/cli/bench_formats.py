@@ -18,6 +18,8 @@ from t2tbuild.spec.units import plural
 from t2tbuild.weights.formats import Format
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from t2tbuild.bench.formats import EagerModel, FormatsResult
     from t2tbuild.bench.timing import RoundProgress
     from t2tbuild.spec import Spec
@@ -133,7 +135,8 @@ def bench_variants(
         variants = [name for name in variants if name not in quantized]
     with TemporaryDirectory() as folder, document.located_errors():
         resolved, labels_of = _resolve(document, source, has_data=has_data)
-        models = _export(resolved, labels_of, source, variants, Path(folder), listener)
+        built, resolved = _build(resolved, document.before or resolved, source)
+        models = _export(resolved, built, labels_of, source, variants, Path(folder), listener)
         accuracy = accuracy_on(resolved) if has_data else None
         return _benchmark(models, accuracy, options, listener)
 
@@ -181,8 +184,25 @@ def _resolve(document: Document[Spec], source: Weights | None, *, has_data: bool
     return resolve_evaluation(document.spec, choose_label_names(document.spec, source))
 
 
+def _build(named: Spec, own: Spec, source: Weights | None) -> tuple[nn.Module, Spec]:
+    """Return the built model with its weights, and the spec with the preprocessing of them; `own` has no --data."""
+    import torch
+
+    from t2tbuild.build import build_model
+    from t2tbuild.training.preprocessing import complete_data
+    from t2tbuild.weights.load import load_spec_weights
+
+    torch.manual_seed(0)
+    built = build_model(named.model)
+    if source is None:
+        return built, named
+    load_spec_weights(built, source)
+    return built, complete_data(named, own, source, built)
+
+
 def _export(
     named: Spec,
+    built: nn.Module,
     labels_of: LabelMap | None,
     source: Weights | None,
     variants: Sequence[str],
@@ -190,19 +210,11 @@ def _export(
     listener: Listener,
 ) -> dict[str, Path | EagerModel]:
     """Write each variant into a folder, and return the files by their names; the torch model is without a file."""
-    import torch
-
     from t2tbuild.bench.formats import EagerModel
-    from t2tbuild.build import build_model
     from t2tbuild.training.calibration import Calibration
     from t2tbuild.training.preprocessing import find_preprocessing
     from t2tbuild.weights.export import export_model
-    from t2tbuild.weights.load import load_spec_weights
 
-    torch.manual_seed(0)
-    built = build_model(named.model)
-    if source is not None:
-        load_spec_weights(built, source)
     steps = find_preprocessing(named, source, built.eval())
     models: dict[str, Path | EagerModel] = {}
     for name in variants:

@@ -163,6 +163,7 @@ def _evaluate(document: Document[Spec], source: Weights, split: Split, device: s
             split.value,
             lambda done, of: bar.update(task, completed=done, total=of),
             device=device,
+            own=document.before,
         )
 
 
@@ -193,7 +194,7 @@ def _evaluate_exported(
 def _select_weights(text: str, spec: Spec, named: str | None, *, no_ema: bool) -> Weights:
     """Return the weights to evaluate: those of --weights, of the run, or of the spec."""
     from t2tbuild.spec.weights import Weights
-    from t2tbuild.weights.resolve import describe_untrained, resolve_weights
+    from t2tbuild.weights.resolve import missing_weights, resolve_weights
 
     if no_ema:
         source = resolve_weights(text)
@@ -203,6 +204,5 @@ def _select_weights(text: str, spec: Spec, named: str | None, *, no_ema: bool) -
         return Weights(file=str(file))
     weights = choose_weights(text, spec, named)
     if weights is None:
-        hint = describe_untrained(text)
-        raise InputError(f"no weights to evaluate: {hint or 'name a run'}, or add --weights FILE")
+        raise missing_weights(text, "evaluate")
     return weights

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
     from t2tbuild.spec import Spec
     from t2tbuild.spec.document import Document
+    from t2tbuild.spec.label_names import LabelMap
     from t2tbuild.spec.weights import Weights
-    from t2tbuild.training.calibration import Calibration, QuantizedAccuracy
+    from t2tbuild.training.calibration import QuantizedAccuracy
 
 CALIBRATION_IMAGES = 200
 MAX_DROP = 1.0  # points
@@ -155,7 +156,7 @@ def _check_options(kind: Format, *, preprocess: bool, half: bool, int8: bool) ->
     """Raise InputError for options that do not fit the format, or each other."""
     whole = [one for one in Format if one.is_whole_model]
     for option, given, formats in (
-        ("--preprocess", preprocess, [Format.ONNX, Format.TORCH_EXPORT]),
+        ("--preprocess", preprocess, whole),
         ("--half", half, whole),
         ("--int8", int8, [Format.ONNX, Format.OPENVINO]),
     ):
@@ -180,14 +181,15 @@ def _export(
     document: Document[Spec], named: Spec, source: Weights | None, out: Path, kind: Format, options: _Options
 ) -> tuple[float, QuantizedAccuracy | None]:
     """Write the file; return the difference of its logits, and the accuracies of 8-bit integers."""
-    calibration = None
+    labels_of = None
     if options.int8:
-        named, calibration = _calibrate(document, source, options)
+        named, labels_of = _resolve_for_int8(document, source)
 
     import torch
 
     from t2tbuild.build import build_model
-    from t2tbuild.training.preprocessing import find_preprocessing
+    from t2tbuild.training.calibration import Calibration
+    from t2tbuild.training.preprocessing import complete_data, find_preprocessing
     from t2tbuild.weights.export import export_model
     from t2tbuild.weights.load import load_spec_weights
 
@@ -198,8 +200,11 @@ def _export(
     else:
         stderr().print(f"weights of {source.file}", soft_wrap=True)
         load_spec_weights(model, source)
-    model.eval()
-    steps = find_preprocessing(named, source, model)
+        named = complete_data(named, document.before or document.spec, source, model)
+    steps = find_preprocessing(named, source, model.eval())
+    calibration = None
+    if options.int8:
+        calibration = Calibration(named, labels_of, images=options.calibration_images, max_drop=options.max_drop)
     difference = export_model(
         named.model,
         model,
@@ -212,19 +217,15 @@ def _export(
     return difference, None if calibration is None else calibration.accuracy
 
 
-def _calibrate(document: Document[Spec], source: Weights | None, options: _Options) -> tuple[Spec, Calibration]:
-    """Return the spec with its recipe and the quantization on its data. Raises InputError without weights or data."""
+def _resolve_for_int8(document: Document[Spec], source: Weights | None) -> tuple[Spec, LabelMap | None]:
+    """Return the spec with its recipe, and the class of each label. Raises InputError without weights or data."""
     if source is None:
         raise InputError("--int8 needs trained weights, to compare the accuracy; name a run, or add --weights FILE")
     if document.spec.train is None:
         raise InputError(f"--int8 needs the data of {document.spec.model.name}; name a run, or add --data DIR")
     from t2tbuild.training.resolve import choose_label_names, resolve_evaluation
 
-    resolved, labels_of = resolve_evaluation(document.spec, choose_label_names(document.spec, source))
-    from t2tbuild.training.calibration import Calibration
-
-    images, max_drop = options.calibration_images, options.max_drop
-    return resolved, Calibration(resolved, labels_of, images=images, max_drop=max_drop)
+    return resolve_evaluation(document.spec, choose_label_names(document.spec, source))
 
 
 def _describe(

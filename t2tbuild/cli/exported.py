@@ -6,10 +6,11 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from t2tbuild.cli.train_options import open_with_options
 from t2tbuild.errors import InputError
+from t2tbuild.weights.preprocessing import data_fields
 
 if TYPE_CHECKING:
     from t2tbuild.spec import Spec
@@ -30,15 +31,7 @@ def open_exported_spec(path: str, info: ExportInfo, overrides: Sequence[str], da
     height, width = steps.image
     if data == "digits" and height != width:
         raise InputError(f"{path}: takes images of {height} x {width} pixels, and the digits are square")
-    channels = slice(None) if steps.in_chans in (1, 3) else slice(1)  # of gray images, repeated
-    placeholder: dict[str, Any] = {
-        "kind": "folder",
-        "root": ".",
-        "crop_pct": steps.crop_pct,
-        "interpolation": steps.interpolation,
-        "mean": list(steps.mean[channels]),
-        "std": list(steps.std[channels]),
-    }
+    placeholder = {"kind": "folder", "root": ".", **data_fields(steps)}
     names = {} if info.label_names is None else {"label_names": list(info.label_names)}
     spec = {"version": 1, "model": info.spec | names, "train": {"data": placeholder}}
     with TemporaryDirectory() as folder:

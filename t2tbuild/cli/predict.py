@@ -89,7 +89,7 @@ def predict(
 def _open(model: str, overrides: list[str], weights: str | None, device: str | None) -> Classifier:
     """Open the model. Raises errors of the spec and of missing weights before torch is imported."""
     from t2tbuild.weights.exported import is_exported
-    from t2tbuild.weights.resolve import describe_untrained
+    from t2tbuild.weights.resolve import missing_weights
 
     if is_exported(model):
         if overrides:
@@ -101,8 +101,7 @@ def _open(model: str, overrides: list[str], weights: str | None, device: str | N
     document = open_spec(model, overrides)
     source = choose_weights(model, document.spec, weights)
     if source is None:
-        hint = describe_untrained(model) or "name a run or an exported file"
-        raise InputError(f"no weights to predict with: {hint}, or add --weights FILE")
+        raise missing_weights(model, "predict with")
 
     from t2tbuild.training.prediction import TorchClassifier
 

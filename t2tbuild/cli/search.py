@@ -119,12 +119,14 @@ def search(
     if plot is not None and not explain:
         raise InputError("--plot needs --explain; a search writes its plots to the run directory")
     options: list[str | Override] = [*_options_to_overrides(budget_macs, budget_params, trials, timeout, seed)]
-    options += latency_overrides(budget_latency, latency_command)
     if is_override(spec):
         spec, overrides = "deep_narrow", [spec, *(overrides or ())]
     _check_subcommand(spec)
     changes = _with_data(spec, overrides or [], data)
     changes = [*changes, *options, *_further_budgets(spec, changes, budget_macs)]
+    if latency_command is not None and budget_latency is None:
+        _require_limit(spec, changes)
+    changes += latency_overrides(budget_latency, latency_command)
     document = open_search_spec(spec, changes)
     loaded = document.spec
 
@@ -258,6 +260,14 @@ def latency_overrides(limit: str | None, command: str | None) -> list[str]:
             raise InputError(f"--budget-latency: {error}") from None
         found.append(f"search.budget.latency.max={limit}")
     return found + ([f"{COMMAND}={json.dumps(command)}"] if command is not None else [])
+
+
+def _require_limit(spec: str, changes: list[str | Override]) -> None:
+    """Raise InputError for --latency-command where neither the spec nor an override has a limit for it."""
+    from t2tbuild.spec.load import read_search_spec  # not open_search_spec: the spec is read again
+
+    if read_search_spec(spec, changes).spec.search.budget.latency is None:
+        raise InputError("--latency-command needs a limit to measure for; add one, for example --budget-latency 10ms")
 
 
 def _with_data(spec: str, overrides: list[str], data: str | None) -> list[str | Override]:

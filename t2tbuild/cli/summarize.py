@@ -65,24 +65,13 @@ def summarize(
     from t2tbuild.cost.predict import predict_cost
     from t2tbuild.spec.model import ModelSpec
 
-    model = loaded.model
-    if not isinstance(model, ModelSpec):
-        if fast or memory or flops:
-            option = "--fast" if fast else "--device-memory" if memory else "--peak-flops"
-            raise InputError(f"{option}: {model.name} is a timm model, which has no closed form; leave {option} out")
-        reason = "timm models have no closed form"
+    model, options = loaded.model, {"--fast": fast, "--device-memory": memory, "--peak-flops": flops}
+    if reason := _reason_not_predicted(model):
+        if given := [option for option, value in options.items() if value]:
+            raise InputError(f"{given[0]}: {reason}, so its costs are not predicted; leave {given[0]} out")
         _summarize_counted(document, reason, depth=depth, batch_size=batch_size, plot=plot, as_json=as_json)
         return
-    from t2tbuild.spec.extension.registry import without_forward
-
-    if nodes := without_forward(model):
-        reason = f"{', '.join(nodes)} has no symbolic forward"
-        if fast or memory or flops:
-            option = "--fast" if fast else "--device-memory" if memory else "--peak-flops"
-            raise InputError(f"{option}: {reason}, from which costs are predicted; leave {option} out")
-        reason += ", so its budgets are checked only after building"
-        _summarize_counted(document, reason, depth=depth, batch_size=batch_size, plot=plot, as_json=as_json)
-        return
+    assert isinstance(model, ModelSpec)
     from t2tbuild.accuracy.predictor import predict_accuracy
     from t2tbuild.cost.model import EVERY_LEVEL, with_depth
     from t2tbuild.report.cost_table import accuracy_lines, batch_cost_table, cost_table
@@ -107,6 +96,17 @@ def summarize(
         more = f"; and {len(differences) - 3} more" if len(differences) > 3 else ""
         listed = "; ".join(map(str, differences[:3]))
         raise CostError(f"fvcore counts differently: {listed}{more}; this is a bug in t2tbuild, please report it")
+
+
+def _reason_not_predicted(model: AnyModel) -> str:
+    """Return why the costs of a model are only counted; empty if they are predicted."""
+    from t2tbuild.spec.extension.registry import without_forward
+    from t2tbuild.spec.model import ModelSpec
+
+    if not isinstance(model, ModelSpec):
+        return f"{model.name} is a timm model, which has no closed form"
+    nodes = without_forward(model)
+    return f"{', '.join(nodes)} has no symbolic forward" if nodes else ""
 
 
 def _predict_load(
@@ -189,7 +189,7 @@ def _summarize_counted(
 
     stdout().print(cost_table(loaded, cost, batch_size))
     _print_classes(loaded.model)
-    stdout().print(f"counted by fvcore; {reason}", soft_wrap=True)
+    stdout().print(f"counted by fvcore; {reason}, so its budgets are checked only after building", soft_wrap=True)
     _plot_cost(cost, plot, loaded)
 
 

@@ -52,14 +52,17 @@ def diagnose(spec: str, overrides: list[str]) -> Iterator[Diagnostic]:
     from t2tbuild.spec.load import read_any
     from t2tbuild.spec.root import SearchSpec, Spec
     from t2tbuild.training.resolve import resolve
+    from t2tbuild.weights.released import require_released
 
     try:
         document = read_any(spec, overrides)
         print_taken(spec)
         yield from document.warnings
-        if isinstance(document.spec, Spec) and document.spec.train:
+        if isinstance(document.spec, Spec):
             with document.located_errors():
-                resolve(document.spec)
+                require_released(document.spec)
+                if document.spec.train:
+                    resolve(document.spec)
         if isinstance(document.spec, SearchSpec):
             yield from diagnose_search(document)
     except SpecError as error:

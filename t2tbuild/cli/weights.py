@@ -22,16 +22,13 @@ def choose_weights(text: str, spec: Spec, file: str | None) -> Weights | None:
     Released weights and those of the Hub are downloaded now. Raises InputError if the file does not exist. Prints a
     warning if the latest checkpoint of a run is broken.
     """
-    from t2tbuild.spec.weights import LOCAL_DIR, Weights, is_remote, name_released
+    from t2tbuild.spec.weights import LOCAL_DIR, is_remote
     from t2tbuild.weights.resolve import resolve_weights
 
-    if file is not None:
-        weights: Weights | None = Weights(file=name_released(file, spec.model.name))
-    else:
-        source = resolve_weights(text)
-        for skipped in source.skipped:
-            stderr().print(f"a checkpoint is broken, so an earlier one is used: {skipped}", soft_wrap=True)
-        weights = source.choose(spec)
+    source = resolve_weights(text)
+    for skipped in () if file is not None else source.skipped:
+        stderr().print(f"a checkpoint is broken, so an earlier one is used: {skipped}", soft_wrap=True)
+    weights = source.choose(spec, file)
     if weights is not None and is_remote(weights.file):
         fetch_with_progress(weights.file)
     elif weights is not None and not exists(Path(weights.file.removeprefix(LOCAL_DIR))):
@@ -45,11 +42,10 @@ def fetch_spec_weights(spec: Spec) -> None:
     Raises FieldError at the field that names weights which do not exist.
     """
     from t2tbuild.spec.weights import is_remote
+    from t2tbuild.weights.released import named_weights
 
-    distill = spec.train.distill if spec.train is not None else None
-    named = ((("weights",), spec.weights), (("train", "distill", "weights"), distill.weights if distill else None))
-    for field, weights in named:
-        if weights is not None and is_remote(weights.file):
+    for field, weights in named_weights(spec):
+        if is_remote(weights.file):
             try:
                 fetch_with_progress(weights.file)
             except InputError as error:

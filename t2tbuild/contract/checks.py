@@ -15,11 +15,12 @@ from t2tbuild.contract.models import small_models
 from t2tbuild.cost.counter import measure_cost
 from t2tbuild.cost.model import EVERY_LEVEL, differences
 from t2tbuild.cost.predict import predict_cost
+from t2tbuild.errors import first_line
 from t2tbuild.modules.block import Block
 from t2tbuild.modules.vit import T2TViT
 from t2tbuild.spec.diagnostics.introspect import kinds_of
 from t2tbuild.spec.extension.registry import BlockOption, Extension
-from t2tbuild.spec.extension.user_errors import describe_user_error, first_line
+from t2tbuild.spec.extension.user_errors import describe_user_error
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.symbolic.block import block_shapes
 from t2tbuild.symbolic.forward import Forward

@@ -10,7 +10,7 @@ import torch
 from t2tbuild.errors import InputError, SearchError, T2TBuildError
 from t2tbuild.nas.artifacts import write_artifacts
 from t2tbuild.nas.latency_meter import LatencyMeter
-from t2tbuild.nas.latency_readings import milliseconds, summarize_readings
+from t2tbuild.nas.latency_readings import summarize_readings
 from t2tbuild.nas.model_key import key_of
 from t2tbuild.nas.plan import Plan
 from t2tbuild.nas.predicted_verdict import decide_by_prediction, with_latencies
@@ -31,6 +31,7 @@ from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.root import SearchSpec, Spec
 from t2tbuild.spec.search import Search
 from t2tbuild.spec.train import TrainSpec
+from t2tbuild.spec.units import milliseconds
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,12 @@ from t2tbuild.bench.measure_command import require_consent
 from t2tbuild.errors import FieldError, InputError, T2TBuildError
 from t2tbuild.nas.budget import sample_assignments
 from t2tbuild.nas.latency_meter import LatencyMeter
-from t2tbuild.nas.latency_readings import MemoryStore, milliseconds
+from t2tbuild.nas.latency_readings import MemoryStore
 from t2tbuild.nas.model_key import key_of
 from t2tbuild.nas.plan import Plan
 from t2tbuild.spec.latency import LatencyLimit
 from t2tbuild.spec.model import ModelSpec
+from t2tbuild.spec.units import milliseconds
 from t2tbuild.training.reports import Notice
 from t2tbuild.weights.formats import Format
 

@@ -105,14 +105,5 @@ def error_of(readings: Sequence[LatencyMeasurement]) -> PredictionError | None:
     return prediction_error([predicted for predicted, _ in both], [seconds for _, seconds in both])
 
 
-def milliseconds(seconds: float) -> str:
-    """Format seconds as milliseconds, without the unit.
-
-    >>> milliseconds(0.0012345), milliseconds(1.5)
-    ('1.23', '1500')
-    """
-    return f"{1000 * seconds:.3g}" if seconds < 1 else f"{1000 * seconds:.0f}"
-
-
 def _read(values: Mapping[str, Any], prefix: str) -> list[LatencyMeasurement]:
     return [LatencyMeasurement(**value) for key, value in values.items() if key.startswith(prefix)]

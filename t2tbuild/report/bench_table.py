@@ -2,7 +2,7 @@
 
 from t2tbuild.bench.benchmark import BenchResult
 from t2tbuild.report.table import Column, ColumnTable
-from t2tbuild.spec.units import short_count
+from t2tbuild.spec.units import milliseconds, short_count, three_digits
 
 COLUMNS = (
     Column("model"),
@@ -35,23 +35,9 @@ def bench_table(bench: BenchResult, *, title: str) -> ColumnTable:
             short_count(one.macs),
             milliseconds(one.speed.median),
             f"{milliseconds(one.speed.p5)} to {milliseconds(one.speed.p95)}",
-            _three_digits(one.images_per_second),
+            three_digits(one.images_per_second),
             f"{bench.ratio(one):.2f}",
             f"{short_count(one.memory)}B",
             f"{one.share_of_peak:.1%}",
         )
     return table
-
-
-def milliseconds(seconds: float) -> str:
-    """Format seconds as milliseconds with three significant digits, without the unit.
-
-    >>> milliseconds(0.0012345), milliseconds(1.5)
-    ('1.23', '1,500')
-    """
-    return _three_digits(seconds * 1000)
-
-
-def _three_digits(value: float) -> str:
-    rounded = float(f"{value:.3g}")
-    return f"{rounded:,.{max(0, 3 - len(str(int(rounded))))}f}"

@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from t2tbuild.bench.formats import FormatMeasurement, FormatsResult
-from t2tbuild.report.bench_table import milliseconds
 from t2tbuild.report.figure import BLUE, GREEN, GREY, ORANGE, new_figure
 from t2tbuild.report.table import Column, ColumnTable
-from t2tbuild.spec.units import plural, short_count
+from t2tbuild.spec.units import milliseconds, plural, short_count
 
 COLUMNS = (
     Column("format"),
@@ -84,25 +83,27 @@ def plot_formats(result: FormatsResult, path: Path, *, title: str) -> None:
     """
     rows = result.measurements
     names, places = [one.name for one in rows], range(len(rows))
-    panels: list[tuple[str, str, list[float]]] = [
+    panels: list[tuple[str, str, list[float | None]]] = [
         (f"ms, batch {result.batch_size}", BLUE, [1000 * one.speed.median for one in rows]),
         ("size, MB", GREEN, [one.size / 1e6 for one in rows]),
-        ("memory, MB", GREY, [(one.memory or 0) / 1e6 for one in rows]),
+        ("memory, MB", GREY, [None if one.memory is None else one.memory / 1e6 for one in rows]),
     ]
     if result.images:
-        panels.append(("top-1, %", ORANGE, [100 * (one.accuracy or 0.0) for one in rows]))
+        panels.append(("top-1, %", ORANGE, [None if one.accuracy is None else 100 * one.accuracy for one in rows]))
     figure = new_figure(2.6 * len(panels) + 1.5, 1.4 + 0.42 * len(rows))
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axis, (label, color, values) in zip(axes, panels, strict=True):
-        axis.barh(places, values, color=color, height=0.6)
-        reach = values
+        measured = [value or 0.0 for value in values]
+        axis.barh(places, measured, color=color, height=0.6)
+        reach = measured
         if label.startswith("ms"):
             below = [1000 * (one.speed.median - one.speed.p5) for one in rows]
             above = [1000 * (one.speed.p95 - one.speed.median) for one in rows]
-            axis.errorbar(values, places, xerr=[below, above], fmt="none", color="black", capsize=2, linewidth=1)
-            reach = [value + more for value, more in zip(values, above, strict=True)]
+            axis.errorbar(measured, places, xerr=[below, above], fmt="none", color="black", capsize=2, linewidth=1)
+            reach = [value + more for value, more in zip(measured, above, strict=True)]
         for place, value, end in zip(places, values, reach, strict=True):
-            axis.annotate(f"{value:.3g}", (end, place), (4, 0), textcoords="offset points", va="center", fontsize=8)
+            text = "not measured" if value is None else f"{value:.3g}"
+            axis.annotate(text, (end, place), (4, 0), textcoords="offset points", va="center", fontsize=8)
         axis.set_xlim(0, 1.25 * max(reach) or 1)
         axis.set_xlabel(label)
         axis.spines[["top", "right"]].set_visible(False)

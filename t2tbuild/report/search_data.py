@@ -53,6 +53,7 @@ def _entry(
         "width": backbone.get("embed_dim"),
         "macs": one["macs"],
         "params": one["params"],
+        "latency": one.get("latency") or one.get("predicted_latency"),
         "predicted": one["predicted"] and one["predicted"]["top1"],
         "rungs": [[rung[name] for name in ("steps", "accuracy", "loss", "seconds")] for rung in one["rungs"]],
         "yaml": [lines.index_of(line) for line in model_yaml(model).splitlines()] if model else [],

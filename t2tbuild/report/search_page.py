@@ -23,7 +23,7 @@ from t2tbuild.report.supernet import (
     trained_rows,
 )
 from t2tbuild.report.verdict_table import PREDICTED, confirmation_rows, gain_lines, predicted_rows
-from t2tbuild.spec.units import short_count
+from t2tbuild.spec.units import milliseconds, short_count
 
 SCRIPTS = ("entries.js", "scatter.js", "shape.js", "detail.js", "timeline.js", "table.js", "search.js")
 
@@ -97,6 +97,7 @@ def _columns(result: SearchResult) -> list[dict[str, Any]]:
     """Return the columns of the table of candidates; a script sorts them by their keys."""
     named = {"number": "candidate", "source": "source", "state": "state", "depth": "depth", "width": "width"}
     named |= {"tokens": "tokens", "macs": "MACs", "params": "parameters"}
+    named |= {"latency": "latency, ms"} if _has_latency(result) else {}
     named |= {"predicted": "predicted top-1"}
     named |= {f"loss{steps}": f"loss @{steps}" for steps in result.spec.search.proxy.rungs}
     named |= {"accuracy": "accuracy", "seconds": "seconds", "reason": "reason"}
@@ -104,11 +105,23 @@ def _columns(result: SearchResult) -> list[dict[str, Any]]:
     return [{"key": key, "title": title, "text": key in words} for key, title in named.items()]
 
 
+def _has_latency(result: SearchResult) -> bool:
+    """Whether latencies were measured or predicted."""
+    return any(one.measures.get("latency") is not None for one in result.records)
+
+
+def _latency(record: Record) -> str:
+    """Return the latency in ms; one that was not measured is said to be predicted."""
+    seconds = record.measures.get("latency")
+    return "" if seconds is None else f"{milliseconds(seconds)}{'' if record.latency else ' (predicted)'}"
+
+
 def _row(record: Record, result: SearchResult) -> list[str]:
     backbone = record.model.backbone if record.model else None
     shape = [str(backbone.depth), str(backbone.embed_dim)] if backbone else ["", ""]
     tokens = record.model.tokenizer.summary if record.model else ""
     costs = [short_count(count) if count else "" for count in (record.macs, record.params)]
+    costs += [_latency(record)] if _has_latency(result) else []
     accuracy = cached_prediction(record.model) if record.model else None
     predicted = f"{accuracy.top1:.1f}%" if accuracy is not None and accuracy.top1 is not None else ""
     losses = [f"{rung.loss:.3f}" for rung in record.rungs]

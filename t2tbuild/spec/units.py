@@ -166,6 +166,27 @@ def short_count(number: float) -> str:
     return f"{number:.0f}"
 
 
+def milliseconds(seconds: float) -> str:
+    """Format seconds as milliseconds with three significant digits, without the unit.
+
+    >>> milliseconds(0.0012345), milliseconds(1.5)
+    ('1.23', '1,500')
+    """
+    return three_digits(seconds * 1000)
+
+
+def three_digits(value: float) -> str:
+    """Format a number with three significant digits.
+
+    >>> three_digits(1234.5), three_digits(0.5), three_digits(0.00123)
+    ('1,230', '0.50', '0.00123')
+    """
+    rounded = float(f"{value:.3g}")
+    if 0 < rounded < 0.1:
+        return f"{rounded:g}"
+    return f"{rounded:,.{max(0, 3 - len(str(int(rounded))))}f}"
+
+
 def plural(number: int, noun: str) -> str:
     """Return a number of things, with its noun.
 
@@ -211,11 +232,12 @@ def _suggest_time(value: object) -> str:
 def format_seconds(seconds: float) -> str:
     """Format seconds as a time: 300.0 is 5m. This is the inverse of `parse_seconds`.
 
-    >>> format_seconds(300.0), format_seconds(90.0), format_seconds(0.02)
-    ('5m', '90s', '20ms')
+    >>> format_seconds(300.0), format_seconds(90.0), format_seconds(0.02), format_seconds(0.0011)
+    ('5m', '90s', '20ms', '1.1ms')
     """
-    if seconds < 1 and round(seconds * 1000, 6) == round(seconds * 1000):
-        return f"{seconds * 1000:g}ms"
+    short = f"{seconds * 1000:g}"
+    if seconds < 1 and float(short) * _SECONDS["ms"] == seconds:
+        return f"{short}ms"
     for suffix in ("h", "m"):
         if seconds % _SECONDS[suffix] == 0:
             return f"{seconds / _SECONDS[suffix]:g}{suffix}"

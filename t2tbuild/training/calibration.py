@@ -15,7 +15,7 @@ from t2tbuild.training.distributed import DistributedContext
 from t2tbuild.training.evaluate import FunctionModule, evaluate
 from t2tbuild.training.sampler import EpochSampler
 from t2tbuild.weights.preprocessing import Array
-from t2tbuild.weights.whole_model import Int8, Run
+from t2tbuild.weights.whole_model import Int8, LogitsFunction
 
 BATCH_SIZE = 16
 CPU = torch.device("cpu")
@@ -69,7 +69,7 @@ class Calibration:
             if left <= 0:
                 return
 
-    def _check(self, built: nn.Module, run: Run) -> None:
+    def _check(self, built: nn.Module, run: LogitsFunction) -> None:
         """Measure the accuracies. Raises InputError where the drop is above the limit."""
         before, after = (self._evaluate(model) for model in (built, FunctionModule(run)))
         self.accuracy = found = QuantizedAccuracy(self.data.size("validation"), before, after)

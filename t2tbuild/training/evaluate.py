@@ -20,6 +20,7 @@ from t2tbuild.training.device import pick_device, pick_dtype, sum_dtype
 from t2tbuild.training.distributed import DistributedContext
 from t2tbuild.training.loop import catch_out_of_memory
 from t2tbuild.training.mistakes import Mistake, MistakeCollector
+from t2tbuild.training.preprocessing import complete_data
 from t2tbuild.training.resolve import choose_label_names, resolve_evaluation
 from t2tbuild.weights.exported import ExportedModel
 from t2tbuild.weights.load import describe_mismatched_heads, load_spec_weights
@@ -165,13 +166,15 @@ def evaluate_weights(
     on_progress: Callable[[int, int], None] | None = None,
     *,
     device: str | None = None,
+    own: Spec | None = None,
 ) -> WeightsEvaluation:
     """Evaluate `weights` in the spec's model on a split of its data, as training does, on a `device` by its name.
 
-    Where the spec or the weights have the names of the classes, and the data too, labels go by name. `on_progress` is
-    called with the number of images done and their total. Raises FieldError when the data is missing or has a class
-    that the model does not know, InputError when the weights do not fit, and TrainingError when an image cannot be
-    read.
+    What the data leave open of the preprocessing is that of `predict` with `own`, the spec before other data were
+    named for it; left out, `spec`. Where the spec or the weights have the names of the classes, and the data too,
+    labels go by name. `on_progress` is called with the number of images done and their total. Raises FieldError when
+    the data is missing or has a class that the model does not know, InputError when the weights do not fit, and
+    TrainingError when an image cannot be read.
     """
     resolved, labels_of = resolve_evaluation(spec, choose_label_names(spec, weights))
     recipe = resolved.train
@@ -184,6 +187,7 @@ def evaluate_weights(
         classes = plural(resolved.model.num_classes, "class")
         raise InputError(f"{weights.file} does not have the {classes} of this data: {mismatch}; name weights that do")
     load_spec_weights(model, weights)
+    resolved = complete_data(resolved, own or spec, weights, model)
     dtype = pick_dtype(recipe.precision, chosen)
     data = _load(resolved, chosen)
     return _evaluate_model(resolved, labels_of, data, model, weights.file, split, on_progress, chosen, dtype)

@@ -17,7 +17,7 @@ from t2tbuild.errors import InputError, T2TBuildError, TrainingError
 from t2tbuild.spec.load import load_spec
 from t2tbuild.spec.root import Spec
 from t2tbuild.spec.units import plural
-from t2tbuild.spec.weights import Weights, name_released
+from t2tbuild.spec.weights import Weights
 from t2tbuild.spec.with_changes import with_changes
 from t2tbuild.training.data import default_workers
 from t2tbuild.training.data.dataset import CorruptImage, MapStyleSplit, read_image
@@ -28,11 +28,11 @@ from t2tbuild.training.device import pick_device, pick_dtype
 from t2tbuild.training.evaluate import evaluation_batch_size
 from t2tbuild.training.image_paths import find_images
 from t2tbuild.training.loop import catch_out_of_memory
-from t2tbuild.training.preprocessing import find_preprocessing, find_training_data
+from t2tbuild.training.preprocessing import find_preprocessing
 from t2tbuild.training.resolve import choose_label_names, resolve
 from t2tbuild.weights.exported import ExportedModel, is_exported, open_exported
 from t2tbuild.weights.load import describe_mismatched_heads, load_spec_weights
-from t2tbuild.weights.resolve import describe_untrained, resolve_weights
+from t2tbuild.weights.resolve import WeightsSource, missing_weights, resolve_weights
 
 TOP_K = 5
 BATCH_SIZE = 32
@@ -164,18 +164,12 @@ def open_classifier(
             raise InputError(f"{option}: {model} is an exported file, which has its weights and runs on the CPU")
         return ExportedClassifier(open_exported(model))
     spec = model if isinstance(model, Spec) else load_spec(model)
-    named = None if weights is None else name_released(str(weights), spec.model.name)
-    chosen = _own_weights(model, spec) if named is None else Weights(file=named)
-    return TorchClassifier(spec, chosen, device=device)
-
-
-def _own_weights(model: str | Path | Spec, spec: Spec) -> Weights:
-    """Return the weights of a run or a spec. Raises InputError if there are none."""
-    chosen = spec.weights if isinstance(model, Spec) else resolve_weights(model).choose(spec)
+    path = None if isinstance(model, Spec) else model
+    source = WeightsSource("", None, None) if path is None else resolve_weights(path)
+    chosen = source.choose(spec, None if weights is None else str(weights))
     if chosen is None:
-        hint = "" if isinstance(model, Spec) else describe_untrained(model)
-        raise InputError(f"no weights to predict with: {hint or 'name a run or an exported file'}, or name weights")
-    return chosen
+        raise missing_weights(path, "predict with")
+    return TorchClassifier(spec, chosen, device=device)
 
 
 class TorchClassifier:
@@ -196,7 +190,7 @@ class TorchClassifier:
             raise InputError(f"{weights.file} does not have the {classes} of {model.name}: {mismatch}; name its spec")
         load_spec_weights(built, weights)
         steps = find_preprocessing(spec.model_copy(update={"model": model}), weights, built)
-        self.input: EvaluationInput = evaluation_input(steps, find_training_data(spec, weights))
+        self.input: EvaluationInput = evaluation_input(steps)
         self.model = built.eval().requires_grad_(False).to(self.device)
         self.name, self.image_size = model.name, (model.image.height, model.image.width)
         self.weights = resolve_weights(weights.file).file
@@ -253,11 +247,10 @@ class ExportedClassifier:
         """Yield the logits of image files, which threads read."""
         files = ImageFiles("", [os.fsencode(path) for path in paths], np.zeros(len(paths), int))
         steps = self.exported.info.preprocessing
-        mode = "RGB" if steps.in_chans == 3 else "L"
         with ThreadPoolExecutor(max(1, default_workers())) as pool:
             for start in range(0, len(paths), batch_size):
                 indices = range(start, min(start + batch_size, len(paths)))
-                read = list(pool.map(lambda index: read_image(files, index, mode=mode), indices))
+                read = list(pool.map(lambda index: read_image(files, index, mode=steps.mode), indices))
                 pairs = zip(indices, read, strict=True)
                 images = {index: one[0] for index, one in pairs if not isinstance(one, CorruptImage)}
                 logits = self.exported.logits(list(images.values())) if images else NO_LOGITS

@@ -7,13 +7,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from t2tbuild.spec.data import AnyData, CifarData, DigitsData, FakeData
+from t2tbuild.spec.data import AnyData, CifarData, DigitsData, FakeData, Streamed
 from t2tbuild.spec.load import load_spec
 from t2tbuild.spec.model import AnyModel
 from t2tbuild.spec.root import Spec
+from t2tbuild.spec.train import TrainSpec
 from t2tbuild.spec.weights import RELEASED, Weights, name_released
 from t2tbuild.training.data.transforms import channel_statistics
-from t2tbuild.weights.preprocessing import Preprocessing, default_preprocessing, per_channel
+from t2tbuild.weights.preprocessing import OWN_STEPS, Preprocessing, data_fields, default_preprocessing, per_channel
 from t2tbuild.weights.released import find_released
 from t2tbuild.weights.resolve import resolve_weights
 
@@ -30,37 +31,48 @@ def find_preprocessing(spec: Spec, weights: Weights | None, built: nn.Module | N
 
     Raises FieldError when the mean and deviation of the data do not fit the model's channels.
     """
-    model = spec.model
+    model, data = spec.model, _training_data(spec.train)
     name = "" if weights is None else name_released(weights.file, model.name)
-    if name.startswith(f"{RELEASED}:") and find_training_data(spec, None) is None:
+    if data is None and name.startswith(f"{RELEASED}:"):
         released = find_released(name.removeprefix(f"{RELEASED}:"))
         mean, std = (per_channel(values, model.in_chans) for values in (released.mean, released.std))
-        return Preprocessing(model.image, model.in_chans, mean, std, released.crop)
-    data = find_training_data(spec, weights)
+        return Preprocessing(model.image, model.in_chans, mean, std, released.crop, shrink=released.shrink)
+    source = None if weights is None else resolve_weights(weights.file)
+    if data is None and source is not None and source.run is not None:
+        data = _training_data(load_spec(source.run / "spec.yaml").train)
     if data is not None:
         return data_preprocessing(data, model)
-    config = {} if weights is None else _read_config(Path(resolve_weights(weights.file).file))
+    config = {} if source is None else _read_config(Path(source.file))
     own = getattr(built, "pretrained_cfg", None)
     return default_preprocessing(model, config or (own if isinstance(own, dict) else None))
 
 
-def find_training_data(spec: Spec, weights: Weights | None) -> AnyData | None:
-    """Return the data that a model was trained on: the spec's, or those of the run of its weights.
+def complete_data(spec: Spec, own: Spec, weights: Weights, built: nn.Module) -> Spec:
+    """Return a resolved spec whose images are resized, cropped and normalised as `predict` does it with `own`.
 
-    None if they are not known, or noise.
+    `own` is the spec before other data were named for it, by --data or an override. What the fields of the data say
+    wins. CIFAR and the digits have a normalisation of their own.
     """
     recipe = spec.train
-    if recipe is None or isinstance(recipe.data, FakeData):
-        run = None if weights is None else resolve_weights(weights.file).run
-        recipe = None if run is None else load_spec(run / "spec.yaml").train
+    if recipe is None or not isinstance(recipe.data, Streamed):
+        return spec
+    steps = find_preprocessing(own.model_copy(update={"model": spec.model}), weights, built)
+    given = recipe.data.model_fields_set
+    changes = {name: value for name, value in data_fields(steps).items() if name not in given}
+    data = recipe.data.model_copy(update=changes)
+    return spec.model_copy(update={"train": recipe.model_copy(update={"data": data})})
+
+
+def _training_data(recipe: TrainSpec | None) -> AnyData | None:
+    """Return the data of a recipe; None without any, or for noise."""
     return None if recipe is None or isinstance(recipe.data, FakeData) else recipe.data
 
 
 def data_preprocessing(data: AnyData, model: AnyModel) -> Preprocessing:
     """Return the preprocessing of a model that was trained on `data`.
 
-    The digits and CIFAR are stored as small images that training resizes as tensors, without Pillow. A Pillow image of
-    one of them is resized to the model's size without a crop, which gives slightly other pixels.
+    The digits and CIFAR are stored as small images that training enlarges. Any other image is shrunk to their size
+    first, since the model has seen nothing sharper.
 
     Raises FieldError when the mean and deviation of the data do not fit the model's channels.
     """
@@ -70,12 +82,12 @@ def data_preprocessing(data: AnyData, model: AnyModel) -> Preprocessing:
 
             small = data.model_copy(update={"image_size": SIDE})  # their statistics are those of any size
             digits = load_digits_data(small, in_chans=model.in_chans, device=torch.device("cpu"))
-            return Preprocessing(model.image, model.in_chans, digits.mean, digits.std)
+            return Preprocessing(model.image, model.in_chans, digits.mean, digits.std, shrink=SIDE, gray=True)
         case CifarData():
-            from t2tbuild.training.data.cifar import MEAN, STD
+            from t2tbuild.training.data.cifar import MEAN, SIDE, STD
 
             mean, std = (per_channel(values, model.in_chans) for values in (MEAN, STD))
-            return Preprocessing(model.image, model.in_chans, mean, std)
+            return Preprocessing(model.image, model.in_chans, mean, std, shrink=SIDE)
         case FakeData():
             return Preprocessing(model.image, model.in_chans, (0.0,) * model.in_chans, (1.0,) * model.in_chans)
         case _:
@@ -89,7 +101,7 @@ def _read_config(weights: Path) -> dict[str, Any]:
     """Return timm's pretrained_cfg of a folder or file of weights; empty if there is none, or a damaged one."""
     beside = weights if weights.is_dir() else weights.parent
     try:
-        config = json.loads((beside / CONFIG).read_text(encoding="utf-8"))["pretrained_cfg"]
+        config = json.loads((beside / CONFIG).read_text(encoding="utf-8"))
+        return config["pretrained_cfg"] | config.get(OWN_STEPS, {})  # type: ignore[no-any-return]
     except (OSError, ValueError, KeyError, TypeError):
         return {}
-    return config if isinstance(config, dict) else {}

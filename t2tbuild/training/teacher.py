@@ -16,19 +16,22 @@ from t2tbuild.spec.root import Spec
 from t2tbuild.spec.weights import Weights
 from t2tbuild.training.data import Data
 from t2tbuild.training.data.transforms import channel_statistics
+from t2tbuild.training.reports import Listener, Notice
 from t2tbuild.weights.load import load_spec_weights
 from t2tbuild.weights.resolve import resolve_weights
 
 _TEACHER = ("train", "distill", "teacher")
 
 
-def load_teacher(spec: Distillation, student: AnyModel, data: Data) -> nn.Module:
+def load_teacher(spec: Distillation, student: AnyModel, data: Data, listener: Listener = lambda _: None) -> nn.Module:
     """Load the trained teacher, in eval mode; its `pretrained_cfg` has the mean and std of its training images.
+
+    The listener gets the licence of weights that timm downloads.
 
     Raises FieldError when there is no such teacher, or its image size, channels or classes differ from the student's.
     """
     if spec.teacher.startswith(TIMM_TEACHER):
-        return _load_timm_teacher(spec, student)
+        return _load_timm_teacher(spec, student, listener)
     source = resolve_weights(spec.teacher)
     teacher_spec = _load_teacher_spec(source.spec)
     if spec.weights is not None:
@@ -65,7 +68,7 @@ def _weights_of_spec(teacher_spec: Spec, teacher: str) -> Weights:
     return teacher_spec.weights
 
 
-def _load_timm_teacher(spec: Distillation, student: AnyModel) -> nn.Module:
+def _load_timm_teacher(spec: Distillation, student: AnyModel, listener: Listener) -> nn.Module:
     """Load a timm model with its pretrained weights, or with the `weights` of the distillation."""
     import timm
 
@@ -94,6 +97,8 @@ def _load_timm_teacher(spec: Distillation, student: AnyModel) -> nn.Module:
     if pretrained_classes != student.num_classes:
         message = f"{name} was trained on {pretrained_classes} classes, the student has {student.num_classes}"
         raise FieldError(_TEACHER, "teacher", message, "write distill.weights: FILE")
+    licence = timm.models.get_pretrained_cfg_value(name, "license")
+    listener(Notice(f"weights of {name} by timm, licence {licence or 'unknown'}; t2tbuild's own licence is Apache-2.0"))
     return downloaded.eval()
 
 

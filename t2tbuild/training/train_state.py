@@ -62,7 +62,7 @@ class TrainState:
         self.ddp_model = distributed.wrap_ddp(self.model)
         self.ddp_model.train()
         freeze_batch_norm_stats(self.model)
-        self.objective = self._create_objective(data)
+        self.objective = self._create_objective(data, listener)
 
     @property
     def eval_model(self) -> nn.Module:
@@ -138,9 +138,9 @@ class TrainState:
             num_classes=self.spec.model.num_classes,
         )
 
-    def _create_objective(self, data: Data) -> ClassificationTask | DistillationTask:
+    def _create_objective(self, data: Data, listener: Listener) -> ClassificationTask | DistillationTask:
         smoothing, distill = float(self.recipe.label_smoothing), self.recipe.distill
         if distill is None:
             return ClassificationTask(self.ddp_model, label_smoothing=smoothing)
-        teacher = load_teacher(distill, self.spec.model, data)
+        teacher = load_teacher(distill, self.spec.model, data, listener)
         return DistillationTask(self.ddp_model, teacher, distill, data, label_smoothing=smoothing)

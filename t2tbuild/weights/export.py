@@ -21,13 +21,13 @@ from t2tbuild.weights.exported import ExportedModel, open_exported
 from t2tbuild.weights.formats import OPENVINO_WEIGHTS, Format
 from t2tbuild.weights.label_names import LABEL_NAMES, label_metadata
 from t2tbuild.weights.load import load_weights
-from t2tbuild.weights.metadata import ExportInfo, Precision
+from t2tbuild.weights.metadata import ExportInfo, ExportPrecision
 from t2tbuild.weights.normalized import OnNormalized
-from t2tbuild.weights.preprocessing import Array, Preprocessing, default_preprocessing
+from t2tbuild.weights.preprocessing import OWN_STEPS, Array, Preprocessing, default_preprocessing
 from t2tbuild.weights.read import position_metadata
-from t2tbuild.weights.whole_model import HalfModel, Int8, Run, save_onnx, save_openvino, save_torch_export
+from t2tbuild.weights.whole_model import HalfModel, Int8, LogitsFunction, save_onnx, save_openvino, save_torch_export
 
-TOLERANCE: dict[Precision, float] = {"float32": 1e-4, "float16": 2e-2, "int8": math.inf}
+TOLERANCE: dict[ExportPrecision, float] = {"float32": 1e-4, "float16": 2e-2, "int8": math.inf}
 """Largest difference between the logits of torch and of the exported model, over the largest logit. Of 8-bit integers
 the accuracy is checked instead."""
 TOLERANCE_INSIDE = 2e-2
@@ -94,7 +94,9 @@ def export_model(
     return difference
 
 
-def _write(kind: Format, built: nn.Module, path: Path, model: AnyModel, info: ExportInfo, int8: Int8 | None) -> Run:
+def _write(
+    kind: Format, built: nn.Module, path: Path, model: AnyModel, info: ExportInfo, int8: Int8 | None
+) -> LogitsFunction:
     """Write a model and return the function that its file gives, loaded again."""
     if kind is Format.SAFETENSORS:
         return _as_run(_save_safetensors(built, path, model))
@@ -169,14 +171,15 @@ def timm_config(model: AnyModel, built: nn.Module, steps: Preprocessing) -> str:
     with TemporaryDirectory() as folder:
         file = Path(folder) / "config.json"
         save_config_for_hf(
-            built, str(file), model_config=_label_config(model), model_args=args, data_config=data_config
+            built, str(file), model_config=_own_config(model, steps), model_args=args, data_config=data_config
         )
         return file.read_text()
 
 
-def _label_config(model: AnyModel) -> dict[str, Any]:
-    """Return the names of the classes under timm's key, if there are any."""
-    return {} if model.label_names is None else {LABEL_NAMES: list(model.label_names)}
+def _own_config(model: AnyModel, steps: Preprocessing) -> dict[str, Any]:
+    """Return the names of the classes under timm's key, and the steps that timm does not know, if any."""
+    names = {} if model.label_names is None else {LABEL_NAMES: list(model.label_names)}
+    return names | ({} if steps.shrink is None else {OWN_STEPS: {"shrink": steps.shrink, "gray": steps.gray}})
 
 
 def _dump_without_names(model: ModelSpec) -> dict[str, Any]:
@@ -203,7 +206,7 @@ def _save_timm(built: nn.Module, path: Path, model: AnyModel, steps: Preprocessi
     return loaded.eval()
 
 
-def _as_run(module: nn.Module) -> Run:
+def _as_run(module: nn.Module) -> LogitsFunction:
     """Return a module as a function of arrays."""
 
     def run(images: Array) -> Array:
@@ -213,7 +216,7 @@ def _as_run(module: nn.Module) -> Run:
     return run
 
 
-def _compare_logits(info: ExportInfo, built: nn.Module, run: Run) -> float:
+def _compare_logits(info: ExportInfo, built: nn.Module, run: LogitsFunction) -> float:
     """Return the largest difference of the logits over the largest logit, for each of BATCH_SIZES.
 
     Raises ExportError if it is larger than the precision allows.

@@ -11,12 +11,19 @@ from PIL import Image
 
 from t2tbuild.errors import InputError, T2TBuildError, is_memory_full
 from t2tbuild.files import is_file
-from t2tbuild.weights.metadata import KEY, ExportInfo, Precision, parse_metadata
-from t2tbuild.weights.onnx_session import first_line, open_session, unreadable
+from t2tbuild.weights.metadata import KEY, ExportInfo, parse_metadata
+from t2tbuild.weights.onnx_session import describe_failure, open_session, unreadable
 from t2tbuild.weights.preprocessing import Array, Preprocessing
 from t2tbuild.weights.torch_export_archive import UnsafeArchiveError, check_archive
 
-__all__ = ["SUFFIXES", "ExportInfo", "ExportedModel", "Precision", "Preprocessing", "is_exported", "open_exported"]
+__all__ = [
+    "SUFFIXES",
+    "ExportInfo",
+    "ExportedModel",
+    "Preprocessing",
+    "is_exported",
+    "open_exported",
+]
 
 
 class ExportedModel(ABC):
@@ -53,7 +60,7 @@ class ExportedModel(ABC):
                 expected = f"uint8 of shape [batch, height, width, {steps.in_chans}]"
             raise T2TBuildError(
                 f"{self.path}: {self.runtime} cannot run it on {images.dtype} of shape {list(images.shape)}; it "
-                f"expects {expected}: {first_line(error)}"
+                f"expects {expected}: {describe_failure(error)}"
             ) from None
 
     @abstractmethod

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from t2tbuild._version import __version__
-from t2tbuild.errors import DownloadError, InputError, UploadError
+from t2tbuild.errors import DownloadError, InputError, UploadError, first_line
 from t2tbuild.spec.weights import HF_HUB, WEIGHT_FILES
 from t2tbuild.weights.cache import is_offline
 
@@ -76,7 +76,7 @@ def _fetch_file(repository: str, file: str, revision: str | None) -> Path | None
         if is_offline():
             return None
         cause: Any = error.__cause__ or error
-        raise DownloadError(f"{shown}: the Hub cannot be reached: {_first_line(cause)}; try again") from None
+        raise DownloadError(f"{shown}: the Hub cannot be reached: {_describe(cause)}; try again") from None
     except errors.EntryNotFoundError:
         return None
     except errors.GatedRepoError:
@@ -86,11 +86,11 @@ def _fetch_file(repository: str, file: str, revision: str | None) -> Path | None
     except errors.RevisionNotFoundError:
         raise InputError(f"{shown}: no such revision; name a branch, a tag or a commit") from None
     except Exception as error:  # the HTTP library's own
-        raise DownloadError(f"{shown}: {file} cannot be downloaded: {_first_line(error)}") from None
+        raise DownloadError(f"{shown}: {file} cannot be downloaded: {_describe(error)}") from None
 
 
-def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+def _describe(error: BaseException) -> str:
+    return f"{type(error).__name__}: {first_line(error)}"
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def upload_folder(folder: Path, repository: str, *, private: bool, replace_card:
             raise InputError(
                 f"{repository}: the Hub refuses the token (HTTP {status}): it may not write there; {LOGIN}"
             ) from None
-        raise UploadError(f"{repository}: cannot be published: {_first_line(error)}") from None
+        raise UploadError(f"{repository}: cannot be published: {_describe(error)}") from None
     except Exception as error:  # the HTTP library's own
-        raise UploadError(f"{repository}: cannot be published: {_first_line(error)}; try again") from None
+        raise UploadError(f"{repository}: cannot be published: {_describe(error)}; try again") from None
     return Uploaded(str(commit.commit_url).partition("/commit/")[0], kept)

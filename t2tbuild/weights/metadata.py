@@ -11,7 +11,7 @@ KEY = "t2tbuild"
 """Key of the whole as JSON, in the metadata of a file."""
 VERSION = 1
 
-Precision = Literal["float32", "float16", "int8"]
+ExportPrecision = Literal["float32", "float16", "int8"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class ExportInfo:
     name: str
     label_names: tuple[str, ...] | None
     preprocessing: Preprocessing
-    precision: Precision = "float32"
+    precision: ExportPrecision = "float32"
     spec: dict[str, Any] | None = None
 
     def to_metadata(self) -> dict[str, str]:
@@ -73,6 +73,8 @@ def parse_metadata(text: str) -> ExportInfo:
                 crop_pct=float(steps["crop_pct"]),
                 interpolation=steps["interpolation"],
                 inside=bool(steps["inside"]),
+                shrink=None if steps.get("shrink") is None else int(steps["shrink"]),
+                gray=bool(steps.get("gray")),
             ),
             precision=whole["precision"],
             spec=whole["spec"],

@@ -34,11 +34,12 @@ class OnNormalized:
 
     def _framed(self, images: Array) -> Array:
         """Return the bytes [batch, height, width, in_chans] in their frames."""
-        pixels = np.clip(np.rint(255 * (images * self.std + self.mean)), 0, 255).astype(np.uint8).transpose(0, 2, 3, 1)
+        small = self.steps.undo_enlargement(images)
+        pixels = np.clip(np.rint(255 * (small * self.std + self.mean)), 0, 255).astype(np.uint8).transpose(0, 2, 3, 1)
         rows, columns = self.steps.resized
         crop = self.steps.crop(rows, columns)
         framed = np.zeros((len(images), rows, columns, images.shape[1]), np.uint8)
-        height, width = self.steps.image
+        height, width = self.steps.cropped
         framed[:, crop.top : crop.top + height, crop.left : crop.left + width] = pixels
         return framed
 

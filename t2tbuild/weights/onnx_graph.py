@@ -5,7 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from t2tbuild.weights.preprocessing import Array, Preprocessing
+from t2tbuild.weights.preprocessing import LUMA, Array, Preprocessing
 
 INPUT, PIXELS, LOGITS = "images", "pixels", "logits"
 """Names of the input, of the input of a graph with its preprocessing inside, and of the output."""
@@ -87,7 +87,7 @@ def _preprocessing_text(steps: Preprocessing) -> str:
 
     The sizes are those of `Preprocessing.crop`. Half of an odd number is rounded to the even neighbour, as Python does.
     """
-    channels, (height, width), (rows, columns) = steps.in_chans, steps.image, steps.resized
+    channels, (height, width), (rows, columns) = steps.in_chans, steps.cropped, steps.resized
     mean, std = (", ".join(map(repr, values)) for values in (steps.mean, steps.std))
     if rows == columns:
         resized = f"""
@@ -104,12 +104,32 @@ def _preprocessing_text(steps: Preprocessing) -> str:
             pre_scaled = Div (pre_exact, pre_ratio)
             pre_rounded = Round (pre_scaled)
             pre_resized = Cast <to = 7> (pre_rounded)"""
+    planes = f"pre_planes = Transpose <perm = [0, 3, 1, 2]> ({PIXELS})"
+    if steps.gray and channels == 3:  # as Pillow does
+        planes = f"""
+            pre_colours = Transpose <perm = [0, 3, 1, 2]> ({PIXELS})
+            pre_colour_values = Cast <to = 1> (pre_colours)
+            pre_luma = Constant <value = float[1, 3, 1, 1] {{{", ".join(map(str, LUMA))}}}> ()
+            pre_weighted = Mul (pre_colour_values, pre_luma)
+            pre_channel_axis = Constant <value_ints = [1]> ()
+            pre_gray_values = ReduceSum <keepdims = 1> (pre_weighted, pre_channel_axis)
+            pre_gray = Round (pre_gray_values)
+            pre_planes = Cast <to = 2> (pre_gray)"""
+    normalised, enlarged = INPUT, ""
+    if steps.shrink is not None:
+        normalised, full = "pre_normalised", ", ".join(map(str, steps.image))
+        enlarged = f"""
+            pre_small_outer = Shape <start = 0, end = 2> (pre_normalised)
+            pre_full = Constant <value_ints = [{full}]> ()
+            pre_enlarged = Concat <axis = 0> (pre_small_outer, pre_full)
+            {INPUT} = Resize <mode = "cubic", cubic_coeff_a = -0.75> (pre_normalised, , , pre_enlarged)"""
+    output = f"float[batch, {channels}, {steps.image[0]}, {steps.image[1]}] {INPUT}"
     return f"""<ir_version: 10, opset_import: ["" : 18]>
-        preprocessing (uint8[batch, height, width, {channels}] {PIXELS}) => (float[batch, {channels}, {height}, {width}] {INPUT})
+        preprocessing (uint8[batch, height, width, {channels}] {PIXELS}) => ({output})
         {{
             pre_sides = Shape <start = 1, end = 3> ({PIXELS})
             {resized}
-            pre_planes = Transpose <perm = [0, 3, 1, 2]> ({PIXELS})
+            {planes}
             pre_outer = Shape <start = 0, end = 2> (pre_planes)
             pre_sizes = Concat <axis = 0> (pre_outer, pre_resized)
             pre_bytes = Resize <mode = "{_RESIZE_MODE[steps.interpolation]}", antialias = 1, cubic_coeff_a = -0.5,
@@ -131,5 +151,6 @@ def _preprocessing_text(steps: Preprocessing) -> str:
             pre_std = Constant <value = float[1, {channels}, 1, 1] {{{std}}}> ()
             pre_scaled_values = Div (pre_values, pre_white)
             pre_centred = Sub (pre_scaled_values, pre_mean)
-            {INPUT} = Div (pre_centred, pre_std)
-        }}"""  # noqa: E501
+            {normalised} = Div (pre_centred, pre_std)
+            {enlarged}
+        }}"""

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from t2tbuild.errors import InputError
+from t2tbuild.errors import InputError, first_line
 
 
 def open_session(path: Path, threads: int | None = None) -> Any:
@@ -27,9 +27,9 @@ def open_session(path: Path, threads: int | None = None) -> Any:
 
 def unreadable(path: Path, kind: str, error: Exception) -> InputError:
     """Return the error of a file that a runtime cannot open as `kind`."""
-    return InputError(f"{path}: not readable as {kind}: {first_line(error)}")
+    return InputError(f"{path}: not readable as {kind}: {describe_failure(error)}")
 
 
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's message, or its type where it has none."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+def describe_failure(error: Exception) -> str:
+    """Return the first line of a runtime's error, or its type where it has no message."""
+    return first_line(error, 200) or type(error).__name__

@@ -7,13 +7,16 @@ them.
 import difflib
 import functools
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from t2tbuild.errors import InputError
+from t2tbuild.errors import FieldError, InputError
+from t2tbuild.spec.root import Spec
+from t2tbuild.spec.weights import RELEASED, Weights, name_released
 from t2tbuild.weights.cache import cache_folder, is_offline
 from t2tbuild.weights.download import Expected, OnProgress, download, verify_kept
 
@@ -58,6 +61,11 @@ class Released:
     def spec(self) -> str:
         """The shipped spec of its model."""
         return self.name.partition(".")[0]
+
+    @property
+    def shrink(self) -> int | None:
+        """The side of the images of CIFAR, which its training enlarges; None for ImageNet."""
+        return 32 if self.data.startswith("cifar") else None
 
     @property
     def path(self) -> Path:
@@ -127,6 +135,26 @@ def find_released(name: str) -> Released:
     near = difflib.get_close_matches(name, known, n=1)
     suggestion = f"did you mean {near[0]}? " if near else ""
     raise InputError(f"{name!r:.60} has no released weights; {suggestion}there are {', '.join(known)}")
+
+
+def named_weights(spec: Spec) -> Iterator[tuple[tuple[str, ...], Weights]]:
+    """Yield the weights that a spec and its distillation name, each with its field."""
+    if spec.weights is not None:
+        yield ("weights",), spec.weights
+    distill = spec.train.distill if spec.train is not None else None
+    if distill is not None and distill.weights is not None:
+        yield ("train", "distill", "weights"), distill.weights
+
+
+def require_released(spec: Spec) -> None:
+    """Raise FieldError where a spec names released weights that do not exist. Downloads nothing."""
+    for field, weights in named_weights(spec):
+        name = name_released(weights.file, spec.model.name)
+        if name.startswith(f"{RELEASED}:"):
+            try:
+                find_released(name.removeprefix(f"{RELEASED}:"))
+            except InputError as error:
+                raise FieldError(field, "released", str(error)) from None
 
 
 def fetch_released(name: str, on_progress: OnProgress | None = None, *, force: bool = False) -> Path:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from t2tbuild import manifest
+from t2tbuild.errors import InputError
 from t2tbuild.files import is_dir, is_file
 from t2tbuild.spec.catalog import RUN_SPEC, SPEC_SUFFIXES, WINNER, spec_in_run
 from t2tbuild.spec.root import Spec
-from t2tbuild.spec.weights import LOCAL_DIR, WEIGHT_FILES, Weights, is_remote
+from t2tbuild.spec.weights import LOCAL_DIR, WEIGHT_FILES, Weights, is_remote, name_released
 from t2tbuild.weights.remote import fetch
 
 
@@ -41,8 +42,10 @@ class WeightsSource:
         """The path to load. Without a checkpoint it is the run or the path, and loading it explains what is missing."""
         return str(self.checkpoint or self.run or self.path)
 
-    def choose(self, spec: Spec) -> Weights | None:
-        """Return the weights of the run, else those of the spec, else None."""
+    def choose(self, spec: Spec, file: str | None = None) -> Weights | None:
+        """Return the weights in `file`, else those of the run, else those of the spec, else None."""
+        if file is not None:
+            return Weights(file=name_released(file, spec.model.name))
         return spec.weights if self.run is None else Weights(file=self.file)
 
 
@@ -73,6 +76,12 @@ def describe_untrained(path: str | Path) -> str:
     if winner is None or winner.name != WINNER:
         return ""
     return f"{path} is the run of a search, whose winner is untrained; train it: t2tbuild train {winner}"
+
+
+def missing_weights(path: str | Path | None, purpose: str) -> InputError:
+    """Return the error of a model without weights, which are needed to `purpose`; `path` named it, if any did."""
+    hint = "" if path is None else describe_untrained(path)
+    return InputError(f"no weights to {purpose}: {hint or 'name a run'}, or add --weights FILE")
 
 
 def weight_file(folder: Path) -> Path | None:

@@ -13,9 +13,11 @@ from torch import Tensor, nn
 
 from t2tbuild.weights.metadata import ExportInfo
 from t2tbuild.weights.onnx_graph import INPUT, LOGITS, add_metadata, put_preprocessing_inside, quantize, remove_traces
-from t2tbuild.weights.preprocessing import Array, Preprocessing
+from t2tbuild.weights.openvino_graph import with_preprocessing
+from t2tbuild.weights.preprocessing import LUMA, Array, Preprocessing
 
-Run = Callable[[Array], Array]
+LogitsFunction = Callable[[Array], Array]
+"""From a batch of inputs to the logits [batch, classes]."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Int8:
     """
 
     batches: Sequence[Array]
-    check: Callable[[Run], None]
+    check: Callable[[LogitsFunction], None]
 
 
 class HalfModel(nn.Module):
@@ -44,38 +46,54 @@ class HalfModel(nn.Module):
         return logits
 
 
-class PixelModel(nn.Module):
+class WithPreprocessing(nn.Module):
     """A model that takes bytes [batch, height, width, in_chans] and does its preprocessing itself, as Pillow does."""
 
     mean: Tensor
     std: Tensor
+    luma: Tensor
 
     def __init__(self, model: nn.Module, steps: Preprocessing) -> None:
         super().__init__()
         self.model, self.steps = model, steps
         self.register_buffer("mean", torch.tensor(steps.mean).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(steps.std).view(-1, 1, 1))
+        self.register_buffer("luma", torch.tensor(LUMA).view(-1, 1, 1))
 
     def forward(self, pixels: Tensor) -> Tensor:
         size: list[Any]  # symbolic while the program is traced
         images = pixels.permute(0, 3, 1, 2)
+        if self.steps.gray and self.steps.in_chans == 3:
+            images = (images * self.luma).sum(1, keepdim=True).round().to(torch.uint8)  # as Pillow does
         height, width = images.shape[2:]
         rows, columns = self.steps.resized
         if rows == columns:
             short: Any = torch.sym_min(height, width)
             size = [rows * height // short, rows * width // short]
         else:
-            ratio: Any = torch.sym_min(height / rows, width / columns)
-            size = [round(height / ratio), round(width / ratio)]
+            size = [
+                torch.sym_max(rows, round_ratio(height * columns, width)),
+                torch.sym_max(columns, round_ratio(width * rows, height)),
+            ]
         images = F.interpolate(images, size=size, mode=self.steps.interpolation, antialias=True)
-        for axis, (side, wanted) in enumerate(zip(size, self.steps.image, strict=True), start=2):
+        for axis, (side, wanted) in enumerate(zip(size, self.steps.cropped, strict=True), start=2):
             rest = side - wanted
             half = rest // 2
             start = half + (rest % 2) * (half % 2)  # half of an odd number is rounded to the even neighbour
             # a slice would bind the program to images of this orientation
             images = images.index_select(axis, torch.arange(wanted, device=images.device) + start)
-        logits: Tensor = self.model((images / 255 - self.mean) / self.std)
+        normalised = (images / 255 - self.mean) / self.std
+        if self.steps.shrink is not None:
+            normalised = F.interpolate(normalised, size=self.steps.image, mode="bicubic")
+        logits: Tensor = self.model(normalised)
         return logits
+
+
+def round_ratio(dividend: Any, divisor: Any) -> Any:
+    """Return a ratio of whole numbers, rounded as Python does; torch.export can save no round()."""
+    rounded, rest = (2 * dividend + divisor) // (2 * divisor), (2 * dividend + divisor) % (2 * divisor)
+    is_tie = 1 - torch.sym_min(rest, 1)  # symbolic while the program is traced
+    return rounded - is_tie * (rounded % 2)
 
 
 def save_torch_export(whole: nn.Module, path: Path, info: ExportInfo) -> None:
@@ -84,7 +102,7 @@ def save_torch_export(whole: nn.Module, path: Path, info: ExportInfo) -> None:
     shapes: dict[int, Any] = {0: batch}
     example = torch.zeros(2, steps.in_chans, *steps.image)
     if steps.inside:
-        whole = PixelModel(whole, steps).eval()
+        whole = WithPreprocessing(whole, steps).eval()
         example = torch.zeros(2, 301, 403, steps.in_chans, dtype=torch.uint8)
         shapes |= {1: torch.export.Dim("height"), 2: torch.export.Dim("width")}
     with torch.no_grad():
@@ -135,6 +153,8 @@ def save_openvino(whole: nn.Module, path: Path, info: ExportInfo, int8: Int8 | N
         file = Path(folder) / "model.onnx"
         _save(_to_onnx(whole, info, int8), file)
         converted = openvino.convert_model(file)
+        if info.preprocessing.inside:
+            converted = with_preprocessing(converted, info.preprocessing)
         for key, value in info.to_metadata().items():
             converted.set_rt_info(value, [key])
         openvino.save_model(converted, path, compress_to_fp16=False)

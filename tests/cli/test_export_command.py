@@ -21,7 +21,7 @@ from t2tbuild.weights.exported import open_exported
 from t2tbuild.weights.formats import Format
 from t2tbuild.weights.normalized import OnNormalized
 from t2tbuild.weights.preprocessing import Preprocessing
-from t2tbuild.weights.whole_model import Int8, Run
+from t2tbuild.weights.whole_model import Int8, LogitsFunction
 
 pytestmark = pytest.mark.slow
 
@@ -55,7 +55,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_options_that_do_not_fit(tmp_path: Path) -> None:
     out = tmp_path / "m.onnx"
     wrong = refusal("t2t_vit_7", "--preprocess", "--out", tmp_path / "m.safetensors")
-    assert "--preprocess is for --format onnx or torch-export, not safetensors; leave it out" in wrong
+    assert "--preprocess is for --format torch-export or onnx or openvino, not safetensors; leave it out" in wrong
     assert "--int8 is for --format onnx or openvino" in refusal("t2t_vit_7", "--int8", "--out", tmp_path / "m.pt2")
     assert "--half and --int8 are two precisions" in refusal("t2t_vit_7", "--half", "--int8", "--out", out)
     assert "--max-drop is for --int8; add --int8" in refusal("t2t_vit_7", "--max-drop", "2", "--out", out)
@@ -115,7 +115,7 @@ def test_the_written_file_is_what_8_bit_integers_are_checked_on(name: str, tmp_p
     inside = name == "m.onnx"
     checked = []
 
-    def check(run: Run) -> None:
+    def check(run: LogitsFunction) -> None:
         assert isinstance(run, OnNormalized)
         checked.append(run.model.runtime)
         assert run.model.path.name == name

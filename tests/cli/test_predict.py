@@ -222,6 +222,21 @@ def test_weights_of_a_run_take_its_preprocessing_along(trained: Path, photos: Pa
         t2tbuild.predict(other, image, weights=trained)
 
 
+def test_evaluate_prepares_images_as_predict(trained: Path, photos: Path, tmp_path: Path) -> None:
+    """A spec without a recipe takes the preprocessing of its weights; a field of the data that is written wins."""
+    write_spec(load_spec(trained).model_copy(update={"train": None}), tmp_path / "bare.yaml")
+
+    def loss(*arguments: str | Path) -> float:
+        done = CliRunner().invoke(app, ["evaluate", *map(str, arguments), "--split", "validation", "--json"])
+        assert done.exit_code == 0, done.exception
+        return float(json.loads(done.stdout)["loss"])
+
+    bare = [tmp_path / "bare.yaml", "--weights", trained, "--data", photos]
+    assert loss(*bare) == pytest.approx(loss(trained), rel=1e-6)
+    imagenet = ["train.data.mean=[0.485,0.456,0.406]", "train.data.std=[0.229,0.224,0.225]"]
+    assert loss(*bare, *imagenet) != pytest.approx(loss(trained), rel=1e-4)
+
+
 def test_classes_without_names_have_numbers(trained: Path, photos: Path) -> None:
     spec = load_spec(trained, ["model.label_names=null"])
     found = t2tbuild.predict(spec, photos / "val/class1/0.png", weights=trained)
@@ -246,14 +261,14 @@ def test_tiny_datasets_are_prepared_as_in_their_evaluation(small: ModelSpec) -> 
     """CIFAR to the bit. Digits have 17 values, which 8 bits round, so that their pixels are nearly equal."""
     stored = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     spec = Spec(version=1, model=small, train=TrainSpec(data=CifarData(kind="cifar10")))
-    steps = evaluation_input(find_preprocessing(spec, None), CifarData(kind="cifar10"))
+    steps = evaluation_input(find_preprocessing(spec, None))
     pixels, _ = steps.transform(Image.fromarray(stored))
     expected = prepare(torch.from_numpy(stored).permute(2, 0, 1)[None], image=Grid(32, 32))
     assert torch.equal(steps.prepare(pixels[None]), expected)
 
     data = DigitsData(image_size=32)
     spec = spec.model_copy(update={"train": TrainSpec(data=data)})
-    steps = evaluation_input(find_preprocessing(spec, None), data)
+    steps = evaluation_input(find_preprocessing(spec, None))
     digits = load_digits_data(data, in_chans=3, device=torch.device("cpu"))
     from sklearn.datasets import load_digits
 

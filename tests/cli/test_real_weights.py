@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -9,6 +10,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from sklearn.datasets import load_sample_image
 
+from t2tbuild.spec.data import IMAGENET_MEAN, IMAGENET_STD
 from tests.command import run_t2tbuild
 from tests.pretrained import efficientnet_lite0_weights
 
@@ -32,11 +34,21 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_evaluate_knows_both_photographs(folder: Path) -> None:
-    own = ["train.data.mean=[0.5,0.5,0.5]", "train.data.std=[0.5,0.5,0.5]"]  # by default, those of ImageNet
-    done = run_t2tbuild("evaluate", "lite0.yaml", *own, "--data", "photos", "--json", cwd=folder)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    found = evaluate(folder)  # normalised by timm's mean and deviation of this model, 0.5
     assert found["top1"] == 1.0, found
+    half, imagenet = (
+        [f"train.data.mean={list(mean)}", f"train.data.std={list(std)}"]
+        for mean, std in (((0.5,) * 3, (0.5,) * 3), (IMAGENET_MEAN, IMAGENET_STD))
+    )
+    assert evaluate(folder, *half)["loss"] == found["loss"]
+    assert evaluate(folder, *imagenet)["loss"] != found["loss"]
+
+
+def evaluate(folder: Path, *overrides: str) -> dict[str, Any]:
+    done = run_t2tbuild("evaluate", "lite0.yaml", *overrides, "--data", "photos", "--json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 def test_visualize_compares_its_features(folder: Path) -> None:

@@ -226,6 +226,7 @@ def test_explain_says_what_the_base_is_scaled_to(tmp_path: Path) -> None:
         (["--explain", "--plot", "nowhere/space.png"], "--plot"),
         (["--workers", "0"], "Input should be greater than or equal to 1"),
         (["--timeout", "soon"], "--timeout: 'soon' is not a time"),
+        (["--latency-command", "./measure.sh"], "--latency-command needs a limit"),
         (["--budget-macs", "1M"], "no candidate has 1.00M MACs or fewer"),
     ],
 )

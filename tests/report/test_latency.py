@@ -11,8 +11,9 @@ from rich.console import Console
 from t2tbuild.bench.benchmark import BenchConfig, BenchModel, BenchResult, Measurement, to_measurement
 from t2tbuild.bench.timing import Timing
 from t2tbuild.report import latency
-from t2tbuild.report.bench_table import bench_table, milliseconds
+from t2tbuild.report.bench_table import bench_table
 from t2tbuild.report.latency import latency_front, plot_latency
+from t2tbuild.spec.units import milliseconds
 
 SETUP = BenchConfig(torch.device("cpu"), 4, torch.float32, compiled=False, training=False)
 
@@ -55,7 +56,7 @@ def test_the_table_has_a_row_a_model_in_the_order_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0.0000123, "0.01"), (0.00999, "9.99"), (0.0123, "12.3"), (0.16, "160"), (12.0, "12,000")]
+    ("seconds", "text"), [(0.0000123, "0.0123"), (0.00999, "9.99"), (0.0123, "12.3"), (0.16, "160"), (12.0, "12,000")]
 )
 def test_milliseconds_have_three_digits(seconds: float, text: str) -> None:
     assert milliseconds(seconds) == text

@@ -149,6 +149,19 @@ def test_the_depth_of_a_dense_backbone_is_the_sum_of_its_groups(tmp_path: Path) 
         assert str(entry["depth"]) == row[3] == str(record.model.backbone.depth)
 
 
+def test_latencies_have_a_column_where_there_are_any(tmp_path: Path) -> None:
+    result = large_search(tmp_path, 12)
+    assert "latency, ms" not in (tmp_path / "report.html").read_text()
+    measured, far, *others = result.records
+    records = (replace(measured, latency=0.0123), replace(far, predicted_latency=1.5), *others)
+    limited = replace(result, records=records)
+    write_search_page(limited)
+    page = (tmp_path / "report.html").read_text()
+    assert [row[8] for row in Cells(page).rows][:3] == ["12.3", "1,500 (predicted)", ""]
+    assert [entry["latency"] for entry in embedded(page)["entries"]][:3] == [0.0123, 1.5, None]
+    assert "latency, ms" in page
+
+
 def test_the_confirmation_table_is_left_out_where_nothing_was_retrained(tmp_path: Path) -> None:
     result = large_search(tmp_path, 12)
     page = (tmp_path / "report.html").read_text()

@@ -262,6 +262,16 @@ def test_an_unknown_teacher_and_one_without_weights_raise(noise: Data, monkeypat
         load_teacher(Distillation(teacher="timm:resnet18"), student, noise)
 
 
+def test_the_licence_of_weights_that_timm_downloads_is_printed(noise: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("timm.create_model", lambda *_, **__: nn.Identity())  # instead of a download
+    notices: list[object] = []
+    student = TimmModel(name="resnet18", num_classes=1000, image_size=32)
+    load_teacher(Distillation(teacher="timm:resnet18"), student, noise, notices.append)
+    assert [str(one) for one in notices] == [
+        "weights of resnet18 by timm, licence apache-2.0; t2tbuild's own licence is Apache-2.0"
+    ]
+
+
 def test_a_timm_teacher_with_weights_from_a_file(tmp_path: Path, noise: Data) -> None:
     torch.manual_seed(0)
     teacher = build_model(TimmModel(name="resnet18", num_classes=10, image_size=32))

@@ -40,6 +40,18 @@ def test_images_are_normalised_by_the_file_whatever_their_data(inside: bool, tmp
     np.testing.assert_allclose(found, means if inside else (means / 255 - MEAN) / STD, rtol=1e-4)
 
 
+def test_enlarged_images_are_given_as_the_bytes_that_they_come_from(tmp_path: Path) -> None:
+    steps = Preprocessing((24, 40), 3, MEAN, STD, shrink=8, inside=True)
+    model = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : 18]> {GRAPHS[True]}')
+    add_metadata(model, ExportInfo("mean", None, steps).to_metadata())
+    onnx.save(model, tmp_path / "mean.onnx")
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
+    images = np.stack([steps.normalize(one) for one in pixels])
+    assert images.shape == (2, 3, 24, 40)
+    found = OnNormalized(open_exported(tmp_path / "mean.onnx", threads=1))(images)
+    np.testing.assert_allclose(found, pixels.mean((1, 2)), rtol=1e-5)
+
+
 def test_an_input_of_another_shape_has_one_message(tmp_path: Path) -> None:
     model = write(tmp_path, inside=False)
     expected = r"cannot run it on float32 of shape \[1, 3, 9, 9\]; it expects float32 of shape \[batch, 3, 8, 8\]: "

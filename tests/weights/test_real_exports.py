@@ -16,7 +16,7 @@ from t2tbuild.weights.export import export_model
 from t2tbuild.weights.exported import open_exported
 from t2tbuild.weights.formats import Format
 from t2tbuild.weights.preprocessing import Array, Preprocessing
-from t2tbuild.weights.whole_model import Int8, Run
+from t2tbuild.weights.whole_model import Int8, LogitsFunction
 
 pytestmark = [pytest.mark.slow, pytest.mark.nightly]
 
@@ -57,7 +57,7 @@ def test_the_classes_stay(
     steps = Preprocessing((224, 224), 3, (0.5,) * 3, (0.5,) * 3, crop_pct=0.875, inside=inside)
     agreement = []
 
-    def check(run: Run) -> None:
+    def check(run: LogitsFunction) -> None:
         inputs = np.concatenate(crops())
         with torch.inference_mode():
             expected = built(torch.from_numpy(inputs)).numpy().argmax(1)

@@ -234,13 +234,24 @@ def test_the_files_for_cifar_are_those_of_the_transfer_script(small: ModelSpec, 
     assert torch.equal(model.head.weight, trained.head.weight)
 
 
+def test_validate_knows_the_names_of_released_weights(tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_text("version: 1\nmodel: t2t_vit_14\nweights: released:t2t_vit_14.cifar12\n")
+    done = CliRunner().invoke(app, ["validate", str(tmp_path / "spec.yaml")])
+    assert done.exit_code == 2, done.output
+    assert "spec.yaml:3" in done.stdout
+    assert "did you mean t2t_vit_14.cifar10?" in " ".join(done.stdout.split())
+
+
 # In timm
 
 
 @pytest.mark.slow
-def test_pretrained_loads_the_released_file(server: Releases, seven: T2TViT, tmp_path: Path) -> None:
+def test_pretrained_loads_the_released_file(
+    server: Releases, seven: T2TViT, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     release(server, "t2t_vit_7", as_released(seven), tmp_path)
     model = timm.create_model("t2t_vit_7", pretrained=True)
+    assert "t2t_vit_7: weights of Shanghai Yitu Technology Co., Ltd., licence BSD-3-Clause-Clear" in caplog.text
     loaded, expected = model.state_dict(), seven.state_dict()
     assert loaded.keys() == expected.keys()
     assert all(torch.equal(value, expected[key]) for key, value in loaded.items())
@@ -249,6 +260,7 @@ def test_pretrained_loads_the_released_file(server: Releases, seven: T2TViT, tmp
     assert torch.equal(smaller.blocks[3].attn.qkv.weight, seven.blocks[3].attn.qkv.weight)
     assert smaller.head.weight.shape == (3, 256)
     assert len(server.requests) == 1
+    assert caplog.text.count("licence") == 1  # the second time it is in the cache
 
 
 def mmpretrains(state: dict[str, torch.Tensor]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from t2tbuild.errors import first_line
 from t2tbuild.files import atomic_write
 from t2tbuild.spec.diagnostics.introspect import closest_match, kinds_of
 from t2tbuild.spec.diagnostics.scalars import format_value
@@ -28,7 +29,7 @@ from t2tbuild.spec.extension.registry import (
     require_node,
     unregister,
 )
-from t2tbuild.spec.extension.user_errors import MODULE_PREFIX, describe_user_error, first_line
+from t2tbuild.spec.extension.user_errors import MODULE_PREFIX, describe_user_error
 
 GROUP = "t2tbuild.extensions"
 """Group of the entry points with which installed packages provide extensions."""

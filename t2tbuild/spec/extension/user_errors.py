@@ -5,7 +5,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from t2tbuild.errors import T2TBuildError
+from t2tbuild.errors import T2TBuildError, first_line
 
 MODULE_PREFIX = "t2tbuild_extension_"
 """The names of the modules of extension files start with this."""
@@ -18,11 +18,6 @@ def describe_extension_error(error: BaseException) -> str:
     if not files:
         return ""
     return f"{describe_user_error(error, Path(files[-1]))}; run t2tbuild check {shlex.quote(files[-1])}"
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or an empty string."""
-    return (str(error).strip().splitlines() or [""])[0]
 
 
 def describe_user_error(error: BaseException, path: Path) -> str:

@@ -1,8 +1,6 @@
 """scikit-learn's handwritten digits, which need no download."""
 
 import math
-from collections.abc import Callable
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -21,17 +19,6 @@ SIDE, MAX_VALUE = 8, 16  # of an image as it is stored
 MAX_ROTATION = math.radians(10)
 MAX_SHIFT = 0.1  # of the image's size
 MAX_SCALING = 0.1
-
-
-def make_prepare(image: Grid, *, in_chans: int) -> Callable[[Tensor], Tensor]:
-    """Return the function from bytes [B, 1, 8, 8] to a model's images, as `load_digits_data` makes them."""
-    data = load_digits_data(DigitsData(), in_chans=1, device=torch.device("cpu"))
-    return partial(_prepare, mean=data.mean[0], std=data.std[0], image=image, in_chans=in_chans)
-
-
-def _prepare(images_B1HW: Tensor, *, mean: float, std: float, image: Grid, in_chans: int) -> Tensor:
-    normal = (images_B1HW.float() / 255 - mean) / std
-    return _enlarge(normal, image).expand(-1, in_chans, -1, -1)
 
 
 def _enlarge(images_B1HW: Tensor, image: Grid) -> Tensor:

@@ -4,15 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from t2tbuild.layout import Grid
-from t2tbuild.spec.data import AnyData, CifarData, DigitsData
 from t2tbuild.training.data.in_memory import normalize
 from t2tbuild.training.data.transforms import ImageTransform, crop_transform
 from t2tbuild.weights.preprocessing import Preprocessing
-
-INTERPOLATION = "bicubic"  # from an image to the tiny ones of CIFAR and the digits
 
 
 @dataclass(frozen=True)
@@ -30,25 +28,13 @@ class EvaluationInput:
     prepare: Callable[[Tensor], Tensor]
 
 
-def evaluation_input(steps: Preprocessing, data: AnyData | None) -> EvaluationInput:
-    """Return the steps of a preprocessing as torch does them in training; `data` is what the model was trained on.
-
-    Images for a model that was trained on CIFAR or the digits are first shrunk to the size of those.
-    """
-    image = Grid(*steps.image)
-    if isinstance(data, CifarData):
-        from t2tbuild.training.data import cifar
-
-        return EvaluationInput("RGB", _shrink(cifar.SIDE), partial(cifar.prepare, image=image))
-    if isinstance(data, DigitsData):
-        from t2tbuild.training.data import digits
-
-        return EvaluationInput("L", _shrink(digits.SIDE), digits.make_prepare(image, in_chans=steps.in_chans))
-    transform = crop_transform(image, crop_pct=steps.crop_pct, interpolation=steps.interpolation)
-    mode = "RGB" if steps.in_chans == 3 else "L"
-    return EvaluationInput(mode, transform, partial(normalize, mean=steps.mean, std=steps.std))
+def evaluation_input(steps: Preprocessing) -> EvaluationInput:
+    """Return the steps of a preprocessing as torch does them in training."""
+    transform = crop_transform(Grid(*steps.cropped), crop_pct=steps.crop_pct, interpolation=steps.interpolation)
+    return EvaluationInput(steps.mode, transform, partial(_prepare, steps))
 
 
-def _shrink(side: int) -> ImageTransform:
-    """Return the transform to the small square images that a dataset has before they are enlarged."""
-    return crop_transform(Grid(side, side), crop_pct=1, interpolation=INTERPOLATION)
+def _prepare(steps: Preprocessing, images_BCHW: Tensor) -> Tensor:
+    """Return the model's input from bytes; gray ones have one channel, which becomes those of the mean."""
+    normal = normalize(images_BCHW, mean=steps.mean, std=steps.std)
+    return normal if steps.shrink is None else F.interpolate(normal, size=steps.image, mode="bicubic")

@@ -4,6 +4,7 @@ const table = byId("table"), rowOf = new Map();
 const values = {
   number: (entry) => candidates.indexOf(entry), source: (entry) => entry.source, state: (entry) => entry.state,
   depth: (entry) => entry.depth, width: (entry) => entry.width, macs: (entry) => entry.macs, params: (entry) => entry.params,
+  latency: (entry) => entry.latency,
   predicted: (entry) => entry.predicted, accuracy: (entry) => top(entry)?.[ACCURACY], seconds: secondsOf, reason: (entry) => entry.reason || null,
 };
 
