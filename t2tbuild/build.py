@@ -83,7 +83,9 @@ def _require_memory(model: ModelSpec) -> None:
     if 4 * sum(params.values()) > memory and torch.get_default_device().type != "meta":
         needed, there = format_float32_memory(sum(params.values())), format_float32_memory(memory / 4)
         message = f"the weights of {model.name} need {needed} in float32, and this machine has {there}"
-        raise FieldError(("model", max(params, key=lambda field: params[field])), "memory", message, "choose a smaller model")
+        raise FieldError(
+            ("model", max(params, key=lambda field: params[field])), "memory", message, "choose a smaller model"
+        )
 
 
 def _build_ours(model: ModelSpec) -> T2TViT:

@@ -61,6 +61,15 @@ def escape_controls(text: str) -> str:
     return "".join(one if one.isprintable() or one in "\n\t\xa0" else ascii(one)[1:-1] for one in text)
 
 
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+"""First characters of a cell that a spreadsheet takes for a formula."""
+
+
+def safe_cell(text: str) -> str:
+    """Return a text that no spreadsheet runs as a formula: one that starts like a formula gets an apostrophe."""
+    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
+
+
 def short_path(path: str) -> str:
     """Return a path below the current folder relative to it, and any other text unchanged."""
     return path.removeprefix(f"{Path.cwd()}{os.sep}")

@@ -21,7 +21,7 @@ UPRIGHT = {
 """The transposition that sets an image of each EXIF orientation upright. ImageOps.exif_transpose also rewrites the
 other EXIF tags, which fails for images with damaged ones."""
 
-FORMATS = ("BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+FORMATS = ("BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 """PIL's formats that are read, whatever the name of a file. EPS is none: PIL runs it, as a program, in Ghostscript."""
 
 BITS_PER_SAMPLE = 258  # a TIFF tag

@@ -58,8 +58,7 @@ def save_checkpoint(folder: Path, name: str, checkpoint: Checkpoint, keep: Colle
     """
     target, temporary = folder / name, folder / f".{name}.tmp"
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
+        _delete(temporary).mkdir(parents=True)
         _write_files(temporary, checkpoint)
         for path in (*temporary.iterdir(), temporary):
             _fsync(path)
@@ -104,7 +103,9 @@ def _contiguous(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def _delete(path: Path) -> Path:
-    """Delete a folder, if there is one, and return its path."""
+    """Delete a folder, or a link to one, if there is one, and return its path."""
+    if path.is_symlink():
+        path.unlink()
     shutil.rmtree(path, ignore_errors=True)
     return path
 
