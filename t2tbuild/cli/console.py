@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -51,7 +52,10 @@ def _console(stream: TextIO) -> Console:
 
 def _width(stream: TextIO) -> int | None:
     """Return the width for output to a stream; None leaves it to rich, which asks COLUMNS, then the terminal."""
-    return None if stream.isatty() or os.environ.get("COLUMNS", "").isdigit() else PIPED_WIDTH
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdigit() and not int(columns):  # rich would write nothing
+        return shutil.get_terminal_size().columns if stream.isatty() else PIPED_WIDTH
+    return None if stream.isatty() or columns.isdigit() else PIPED_WIDTH
 
 
 def print_json(data: Any) -> None:

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from t2tbuild import build_model, load_spec, manifest
 from t2tbuild.spec.write import write_spec
 from tests.attacks.attack import Attack
+from tests.nas.conftest import fake_trainer, postgresql  # noqa: F401
 
 SECONDS, MORE_BYTES = 60, 3_000_000_000
 SMALL = ["model.image_size=32", "model.num_classes=3", "model.backbone={depth: 1, embed_dim: 32, num_heads: 2}"]
