@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import fcntl
 import json
+import math
 import os
 import platform
 import sys
@@ -211,9 +212,15 @@ class MetricsFile:
     def drop_after(self, epoch: int) -> None:
         """Drop the lines after `epoch`, from which training continues, and incomplete lines."""
         records = read_json_lines(self.path)
-        kept = [record for record in records if record.get("event") == "epoch" and record["epoch"] <= epoch]
+        kept = [record for record in records if record.get("event") == "epoch" and _epoch_of(record) <= epoch]
         if kept != records:
             atomic_write(self.path, "".join(json.dumps(record) + "\n" for record in kept))
+
+
+def _epoch_of(record: dict[str, Any]) -> float:
+    """Return the epoch of a record, infinity where it has none."""
+    epoch = record.get("epoch")
+    return epoch if isinstance(epoch, int) else math.inf
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:

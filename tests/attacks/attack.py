@@ -33,7 +33,7 @@ class Attack:
     capture: pytest.CaptureFixture[str]
 
     def run(self, *arguments: str | Path) -> Ended:
-        """Run `t2tbuild ARGUMENTS`. It must end with a documented exit code, in few lines, without a control character."""
+        """Run `t2tbuild ARGUMENTS`. It must end with a documented exit code, without a control character."""
         self.patch.setattr(sys, "argv", ["t2tbuild", *map(str, arguments)])
         self.capture.readouterr()
         with pytest.raises(SystemExit) as end:

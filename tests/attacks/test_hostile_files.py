@@ -1,4 +1,4 @@
-"""Runs, weights, images and specs of strangers: no code runs, nothing is written outside, memory and time are bounded."""
+"""Files of strangers: no code runs, nothing is written outside, memory and time are bounded."""
 
 import csv
 import io

@@ -201,9 +201,10 @@ def _update(path: Path, value: str) -> None:
 DAMAGES = [truncate, empty, garbage, flip_header, be_a_folder, break_record, break_json, forge_key, Path.unlink]
 
 
+@pytest.mark.usefixtures("fake_trainer")
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 def test_every_command_answers_for_a_damaged_database(
-    run: Path, attack: Attack, damage: Callable[[Path], None], fake_trainer: type[FakeTrainer]
+    run: Path, attack: Attack, damage: Callable[[Path], None]
 ) -> None:
     """Each ends with one message or with its work, and the victim outside is there."""
     victim = run.parent / "victim"
@@ -244,7 +245,8 @@ def test_a_spec_that_was_edited_is_refused_with_the_difference(run: Path, attack
 
 
 def test_a_second_search_in_one_folder_is_refused(run: Path, attack: Attack) -> None:
-    code = "import fcntl, sys, time; f = open(sys.argv[1], 'a+'); fcntl.lockf(f, fcntl.LOCK_EX); print(1, flush=True); time.sleep(60)"
+    code = "import fcntl, sys, time; f = open(sys.argv[1], 'a+'); fcntl.lockf(f, fcntl.LOCK_EX); "
+    code += "print(1, flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", code, run / ".lock"], stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
