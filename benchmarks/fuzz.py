@@ -1,8 +1,8 @@
 """Fuzz a reader with inputs that its coverage guides: python benchmarks/fuzz.py spec | checkpoint | image.
 
-Options after the target go to libFuzzer. Inputs start from tests/attacks/corpus/TARGET. New ones are kept in --keep; one
-that crashes, hangs for 20 seconds or takes 4 GB is written to the current folder. atheris is not among the dependencies
-of t2tbuild; in a checkout with .venv, half an hour:
+Options after the target go to libFuzzer. Inputs start from tests/attacks/corpus/TARGET. New ones are kept in --keep.
+One that crashes, hangs for 20 seconds or takes 4 GB is written to the current folder. atheris is not among the
+dependencies of t2tbuild; in a checkout with .venv, half an hour:
 
     python3.11 -m venv /tmp/fuzz && /tmp/fuzz/bin/pip install atheris
     PYTHONPATH=.venv/lib/python3.11/site-packages:. OMP_NUM_THREADS=1 nice -n 15 \\

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 from t2tbuild.errors import InputError, TrainingError
 from t2tbuild.spec.model import ModelSpec, TimmModel
@@ -106,9 +107,8 @@ def _notify_choices(spec: Spec, resolved: Spec, notify: Listener) -> None:
 
 def _read_result(run: Path) -> TrainResult | None:
     """Return the result of a complete run, None for an unfinished one."""
-    records = [
-        record.get("result") for record in read_json_lines(run / "metrics.jsonl") if record.get("event") == "result"
-    ]
+    lines = read_json_lines(run / "metrics.jsonl")
+    records: list[Any] = [line.get("result") for line in lines if line.get("event") == "result"]
     if not records:
         return None
     try:

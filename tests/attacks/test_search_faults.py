@@ -27,7 +27,11 @@ from tests.nas.conftest import FakeTrainer, tiny_search
 from tests.nas.postgresql import Server
 
 pytestmark = pytest.mark.slow
-GONE = OperationalError("COMMIT", {}, psycopg.OperationalError("consuming input failed: server closed the connection"))
+
+
+def gone() -> OperationalError:
+    reason = "consuming input failed: server closed the connection"
+    return OperationalError("COMMIT", {}, psycopg.OperationalError(reason))
 
 
 def failing(times: int, seconds: float = 0.0) -> tuple[Callable[[], str], list[float]]:
@@ -38,7 +42,7 @@ def failing(times: int, seconds: float = 0.0) -> tuple[Callable[[], str], list[f
         calls.append(time.monotonic())
         if len(calls) <= times:
             time.sleep(seconds)
-            raise GONE
+            raise gone()
         return "done"
 
     return function, calls
@@ -76,7 +80,7 @@ def test_the_lock_of_a_search_is_taken_again_after_an_outage(tmp_path: Path, pos
     def fail_once(_connection: object, _cursor: object, statement: str, *_: object) -> None:
         if "pg_try_advisory_lock" in statement and not failed:
             failed.append(statement)
-            raise GONE
+            raise gone()
 
     event.listen(engine, "before_cursor_execute", fail_once)
     with search_lock(url, engine), sqlalchemy.create_engine(url).connect() as other:
