@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from t2tbuild.errors import CostError, FieldError
+from t2tbuild.machine_memory import machine_memory
 from t2tbuild.modules.attention import Attention, BlockAttention
 from t2tbuild.modules.block import Block
 from t2tbuild.modules.dense import DenseBlock, Transition
@@ -28,6 +29,7 @@ from t2tbuild.spec import backbone as spec_backbone
 from t2tbuild.spec import tokenizer as spec_tokenizer
 from t2tbuild.spec.base import Node
 from t2tbuild.spec.extension.registry import entry_of
+from t2tbuild.spec.limits import format_float32_memory
 from t2tbuild.spec.model import AnyModel, ModelSpec, TimmModel
 from t2tbuild.spec.tokenizer import PerformerAttention, TransformerAttention
 from t2tbuild.symbolic.model import layout
@@ -75,7 +77,19 @@ def build_model(model: AnyModel) -> nn.Module:
             assert_never(model)
 
 
+def _require_memory(model: ModelSpec) -> None:
+    """Raise FieldError for weights that this machine has no memory for: it would end other programs for them."""
+    params, memory = model.rough_params, machine_memory()
+    if 4 * sum(params.values()) > memory and torch.get_default_device().type != "meta":
+        needed, there = format_float32_memory(sum(params.values())), format_float32_memory(memory / 4)
+        message = f"the weights of {model.name} need {needed} in float32, and this machine has {there}"
+        raise FieldError(
+            ("model", max(params, key=lambda field: params[field])), "memory", message, "choose a smaller model"
+        )
+
+
 def _build_ours(model: ModelSpec) -> T2TViT:
+    _require_memory(model)
     tokenizer, backbone = model.tokenizer, model.backbone
     tokens_to_token = _builder(TOKENIZERS, tokenizer)(tokenizer, model.in_chans, backbone.embed_dim)
     blocks, block_dims = _builder(BACKBONES, backbone)(backbone)

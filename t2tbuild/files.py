@@ -1,10 +1,13 @@
-"""Atomic writes, robust tests of existence, short paths, redaction of secrets, and numbers that JSON can hold."""
+"""Atomic writes, robust tests and reads of files, short paths, printable text, redaction, and numbers for JSON."""
 
+import errno
+import json
 import math
 import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +28,46 @@ def is_file(path: Path) -> bool:
 def is_dir(path: Path) -> bool:
     """Return whether a path is a folder; False for a name that no file system accepts."""
     return os.path.isdir(path)  # noqa: PTH112
+
+
+def require_regular(path: Path) -> None:
+    """Raise OSError unless a path is a regular file: a FIFO or a device may block, or have no end."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+
+
+def read_json(path: Path) -> Any:
+    """Return the data of a JSON file. Raises OSError, or ValueError for a damaged one."""
+    require_regular(path)
+    return parse_json(path.read_text(encoding="utf-8"))
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return the data of a JSON text. Raises ValueError for a damaged one, also where it is nested too deeply."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def escape_controls(text: str) -> str:
+    r"""Return a text without control characters, which could move the cursor or forge lines, but with its line breaks.
+
+    >>> escape_controls("a\x1b[2Jb")
+    'a\\x1b[2Jb'
+    """
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() or one in "\n\t\xa0" else ascii(one)[1:-1] for one in text)
+
+
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+"""First characters of a cell that a spreadsheet takes for a formula."""
+
+
+def safe_cell(text: str) -> str:
+    """Return a text that no spreadsheet runs as a formula: one that starts like a formula gets an apostrophe."""
+    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
 
 
 def short_path(path: str) -> str:

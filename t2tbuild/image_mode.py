@@ -1,9 +1,13 @@
 """From a file to an image of 8 bits, upright, in RGB or gray: the same for training, evaluation and pictures."""
 
 import os
+from pathlib import Path
+from typing import IO
 
 import numpy as np
 from PIL import ExifTags, Image
+
+from t2tbuild.files import require_regular
 
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -17,16 +21,26 @@ UPRIGHT = {
 """The transposition that sets an image of each EXIF orientation upright. ImageOps.exif_transpose also rewrites the
 other EXIF tags, which fails for images with damaged ones."""
 
+FORMATS = ("BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+"""PIL's formats that are read, whatever the name of a file. EPS is none: PIL runs it, as a program, in Ghostscript."""
+
 BITS_PER_SAMPLE = 258  # a TIFF tag
 MAX_8_BITS, MAX_16_BITS = 2**8 - 1, 2**16 - 1
+STRIP_PIXELS = 2**22  # that are scaled together: a large image would take several times its memory
 
 
 def load_image(path: str | os.PathLike[str]) -> Image.Image:
     """Return the decoded image of a file, as it is stored, and close the file."""
+    require_regular(Path(os.fsdecode(path)))
     with open(path, "rb") as file:  # noqa: PTH123 - as PIL does
-        image = Image.open(file)
+        image = open_image(file)
         image.load()
     return image
+
+
+def open_image(file: IO[bytes]) -> Image.Image:
+    """Open an image of one of FORMATS, without its pixels. Raises any error of PIL."""
+    return Image.open(file, formats=FORMATS)
 
 
 def to_mode(image: Image.Image, mode: str) -> Image.Image:
@@ -57,9 +71,14 @@ def orientation(image: Image.Image) -> int:
 
 def _to_8_bits(image: Image.Image) -> Image.Image:
     """Scale an image of one channel of 16-bit, 32-bit or floating-point values."""
-    pixels = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=np.inf, neginf=0)
-    scaled = pixels * (MAX_8_BITS / _largest_value(image, pixels))
-    return Image.fromarray(np.rint(scaled.clip(0, MAX_8_BITS)).astype(np.uint8))
+    pixels = np.asarray(image)
+    factor = MAX_8_BITS / _largest_value(image, pixels)
+    scaled = np.empty(pixels.shape, np.uint8)
+    rows = max(1, STRIP_PIXELS // max(1, image.width))
+    for top in range(0, image.height, rows):
+        strip = np.nan_to_num(pixels[top : top + rows].astype(np.float64), posinf=np.inf, neginf=0)
+        scaled[top : top + rows] = np.rint((strip * factor).clip(0, MAX_8_BITS))
+    return Image.fromarray(scaled)
 
 
 def _largest_value(image: Image.Image, pixels: np.ndarray) -> float:

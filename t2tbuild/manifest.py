@@ -8,6 +8,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from t2tbuild.files import read_json, require_regular
+
 NAME = "manifest.json"
 
 
@@ -20,7 +22,7 @@ def write_manifest(folder: Path, files: Sequence[str]) -> None:
 def verify(folder: Path, files: Sequence[str]) -> str:
     """Compare a folder with its manifest, which must contain `files`. Return what is wrong, or "" if nothing is."""
     try:
-        manifest = json.loads((folder / NAME).read_text())
+        manifest = read_json(folder / NAME)
         if any(Path(name).name != name for name in manifest):
             return "its manifest names files of other folders"
         changed = [
@@ -50,6 +52,7 @@ def children(folder: Path) -> list[Path]:
 
 
 def file_digest(path: Path) -> str:
-    """Return the SHA-256 sum of a file in hexadecimal."""
+    """Return the SHA-256 sum of a file in hexadecimal. Raises OSError, also for a FIFO or a device."""
+    require_regular(path)
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,6 +1,7 @@
 """The command line, one file per command. A command imports torch only when it needs it."""
 
 import gc
+import io
 import os
 import signal
 import sys
@@ -39,6 +40,7 @@ from t2tbuild.cli.train import train
 from t2tbuild.cli.validate import validate
 from t2tbuild.cli.visualize import visualize
 from t2tbuild.errors import InputError, SpecError, T2TBuildError, Terminated
+from t2tbuild.files import escape_controls
 from t2tbuild.spec.extension import consent
 
 app = typer.Typer(
@@ -95,6 +97,9 @@ def main() -> Never:
     signal.signal(signal.SIGTERM, _terminate)
     with Path(os.devnull).open("w") as devnull:  # replaces a stream that the calling process closed
         sys.stdout, sys.stderr = sys.stdout or devnull, sys.stderr or devnull
+        for stream in (sys.stdout, sys.stderr):  # a locale that lacks a character costs no traceback
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
         _run()
 
 
@@ -116,10 +121,10 @@ def _run() -> Never:
         _print_error(error, as_json=output.as_json)
         sys.exit(error.exit_code)
     except T2TBuildError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _print_line(str(error))
         sys.exit(error.exit_code)
     except OSError as error:  # for example, stdout goes to a full disk
-        print(f"error: {error.strerror or error}", file=sys.stderr)
+        _print_line(error.strerror or str(error))
         sys.exit(T2TBuildError.exit_code)
     except Exception as error:
         from t2tbuild.spec.extension.user_errors import describe_extension_error
@@ -127,7 +132,7 @@ def _run() -> Never:
         message = describe_extension_error(error)
         if not message:
             raise
-        print(f"error: {message}", file=sys.stderr)
+        _print_line(message)
         sys.exit(InputError.exit_code)
     except SystemExit as end:  # typer ends every KeyboardInterrupt with 130
         cause = getattr(end.__context__, "__cause__", None)
@@ -144,7 +149,11 @@ def _print_error(error: InputError, *, as_json: bool) -> None:
     elif isinstance(error, SpecError):
         print_diagnostics(stderr(), error.diagnostics)
     else:
-        print(f"error: {error}", file=sys.stderr)
+        _print_line(str(error))
+
+
+def _print_line(error: str) -> None:
+    print(f"error: {escape_controls(error)}", file=sys.stderr)
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:

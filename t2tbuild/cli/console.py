@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
+
+from t2tbuild.files import escape_controls
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,21 +28,34 @@ class OutputFormat:
 
 def stdout() -> Console:
     """Return the console for results."""
-    from rich.console import Console
-
-    return Console(width=_width(sys.stdout), highlight=False, markup=False, emoji=False)
+    return _console(sys.stdout)
 
 
 def stderr() -> Console:
     """Return the console for progress and warnings."""
-    from rich.console import Console
+    return _console(sys.stderr)
 
-    return Console(stderr=True, width=_width(sys.stderr), highlight=False, markup=False, emoji=False)
+
+def _console(stream: TextIO) -> Console:
+    """Return a console that writes control characters, of names for example, as Python does: an escape as x1b."""
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
+
+    class SafeConsole(Console):
+        def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+            for text, style, control in super().render(renderable, options):
+                yield Segment(text if control else escape_controls(text), style, control)
+
+    is_stderr = stream is sys.stderr  # by its name: rich then follows a stream that is replaced
+    return SafeConsole(stderr=is_stderr, width=_width(stream), highlight=False, markup=False, emoji=False)
 
 
 def _width(stream: TextIO) -> int | None:
     """Return the width for output to a stream; None leaves it to rich, which asks COLUMNS, then the terminal."""
-    return None if stream.isatty() or os.environ.get("COLUMNS", "").isdigit() else PIPED_WIDTH
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdigit() and not int(columns):  # rich would write nothing
+        return shutil.get_terminal_size().columns if stream.isatty() else PIPED_WIDTH
+    return None if stream.isatty() or columns.isdigit() else PIPED_WIDTH
 
 
 def print_json(data: Any) -> None:

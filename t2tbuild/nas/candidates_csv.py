@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from t2tbuild.accuracy.predictor import Accuracy
-from t2tbuild.files import atomic_write
+from t2tbuild.files import atomic_write, safe_cell
 from t2tbuild.nas.record import Record
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.space import Value
@@ -62,7 +62,7 @@ def write_csv(
             "loss": round(record.rungs[-1].loss, 6) if record.rungs else None,
             "train_seconds": round(record.seconds, 2),
             "trained_as": trained_as if record.rungs else "",
-            "reason": record.reason,
+            "reason": safe_cell(record.reason),
         }
         predicted = accuracy(record.model) if record.model else None
         for name in ("top1", "low", "high"):

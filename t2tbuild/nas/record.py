@@ -1,6 +1,7 @@
 """The record of a candidate, as the study and report.json store it."""
 
 import math
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -10,6 +11,8 @@ from typing import Any
 from t2tbuild.nas import old_names
 from t2tbuild.spec.model import ModelSpec
 
+KEY = re.compile(r"\w*")
+"""What a `key` looks like: the folder of a training's checkpoints is named by it."""
 BASE = "base"
 """The `number` of the base's records."""
 
@@ -150,8 +153,13 @@ class Record:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Record":
-        """Return the record that `to_json`, of this or the previous version, wrote as plain data."""
+        """Return the record that `to_json`, of this or the previous version, wrote as plain data.
+
+        Raises KeyError, TypeError or ValueError for other data.
+        """
         data = old_names.with_new_names(dict(data), old_names.RECORD_KEYS)
+        if not KEY.fullmatch(data.get("key", "")):
+            raise ValueError(f"the key {data['key']!r:.80}")
         parsed = {
             "state": State(data["state"]),
             "source": Source(data["source"]),

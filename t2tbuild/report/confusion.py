@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
+from t2tbuild.files import escape_controls, safe_cell
 from t2tbuild.report.contact_sheet import Captioned, contact_sheet, wrap_caption
 from t2tbuild.report.figure import GREY, new_figure, save_figure
 from t2tbuild.spec.label_names import shorten
@@ -42,7 +43,10 @@ def write_evaluation(score: WeightsEvaluation, folder: Path) -> list[Path]:
     save_figure(draw_confusion(score), files[1])
     save_figure(draw_mistakes(score), files[3])
     with files[2].open("w", encoding="utf-8", newline="") as stream:
-        rows = [(one.image, one.label, one.predicted, f"{one.confidence:.4f}") for one in score.mistakes]
+        rows = [
+            (*map(safe_cell, (escape_controls(one.image), one.label, one.predicted)), f"{one.confidence:.4f}")
+            for one in score.mistakes
+        ]
         csv.writer(stream).writerows([("image", "class", "predicted", "confidence"), *rows])
     return files
 
@@ -122,7 +126,7 @@ def _classes_to_draw(counts: Mapping[tuple[int, int], int], classes: int) -> Seq
 
 def _write_confusion(score: WeightsEvaluation, path: Path) -> None:
     """Write the matrix, a row for each class and a column for each prediction; of very many classes, the pairs."""
-    names, counts = score.names, score.counts
+    names, counts = [safe_cell(name) for name in score.names], score.counts
     with path.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
         if len(names) > MATRIX_CLASSES:

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from t2tbuild.errors import InputError
-from t2tbuild.files import atomic_write, exists, is_dir, is_file
+from t2tbuild.files import atomic_write, exists, is_dir, is_file, read_json
 from t2tbuild.report.model_card import UNKNOWN, model_card
 from t2tbuild.weights.resolve import resolve_weights
 
@@ -49,7 +49,7 @@ def write_hub_folder(run: Path, folder: Path, repository: str, licence: str | No
     if is_dir(folder) and (others := sorted({path.name for path in folder.iterdir()} - set(FILES))):
         raise InputError(f"--out {folder}: holds {', '.join(others[:5])}; name a new folder")
     card = model_card(run, repository, licence or UNKNOWN, search)
-    config = json.loads((checkpoint / CONFIG).read_text(encoding="utf-8"))
+    config = read_json(checkpoint / CONFIG)
     config["pretrained_cfg"].pop("license", None)
     if licence is not None:
         config["pretrained_cfg"]["license"] = licence

@@ -1,6 +1,5 @@
 """The model card of a trained run: README.md of a repository of the Hugging Face Hub, made from the run's files."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import yaml
 
 from t2tbuild.errors import InputError, T2TBuildError
-from t2tbuild.files import is_file, redact
+from t2tbuild.files import is_file, read_json, redact
 from t2tbuild.report.page import format_command
 from t2tbuild.report.training_page import training_report
 from t2tbuild.spec.data import AnyData
@@ -108,7 +107,7 @@ def _search_section(spec: Spec, search: Path | None, *, named: bool) -> str:
     if search is None:
         return ""
     try:
-        report = json.loads((search / "report.json").read_text(encoding="utf-8"))
+        report = read_json(search / "report.json")
         best = load_spec(search / "best.yaml").model
         verdict, name, counts = report["verdict"], report["name"], report["counts"]
     except (OSError, ValueError, KeyError, TypeError, T2TBuildError) as error:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from t2tbuild.files import short_path
+from t2tbuild.files import safe_cell, short_path
 from t2tbuild.report.contact_sheet import CAPTION_WIDTH, Captioned, contact_sheet, wrap_caption
 from t2tbuild.report.table import Column, ColumnTable
 from t2tbuild.spec.label_names import shorten
@@ -22,9 +22,6 @@ IMAGES_SHOWN = 50  # rows of the table
 CLASSES_SHOWN = 10  # in the line of counts
 SHEET_IMAGES = 48
 NAMES_OF_SHEET = 3  # classes under an image of the sheet
-
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-"""First characters of a cell that a spreadsheet takes for a formula."""
 
 
 def prediction_table(found: Predictions) -> RenderableType:
@@ -112,11 +109,6 @@ def printable(name: str) -> str:
     """Return a file name as text: what is not UTF-8 becomes U+FFFD, and control characters become spaces."""
     text = os.fsencode(name).decode("utf-8", "replace")
     return "".join(character if character.isprintable() else " " for character in text)
-
-
-def safe_cell(text: str) -> str:
-    """Return a text that no spreadsheet runs as a formula: one that starts like a formula gets an apostrophe."""
-    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
 
 
 def choose_for_sheet(total: int) -> Sequence[int]:

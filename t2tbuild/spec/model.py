@@ -93,15 +93,20 @@ class ModelSpec(_Classifier):
                 return
             below, where = grid, "the grid"
 
-    @rule
-    def _fits_some_machine(self) -> Iterator[Violation]:
+    @property
+    def rough_params(self) -> dict[str, float]:
+        """The approximate number of parameters by the field that they come from."""
         embed_dim = self.backbone.embed_dim
-        params = {
+        return {
             "tokenizer": limits.tokenizer_params(self.tokenizer, self.in_chans, embed_dim),
             "backbone": limits.backbone_params(self.backbone),
             "image_size": float(self.tokens) * embed_dim,  # the position table
             "num_classes": float(self.num_classes) * self.backbone.out_dim * self.prefix_tokens,  # a head each
         }
+
+    @rule
+    def _fits_some_machine(self) -> Iterator[Violation]:
+        params = self.rough_params
         if sum(params.values()) > limits.MAX_PARAMS:
             message = f"the model would have {limits.format_params(sum(params.values()))}"
             hint = f"the limit is {limits.format_params(limits.MAX_PARAMS)}"

@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from t2tbuild import manifest
 from t2tbuild.errors import TrainingError
+from t2tbuild.files import read_json
 from t2tbuild.training.run_paths import CHECKPOINT_FILES
 
 CHECKPOINTS_KEPT = 2
@@ -57,8 +58,7 @@ def save_checkpoint(folder: Path, name: str, checkpoint: Checkpoint, keep: Colle
     """
     target, temporary = folder / name, folder / f".{name}.tmp"
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
+        _delete(temporary).mkdir(parents=True)
         _write_files(temporary, checkpoint)
         for path in (*temporary.iterdir(), temporary):
             _fsync(path)
@@ -75,7 +75,8 @@ def save_checkpoint(folder: Path, name: str, checkpoint: Checkpoint, keep: Colle
     earlier = [child.name for child in manifest.children(folder) if child.name < name]
     kept = {name, *earlier[1 - CHECKPOINTS_KEPT :], *keep}
     for child in folder.iterdir():
-        ours = child.suffix in (".tmp", ".old") or (not child.name.startswith(".") and (child / manifest.NAME).exists())
+        hidden = child.name.startswith(".")
+        ours = child.suffix in (".tmp", ".old") if hidden else (child / manifest.NAME).exists()
         if ours and child.name not in kept:
             shutil.rmtree(child, ignore_errors=True)
     return target
@@ -102,7 +103,9 @@ def _contiguous(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def _delete(path: Path) -> Path:
-    """Delete a folder, if there is one, and return its path."""
+    """Delete a folder, or a link to one, if there is one, and return its path."""
+    if path.is_symlink():
+        path.unlink()
     shutil.rmtree(path, ignore_errors=True)
     return path
 
@@ -143,7 +146,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             model=weights if trained is None else trained,
             ema=None if trained is None else weights,
             state=torch.load(path / "state.pt", map_location="cpu", weights_only=True),
-            progress=json.loads((path / "progress.json").read_text()),
+            progress=read_json(path / "progress.json"),
         )
     except Exception as error:  # a damaged pickle can raise any type
         raise TrainingError(f"{path}: cannot be read: {error}") from None

@@ -1,32 +1,24 @@
 """Memory of the device, and the batch size that fits in it."""
 
-import os
 import resource
-from pathlib import Path
 
 import torch
 
 from t2tbuild.cost.memory import largest_batch
 from t2tbuild.dtype import Precision
+from t2tbuild.machine_memory import machine_memory
 from t2tbuild.spec.extension.registry import without_forward
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.root import Spec
 from t2tbuild.spec.units import plural
 from t2tbuild.training.distributed import DistributedContext
 
-CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
-
 
 def total_memory(device: torch.device) -> int:
     """Return the bytes of a GPU, else of the machine, or this process's limit (ulimit, cgroup) if it is lower."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    allowed, _ = resource.getrlimit(resource.RLIMIT_AS)
-    limits += [allowed] * (allowed != resource.RLIM_INFINITY)
-    text = CGROUP_LIMIT.read_text().strip() if CGROUP_LIMIT.exists() else ""
-    limits += [int(text)] if text.isdigit() else []  # "max" means no limit
-    return min(limits)
+    return machine_memory()
 
 
 def max_memory_used(device: torch.device) -> int:

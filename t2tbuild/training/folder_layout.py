@@ -77,10 +77,29 @@ def walk_images(folder: str) -> Iterator[str]:
 
 
 def _walk_files(folder: str) -> Iterator[str]:
-    """Yield the paths of the files below a folder, at any depth, without ignored ones."""
+    """Yield the paths of the files below a folder, at any depth, without ignored ones.
+
+    A folder to which several links lead, as in a loop, is entered once, by the first of its paths.
+    """
+    seen = {_identity(folder)}
     for base, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not is_ignored(name)]  # os.walk enters those that are left
+        entered = []
+        for name in sorted(folders):
+            identity = _identity(f"{base}{os.sep}{name}")
+            if identity not in seen and not is_ignored(name):
+                seen.add(identity)
+                entered.append(name)
+        folders[:] = entered  # os.walk enters those that are left
         yield from (f"{base}{os.sep}{name}" for name in names if not is_ignored(name))
+
+
+def _identity(folder: str) -> tuple[int, int] | str:
+    """Return what is equal for two paths of one folder; the path where the system does not say."""
+    try:
+        status = os.stat(folder)  # noqa: PTH116 - a million times
+    except OSError:
+        return folder
+    return status.st_dev, status.st_ino
 
 
 def count_unread(folder: Path) -> Counter[str]:

@@ -1,12 +1,12 @@
 """What evaluation does with an image before the model: the one answer for a spec and its weights."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from t2tbuild.files import read_json
 from t2tbuild.spec.data import AnyData, CifarData, DigitsData, FakeData, Streamed
 from t2tbuild.spec.load import load_spec
 from t2tbuild.spec.model import AnyModel
@@ -101,7 +101,7 @@ def _read_config(weights: Path) -> dict[str, Any]:
     """Return timm's pretrained_cfg of a folder or file of weights; empty if there is none, or a damaged one."""
     beside = weights if weights.is_dir() else weights.parent
     try:
-        config = json.loads((beside / CONFIG).read_text(encoding="utf-8"))
+        config = read_json(beside / CONFIG)
         return config["pretrained_cfg"] | config.get(OWN_STEPS, {})  # type: ignore[no-any-return]
     except (OSError, ValueError, KeyError, TypeError):
         return {}

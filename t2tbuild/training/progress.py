@@ -24,11 +24,16 @@ class Progress:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
-        """Return the progress of `as_json`. Raises TrainingError for the fields of another version of t2tbuild."""
+        """Return the progress of `as_json`. Raises TrainingError for forged fields or another version's."""
         try:
-            return cls(**values)
-        except TypeError:
+            found = cls(**values)
+            if [type(value) for value in (found.epoch, found.step, found.best)] != [int, int, str]:
+                raise TypeError
+            found.losses, found.skipped = list(map(float, found.losses)), list(map(str, found.skipped))
+            found.seconds, found.best_accuracy = float(found.seconds), float(found.best_accuracy)
+        except (TypeError, ValueError):
             raise TrainingError("the checkpoint was written by another version of t2tbuild: start a new run") from None
+        return found
 
     def as_json(self) -> dict[str, Any]:
         """Return the content of progress.json."""

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
-from t2tbuild.errors import InputError
+from t2tbuild.errors import InputError, TrainingError
 from t2tbuild.spec.model import ModelSpec, TimmModel
 from t2tbuild.spec.root import SearchSpec, Spec
 from t2tbuild.spec.train import TrainSpec
@@ -20,6 +21,7 @@ from t2tbuild.training.device import pick_device, pick_dtype
 from t2tbuild.training.device_memory import suggest_smaller_batch
 from t2tbuild.training.distributed import DistributedContext, init_distributed
 from t2tbuild.training.loop import catch_out_of_memory
+from t2tbuild.training.progress import Progress
 from t2tbuild.training.reports import Listener, Notice, TrainResult, ignore_report
 from t2tbuild.training.resolve import describe_replaced_classes, resolve, resolve_files
 from t2tbuild.training.run_directory import MetricsFile, default_run_directory, open_run, read_json_lines
@@ -105,10 +107,15 @@ def _notify_choices(spec: Spec, resolved: Spec, notify: Listener) -> None:
 
 def _read_result(run: Path) -> TrainResult | None:
     """Return the result of a complete run, None for an unfinished one."""
-    records = [record["result"] for record in read_json_lines(run / "metrics.jsonl") if record.get("event") == "result"]
+    lines = read_json_lines(run / "metrics.jsonl")
+    records: list[Any] = [line.get("result") for line in lines if line.get("event") == "result"]
     if not records:
         return None
-    return TrainResult(**records[-1] | {"run": run, "skipped": tuple(records[-1].get("skipped", ()))})
+    try:
+        return TrainResult(**records[-1] | {"run": run, "skipped": tuple(records[-1].get("skipped", ()))})
+    except (TypeError, AttributeError):
+        message = f"{run / 'metrics.jsonl'}: its result is damaged; delete that line to evaluate the run again"
+        raise TrainingError(message) from None
 
 
 def _load_latest(run: Path, distributed: DistributedContext, notify: Listener) -> Checkpoint | None:
@@ -122,7 +129,8 @@ def _load_latest(run: Path, distributed: DistributedContext, notify: Listener) -
     distributed.barrier()
     if distributed.is_main:
         hide_invalid_checkpoints(run / "checkpoints", latest)
-        MetricsFile(run / "metrics.jsonl").drop_after(checkpoint.progress["epoch"] if checkpoint else 0)
+        epoch = Progress.from_json(checkpoint.progress).epoch if checkpoint else 0
+        MetricsFile(run / "metrics.jsonl").drop_after(epoch)
     if checkpoint is not None:
         notify(Notice(f"training continues from {latest}"))
     return checkpoint

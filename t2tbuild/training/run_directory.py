@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import fcntl
 import json
+import math
 import os
 import platform
 import sys
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from t2tbuild._version import __version__
 from t2tbuild.errors import InputError
-from t2tbuild.files import atomic_write, redact
+from t2tbuild.files import atomic_write, parse_json, read_json, redact
 from t2tbuild.spec.diagnostics.yaml_source import read_file
 from t2tbuild.spec.load import load_search_spec, load_spec
 from t2tbuild.spec.root import SearchSpec, Spec
@@ -174,7 +175,7 @@ def read_environment(run: Path) -> dict[str, Any]:
     """Return the content of a run's environment.json. Raises InputError when it is missing or damaged."""
     path = run / "environment.json"
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found: dict[str, Any] = read_json(path)
         if not (isinstance(found["command"], list) and isinstance(found["packages"], dict)):
             raise TypeError
     except (OSError, ValueError, KeyError, TypeError):
@@ -211,9 +212,15 @@ class MetricsFile:
     def drop_after(self, epoch: int) -> None:
         """Drop the lines after `epoch`, from which training continues, and incomplete lines."""
         records = read_json_lines(self.path)
-        kept = [record for record in records if record.get("event") == "epoch" and record["epoch"] <= epoch]
+        kept = [record for record in records if record.get("event") == "epoch" and _epoch_of(record) <= epoch]
         if kept != records:
             atomic_write(self.path, "".join(json.dumps(record) + "\n" for record in kept))
+
+
+def _epoch_of(record: dict[str, Any]) -> float:
+    """Return the epoch of a record, infinity where it has none."""
+    epoch = record.get("epoch")
+    return epoch if isinstance(epoch, int) else math.inf
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
@@ -221,7 +228,7 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
     records = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
         try:
-            record = json.loads(line)
+            record = parse_json(line)
         except ValueError:
             continue
         records += [record] if isinstance(record, dict) else []

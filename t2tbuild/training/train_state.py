@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from t2tbuild.errors import FieldError, TrainingError
+from t2tbuild.errors import FieldError, TrainingError, is_memory_full
 from t2tbuild.spec.root import Spec
 from t2tbuild.training.checkpoint import Checkpoint
 from t2tbuild.training.data import Data
@@ -113,12 +113,20 @@ class TrainState:
             )
 
     def _load_checkpoint(self, checkpoint: Checkpoint) -> None:
-        self.model.load_state_dict(checkpoint.model)
-        if self.ema is not None and checkpoint.ema is not None:
-            self.ema.module.load_state_dict(checkpoint.ema)
-        self.optimizer.load_state_dict(checkpoint.state["optimizer"])
-        if self.scaler is not None:
-            self.scaler.load_state_dict(checkpoint.state["scaler"])
+        """Continue from a checkpoint. Raises TrainingError where it is of another model or optimiser."""
+        try:
+            self.model.load_state_dict(checkpoint.model)
+            if self.ema is not None and checkpoint.ema is not None:
+                self.ema.module.load_state_dict(checkpoint.ema)
+            self.optimizer.load_state_dict(checkpoint.state["optimizer"])
+            if self.scaler is not None:
+                self.scaler.load_state_dict(checkpoint.state["scaler"])
+        except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+            if is_memory_full(error):
+                raise
+            reason = str(error).strip().split("\n", 1)[0]
+            message = f"the checkpoint does not fit the spec of its run ({reason:.200}); it is of another run"
+            raise TrainingError(f"{message}: restore its files, or start a new run") from None
 
     def _create_mixup(self) -> Any:
         if self.recipe.mixup is None:

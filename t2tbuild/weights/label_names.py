@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from t2tbuild.files import is_dir, is_file
+from t2tbuild.files import is_dir, is_file, parse_json, read_json
 from t2tbuild.weights.resolve import resolve_weights, weight_file
 
 LABEL_NAMES = "label_names"
@@ -33,7 +33,7 @@ def read_label_names(path: str | Path) -> tuple[str, ...] | None:
     try:
         names = _read_metadata(file) if file.suffix == ".safetensors" else None
         if names is None and is_file(found / "config.json"):
-            names = json.loads((found / "config.json").read_text(encoding="utf-8")).get(LABEL_NAMES)
+            names = read_json(found / "config.json").get(LABEL_NAMES)
     except (OSError, ValueError, AttributeError, TypeError, struct.error):
         return None
     if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
@@ -45,6 +45,6 @@ def _read_metadata(file: Path) -> Any:
     """Return the names in the header of a safetensors file; None if it has none."""
     with file.open("rb") as stream:
         (size,) = struct.unpack("<Q", stream.read(8))
-        header = json.loads(stream.read(size)) if size <= MAX_HEADER else {}
+        header = parse_json(stream.read(size)) if size <= MAX_HEADER else {}
     text = header.get("__metadata__", {}).get(LABEL_NAMES)
-    return None if text is None else json.loads(text)
+    return None if text is None else parse_json(text)

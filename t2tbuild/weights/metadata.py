@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from t2tbuild.files import parse_json
 from t2tbuild.weights.label_names import LABEL_NAMES, label_metadata
 from t2tbuild.weights.preprocessing import RESAMPLING, Preprocessing
 
@@ -56,7 +57,7 @@ class ExportInfo:
 def parse_metadata(text: str) -> ExportInfo:
     """Return what the value of KEY says. Raises ValueError if it is not of this version of t2tbuild."""
     try:
-        whole = json.loads(text)
+        whole = parse_json(text)
         if whole["version"] != VERSION:
             raise ValueError(f"its metadata have version {whole['version']}, and this t2tbuild reads {VERSION}")
         steps, names = whole["preprocessing"], whole[LABEL_NAMES]

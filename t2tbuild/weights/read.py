@@ -1,8 +1,10 @@
 """Read a file or folder of weights into named tensors, without running any code it may contain."""
 
 import argparse
+import mmap
 import re
 import warnings
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from torch import Tensor, nn
 
 from t2tbuild import manifest
 from t2tbuild.errors import InputError
-from t2tbuild.files import exists
+from t2tbuild.files import exists, is_dir, is_file
 from t2tbuild.modules.vit import T2TViT
 from t2tbuild.spec.weights import LOCAL_DIR, WEIGHT_FILES, is_remote
 from t2tbuild.weights.remote import fetch
@@ -24,6 +26,9 @@ GRID = "position_grid"  # key in the metadata of our safetensors: the grid of th
 STATE_DICT_KEYS = ("state_dict_ema", "model_ema", "state_dict", "model", "net")  # in order of preference
 WRAPPER_PREFIXES = ("module.", "_orig_mod.")  # DistributedDataParallel, torch.compile
 SAFE_CLASSES = (argparse.Namespace,)  # the options that timm's and the authors' training scripts save
+MAX_TENSORS = 100_000  # in a file: each costs the reader a tenth of a millisecond, however small it is
+MAX_UNPACKED = 4  # times the size of a file; torch does not compress
+BYTES_OF_ANY_SIZE = b"bytearray"  # torch's restricted reader lets a pickle of 40 bytes allocate all memory with it
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,8 @@ def read_weights(path: str | Path) -> StoredWeights:
     """
     name = str(path)
     file = _find_file(fetch(name) if is_remote(name) else Path(name.removeprefix(LOCAL_DIR)))
+    if not is_file(file):
+        raise InputError(f"{file}: not a regular file; name a file or folder of weights")
     if file.suffix == ".safetensors":
         return _read_safetensors(file)
     return StoredWeights(unwrap_state(_read_pickle(file), str(file)))
@@ -57,7 +64,7 @@ def _find_file(path: Path) -> Path:
             raise InputError("no valid checkpoint is left:\n" + "\n".join(source.skipped))
         if not exists(path):
             raise InputError(f"{path}: no such file or folder of weights")
-        if path.is_file():
+        if not is_dir(path):
             return path
         if hint := describe_untrained(path):
             raise InputError(hint)
@@ -77,8 +84,10 @@ def _read_safetensors(file: Path) -> StoredWeights:
     try:
         with safe_open(file, framework="pt") as opened:
             metadata = opened.metadata() or {}
+            if len(opened.keys()) > MAX_TENSORS:
+                raise SafetensorError(f"it has {len(opened.keys()):,} tensors, more than {MAX_TENSORS:,}")
         tensors = load_file(file)
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:  # also of a type torch lacks
         raise InputError(f"{file}: not readable as safetensors: {error}") from None
     return StoredWeights(tensors, _parse_grid(metadata.get(GRID, "")))
 
@@ -95,6 +104,7 @@ def position_metadata(model: nn.Module) -> dict[str, str]:
 
 
 def _read_pickle(file: Path) -> Any:
+    _require_bounded(file)
     try:
         with torch.serialization.safe_globals(list(SAFE_CLASSES)), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about unusual pickle protocols
@@ -110,6 +120,28 @@ def _read_pickle(file: Path) -> Any:
             "Ask its author for safetensors or a bare state dict; if you trust the file, save its tensors alone in a "
             "separate process and load that file"
         ) from None
+
+
+def _require_bounded(file: Path) -> None:
+    """Raise InputError where a file would take much more memory than its size."""
+    try:
+        if zipfile.is_zipfile(file):
+            with zipfile.ZipFile(file) as archive:
+                members = archive.infolist()
+                unpacked = sum(one.file_size for one in members)
+                is_bomb = unpacked > MAX_UNPACKED * max(file.stat().st_size, 2**20)
+                pickles = [] if is_bomb else [one for one in members if one.filename.endswith("data.pkl")]
+                unbounded = any(BYTES_OF_ANY_SIZE in archive.read(one) for one in pickles)
+        else:
+            is_bomb = False
+            with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                unbounded = content.find(BYTES_OF_ANY_SIZE) >= 0
+    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError, RuntimeError):  # empty or damaged
+        return
+    if is_bomb:
+        raise InputError(f"{file}: was not loaded: it is compressed, and unpacked it would have {unpacked:,} bytes")
+    if unbounded:
+        raise InputError(f"{file}: was not loaded: it holds more than tensors: a bytearray, of any size")
 
 
 def _unsafe_globals(file: Path, message: str) -> str:

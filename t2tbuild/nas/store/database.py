@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import functools
 import math
 import re
 import sqlite3
@@ -9,9 +10,9 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import sqlalchemy
-import tenacity
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import RDBStorage
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -20,8 +21,13 @@ from t2tbuild.errors import InputError, SearchError
 from t2tbuild.files import redact
 from t2tbuild.spec.search import Search
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 RETRY_SECONDS = 120.0
 """A worker gives up when the database was unreachable for this many seconds."""
+GIVEN_UP = "the database was unreachable for too long"
+"""The note of an error after which nothing is called again."""
 LOCK_SECONDS = 60.0
 """After this long without the lock, a process goes on without it: its holder hangs."""
 LOCK_ID = 20210128
@@ -47,13 +53,31 @@ def is_unreachable(error: BaseException) -> bool:
     return isinstance(error, sqlalchemy.exc.TimeoutError)
 
 
-retried = tenacity.retry(
-    retry=tenacity.retry_if_exception(is_unreachable),
-    wait=tenacity.wait_exponential(multiplier=0.05, max=2.0),
-    stop=lambda state: (state.seconds_since_start or 0.0) > RETRY_SECONDS,
-    reraise=True,
-)
-"""Call a function again, with growing pauses, while the database is unreachable."""
+def retried(function: Callable[P, T]) -> Callable[P, T]:
+    """Call a function again, with growing pauses, while the database is unreachable, for RETRY_SECONDS.
+
+    They count from its first failure: a draw that scored candidates for minutes before its commit failed is repeated
+    too. Of nested calls the innermost decides.
+    """
+
+    @functools.wraps(function)
+    def call(*arguments: P.args, **options: P.kwargs) -> T:
+        limit, pause = math.inf, 0.05
+        while True:
+            try:
+                return function(*arguments, **options)
+            except Exception as error:
+                if not is_unreachable(error) or GIVEN_UP in getattr(error, "__notes__", ()):
+                    raise
+                now = time.monotonic()
+                limit = min(limit, now + RETRY_SECONDS)
+                if now >= limit:
+                    error.add_note(GIVEN_UP)
+                    raise
+            time.sleep(pause)
+            pause = min(2.0, 2 * pause)
+
+    return call
 
 
 def connect(url: str, search: Search) -> RDBStorage:
@@ -130,10 +154,8 @@ def search_lock(url: str, engine: sqlalchemy.Engine | None = None) -> Iterator[N
     }[address.get_backend_name()]
     own = engine is None
     engine = sqlalchemy.create_engine(url, pool_pre_ping=True) if engine is None else engine
-    connection = engine.connect()
+    connection, held = _take_server_lock(engine, take)
     try:
-        statement = sqlalchemy.text(take)
-        held = _wait_for_lock(lambda: bool(connection.execute(statement, {"lock": LOCK_ID}).scalar()))
         try:
             yield
         finally:
@@ -145,6 +167,19 @@ def search_lock(url: str, engine: sqlalchemy.Engine | None = None) -> Iterator[N
             connection.close()
         if own:
             engine.dispose()
+
+
+@retried
+def _take_server_lock(engine: sqlalchemy.Engine, take: str) -> tuple[sqlalchemy.Connection, bool]:
+    """Return a connection, and whether it has the lock."""
+    connection = engine.connect()
+    try:
+        statement = sqlalchemy.text(take)
+        return connection, _wait_for_lock(lambda: bool(connection.execute(statement, {"lock": LOCK_ID}).scalar()))
+    except BaseException:
+        with contextlib.suppress(DBAPIError):
+            connection.close()
+        raise
 
 
 def _try_file_lock(descriptor: int) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from t2tbuild.errors import InputError
 from t2tbuild.nas.record import Record, State
 
 RECORD = "record"
@@ -89,8 +90,13 @@ def counts(trial: FrozenTrial) -> bool:
 
 
 def read_record(trial: FrozenTrial, search_name: str) -> Record:
-    """Return the record of a trial."""
-    return with_number(Record.from_json(trial.user_attrs[RECORD]), trial.number, search_name)
+    """Return the record of a trial. Raises InputError where it is damaged."""
+    try:
+        return with_number(Record.from_json(trial.user_attrs[RECORD]), trial.number, search_name)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = str(error).strip().split("\n", 1)[0]
+        message = f"the record of trial {trial.number} in the storage is damaged ({reason:.200})"
+        raise InputError(f"{message}; restore the storage from a copy, or choose another search.name") from None
 
 
 def with_number(record: Record, number: int, search_name: str) -> Record:

@@ -27,7 +27,8 @@ def storage_url(given: str | None, run: Path) -> str:
     if not named:
         from sqlalchemy import URL
 
-        return URL.create("sqlite", database=str(run.resolve() / DATABASE)).render_as_string()  # any folder name
+        database = Path(os.path.realpath(run), DATABASE)  # Path.resolve raises for a loop of links
+        return URL.create("sqlite", database=str(database)).render_as_string()  # any folder name
     match = _SCHEME.match(named)
     scheme = match[1].lower() if match else ""
     scheme = {"postgres": "postgresql", "mariadb": "mysql"}.get(scheme, scheme)

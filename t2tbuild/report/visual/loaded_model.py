@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from t2tbuild.build import build_model
 from t2tbuild.errors import InputError
-from t2tbuild.image_mode import to_mode
+from t2tbuild.image_mode import load_image, to_mode
 from t2tbuild.layout import Grid
 from t2tbuild.modules.vit import T2TViT
 from t2tbuild.report.visual.receptive_field import Window
@@ -120,7 +120,6 @@ def _open_image(path: Path | None) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path) as image:
-                return to_mode(image, "RGB")
+            return to_mode(load_image(path), "RGB")
     except Exception as error:  # PIL raises many types of errors for corrupt files
         raise InputError(f"--image {path}: cannot be read: {error_reason(error)}; name a PNG or JPEG file") from None

@@ -21,7 +21,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from t2tbuild.errors import FieldError
-from t2tbuild.image_mode import to_mode
+from t2tbuild.image_mode import open_image, to_mode
 from t2tbuild.training.data.dataset import (
     CorruptImage,
     HostBatch,
@@ -133,7 +133,7 @@ class WebDatasetSource:
                 raise ValueError(f"no {', '.join(IMAGE_KEYS)} among {', '.join(sorted(sample))}")
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # as for a map-style dataset
-                return to_mode(Image.open(io.BytesIO(content)), self.mode), label
+                return to_mode(open_image(io.BytesIO(content)), self.mode), label
         except Exception as error:
             if is_out_of_resources(error):
                 raise

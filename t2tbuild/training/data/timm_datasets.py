@@ -10,7 +10,7 @@ from PIL import Image
 from timm.data.dataset_factory import create_dataset
 
 from t2tbuild.errors import FieldError
-from t2tbuild.image_mode import load_image
+from t2tbuild.image_mode import load_image, open_image
 from t2tbuild.spec.data import TimmData, data_root
 from t2tbuild.spec.units import plural
 from t2tbuild.training.data.dataset import error_reason
@@ -139,7 +139,7 @@ class TimmIndexedSource:
     def read(self, index: int) -> tuple[Image.Image, int]:
         file, label = self.reader[index]
         with file:
-            image = Image.open(file)
+            image = open_image(file)
             image.load()
         return image, int(label)
 

@@ -1,0 +1,261 @@
+"""Faults of a search's database and folder: what status, repair, resume and export do after each."""
+
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+import sqlalchemy
+from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
+
+from t2tbuild import predict_cost, search
+from t2tbuild.nas.existing_run import reopen_store
+from t2tbuild.nas.store import database
+from t2tbuild.nas.store.database import retried, search_lock
+from t2tbuild.nas.store.url import storage_url
+from tests.attacks.attack import Attack
+from tests.nas.conftest import FakeTrainer, tiny_search
+from tests.nas.postgresql import Server
+
+pytestmark = pytest.mark.slow
+
+
+def gone() -> OperationalError:
+    reason = "consuming input failed: server closed the connection"
+    return OperationalError("COMMIT", {}, psycopg.OperationalError(reason))
+
+
+def failing(times: int, seconds: float = 0.0) -> tuple[Callable[[], str], list[float]]:
+    """A function whose first calls fail after some seconds, as where a commit's answer is lost; and its calls."""
+    calls: list[float] = []
+
+    def function() -> str:
+        calls.append(time.monotonic())
+        if len(calls) <= times:
+            time.sleep(seconds)
+            raise gone()
+        return "done"
+
+    return function, calls
+
+
+def test_a_call_that_fails_after_minutes_of_work_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time of the work is no time of an outage: a draw scores candidates for minutes before it commits."""
+    monkeypatch.setattr(database, "RETRY_SECONDS", 0.2)
+    function, calls = failing(1, seconds=0.4)
+    assert retried(function)() == "done"
+    assert len(calls) == 2
+
+
+def test_an_outage_ends_nested_calls_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "RETRY_SECONDS", 0.3)
+    function, calls = failing(1000)
+    outer: list[float] = []
+
+    @retried
+    def twice() -> str:
+        outer.append(time.monotonic())
+        return retried(function)()
+
+    with pytest.raises(OperationalError):
+        twice()
+    assert len(calls) > 2
+    assert len(outer) == 1
+
+
+def test_the_lock_of_a_search_is_taken_again_after_an_outage(tmp_path: Path, postgresql: Server) -> None:
+    """It is also taken where nothing around it repeats the call: for the evaluation on the test split."""
+    url = storage_url(postgresql.database("lock"), tmp_path)
+    engine, failed = sqlalchemy.create_engine(url), []
+
+    def fail_once(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if "pg_try_advisory_lock" in statement and not failed:
+            failed.append(statement)
+            raise gone()
+
+    event.listen(engine, "before_cursor_execute", fail_once)
+    with search_lock(url, engine), sqlalchemy.create_engine(url).connect() as other:
+        held = other.execute(sqlalchemy.text(f"SELECT pg_try_advisory_lock({database.LOCK_ID})")).scalar()
+    assert failed
+    assert held is False
+    engine.dispose()
+
+
+def processes_of(server: Server) -> list[int]:
+    """The processes of a server: the first line of its file is its own number."""
+    main = int((server.folder / "data" / "postmaster.pid").read_text().splitlines()[0])
+    children = subprocess.run(["pgrep", "-P", str(main)], capture_output=True, text=True, check=False)
+    return [main, *map(int, children.stdout.split())]
+
+
+def freeze(server: Server, seconds: float) -> None:
+    """Stop all processes of a server, and let them go on after some seconds."""
+    stopped = processes_of(server)
+    for process in stopped:
+        os.kill(process, signal.SIGSTOP)
+
+    def go_on() -> None:
+        for process in stopped:
+            os.kill(process, signal.SIGCONT)
+
+    threading.Timer(seconds, go_on).start()
+
+
+def stop(server: Server, seconds: float) -> None:
+    server.stop()
+    threading.Timer(seconds, server.start).start()
+
+
+@pytest.mark.parametrize("fault", [freeze, pytest.param(stop, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("at", [3, pytest.param(7, marks=pytest.mark.nightly)])
+def test_a_database_that_hangs_or_is_stopped_loses_nothing(
+    tmp_path: Path,
+    fake_trainer: type[FakeTrainer],
+    postgresql: Server,
+    fault: Callable[[Server, float], None],
+    at: int,
+) -> None:
+    url = postgresql.database(f"{fault.__name__}{at}")
+    train, trainings = fake_trainer.train, []
+
+    def train_and_break(self: FakeTrainer, *arguments: object) -> object:
+        trainings.append(self.seed)
+        if len(trainings) == at:
+            fault(postgresql, 3.0)
+        return train(self, *arguments)  # type: ignore[arg-type]
+
+    fake_trainer.train = train_and_break  # type: ignore[assignment,method-assign]
+    result = search(tiny_search(tmp_path, "search.trials=6"), tmp_path / "run", storage=url)
+    assert [record.state.trained for record in result.records] == [True] * 6
+    assert len(trainings) == len(result.records) + len(result.reference_runs)
+    _, _, opened = reopen_store(tmp_path / "run", url)
+    with opened as store:
+        assert not store.snapshot().running
+
+
+@pytest.fixture(scope="module")
+def complete(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete search in a folder of its own."""
+    folder = tmp_path_factory.mktemp("complete")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("t2tbuild.nas.proxy_evaluator.ProxyTrainer", FakeTrainer)
+        patch.setattr("t2tbuild.nas.evaluator.count_model", predict_cost)
+        search(tiny_search(folder, "search.trials=4", "search.zero_cost.names=[]"), folder / "run")
+    return folder / "run"
+
+
+@pytest.fixture
+def run(complete: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(complete, tmp_path / "run")
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def garbage(path: Path) -> None:
+    path.write_bytes(b"\x00garbage\xff" * 1000)
+
+
+def flip_header(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[40] ^= 1
+    data[100] ^= 0xFF
+    path.write_bytes(data)
+
+
+def be_a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def break_record(path: Path) -> None:
+    """A bit of a record's text, which SQLite does not notice."""
+    _update(path, "replace(value_json, '\"rungs\"', '\"runfs\"')")
+
+
+def break_json(path: Path) -> None:
+    _update(path, "replace(value_json, '\"rungs\":', '\"rungs\"')")
+
+
+def forge_key(path: Path) -> None:
+    """The record of a stranger, whose key would name a folder outside."""
+    _update(path, 'replace(value_json, \'"key": "\', \'"key": "../../../victim/\')')
+
+
+def _update(path: Path, value: str) -> None:
+    with sqlite3.connect(path) as opened:
+        opened.execute(f"update trial_user_attributes set value_json = {value} where key = 'record'")
+    opened.close()
+
+
+DAMAGES = [truncate, empty, garbage, flip_header, be_a_folder, break_record, break_json, forge_key, Path.unlink]
+
+
+@pytest.mark.usefixtures("fake_trainer")
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+def test_every_command_answers_for_a_damaged_database(
+    run: Path, attack: Attack, damage: Callable[[Path], None]
+) -> None:
+    """Each ends with one message or with its work, and the victim outside is there."""
+    victim = run.parent / "victim"
+    victim.mkdir()
+    damage(run / "study.db")
+    for command in ("status", "export", "repair", "status", "resume"):
+        more = ["--workers", "1"] if command == "resume" else []
+        ended = attack.run("search", command, run, *more)
+        assert len(ended.text) < 20_000
+    assert victim.is_dir()
+    assert sorted(path.name for path in run.parent.iterdir()) == ["run", "victim"]
+
+
+@pytest.mark.parametrize("name", ["candidates.csv", "report.json", "best.yaml", "report.html", "pareto.png"])
+@pytest.mark.parametrize("damage", [Path.unlink, garbage], ids=["deleted", "garbage"])
+def test_results_that_were_deleted_or_edited_are_written_again(
+    run: Path, complete: Path, attack: Attack, name: str, damage: Callable[[Path], None]
+) -> None:
+    damage(run / name)
+    assert attack.run("search", "export", run).code == 0
+    if name in ("candidates.csv", "best.yaml"):
+        assert (run / name).read_bytes() == (complete / name).read_bytes()
+    assert (run / name).stat().st_size > 100
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, garbage, empty, be_a_folder], ids=lambda damage: damage.__name__)
+def test_a_search_without_its_spec_is_one_message(run: Path, attack: Attack, damage: Callable[[Path], None]) -> None:
+    damage(run / "spec.yaml")
+    for command in ("status", "export", "repair", "resume"):
+        assert "spec.yaml" in attack.refuse("search", command, run).text
+
+
+def test_a_spec_that_was_edited_is_refused_with_the_difference(run: Path, attack: Attack) -> None:
+    text = (run / "spec.yaml").read_text()
+    (run / "spec.yaml").write_text(text.replace("macs: 3M", "macs: 2M").replace("macs: 3000000", "macs: 2000000"))
+    assert (run / "spec.yaml").read_text() != text
+    assert "2" in attack.refuse("search", "status", run).text
+
+
+def test_a_second_search_in_one_folder_is_refused(run: Path, attack: Attack) -> None:
+    code = "import fcntl, sys, time; f = open(sys.argv[1], 'a+'); fcntl.lockf(f, fcntl.LOCK_EX); "
+    code += "print(1, flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code, run / ".lock"], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        try:
+            ended = attack.refuse("search", "resume", run, "--workers", "1")
+        finally:
+            holder.kill()
+    assert "another process uses it" in ended.text
