@@ -39,7 +39,7 @@ LINK = re.compile(rf"\]\((?:\.\./|docs/)?({'|'.join(ROOT_PAGES)})\.md")
 
 
 def _lead_within_the_site(source: list[str]) -> None:
-    """Lead links to the pages of the repository's root to their copies in the site, and links from the root to docs/."""
+    """Lead links to the pages of the root to their copies in the site, and links from the root to docs/."""
     text = LINK.sub(lambda found: f"]({ROOT_PAGES[found[1]]}.md", source[0])
     source[0] = text.replace("](docs/", "](")
 

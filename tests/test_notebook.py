@@ -11,7 +11,7 @@ import pytest
 from tests.documents import ROOT
 
 NOTEBOOK = ROOT / "docs" / "notebooks" / "own_images.ipynb"
-SMALLER = {"IMAGES": 60, "SIDE": 16, "TRIALS": 1, "RUNGS": [2, 4], "EPOCHS": 1}
+SMALLER = {"IMAGES": 60, "SIDE": 16, "TRIALS": 1, "RUNGS": '"[2,4]"', "EPOCHS": 1}
 
 
 def test_the_notebook_is_kept_without_outputs() -> None:
