@@ -5,8 +5,9 @@ in place of training: for a time drawn from REAL_SECONDS, the measured seconds o
 a hundred fails. The count of fvcore, which the machines of real workers do, is replaced by the equal closed form.
 
 Printed for each number of workers: candidates drawn a second, the median and the largest wait for a draw, the share of
-its time that a worker neither trains nor is done, the size of the database and its bytes a candidate, and every kind of
-error. All clients and the server share the cores of this machine. docs/scaling.md has the figures and what they mean.
+its time in which a worker does not train, the CPU time of the clients a candidate, which other programs on the machine
+do not change much, the size of the database (8 MB when empty), and the most frequent errors. All clients
+and the server share the cores of this machine. docs/scaling.md has the figures and what they mean.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from typing import Any
 import optuna
 import sqlalchemy
 import torch
+from optuna.storages import RDBStorage
 from rich.console import Console
 from rich.table import Table
 
@@ -36,14 +38,41 @@ from t2tbuild.nas.evaluator import Candidate, Measurements, check_budget
 from t2tbuild.nas.plan import plan
 from t2tbuild.nas.record import Record
 from t2tbuild.nas.sampler import CandidateSampler
+from t2tbuild.nas.store import database
 from t2tbuild.nas.store.open import open_store
 from t2tbuild.nas.store.url import storage_url
 from t2tbuild.nas.worker import Worker
 from t2tbuild.spec.search import Search
 from t2tbuild.training.signals import Interrupt
 
-REAL_SECONDS = (14.0, 15.6, 17.5, 18.9, 20.1, 21.2, 23.4, 26.0, 29.7, 38.1)
-"""Seconds of a default search's proxy training up to its last rung, deciles, on two cores."""
+REAL_SECONDS = (
+    20.1,
+    20.9,
+    22.4,
+    25.7,
+    26.8,
+    28.5,
+    29.8,
+    33.8,
+    34.3,
+    35.1,
+    35.8,
+    36.9,
+    40.4,
+    40.5,
+    40.7,
+    44.1,
+    46.8,
+    48.2,
+    51.6,
+    52.5,
+    55.0,
+    57.4,
+    58.9,
+    67.3,
+    71.1,
+)
+"""Seconds of the 25 complete proxy trainings of three default searches (1G, 2G and 5G MACs), two workers on two cores."""
 FAILURES = 0.01
 FIELDS = ("trials=1000000", "random_fraction=0", "sampler=random", "confirm=null", "timeout=null", "patience=null")
 
@@ -80,10 +109,16 @@ def count_in_closed_form(record: Record, search: Search) -> Record:
     return check_budget(replace(record, params=cost.params, macs=cost.macs), search)
 
 
+def unlimited_pool(url: str, *, engine_kwargs: dict[str, Any], **settings: Any) -> RDBStorage:
+    """Connect without a limit: the workers of a process share its connections, and those that wait hold one each."""
+    return RDBStorage(url, engine_kwargs=engine_kwargs | {"pool_size": 0}, **settings)
+
+
 def work(url: str, workers: int, given: argparse.Namespace, number: int, barrier: Any, found: Any) -> None:
     """Run some of the workers in this process: a thread and a store for each, and one pool of connections."""
     torch.set_num_threads(1)
     rung_loop.check_cost = count_in_closed_form  # type: ignore[attr-defined]
+    database.RDBStorage = unlimited_pool  # type: ignore[attr-defined]
     spec = load_search_spec("deep_narrow", [f"search.{field}" for field in FIELDS])
     planned = plan(spec, has_evaluator=True)
     search = planned.search
@@ -116,7 +151,7 @@ def work(url: str, workers: int, given: argparse.Namespace, number: int, barrier
                 errors[f"{type(error).__name__}: {error}".splitlines()[0][:100]] += 1
 
         barrier.wait()
-        started = time.monotonic()
+        started, used = time.monotonic(), time.process_time()
         deadline = started + given.seconds
         threads = [threading.Thread(target=run, args=(one, deadline), daemon=True) for one in evaluators]
         for thread in threads:
@@ -126,7 +161,8 @@ def work(url: str, workers: int, given: argparse.Namespace, number: int, barrier
         hung = sum(thread.is_alive() for thread in threads)
         if hung:
             errors[f"still waiting {given.grace:g} s after the end"] += hung
-        found.append((waits, sum(one.asleep for one in evaluators), dict(errors)))
+        used = time.process_time() - used
+        found.append((waits, sum(one.asleep for one in evaluators), dict(errors), used))
 
 
 def simulate(url: str, workers: int, given: argparse.Namespace) -> list[str]:
@@ -146,8 +182,8 @@ def simulate(url: str, workers: int, given: argparse.Namespace) -> list[str]:
             process.join(timeout=given.seconds + given.grace + 120)
             process.kill()
         results = list(found)
-    waits = [wait for some, _, _ in results for wait in some] or [0.0]
-    errors = sum((Counter(errors) for _, _, errors in results), Counter[str]())
+    waits = [wait for some, _, _, _ in results for wait in some] or [0.0]
+    errors = sum((Counter(errors) for _, _, errors, _ in results), Counter[str]())
     if len(results) < processes:
         errors["processes that did not end"] = processes - len(results)
     engine = sqlalchemy.create_engine(url)
@@ -160,8 +196,9 @@ def simulate(url: str, workers: int, given: argparse.Namespace) -> list[str]:
         str(trials),
         f"{trials / given.seconds:.1f}",
         f"{statistics.median(waits):.2f} ({max(waits):.1f})",
-        f"{1 - sum(asleep for _, asleep, _ in results) / (workers * given.seconds):.0%}",
-        f"{size / 1e6:.0f} MB, {size / max(trials, 1) / 1e3:.1f} kB",
+        f"{1 - sum(asleep for _, asleep, _, _ in results) / (workers * given.seconds):.0%}",
+        f"{1000 * sum(used for *_, used in results) / max(trials, 1):.0f}",
+        f"{size / 1e6:.1f} MB",
         "; ".join(f"{count} x {error}" for error, count in errors.most_common(3)) or "none",
     ]
 
@@ -169,7 +206,7 @@ def simulate(url: str, workers: int, given: argparse.Namespace) -> list[str]:
 def main() -> None:
     """Print the table."""
     sys.path.insert(0, str(Path(__file__).parents[1]))
-    from tests.nas.postgresql import server
+    from tests.nas import postgresql as own_server
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     parser = argparse.ArgumentParser()
@@ -180,9 +217,19 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0, help="of the seconds of trainings")
     given = parser.parse_args()
     table = Table()
-    for column in ("workers", "candidates", "a second", "draw, s (largest)", "idle", "database", "errors"):
+    for column in (
+        "workers",
+        "candidates",
+        "a second",
+        "draw, s (largest)",
+        "idle",
+        "CPU ms each",
+        "database",
+        "errors",
+    ):
         table.add_column(column, justify="right")
-    with tempfile.TemporaryDirectory() as given.folder, server() as postgresql:
+    own_server.SETTINGS[:] = [one.replace("=120", "=2500") for one in own_server.SETTINGS]
+    with tempfile.TemporaryDirectory() as given.folder, own_server.server() as postgresql:
         for workers in given.workers:
             url = storage_url(postgresql.database(f"w{workers}"), Path())
             table.add_row(*simulate(url, workers, given))
