@@ -7,7 +7,7 @@ mean of both with depth and width, as short trainings favour models that learn f
 candidates.
 
 Measured on 2026-11-23, two cores of an AMD EPYC, a candidate on each, torch 2.15.0, 24 candidates of deep_narrow at 5G
-(docs/search.md has what else was tried):
+(docs/searching.md has what else was tried):
 
 rung  accuracy  by loss              by accuracy          loss with depth          seconds
   40  0.16      0.75 (0.59 to 0.87)  0.50 (0.24 to 0.71)   0.11 (-0.17 to 0.42)    3

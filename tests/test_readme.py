@@ -31,8 +31,8 @@ def test_the_first_two_commands_are_a_search_and_the_tests() -> None:
     assert tests in (ROOT / ".ci" / "run").read_text().splitlines()
 
 
-def test_the_readme_has_at_most_200_lines() -> None:
-    assert len(read_page(README).splitlines()) <= 200
+def test_the_readme_has_at_most_150_lines() -> None:
+    assert len(read_page(README).splitlines()) <= 150
 
 
 @pytest.mark.parametrize(("page", "name"), [(MODELS, "t2t_vit_14"), (README, "t2t_vit_7")])

@@ -1,4 +1,4 @@
-"""The search examples and the commands of docs/search.md, tested without a cluster."""
+"""The search examples and the commands of docs/searching.md, tested without a cluster."""
 
 import importlib.util
 import json
@@ -25,7 +25,7 @@ from tests.command import run_t2tbuild
 ROOT = Path(__file__).parents[1]
 SBATCH = ROOT / "examples" / "search.sbatch"
 MANIFEST = ROOT / "examples" / "search.kubernetes.yaml"
-PAGES = [ROOT / "docs" / "search.md", ROOT / "docs" / "scaling.md"]
+PAGES = [ROOT / "docs" / "searching.md", ROOT / "docs" / "scaling.md"]
 
 
 def commands() -> list[list[str]]:

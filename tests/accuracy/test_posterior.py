@@ -56,7 +56,7 @@ def test_the_shipped_table_has_its_provenance() -> None:
 def test_the_predictor_is_valid_and_the_cost_of_a_model_is_not() -> None:
     how = {one.configuration["fitted_without"]: one for one in load_validities() if one.kind == "predictor"}
     assert how["the model"].is_valid  # the shipped predictor is fitted to the paper's models too
-    assert how["its source"].tau > 0.3  # and without any of the paper's, its interval reaches zero: docs/search.md
+    assert how["its source"].tau > 0.3  # and without any of the paper's, its interval reaches zero: docs/searching.md
     assert [one.is_valid for one in load_validities() if one.kind in ("macs", "params")] == [False, False]
 
 

@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 
 from t2tbuild.nas import SearchResult
+from t2tbuild.nas.old_names import EVIDENCE_KEYS, RECORD_KEYS, REPORT_KEYS
 from t2tbuild.nas.record import BASE
 from t2tbuild.report.page import nan_to_none
 from t2tbuild.report.search_page import write_search_page
 from t2tbuild.report.verdict_table import verdict_table
 from t2tbuild.spec.units import short_count
 from t2tbuild.spec.write import dump_yaml
+from tests.documents import ROOT
 from tests.report.searches import large_search, real_search
 
 
@@ -102,6 +104,14 @@ def test_the_table_agrees_with_report_json(result: SearchResult) -> None:
         assert row[8] == ""  # nothing is predicted for images of 32 pixels
         assert row[9 : 9 + len(losses)] == losses
         assert row[11] == f"{record['rungs'][-1]['accuracy']:.1%}"
+
+
+def test_the_documentation_has_every_key_of_report_json(result: SearchResult) -> None:
+    report = json.loads((result.run / "report.json").read_text())
+    _, search, record = re.split("^## ", (ROOT / "docs" / "report_json.md").read_text(), flags=re.M)
+    for section, keys, old in ((search, report, REPORT_KEYS), (record, report["candidates"][0], RECORD_KEYS)):
+        rows = re.findall(r"^\| (`.*?) \|", section, re.M)
+        assert set(re.findall(r"`(\w+)`", " ".join(rows))) == keys.keys() - old.keys() - EVIDENCE_KEYS.keys()
 
 
 def test_the_timeline_of_trainings(result: SearchResult) -> None:
