@@ -24,6 +24,7 @@ from t2tbuild.nas.supernet.latency import LatencyEstimator
 from t2tbuild.nas.supernet.pool import SupernetMember, pool
 from t2tbuild.nas.supernet.progress import PhaseProgress
 from t2tbuild.nas.supernet.proposals import to_plain
+from t2tbuild.nas.supernet.ranks import ranks_of, train_on_ranks
 from t2tbuild.nas.supernet.results import FOLDER, InheritedResult
 from t2tbuild.nas.supernet.steps import Known, Steps
 from t2tbuild.nas.supernet.trainer import SupernetProgress, SupernetTrainer
@@ -79,6 +80,9 @@ class SupernetPhase:
     def _run(self) -> None:
         members = pool(self.planned)
         with self._timed("training"):
+            ranks = ranks_of(self.workers, self.evaluator.device)
+            if ranks > 1:
+                train_on_ranks(self.run_folder, ranks)
             trainer = SupernetTrainer(
                 members, self.evaluator.data, self.search, DistributedContext(self.evaluator.device)
             )
