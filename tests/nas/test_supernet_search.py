@@ -311,7 +311,7 @@ def run(folder: Path, *overrides: str, workers: int = 1, stop_at: tuple[str, int
 def by_the_weights(evaluator: MemberEvaluator, task: Task, check: Callable[[], None]) -> Measured:
     """Measure without a forward pass or a training: the result depends on the weights that the supernet has."""
     check()
-    weights = sum(float(one.double().abs().sum()) for one in evaluator.supernet.tensors.values())
+    weights = sum(float(one.detach().double().abs().sum()) for one in evaluator.supernet.tensors.values())
     return Measured(loss_of(task.model) + weights, 0.5, 1.0)
 
 
