@@ -36,6 +36,11 @@ from t2tbuild.spec.supernet import SupernetSpec
 from tests.nas.conftest import tiny_search
 
 SUPERNET = "search.supernet={steps: 3, candidates: 24, validity: 8, best: 2, random: 2, budgets: [1800K]}"
+SPACE = """search.space={
+  backbone.embed_dim: {choices: [64, 96]},
+  backbone.depth: {low: 1, high: 8},
+  backbone.mlp_ratio: {choices: [1, 2, 3, 4]},
+}"""
 FILES = ("members.csv", "standalone.csv", "confirmed.csv")
 
 
@@ -299,8 +304,15 @@ def run(folder: Path, *overrides: str, workers: int = 1, stop_at: tuple[str, int
         if isinstance(progress, PhaseProgress) and stop_at is not None and (progress.phase, progress.here) == stop_at:
             raise Stopped
 
-    spec = tiny_search(folder, SUPERNET, "search.trials=1", "search.zero_cost.names=[depth]", *overrides)
+    spec = tiny_search(folder, SUPERNET, SPACE, "search.trials=1", "search.zero_cost.names=[depth]", *overrides)
     return search(spec, folder / "run", on_progress=report, workers=workers)
+
+
+def by_the_weights(evaluator: MemberEvaluator, task: Task, check: Callable[[], None]) -> Measured:
+    """Measure without a forward pass or a training: the result depends on the weights that the supernet has."""
+    check()
+    weights = sum(float(one.detach().double().abs().sum()) for one in evaluator.supernet.tensors.values())
+    return Measured(loss_of(task.model) + weights, 0.5, 1.0)
 
 
 def without_seconds(path: Path) -> list[str]:
@@ -310,11 +322,12 @@ def without_seconds(path: Path) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("fake_trainer")
-def test_a_search_that_was_killed_ends_with_the_same_files(tmp_path: Path) -> None:
+def test_a_search_that_was_killed_ends_with_the_same_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MemberEvaluator, "perform", by_the_weights)
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     whole = run(tmp_path / "a")
-    for stop_at in (("evaluation", 18), ("validity", 3), ("confirmation", 2)):
+    for stop_at in (("evaluation", 18), ("confirmation", 2)):
         with pytest.raises(Stopped):
             run(tmp_path / "b", stop_at=stop_at)
     broken = run(tmp_path / "b")
@@ -330,7 +343,6 @@ def test_a_search_that_was_killed_ends_with_the_same_files(tmp_path: Path) -> No
     confirmed = read_results(whole.run / "supernet", ConfirmedResult)
     assert len(confirmed) == 2 * len({one.key for one in confirmed}) >= 8
     assert "Supernet: " in whole.verdict.sentence
-    assert not list((whole.run / "supernet" / "trials").glob("*"))
 
 
 @pytest.mark.slow

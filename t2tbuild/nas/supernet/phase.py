@@ -1,6 +1,7 @@
 """The supernet of a search, before its candidates: trained, searched, and compared with trainings alone."""
 
 import json
+import shutil
 import statistics
 import time
 from collections import Counter
@@ -101,6 +102,7 @@ class SupernetPhase:
                 alone = steps.train_alone(members, inherited)
             with self._timed("confirmation"):
                 confirmed = steps.confirm(self._in_time(inherited), alone, known)
+        shutil.rmtree(trials, ignore_errors=True)
         metric = self.search.proxy.metric
         validity = measure_validity(alone, [known[one.key].model for one in alone], metric)
         verdict = decide(validity, measure_worth(confirmed, metric), self.planned.target, self.search.sampler)

@@ -161,9 +161,9 @@ def _find_doubt(validity: Validity | None, target: str, sampler: str) -> str:
     found, best = validity.inherited, validity.best_baseline
     assert found.tau is not None
     if not found.tau.above_zero:
-        return "the interval of its rank correlation includes zero"
+        return "the interval of its rank correlation is not above zero"
     if found.band_pairs >= MIN_PAIRS and (found.band_tau is None or not found.band_tau.above_zero):
-        return "the interval of its rank correlation at equal MACs includes zero"
+        return "the interval of its rank correlation at equal MACs is not above zero"
     if best is not None and best.tau is not None and best.tau.value >= found.tau.value:
         return f"{best.first} alone ranks members as well"
     return ""
