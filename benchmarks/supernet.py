@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import optuna
 import torch
 from PIL import Image, ImageEnhance
 from rich.console import Console
@@ -43,7 +44,7 @@ from t2tbuild.nas.supernet.crew import Alone
 from t2tbuild.nas.supernet.evaluation import MemberEvaluator, Task, Training
 from t2tbuild.nas.supernet.pool import SupernetMember, pool
 from t2tbuild.nas.supernet.progress import PhaseProgress
-from t2tbuild.nas.supernet.results import InheritedResult, loss_order
+from t2tbuild.nas.supernet.results import InheritedResult, loss_order, read_results
 from t2tbuild.nas.supernet.steps import Steps
 from t2tbuild.nas.supernet.trainer import SupernetTrainer
 from t2tbuild.nas.supernet.verdict import measure_validity
@@ -69,7 +70,6 @@ search:
   budget: {{macs: 4M}}
   space:
     backbone.embed_dim: {{choices: [32, 48, 64, 80, 96]}}
-    backbone.head_dim: {{choices: [16]}}
     backbone.depth: {{low: 1, high: 6}}
     backbone.mlp_ratio: {{choices: [1, 2, 3]}}
     tokenizer.stages.0.attention: {{choices: [performer, transformer]}}
@@ -193,14 +193,23 @@ def make_case(given: argparse.Namespace, seed: int) -> Case:
 
 
 def train_supernet(case: Case) -> tuple[SupernetTrainer, float]:
-    """Return the trained supernet, and the seconds of its training, also those of an earlier run."""
+    """Return the trained supernet, and the seconds of its training in all runs."""
     context = DistributedContext(case.evaluator.device)
     trainer = SupernetTrainer(case.members, case.evaluator.data, case.planned.search, context)
-    path, started = case.folder / "seconds.json", time.perf_counter()
-    trainer.train(lambda: None, case.folder)
-    if not path.exists():
-        atomic_write(path, json.dumps(time.perf_counter() - started))
-    return trainer, json.loads(path.read_text())
+    trainer.restore(case.folder)
+    is_done = trainer.step == trainer.steps
+    return trainer, timed(case.folder / "training.json", lambda: trainer.train(lambda: None, case.folder), is_done)
+
+
+def timed(path: Path, work: Callable[[], object], is_done: bool) -> float:
+    """Do what is left of some work, and return the seconds that it took in all runs, which a file keeps."""
+    before, started = json.loads(path.read_text()) if path.exists() else 0.0, time.perf_counter()
+    try:
+        work()
+    finally:
+        seconds: float = before + (0.0 if is_done else time.perf_counter() - started)
+        atomic_write(path, json.dumps(seconds))
+    return seconds
 
 
 def make_steps(case: Case, trainer: SupernetTrainer, console: Console) -> Steps:
@@ -215,12 +224,14 @@ def make_steps(case: Case, trainer: SupernetTrainer, console: Console) -> Steps:
 
 
 def search_members(steps: Steps, case: Case) -> tuple[list[InheritedResult], float]:
-    """Return the members by inherited loss, the best first, and the seconds of their evaluation."""
-    path, started = case.folder / "evaluation.json", time.perf_counter()
-    results, _ = steps.evaluate_members(case.members)
-    if not path.exists():
-        atomic_write(path, json.dumps(time.perf_counter() - started))
-    return sorted(results, key=loss_order), json.loads(path.read_text())
+    """Return the members by inherited loss, the best first, and the seconds of their evaluation in all runs."""
+    results: list[InheritedResult] = []
+    before = len(read_results(case.folder, InheritedResult))
+    is_done = before >= min(len(case.members), case.planned.search.supernet.candidates)
+    seconds = timed(
+        case.folder / "evaluation.json", lambda: results.extend(steps.evaluate_members(case.members)[0]), is_done
+    )
+    return sorted(results, key=loss_order), seconds
 
 
 def correlation(given: argparse.Namespace, console: Console) -> None:
@@ -388,12 +399,13 @@ def main() -> None:
     parser.add_argument("--rungs", default="[40, 80, 160]", help="steps of the rungs; the last is a training alone")
     parser.add_argument("--batch", type=int, default=32, help="images of a step")
     parser.add_argument("--members", type=int, default=24, help="random members that are trained alone")
-    parser.add_argument("--candidates", type=int, default=200, help="members that are evaluated")
+    parser.add_argument("--candidates", type=int, default=400, help="members that are evaluated")
     parser.add_argument("--best", type=int, default=3, help="best members that are trained alone")
     parser.add_argument("--trials", type=int, default=24, help="candidates of the ordinary search")
     parser.add_argument("--rounds", type=int, default=30, help="timed steps")
     given = parser.parse_args()
     torch.set_num_threads(1)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     given.out.mkdir(parents=True, exist_ok=True)
     COMMANDS[given.command](given, Console(width=120))
 

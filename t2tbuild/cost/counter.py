@@ -173,7 +173,8 @@ def _children(model: nn.Module) -> list[Part]:
 
 
 def _analyse(model: nn.Module, input_size: tuple[int, int, int]) -> FlopCountAnalysis:
-    image = torch.zeros(1, *input_size, device=next(model.parameters()).device)
+    device = next((one.device for one in model.parameters()), torch.device("cpu"))  # a subnet's are no parameters
+    image = torch.zeros(1, *input_size, device=device)
     was_training = model.training
     try:
         with _quiet(), torch.no_grad():

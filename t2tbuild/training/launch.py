@@ -33,8 +33,8 @@ def require_gpus(count: int, device: str | None) -> None:
         raise InputError(f"--gpus {count}: this machine has {has}; {instead}")
 
 
-def launch_ranks(processes: int, arguments: Sequence[str]) -> int:
-    """Run `t2tbuild ARGUMENTS` in several processes that train together, and return the exit code.
+def launch_ranks(processes: int, arguments: Sequence[str], module: str = "t2tbuild") -> int:
+    """Run `python -m MODULE ARGUMENTS` in several processes that train together, and return the exit code.
 
     It is that of the process that failed first. Ctrl-C and SIGTERM are passed on, so that the training is saved.
     """
@@ -51,7 +51,7 @@ def launch_ranks(processes: int, arguments: Sequence[str]) -> int:
         max_restarts=0,
     )
     try:
-        elastic_launch(config, sys.executable)("-m", "t2tbuild", *arguments)
+        elastic_launch(config, sys.executable)("-m", module, *arguments)
     except ChildFailedError as error:
         _, failure = error.get_first_failure()
         return max(1, failure.exitcode)

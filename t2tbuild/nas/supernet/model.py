@@ -55,10 +55,11 @@ Subnet = tuple[T2TViT, list[Place]]
 
 
 def _leading(tensor: Tensor, shape: Sequence[int]) -> Tensor:
+    view = tensor.view_as(tensor)  # never the parameter itself, which a module would register
     for dim, size in enumerate(shape):
         if size < tensor.shape[dim]:
-            tensor = tensor.narrow(dim, 0, size)
-    return tensor
+            view = view.narrow(dim, 0, size)
+    return view
 
 
 class Supernet(nn.Module):

@@ -24,6 +24,7 @@ from t2tbuild.nas.supernet.latency import LatencyEstimator
 from t2tbuild.nas.supernet.pool import SupernetMember, pool
 from t2tbuild.nas.supernet.progress import PhaseProgress
 from t2tbuild.nas.supernet.proposals import to_plain
+from t2tbuild.nas.supernet.ranks import ranks_of, train_on_ranks
 from t2tbuild.nas.supernet.results import FOLDER, InheritedResult
 from t2tbuild.nas.supernet.steps import Known, Steps
 from t2tbuild.nas.supernet.trainer import SupernetProgress, SupernetTrainer
@@ -79,6 +80,9 @@ class SupernetPhase:
     def _run(self) -> None:
         members = pool(self.planned)
         with self._timed("training"):
+            ranks = ranks_of(self.workers, self.evaluator.device)
+            if ranks > 1:
+                train_on_ranks(self.run_folder, ranks)
             trainer = SupernetTrainer(
                 members, self.evaluator.data, self.search, DistributedContext(self.evaluator.device)
             )
@@ -96,7 +100,7 @@ class SupernetPhase:
             with self._timed("validity"):
                 alone = steps.train_alone(members, inherited)
             with self._timed("confirmation"):
-                confirmed = steps.confirm(inherited, alone, known)
+                confirmed = steps.confirm(self._in_time(inherited), alone, known)
         metric = self.search.proxy.metric
         validity = measure_validity(alone, [known[one.key].model for one in alone], metric)
         verdict = decide(validity, measure_worth(confirmed, metric), self.planned.target, self.search.sampler)
@@ -133,12 +137,16 @@ class SupernetPhase:
             return lambda _member: None
         return LatencyEstimator(self.evaluator.meter, members, self._check).estimate
 
+    def _in_time(self, inherited: Sequence[InheritedResult]) -> list[InheritedResult]:
+        """Return the members within the limit on latency, as far as it is known."""
+        limit = self.search.budget.latency
+        return [one for one in inherited if limit is None or one.latency is None or one.latency <= limit.max]
+
     def _write(
         self, verdict: SupernetVerdict, inherited: Sequence[InheritedResult], counts: Counts, known: Known
     ) -> None:
         """Write report.json, and store what the search needs: the sentence, and its candidates if it decides."""
-        limit = self.search.budget.latency
-        in_time = [one for one in inherited if limit is None or one.latency is None or one.latency <= limit.max]
+        in_time = self._in_time(inherited)
         report = build_report(self.search, verdict, in_time, counts) | {"seconds": self.seconds}
         atomic_write(self.folder / REPORT, json.dumps(nan_to_none(report), indent=1) + "\n")
         best = order_proposals(self.search, in_time)[: self.search.trials] if verdict.decides else []

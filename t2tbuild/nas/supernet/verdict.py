@@ -15,7 +15,7 @@ from t2tbuild.nas.verdict import LEVEL, Interval, mean_difference
 from t2tbuild.spec.model import ModelSpec
 
 INHERITED, ALONE = "inherited", "trained alone"
-BASELINES = ("macs", "params", "depth", "depth x ln(width)")
+BASELINES = ("macs", "params", "depth", "embed_dim", "depth x ln(width)")
 """Measures that need no training. The supernet must rank members better than each of them."""
 
 

@@ -1,0 +1,67 @@
+"""Train a supernet on several GPUs of this machine: python -m t2tbuild.nas.supernet.ranks RUN, one process for each.
+
+`train_on_ranks` starts them. Each rank trains the same members on its share of a batch; the gradients are averaged.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+
+from t2tbuild.errors import T2TBuildError, TrainingError
+from t2tbuild.nas.plan import plan
+from t2tbuild.nas.proxy_evaluator import load_proxy_data
+from t2tbuild.nas.supernet.pool import pool
+from t2tbuild.nas.supernet.results import FOLDER
+from t2tbuild.nas.supernet.trainer import SupernetTrainer
+from t2tbuild.spec.load import load_search_spec
+from t2tbuild.training.device import pick_device
+from t2tbuild.training.distributed import init_distributed
+from t2tbuild.training.launch import launch_ranks
+from t2tbuild.training.signals import handle_signals
+
+INTERRUPTED = (130, 143)
+
+
+def ranks_of(workers: int, device: torch.device) -> int:
+    """Return the number of processes that train a supernet together: one for each GPU that has a worker."""
+    return min(workers, torch.cuda.device_count()) if device.type == "cuda" and device.index is None else 1
+
+
+def train_on_ranks(run: Path, ranks: int) -> None:
+    """Train the supernet of a run directory to its last step, from its newest checkpoint, in several processes.
+
+    Raises TrainingError where a process fails, and KeyboardInterrupt after Ctrl-C or SIGTERM, when it is saved.
+    """
+    code = launch_ranks(ranks, [str(run)], module=__name__)
+    if code in INTERRUPTED:
+        raise KeyboardInterrupt
+    if code:
+        raise TrainingError(f"the training of the supernet on {ranks} devices failed; its errors are above")
+
+
+def main() -> int:
+    """Train as one of the ranks. Returns 0, 2 for wrong input, 1 for a failure, 143 if interrupted."""
+    run = Path(sys.argv[1])
+    with handle_signals() as signals:
+        try:
+            with init_distributed(pick_device()) as distributed:
+
+                def check() -> None:
+                    if distributed.all_reduce_sum([float(bool(signals))])[0]:  # all ranks stop at the same step
+                        raise KeyboardInterrupt
+
+                planned = plan(load_search_spec(run / "spec.yaml"))
+                data = load_proxy_data(planned, distributed.device, run=run)
+                SupernetTrainer(pool(planned), data, planned.search, distributed).train(check, run / FOLDER)
+                distributed.barrier()  # rank 0 writes the last checkpoint
+        except T2TBuildError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return error.exit_code
+        except KeyboardInterrupt:
+            return 143
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
