@@ -134,7 +134,9 @@ def test_several_budgets_of_a_search(tmp_path: Path) -> None:
     wrong = explain("--budget-macs", "1M,3M").exception
     assert isinstance(wrong, InputError)
     assert "--budget-macs: several budgets need a supernet" in str(wrong)
-    done = explain("--budget-macs", "3M,1M", "search.supernet.steps=9")
+    below = explain("--budget-macs", "3M,1M", "search.supernet.steps=9").exception
+    assert "--budget-macs: error: no member of the space has 1M MACs or fewer" in str(below)
+    done = explain("--budget-macs", "3M,2M", "search.supernet.steps=9")
     assert done.exit_code == 0, done.output
     assert "members within 3.00M MACs" in done.stdout
     twice = explain("--budget-macs", "3M,3M", "search.supernet.steps=9").exception
