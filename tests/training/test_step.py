@@ -22,6 +22,7 @@ from t2tbuild.training.evaluate import evaluate
 from t2tbuild.training.loop import require_finite, train_step
 from t2tbuild.training.mistakes import MistakeCollector
 from t2tbuild.training.objective import ClassificationTask, CrossEntropy, DistillationTask
+from t2tbuild.training.reports import Notice
 from t2tbuild.training.teacher import load_teacher
 
 CPU = torch.device("cpu")
@@ -267,9 +268,7 @@ def test_the_licence_of_weights_that_timm_downloads_is_printed(noise: Data, monk
     notices: list[object] = []
     student = TimmModel(name="resnet18", num_classes=1000, image_size=32)
     load_teacher(Distillation(teacher="timm:resnet18"), student, noise, notices.append)
-    assert [str(one) for one in notices] == [
-        "weights of resnet18 by timm, licence apache-2.0; t2tbuild's own licence is Apache-2.0"
-    ]
+    assert notices == [Notice("weights of resnet18 by timm, licence apache-2.0; t2tbuild's own licence is Apache-2.0")]
 
 
 def test_a_timm_teacher_with_weights_from_a_file(tmp_path: Path, noise: Data) -> None:
