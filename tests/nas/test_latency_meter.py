@@ -28,6 +28,7 @@ from t2tbuild.spec import ModelSpec, SearchSpec
 from t2tbuild.spec.latency import LatencyLimit
 from t2tbuild.spec.with_changes import with_changes
 from t2tbuild.training.reports import Notice
+from tests.command import run_t2tbuild
 from tests.nas.conftest import tiny_search
 
 Tiny = Callable[..., SearchSpec]
@@ -253,6 +254,33 @@ def test_a_command_measures_each_shape_once(tmp_path: Path, monkeypatch: pytest.
     measured = {one.key for one in (*result.reference_runs, *result.records)}
     assert len((tmp_path / "calls").read_text().splitlines()) == len(measured)
     assert {one.latency for one in result.reference_runs} == {0.003}
+
+
+@pytest.mark.slow
+@pytest.mark.nightly
+def test_two_workers_measure_each_shape_once_and_train_none_over_the_limit(tmp_path: Path) -> None:
+    """Real exports, processes and trainings; the command finds some shapes slow by the size of their files."""
+    tiny_search(tmp_path)
+    script = tmp_path / "measure.sh"
+    script.write_text(f"""#!/bin/sh
+size=$(stat -c %s "$1")
+echo $size >> {tmp_path}/calls
+echo $((size % 3 * 4 + 2))
+""")
+    script.chmod(0o755)
+    options = ["--budget-latency", "7ms", "--latency-command", str(script), "--workers", "2", "--out", "run"]
+    done = run_t2tbuild("search", "tiny.yaml", *options, "search.trials=6", "search.confirm=null", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "run"
+    report = json.loads((run / "report.json").read_text())
+    calls = (tmp_path / "calls").read_text().split()
+    assert len(calls) == report["latency"]["measured"]  # the study has one for each shape
+    with (run / "candidates.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    for row in rows:
+        slow = float(row["latency_ms"] or row["predicted_latency_ms"]) > 7
+        assert slow == (row["state"] == "infeasible") == (not row["train_seconds"] or float(row["train_seconds"]) == 0)
+    assert "latency, ms" in (run / "report.html").read_text()
 
 
 @pytest.mark.slow
