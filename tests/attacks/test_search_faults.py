@@ -83,11 +83,13 @@ def test_the_lock_of_a_search_is_taken_again_after_an_outage(tmp_path: Path, pos
             raise gone()
 
     event.listen(engine, "before_cursor_execute", fail_once)
-    with search_lock(url, engine), sqlalchemy.create_engine(url).connect() as other:
-        held = other.execute(sqlalchemy.text(f"SELECT pg_try_advisory_lock({database.LOCK_ID})")).scalar()
+    other = sqlalchemy.create_engine(url)
+    with search_lock(url, engine), other.connect() as connection:
+        held = connection.execute(sqlalchemy.text(f"SELECT pg_try_advisory_lock({database.LOCK_ID})")).scalar()
     assert failed
     assert held is False
-    engine.dispose()
+    for one in (engine, other):
+        one.dispose()
 
 
 def processes_of(server: Server) -> list[int]:
