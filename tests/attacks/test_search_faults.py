@@ -208,7 +208,8 @@ def _update(path: Path, value: str) -> None:
     opened.close()
 
 
-DAMAGES = [truncate, empty, garbage, flip_header, be_a_folder, break_record, break_json, forge_key, Path.unlink]
+MORE_DAMAGES = [empty, garbage, flip_header, be_a_folder, break_record, Path.unlink]
+DAMAGES = [truncate, break_json, forge_key, *(pytest.param(one, marks=pytest.mark.nightly) for one in MORE_DAMAGES)]
 
 
 @pytest.mark.usefixtures("fake_trainer")
@@ -228,7 +229,16 @@ def test_every_command_answers_for_a_damaged_database(
     assert sorted(path.name for path in run.parent.iterdir()) == ["run", "victim"]
 
 
-@pytest.mark.parametrize("name", ["candidates.csv", "report.json", "best.yaml", "report.html", "pareto.png"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "candidates.csv",
+        *(
+            pytest.param(name, marks=pytest.mark.nightly)
+            for name in ("report.json", "best.yaml", "report.html", "pareto.png")
+        ),
+    ],
+)
 @pytest.mark.parametrize("damage", [delete, garbage], ids=["deleted", "garbage"])
 def test_results_that_were_deleted_or_edited_are_written_again(
     run: Path, complete: Path, attack: Attack, name: str, damage: Callable[[Path], None]
