@@ -12,7 +12,7 @@ from t2tbuild.nas import old_names
 from t2tbuild.spec.model import ModelSpec
 
 KEY = re.compile(r"\w*")
-"""What a `key` looks like: the folder of a training's checkpoints is named by it."""
+"""The form of a `key`, which names the folder of a training's checkpoints."""
 BASE = "base"
 """The `number` of the base's records."""
 

@@ -17,7 +17,7 @@ import sqlalchemy
 from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
-from t2tbuild import predict_cost, search
+from t2tbuild import load_spec, predict_cost, search
 from t2tbuild.nas.existing_run import reopen_store
 from t2tbuild.nas.store import database
 from t2tbuild.nas.store.database import retried, search_lock
@@ -83,11 +83,13 @@ def test_the_lock_of_a_search_is_taken_again_after_an_outage(tmp_path: Path, pos
             raise gone()
 
     event.listen(engine, "before_cursor_execute", fail_once)
-    with search_lock(url, engine), sqlalchemy.create_engine(url).connect() as other:
-        held = other.execute(sqlalchemy.text(f"SELECT pg_try_advisory_lock({database.LOCK_ID})")).scalar()
+    other = sqlalchemy.create_engine(url)
+    with search_lock(url, engine), other.connect() as connection:
+        held = connection.execute(sqlalchemy.text(f"SELECT pg_try_advisory_lock({database.LOCK_ID})")).scalar()
     assert failed
     assert held is False
-    engine.dispose()
+    for one in (engine, other):
+        one.dispose()
 
 
 def processes_of(server: Server) -> list[int]:
@@ -177,6 +179,10 @@ def flip_header(path: Path) -> None:
     path.write_bytes(data)
 
 
+def delete(path: Path) -> None:
+    path.unlink(missing_ok=True)
+
+
 def be_a_folder(path: Path) -> None:
     path.unlink()
     path.mkdir()
@@ -202,7 +208,8 @@ def _update(path: Path, value: str) -> None:
     opened.close()
 
 
-DAMAGES = [truncate, empty, garbage, flip_header, be_a_folder, break_record, break_json, forge_key, Path.unlink]
+MORE_DAMAGES = [empty, garbage, flip_header, be_a_folder, break_record, Path.unlink]
+DAMAGES = [truncate, break_json, forge_key, *(pytest.param(one, marks=pytest.mark.nightly) for one in MORE_DAMAGES)]
 
 
 @pytest.mark.usefixtures("fake_trainer")
@@ -222,14 +229,25 @@ def test_every_command_answers_for_a_damaged_database(
     assert sorted(path.name for path in run.parent.iterdir()) == ["run", "victim"]
 
 
-@pytest.mark.parametrize("name", ["candidates.csv", "report.json", "best.yaml", "report.html", "pareto.png"])
-@pytest.mark.parametrize("damage", [Path.unlink, garbage], ids=["deleted", "garbage"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "candidates.csv",
+        *(
+            pytest.param(name, marks=pytest.mark.nightly)
+            for name in ("report.json", "best.yaml", "report.html", "pareto.png")
+        ),
+    ],
+)
+@pytest.mark.parametrize("damage", [delete, garbage], ids=["deleted", "garbage"])
 def test_results_that_were_deleted_or_edited_are_written_again(
     run: Path, complete: Path, attack: Attack, name: str, damage: Callable[[Path], None]
 ) -> None:
     damage(run / name)
     assert attack.run("search", "export", run).code == 0
-    if name in ("candidates.csv", "best.yaml"):
+    if name == "best.yaml":
+        assert load_spec(run / name) == load_spec(complete / name)
+    if name == "candidates.csv":
         assert (run / name).read_bytes() == (complete / name).read_bytes()
     assert (run / name).stat().st_size > 100
 

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import functools
+import json
 import math
 import re
 import sqlite3
@@ -57,7 +58,7 @@ def retried(function: Callable[P, T]) -> Callable[P, T]:
     """Call a function again, with growing pauses, while the database is unreachable, for RETRY_SECONDS.
 
     They count from its first failure: a draw that scored candidates for minutes before its commit failed is repeated
-    too. Of nested calls the innermost decides.
+    too. Of nested calls the innermost decides. Raises InputError for a value that is no longer JSON.
     """
 
     @functools.wraps(function)
@@ -66,6 +67,9 @@ def retried(function: Callable[P, T]) -> Callable[P, T]:
         while True:
             try:
                 return function(*arguments, **options)
+            except json.JSONDecodeError as error:  # Optuna's, of a bit that SQLite does not check
+                message = f"a value in the storage is damaged ({error})"
+                raise InputError(f"{message}; restore the storage from a copy, or choose another search.name") from None
             except Exception as error:
                 if not is_unreachable(error) or GIVEN_UP in getattr(error, "__notes__", ()):
                     raise
