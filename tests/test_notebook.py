@@ -21,6 +21,7 @@ def test_the_notebook_is_kept_without_outputs() -> None:
 
 @pytest.mark.slow
 @pytest.mark.nightly
+@pytest.mark.filterwarnings("ignore")  # of Jupyter, whose kernel would not start
 def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     notebook = nbformat.read(NOTEBOOK, as_version=4)
