@@ -27,7 +27,7 @@ FEWEST = 16
 FIRST_SHARE = 0.25
 """Share of the candidates that are random, before the first generation of offspring."""
 SEED = 0x5EED
-"""What tells the random numbers of this search from others of the same seed."""
+"""Mixed into the seed, so that these random numbers differ from others of the same seed."""
 
 Evaluated = Mapping[str, InheritedResult]
 Evaluate = Callable[[Sequence[SupernetMember]], Evaluated]

@@ -154,12 +154,9 @@ class Supernet(nn.Module):
 
     def __deepcopy__(self, memo: dict[int, object]) -> "Supernet":
         """Return a copy with its own tensors; the modules of members are not copied."""
-        copy = Supernet.__new__(Supernet)
-        nn.Module.__init__(copy)
-        copy.tensors = nn.ParameterDict()
+        copy = Supernet([])
         for name, one in self.tensors.items():
             copy.tensors[name] = nn.Parameter(one.detach().clone(), one.requires_grad)
-        copy._subnets = {}
         return copy
 
 

@@ -13,7 +13,7 @@ from t2tbuild.spec.search import Search
 from t2tbuild.training.seeds import fold_in
 
 SEED = 0xA10E
-"""What tells the random numbers of this choice from others of the same seed."""
+"""Mixed into the seed, so that these random numbers differ from others of the same seed."""
 
 
 @dataclass(frozen=True)
