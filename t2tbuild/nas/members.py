@@ -95,6 +95,18 @@ class Members:
             except (ValidationError, LookupError):
                 continue
 
+    def to_assignment(self, params: Mapping[str, Any]) -> Assignment:
+        """Return the assignment of a member's parameters in Optuna, without the solved field's fraction.
+
+        Raises LookupError where the space has no such value.
+        """
+        found: Assignment = {}
+        for path, given in params.items():
+            if path != FILL:
+                values = [one for one in self.space.dimensions[path].values if to_category(one) == given]
+                found[path] = values[0]
+        return found
+
     def shuffled(self, rng: random.Random) -> Iterator[Assignment]:
         """Yield the assignments of an enumerated space in random order."""
         listed = self.assignments

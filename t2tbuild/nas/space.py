@@ -168,6 +168,11 @@ class Space:
         blocks = range(self._blocks) if path in self._per_block else ()
         return [f"{path}.{block}" for block in blocks] or self.fields(path) or [path]
 
+    def has_block_of(self, path: str, depth: int) -> bool:
+        """Whether a model of this depth has the block of a drawn field; of a field without blocks, it always has."""
+        above, _, last = path.rpartition(".")
+        return above not in self._per_block or int(last) < depth
+
     def same(self, assignment: Mapping[str, Value], depth: int) -> float:
         """Return how many assignments give the same model: they differ only in blocks beyond its depth."""
         beyond = [f"{path}.{block}" for path in self._per_block for block in range(depth, self._blocks)]

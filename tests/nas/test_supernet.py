@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from t2tbuild import build_model, load_spec, measure_cost, write_spec
@@ -20,7 +20,7 @@ from t2tbuild.nas.supernet.model import Supernet
 from t2tbuild.nas.supernet.pool import SupernetMember, pool
 from t2tbuild.nas.supernet.ranks import train_on_ranks
 from t2tbuild.nas.supernet.sampling import add_counts, members_of_step
-from t2tbuild.nas.supernet.sliceable import not_sliceable
+from t2tbuild.nas.supernet.sliceable import is_held, largest_sizes, not_sliceable
 from t2tbuild.nas.supernet.trainer import SupernetTrainer
 from t2tbuild.spec import ModelSpec, SearchSpec
 from t2tbuild.spec.supernet import SupernetSpec
@@ -74,31 +74,39 @@ def test_gradients_reach_only_the_tensors_of_the_member() -> None:
     assert supernet.tensors["blocks/1/mlp/fc1/weight"].grad is None
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_random_members_equal_stand_alone_models(data: st.DataObject) -> None:
     drawn = [data.draw(random_specs.models()) for _ in range(3)]
     first = drawn[0]
     same = {"image_size": first.image_size, "in_chans": first.in_chans, "num_classes": first.num_classes}
-    members = [
-        member
-        for one in drawn
-        if not_sliceable(one) is None and (member := _revalidated(one, same | {"label_names": None})) is not None
-    ]
-    if not members:
-        return
+    members = [member for one in drawn if not_sliceable(one) is None and (member := _changed(one, same)) is not None]
+    assume(members)
+    slimmer = [_slimmer(member) for member in members]
     torch.manual_seed(0)
     supernet = perturbed(Supernet(members))
-    for member in members:
+    for member in (*members, *slimmer):
         assert supernet.holds(member)
         assert distance(supernet, member) <= TOLERANCE
+    for member, slim in zip(members, slimmer, strict=True):
+        sizes = [sum(one.numel() for one in supernet.extract(model).values()) for model in (member, slim)]
+        assert sizes[1] < sizes[0] or member.backbone.mlp_dims == (1,)
 
 
-def _revalidated(model: ModelSpec, changes: dict[str, Any]) -> ModelSpec | None:
+def _changed(model: ModelSpec, changes: dict[str, Any]) -> ModelSpec | None:
     try:
-        return ModelSpec.model_validate(model.model_dump() | changes)
+        return ModelSpec.model_validate(model.model_dump() | changes | {"label_names": None})
     except ValueError:  # its tokenizer needs a larger image
         return None
+
+
+def _slimmer(model: ModelSpec) -> ModelSpec:
+    """Return a model of one block, with one hidden channel in its MLP."""
+    backbone = model.backbone
+    one_channel = {"mlp_ratio": 1 / backbone.embed_dim, "num_heads": backbone.heads[0], "head_dim": None}
+    return ModelSpec.model_validate(
+        model.model_dump() | {"backbone": backbone.model_dump() | {"depth": 1} | one_channel}
+    )
 
 
 KINDS = [
@@ -179,6 +187,35 @@ def test_no_value_starves_under_random_sampling(spec: SearchSpec) -> None:
         add_counts(counts, members_of_step(members, supernet, counts, seed=1, step=step))
     for path in ("backbone.embed_dim", "backbone.mlp_ratio"):
         assert min(counts[path].values()) > 0.4 * max(counts[path].values())
+
+
+def test_blocks_that_a_member_lacks_are_not_counted(tmp_path: Path) -> None:
+    space = "{backbone.depth: {choices: [1, 3]}, backbone.mlp_ratio: {choices: [1, 2], per: block}}"
+    members = members_of(tiny_search(tmp_path, "search.supernet={steps: 1}", f"search.space={space}"))
+    assert {one.model.backbone.num_blocks for one in members} == {1, 3}
+    for one in members:
+        assert (
+            len([path for path in one.values if path.startswith("backbone.mlp_ratio.")])
+            == one.model.backbone.num_blocks
+        )
+
+
+def test_a_supernet_of_quarter_width_holds_every_proxy_model(tmp_path: Path) -> None:
+    spec = tiny_search(tmp_path, "search.supernet={steps: 1}", "search.proxy.width=quarter")
+    planned = plan(spec)
+    members = pool(planned)
+    trained = SupernetTrainer(members, load_proxy_data(planned, CPU), planned.search, DistributedContext(CPU))
+    assert all(trained.supernet.holds(trained.proxy_model(one.model)) for one in members[::20])
+
+
+def test_members_beyond_a_sample_are_held_or_found_out(spec: SearchSpec) -> None:
+    models = [one.model for one in members_of(spec)]
+    sizes = largest_sizes(models[::2])
+    supernet = Supernet(models[::2])
+    for model in models[1::80]:
+        assert is_held(model, sizes) == supernet.holds(model)
+    deep = models[0].model_copy(update={"backbone": models[0].backbone.model_copy(update={"depth": 99})})
+    assert not is_held(deep, sizes)
 
 
 class Interrupted(Exception):  # noqa: N818

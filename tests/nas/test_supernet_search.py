@@ -91,7 +91,7 @@ def test_offspring_differ_in_one_or_two_fields(planned: Plan, members: Sequence[
 
 def test_offspring_are_new_and_within_the_budget(planned: Plan, members: Sequence[SupernetMember]) -> None:
     seen = {one.key for one in members[:100]}
-    found = propose(planned.members, [members[0].model], seen, 20, random.Random(0))
+    found = propose(planned.members, [members[0].member], seen, 20, random.Random(0))
     assert len({one.key for one in found}) == 20
     assert not {one.key for one in found} & seen
     assert all(predict_cost(one.model).macs <= 3_000_000 for one in found)

@@ -6,7 +6,6 @@ from collections.abc import Set as AbstractSet
 
 from t2tbuild.nas.members import Member, Members
 from t2tbuild.nas.space import FILL, Assignment, Space
-from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.space import Value
 
 PARENTS = 8
@@ -16,20 +15,20 @@ TRIES = 200
 
 
 def propose(
-    members: Members, parents: Sequence[ModelSpec], seen: AbstractSet[str], count: int, rng: random.Random
+    members: Members, parents: Sequence[Member], seen: AbstractSet[str], count: int, rng: random.Random
 ) -> list[Member]:
     """Return up to `count` new members, each a parent with one or two fields changed.
 
     Args:
         members: The members of the space within the budget.
-        parents: The models to change.
+        parents: The members to change.
         seen: The keys of members that are known.
         count: The number of members to return; fewer where TRIES in a row are not new.
         rng: The random generator, which is the only source of chance.
     """
     found: dict[str, Member] = {}
     misses = 0
-    offspring = _offspring(members.space, parents, rng)
+    offspring = _offspring(members, parents, rng)
     while len(found) < count and misses < TRIES and (assignment := next(offspring, None)) is not None:
         new = [one for one in members.solve(assignment) if one.key not in seen and one.key not in found]
         misses = 0 if new else misses + 1
@@ -39,11 +38,11 @@ def propose(
     return list(found.values())
 
 
-def _offspring(space: Space, parents: Sequence[ModelSpec], rng: random.Random) -> Iterator[Assignment]:
+def _offspring(members: Members, parents: Sequence[Member], rng: random.Random) -> Iterator[Assignment]:
     """Yield assignments that differ in one or two fields from those of parents, without end unless there is none."""
-    located = [found for parent in parents if (found := space.locate(parent)) is not None]
-    while located:
-        yield mutate(space, rng.choice(located), rng)
+    assignments = [members.to_assignment(parent.params) for parent in parents]
+    while assignments:
+        yield mutate(members.space, rng.choice(assignments), rng)
 
 
 def mutate(space: Space, parent: Mapping[str, Value], rng: random.Random) -> Assignment:

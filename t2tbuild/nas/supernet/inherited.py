@@ -18,6 +18,7 @@ from t2tbuild.nas.store.trials import completed_trial
 from t2tbuild.nas.supernet.evolution import PARENTS, propose
 from t2tbuild.nas.supernet.pool import SupernetMember, with_cost
 from t2tbuild.nas.supernet.results import InheritedResult, loss_order
+from t2tbuild.nas.supernet.sliceable import is_held, largest_sizes
 from t2tbuild.spec.search import Search
 from t2tbuild.training.seeds import fold_in
 
@@ -75,11 +76,14 @@ def _generation(
     if number == 0:
         return _shuffled(members, search.seed)[: max(size, math.ceil(FIRST_SHARE * settings.candidates))]
     if search.sampler in ("tpe", "gp") and len(limits_of(search)) == 1:
-        return [with_cost(one, planned.space) for one in suggest(planned, found, results, size)]
+        held = largest_sizes([one.model for one in members])
+        suggested = suggest(planned, found, results, size)
+        return [with_cost(one, planned.space) for one in suggested if is_held(one.model, held)]
     rng = random.Random(fold_in(search.seed, SEED, number))  # noqa: S311
     parents = choose_parents(search, list(found.values()), results)
-    offspring = propose(planned.members, [one.model for one in parents], found.keys(), size, rng)
-    return [with_cost(one, planned.space) for one in offspring]
+    offspring = propose(planned.members, [one.member for one in parents], found.keys(), size, rng)
+    held = largest_sizes([one.model for one in members])
+    return [with_cost(one, planned.space) for one in offspring if is_held(one.model, held)]
 
 
 def suggest(planned: Plan, found: Mapping[str, SupernetMember], results: Evaluated, count: int) -> list[Member]:

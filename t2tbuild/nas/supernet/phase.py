@@ -83,7 +83,7 @@ class SupernetPhase:
         with self._timed("training"):
             ranks = ranks_of(self.workers, self.evaluator.device)
             if ranks > 1:
-                train_on_ranks(self.run_folder, ranks)
+                train_on_ranks(self.run_folder, ranks, self.deadline - time.monotonic())
             trainer = SupernetTrainer(
                 members, self.evaluator.data, self.search, DistributedContext(self.evaluator.device)
             )

@@ -6,7 +6,6 @@ from typing import Any
 
 from t2tbuild.nas.members import Member, Members
 from t2tbuild.nas.plan import Plan
-from t2tbuild.nas.space import FILL, Assignment, to_category
 from t2tbuild.nas.store.meta import SUPERNET
 from t2tbuild.nas.store.store import Store
 
@@ -31,7 +30,7 @@ def from_plain(proposals: Iterable[Mapping[str, Any]], members: Members) -> tupl
     """Return the members that `to_plain` wrote as plain data."""
     found = []
     for one in proposals:
-        assignment = _to_assignment(one["params"], members)
+        assignment = members.to_assignment(one["params"])
         found += [member for member in members.solve(assignment) if member.key == one["key"]]
     return tuple(found)
 
@@ -40,12 +39,3 @@ def read_proposals(store: Store, planned: Plan) -> tuple[Member, ...]:
     """Return the candidates of a supernet that decides, none where there is no such supernet."""
     stored = store.get_meta(SUPERNET) or {}
     return from_plain(stored.get("proposals", ()), planned.members)
-
-
-def _to_assignment(params: Mapping[str, Any], members: Members) -> Assignment:
-    dimensions = members.space.dimensions
-    return {
-        path: next(value for value in dimensions[path].values if to_category(value) == given)
-        for path, given in params.items()
-        if path != FILL
-    }

@@ -1,9 +1,12 @@
-"""Train a supernet on several GPUs of this machine: python -m t2tbuild.nas.supernet.ranks RUN, one process for each.
+"""Train a supernet on several GPUs of this machine, one process for each.
 
-`train_on_ranks` starts them. Each rank trains the same members on its share of a batch; the gradients are averaged.
+`train_on_ranks` starts them as python -m t2tbuild.nas.supernet.ranks RUN UNTIL. Each rank trains the same members on
+its share of a batch; the gradients are averaged.
 """
 
+import math
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -11,6 +14,7 @@ import torch
 from t2tbuild.errors import T2TBuildError, TrainingError
 from t2tbuild.nas.plan import plan
 from t2tbuild.nas.proxy_evaluator import load_proxy_data
+from t2tbuild.nas.rung_loop import TimeIsUp
 from t2tbuild.nas.supernet.pool import pool
 from t2tbuild.nas.supernet.results import FOLDER
 from t2tbuild.nas.supernet.trainer import SupernetTrainer
@@ -28,12 +32,13 @@ def ranks_of(workers: int, device: torch.device) -> int:
     return min(workers, torch.cuda.device_count()) if device.type == "cuda" and device.index is None else 1
 
 
-def train_on_ranks(run: Path, ranks: int) -> None:
-    """Train the supernet of a run directory to its last step, from its newest checkpoint, in several processes.
+def train_on_ranks(run: Path, ranks: int, seconds: float = math.inf) -> None:
+    """Train the supernet of a run directory from its newest checkpoint, in several processes.
 
-    Raises TrainingError where a process fails, and KeyboardInterrupt after Ctrl-C or SIGTERM, when it is saved.
+    They end at the last step, or after so many seconds. Raises TrainingError where a process fails, and
+    KeyboardInterrupt after Ctrl-C or SIGTERM, when it is saved.
     """
-    code = launch_ranks(ranks, [str(run)], module=__name__)
+    code = launch_ranks(ranks, [str(run), str(time.time() + seconds)], module=__name__)
     if code in INTERRUPTED:
         raise KeyboardInterrupt
     if code:
@@ -42,22 +47,33 @@ def train_on_ranks(run: Path, ranks: int) -> None:
 
 def main() -> int:
     """Train as one of the ranks. Returns 0, 2 for wrong input, 1 for a failure, 143 if interrupted."""
-    run = Path(sys.argv[1])
+    run, until = Path(sys.argv[1]), float(sys.argv[2])
     with handle_signals() as signals:
         try:
             with init_distributed(pick_device()) as distributed:
 
                 def check() -> None:
-                    if distributed.all_reduce_sum([float(bool(signals))])[0]:  # all ranks stop at the same step
+                    stops = [float(bool(signals)), float(time.time() > until)]
+                    interrupted, late = distributed.all_reduce_sum(stops)  # all ranks stop at the same step
+                    if interrupted:
                         raise KeyboardInterrupt
+                    if late:
+                        raise TimeIsUp
 
                 planned = plan(load_search_spec(run / "spec.yaml"))
                 data = load_proxy_data(planned, distributed.device, run=run)
-                SupernetTrainer(pool(planned), data, planned.search, distributed).train(check, run / FOLDER)
-                distributed.barrier()  # rank 0 writes the last checkpoint
+                trainer = SupernetTrainer(pool(planned), data, planned.search, distributed)
+                try:
+                    trainer.train(check, run / FOLDER)
+                except (KeyboardInterrupt, TimeIsUp):
+                    distributed.barrier()  # rank 0 has written its checkpoint
+                    raise
+                distributed.barrier()
         except T2TBuildError as error:
             print(f"error: {error}", file=sys.stderr)
             return error.exit_code
+        except TimeIsUp:
+            return 0
         except KeyboardInterrupt:
             return 143
     return 0

@@ -41,7 +41,7 @@ def members_of_step(
     if settings.sampling == "random":
         return _sorted(_balanced(members, counts, rng) for _ in range(settings.members))
     ends = [members[bisect_left(macs, (1 - NEAR) * macs[-1]) :], members[: bisect_right(macs, (1 + NEAR) * macs[0])]]
-    extremes = [_balanced(end, counts, rng) for end in ends[: settings.members]]
+    extremes = [_balanced(end, counts, rng) for end in ends]
     level = rng.choice(macs)
     near = members[bisect_left(macs, (1 - NEAR) * level) : bisect_right(macs, (1 + NEAR) * level)]
     return _sorted([*extremes, *(_balanced(near, counts, rng) for _ in range(settings.members - 2))])

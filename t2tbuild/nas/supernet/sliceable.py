@@ -4,7 +4,8 @@ A tensor of a member is the leading part of the supernet's tensor of the same na
 families, such as those of a Performer and of a transformer, are not shared.
 """
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from t2tbuild.spec.backbone import PlainBackbone, SqueezeExcite
@@ -15,6 +16,8 @@ from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.tokenizer import PerformerAttention, T2TTokenizer, Window
 
 TOKENIZER = "tokens_to_token."
+Quantity = tuple[object, ...]
+"""A quantity on which the sizes of tensors depend, such as the width of the models that have a block."""
 
 
 @dataclass(frozen=True)
@@ -67,15 +70,29 @@ def _attention_family(stage: Window) -> str:
 
 def representatives(models: Sequence[ModelSpec]) -> list[ModelSpec]:
     """Return a few of the models whose tensors are, size by size, as large as those of all of them."""
-    largest: dict[tuple[object, ...], tuple[int, ModelSpec]] = {}
+    largest: dict[Quantity, tuple[int, ModelSpec]] = {}
     for model in models:
-        for quantity, size in _sizes(model):
+        for quantity, size in (*_sizes(model), *_sizes_of_narrow_proxies(model)):
             if size > largest.get(quantity, (-1, model))[0]:
                 largest[quantity] = size, model
     return list({id(model): model for _, model in largest.values()}.values())
 
 
-def _sizes(model: ModelSpec) -> Iterator[tuple[tuple[object, ...], int]]:
+def largest_sizes(models: Iterable[ModelSpec]) -> dict[Quantity, int]:
+    """Return the largest value of each quantity on which the sizes of a supernet's tensors depend."""
+    largest: dict[Quantity, int] = {}
+    for model in models:
+        for quantity, size in _sizes(model):
+            largest[quantity] = max(size, largest.get(quantity, 0))
+    return largest
+
+
+def is_held(model: ModelSpec, largest: Mapping[Quantity, int]) -> bool:
+    """Whether a supernet of members with these largest sizes holds a model."""
+    return all(size <= largest.get(quantity, -1) for quantity, size in _sizes(model))
+
+
+def _sizes(model: ModelSpec) -> Iterator[tuple[Quantity, int]]:
     """Yield the quantities on which the sizes of a model's tensors depend; each size depends on one."""
     backbone, tokenizer = model.backbone, model.tokenizer
     yield ("position", family_of("pos_embed", model)), backbone.embed_dim
@@ -83,13 +100,21 @@ def _sizes(model: ModelSpec) -> Iterator[tuple[tuple[object, ...], int]]:
     reduction = backbone.squeeze_excite.reduction if backbone.squeeze_excite else backbone.embed_dim
     for block, hidden in enumerate(backbone.mlp_dims):
         yield ("width", block, *options), backbone.embed_dim
-        yield ("hidden", block, backbone.embed_dim, backbone.heads[block]), hidden  # a narrow proxy rounds widths
+        yield ("hidden", block), hidden
         yield ("bottleneck", block), backbone.embed_dim // reduction
     below = tokenizer.channels_below(model.in_chans)
     for index, window in enumerate(tokenizer.windows):
         family = (index, tokenizer.kind, len(tokenizer.windows), _attention_family(window))
         yield ("input", *family), below[index]
         yield ("output", *family), window.token_dim or backbone.embed_dim
+
+
+def _sizes_of_narrow_proxies(model: ModelSpec) -> Iterator[tuple[Quantity, int]]:
+    """Yield quantities that distinguish the widths of narrow proxies, which are rounded to multiples of the heads."""
+    backbone = model.backbone
+    reduction = backbone.squeeze_excite.reduction if backbone.squeeze_excite else 0
+    for block, hidden in enumerate(backbone.mlp_dims):
+        yield ("narrow", block, backbone.embed_dim, math.lcm(*backbone.heads), reduction), hidden
 
 
 def hull(model: ModelSpec, models: Sequence[ModelSpec]) -> ModelSpec:

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from t2tbuild.errors import TrainingError
 from t2tbuild.files import atomic_write
 from t2tbuild.nas.proxy import make_proxy_model
 from t2tbuild.nas.supernet.model import Supernet
@@ -125,6 +126,7 @@ class SupernetTrainer:
                 self.history.append({"step": self.step, "loss": loss.item()})
                 report(SupernetProgress(self.step, self.steps, loss.item()))
             if self.step == self.steps or time.monotonic() - saved > SAVE_EVERY:
+                require_finite(loss.item(), self.step)
                 self._save(folder)
                 saved = time.monotonic()
 
@@ -185,7 +187,10 @@ class SupernetTrainer:
 
     def restore(self, folder: Path) -> bool:
         """Load the newest valid checkpoint of a folder. Returns False where there is none."""
-        newest, _ = find_latest_checkpoint(folder / CHECKPOINTS)
+        try:
+            newest, _ = find_latest_checkpoint(folder / CHECKPOINTS)
+        except TrainingError:  # no checkpoint is valid: train from the start
+            return False
         if newest is None:
             return False
         checkpoint = load_checkpoint(newest)
