@@ -3,7 +3,10 @@
 import json
 import math
 import random
+import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +18,12 @@ from t2tbuild.errors import SearchError
 from t2tbuild.nas import SearchResult
 from t2tbuild.nas.plan import Plan, plan
 from t2tbuild.nas.record import Source
+from t2tbuild.nas.supernet import crew
 from t2tbuild.nas.supernet.crew import Processes
 from t2tbuild.nas.supernet.evaluation import Measured, MemberEvaluator, Task
 from t2tbuild.nas.supernet.evolution import mutate, propose
 from t2tbuild.nas.supernet.inherited import front, search_inherited, within
+from t2tbuild.nas.supernet.latency import MEASURED, spread
 from t2tbuild.nas.supernet.pool import SupernetMember, pool
 from t2tbuild.nas.supernet.progress import PhaseProgress
 from t2tbuild.nas.supernet.proposals import from_plain, to_plain
@@ -197,6 +202,16 @@ def test_a_supernet_that_ranks_no_better_than_a_baseline_decides_nothing(
     assert baseline in verdict.reason
 
 
+def test_a_baseline_of_the_opposite_sign_ranks_as_well(planned: Plan, members: Sequence[SupernetMember]) -> None:
+    """The loss grows with the MACs, so the smallest members are the best: MACs say it too."""
+    chosen = choose_random(members, with_supernet(planned, validity=24).search)
+    results = alone_results(chosen, lambda _index, one: one.macs / 1e7)
+    verdict = decide(measure_validity(results, [one.model for one in chosen], "loss"), None, "data", "tpe")
+    assert not verdict.decides
+    assert verdict.reason == "macs alone ranks members as well"
+    assert "and macs alone -1.00" in verdict.sentence
+
+
 def test_a_supernet_without_evidence_decides_nothing(members: Sequence[SupernetMember]) -> None:
     assert not decide(None, None, "data", "tpe").decides
     results = alone_results(members[:4], lambda index, _one: 0.1 * index)
@@ -288,6 +303,46 @@ def test_a_task_whose_process_always_dies_ends_the_search(tmp_path: Path, member
     processes = Processes([sys.executable, "-c", ECHO, str(tmp_path / "died"), "always"], tmp_path, 1)
     with pytest.raises(SearchError, match="out of memory"):
         list(processes.perform([Task(members[0].model)], lambda: None))
+
+
+def test_a_process_that_starts_while_all_are_ended_is_ended_too(
+    tmp_path: Path, members: Sequence[SupernetMember], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, is_starting = list[subprocess.Popen[bytes]](), threading.Event()
+
+    def start_slowly(*_args: object, **_options: object) -> subprocess.Popen[bytes]:
+        is_starting.set()
+        time.sleep(0.1)
+        command = [sys.executable, "-c", "import time; time.sleep(100)"]
+        started.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+        return started[-1]
+
+    monkeypatch.setattr(crew, "start_process", start_slowly)
+    processes = Processes([], tmp_path, 1)
+
+    def perform() -> None:
+        with pytest.raises(SearchError, match="were stopped"):
+            list(processes.perform([Task(members[0].model)], lambda: None))
+
+    thread = threading.Thread(target=perform)
+    thread.start()
+    is_starting.wait()
+    processes.close()
+    assert [one.poll() is not None for one in started] == [True]
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+# Latency
+
+
+@pytest.mark.parametrize("count", [1, 5, MEASURED, 2 * MEASURED - 1, 1000])
+def test_members_whose_latency_is_measured_are_spread_over_all(members: Sequence[SupernetMember], count: int) -> None:
+    pool = (list(members) * 1000)[:count]
+    chosen = spread(pool)
+    assert len(chosen) == min(count, MEASURED)
+    assert chosen[0] is pool[0]
+    assert chosen[-1] is pool[-1]
 
 
 # Whole searches
