@@ -1,6 +1,7 @@
 """The supernet of a search in its reports, with made-up results, and what no supernet can hold."""
 
 import json
+import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -127,6 +128,20 @@ def test_a_search_without_a_supernet_has_no_section(tmp_path: Path) -> None:
     assert result.report["supernet"] is None
     assert load_supernet_view(result) is None
     assert 'id="supernet"' not in (tmp_path / "report.html").read_text()
+
+
+def test_values_are_in_the_order_of_their_numbers(spec: SearchSpec) -> None:
+    """A member that failed does not count in the mean accuracy of its values."""
+    rows = [(12, 0.6), (8, 0.5), (8, math.nan), (8, 0.7), (4, math.nan)]
+    found = [
+        InheritedResult(str(index), 1, 1, None, accuracy, 1.0, {"backbone.depth": depth})
+        for index, (depth, accuracy) in enumerate(rows)
+    ]
+    counts = {"backbone.depth": Counter({12: 3, 4: 1, 8: 2}), "kind": Counter({"b": 1, None: 2, "a": 3})}
+    trained = build_report(spec.search, decide(None, None, "data", "tpe"), found, counts)["trained"]
+    assert [one["value"] for one in trained["backbone.depth"]] == [4, 8, 12]
+    assert [one["accuracy"] for one in trained["backbone.depth"]] == [None, pytest.approx(0.6), 0.6]
+    assert [one["value"] for one in trained["kind"]] == [None, "a", "b"]
 
 
 def test_the_phase_follows_from_the_files(

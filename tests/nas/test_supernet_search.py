@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from t2tbuild import predict_cost, search
-from t2tbuild.errors import SearchError
+from t2tbuild.cli.supernet_status import supernet_line
+from t2tbuild.errors import SearchError, TrainingError
 from t2tbuild.nas import SearchResult
 from t2tbuild.nas.plan import Plan, plan
 from t2tbuild.nas.record import Source
@@ -22,7 +23,7 @@ from t2tbuild.nas.supernet import crew
 from t2tbuild.nas.supernet.crew import Processes
 from t2tbuild.nas.supernet.evaluation import Measured, MemberEvaluator, Task
 from t2tbuild.nas.supernet.evolution import mutate, propose
-from t2tbuild.nas.supernet.inherited import front, search_inherited, within
+from t2tbuild.nas.supernet.inherited import choose_parents, front, order_proposals, search_inherited, within
 from t2tbuild.nas.supernet.latency import MEASURED, spread
 from t2tbuild.nas.supernet.pool import SupernetMember, pool
 from t2tbuild.nas.supernet.progress import PhaseProgress
@@ -35,8 +36,11 @@ from t2tbuild.nas.supernet.results import (
     write_results,
 )
 from t2tbuild.nas.supernet.standalone import choose_confirmations, choose_random
+from t2tbuild.nas.supernet.trainer import SupernetTrainer
 from t2tbuild.nas.supernet.verdict import decide, measure_validity, measure_worth
+from t2tbuild.report.search_page import write_search_page
 from t2tbuild.spec import ModelSpec
+from t2tbuild.spec.budget import Budget
 from t2tbuild.spec.supernet import SupernetSpec
 from tests.nas.conftest import tiny_search
 
@@ -46,6 +50,8 @@ SPACE = """search.space={
   backbone.depth: {low: 1, high: 8},
   backbone.mlp_ratio: {choices: [1, 2, 3, 4]},
 }"""
+LATENCY = {"max": "50ms"}
+LATENCIES = (("a", 0.3, 0.1), ("b", None, 0.2), ("c", 0.2, 0.3))
 FILES = ("members.csv", "standalone.csv", "confirmed.csv")
 
 
@@ -133,7 +139,27 @@ def test_the_front_and_the_best_within_a_limit() -> None:
     assert [one.key for one in front(results, "params")] == ["a"]
     assert front(results, "latency") == []
     assert [one.key for one in within(results, 2)] == ["b", "c"]
-    assert [one.key for one in within(results, 0)] == ["a", "b", "c", "d"]
+    assert [one.key for one in within(results, 0)] == ["a", "b", "c"]  # d failed
+    assert within(results[3:], 0) == []
+
+
+def test_members_over_the_limit_on_latency_have_no_offspring(planned: Plan, members: Sequence[SupernetMember]) -> None:
+    results = {
+        one.key: InheritedResult(one.key, one.macs, one.params, latency, 0.5, index, one.values)
+        for index, (one, latency) in enumerate(zip(members, (0.2, 0.01, None, math.inf), strict=False))
+    }
+    search = planned.search.model_copy(update={"budget": Budget.model_validate({"macs": "3M", "latency": LATENCY})})
+    assert [one.key for one in choose_parents(search, members, results)] == [one.key for one in members[1:3]]
+    too_slow = {key: replace(one, latency=0.2) for key, one in results.items()}
+    assert len(choose_parents(search, members, too_slow)) == 4  # something has to be changed
+    assert len(choose_parents(planned.search, members, results)) == 4
+
+
+def test_a_latency_that_is_not_known_is_the_largest(planned: Plan) -> None:
+    results = [InheritedResult(key, 1, 1, latency, 0.5, loss) for key, latency, loss in LATENCIES]
+    search = planned.search.model_copy(update={"objectives": ("accuracy", "latency")})
+    assert [one.key for one in order_proposals(search, results)] == ["a", "c", "b"]
+    assert [one.key for one in order_proposals(planned.search, results)] == ["a", "b", "c"]
 
 
 def test_half_of_the_random_members_have_equal_macs(planned: Plan, members: Sequence[SupernetMember]) -> None:
@@ -398,6 +424,24 @@ def test_a_search_that_was_killed_ends_with_the_same_files(tmp_path: Path, monke
     confirmed = read_results(whole.run / "supernet", ConfirmedResult)
     assert len(confirmed) == 2 * len({one.key for one in confirmed}) >= 8
     assert "Supernet: " in whole.verdict.sentence
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("fake_trainer")
+def test_a_search_goes_on_without_a_supernet_whose_training_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(*_args: object) -> None:
+        raise TrainingError("the loss is nan at step 1")
+
+    monkeypatch.setattr(SupernetTrainer, "train", train)
+    found = run(tmp_path, "search.trials=2")
+    assert len(found.records) >= 2
+    sentence = "Supernet: it decided nothing: its training failed: the loss is nan at step 1."
+    assert found.verdict.sentence.endswith(sentence)
+    assert supernet_line(found.run, SupernetSpec(steps=3)) == sentence
+    write_search_page(found)
+    assert sentence in (found.run / "report.html").read_text()
 
 
 @pytest.mark.slow

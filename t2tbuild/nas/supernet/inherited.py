@@ -7,7 +7,7 @@ members: results that are known are not measured again.
 import itertools
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from t2tbuild.nas.members import Member
@@ -115,13 +115,24 @@ def limits_of(search: Search) -> tuple[int, ...]:
 
 
 def within(results: Sequence[InheritedResult], limit: int) -> list[InheritedResult]:
-    """Return the results of members within a limit on MACs, the best first. 0 is no limit."""
-    return sorted((one for one in results if not limit or one.macs <= limit), key=loss_order)
+    """Return the results of members within a limit on MACs, the best first, without those that failed. 0: no limit."""
+    known = [one for one in results if math.isfinite(one.loss) and (not limit or one.macs <= limit)]
+    return sorted(known, key=loss_order)
+
+
+def within_latency(search: Search, results: Iterable[InheritedResult]) -> list[InheritedResult]:
+    """Return the results of members within the budget's limit on latency, as far as it is known."""
+    limit = search.budget.latency
+    return [one for one in results if limit is None or one.latency is None or one.latency <= limit.max]
 
 
 def choose_parents(search: Search, found: Sequence[SupernetMember], results: Evaluated) -> list[SupernetMember]:
-    """Return the PARENTS best members within each limit on MACs, and the front over MACs, each once."""
+    """Return the PARENTS best members within each limit on MACs, and the front over MACs, each once.
+
+    Those over the limit on latency are none, unless all are.
+    """
     known, members = list(results.values()), {one.key: one for one in found}
+    known = within_latency(search, known) or known
     best = [one for limit in limits_of(search) for one in within(known, limit)[:PARENTS]]
     return [members[key] for key in dict.fromkeys(one.key for one in (*best, *front(known, "macs")))]
 
@@ -133,11 +144,16 @@ def front(results: Sequence[InheritedResult], cost: str) -> list[InheritedResult
 
 
 def order_proposals(search: Search, results: Sequence[InheritedResult]) -> list[InheritedResult]:
-    """Return the members as candidates, the best first: by loss; with several objectives those on the front first."""
-    ranked = sorted((one for one in results if math.isfinite(one.loss)), key=loss_order)
+    """Return the members as candidates, the best first: by loss; with several objectives those on the front first.
+
+    A cost that is not known is the largest.
+    """
+    ranked = within(results, 0)
     costs = [name for name in search.objectives if name in ("macs", "params", "latency")]
     if not costs:
         return ranked
-    points = [(one.loss, *(getattr(one, name) or 0.0 for name in costs)) for one in ranked]
+    points = [
+        (one.loss, *(math.inf if (cost := getattr(one, name)) is None else cost for name in costs)) for one in ranked
+    ]
     first = pareto_front(points)
     return [ranked[index] for index in (*first, *(one for one in range(len(ranked)) if one not in set(first)))]

@@ -153,6 +153,12 @@ def decide(validity: Validity | None, worth: Worth | None, target: str, sampler:
     return SupernetVerdict(decides, reason, "; ".join(parts) + ".", validity, worth)
 
 
+def decide_failed(error: str) -> SupernetVerdict:
+    """Return that a supernet whose training failed decides nothing."""
+    reason = f"its training failed: {error}"
+    return SupernetVerdict(False, reason, f"Supernet: it decided nothing: {reason}.", None, None)
+
+
 def _find_doubt(validity: Validity | None, target: str, sampler: str) -> str:
     """Return why the supernet may not decide; empty if it may."""
     if target == "imagenet":
