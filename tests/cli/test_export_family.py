@@ -104,7 +104,7 @@ def test_what_cannot_be_exported_is_refused(run: Path, tmp_path: Path) -> None:
     assert "names 3M twice" in refusal(run, "--budgets", "3M,3M")
     assert "--budgets: '3X' is not a count" in refusal(run, "--budgets", "3X")
     assert "--weights does not fit --budgets" in refusal(run, "--budgets", "3M", "--weights", "w.pth")
-    assert "--preprocess is for --format onnx or torch-export" in refusal(run, "--budgets", "3M", "--preprocess")
+    assert "--preprocess is for --format torch-export or onnx" in refusal(run, "--budgets", "3M", "--preprocess")
     assert "--out is missing" in refusal(run)
     plain = tmp_path / "plain"
     plain.mkdir()

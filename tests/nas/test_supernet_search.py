@@ -1,5 +1,6 @@
 """The search on a supernet: its members, what decides, its processes, and that a stop loses nothing."""
 
+import contextlib
 import json
 import math
 import random
@@ -7,11 +8,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
 
 from t2tbuild import predict_cost, search
 from t2tbuild.cli.supernet_status import supernet_line
@@ -19,11 +23,19 @@ from t2tbuild.errors import SearchError, TrainingError
 from t2tbuild.nas import SearchResult
 from t2tbuild.nas.plan import Plan, plan
 from t2tbuild.nas.record import Source
-from t2tbuild.nas.supernet import crew
+from t2tbuild.nas.store.meta import SUPERNET as SUPERNET_META
+from t2tbuild.nas.supernet import crew, phase
 from t2tbuild.nas.supernet.crew import Processes
 from t2tbuild.nas.supernet.evaluation import Measured, MemberEvaluator, Task
 from t2tbuild.nas.supernet.evolution import mutate, propose
-from t2tbuild.nas.supernet.inherited import choose_parents, front, order_proposals, search_inherited, within
+from t2tbuild.nas.supernet.inherited import (
+    choose_parents,
+    count_evaluations,
+    front,
+    order_proposals,
+    search_inherited,
+    within,
+)
 from t2tbuild.nas.supernet.latency import MEASURED, spread
 from t2tbuild.nas.supernet.pool import SupernetMember, pool
 from t2tbuild.nas.supernet.progress import PhaseProgress
@@ -36,9 +48,8 @@ from t2tbuild.nas.supernet.results import (
     write_results,
 )
 from t2tbuild.nas.supernet.standalone import choose_confirmations, choose_random
-from t2tbuild.nas.supernet.trainer import SupernetTrainer
+from t2tbuild.nas.supernet.steps import Steps
 from t2tbuild.nas.supernet.verdict import decide, measure_validity, measure_worth
-from t2tbuild.report.search_page import write_search_page
 from t2tbuild.spec import ModelSpec
 from t2tbuild.spec.budget import Budget
 from t2tbuild.spec.supernet import SupernetSpec
@@ -249,6 +260,25 @@ def test_a_supernet_without_evidence_decides_nothing(members: Sequence[SupernetM
     assert not decide(measure_validity(noise, [one.model for one in members[:24]], "loss"), None, "data", "tpe").decides
 
 
+def test_a_supernet_whose_training_fails_decides_nothing(
+    planned: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_args: object) -> None:
+        raise TrainingError("the loss is nan at step 1")
+
+    monkeypatch.setattr(phase, "SupernetTrainer", fail)
+    stored: dict[str, Any] = {}
+    store = SimpleNamespace(get_meta=stored.get, set_meta=stored.__setitem__, keep_meta=stored.__setitem__)
+    evaluator = SimpleNamespace(device=torch.device("cpu"), data=None)
+    given: Any = (planned, tmp_path, evaluator, store, lambda: None, lambda _progress: None, math.inf)
+    phase.SupernetPhase(*given).run()
+    sentence = "Supernet: it decided nothing: its training failed: the loss is nan at step 1."
+    assert stored[SUPERNET_META] == {"decides": False, "sentence": sentence, "proposals": []}
+    assert supernet_line(tmp_path, SupernetSpec(steps=3)) == sentence
+    monkeypatch.undo()
+    phase.SupernetPhase(*given).run()  # it is not trained again
+
+
 def test_what_inheritance_was_worth() -> None:
     rows = [(key, start) for key in "abcd" for start in ("inherited", "fresh")]
     results = [
@@ -277,6 +307,10 @@ def test_what_inheritance_was_worth() -> None:
 # Files and processes
 
 
+class Stopped(Exception):  # noqa: N818  # not an error of the search
+    """A kill: nothing is saved after it."""
+
+
 def test_results_are_read_as_they_were_written(tmp_path: Path, members: Sequence[SupernetMember]) -> None:
     results = [
         InheritedResult(one.key, one.macs, one.params, None if index else 0.1 + 0.2, 1 / 3, math.pi, one.values)
@@ -288,6 +322,55 @@ def test_results_are_read_as_they_were_written(tmp_path: Path, members: Sequence
     write_results(tmp_path, ConfirmedResult, confirmed)
     assert read_results(tmp_path, ConfirmedResult) == confirmed
     assert read_results(tmp_path, StandaloneResult) == []
+
+
+class Instant:
+    """A crew that needs no time, and stops before a number of results."""
+
+    def __init__(self, stop_before: int = sys.maxsize) -> None:
+        self.stop_before, self.done = stop_before, 0
+
+    def perform(self, tasks: Sequence[Task], _check: Callable[[], None]) -> Iterator[tuple[int, Measured]]:
+        for index, task in enumerate(tasks):
+            self.done += 1
+            if self.done == self.stop_before:
+                raise Stopped
+            yield index, Measured(loss_of(task.model), 0.5, 1.0)
+
+
+def test_an_evaluation_that_is_interrupted_has_written_its_results(
+    planned: Plan, members: Sequence[SupernetMember], tmp_path: Path
+) -> None:
+    seen: list[PhaseProgress] = []
+    for folder, stop_before in (("a", sys.maxsize), ("b", 20), ("b", sys.maxsize)):
+        steps = Steps(planned, tmp_path / folder, Instant(stop_before), lambda: None, seen.append)
+        with contextlib.suppress(Stopped):
+            steps.evaluate_members(members)
+        expected = min(24, stop_before - 1)
+        assert len(read_results(tmp_path / folder, InheritedResult)) == expected
+    assert [one.total for one in seen] == [24] * (24 + 24)
+    assert (tmp_path / "a" / FILES[0]).read_text() == (tmp_path / "b" / FILES[0]).read_text()
+
+
+def test_results_are_written_during_a_generation(
+    planned: Plan, members: Sequence[SupernetMember], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("t2tbuild.nas.supernet.steps.SAVE_EVERY", 0.0)
+    written: list[int] = []
+    Steps(
+        planned,
+        tmp_path,
+        Instant(),
+        lambda: None,
+        lambda _progress: written.append(len(read_results(tmp_path, InheritedResult))),
+    ).evaluate_members(members)
+    assert written == list(range(1, 25))
+
+
+def test_no_more_members_than_a_space_has_are_announced(planned: Plan, members: Sequence[SupernetMember]) -> None:
+    assert count_evaluations(planned, members) == 24
+    assert count_evaluations(with_supernet(planned, candidates=5_000), members[:30]) == 30
+    assert len(members) < 5_000
 
 
 def test_proposals_are_read_as_they_were_stored(planned: Plan, members: Sequence[SupernetMember]) -> None:
@@ -374,10 +457,6 @@ def test_members_whose_latency_is_measured_are_spread_over_all(members: Sequence
 # Whole searches
 
 
-class Stopped(Exception):  # noqa: N818  # not an error of the search
-    """A kill: nothing is saved after it."""
-
-
 def run(folder: Path, *overrides: str, workers: int = 1, stop_at: tuple[str, int] | None = None) -> SearchResult:
     """Run the small search, and stop it at a number of results of a phase."""
 
@@ -411,6 +490,7 @@ def test_a_search_that_was_killed_ends_with_the_same_files(tmp_path: Path, monke
     for stop_at in (("evaluation", 18), ("confirmation", 2)):
         with pytest.raises(Stopped):
             run(tmp_path / "b", stop_at=stop_at)
+        assert len(read_results(tmp_path / "b" / "run" / "supernet", InheritedResult)) in (18, 24)
     broken = run(tmp_path / "b")
     for name in FILES:
         mine, other = (without_seconds(tmp_path / side / "run" / "supernet" / name) for side in "ab")
@@ -424,24 +504,6 @@ def test_a_search_that_was_killed_ends_with_the_same_files(tmp_path: Path, monke
     confirmed = read_results(whole.run / "supernet", ConfirmedResult)
     assert len(confirmed) == 2 * len({one.key for one in confirmed}) >= 8
     assert "Supernet: " in whole.verdict.sentence
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("fake_trainer")
-def test_a_search_goes_on_without_a_supernet_whose_training_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def train(*_args: object) -> None:
-        raise TrainingError("the loss is nan at step 1")
-
-    monkeypatch.setattr(SupernetTrainer, "train", train)
-    found = run(tmp_path, "search.trials=2")
-    assert len(found.records) >= 2
-    sentence = "Supernet: it decided nothing: its training failed: the loss is nan at step 1."
-    assert found.verdict.sentence.endswith(sentence)
-    assert supernet_line(found.run, SupernetSpec(steps=3)) == sentence
-    write_search_page(found)
-    assert sentence in (found.run / "report.html").read_text()
 
 
 @pytest.mark.slow

@@ -26,6 +26,8 @@ GENERATIONS = 20
 FEWEST = 16
 FIRST_SHARE = 0.25
 """Share of the candidates that are random, before the first generation of offspring."""
+RANDOM_SAMPLERS = ("random", "brute_force")
+"""With these, members of the pool are evaluated in random order."""
 SEED = 0x5EED
 """Mixed into the seed, so that these random numbers differ from others of the same seed."""
 
@@ -55,6 +57,14 @@ def search_inherited(planned: Plan, members: Sequence[SupernetMember], evaluate:
     raise AssertionError
 
 
+def count_evaluations(planned: Plan, members: Sequence[SupernetMember]) -> int:
+    """Return how many members are evaluated at most: no more than the pool has, where no others can be found."""
+    search = planned.search
+    assert search.supernet is not None
+    is_whole = bool(planned.members.assignments) or search.sampler in RANDOM_SAMPLERS
+    return min(search.supernet.candidates, len(members)) if is_whole else search.supernet.candidates
+
+
 def _generation(
     planned: Plan,
     members: Sequence[SupernetMember],
@@ -70,7 +80,7 @@ def _generation(
     assert settings is not None
     size = max(FEWEST, math.ceil(settings.candidates / GENERATIONS))
     is_small = bool(planned.members.assignments) and len(members) <= settings.candidates
-    if is_small or search.sampler in ("random", "brute_force"):
+    if is_small or search.sampler in RANDOM_SAMPLERS:
         return _shuffled(members, search.seed)[number * size : (number + 1) * size]
     if number == 0:
         return _shuffled(members, search.seed)[: max(size, math.ceil(FIRST_SHARE * settings.candidates))]
