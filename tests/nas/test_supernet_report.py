@@ -14,7 +14,7 @@ from t2tbuild import load_search_spec
 from t2tbuild.errors import FieldError
 from t2tbuild.nas import SearchResult
 from t2tbuild.nas.plan import plan
-from t2tbuild.nas.supernet.phase import build_report
+from t2tbuild.nas.supernet.phase import build_report, describe_trained
 from t2tbuild.nas.supernet.pool import SupernetMember, pool
 from t2tbuild.nas.supernet.results import FOLDER, InheritedResult, StandaloneResult, write_results
 from t2tbuild.nas.supernet.state import PhaseState, find_phase
@@ -130,7 +130,7 @@ def test_a_search_without_a_supernet_has_no_section(tmp_path: Path) -> None:
     assert 'id="supernet"' not in (tmp_path / "report.html").read_text()
 
 
-def test_values_are_in_the_order_of_their_numbers(spec: SearchSpec) -> None:
+def test_values_are_in_the_order_of_their_numbers() -> None:
     """A member that failed does not count in the mean accuracy of its values."""
     rows = [(12, 0.6), (8, 0.5), (8, math.nan), (8, 0.7), (4, math.nan)]
     found = [
@@ -138,7 +138,7 @@ def test_values_are_in_the_order_of_their_numbers(spec: SearchSpec) -> None:
         for index, (depth, accuracy) in enumerate(rows)
     ]
     counts = {"backbone.depth": Counter({12: 3, 4: 1, 8: 2}), "kind": Counter({"b": 1, None: 2, "a": 3})}
-    trained = build_report(spec.search, decide(None, None, "data", "tpe"), found, counts)["trained"]
+    trained = describe_trained(found, counts)
     assert [one["value"] for one in trained["backbone.depth"]] == [4, 8, 12]
     assert [one["accuracy"] for one in trained["backbone.depth"]] == [None, pytest.approx(0.6), 0.6]
     assert [one["value"] for one in trained["kind"]] == [None, "a", "b"]

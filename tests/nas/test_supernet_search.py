@@ -266,6 +266,7 @@ def test_a_supernet_whose_training_fails_decides_nothing(
     def fail(*_args: object) -> None:
         raise TrainingError("the loss is nan at step 1")
 
+    monkeypatch.setattr(phase, "pool", lambda _planned: ())
     monkeypatch.setattr(phase, "SupernetTrainer", fail)
     stored: dict[str, Any] = {}
     store = SimpleNamespace(get_meta=stored.get, set_meta=stored.__setitem__, keep_meta=stored.__setitem__)

@@ -187,8 +187,7 @@ def build_report(
 ) -> dict[str, Any]:
     """Return the content of a supernet's report.json, without the seconds.
 
-    `trained` says how often each value of each field was trained, with the mean inherited accuracy of the members that
-    have it. `best` has the key of the best member within each limit on MACs, `fronts` those on each front.
+    `best` has the key of the best member within each limit on MACs, `fronts` those on each front.
     """
     costs = ["macs", "params", *(["latency"] if any(one.latency is not None for one in inherited) else [])]
     best = {limit: within(inherited, limit)[:1] for limit in limits_of(search)}
@@ -198,18 +197,23 @@ def build_report(
         "sentence": verdict.sentence,
         "metric": search.proxy.metric,
         "members": len(inherited),
-        "trained": {
-            path: [
-                {"value": value, "steps": steps, "members": len(of_value), "accuracy": _mean_accuracy(of_value)}
-                for value, steps in sorted(values.items(), key=lambda item: _value_order(item[0]))
-                for of_value in [[one for one in inherited if one.values.get(path) == value]]
-            ]
-            for path, values in counts.items()
-        },
+        "trained": describe_trained(inherited, counts),
         "validity": None if verdict.validity is None else asdict(verdict.validity),
         "worth": None if verdict.worth is None else asdict(verdict.worth),
         "best": {str(limit): [one.key for one in found] for limit, found in best.items()},
         "fronts": {cost: [one.key for one in front(inherited, cost)] for cost in costs},
+    }
+
+
+def describe_trained(inherited: Sequence[InheritedResult], counts: Counts) -> dict[str, list[dict[str, Any]]]:
+    """Return how often each value of each field was trained, and the mean accuracy of the members that have it."""
+    return {
+        path: [
+            {"value": value, "steps": steps, "members": len(of_value), "accuracy": _mean_accuracy(of_value)}
+            for value, steps in sorted(values.items(), key=lambda item: _value_order(item[0]))
+            for of_value in [[one for one in inherited if one.values.get(path) == value]]
+        ]
+        for path, values in counts.items()
     }
 
 
