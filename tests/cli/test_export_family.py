@@ -127,8 +127,8 @@ def test_an_edited_row_is_noticed(run: Path, tmp_path: Path) -> None:
     whole = members.read_text()
     edits: list[Callable[[InheritedResult], InheritedResult]] = [
         lambda one: replace(one, macs=one.macs - 1),
-        lambda one: replace(one, values=one.values | {"backbone.embed_dim": 48}),
-        lambda one: replace(one, values=one.values | {"backbone.embed_dim": None}),
+        lambda one: replace(one, values={**one.values, "backbone.embed_dim": 48}),
+        lambda one: replace(one, values={**one.values, "backbone.embed_dim": None}),
         lambda one: replace(one, values={"backbone.depth": 2}),
     ]
     for edit in edits:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from markupsafe import escape
@@ -137,7 +138,10 @@ def test_values_are_in_the_order_of_their_numbers() -> None:
         InheritedResult(str(index), 1, 1, None, accuracy, 1.0, {"backbone.depth": depth})
         for index, (depth, accuracy) in enumerate(rows)
     ]
-    counts = {"backbone.depth": Counter({12: 3, 4: 1, 8: 2}), "kind": Counter({"b": 1, None: 2, "a": 3})}
+    counts: dict[str, Counter[Any]] = {
+        "backbone.depth": Counter({12: 3, 4: 1, 8: 2}),
+        "kind": Counter({"b": 1, None: 2, "a": 3}),
+    }
     trained = describe_trained(found, counts)
     assert [one["value"] for one in trained["backbone.depth"]] == [4, 8, 12]
     assert [one["accuracy"] for one in trained["backbone.depth"]] == [None, pytest.approx(0.6), 0.6]
