@@ -16,6 +16,7 @@ run that was interrupted continues.
 """
 
 import argparse
+import hashlib
 import json
 import math
 import shutil
@@ -42,6 +43,7 @@ from t2tbuild.nas.proxy_evaluator import ProxyEvaluator, make_evaluator
 from t2tbuild.nas.record import Rung, State
 from t2tbuild.nas.supernet.crew import Alone
 from t2tbuild.nas.supernet.evaluation import MemberEvaluator, Task, Training
+from t2tbuild.nas.supernet.phase import describe_trained
 from t2tbuild.nas.supernet.pool import SupernetMember, pool
 from t2tbuild.nas.supernet.progress import PhaseProgress
 from t2tbuild.nas.supernet.results import InheritedResult, loss_order, read_results
@@ -91,6 +93,7 @@ search:
   seed: {seed}
 """
 PHOTO_CLASSES = 24
+SMALLEST = 200
 CROPS = {"train": 120, "val": 40}
 
 
@@ -108,7 +111,7 @@ class Case:
 
 
 def photographs() -> Iterator[tuple[str, Image.Image]]:
-    """Yield the photographs of scikit-learn and scikit-image that are at least 256 pixels wide and high."""
+    """Yield the photographs of scikit-learn and scikit-image that are at least SMALLEST pixels wide and high."""
     import skimage.data
     import sklearn.datasets
 
@@ -117,7 +120,7 @@ def photographs() -> Iterator[tuple[str, Image.Image]]:
         if "motorcycle_right" in path.name or "chessboard" in path.name:  # the same as another, or no photograph
             continue
         with Image.open(path) as image:
-            if min(image.size) >= 200:
+            if min(image.size) >= SMALLEST:
                 yield path.stem, image.convert("RGB")
 
 
@@ -164,11 +167,9 @@ def describe_data(given: argparse.Namespace) -> tuple[str, int]:
 
 
 def make_case(given: argparse.Namespace, seed: int) -> Case:
-    """Write the search of a seed, plan it and load its data."""
-    folder = given.out / f"{Path(given.data).name}-{given.size}-{given.steps}-seed{seed}"
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write the search of a seed, plan it and load its data. Each search has a folder of its own."""
     data, classes = describe_data(given)
-    (folder / "base.yaml").write_text(BASE.format(size=given.size, classes=classes))
+    base = BASE.format(size=given.size, classes=classes)
     text = SEARCH.format(
         steps=given.steps,
         candidates=given.candidates,
@@ -180,6 +181,10 @@ def make_case(given: argparse.Namespace, seed: int) -> Case:
         trials=given.trials,
         seed=seed,
     )
+    options = hashlib.sha256((base + text).encode()).hexdigest()[:8]
+    folder = given.out / f"{Path(given.data).name}-{given.size}-{given.steps}-seed{seed}-{options}"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "base.yaml").write_text(base)
     (folder / "search.yaml").write_text(text)
     planned = plan(load_search_spec(folder / "search.yaml"))
     device = pick_device()
@@ -275,11 +280,10 @@ def describe(one: Correlation, metric: str) -> list[str]:
 def values_table(trainer: SupernetTrainer, inherited: Sequence[InheritedResult]) -> Table:
     """Return how often each value was trained, and the mean inherited accuracy of members that have it."""
     table = Table("field", "value", "trained", "members", "mean inherited accuracy")
-    for path, counts in trainer.counts.items():
-        for value, steps in sorted(counts.items(), key=lambda item: str(item[0])):
-            found = [one.accuracy for one in inherited if one.values.get(path) == value]
-            accuracy = f"{statistics.fmean(found):.3f}" if found else "-"
-            table.add_row(path, str(value), str(steps), str(len(found)), accuracy)
+    for path, values in describe_trained(inherited, trainer.counts).items():
+        for one in values:
+            accuracy = "-" if one["accuracy"] is None else f"{one['accuracy']:.3f}"
+            table.add_row(path, str(one["value"]), str(one["steps"]), str(one["members"]), accuracy)
     return table
 
 

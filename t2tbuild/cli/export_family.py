@@ -58,12 +58,13 @@ def export_family(run: str, budgets: str, options: FamilyOptions, *, as_json: bo
     folder = Path(run)
     planned = plan(load_run_spec(folder), to_read=True)
 
-    from t2tbuild.nas.supernet.family import choose_family, load_averaged
+    from t2tbuild.nas.supernet.family import choose_family
+    from t2tbuild.nas.supernet.loaded import load_supernet
 
     family = choose_family(planned, folder, counts)
     for member in family:
         options.require_new(member.model.name)
-    supernet = load_averaged(planned, folder)
+    supernet = load_supernet(planned, folder)
     records = [_export_member(member, supernet, planned, folder, options) for member in family]
     if as_json:
         print_json(records)

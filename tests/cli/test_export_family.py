@@ -1,6 +1,8 @@
 """t2tbuild export RUN --budgets: a family of models from one supernet; several --budget-macs of a search."""
 
 import json
+import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +14,11 @@ from t2tbuild import build_model, load_search_spec, load_spec, load_weights, wri
 from t2tbuild.cli import app
 from t2tbuild.cli.console import stderr
 from t2tbuild.cli.search_progress import SearchProgress
-from t2tbuild.errors import InputError
+from t2tbuild.errors import ExportError, InputError
 from t2tbuild.nas.plan import plan
 from t2tbuild.nas.proxy_evaluator import load_proxy_data
-from t2tbuild.nas.supernet.family import load_averaged
+from t2tbuild.nas.supernet.family import rebuild
+from t2tbuild.nas.supernet.loaded import load_supernet
 from t2tbuild.nas.supernet.pool import pool
 from t2tbuild.nas.supernet.progress import PhaseProgress
 from t2tbuild.nas.supernet.results import FOLDER, InheritedResult, read_results, write_results
@@ -66,7 +69,7 @@ def test_a_model_for_each_budget_is_written_with_the_weights_of_the_supernet(run
     assert done.exit_code == 0, done.output
     records, results = json.loads(done.stdout), read_results(run / FOLDER, InheritedResult)
     assert [record["budget"] for record in records] == [1_500_000, 3_000_000]
-    supernet = load_averaged(plan(load_search_spec(run / "spec.yaml"), to_read=True), run)
+    supernet = load_supernet(plan(load_search_spec(run / "spec.yaml"), to_read=True), run)
     images = torch.randn(2, 3, 16, 16)
     for record in records:
         assert record["macs"] == max(one.macs for one in results if one.macs <= record["budget"])  # the best, made up
@@ -101,7 +104,7 @@ def test_what_cannot_be_exported_is_refused(run: Path, tmp_path: Path) -> None:
     assert "names 3M twice" in refusal(run, "--budgets", "3M,3M")
     assert "--budgets: '3X' is not a count" in refusal(run, "--budgets", "3X")
     assert "--weights does not fit --budgets" in refusal(run, "--budgets", "3M", "--weights", "w.pth")
-    assert "--preprocess is for --format torch-export or onnx or openvino, not safetensors" in refusal(run, "--budgets", "3M", "--preprocess")
+    assert "--preprocess is for --format torch-export or onnx" in refusal(run, "--budgets", "3M", "--preprocess")
     assert "--out is missing" in refusal(run)
     plain = tmp_path / "plain"
     plain.mkdir()
@@ -119,10 +122,47 @@ def test_an_edited_row_is_noticed(run: Path, tmp_path: Path) -> None:
     edited.mkdir()
     (edited / "spec.yaml").write_text((run / "spec.yaml").read_text())
     results = read_results(run / FOLDER, InheritedResult)
-    write_results(edited / FOLDER, InheritedResult, [replace(one, macs=one.macs - 1) for one in results])
-    done = export(edited, "--budgets", "3M")
-    assert done.exit_code != 0
-    assert "was it edited?" in str(done.exception)
+    write_results(edited / FOLDER, InheritedResult, results)
+    members = edited / FOLDER / "members.csv"
+    whole = members.read_text()
+    edits: list[Callable[[InheritedResult], InheritedResult]] = [
+        lambda one: replace(one, macs=one.macs - 1),
+        lambda one: replace(one, values={**one.values, "backbone.embed_dim": 48}),
+        lambda one: replace(one, values={**one.values, "backbone.embed_dim": None}),
+        lambda one: replace(one, values={"backbone.depth": 2}),
+    ]
+    for edit in edits:
+        write_results(edited / FOLDER, InheritedResult, [edit(one) for one in results])
+        assert "was it edited?" in mistake(edited)
+    for text in (whole.replace("0.5", "half"), whole.replace("macs", "MACs"), whole.replace(",", ";")):
+        members.write_text(text)
+        assert "was it edited?" in mistake(edited)
+
+
+def mistake(run: Path) -> str:
+    error = export(run, "--budgets", "3M").exception
+    assert isinstance(error, ExportError), error
+    return str(error)
+
+
+@pytest.mark.slow
+def test_members_that_failed_are_not_exported(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_text((run / "spec.yaml").read_text())
+    results = [replace(one, loss=math.nan) for one in read_results(run / FOLDER, InheritedResult)]
+    write_results(tmp_path / FOLDER, InheritedResult, results)
+    assert "all evaluated members of its supernet failed" in refusal(tmp_path, "--budgets", "3M")
+
+
+def test_a_block_that_a_member_does_not_have_needs_no_value(tmp_path: Path) -> None:
+    ratios = "search.space={backbone.depth: {low: 1, high: 3}, backbone.mlp_ratio: {choices: [3, 4], per: block}}"
+    planned = plan(tiny_search(tmp_path, ratios, *CHANGES[:2]))
+    found = next(one for one in pool(planned) if one.values["backbone.depth"] == 2)
+    values = dict(found.values)
+    assert rebuild(planned.space, values | {"backbone.mlp_ratio.2": None}) == found.model
+    values.pop("backbone.mlp_ratio.2", None)
+    assert rebuild(planned.space, values) == found.model
+    with pytest.raises(LookupError):
+        rebuild(planned.space, values | {"backbone.mlp_ratio.1": 5})
 
 
 def test_several_budgets_of_a_search(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """The supernet of a search in its reports, with made-up results, and what no supernet can hold."""
 
 import json
+import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from markupsafe import escape
@@ -13,7 +15,7 @@ from t2tbuild import load_search_spec
 from t2tbuild.errors import FieldError
 from t2tbuild.nas import SearchResult
 from t2tbuild.nas.plan import plan
-from t2tbuild.nas.supernet.phase import build_report
+from t2tbuild.nas.supernet.phase import build_report, describe_trained
 from t2tbuild.nas.supernet.pool import SupernetMember, pool
 from t2tbuild.nas.supernet.results import FOLDER, InheritedResult, StandaloneResult, write_results
 from t2tbuild.nas.supernet.state import PhaseState, find_phase
@@ -129,6 +131,23 @@ def test_a_search_without_a_supernet_has_no_section(tmp_path: Path) -> None:
     assert 'id="supernet"' not in (tmp_path / "report.html").read_text()
 
 
+def test_values_are_in_the_order_of_their_numbers() -> None:
+    """A member that failed does not count in the mean accuracy of its values."""
+    rows = [(12, 0.6), (8, 0.5), (8, math.nan), (8, 0.7), (4, math.nan)]
+    found = [
+        InheritedResult(str(index), 1, 1, None, accuracy, 1.0, {"backbone.depth": depth})
+        for index, (depth, accuracy) in enumerate(rows)
+    ]
+    counts: dict[str, Counter[Any]] = {
+        "backbone.depth": Counter({12: 3, 4: 1, 8: 2}),
+        "kind": Counter({"b": 1, None: 2, "a": 3}),
+    }
+    trained = describe_trained(found, counts)
+    assert [one["value"] for one in trained["backbone.depth"]] == [4, 8, 12]
+    assert [one["accuracy"] for one in trained["backbone.depth"]] == [None, pytest.approx(0.6), 0.6]
+    assert [one["value"] for one in trained["kind"]] == [None, "a", "b"]
+
+
 def test_the_phase_follows_from_the_files(
     spec: SearchSpec, members: tuple[SupernetMember, ...], tmp_path: Path
 ) -> None:
@@ -139,7 +158,7 @@ def test_the_phase_follows_from_the_files(
     (folder / "metrics.jsonl").write_text('{"step": 20, "loss": 2.0}\n{"step": 40, "loss": 1.5}\n')
     assert find_phase(tmp_path, settings) == PhaseState("training", 40, 100)
     write_results(folder, InheritedResult, [inherited(one) for one in members[:3]])
-    assert find_phase(tmp_path, settings) == PhaseState("evaluation", 3, 1000)
+    assert find_phase(tmp_path, settings) == PhaseState("evaluation", 3, None)
     write_results(folder, StandaloneResult, [alone(one) for one in members[:2]])
     assert find_phase(tmp_path, settings) == PhaseState("validity", 2, 8)
 

@@ -1,24 +1,42 @@
 """The search on a supernet: its members, what decides, its processes, and that a stop loses nothing."""
 
+import contextlib
 import json
 import math
 import random
+import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
 
 from t2tbuild import predict_cost, search
-from t2tbuild.errors import SearchError
+from t2tbuild.cli.supernet_status import supernet_line
+from t2tbuild.errors import SearchError, TrainingError
 from t2tbuild.nas import SearchResult
 from t2tbuild.nas.plan import Plan, plan
 from t2tbuild.nas.record import Source
+from t2tbuild.nas.store.meta import SUPERNET as SUPERNET_META
+from t2tbuild.nas.supernet import crew, phase
 from t2tbuild.nas.supernet.crew import Processes
 from t2tbuild.nas.supernet.evaluation import Measured, MemberEvaluator, Task
 from t2tbuild.nas.supernet.evolution import mutate, propose
-from t2tbuild.nas.supernet.inherited import front, search_inherited, within
+from t2tbuild.nas.supernet.inherited import (
+    choose_parents,
+    count_evaluations,
+    front,
+    order_proposals,
+    search_inherited,
+    within,
+)
+from t2tbuild.nas.supernet.latency import MEASURED, spread
 from t2tbuild.nas.supernet.pool import SupernetMember, pool
 from t2tbuild.nas.supernet.progress import PhaseProgress
 from t2tbuild.nas.supernet.proposals import from_plain, to_plain
@@ -30,8 +48,10 @@ from t2tbuild.nas.supernet.results import (
     write_results,
 )
 from t2tbuild.nas.supernet.standalone import choose_confirmations, choose_random
+from t2tbuild.nas.supernet.steps import Steps
 from t2tbuild.nas.supernet.verdict import decide, measure_validity, measure_worth
 from t2tbuild.spec import ModelSpec
+from t2tbuild.spec.budget import Budget
 from t2tbuild.spec.supernet import SupernetSpec
 from tests.nas.conftest import tiny_search
 
@@ -41,6 +61,8 @@ SPACE = """search.space={
   backbone.depth: {low: 1, high: 8},
   backbone.mlp_ratio: {choices: [1, 2, 3, 4]},
 }"""
+LATENCY = {"max": "50ms"}
+LATENCIES = (("a", 0.3, 0.1), ("b", None, 0.2), ("c", 0.2, 0.3))
 FILES = ("members.csv", "standalone.csv", "confirmed.csv")
 
 
@@ -128,7 +150,27 @@ def test_the_front_and_the_best_within_a_limit() -> None:
     assert [one.key for one in front(results, "params")] == ["a"]
     assert front(results, "latency") == []
     assert [one.key for one in within(results, 2)] == ["b", "c"]
-    assert [one.key for one in within(results, 0)] == ["a", "b", "c", "d"]
+    assert [one.key for one in within(results, 0)] == ["a", "b", "c"]  # d failed
+    assert within(results[3:], 0) == []
+
+
+def test_members_over_the_limit_on_latency_have_no_offspring(planned: Plan, members: Sequence[SupernetMember]) -> None:
+    results = {
+        one.key: InheritedResult(one.key, one.macs, one.params, latency, 0.5, index, one.values)
+        for index, (one, latency) in enumerate(zip(members, (0.2, 0.01, None, math.inf), strict=False))
+    }
+    search = planned.search.model_copy(update={"budget": Budget.model_validate({"macs": "3M", "latency": LATENCY})})
+    assert [one.key for one in choose_parents(search, members, results)] == [one.key for one in members[1:3]]
+    too_slow = {key: replace(one, latency=0.2) for key, one in results.items()}
+    assert len(choose_parents(search, members, too_slow)) == 4  # something has to be changed
+    assert len(choose_parents(planned.search, members, results)) == 4
+
+
+def test_a_latency_that_is_not_known_is_the_largest(planned: Plan) -> None:
+    results = [InheritedResult(key, 1, 1, latency, 0.5, loss) for key, latency, loss in LATENCIES]
+    search = planned.search.model_copy(update={"objectives": ("accuracy", "latency")})
+    assert [one.key for one in order_proposals(search, results)] == ["a", "c", "b"]
+    assert [one.key for one in order_proposals(planned.search, results)] == ["a", "b", "c"]
 
 
 def test_half_of_the_random_members_have_equal_macs(planned: Plan, members: Sequence[SupernetMember]) -> None:
@@ -197,6 +239,16 @@ def test_a_supernet_that_ranks_no_better_than_a_baseline_decides_nothing(
     assert baseline in verdict.reason
 
 
+def test_a_baseline_of_the_opposite_sign_ranks_as_well(planned: Plan, members: Sequence[SupernetMember]) -> None:
+    """The loss grows with the MACs, so the smallest members are the best: MACs say it too."""
+    chosen = choose_random(members, with_supernet(planned, validity=24).search)
+    results = alone_results(chosen, lambda _index, one: one.macs / 1e7)
+    verdict = decide(measure_validity(results, [one.model for one in chosen], "loss"), None, "data", "tpe")
+    assert not verdict.decides
+    assert verdict.reason == "macs alone ranks members as well"
+    assert "and macs alone -1.00" in verdict.sentence
+
+
 def test_a_supernet_without_evidence_decides_nothing(members: Sequence[SupernetMember]) -> None:
     assert not decide(None, None, "data", "tpe").decides
     results = alone_results(members[:4], lambda index, _one: 0.1 * index)
@@ -206,6 +258,26 @@ def test_a_supernet_without_evidence_decides_nothing(members: Sequence[SupernetM
     rng = random.Random(1)
     noise = [replace(one, inherited_loss=rng.random()) for one in alone_results(members[:24], lambda index, _: index)]
     assert not decide(measure_validity(noise, [one.model for one in members[:24]], "loss"), None, "data", "tpe").decides
+
+
+def test_a_supernet_whose_training_fails_decides_nothing(
+    planned: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_args: object) -> None:
+        raise TrainingError("the loss is nan at step 1")
+
+    monkeypatch.setattr(phase, "pool", lambda _planned: ())
+    monkeypatch.setattr(phase, "SupernetTrainer", fail)
+    stored: dict[str, Any] = {}
+    store = SimpleNamespace(get_meta=stored.get, set_meta=stored.__setitem__, keep_meta=stored.__setitem__)
+    evaluator = SimpleNamespace(device=torch.device("cpu"), data=None)
+    given: Any = (planned, tmp_path, evaluator, store, lambda: None, lambda _progress: None, math.inf)
+    phase.SupernetPhase(*given).run()
+    sentence = "Supernet: it decided nothing: its training failed: the loss is nan at step 1."
+    assert stored[SUPERNET_META] == {"decides": False, "sentence": sentence, "proposals": []}
+    assert supernet_line(tmp_path, SupernetSpec(steps=3)) == sentence
+    monkeypatch.undo()
+    phase.SupernetPhase(*given).run()  # it is not trained again
 
 
 def test_what_inheritance_was_worth() -> None:
@@ -236,6 +308,10 @@ def test_what_inheritance_was_worth() -> None:
 # Files and processes
 
 
+class Stopped(Exception):  # noqa: N818  # not an error of the search
+    """A kill: nothing is saved after it."""
+
+
 def test_results_are_read_as_they_were_written(tmp_path: Path, members: Sequence[SupernetMember]) -> None:
     results = [
         InheritedResult(one.key, one.macs, one.params, None if index else 0.1 + 0.2, 1 / 3, math.pi, one.values)
@@ -247,6 +323,55 @@ def test_results_are_read_as_they_were_written(tmp_path: Path, members: Sequence
     write_results(tmp_path, ConfirmedResult, confirmed)
     assert read_results(tmp_path, ConfirmedResult) == confirmed
     assert read_results(tmp_path, StandaloneResult) == []
+
+
+class Instant:
+    """A crew that needs no time, and stops before a number of results."""
+
+    def __init__(self, stop_before: int = sys.maxsize) -> None:
+        self.stop_before, self.done = stop_before, 0
+
+    def perform(self, tasks: Sequence[Task], _check: Callable[[], None]) -> Iterator[tuple[int, Measured]]:
+        for index, task in enumerate(tasks):
+            self.done += 1
+            if self.done == self.stop_before:
+                raise Stopped
+            yield index, Measured(loss_of(task.model), 0.5, 1.0)
+
+
+def test_an_evaluation_that_is_interrupted_has_written_its_results(
+    planned: Plan, members: Sequence[SupernetMember], tmp_path: Path
+) -> None:
+    seen: list[PhaseProgress] = []
+    for folder, stop_before in (("a", sys.maxsize), ("b", 20), ("b", sys.maxsize)):
+        steps = Steps(planned, tmp_path / folder, Instant(stop_before), lambda: None, seen.append)
+        with contextlib.suppress(Stopped):
+            steps.evaluate_members(members)
+        expected = min(24, stop_before - 1)
+        assert len(read_results(tmp_path / folder, InheritedResult)) == expected
+    assert [one.total for one in seen] == [24] * (24 + 24)
+    assert (tmp_path / "a" / FILES[0]).read_text() == (tmp_path / "b" / FILES[0]).read_text()
+
+
+def test_results_are_written_during_a_generation(
+    planned: Plan, members: Sequence[SupernetMember], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("t2tbuild.nas.supernet.steps.SAVE_EVERY", 0.0)
+    written: list[int] = []
+    Steps(
+        planned,
+        tmp_path,
+        Instant(),
+        lambda: None,
+        lambda _progress: written.append(len(read_results(tmp_path, InheritedResult))),
+    ).evaluate_members(members)
+    assert written == list(range(1, 25))
+
+
+def test_no_more_members_than_a_space_has_are_announced(planned: Plan, members: Sequence[SupernetMember]) -> None:
+    assert count_evaluations(planned, members) == 24
+    assert count_evaluations(with_supernet(planned, candidates=5_000), members[:30]) == 30
+    assert len(members) < 5_000
 
 
 def test_proposals_are_read_as_they_were_stored(planned: Plan, members: Sequence[SupernetMember]) -> None:
@@ -290,11 +415,47 @@ def test_a_task_whose_process_always_dies_ends_the_search(tmp_path: Path, member
         list(processes.perform([Task(members[0].model)], lambda: None))
 
 
+def test_a_process_that_starts_while_all_are_ended_is_ended_too(
+    tmp_path: Path, members: Sequence[SupernetMember], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, is_starting = list[subprocess.Popen[bytes]](), threading.Event()
+
+    def start_slowly(*_args: object, **_options: object) -> subprocess.Popen[bytes]:
+        is_starting.set()
+        time.sleep(0.1)
+        command = [sys.executable, "-c", "import time; time.sleep(100)"]
+        started.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+        return started[-1]
+
+    monkeypatch.setattr(crew, "start_process", start_slowly)
+    processes = Processes([], tmp_path, 1)
+
+    def perform() -> None:
+        with pytest.raises(SearchError, match="were stopped"):
+            list(processes.perform([Task(members[0].model)], lambda: None))
+
+    thread = threading.Thread(target=perform)
+    thread.start()
+    is_starting.wait()
+    processes.close()
+    assert [one.poll() is not None for one in started] == [True]
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+# Latency
+
+
+@pytest.mark.parametrize("count", [1, 5, MEASURED, 2 * MEASURED - 1, 1000])
+def test_members_whose_latency_is_measured_are_spread_over_all(members: Sequence[SupernetMember], count: int) -> None:
+    pool = (list(members) * 1000)[:count]
+    chosen = spread(pool)
+    assert len(chosen) == min(count, MEASURED)
+    assert chosen[0] is pool[0]
+    assert chosen[-1] is pool[-1]
+
+
 # Whole searches
-
-
-class Stopped(Exception):  # noqa: N818  # not an error of the search
-    """A kill: nothing is saved after it."""
 
 
 def run(folder: Path, *overrides: str, workers: int = 1, stop_at: tuple[str, int] | None = None) -> SearchResult:
@@ -330,6 +491,7 @@ def test_a_search_that_was_killed_ends_with_the_same_files(tmp_path: Path, monke
     for stop_at in (("evaluation", 18), ("confirmation", 2)):
         with pytest.raises(Stopped):
             run(tmp_path / "b", stop_at=stop_at)
+        assert len(read_results(tmp_path / "b" / "run" / "supernet", InheritedResult)) in (18, 24)
     broken = run(tmp_path / "b")
     for name in FILES:
         mine, other = (without_seconds(tmp_path / side / "run" / "supernet" / name) for side in "ab")

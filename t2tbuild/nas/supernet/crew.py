@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -50,6 +51,7 @@ class Processes:
 
     def __init__(self, command: Sequence[str], run: Path, workers: int) -> None:
         self.command, self.run, self.workers, self._stopped = command, run, workers, False
+        self._starting = threading.Lock()  # no process starts while all are ended
         self._idle: SimpleQueue[int] = SimpleQueue()
         for index in range(workers):
             self._idle.put(index)
@@ -87,10 +89,7 @@ class Processes:
         """Return the answer of a process, which is started where there is none; None where it died."""
         process = self._running.get(index)
         if process is None or process.poll() is not None:
-            if self._stopped:
-                raise SearchError("the workers of the supernet were stopped")
-            log = log_path(self.run, index)
-            process = self._running[index] = start_process(self.command, log, index, self.workers, pipes=True)
+            process = self._start(index)
         assert process.stdin is not None
         assert process.stdout is not None
         try:
@@ -105,10 +104,20 @@ class Processes:
             return None
         return Measured(**json.loads(answer))
 
+    def _start(self, index: int) -> subprocess.Popen[bytes]:
+        """Start a process. Raises SearchError where all were ended."""
+        with self._starting:
+            if self._stopped:
+                raise SearchError("the workers of the supernet were stopped")
+            log = log_path(self.run, index)
+            process = self._running[index] = start_process(self.command, log, index, self.workers, pipes=True)
+        return process
+
     def close(self) -> None:
         """End the processes. A training that is interrupted continues from its last rung."""
-        self._stopped = True
-        running = list(self._running.values())
+        with self._starting:
+            self._stopped = True
+            running = list(self._running.values())
         for process in running:
             with contextlib.suppress(OSError):
                 assert process.stdin is not None

@@ -21,7 +21,6 @@ from t2tbuild.spec.load import load_search_spec
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.training.data.image_cache import CacheCallbacks
 from t2tbuild.training.device import pick_device
-from t2tbuild.training.distributed import DistributedContext
 from t2tbuild.training.signals import handle_signals
 
 
@@ -37,7 +36,7 @@ def make_member_evaluator(planned: Plan, run: Path, check: Callable[[], None]) -
     device = pick_device()
     evaluator = make_evaluator(planned, device, run=run, callbacks=CacheCallbacks(check=check))
     assert isinstance(evaluator, ProxyEvaluator)
-    supernet = load_supernet(planned, evaluator.data, run / FOLDER, DistributedContext(device))
+    supernet = load_supernet(planned, run, device)
     return MemberEvaluator(evaluator, supernet, run / FOLDER / "trials")
 
 

@@ -7,7 +7,7 @@ members: results that are known are not measured again.
 import itertools
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from t2tbuild.nas.members import Member
@@ -27,6 +27,8 @@ GENERATIONS = 20
 FEWEST = 16
 FIRST_SHARE = 0.25
 """Share of the candidates that are random, before the first generation of offspring."""
+RANDOM_SAMPLERS = ("random", "brute_force")
+"""With these, members of the pool are evaluated in random order."""
 SEED = 0x5EED
 """Mixed into the seed, so that these random numbers differ from others of the same seed."""
 
@@ -56,6 +58,14 @@ def search_inherited(planned: Plan, members: Sequence[SupernetMember], evaluate:
     raise AssertionError
 
 
+def count_evaluations(planned: Plan, members: Sequence[SupernetMember]) -> int:
+    """Return how many members are evaluated at most: no more than the pool has, where no others can be found."""
+    search = planned.search
+    assert search.supernet is not None
+    is_whole = bool(planned.members.assignments) or search.sampler in RANDOM_SAMPLERS
+    return min(search.supernet.candidates, len(members)) if is_whole else search.supernet.candidates
+
+
 def _generation(
     planned: Plan,
     members: Sequence[SupernetMember],
@@ -71,7 +81,7 @@ def _generation(
     assert settings is not None
     size = max(FEWEST, math.ceil(settings.candidates / GENERATIONS))
     is_small = bool(planned.members.assignments) and len(members) <= settings.candidates
-    if is_small or search.sampler in ("random", "brute_force"):
+    if is_small or search.sampler in RANDOM_SAMPLERS:
         return _shuffled(members, search.seed)[number * size : (number + 1) * size]
     if number == 0:
         return _shuffled(members, search.seed)[: max(size, math.ceil(FIRST_SHARE * settings.candidates))]
@@ -119,13 +129,24 @@ def limits_of(search: Search) -> tuple[int, ...]:
 
 
 def within(results: Sequence[InheritedResult], limit: int) -> list[InheritedResult]:
-    """Return the results of members within a limit on MACs, the best first. 0 is no limit."""
-    return sorted((one for one in results if not limit or one.macs <= limit), key=loss_order)
+    """Return the results of members within a limit on MACs, the best first, without those that failed. 0: no limit."""
+    known = [one for one in results if math.isfinite(one.loss) and (not limit or one.macs <= limit)]
+    return sorted(known, key=loss_order)
+
+
+def within_latency(search: Search, results: Iterable[InheritedResult]) -> list[InheritedResult]:
+    """Return the results of members within the budget's limit on latency, as far as it is known."""
+    limit = search.budget.latency
+    return [one for one in results if limit is None or one.latency is None or one.latency <= limit.max]
 
 
 def choose_parents(search: Search, found: Sequence[SupernetMember], results: Evaluated) -> list[SupernetMember]:
-    """Return the PARENTS best members within each limit on MACs, and the front over MACs, each once."""
+    """Return the PARENTS best members within each limit on MACs, and the front over MACs, each once.
+
+    Those over the limit on latency are none, unless all are.
+    """
     known, members = list(results.values()), {one.key: one for one in found}
+    known = within_latency(search, known) or known
     best = [one for limit in limits_of(search) for one in within(known, limit)[:PARENTS]]
     return [members[key] for key in dict.fromkeys(one.key for one in (*best, *front(known, "macs")))]
 
@@ -137,11 +158,16 @@ def front(results: Sequence[InheritedResult], cost: str) -> list[InheritedResult
 
 
 def order_proposals(search: Search, results: Sequence[InheritedResult]) -> list[InheritedResult]:
-    """Return the members as candidates, the best first: by loss; with several objectives those on the front first."""
-    ranked = sorted((one for one in results if math.isfinite(one.loss)), key=loss_order)
+    """Return the members as candidates, the best first: by loss; with several objectives those on the front first.
+
+    A cost that is not known is the largest.
+    """
+    ranked = within(results, 0)
     costs = [name for name in search.objectives if name in ("macs", "params", "latency")]
     if not costs:
         return ranked
-    points = [(one.loss, *(getattr(one, name) or 0.0 for name in costs)) for one in ranked]
+    points = [
+        (one.loss, *(math.inf if (cost := getattr(one, name)) is None else cost for name in costs)) for one in ranked
+    ]
     first = pareto_front(points)
     return [ranked[index] for index in (*first, *(one for one in range(len(ranked)) if one not in set(first)))]

@@ -10,11 +10,17 @@ MEASURED = 2 * MIN_MODELS
 """So many members are measured, spread over the MACs of all."""
 
 
+def spread(members: Sequence[SupernetMember]) -> list[SupernetMember]:
+    """Return the MEASURED members that are spread evenly over all, from the first to the last."""
+    indices = {round(index * (len(members) - 1) / (MEASURED - 1)) for index in range(MEASURED)}
+    return [members[index] for index in sorted(indices)]
+
+
 class LatencyEstimator:
     """Estimates the latencies of members in seconds. The first call of `estimate` measures."""
 
     def __init__(self, meter: LatencyMeter, members: Sequence[SupernetMember], check: Callable[[], None]) -> None:
-        for one in members[:: max(1, len(members) // MEASURED)][:MEASURED]:
+        for one in spread(members):
             meter.measure(one.model, check)
         self.meter, self.fitted = meter, meter.fit()
 

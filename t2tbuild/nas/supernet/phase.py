@@ -1,6 +1,7 @@
 """The supernet of a search, before its candidates: trained, searched, and compared with trainings alone."""
 
 import json
+import math
 import shutil
 import statistics
 import time
@@ -11,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from t2tbuild.errors import TrainingError
 from t2tbuild.files import atomic_write, nan_to_none
 from t2tbuild.nas.evaluator import Evaluator
 from t2tbuild.nas.plan import Plan
@@ -20,7 +22,7 @@ from t2tbuild.nas.store.meta import SUPERNET, SUPERNET_SECONDS
 from t2tbuild.nas.store.store import Store
 from t2tbuild.nas.supernet.crew import make_crew
 from t2tbuild.nas.supernet.evaluation import MemberEvaluator
-from t2tbuild.nas.supernet.inherited import front, limits_of, order_proposals, within
+from t2tbuild.nas.supernet.inherited import front, limits_of, order_proposals, within, within_latency
 from t2tbuild.nas.supernet.latency import LatencyEstimator
 from t2tbuild.nas.supernet.pool import SupernetMember, pool
 from t2tbuild.nas.supernet.progress import PhaseProgress
@@ -29,7 +31,7 @@ from t2tbuild.nas.supernet.ranks import ranks_of, train_on_ranks
 from t2tbuild.nas.supernet.results import FOLDER, InheritedResult
 from t2tbuild.nas.supernet.steps import Known, Steps
 from t2tbuild.nas.supernet.trainer import SupernetProgress, SupernetTrainer
-from t2tbuild.nas.supernet.verdict import SupernetVerdict, decide, measure_validity, measure_worth
+from t2tbuild.nas.supernet.verdict import SupernetVerdict, decide, decide_failed, measure_validity, measure_worth
 from t2tbuild.spec.search import Search
 from t2tbuild.spec.space import Value
 from t2tbuild.training.distributed import DistributedContext
@@ -67,7 +69,10 @@ class SupernetPhase:
         return self.run_folder / FOLDER
 
     def run(self) -> None:
-        """Do what is left of this phase. Where its time is over, it decides nothing, and can be continued."""
+        """Do what is left of this phase.
+
+        Where its time is over, it decides nothing, and can be continued. Where its training fails, it decides nothing.
+        """
         if self.store.get_meta(SUPERNET) is not None:
             return
         self.seconds = dict(self.store.get_meta(SUPERNET_SECONDS) or {})
@@ -75,6 +80,8 @@ class SupernetPhase:
             self._run()
         except TimeIsUp:
             return
+        except TrainingError as error:
+            self._write(decide_failed(str(error)), [], {}, {})
         finally:
             self.store.set_meta(SUPERNET_SECONDS, self.seconds)
 
@@ -101,7 +108,7 @@ class SupernetPhase:
             with self._timed("validity"):
                 alone = steps.train_alone(members, inherited)
             with self._timed("confirmation"):
-                confirmed = steps.confirm(self._in_time(inherited), alone, known)
+                confirmed = steps.confirm(within_latency(self.search, inherited), alone, known)
         shutil.rmtree(trials, ignore_errors=True)
         metric = self.search.proxy.metric
         validity = measure_validity(alone, [known[one.key].model for one in alone], metric)
@@ -139,17 +146,13 @@ class SupernetPhase:
             return lambda _member: None
         return LatencyEstimator(self.evaluator.meter, members, self._check).estimate
 
-    def _in_time(self, inherited: Sequence[InheritedResult]) -> list[InheritedResult]:
-        """Return the members within the limit on latency, as far as it is known."""
-        limit = self.search.budget.latency
-        return [one for one in inherited if limit is None or one.latency is None or one.latency <= limit.max]
-
     def _write(
         self, verdict: SupernetVerdict, inherited: Sequence[InheritedResult], counts: Counts, known: Known
     ) -> None:
         """Write report.json, and store what the search needs: the sentence, and its candidates if it decides."""
-        in_time = self._in_time(inherited)
+        in_time = within_latency(self.search, inherited)
         report = build_report(self.search, verdict, in_time, counts) | {"seconds": self.seconds}
+        self.folder.mkdir(parents=True, exist_ok=True)  # a training that failed early has no checkpoint
         atomic_write(self.folder / REPORT, json.dumps(nan_to_none(report), indent=1) + "\n")
         best = order_proposals(self.search, in_time)[: self.search.trials] if verdict.decides else []
         proposals = to_plain([known[one.key].member for one in best])
@@ -184,8 +187,7 @@ def build_report(
 ) -> dict[str, Any]:
     """Return the content of a supernet's report.json, without the seconds.
 
-    `trained` says how often each value of each field was trained, with the mean inherited accuracy of the members that
-    have it. `best` has the key of the best member within each limit on MACs, `fronts` those on each front.
+    `best` has the key of the best member within each limit on MACs, `fronts` those on each front.
     """
     costs = ["macs", "params", *(["latency"] if any(one.latency is not None for one in inherited) else [])]
     best = {limit: within(inherited, limit)[:1] for limit in limits_of(search)}
@@ -195,14 +197,7 @@ def build_report(
         "sentence": verdict.sentence,
         "metric": search.proxy.metric,
         "members": len(inherited),
-        "trained": {
-            path: [
-                {"value": value, "steps": steps, "members": len(of_value), "accuracy": _mean_accuracy(of_value)}
-                for value, steps in sorted(values.items(), key=lambda item: str(item[0]))
-                for of_value in [[one for one in inherited if one.values.get(path) == value]]
-            ]
-            for path, values in counts.items()
-        },
+        "trained": describe_trained(inherited, counts),
         "validity": None if verdict.validity is None else asdict(verdict.validity),
         "worth": None if verdict.worth is None else asdict(verdict.worth),
         "best": {str(limit): [one.key for one in found] for limit, found in best.items()},
@@ -210,5 +205,24 @@ def build_report(
     }
 
 
+def describe_trained(inherited: Sequence[InheritedResult], counts: Counts) -> dict[str, list[dict[str, Any]]]:
+    """Return how often each value of each field was trained, and the mean accuracy of the members that have it."""
+    return {
+        path: [
+            {"value": value, "steps": steps, "members": len(of_value), "accuracy": _mean_accuracy(of_value)}
+            for value, steps in sorted(values.items(), key=lambda item: _value_order(item[0]))
+            for of_value in [[one for one in inherited if one.values.get(path) == value]]
+        ]
+        for path, values in counts.items()
+    }
+
+
 def _mean_accuracy(results: Sequence[InheritedResult]) -> float | None:
-    return statistics.fmean(one.accuracy for one in results) if results else None
+    """Return the mean accuracy of the members that did not fail, None without any."""
+    known = [one.accuracy for one in results if math.isfinite(one.accuracy)]
+    return statistics.fmean(known) if known else None
+
+
+def _value_order(value: Value) -> tuple[float, str]:
+    """Return what sorts the values of a field: numbers by size, then all others by their text."""
+    return (value, "") if isinstance(value, int | float) else (math.inf, str(value))

@@ -1,6 +1,6 @@
 """The results of a supernet as CSV files: members.csv, standalone.csv and confirmed.csv. Torch-free.
 
-A file is written whole after each result, so a search that is killed continues with what it has.
+A file is written whole, so a search that is killed continues with what it has.
 """
 
 import csv

@@ -33,7 +33,7 @@ def find_phase(run: Path, settings: SupernetSpec) -> PhaseState:
     if alone := read_results(folder, StandaloneResult):
         return PhaseState("validity", len(alone), settings.validity)
     if members := read_results(folder, InheritedResult):
-        return PhaseState("evaluation", len(members), settings.candidates)
+        return PhaseState("evaluation", len(members), None)  # a small space has fewer than `candidates`
     return PhaseState("training", _last_step(folder / METRICS), settings.steps)
 
 

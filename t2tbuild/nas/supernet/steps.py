@@ -1,11 +1,13 @@
 """The steps on a trained supernet: members are evaluated, trained alone, and trained on.
 
-Each result is written at once. Results that a file has are not measured again, and rows are in the order of the plan,
-so a search that was killed ends with the same files.
+Results that a file has are not measured again, and rows are in the order of the plan, so a search that was killed ends
+with the same files. Each result of a training is written at once. Those with inherited weights, of which there are
+thousands, are written every SAVE_EVERY seconds, at the end of a generation, and where it is interrupted.
 """
 
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -13,7 +15,7 @@ from typing import TypeVar
 from t2tbuild.nas.plan import Plan
 from t2tbuild.nas.supernet.crew import Check, Crew
 from t2tbuild.nas.supernet.evaluation import Measured, Task, Training
-from t2tbuild.nas.supernet.inherited import search_inherited
+from t2tbuild.nas.supernet.inherited import count_evaluations, search_inherited
 from t2tbuild.nas.supernet.pool import SupernetMember
 from t2tbuild.nas.supernet.progress import Phase, PhaseProgress
 from t2tbuild.nas.supernet.results import (
@@ -27,6 +29,7 @@ from t2tbuild.nas.supernet.results import (
 )
 from t2tbuild.nas.supernet.standalone import choose_confirmations, choose_random
 
+SAVE_EVERY = 3.0
 STARTS: tuple[Start, ...] = ("inherited", "fresh")
 Identity = TypeVar("Identity", bound=Hashable)
 FromStart = tuple[str, Start]
@@ -51,8 +54,7 @@ class Steps:
 
     def evaluate_members(self, pool: Sequence[SupernetMember]) -> tuple[list[InheritedResult], Known]:
         """Search the members by their inherited loss. Returns the results, and all members by key."""
-        settings = self.planned.search.supernet
-        assert settings is not None
+        total = count_evaluations(self.planned, pool)
         known = {one.key: one for one in read_results(self.folder, InheritedResult)}
         found: dict[str, SupernetMember] = {}
         started, before = time.monotonic(), len(known)
@@ -60,18 +62,41 @@ class Steps:
         def evaluate(chosen: Sequence[SupernetMember]) -> Mapping[str, InheritedResult]:
             found.update({one.key: one for one in chosen})
             missing = [one for one in chosen if one.key not in known]
-            for index, measured in self.crew.perform([Task(one.model) for one in missing], self.check):
-                one = missing[index]
-                known[one.key] = self._inherited(one, measured)
-                here = len(known) - before
-                seconds = time.monotonic() - started
-                self.report(PhaseProgress("evaluation", len(known), settings.candidates, seconds, here))
-            if missing:
-                write_results(self.folder, InheritedResult, [known[key] for key in found])
+            with self._saved(found, known) as save:
+                for index, measured in self.crew.perform([Task(one.model) for one in missing], self.check):
+                    known[missing[index].key] = self._inherited(missing[index], measured)
+                    save()
+                    here, seconds = len(known) - before, time.monotonic() - started
+                    self.report(PhaseProgress("evaluation", len(known), total, seconds, here))
             return {key: known[key] for key in found}
 
         search_inherited(self.planned, pool, evaluate)
         return [known[key] for key in found], {one.key: one for one in pool} | found
+
+    @contextmanager
+    def _saved(
+        self, found: Mapping[str, SupernetMember], known: Mapping[str, InheritedResult]
+    ) -> Iterator[Callable[[], None]]:
+        """Write the known results of found members at the end, also after an error.
+
+        Gives a function to call after each result, which writes them every SAVE_EVERY seconds.
+        """
+        before, saved = len(known), time.monotonic()
+
+        def write() -> None:
+            write_results(self.folder, InheritedResult, [known[key] for key in found if key in known])
+
+        def save() -> None:
+            nonlocal saved
+            if time.monotonic() - saved >= SAVE_EVERY:
+                write()
+                saved = time.monotonic()
+
+        try:
+            yield save
+        finally:
+            if len(known) > before:
+                write()
 
     def train_alone(
         self, pool: Sequence[SupernetMember], inherited: Sequence[InheritedResult]

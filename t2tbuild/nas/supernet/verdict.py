@@ -34,9 +34,12 @@ class Validity:
 
     @property
     def best_baseline(self) -> Correlation | None:
-        """The baseline with the highest tau, None where none has one."""
+        """The baseline whose tau is the farthest from zero, None where none has one.
+
+        One of -0.8 ranks members as well as one of 0.8: the order is reversed.
+        """
         known = [one for one in self.baselines if one.tau is not None]
-        return max(known, key=lambda one: one.tau.value if one.tau else -math.inf, default=None)
+        return max(known, key=lambda one: abs(one.tau.value) if one.tau else 0.0, default=None)
 
 
 @dataclass(frozen=True)
@@ -150,6 +153,12 @@ def decide(validity: Validity | None, worth: Worth | None, target: str, sampler:
     return SupernetVerdict(decides, reason, "; ".join(parts) + ".", validity, worth)
 
 
+def decide_failed(error: str) -> SupernetVerdict:
+    """Return that a supernet whose training failed decides nothing."""
+    reason = f"its training failed: {error}"
+    return SupernetVerdict(False, reason, f"Supernet: it decided nothing: {reason}.", None, None)
+
+
 def _find_doubt(validity: Validity | None, target: str, sampler: str) -> str:
     """Return why the supernet may not decide; empty if it may."""
     if target == "imagenet":
@@ -164,7 +173,7 @@ def _find_doubt(validity: Validity | None, target: str, sampler: str) -> str:
         return "the interval of its rank correlation is not above zero"
     if found.band_pairs >= MIN_PAIRS and (found.band_tau is None or not found.band_tau.above_zero):
         return "the interval of its rank correlation at equal MACs is not above zero"
-    if best is not None and best.tau is not None and best.tau.value >= found.tau.value:
+    if best is not None and best.tau is not None and abs(best.tau.value) >= found.tau.value:
         return f"{best.first} alone ranks members as well"
     return ""
 
@@ -179,7 +188,7 @@ def _describe_validity(validity: Validity | None) -> list[str]:
         text += f", {_interval(found.band_tau)} over {found.band_pairs} of equal MACs"
     best = validity.best_baseline
     if best is not None and best.tau is not None:
-        text += f", and {best.first} alone {best.tau.value:.2f}"
+        text += f", and {best.first} alone {best.tau.value:+.2f}"
     return [text]
 
 
