@@ -15,7 +15,7 @@ from t2tbuild.spec.model import ModelSpec
 
 QKV = ("qkv", "kqv")
 """Linear layers whose rows are those of queries, keys and values: each third is sliced by itself."""
-MAX_SUBNETS = 256
+MAX_SUBNETS = 512
 """At most this many modules of members are kept."""
 
 
@@ -116,7 +116,7 @@ class Supernet(nn.Module):
         key = key_of(model)
         module, places = self._subnets.pop(key) if key in self._subnets else self._without_tensors(model)
         for place in places:
-            setattr(place.owner, place.attribute, place.slice.of(self.tensors[place.slice.tensor]))
+            vars(place.owner)[place.attribute] = place.slice.of(self.tensors[place.slice.tensor])  # setattr is slow
         self._subnets[key] = module, places  # the most recent is the last
         if len(self._subnets) > MAX_SUBNETS:
             del self._subnets[next(iter(self._subnets))]

@@ -55,12 +55,14 @@ def _sorted(members: Iterable[SupernetMember]) -> list[SupernetMember]:
 def _balanced(members: Sequence[SupernetMember], counts: Counts, rng: random.Random) -> SupernetMember:
     """Return the one of a few random members whose values were trained least."""
     drawn = [rng.choice(members) for _ in range(TRIES)]
-    return min(drawn, key=lambda one: sum(_frequency(counts.get(path, {}), one.values[path]) for path in one.values))
+    per_mean = {path: len(found) / max(1, sum(found.values())) for path, found in counts.items()}
 
+    def frequency(member: SupernetMember) -> float:
+        """Return how often its values were trained, each relative to the mean of the values of its field."""
+        values = member.values.items()
+        return sum(counts[path].get(value, 0) * per_mean[path] for path, value in values if path in counts)
 
-def _frequency(counts: Mapping[Value, int], value: Value) -> float:
-    """Return how often a value was trained, relative to the mean of the values of its field."""
-    return counts.get(value, 0) * len(counts) / max(1, sum(counts.values()))
+    return min(drawn, key=frequency)
 
 
 def add_counts(counts: dict[str, Counter[Value]], members: Iterable[SupernetMember]) -> None:
