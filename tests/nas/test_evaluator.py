@@ -264,7 +264,7 @@ def test_a_latency_that_no_candidate_has_ends_the_search(
     def evaluate(_candidate: Candidate, steps: int) -> Mapping[str, float]:
         return {"accuracy": 0.5} if steps else {"latency": 1.0}
 
-    message = r"no candidate is within search\.budget\.latency 4 ms, .*: the fastest of \d+ was 1,000 ms"
+    message = r"no candidate is within search\.budget\.latency 4.00 ms, .*: the fastest of \d+ was 1,000 ms"
     with pytest.raises(InputError, match=message):
         search(tiny("search.budget.latency=4ms", "search.trials=2"), tmp_path / "run", evaluator=evaluate)
 

@@ -189,12 +189,12 @@ def test_a_candidate_over_the_limit_is_not_trained_and_the_figures_are_written(
 
 
 def test_where_nothing_is_within_the_limit_nothing_is_written(tmp_path: Path, tiny: Tiny, machine: Machine) -> None:
-    message = r"none of the 9 measured is within 3 ms, of which 3 were predicted the fastest: the fastest was 9 ms"
+    message = r"none of the 9 measured is within 3.00 ms, of which 3 were predicted the fastest: the fastest was 9.00 ms"
     with pytest.raises(FieldError, match=message) as error:
         search(tiny("search.budget.latency={max: 3ms, threads: 1}"), tmp_path / "run")
     assert error.value.path == ("search", "budget", "latency")
     assert error.value.exit_code == 2
-    assert "the base has 10 ms (torch, 1 thread, batch 1)" in str(error.value)
+    assert "the base has 10.0 ms (torch, 1 thread, batch 1)" in str(error.value)
     assert "write at least 9.45ms" in str(error.value)
     assert not (tmp_path / "run").exists()
     assert 1 in machine.built
@@ -216,8 +216,8 @@ def test_nothing_is_refused_where_another_candidate_may_be_within_the_limit(
     limit = planned.search.budget.latency
     require_candidate_within(LatencyMeter(limit, planned.base, CPU, MemoryStore()), planned, notices.append)
     assert len(machine.built) == 9
-    assert notices[0] == "latency of the base: 10 ms, the limit is 8.9 ms (torch, 1 thread, batch 1)"
-    assert "none of the 9 measured is within 8.9 ms, of which 3 were predicted the fastest" in notices[1]
+    assert notices[0] == "latency of the base: 10.0 ms, the limit is 8.90 ms (torch, 1 thread, batch 1)"
+    assert "none of the 9 measured is within 8.90 ms, of which 3 were predicted the fastest" in notices[1]
     assert notices[1].endswith("the others may be, so the search measures its candidates")
 
 
