@@ -102,6 +102,7 @@ def _read_config(weights: Path) -> dict[str, Any]:
     beside = weights if weights.is_dir() else weights.parent
     try:
         config = read_json(beside / CONFIG)
-        return config["pretrained_cfg"] | config.get(OWN_STEPS, {})  # type: ignore[no-any-return]
-    except (OSError, ValueError, KeyError, TypeError):
+        known, own = config["pretrained_cfg"], config.get(OWN_STEPS, {})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
+    return known | own if isinstance(known, dict) and isinstance(own, dict) else {}
