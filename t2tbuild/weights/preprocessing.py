@@ -6,7 +6,7 @@ The steps are those of evaluation in training (timm's transform); `t2tbuild.trai
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 from PIL import Image
@@ -168,17 +168,16 @@ def is_shrink(value: Any, image: Sequence[int]) -> bool:
     return type(value) is int and 1 <= value <= max(32, *image)
 
 
-def is_crop(value: Any) -> bool:
+def is_crop(value: Any) -> TypeGuard[float]:
     """Whether a stranger's `crop_pct` is a number that resizes no image to a huge one."""
-    return isinstance(value, int | float) and 0.05 <= value <= 20
+    return isinstance(value, int | float) and 0.01 <= value <= 20
 
 
 def _channels(values: Any) -> Sequence[float]:
     """Return a stranger's mean or deviation; nothing where it is no list of numbers."""
-    numbers = isinstance(values, list | tuple) and all(
-        isinstance(one, int | float) and abs(one) < 1e6 for one in values
-    )
-    return values if numbers else ()
+    if not isinstance(values, list | tuple):
+        return ()
+    return values if all(isinstance(one, int | float) and abs(one) < 1e6 for one in values) else ()
 
 
 def per_channel(values: Sequence[float], in_chans: int) -> tuple[float, ...]:

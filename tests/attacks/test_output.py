@@ -5,7 +5,6 @@ import io
 import json
 import os
 import subprocess
-import sys
 import time
 import traceback
 from collections.abc import Iterator
@@ -18,10 +17,12 @@ from playwright.sync_api import Page
 from rich.table import Table
 from rich.text import Text
 
-from t2tbuild import load_spec
+from t2tbuild import load_search_spec, load_spec
 from t2tbuild.cli import console
-from t2tbuild.files import safe_cell
+from t2tbuild.errors import InputError
+from t2tbuild.files import csv_text, safe_cell
 from t2tbuild.nas import supervisor
+from t2tbuild.nas.store import database
 from t2tbuild.nas.store.url import VARIABLE
 from t2tbuild.report.training_page import write_training_page
 from t2tbuild.spec.write import write_spec
@@ -63,6 +64,7 @@ def test_an_error_names_a_file_without_its_control_characters(attack: Attack) ->
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_cells_of_every_table_are_no_formulas(tmp_path: Path, stranger: Path, attack: Attack) -> None:
     """confusion.csv, mistakes.csv, candidates.csv and the CSV of predict."""
     spec = load_spec(stranger / "spec.yaml")
@@ -83,6 +85,7 @@ def test_cells_of_every_table_are_no_formulas(tmp_path: Path, stranger: Path, at
     large_search(tmp_path / "search", 12, reason=FORMULAS[-1])
     assert FORMULAS[-1] not in (cells := read_cells(tmp_path / "search" / "candidates.csv"))
     assert f"'{FORMULAS[-1]}" in cells
+    assert csv_text([FORMULAS[0]], [{FORMULAS[0]: FORMULAS[3]}]).splitlines() == [f"'{FORMULAS[0]}", f"'{FORMULAS[3]}"]
     assert all(safe_cell(formula) == f"'{formula}" for formula in FORMULAS)
     found = [read_cells(tmp_path / "out" / name) for name in ("confusion.csv", "mistakes.csv", "predicted.csv")]
     assert all(any(cell.startswith("'=") for cell in cells) for cells in found)
@@ -128,6 +131,7 @@ def test_no_text_of_a_training_runs_in_its_page(tmp_path: Path, page: Page) -> N
     page.wait_for_timeout(100)
     assert page.evaluate("window.ran") is None
     assert page.locator("img").count() == 0
+    assert SCRIPTS[0] in page.locator("body").inner_text()
 
 
 SECRET = "hush-hush"
@@ -142,7 +146,14 @@ URLS = [
 ]
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that does not answer is not tried again; the test of a first connection below does without."""
+    monkeypatch.setattr(database, "RETRY_SECONDS", 0.0)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("by", ["option", pytest.param("variable", marks=pytest.mark.nightly)])
 @pytest.mark.parametrize(
     "url",
@@ -164,33 +175,30 @@ def test_a_password_of_a_storage_is_in_no_message_and_no_file(
 
 def test_a_password_is_in_no_traceback() -> None:
     pytest.importorskip("psycopg")
-    from t2tbuild import load_search_spec
-    from t2tbuild.errors import InputError
-    from t2tbuild.nas.store.database import open_database
-
+    before = time.monotonic()
     with pytest.raises(InputError) as error:
-        open_database(URLS[0].replace("://", "+psycopg://"), load_search_spec("lite").search)
+        database.open_database(URLS[0].replace("://", "+psycopg://"), load_search_spec("lite").search)
     assert SECRET not in "".join(traceback.format_exception(error.value))
+    assert time.monotonic() - before < 20  # the first connection is not repeated for two minutes
 
 
 def test_a_password_is_in_no_command_line_of_a_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The process list of a real worker process."""
-    monkeypatch.setattr(sys, "executable", "/bin/sleep")  # takes the arguments for times, and ends with an error
-    started: list[list[str]] = []
+    """The process list of a real worker, which ends as its folder holds no search."""
+    listed: list[bytes] = []
     start = subprocess.Popen
 
     def remember(command: list[str], **options: Any) -> Any:
-        started.append(command)
         assert options["env"][VARIABLE] == URLS[0]
-        return start([sys.executable, "5"], **options)
+        process = start(command, **options)
+        while not (line := Path(f"/proc/{process.pid}/cmdline").read_bytes()):  # the kernel fills it after the start
+            assert process.poll() is None
+        listed.append(line)
+        return process
 
     monkeypatch.setattr(supervisor.subprocess, "Popen", remember)
     process = supervisor._start_worker(tmp_path, URLS[0], 0, 1, time.time() + 60)
-    try:
-        listed = Path(f"/proc/{process.pid}/cmdline").read_bytes()
-    finally:
-        process.kill()
-        process.wait()
-    assert started and not any(SECRET in word for word in started[0])
-    assert SECRET.encode() not in listed
+    process.kill()
+    process.wait()
+    assert str(tmp_path).encode() in listed[0]
+    assert SECRET.encode() not in listed[0]
     assert os.listdir(tmp_path) == ["workers"]  # noqa: PTH208
