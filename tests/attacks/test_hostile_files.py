@@ -30,6 +30,7 @@ from t2tbuild.training.data.folder import ImageFiles
 from t2tbuild.training.folder_layout import walk_images
 from t2tbuild.training.preprocessing import find_preprocessing
 from t2tbuild.training.run_paths import CHECKPOINT_FILES
+from t2tbuild.weights import read as read_module
 from t2tbuild.weights.label_names import read_label_names
 from t2tbuild.weights.metadata import KEY, ExportInfo, parse_metadata
 from t2tbuild.weights.preprocessing import Preprocessing, default_preprocessing
@@ -63,8 +64,11 @@ SAFETENSORS = {
 }
 
 
+LONG = [pytest.mark.slow, pytest.mark.nightly]
+
+
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if "thousand" in name else name for name in SAFETENSORS]
+    "name", [pytest.param(name, marks=LONG) if "thousand" in name else name for name in SAFETENSORS]
 )
 def test_safetensors_made_to_harm_are_refused(tmp_path: Path, name: str) -> None:
     file = tmp_path / "model.safetensors"
@@ -73,6 +77,16 @@ def test_safetensors_made_to_harm_are_refused(tmp_path: Path, name: str) -> None
         read_weights(file)
     assert len(str(error.value)) < 1000
     assert read_label_names(file) is None
+
+
+def test_more_tensors_than_allowed_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "model.safetensors"
+    save_file({str(number): torch.zeros(1) for number in range(4)}, file)
+    monkeypatch.setattr(read_module, "MAX_TENSORS", 4)
+    assert len(read_weights(file).tensors) == 4
+    monkeypatch.setattr(read_module, "MAX_TENSORS", 3)
+    with pytest.raises(InputError, match="it has 4 tensors, more than 3"):
+        read_weights(file)
 
 
 class Allocate:

@@ -105,6 +105,7 @@ def page() -> Iterator[Page]:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_no_text_of_a_search_runs_in_its_page(tmp_path: Path, page: Page) -> None:
     large_search(tmp_path, 12, reason=" ".join(SCRIPTS))
     file = tmp_path / "report.html"
@@ -132,6 +133,23 @@ def test_no_text_of_a_training_runs_in_its_page(tmp_path: Path, page: Page) -> N
     assert page.evaluate("window.ran") is None
     assert page.locator("img").count() == 0
     assert SCRIPTS[0] in page.locator("body").inner_text()
+
+
+@pytest.mark.slow
+@pytest.mark.nightly
+def test_no_text_of_a_model_runs_in_its_diagram(tmp_path: Path, page: Page, attack: Attack) -> None:
+    """A name may hold a script: only characters of paths are refused."""
+    spec = load_spec("t2t_vit_7")
+    shown = 0
+    for number, name in enumerate(name for name in SCRIPTS if "/" not in name and name.isprintable()):
+        named = spec.model.model_copy(update={"name": name})
+        write_spec(spec.model_copy(update={"model": named}), tmp_path / f"{number}.yaml")
+        ended = attack.run("diagram", tmp_path / f"{number}.yaml", "--out", tmp_path / f"{number}.svg")
+        if ended.code == 0:
+            page.goto((tmp_path / f"{number}.svg").as_uri())
+            assert page.evaluate("window.ran") is None
+            shown += name in page.locator("svg").first.evaluate("one => one.textContent")
+    assert shown
 
 
 SECRET = "hush-hush"
