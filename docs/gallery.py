@@ -1,7 +1,7 @@
 """Write docs/gallery.md from run directories of searches: .venv/bin/python docs/gallery.py RUN...
 
 For each run: the data and the device, the verdict, the winner and its spec, and the command that repeats the search.
-`--check` prints the page instead. A run that is not finished is refused.
+`--check` prints the page instead. A run that is not finished is left out.
 """
 
 import argparse

@@ -162,7 +162,8 @@ def test_a_database_that_stays_away_ends_a_search_with_the_command_that_continue
     tiny_search(tmp_path)
     given = ["--storage", url, "--workers", "1"]
     try:
-        ended = attack.run("search", tmp_path / "tiny.yaml", "--out", tmp_path / "run", *given)
+        spec = [tmp_path / "tiny.yaml", "search.heartbeat=1"]  # this process lives, so only silence ends its claim
+        ended = attack.run("search", *spec, "--out", tmp_path / "run", *given)
         refused = attack.refuse("search", "resume", tmp_path / "run", *given)
     finally:
         postgresql.start()
