@@ -23,7 +23,7 @@ What searches found: the verdict as the search wrote it, the spec of the winner,
 
 Every search was run with shipped defaults, where its command shows no other. A search for ImageNet trains on digits
 only to show that a candidate trains; its verdict is a prediction from published trainings. Nothing here was trained on
-ImageNet.
+ImageNet. The outcome `timeout` is that of a search whose time ended before its candidates.
 """
 
 

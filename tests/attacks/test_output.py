@@ -24,6 +24,7 @@ from t2tbuild.files import csv_text, safe_cell
 from t2tbuild.nas import supervisor
 from t2tbuild.nas.store import database
 from t2tbuild.nas.store.url import VARIABLE
+from t2tbuild.report.diagram import write_diagram
 from t2tbuild.report.training_page import write_training_page
 from t2tbuild.spec.write import write_spec
 from tests.attacks.attack import Attack
@@ -137,19 +138,15 @@ def test_no_text_of_a_training_runs_in_its_page(tmp_path: Path, page: Page) -> N
 
 @pytest.mark.slow
 @pytest.mark.nightly
-def test_no_text_of_a_model_runs_in_its_diagram(tmp_path: Path, page: Page, attack: Attack) -> None:
-    """A name may hold a script: only characters of paths are refused."""
-    spec = load_spec("t2t_vit_7")
-    shown = 0
-    for number, name in enumerate(name for name in SCRIPTS if "/" not in name and name.isprintable()):
-        named = spec.model.model_copy(update={"name": name})
-        write_spec(spec.model_copy(update={"model": named}), tmp_path / f"{number}.yaml")
-        ended = attack.run("diagram", tmp_path / f"{number}.yaml", "--out", tmp_path / f"{number}.svg")
-        if ended.code == 0:
-            page.goto((tmp_path / f"{number}.svg").as_uri())
-            assert page.evaluate("window.ran") is None
-            shown += name in page.locator("svg").first.evaluate("one => one.textContent")
-    assert shown
+def test_no_text_of_a_model_runs_in_its_diagram(tmp_path: Path, page: Page) -> None:
+    """A spec refuses such a name; the diagram does not rely on it."""
+    model = load_spec("t2t_vit_7").model
+    for number, name in enumerate(name for name in SCRIPTS if name.isprintable()):
+        file = tmp_path / f"{number}.svg"
+        write_diagram(model.model_copy(update={"name": name}), file)
+        page.goto(file.as_uri())
+        assert page.evaluate("window.ran") is None
+        assert name in page.locator("svg").first.evaluate("one => one.textContent")
 
 
 SECRET = "hush-hush"
@@ -189,6 +186,31 @@ def test_a_password_of_a_storage_is_in_no_message_and_no_file(
     assert SECRET not in ended.text
     files = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
     assert not any(SECRET.encode() in content for content in files)
+
+
+ODD_URLS = [
+    "sqlite:////proc/nowhere/x.db",
+    "sqlite:////dev/null",
+    "sqlite://",
+    "oracle://host/db",
+    "://",
+    "postgresql://[::1/db",
+]
+MORE_ODD_URLS = ["sqlite:///:memory:", "file:///etc/passwd", "sqlite:///\x1b[2J/x.db", "mysql://h/" + "d" * 10_000]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    "url",
+    [*ODD_URLS, *(pytest.param(url, marks=pytest.mark.nightly) for url in MORE_ODD_URLS)],
+    ids=lambda url: url[:24],
+)
+def test_an_odd_storage_is_refused_with_few_lines(url: str, tmp_path: Path, attack: Attack) -> None:
+    ended = attack.refuse("search", "lite", "search.trials=1", "--out", tmp_path / "run", f"--storage={url}")
+    assert "storage" in ended.err
+    assert len(ended.err) < 5_000 + len(url)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_password_is_in_no_traceback() -> None:

@@ -1,5 +1,6 @@
 """Faults of a search's database and folder: what status, repair, resume and export do after each."""
 
+import json
 import os
 import shutil
 import signal
@@ -19,6 +20,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
 from t2tbuild import predict_cost, search
+from t2tbuild.errors import InputError
 from t2tbuild.nas.existing_run import reopen_store
 from t2tbuild.nas.store import database
 from t2tbuild.nas.store.database import retried, search_lock
@@ -55,6 +57,24 @@ def test_a_call_that_fails_after_minutes_of_work_is_repeated(monkeypatch: pytest
     function, calls = failing(1, seconds=0.4)
     assert retried(function)() == "done"
     assert len(calls) == 2
+
+
+def test_json_of_anything_but_the_storage_is_not_called_a_damaged_storage() -> None:
+    with pytest.raises(json.JSONDecodeError):
+        retried(json.loads)("x")
+    with pytest.raises(InputError, match="a value in the storage is damaged"), database.damaged_values():
+        json.loads("x")
+
+
+@pytest.mark.parametrize("days", [-1, 1])
+def test_a_clock_that_was_set_changes_no_status(
+    run: Path, attack: Attack, monkeypatch: pytest.MonkeyPatch, days: int
+) -> None:
+    before = attack.run("search", "status", run)
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + 86_400 * days)
+    assert attack.run("search", "status", run) == before
+    assert before.code == 0
 
 
 def test_an_outage_ends_nested_calls_once(monkeypatch: pytest.MonkeyPatch) -> None:
