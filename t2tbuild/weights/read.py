@@ -29,7 +29,7 @@ WRAPPER_PREFIXES = ("module.", "_orig_mod.")  # DistributedDataParallel, torch.c
 SAFE_CLASSES = (argparse.Namespace,)  # the options that timm's and the authors' training scripts save
 MAX_TENSORS = 100_000  # in a file: each costs the reader a tenth of a millisecond, however small it is
 MAX_UNPACKED = 4  # times the size of a file; torch does not compress
-ZIP_START = b"PK\x03\x04"  # by which torch tells a zip archive; Python's zipfile looks at the end of a file
+ZIP_START = b"PK\x03\x04"  # at which torch recognises a zip archive; Python's zipfile reads the end of a file
 BYTES_OF_ANY_SIZE = b"bytearray"  # torch's restricted reader lets a pickle of 40 bytes allocate all memory with it
 
 
