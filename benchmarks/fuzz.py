@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 INSTRUMENTED = {
     "spec": ["t2tbuild.spec", "t2tbuild.cli.diagnostics", "yaml"],
-    "checkpoint": ["t2tbuild.weights", "t2tbuild.manifest", "t2tbuild.files"],
+    "checkpoint": ["t2tbuild.weights", "t2tbuild.training.checkpoint", "t2tbuild.manifest", "t2tbuild.files"],
     "image": ["t2tbuild.image_mode", "PIL"],
 }
 """Modules whose coverage guides."""

@@ -21,7 +21,7 @@ copybutton_prompt_text = "$ "
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
-linkcheck_ignore = [r"https?://"]  # the build has no network: tests/test_links.py checks the form of addresses
+linkcheck_ignore = [r"https?://"]  # every external link, as no network is there: tests/test_links.py checks their form
 
 html_theme = "furo"  # light, dark, and search without a server
 html_static_path = ["site"]

@@ -1,7 +1,7 @@
 """Write docs/gallery.md from run directories of searches: .venv/bin/python docs/gallery.py RUN...
 
 For each run: the data and the device, the verdict, the winner and its spec, and the command that repeats the search.
-`--check` prints the page instead. A run that is not finished is refused.
+`--check` prints the page instead. A run that is not finished is left out.
 """
 
 import argparse
@@ -23,7 +23,7 @@ What searches found: the verdict as the search wrote it, the spec of the winner,
 
 Every search was run with shipped defaults, where its command shows no other. A search for ImageNet trains on digits
 only to show that a candidate trains; its verdict is a prediction from published trainings. Nothing here was trained on
-ImageNet.
+ImageNet. The outcome `timeout` is that of a search whose time ended before its candidates.
 """
 
 

@@ -1,6 +1,8 @@
 """Atomic writes, robust tests and reads of files, short paths, printable text, redaction, and numbers for JSON."""
 
+import csv
 import errno
+import io
 import json
 import math
 import os
@@ -8,7 +10,7 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +38,15 @@ def require_regular(path: Path) -> None:
         raise OSError(errno.EINVAL, "not a regular file", str(path))
 
 
+MAX_JSON = 100_000_000
+"""Bytes of a JSON file that is read; a larger one may be made to take all memory."""
+
+
 def read_json(path: Path) -> Any:
-    """Return the data of a JSON file. Raises OSError, or ValueError for a damaged one."""
+    """Return the data of a JSON file. Raises OSError, or ValueError for a damaged or huge one."""
     require_regular(path)
+    if (size := path.stat().st_size) > MAX_JSON:
+        raise ValueError(f"{size:,} bytes, more than {MAX_JSON:,}")
     return parse_json(path.read_text(encoding="utf-8"))
 
 
@@ -68,6 +76,17 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 def safe_cell(text: str) -> str:
     """Return a text that no spreadsheet runs as a formula: one that starts like a formula gets an apostrophe."""
     return f"'{text}" if text.startswith(FORMULA_STARTS) else text
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]], end: str = "\r\n") -> str:
+    """Return a CSV table with a header. No text of it, also of the header, is a formula."""
+    table = io.StringIO(newline="")
+    writer = csv.writer(table, lineterminator=end)
+    writer.writerow(map(safe_cell, columns))
+    for row in rows:
+        cells = (row.get(column) for column in columns)
+        writer.writerow([safe_cell(cell) if isinstance(cell, str) else cell for cell in cells])
+    return table.getvalue()
 
 
 def short_path(path: str) -> str:

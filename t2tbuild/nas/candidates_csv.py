@@ -1,13 +1,11 @@
 """candidates.csv: one row per record."""
 
-import csv
-import io
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from t2tbuild.accuracy.predictor import Accuracy
-from t2tbuild.files import atomic_write, safe_cell
+from t2tbuild.files import atomic_write, csv_text
 from t2tbuild.nas.record import Record
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.space import Value
@@ -44,9 +42,7 @@ def write_csv(
     ]
     names += ["predicted_top1", "predicted_low", "predicted_high", "value"]
     shape = ["depth", "embed_dim", "num_heads", "mlp_ratio", "token_dims", "attentions", "trained_as", "reason"]
-    table = io.StringIO(newline="")
-    writer = csv.DictWriter(table, [*names, *shape])
-    writer.writeheader()
+    rows = []
     for record in records:
         row: dict[str, Value | None] = {
             "candidate": record.number,
@@ -62,7 +58,7 @@ def write_csv(
             "loss": round(record.rungs[-1].loss, 6) if record.rungs else None,
             "train_seconds": round(record.seconds, 2),
             "trained_as": trained_as if record.rungs else "",
-            "reason": safe_cell(record.reason),
+            "reason": record.reason,
         }
         predicted = accuracy(record.model) if record.model else None
         for name in ("top1", "low", "high"):
@@ -70,8 +66,8 @@ def write_csv(
             row[f"predicted_{name}"] = None if value is None else round(value, 2)
         value = rank(record)
         row["value"] = round(value, 4) if math.isfinite(value) else None
-        writer.writerow(row | (shape_columns(record.model) if record.model else {}))
-    atomic_write(path, table.getvalue())
+        rows.append(row | (shape_columns(record.model) if record.model else {}))
+    atomic_write(path, csv_text([*names, *shape], rows))
 
 
 def _milliseconds(seconds: float | None) -> float | None:

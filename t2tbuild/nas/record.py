@@ -160,6 +160,8 @@ class Record:
         data = old_names.with_new_names(dict(data), old_names.RECORD_KEYS)
         if not KEY.fullmatch(data.get("key", "")):
             raise ValueError(f"the key {data['key']!r:.80}")
+        if type(data.get("seed", 0)) is not int or type(data.get("full", False)) is not bool:  # a text is a path, too
+            raise ValueError(f"the seed {data.get('seed')!r:.80} or full {data.get('full')!r:.80}")
         parsed = {
             "state": State(data["state"]),
             "source": Source(data["source"]),

@@ -1,13 +1,12 @@
 """Models compared with the paper's figures: one row each, as a table, Markdown, CSV or JSON."""
 
-import csv
-import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from t2tbuild.accuracy.predictor import Accuracy
 from t2tbuild.cost import Cost
+from t2tbuild.files import csv_text
 from t2tbuild.nas.pareto import pareto_front
 from t2tbuild.report.table import Column, ColumnTable
 from t2tbuild.spec.root import PaperRow, Spec
@@ -130,11 +129,7 @@ def _rounded(accuracy: Accuracy | None, name: str) -> float | None:
 def as_csv(rows: Sequence[Comparison]) -> str:
     """Return the comparison as CSV with a header."""
     records = as_records(rows)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    return text.getvalue()
+    return csv_text(list(records[0]), records, end="\n")
 
 
 class _ComparisonColumn(NamedTuple):

@@ -16,12 +16,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from t2tbuild import manifest
 from t2tbuild.errors import TrainingError
 from t2tbuild.files import read_json
 from t2tbuild.training.run_paths import CHECKPOINT_FILES
+from t2tbuild.weights.read import load_tensors, require_bounded
 
 CHECKPOINTS_KEPT = 2
 """Number of latest checkpoints to keep, beside the best one."""
@@ -139,9 +140,9 @@ def hide_invalid_checkpoints(folder: Path, latest: Path | None) -> None:
 def load_checkpoint(path: Path) -> Checkpoint:
     """Load a checkpoint that `find_latest_checkpoint` has verified. Raises TrainingError when it is unreadable."""
     try:
-        weights, trained = load_file(path / "model.safetensors"), None
-        if (path / TRAINED).exists():
-            trained = load_file(path / TRAINED)
+        require_bounded(path / "state.pt")
+        _, weights = load_tensors(path / "model.safetensors")
+        trained = load_tensors(path / TRAINED)[1] if (path / TRAINED).exists() else None
         return Checkpoint(
             model=weights if trained is None else trained,
             ema=None if trained is None else weights,

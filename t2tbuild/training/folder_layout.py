@@ -94,12 +94,12 @@ def _walk_files(folder: str) -> Iterator[str]:
 
 
 def _identity(folder: str) -> tuple[int, int] | str:
-    """Return what is equal for two paths of one folder; the path where the system does not say."""
+    """Return what is equal for two paths of one folder; the path where the file system does not say: no number."""
     try:
         status = os.stat(folder)  # noqa: PTH116 - a million times
     except OSError:
         return folder
-    return status.st_dev, status.st_ino
+    return (status.st_dev, status.st_ino) if status.st_ino else folder
 
 
 def count_unread(folder: Path) -> Counter[str]:

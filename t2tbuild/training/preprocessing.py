@@ -48,8 +48,9 @@ def find_preprocessing(spec: Spec, weights: Weights | None, built: nn.Module | N
 
 
 def complete_data(spec: Spec, own: Spec, weights: Weights, built: nn.Module) -> Spec:
-    """Return a resolved spec whose images are resized, cropped and normalised as `predict` does it with `own`.
+    """Return a resolved spec with the crop, interpolation, mean and deviation that `predict` takes with `own`.
 
+    The data of a spec have no `shrink` and `gray`: images for a model of CIFAR or the digits are not shrunk.
     `own` is the spec before other data were named for it, by --data or an override. What the fields of the data say
     wins. CIFAR and the digits have a normalisation of their own.
     """
@@ -102,6 +103,7 @@ def _read_config(weights: Path) -> dict[str, Any]:
     beside = weights if weights.is_dir() else weights.parent
     try:
         config = read_json(beside / CONFIG)
-        return config["pretrained_cfg"] | config.get(OWN_STEPS, {})  # type: ignore[no-any-return]
-    except (OSError, ValueError, KeyError, TypeError):
+        known, own = config["pretrained_cfg"], config.get(OWN_STEPS, {})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
+    return known | own if isinstance(known, dict) and isinstance(own, dict) else {}

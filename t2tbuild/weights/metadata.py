@@ -6,11 +6,13 @@ from typing import Any, Literal
 
 from t2tbuild.files import parse_json
 from t2tbuild.weights.label_names import LABEL_NAMES, label_metadata
-from t2tbuild.weights.preprocessing import RESAMPLING, Preprocessing
+from t2tbuild.weights.preprocessing import RESAMPLING, Preprocessing, is_crop, is_shrink
 
 KEY = "t2tbuild"
 """Key of the whole as JSON, in the metadata of a file."""
 VERSION = 1
+MAX_SIDE = 100_000
+"""Pixels; a larger side is a damaged one."""
 
 ExportPrecision = Literal["float32", "float16", "int8"]
 
@@ -61,24 +63,28 @@ def parse_metadata(text: str) -> ExportInfo:
         if whole["version"] != VERSION:
             raise ValueError(f"its metadata have version {whole['version']}, and this t2tbuild reads {VERSION}")
         steps, names = whole["preprocessing"], whole[LABEL_NAMES]
-        if steps["interpolation"] not in RESAMPLING or len(steps["image"]) != 2:
+        image, shrink = (int(steps["image"][0]), int(steps["image"][1])), steps.get("shrink")
+        known = steps["interpolation"] in list(RESAMPLING) and len(steps["image"]) == 2 and is_crop(steps["crop_pct"])
+        if not known or not all(1 <= side <= MAX_SIDE for side in (*image, int(steps["in_chans"]))):
+            raise KeyError
+        if shrink is not None and not is_shrink(shrink, image):
             raise KeyError
         return ExportInfo(
             name=str(whole["name"]),
             label_names=None if names is None else tuple(map(str, names)),
             preprocessing=Preprocessing(
-                image=(int(steps["image"][0]), int(steps["image"][1])),
+                image=image,
                 in_chans=int(steps["in_chans"]),
                 mean=tuple(map(float, steps["mean"])),
                 std=tuple(map(float, steps["std"])),
                 crop_pct=float(steps["crop_pct"]),
                 interpolation=steps["interpolation"],
                 inside=bool(steps["inside"]),
-                shrink=None if steps.get("shrink") is None else int(steps["shrink"]),
+                shrink=shrink,
                 gray=bool(steps.get("gray")),
             ),
             precision=whole["precision"],
             spec=whole["spec"],
         )
-    except (KeyError, TypeError, IndexError, json.JSONDecodeError):
+    except (KeyError, TypeError, IndexError, AttributeError, OverflowError, json.JSONDecodeError):
         raise ValueError("its metadata are damaged") from None

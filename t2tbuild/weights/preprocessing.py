@@ -6,7 +6,7 @@ The steps are those of evaluation in training (timm's transform); `t2tbuild.trai
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 from PIL import Image
@@ -150,17 +150,34 @@ def default_preprocessing(model: AnyModel, config: Mapping[str, Any] | None = No
     """
     given = config or {}
     paper = FolderData.model_fields
-    interpolation = given.get("interpolation")
+    interpolation, crop_pct, shrink = (given.get(name) for name in ("interpolation", "crop_pct", "shrink"))
     return Preprocessing(
         model.image,
         model.in_chans,
-        mean=per_channel(given.get("mean") or IMAGENET_MEAN, model.in_chans),
-        std=per_channel(given.get("std") or IMAGENET_STD, model.in_chans),
-        crop_pct=float(given.get("crop_pct") or paper["crop_pct"].default),
-        interpolation=interpolation if interpolation in RESAMPLING else str(paper["interpolation"].default),
-        shrink=given.get("shrink"),
+        mean=per_channel(_channels(given.get("mean")) or IMAGENET_MEAN, model.in_chans),
+        std=per_channel(_channels(given.get("std")) or IMAGENET_STD, model.in_chans),
+        crop_pct=float(crop_pct if is_crop(crop_pct) else paper["crop_pct"].default),
+        interpolation=interpolation if interpolation in list(RESAMPLING) else str(paper["interpolation"].default),
+        shrink=shrink if is_shrink(shrink, model.image) else None,
         gray=bool(given.get("gray")),
     )
+
+
+def is_shrink(value: Any, image: Sequence[int]) -> bool:
+    """Whether a stranger's `shrink` is a side in pixels: that of the image at most, or CIFAR's, which may be larger."""
+    return type(value) is int and 1 <= value <= max(32, *image)
+
+
+def is_crop(value: Any) -> TypeGuard[float]:
+    """Whether a stranger's `crop_pct` is a number that resizes no image to a huge one."""
+    return isinstance(value, int | float) and 0.01 <= value <= 20
+
+
+def _channels(values: Any) -> Sequence[float]:
+    """Return a stranger's mean or deviation; nothing where it is no list of numbers."""
+    if not isinstance(values, list | tuple):
+        return ()
+    return values if all(isinstance(one, int | float) and abs(one) < 1e6 for one in values) else ()
 
 
 def per_channel(values: Sequence[float], in_chans: int) -> tuple[float, ...]:

@@ -5,6 +5,7 @@ import mmap
 import re
 import warnings
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ WRAPPER_PREFIXES = ("module.", "_orig_mod.")  # DistributedDataParallel, torch.c
 SAFE_CLASSES = (argparse.Namespace,)  # the options that timm's and the authors' training scripts save
 MAX_TENSORS = 100_000  # in a file: each costs the reader a tenth of a millisecond, however small it is
 MAX_UNPACKED = 4  # times the size of a file; torch does not compress
+ZIP_START = b"PK\x03\x04"  # at which torch recognises a zip archive; Python's zipfile reads the end of a file
 BYTES_OF_ANY_SIZE = b"bytearray"  # torch's restricted reader lets a pickle of 40 bytes allocate all memory with it
 
 
@@ -82,14 +84,19 @@ def _find_file(path: Path) -> Path:
 
 def _read_safetensors(file: Path) -> StoredWeights:
     try:
-        with safe_open(file, framework="pt") as opened:
-            metadata = opened.metadata() or {}
-            if len(opened.keys()) > MAX_TENSORS:
-                raise SafetensorError(f"it has {len(opened.keys()):,} tensors, more than {MAX_TENSORS:,}")
-        tensors = load_file(file)
+        metadata, tensors = load_tensors(file)
     except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:  # also of a type torch lacks
         raise InputError(f"{file}: not readable as safetensors: {error}") from None
     return StoredWeights(tensors, _parse_grid(metadata.get(GRID, "")))
+
+
+def load_tensors(file: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Return the metadata and tensors of a safetensors file. Raises SafetensorError for one of too many tensors."""
+    with safe_open(file, framework="pt") as opened:
+        if len(opened.keys()) > MAX_TENSORS:
+            raise SafetensorError(f"it has {len(opened.keys()):,} tensors, more than {MAX_TENSORS:,}")
+        metadata = opened.metadata() or {}
+    return metadata, load_file(file)
 
 
 def _parse_grid(text: str) -> tuple[int, int] | None:
@@ -104,7 +111,7 @@ def position_metadata(model: nn.Module) -> dict[str, str]:
 
 
 def _read_pickle(file: Path) -> Any:
-    _require_bounded(file)
+    require_bounded(file)
     try:
         with torch.serialization.safe_globals(list(SAFE_CLASSES)), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about unusual pickle protocols
@@ -122,26 +129,32 @@ def _read_pickle(file: Path) -> Any:
         ) from None
 
 
-def _require_bounded(file: Path) -> None:
-    """Raise InputError where a file would take much more memory than its size."""
+def require_bounded(file: Path) -> None:
+    """Raise InputError where a pickle, or a zip archive with one, would take much more memory than its size."""
+    unbounded, unpacked, in_zip = False, 0, False
     try:
-        if zipfile.is_zipfile(file):
-            with zipfile.ZipFile(file) as archive:
-                members = archive.infolist()
-                unpacked = sum(one.file_size for one in members)
-                is_bomb = unpacked > MAX_UNPACKED * max(file.stat().st_size, 2**20)
-                pickles = [] if is_bomb else [one for one in members if one.filename.endswith("data.pkl")]
-                unbounded = any(BYTES_OF_ANY_SIZE in archive.read(one) for one in pickles)
-        else:
-            is_bomb = False
-            with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                unbounded = content.find(BYTES_OF_ANY_SIZE) >= 0
-    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError, RuntimeError):  # empty or damaged
-        return
-    if is_bomb:
+        with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            unbounded = content.find(BYTES_OF_ANY_SIZE) >= 0
+            is_zip = content[:4] == ZIP_START
+        if is_zip:
+            unpacked, in_zip = _read_zip(file)
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError):
+        pass  # empty or damaged
+    if unpacked:
         raise InputError(f"{file}: was not loaded: it is compressed, and unpacked it would have {unpacked:,} bytes")
-    if unbounded:
+    if unbounded or in_zip:
         raise InputError(f"{file}: was not loaded: it holds more than tensors: a bytearray, of any size")
+
+
+def _read_zip(file: Path) -> tuple[int, bool]:
+    """Return the unpacked size of a zip archive that is a bomb, otherwise 0, and whether a pickle has a bytearray."""
+    with zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+        unpacked = sum(one.file_size for one in members)
+        if unpacked > MAX_UNPACKED * max(file.stat().st_size, 2**20):
+            return unpacked, False
+        pickles = [one for one in members if one.filename.endswith("data.pkl")]
+        return 0, any(BYTES_OF_ANY_SIZE in archive.read(one) for one in pickles)
 
 
 def _unsafe_globals(file: Path, message: str) -> str:

@@ -1,5 +1,6 @@
 """The readers that benchmarks/fuzz.py attacks: any input is read or refused with an error of t2tbuild."""
 
+import functools
 import io
 import os
 import tempfile
@@ -7,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 from rich.console import Console
 
@@ -14,7 +16,7 @@ from t2tbuild import manifest
 from t2tbuild.cli.diagnostics import print_diagnostics
 from t2tbuild.errors import SpecError, T2TBuildError
 from t2tbuild.spec.load import read_any
-from t2tbuild.training.checkpoint import TRAINED, load_checkpoint
+from t2tbuild.training.checkpoint import TRAINED, Checkpoint, load_checkpoint, save_checkpoint
 from t2tbuild.training.data.dataset import read_image
 from t2tbuild.training.data.folder import ImageFiles
 from t2tbuild.weights.label_names import read_label_names
@@ -47,9 +49,9 @@ def read_checkpoint(data: bytes) -> None:
         except ValueError:
             return
         return
-    folder = FOLDER / "checkpoint"
-    folder.mkdir(exist_ok=True)
+    folder = valid_checkpoint()
     file = folder / name
+    before = file.read_bytes() if file.exists() else None
     file.write_bytes(data[1:])
     try:
         manifest.verify(folder, [name])
@@ -61,7 +63,16 @@ def read_checkpoint(data: bytes) -> None:
     except T2TBuildError as error:
         str(error).encode()
     finally:
-        file.unlink()
+        if before is None:
+            file.unlink()
+        else:
+            file.write_bytes(before)
+
+
+@functools.cache
+def valid_checkpoint() -> Path:
+    weights = {"w": torch.zeros(2)}
+    return save_checkpoint(FOLDER, "step-000000001", Checkpoint(weights, {"s": torch.zeros(2)}, {"epoch": 1}, weights))
 
 
 def read_picture(data: bytes) -> None:

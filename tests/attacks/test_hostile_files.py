@@ -15,16 +15,25 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
+from t2tbuild import files as files_module
 from t2tbuild import load_spec, manifest
-from t2tbuild.errors import InputError, SpecError
+from t2tbuild.errors import InputError, SpecError, TrainingError
 from t2tbuild.nas.record import Record, State
 from t2tbuild.spec.load import check_text
-from t2tbuild.training.checkpoint import Checkpoint, save_checkpoint
+from t2tbuild.spec.weights import Weights
+from t2tbuild.training import folder_layout
+from t2tbuild.training.checkpoint import Checkpoint, find_latest_checkpoint, load_checkpoint, save_checkpoint
 from t2tbuild.training.data.dataset import CorruptImage, read_image
 from t2tbuild.training.data.folder import ImageFiles
 from t2tbuild.training.folder_layout import walk_images
+from t2tbuild.training.preprocessing import find_preprocessing
+from t2tbuild.training.run_paths import CHECKPOINT_FILES
+from t2tbuild.weights import read as read_module
 from t2tbuild.weights.label_names import read_label_names
+from t2tbuild.weights.metadata import KEY, ExportInfo, parse_metadata
+from t2tbuild.weights.preprocessing import Preprocessing, default_preprocessing
 from t2tbuild.weights.read import MAX_TENSORS, read_weights
 from tests.attacks.attack import Attack
 
@@ -55,8 +64,11 @@ SAFETENSORS = {
 }
 
 
+LONG = [pytest.mark.slow, pytest.mark.nightly]
+
+
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if "thousand" in name else name for name in SAFETENSORS]
+    "name", [pytest.param(name, marks=LONG) if "thousand" in name else name for name in SAFETENSORS]
 )
 def test_safetensors_made_to_harm_are_refused(tmp_path: Path, name: str) -> None:
     file = tmp_path / "model.safetensors"
@@ -65,6 +77,16 @@ def test_safetensors_made_to_harm_are_refused(tmp_path: Path, name: str) -> None
         read_weights(file)
     assert len(str(error.value)) < 1000
     assert read_label_names(file) is None
+
+
+def test_more_tensors_than_allowed_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "model.safetensors"
+    save_file({str(number): torch.zeros(1) for number in range(4)}, file)
+    monkeypatch.setattr(read_module, "MAX_TENSORS", 4)
+    assert len(read_weights(file).tensors) == 4
+    monkeypatch.setattr(read_module, "MAX_TENSORS", 3)
+    with pytest.raises(InputError, match="it has 4 tensors, more than 3"):
+        read_weights(file)
 
 
 class Allocate:
@@ -117,17 +139,42 @@ def write_nested(file: Path) -> None:
     file.write_bytes(b"\x80\x02" + b"(" * 100_000)
 
 
-PICKLES = [
-    *(write_allocation, write_old_allocation, write_bomb, write_hidden_bomb, write_old_storage),
-    *(write_nothing, write_nested),
-]
+def write_disguised_allocation(file: Path) -> None:
+    """A pickle that ends with a zip archive, which Python's zipfile takes for one and torch does not."""
+    end = io.BytesIO()
+    with zipfile.ZipFile(end, "w") as archive:
+        archive.writestr("x/data.pkl", b"")
+    file.write_bytes(pickle.dumps({"b": Allocate()}, protocol=2) + end.getvalue())
 
 
-@pytest.mark.parametrize("write", PICKLES, ids=lambda write: write.__name__)
-def test_pickles_that_take_all_memory_are_refused(tmp_path: Path, write: Callable[[Path], None]) -> None:
+BOUNDED = [write_allocation, write_old_allocation, write_disguised_allocation, write_bomb, write_hidden_bomb]
+DAMAGED = [write_old_storage, write_nothing, write_nested]
+
+
+@pytest.mark.parametrize("write", BOUNDED, ids=lambda write: write.__name__)
+def test_pickles_that_take_all_memory_are_not_loaded(tmp_path: Path, write: Callable[[Path], None]) -> None:
+    """They are refused before torch reads them, not by the limit of this test."""
     write(tmp_path / "weights.pth")
-    with pytest.raises(InputError, match=r"weights.pth: (was not loaded|not readable)"):
+    with pytest.raises(InputError, match=r"weights.pth: was not loaded"):
         read_weights(tmp_path / "weights.pth")
+
+
+@pytest.mark.parametrize("write", DAMAGED, ids=lambda write: write.__name__)
+def test_pickles_that_are_damaged_are_refused(tmp_path: Path, write: Callable[[Path], None]) -> None:
+    write(tmp_path / "weights.pth")
+    with pytest.raises(InputError, match=r"weights.pth: not readable"):
+        read_weights(tmp_path / "weights.pth")
+
+
+@pytest.mark.parametrize("write", [write_allocation, write_bomb], ids=lambda write: write.__name__)
+def test_the_state_of_a_strangers_checkpoint_is_bounded(tmp_path: Path, write: Callable[[Path], None]) -> None:
+    """Its manifest matches: the stranger wrote it."""
+    checkpoint = save_checkpoint(tmp_path, "step-000000001", Checkpoint({"w": torch.zeros(2)}, {}, {"epoch": 1}))
+    write(checkpoint / "state.pt")
+    manifest.write_manifest(checkpoint, CHECKPOINT_FILES)
+    assert find_latest_checkpoint(tmp_path) == (checkpoint, [])
+    with pytest.raises(TrainingError, match=r"state.pt: was not loaded"):
+        load_checkpoint(checkpoint)
 
 
 def fifo(path: Path) -> None:
@@ -206,6 +253,57 @@ def test_the_key_of_a_record_cannot_leave_the_run() -> None:
     for key in ("../../victim", "/tmp/victim", "a/b", "..", "a\x00b"):
         with pytest.raises(ValueError, match="the key"):
             Record.from_json(record | {"key": key})
+    for more in ({"seed": "../../victim"}, {"seed": 1.5}, {"full": "../victim"}):
+        with pytest.raises(ValueError, match="the seed"):
+            Record.from_json(record | more)
+
+
+MODEL = load_spec("t2t_vit_7").model_copy(update={"train": None})
+
+
+def preprocessing_of(folder: Path, config: object) -> Preprocessing:
+    """Return the preprocessing of a folder of weights with a config.json."""
+    save_file({"w": torch.zeros(1)}, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(config))
+    return find_preprocessing(MODEL, Weights(file=str(folder)))
+
+
+ODD_STEPS = [
+    *({"shrink": 10**9}, {"shrink": 0}, {"shrink": "9"}, {"shrink": True}, {"crop_pct": 1e-9}),
+    *({"crop_pct": float("nan")}, {"interpolation": []}),
+    *({"mean": "abc"}, {"mean": [10**400] * 3}, {"std": {}}, {"crop_pct": "x"}),
+]
+
+
+@pytest.mark.parametrize("steps", ODD_STEPS, ids=lambda steps: str(steps)[:30])
+def test_odd_steps_in_a_config_are_the_usual_ones(tmp_path: Path, steps: dict[str, object]) -> None:
+    known = {"mean": [0.1, 0.2, 0.3]}
+    usual = default_preprocessing(MODEL.model, {} if "mean" in steps else known)
+    assert preprocessing_of(tmp_path, {"pretrained_cfg": known | steps}) == usual
+
+
+@pytest.mark.parametrize("config", [[], {"pretrained_cfg": []}, {"pretrained_cfg": {}, "preprocessing": [1]}], ids=str)
+def test_a_config_of_odd_parts_is_none(tmp_path: Path, config: object) -> None:
+    assert preprocessing_of(tmp_path, config) == default_preprocessing(MODEL.model)
+
+
+@pytest.mark.parametrize("steps", [*ODD_STEPS[:7], {"image": [10**9, 1]}, {"image": []}, {"in_chans": 0}], ids=str)
+def test_odd_steps_in_the_metadata_of_a_file_are_refused(steps: dict[str, object]) -> None:
+    info = ExportInfo("x", None, default_preprocessing(load_spec("t2t_vit_7").model))
+    whole = json.loads(info.to_metadata()[KEY])
+    assert parse_metadata(json.dumps(whole)) == info
+    with pytest.raises(ValueError, match="damaged"):
+        parse_metadata(json.dumps(whole | {"preprocessing": whole["preprocessing"] | steps}))
+    with pytest.raises(ValueError, match="damaged"):
+        parse_metadata("[1]")
+
+
+def test_a_huge_json_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text("1")
+    assert files_module.read_json(tmp_path / "x.json") == 1
+    os.truncate(tmp_path / "x.json", files_module.MAX_JSON + 1)
+    with pytest.raises(ValueError, match="more than 100,000,000"):
+        files_module.read_json(tmp_path / "x.json")
 
 
 @pytest.mark.slow
@@ -260,7 +358,7 @@ IMAGES = {
     "a PNG without pixels": png(0, 0, zlib.compress(b"")),
     "a text bomb": png(1, 1, PIXEL, chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(50_000_000)))),
     "a profile bomb": png(1, 1, PIXEL, chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(50_000_000)))),
-    "a wrong sum": png(1, 1, PIXEL)[:-6] + b"123456",
+    "a wrong sum": png(1, 1, PIXEL, chunk(b"PLTE", bytes(3))[:-4] + b"1234"),
     "a JPEG bomb": jpeg(65_535, 65_535),
     "a TIFF bomb": tiff(_256=(4, 1, 2**31), _257=(4, 1, 2**31)),
     "a TIFF of 2^32 strips": tiff(_273=(4, 2**32 - 1, 8)),
@@ -280,8 +378,6 @@ def read(path: Path) -> object:
 def test_an_image_made_to_harm_is_a_corrupt_one(tmp_path: Path, name: str) -> None:
     (tmp_path / "x.png").write_bytes(IMAGES[name])
     found = read(tmp_path / "x.png")
-    if name == "a wrong sum":  # PIL ignores the last one, after the pixels
-        return
     assert isinstance(found, CorruptImage)
     assert len(str(found)) < 400
     assert found.reason.isprintable()
@@ -327,6 +423,20 @@ def test_loops_of_links_end(tmp_path: Path) -> None:
     assert [Path(path).name for path in walk_images(os.fspath(tmp_path))] == ["x.png"]
 
 
+def test_folders_without_a_number_are_entered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some network file systems report the inode 0 for all."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.png").write_bytes(b"")
+    stat = os.stat
+    monkeypatch.setattr(
+        folder_layout.os,
+        "stat",
+        lambda path: os.stat_result((0, 0, *stat(path)[2:])),  # the mode, the inode
+    )
+    assert sorted(Path(path).name for path in walk_images(os.fspath(tmp_path))) == ["a.png", "b.png"]
+
+
 ODD_FILE_NAMES = ["a\nb.png", "\x1b[2J.png", "=1+1.png", "-rf.png", "a\u202eb.png", "<script>.png", "bad\udcff.png"]
 
 
@@ -347,7 +457,7 @@ def test_names_of_images_are_shown_without_their_control_characters(stranger: Pa
 
 @pytest.mark.slow
 @pytest.mark.nightly
-def test_a_hundred_thousand_classes(tmp_path: Path, attack: Attack) -> None:
+def test_a_hundred_thousand_empty_folders_are_refused_with_few_lines(tmp_path: Path, attack: Attack) -> None:
     for number in range(100_000):
         (tmp_path / "data" / "train" / f"c{number}").mkdir(parents=True)
     ended = attack.refuse("data", tmp_path / "data")
@@ -389,8 +499,7 @@ def test_a_name_that_is_a_path_is_refused(name: str) -> None:
         load_spec("t2t_vit_7", [f"model.name={json.dumps(name)}"])
 
 
-def test_a_class_cannot_be_a_path(tmp_path: Path, stranger: Path) -> None:
-    """The digest of a checkpoint covers its names, which a picture or a page may show but no file is named by."""
+def test_a_config_that_is_nested_too_deeply_has_no_classes(tmp_path: Path, stranger: Path) -> None:
     checkpoint = stranger / "checkpoints" / "step-000000001"
     (checkpoint / "config.json").write_text("[" * 100_000)
     manifest.write_manifest(checkpoint, ["model.safetensors", "config.json"])

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import subprocess
-import sys
 import time
 import traceback
 from collections.abc import Iterator
@@ -18,11 +17,14 @@ from playwright.sync_api import Page
 from rich.table import Table
 from rich.text import Text
 
-from t2tbuild import load_spec
+from t2tbuild import load_search_spec, load_spec
 from t2tbuild.cli import console
-from t2tbuild.files import safe_cell
+from t2tbuild.errors import InputError
+from t2tbuild.files import csv_text, safe_cell
 from t2tbuild.nas import supervisor
+from t2tbuild.nas.store import database
 from t2tbuild.nas.store.url import VARIABLE
+from t2tbuild.report.diagram import write_diagram
 from t2tbuild.report.training_page import write_training_page
 from t2tbuild.spec.write import write_spec
 from tests.attacks.attack import Attack
@@ -63,6 +65,7 @@ def test_an_error_names_a_file_without_its_control_characters(attack: Attack) ->
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_cells_of_every_table_are_no_formulas(tmp_path: Path, stranger: Path, attack: Attack) -> None:
     """confusion.csv, mistakes.csv, candidates.csv and the CSV of predict."""
     spec = load_spec(stranger / "spec.yaml")
@@ -83,6 +86,7 @@ def test_cells_of_every_table_are_no_formulas(tmp_path: Path, stranger: Path, at
     large_search(tmp_path / "search", 12, reason=FORMULAS[-1])
     assert FORMULAS[-1] not in (cells := read_cells(tmp_path / "search" / "candidates.csv"))
     assert f"'{FORMULAS[-1]}" in cells
+    assert csv_text([FORMULAS[0]], [{FORMULAS[0]: FORMULAS[3]}]).splitlines() == [f"'{FORMULAS[0]}", f"'{FORMULAS[3]}"]
     assert all(safe_cell(formula) == f"'{formula}" for formula in FORMULAS)
     found = [read_cells(tmp_path / "out" / name) for name in ("confusion.csv", "mistakes.csv", "predicted.csv")]
     assert all(any(cell.startswith("'=") for cell in cells) for cells in found)
@@ -102,6 +106,7 @@ def page() -> Iterator[Page]:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_no_text_of_a_search_runs_in_its_page(tmp_path: Path, page: Page) -> None:
     large_search(tmp_path, 12, reason=" ".join(SCRIPTS))
     file = tmp_path / "report.html"
@@ -128,6 +133,20 @@ def test_no_text_of_a_training_runs_in_its_page(tmp_path: Path, page: Page) -> N
     page.wait_for_timeout(100)
     assert page.evaluate("window.ran") is None
     assert page.locator("img").count() == 0
+    assert SCRIPTS[0] in page.locator("body").inner_text()
+
+
+@pytest.mark.slow
+@pytest.mark.nightly
+def test_no_text_of_a_model_runs_in_its_diagram(tmp_path: Path, page: Page) -> None:
+    """A spec refuses such a name; the diagram does not rely on it."""
+    model = load_spec("t2t_vit_7").model
+    for number, name in enumerate(name for name in SCRIPTS if name.isprintable()):
+        file = tmp_path / f"{number}.svg"
+        write_diagram(model.model_copy(update={"name": name}), file)
+        page.goto(file.as_uri())
+        assert page.evaluate("window.ran") is None
+        assert name in page.locator("svg").first.evaluate("one => one.textContent")
 
 
 SECRET = "hush-hush"
@@ -142,7 +161,14 @@ URLS = [
 ]
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that does not answer is not tried again; the test of a first connection below does without."""
+    monkeypatch.setattr(database, "RETRY_SECONDS", 0.0)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("by", ["option", pytest.param("variable", marks=pytest.mark.nightly)])
 @pytest.mark.parametrize(
     "url",
@@ -162,35 +188,57 @@ def test_a_password_of_a_storage_is_in_no_message_and_no_file(
     assert not any(SECRET.encode() in content for content in files)
 
 
+ODD_URLS = [
+    "sqlite:////proc/nowhere/x.db",
+    "sqlite:////dev/null",
+    "sqlite://",
+    "oracle://host/db",
+    "://",
+    "postgresql://[::1/db",
+]
+MORE_ODD_URLS = ["sqlite:///:memory:", "file:///etc/passwd", "sqlite:///\x1b[2J/x.db", "mysql://h/" + "d" * 10_000]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    "url",
+    [*ODD_URLS, *(pytest.param(url, marks=pytest.mark.nightly) for url in MORE_ODD_URLS)],
+    ids=lambda url: url[:24],
+)
+def test_an_odd_storage_is_refused_with_few_lines(url: str, tmp_path: Path, attack: Attack) -> None:
+    ended = attack.refuse("search", "lite", "search.trials=1", "--out", tmp_path / "run", f"--storage={url}")
+    assert "storage" in ended.err
+    assert len(ended.err) < 5_000 + len(url)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_password_is_in_no_traceback() -> None:
     pytest.importorskip("psycopg")
-    from t2tbuild import load_search_spec
-    from t2tbuild.errors import InputError
-    from t2tbuild.nas.store.database import open_database
-
+    before = time.monotonic()
     with pytest.raises(InputError) as error:
-        open_database(URLS[0].replace("://", "+psycopg://"), load_search_spec("lite").search)
+        database.open_database(URLS[0].replace("://", "+psycopg://"), load_search_spec("lite").search)
     assert SECRET not in "".join(traceback.format_exception(error.value))
+    assert time.monotonic() - before < 20  # the first connection is not repeated for two minutes
 
 
 def test_a_password_is_in_no_command_line_of_a_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The process list of a real worker process."""
-    monkeypatch.setattr(sys, "executable", "/bin/sleep")  # takes the arguments for times, and ends with an error
-    started: list[list[str]] = []
+    """The process list of a real worker, which ends as its folder holds no search."""
+    listed: list[bytes] = []
     start = subprocess.Popen
 
     def remember(command: list[str], **options: Any) -> Any:
-        started.append(command)
         assert options["env"][VARIABLE] == URLS[0]
-        return start([sys.executable, "5"], **options)
+        process = start(command, **options)
+        while not (line := Path(f"/proc/{process.pid}/cmdline").read_bytes()):  # the kernel fills it after the start
+            assert process.poll() is None
+        listed.append(line)
+        return process
 
     monkeypatch.setattr(supervisor.subprocess, "Popen", remember)
     process = supervisor._start_worker(tmp_path, URLS[0], 0, 1, time.time() + 60)
-    try:
-        listed = Path(f"/proc/{process.pid}/cmdline").read_bytes()
-    finally:
-        process.kill()
-        process.wait()
-    assert started and not any(SECRET in word for word in started[0])
-    assert SECRET.encode() not in listed
+    process.kill()
+    process.wait()
+    assert str(tmp_path).encode() in listed[0]
+    assert SECRET.encode() not in listed[0]
     assert os.listdir(tmp_path) == ["workers"]  # noqa: PTH208

@@ -45,12 +45,10 @@ def test_closed_streams_do_not_change_the_exit_code(closed: str, code: int, tmp_
     assert "Traceback" not in done.stdout + done.stderr
 
 
-LOCALES = [
-    {"LANG": "C", "LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+LOCALES = [{"LANG": "C", "LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}]
+MORE_LOCALES = [
     {"COLUMNS": "0"},
     {"TERM": "dumb", "FORCE_COLOR": "1", "COLUMNS": "40", "HOME": None, "XDG_CACHE_HOME": None},
-]
-MORE_LOCALES = [
     {"LANG": "C", "LC_ALL": "C"},
     {"PYTHONIOENCODING": "latin-1"},
     {"PYTHONIOENCODING": "ascii"},
@@ -79,7 +77,11 @@ def test_locales_terminals_and_homes(variables: dict[str, str | None], tmp_path:
     "out", ["link", *(pytest.param(one, marks=pytest.mark.nightly) for one in ("file/run", "/proc/run", "/dev/null"))]
 )
 @pytest.mark.parametrize(
-    "command", ["train t2t_vit_7 train.epochs=1", "search lite search.trials=1 --workers 1"], ids=["train", "search"]
+    "command",
+    [
+        pytest.param("train t2t_vit_7 train.epochs=1", id="train", marks=pytest.mark.nightly),
+        pytest.param("search lite search.trials=1 --workers 1", id="search"),
+    ],
 )
 def test_an_output_that_cannot_be_written_is_one_message(command: str, out: str, tmp_path: Path) -> None:
     """Also for root, which no permission stops."""

@@ -58,7 +58,7 @@ def retried(function: Callable[P, T]) -> Callable[P, T]:
     """Call a function again, with growing pauses, while the database is unreachable, for RETRY_SECONDS.
 
     They count from its first failure: a draw that scored candidates for minutes before its commit failed is repeated
-    too. Of nested calls the innermost decides. Raises InputError for a value that is no longer JSON.
+    too. Of nested calls the innermost decides.
     """
 
     @functools.wraps(function)
@@ -67,9 +67,6 @@ def retried(function: Callable[P, T]) -> Callable[P, T]:
         while True:
             try:
                 return function(*arguments, **options)
-            except json.JSONDecodeError as error:  # Optuna's, of a bit that SQLite does not check
-                message = f"a value in the storage is damaged ({error})"
-                raise InputError(f"{message}; restore the storage from a copy, or choose another search.name") from None
             except Exception as error:
                 if not is_unreachable(error) or GIVEN_UP in getattr(error, "__notes__", ()):
                     raise
@@ -82,6 +79,16 @@ def retried(function: Callable[P, T]) -> Callable[P, T]:
             pause = min(2.0, 2 * pause)
 
     return call
+
+
+@contextlib.contextmanager
+def damaged_values() -> Iterator[None]:
+    """Turn the error of a value in Optuna's rows that is no longer JSON into an InputError: SQLite checks no bits."""
+    try:
+        yield
+    except json.JSONDecodeError as error:
+        message = f"a value in the storage is damaged ({error})"
+        raise InputError(f"{message}; restore the storage from a copy, or choose another search.name") from None
 
 
 def connect(url: str, search: Search) -> RDBStorage:
@@ -119,7 +126,7 @@ def open_database(url: str, search: Search, *, patient: bool = False) -> RDBStor
 
 
 def _connect_alone(url: str, search: Search) -> RDBStorage:
-    with search_lock(url):
+    with search_lock(url, patient=False):
         return connect(url, search)
 
 
@@ -141,10 +148,11 @@ def storage_errors(run: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def search_lock(url: str, engine: sqlalchemy.Engine | None = None) -> Iterator[None]:
+def search_lock(url: str, engine: sqlalchemy.Engine | None = None, *, patient: bool = True) -> Iterator[None]:
     """Hold the lock under which tables and studies are created, candidates are drawn and stale trials are requeued.
 
-    A process that waits longer than LOCK_SECONDS goes on without the lock.
+    A process that waits longer than LOCK_SECONDS goes on without the lock. A server that cannot be reached is tried
+    again for RETRY_SECONDS, unless `patient` is false.
     """
     address = sqlalchemy.make_url(url)
     if address.get_backend_name() == "sqlite":
@@ -158,7 +166,7 @@ def search_lock(url: str, engine: sqlalchemy.Engine | None = None) -> Iterator[N
     }[address.get_backend_name()]
     own = engine is None
     engine = sqlalchemy.create_engine(url, pool_pre_ping=True) if engine is None else engine
-    connection, held = _take_server_lock(engine, take)
+    connection, held = (retried(_take_server_lock) if patient else _take_server_lock)(engine, take)
     try:
         try:
             yield
@@ -173,7 +181,6 @@ def search_lock(url: str, engine: sqlalchemy.Engine | None = None) -> Iterator[N
             engine.dispose()
 
 
-@retried
 def _take_server_lock(engine: sqlalchemy.Engine, take: str) -> tuple[sqlalchemy.Connection, bool]:
     """Return a connection, and whether it has the lock."""
     connection = engine.connect()

@@ -9,7 +9,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from t2tbuild.nas.record import BASE, Record, State
-from t2tbuild.nas.store.database import retried
+from t2tbuild.nas.store.database import damaged_values, retried
 from t2tbuild.nas.store.stale_trainings import StaleTrainings
 from t2tbuild.nas.store.trials import Entry, Kind, Snapshot, read_record, split_repeated
 from t2tbuild.spec.search import Search
@@ -69,11 +69,13 @@ class StoreReader:
         return [one for one in found if one[0].state is State.COMPLETED]
 
     @retried
+    @damaged_values()
     def get_meta(self, key: str) -> Any:
         """Return a stored value, None where there is none."""
         return self._studies[Kind.CANDIDATE].user_attrs.get(key)
 
     @retried
+    @damaged_values()
     def all_meta(self) -> Mapping[str, Any]:
         """Return every stored value by its key."""
         return self._studies[Kind.CANDIDATE].user_attrs
@@ -82,6 +84,7 @@ class StoreReader:
         """Return the trials of a kind, without those that an earlier version ended as FAIL to queue them again."""
         return self._split(kind)[0]
 
+    @damaged_values()
     def _split(self, kind: Kind) -> tuple[list[FrozenTrial], list[FrozenTrial]]:
         """Return the trials of a kind, and the waiting ones that repeat an earlier one."""
         return split_repeated(self._studies[kind].get_trials(deepcopy=False), self._record)

@@ -11,7 +11,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from t2tbuild.nas.record import Record, State
-from t2tbuild.nas.store.database import retried, search_lock
+from t2tbuild.nas.store.database import damaged_values, retried, search_lock
 from t2tbuild.nas.store.process import has_ended
 from t2tbuild.nas.store.trial_writer import TrialWriter
 from t2tbuild.nas.store.trials import DEATHS, PROCESS, RECORD, Kind
@@ -28,6 +28,7 @@ class StaleTrainings:
         self._writer = TrialWriter(storage)
 
     @retried
+    @damaged_values()
     def find(self) -> dict[int, bool]:
         """Return the running trials whose process has ended, or without a heartbeat for twice its interval.
 

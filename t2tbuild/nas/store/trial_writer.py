@@ -16,7 +16,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Column, Connection, DateTime, Enum, Float, Integer, MetaData, String, Table, func, select
 
-from t2tbuild.nas.store.database import retried
+from t2tbuild.nas.store.database import damaged_values, retried
 from t2tbuild.nas.store.trials import PROCESS, RECORD, LostClaim
 
 _OPTUNA = MetaData()
@@ -90,6 +90,7 @@ class TrialWriter:
             return record
 
     @retried
+    @damaged_values()
     def read(self, trial_id: int) -> tuple[TrialState | None, dict[str, Any]]:
         """Return the state and the user attributes of a trial; the state is None where it has no attribute."""
         joined = TRIALS.join(USER_ATTRS, TRIALS.c.trial_id == USER_ATTRS.c.trial_id)

@@ -21,7 +21,7 @@ def storage_url(given: str | None, run: Path) -> str:
     """Return the URL of the storage.
 
     In this order: the one given, an existing SQLite file in the run directory, the environment's, a new SQLite file in
-    the run directory. Raises InputError for an unknown scheme.
+    the run directory. Raises InputError for an unknown scheme, and for a database in memory.
     """
     named = _named_storage(given, run)
     if not named:
@@ -35,6 +35,8 @@ def storage_url(given: str | None, run: Path) -> str:
     if match is None or scheme not in DRIVERS:
         known = ", ".join(f"{name}://" for name in DRIVERS)
         raise InputError(f"--storage {scheme or redact(named)!r}: no such storage; write one of {known}")
+    if scheme == "sqlite" and named[match.end() :].strip("/").partition("?")[0] in ("", ":memory:"):
+        raise InputError(f"--storage {named!r}: workers cannot share a database in memory; write sqlite:///FILE")
     return named if match[2] else DRIVERS[scheme] + named[match.end(1) :]
 
 

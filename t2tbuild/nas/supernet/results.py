@@ -4,7 +4,6 @@ A file is written whole, so a search that is killed continues with what it has.
 """
 
 import csv
-import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from t2tbuild.files import atomic_write
+from t2tbuild.files import atomic_write, csv_text
 from t2tbuild.spec.space import Value
 
 FOLDER = "supernet"
@@ -77,12 +76,8 @@ def write_results(folder: Path, kind: type[Result], results: Sequence[Result]) -
     columns = dict.fromkeys(one.name for one in fields(kind) if one.name != "values")
     for row in rows:
         columns |= dict.fromkeys(row)
-    table = io.StringIO(newline="")
-    writer = csv.DictWriter(table, list(columns), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
     folder.mkdir(parents=True, exist_ok=True)
-    atomic_write(folder / FILES[kind], table.getvalue())
+    atomic_write(folder / FILES[kind], csv_text(list(columns), rows, end="\n"))
 
 
 def read_results(folder: Path, kind: type[Result]) -> list[Result]:
@@ -100,8 +95,8 @@ def _to_row(result: Any) -> dict[str, Any]:
     return row | {path: _to_text(value) for path, value in values.items()}
 
 
-def _to_text(value: Value) -> str:
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+def _to_text(value: Value) -> str | int | float:
+    return value if isinstance(value, str) or type(value) in (int, float) else json.dumps(value, sort_keys=True)
 
 
 def _from_text(text: str) -> Value:
