@@ -189,7 +189,9 @@ def test_a_candidate_over_the_limit_is_not_trained_and_the_figures_are_written(
 
 
 def test_where_nothing_is_within_the_limit_nothing_is_written(tmp_path: Path, tiny: Tiny, machine: Machine) -> None:
-    message = r"none of the 9 measured is within 3.00 ms, of which 3 were predicted the fastest: the fastest was 9.00 ms"
+    message = (
+        r"none of the 9 measured is within 3.00 ms, of which 3 were predicted the fastest: the fastest was 9.00 ms"
+    )
     with pytest.raises(FieldError, match=message) as error:
         search(tiny("search.budget.latency={max: 3ms, threads: 1}"), tmp_path / "run")
     assert error.value.path == ("search", "budget", "latency")
