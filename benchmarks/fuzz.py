@@ -1,6 +1,6 @@
 """Fuzz a reader with inputs that its coverage guides: python benchmarks/fuzz.py spec | checkpoint | image.
 
-Options after the target go to libFuzzer. Inputs start from tests/attacks/corpus/TARGET. New ones are kept in --keep.
+Options after the target go to libFuzzer. Inputs start from tests/faults/corpus/TARGET. New ones are kept in --keep.
 One that crashes, hangs for 20 seconds or takes 4 GB is written to the current folder. atheris is not among the
 dependencies of t2tbuild; in a checkout with .venv, half an hour:
 
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="folder of the inputs that reached new code; by default a new one")
     given, options = parser.parse_known_args()
     with atheris.instrument_imports(include=INSTRUMENTED[given.target]):
-        from tests.attacks.fuzz_targets import CORPUS, TARGETS
+        from tests.faults.fuzz_targets import CORPUS, TARGETS
     keep = given.keep or Path(tempfile.mkdtemp(prefix=f"fuzz-{given.target}-"))
     keep.mkdir(parents=True, exist_ok=True)
     limits = ["-timeout=20", "-rss_limit_mb=4096", "-max_len=65536", "-print_final_stats=1"]

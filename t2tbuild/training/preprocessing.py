@@ -32,16 +32,18 @@ def find_preprocessing(spec: Spec, weights: Weights | None, built: nn.Module | N
     Raises FieldError when the mean and deviation of the data do not fit the model's channels.
     """
     model, data = spec.model, _training_data(spec.train)
+    if data is not None:
+        return data_preprocessing(data, model)
     name = "" if weights is None else name_released(weights.file, model.name)
-    if data is None and name.startswith(f"{RELEASED}:"):
+    if name.startswith(f"{RELEASED}:"):
         released = find_released(name.removeprefix(f"{RELEASED}:"))
         mean, std = (per_channel(values, model.in_chans) for values in (released.mean, released.std))
         return Preprocessing(model.image, model.in_chans, mean, std, released.crop, shrink=released.shrink)
     source = None if weights is None else resolve_weights(weights.file)
-    if data is None and source is not None and source.run is not None:
+    if source is not None and source.run is not None:
         data = _training_data(load_spec(source.run / "spec.yaml").train)
-    if data is not None:
-        return data_preprocessing(data, model)
+        if data is not None:
+            return data_preprocessing(data, model)
     config = {} if source is None else _read_config(Path(source.file))
     own = getattr(built, "pretrained_cfg", None)
     return default_preprocessing(model, config or (own if isinstance(own, dict) else None))

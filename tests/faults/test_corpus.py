@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.attacks.fuzz_targets import CORPUS, TARGETS
+from tests.faults.fuzz_targets import CORPUS, TARGETS
 
 INPUTS = sorted((target, path.name) for target in TARGETS for path in (CORPUS / target).iterdir())
 

@@ -25,7 +25,7 @@ from t2tbuild.nas.existing_run import reopen_store
 from t2tbuild.nas.store import database
 from t2tbuild.nas.store.database import retried, search_lock
 from t2tbuild.nas.store.url import storage_url
-from tests.attacks.attack import Attack
+from tests.faults.attack import Attack
 from tests.nas.conftest import FakeTrainer, tiny_search
 from tests.nas.postgresql import Server
 

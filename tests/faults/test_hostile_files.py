@@ -35,7 +35,7 @@ from t2tbuild.weights.label_names import read_label_names
 from t2tbuild.weights.metadata import KEY, ExportInfo, parse_metadata
 from t2tbuild.weights.preprocessing import Preprocessing, default_preprocessing
 from t2tbuild.weights.read import MAX_TENSORS, read_weights
-from tests.attacks.attack import Attack
+from tests.faults.attack import Attack
 
 pytestmark = pytest.mark.usefixtures("bounded")
 

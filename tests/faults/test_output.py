@@ -27,7 +27,7 @@ from t2tbuild.nas.store.url import VARIABLE
 from t2tbuild.report.diagram import write_diagram
 from t2tbuild.report.training_page import write_training_page
 from t2tbuild.spec.write import write_spec
-from tests.attacks.attack import Attack
+from tests.faults.attack import Attack
 from tests.report.browser import CHROMIUM, chromium
 from tests.report.searches import large_search, training
 
