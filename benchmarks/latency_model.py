@@ -4,20 +4,20 @@ Candidates around T2T-ViT-7, of up to twice its MACs, are drawn at random and me
 rounds with the base. The latency model is fitted to the first of them, and predicts others before they are measured.
 Then the rule of a search decides on many more candidates, with the base's latency as the limit.
 
-Measured on 2026-11-30 at 112 pixels (--image-size 112 --budget-macs 560M --fitted 24), one thread of torch on a machine
-of two cores under a load average of 5, where the base took 74.5 ms; errors on 20 fresh candidates of 45 to 189 ms:
+Measured on 2026-11-30 at 112 pixels (--image-size 112 --budget-macs 560M --fitted 24), one thread of torch on a quiet
+machine of two cores, where the base took 32.9 ms; errors on 20 fresh candidates:
 
 fitted to  median error  worst error  Kendall's tau
- 6                 7.2%        23.8%           0.77
-12                 4.9%        22.9%           0.78
-24                 5.0%        21.3%           0.78
+ 6                 4.0%        13.8%           0.94
+12                 1.9%         7.2%           0.99
+24                 2.0%         6.3%           0.99
 
-Of 300 more candidates, 133 are predicted above 106.3 ms and not measured: 370 s saved, at 2.8 s each. None of the fresh
-ones within the limit would have been left out. With the bytes of each kind of operation apart, the table of 24 models
-had a median error of 5.9% over 40 random splits, and with those of all kinds together 4.4%. Part of the error is that
-of the measurements: at 224 pixels, with 5 rounds each and bytes apart, the median error was 6.1%, the worst 35.0%, and
-none of 300 was ruled out. The table was computed from the measurements of one run, on which the groupings of bytes had
-been compared.
+Of 300 more candidates, 165 are predicted above 42.8 ms and not measured: 237 s saved, at 1.4 s each. None of the fresh
+ones within the limit would have been left out.
+
+Part of the error is that of the measurements: an earlier run under a load average of 5 had a median error of 5.0%, at
+worst 21.3%, and ruled out 133 of 300. The bytes of all kinds of operations share one row, since with that grouping its
+error was 4.4% over 40 random splits of those measurements, with rows of their own 5.9%.
 """
 
 import argparse
