@@ -20,6 +20,8 @@ for name in ("COLUMNS", "LINES"):
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+collect_ignore_glob = ["conftest.py", "*/conftest.py"]  # they have no doctests, and all have one module name
+
 SLOW_DOCTESTS = ("t2tbuild.nas.run.search",)
 
 
