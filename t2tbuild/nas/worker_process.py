@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from t2tbuild.errors import T2TBuildError
+from t2tbuild.nas.exit_code import exit_code_of
 from t2tbuild.nas.plan import plan
 from t2tbuild.nas.proxy_evaluator import make_evaluator
 from t2tbuild.nas.sampler import CandidateSampler
@@ -20,7 +20,7 @@ from t2tbuild.spec.load import load_search_spec
 from t2tbuild.spec.root import SearchSpec
 from t2tbuild.training.data.image_cache import CacheCallbacks
 from t2tbuild.training.device import pick_device
-from t2tbuild.training.signals import Interrupt, handle_signals
+from t2tbuild.training.signals import Interrupt
 
 
 def run_worker(spec: SearchSpec, run: Path, interrupt: Interrupt, *, deadline: float, workers: int) -> None:
@@ -62,17 +62,13 @@ class ParentOrSignal(Interrupt):
 def main() -> int:
     """Run a worker until the search is done. Returns 0, 2 for wrong input, 1 for a failure, 143 if interrupted."""
     run, workers, deadline, parent = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
-    with handle_signals() as signals:
-        try:
-            until = time.monotonic() + deadline - time.time()
-            interrupt = ParentOrSignal(signals, parent)
-            run_worker(load_search_spec(run / "spec.yaml"), run, interrupt, deadline=until, workers=workers)
-        except T2TBuildError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return error.exit_code
-        except KeyboardInterrupt:
-            return 143
-    return 0
+
+    def work(signals: Interrupt) -> None:
+        until = time.monotonic() + deadline - time.time()
+        interrupt = ParentOrSignal(signals, parent)
+        run_worker(load_search_spec(run / "spec.yaml"), run, interrupt, deadline=until, workers=workers)
+
+    return exit_code_of(work)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from typer.testing import CliRunner, Result
 
 from t2tbuild import build_model, load_spec, load_weights, train
-from t2tbuild.cli import app
 from t2tbuild.errors import InputError
 from t2tbuild.spec import ModelSpec, Spec
 from t2tbuild.spec.weights import Weights
@@ -22,20 +20,9 @@ from t2tbuild.weights.formats import Format
 from t2tbuild.weights.normalized import OnNormalized
 from t2tbuild.weights.preprocessing import Preprocessing
 from t2tbuild.weights.whole_model import Int8, LogitsFunction
+from tests.cli.exports import export, refusal
 
 pytestmark = pytest.mark.slow
-
-
-def export(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, ["export", *map(str, arguments)])
-
-
-def refusal(*arguments: str | Path) -> str:
-    """Return the message of an export whose input is refused with exit code 2."""
-    error = export(*arguments).exception
-    assert isinstance(error, InputError), error
-    assert error.exit_code == 2
-    return str(error)
 
 
 @pytest.fixture(scope="module")

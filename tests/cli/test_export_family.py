@@ -26,6 +26,7 @@ from t2tbuild.nas.supernet.trainer import SupernetTrainer
 from t2tbuild.spec import ModelSpec
 from t2tbuild.training.distributed import DistributedContext
 from t2tbuild.weights.exported import open_exported
+from tests.cli.exports import export, refusal
 from tests.nas.conftest import tiny_search
 
 CHANGES = (
@@ -33,18 +34,6 @@ CHANGES = (
     "search.proxy.width=full",
     "search.space={backbone.embed_dim: {choices: [32, 64]}, backbone.depth: {low: 1, high: 3}}",
 )
-
-
-def export(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, ["export", *map(str, arguments)])
-
-
-def refusal(*arguments: str | Path) -> str:
-    """Return the message of an export whose input is refused with exit code 2."""
-    error = export(*arguments).exception
-    assert isinstance(error, InputError), error
-    assert error.exit_code == 2
-    return str(error)
 
 
 @pytest.fixture(scope="module")

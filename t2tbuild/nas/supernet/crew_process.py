@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO
 
-from t2tbuild.errors import T2TBuildError
+from t2tbuild.nas.exit_code import exit_code_of
 from t2tbuild.nas.plan import Plan, plan
 from t2tbuild.nas.proxy_evaluator import ProxyEvaluator, make_evaluator
 from t2tbuild.nas.supernet.evaluation import MemberEvaluator, Task, Training
@@ -21,7 +21,7 @@ from t2tbuild.spec.load import load_search_spec
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.training.data.image_cache import CacheCallbacks
 from t2tbuild.training.device import pick_device
-from t2tbuild.training.signals import handle_signals
+from t2tbuild.training.signals import Interrupt
 
 
 def task_from_line(line: bytes) -> Task:
@@ -52,22 +52,18 @@ def main() -> int:
     run, parent = Path(sys.argv[1]), int(sys.argv[2])
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints goes to the log
-    with handle_signals() as signals:
+
+    def work(signals: Interrupt) -> None:
         interrupt = ParentOrSignal(signals, parent)
 
         def check() -> None:
             if interrupt:
                 raise interrupt.exception()
 
-        try:
-            planned = plan(load_search_spec(run / "spec.yaml"))
-            serve(make_member_evaluator(planned, run, check), sys.stdin.buffer, answers, check)
-        except T2TBuildError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return error.exit_code
-        except KeyboardInterrupt:
-            return 143
-    return 0
+        planned = plan(load_search_spec(run / "spec.yaml"))
+        serve(make_member_evaluator(planned, run, check), sys.stdin.buffer, answers, check)
+
+    return exit_code_of(work)
 
 
 if __name__ == "__main__":

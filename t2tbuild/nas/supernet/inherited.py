@@ -18,7 +18,7 @@ from t2tbuild.nas.store.trials import completed_trial
 from t2tbuild.nas.supernet.evolution import PARENTS, propose
 from t2tbuild.nas.supernet.pool import SupernetMember, with_cost
 from t2tbuild.nas.supernet.results import InheritedResult, loss_order
-from t2tbuild.nas.supernet.sliceable import is_held, largest_sizes
+from t2tbuild.nas.supernet.sliceable import Quantity, is_held, largest_sizes
 from t2tbuild.spec.search import Search
 from t2tbuild.training.seeds import fold_in
 
@@ -49,8 +49,9 @@ def search_inherited(planned: Plan, members: Sequence[SupernetMember], evaluate:
     assert settings is not None
     found: dict[str, SupernetMember] = {}
     results: Evaluated = {}
+    largest = largest_sizes(one.model for one in members)
     for number in itertools.count():
-        chosen = _generation(planned, members, found, results, number)[: settings.candidates - len(found)]
+        chosen = _generation(planned, members, largest, found, results, number)[: settings.candidates - len(found)]
         if not chosen:
             return list(found.values())
         found |= {one.key: one for one in chosen}
@@ -69,13 +70,15 @@ def count_evaluations(planned: Plan, members: Sequence[SupernetMember]) -> int:
 def _generation(
     planned: Plan,
     members: Sequence[SupernetMember],
+    largest: Mapping[Quantity, int],
     found: Mapping[str, SupernetMember],
     results: Evaluated,
     number: int,
 ) -> Sequence[SupernetMember]:
     """Return a generation: of a small space the next members; otherwise random ones, then what the results suggest.
 
-    With sampler tpe or gp and one limit on MACs, Optuna suggests them; else they are offspring of the best.
+    With sampler tpe or gp and one limit on MACs, Optuna suggests them; else they are offspring of the best. Members
+    that are larger than the `largest` sizes of the supernet are left out.
     """
     search, settings = planned.search, planned.search.supernet
     assert settings is not None
@@ -86,14 +89,12 @@ def _generation(
     if number == 0:
         return _shuffled(members, search.seed)[: max(size, math.ceil(FIRST_SHARE * settings.candidates))]
     if search.sampler in ("tpe", "gp") and len(limits_of(search)) == 1:
-        held = largest_sizes([one.model for one in members])
-        suggested = suggest(planned, found, results, size)
-        return [with_cost(one, planned.space) for one in suggested if is_held(one.model, held)]
-    rng = random.Random(fold_in(search.seed, SEED, number))  # noqa: S311
-    parents = choose_parents(search, list(found.values()), results)
-    offspring = propose(planned.members, [one.member for one in parents], found.keys(), size, rng)
-    held = largest_sizes([one.model for one in members])
-    return [with_cost(one, planned.space) for one in offspring if is_held(one.model, held)]
+        proposed = suggest(planned, found, results, size)
+    else:
+        rng = random.Random(fold_in(search.seed, SEED, number))  # noqa: S311
+        parents = [one.member for one in choose_parents(search, list(found.values()), results)]
+        proposed = propose(planned.members, parents, found.keys(), size, rng)
+    return [with_cost(one, planned.space) for one in proposed if is_held(one.model, largest)]
 
 
 def suggest(planned: Plan, found: Mapping[str, SupernetMember], results: Evaluated, count: int) -> list[Member]:

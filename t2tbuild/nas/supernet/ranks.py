@@ -11,7 +11,8 @@ from pathlib import Path
 
 import torch
 
-from t2tbuild.errors import T2TBuildError, TrainingError
+from t2tbuild.errors import TrainingError
+from t2tbuild.nas.exit_code import exit_code_of
 from t2tbuild.nas.plan import plan
 from t2tbuild.nas.proxy_evaluator import load_proxy_data
 from t2tbuild.nas.rung_loop import TimeIsUp
@@ -22,7 +23,7 @@ from t2tbuild.spec.load import load_search_spec
 from t2tbuild.training.device import pick_device
 from t2tbuild.training.distributed import init_distributed
 from t2tbuild.training.launch import launch_ranks
-from t2tbuild.training.signals import handle_signals
+from t2tbuild.training.signals import Interrupt
 
 INTERRUPTED = (130, 143)
 
@@ -45,38 +46,34 @@ def train_on_ranks(run: Path, ranks: int, seconds: float = math.inf) -> None:
         raise TrainingError(f"the training of the supernet on {ranks} devices failed; its errors are above")
 
 
+def train_as_rank(run: Path, until: float, signals: Interrupt) -> None:
+    """Train as one of the ranks, to the last step or to `until`, a time.time(). All ranks stop at the same step."""
+    with init_distributed(pick_device()) as distributed:
+
+        def check() -> None:
+            interrupted, late = distributed.all_reduce_sum([float(bool(signals)), float(time.time() > until)])
+            if interrupted:
+                raise KeyboardInterrupt
+            if late:
+                raise TimeIsUp
+
+        planned = plan(load_search_spec(run / "spec.yaml"))
+        data = load_proxy_data(planned, distributed.device, run=run)
+        trainer = SupernetTrainer(pool(planned), data, planned.search, distributed)
+        try:
+            trainer.train(check, run / FOLDER)
+        except TimeIsUp:
+            pass
+        except KeyboardInterrupt:
+            distributed.barrier()  # rank 0 has written its checkpoint
+            raise
+        distributed.barrier()
+
+
 def main() -> int:
     """Train as one of the ranks. Returns 0, 2 for wrong input, 1 for a failure, 143 if interrupted."""
     run, until = Path(sys.argv[1]), float(sys.argv[2])
-    with handle_signals() as signals:
-        try:
-            with init_distributed(pick_device()) as distributed:
-
-                def check() -> None:
-                    stops = [float(bool(signals)), float(time.time() > until)]
-                    interrupted, late = distributed.all_reduce_sum(stops)  # all ranks stop at the same step
-                    if interrupted:
-                        raise KeyboardInterrupt
-                    if late:
-                        raise TimeIsUp
-
-                planned = plan(load_search_spec(run / "spec.yaml"))
-                data = load_proxy_data(planned, distributed.device, run=run)
-                trainer = SupernetTrainer(pool(planned), data, planned.search, distributed)
-                try:
-                    trainer.train(check, run / FOLDER)
-                except (KeyboardInterrupt, TimeIsUp):
-                    distributed.barrier()  # rank 0 has written its checkpoint
-                    raise
-                distributed.barrier()
-        except T2TBuildError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return error.exit_code
-        except TimeIsUp:
-            return 0
-        except KeyboardInterrupt:
-            return 143
-    return 0
+    return exit_code_of(lambda signals: train_as_rank(run, until, signals))
 
 
 if __name__ == "__main__":

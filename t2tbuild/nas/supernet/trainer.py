@@ -22,6 +22,7 @@ from t2tbuild.nas.supernet.pool import SupernetMember
 from t2tbuild.nas.supernet.sampling import add_counts, members_of_step
 from t2tbuild.nas.supernet.sliceable import representatives
 from t2tbuild.spec.model import ModelSpec
+from t2tbuild.spec.proxy import Proxy
 from t2tbuild.spec.search import Search
 from t2tbuild.spec.space import Value
 from t2tbuild.spec.supernet import SupernetSpec
@@ -50,6 +51,12 @@ class SupernetProgress:
     loss: float
 
 
+def build_supernet(members: Sequence[SupernetMember], proxy: Proxy, device: torch.device) -> Supernet:
+    """Build the supernet of the proxy models of members, randomly initialised."""
+    largest = representatives([one.model for one in members])
+    return Supernet([make_proxy_model(one, proxy, device.type) for one in largest]).to(device)
+
+
 class SupernetTrainer:
     """The training of a supernet on the data of the proxy.
 
@@ -71,8 +78,7 @@ class SupernetTrainer:
         self.settings: SupernetSpec = search.supernet
         self.device, proxy = distributed.device, search.proxy
         torch.manual_seed(search.seed)
-        largest = representatives([one.model for one in members])
-        self.supernet = Supernet([self.proxy_model(one) for one in largest]).to(self.device)
+        self.supernet = build_supernet(members, proxy, self.device)
         self.optimizer = make_optimizer(self.supernet, lr=proxy.lr, weight_decay=proxy.weight_decay)
         self.ema = create_ema(self.supernet, proxy.ema)
         self.dtype = pick_dtype("auto", self.device)
