@@ -7,7 +7,7 @@ from t2tbuild.nas.evaluator import make_candidate, trial_folder
 from t2tbuild.nas.old_names import TEST_KEYS, with_new_names
 from t2tbuild.nas.proxy_evaluator import ProxyEvaluator
 from t2tbuild.nas.record import BASE, Record, State
-from t2tbuild.nas.store.database import search_lock
+from t2tbuild.nas.store.lock import search_lock
 from t2tbuild.nas.store.meta import TEST
 from t2tbuild.nas.store.store import Store
 from t2tbuild.nas.verdict import Verdict

@@ -22,7 +22,7 @@ from t2tbuild.cli import console
 from t2tbuild.errors import InputError
 from t2tbuild.files import csv_text, safe_cell
 from t2tbuild.nas import supervisor
-from t2tbuild.nas.store import database
+from t2tbuild.nas.store import database, retry
 from t2tbuild.nas.store.url import VARIABLE
 from t2tbuild.report.diagram import write_diagram
 from t2tbuild.report.training_page import write_training_page
@@ -164,7 +164,7 @@ URLS = [
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A host that does not answer is not tried again; the test of a first connection below does without."""
-    monkeypatch.setattr(database, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(retry, "RETRY_SECONDS", 0.0)
 
 
 @pytest.mark.slow

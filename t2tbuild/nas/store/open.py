@@ -19,7 +19,9 @@ from t2tbuild.nas.model_key import key_of
 from t2tbuild.nas.plan import Plan
 from t2tbuild.nas.record import Record, Source, State
 from t2tbuild.nas.sampler import CandidateSampler, directions_of
-from t2tbuild.nas.store.database import close, damaged_values, open_database, retried, search_lock
+from t2tbuild.nas.store.database import close, damaged_values, open_database
+from t2tbuild.nas.store.lock import search_lock
+from t2tbuild.nas.store.retry import retried
 from t2tbuild.nas.store.store import Store
 from t2tbuild.nas.store.trials import RECORD, Kind
 from t2tbuild.spec.diagnostics.yaml_source import read_text

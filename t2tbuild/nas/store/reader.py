@@ -9,9 +9,10 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from t2tbuild.nas.record import BASE, Record, State
-from t2tbuild.nas.store.database import damaged_values, retried
+from t2tbuild.nas.store.database import damaged_values
+from t2tbuild.nas.store.retry import retried
 from t2tbuild.nas.store.stale_trainings import StaleTrainings
-from t2tbuild.nas.store.trials import Entry, Kind, Snapshot, read_record, split_repeated
+from t2tbuild.nas.store.trials import RECORD, Entry, Kind, Snapshot, read_record, split_repeated
 from t2tbuild.spec.search import Search
 
 
@@ -20,7 +21,7 @@ class StoreReader:
 
     def __init__(self, url: str, storage: RDBStorage, search: Search, studies: Mapping[Kind, optuna.Study]) -> None:
         self.url, self.storage, self.search, self._studies = url, storage, search, studies
-        self._parsed: dict[int, Record] = {}
+        self._parsed: dict[int, tuple[Any, Record]] = {}
         self.stale = StaleTrainings(url, storage, search, studies)
 
     @retried
@@ -90,10 +91,10 @@ class StoreReader:
         return split_repeated(self._studies[kind].get_trials(deepcopy=False), self._record)
 
     def _record(self, trial: FrozenTrial) -> Record:
-        """Return the record of a trial, cached for a finished trial."""
-        if trial._trial_id in self._parsed:
-            return self._parsed[trial._trial_id]
-        record = read_record(trial, self.search.name)
-        if trial.state.is_finished():
-            self._parsed[trial._trial_id] = record
+        """Return the record of a trial. It is parsed again only where it has changed: validation takes a millisecond."""
+        stored = trial.user_attrs.get(RECORD)
+        before, record = self._parsed.get(trial._trial_id, (None, None))
+        if record is None or before != stored:
+            record = read_record(trial, self.search.name)
+            self._parsed[trial._trial_id] = stored, record
         return record

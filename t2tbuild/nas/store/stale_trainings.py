@@ -11,8 +11,10 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from t2tbuild.nas.record import Record, State
-from t2tbuild.nas.store.database import damaged_values, retried, search_lock
+from t2tbuild.nas.store.database import damaged_values
+from t2tbuild.nas.store.lock import search_lock
 from t2tbuild.nas.store.process import has_ended
+from t2tbuild.nas.store.retry import retried
 from t2tbuild.nas.store.trial_writer import TrialWriter
 from t2tbuild.nas.store.trials import DEATHS, PROCESS, RECORD, Kind
 from t2tbuild.spec.search import Search

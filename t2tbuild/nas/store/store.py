@@ -25,9 +25,11 @@ from t2tbuild.nas.draw import Draw
 from t2tbuild.nas.record import Record, State
 from t2tbuild.nas.sampler import CandidateSampler
 from t2tbuild.nas.scheduler import count_claimed
-from t2tbuild.nas.store.database import close, retried, search_lock
+from t2tbuild.nas.store.database import close
+from t2tbuild.nas.store.lock import search_lock
 from t2tbuild.nas.store.process import current_process
 from t2tbuild.nas.store.reader import StoreReader
+from t2tbuild.nas.store.retry import retried
 from t2tbuild.nas.store.trial_writer import TrialWriter
 from t2tbuild.nas.store.trials import (
     PROCESS,

@@ -16,7 +16,8 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Column, Connection, DateTime, Enum, Float, Integer, MetaData, String, Table, func, select
 
-from t2tbuild.nas.store.database import damaged_values, retried
+from t2tbuild.nas.store.database import damaged_values
+from t2tbuild.nas.store.retry import retried
 from t2tbuild.nas.store.trials import PROCESS, RECORD, LostClaim
 
 _OPTUNA = MetaData()
