@@ -15,6 +15,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+ENDED: list[int] = []
+"""The exit codes of all commands that were run here, in their order."""
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["t2tbuild.nas.run", "t2tbuild.report.search_page", "t2tbuild.training.loop"])
 
@@ -88,6 +90,7 @@ class Running:
             self._process.join()
         with self._folder:
             out, err = (stream.read_text(encoding="utf-8") for stream in self._streams)
+        ENDED.append(self._process.exitcode or 0)
         if late:
             raise subprocess.TimeoutExpired(self.arguments, timeout or 0.0, out, err)
         return out, err

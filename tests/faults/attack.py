@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from t2tbuild import cli
+from tests.command import ENDED
 
 ENDINGS = (0, 1, 2)
 MAX_LINES = 40
@@ -39,6 +40,7 @@ class Attack:
         with pytest.raises(SystemExit) as end:
             cli._run()
         out, err = self.capture.readouterr()
+        ENDED.append(int(end.value.code or 0))
         assert end.value.code in ENDINGS, err
         assert "Traceback" not in out + err
         assert "\x1b" not in out + err

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from t2tbuild import build_model, load_spec, manifest
 from t2tbuild.spec.write import write_spec
 from tests.faults.attack import Attack
+from tests.faults.invariants import no_harm  # noqa: F401
 from tests.nas.conftest import fake_trainer, postgresql  # noqa: F401
 
 SECONDS, MORE_BYTES = 60, 3_000_000_000

@@ -22,10 +22,12 @@ from sqlalchemy.exc import OperationalError
 from t2tbuild import predict_cost, search
 from t2tbuild.errors import InputError
 from t2tbuild.nas.existing_run import reopen_store
-from t2tbuild.nas.store import database
-from t2tbuild.nas.store.database import retried, search_lock
+from t2tbuild.nas.store import database, retry
+from t2tbuild.nas.store.lock import LOCK_ID, search_lock
+from t2tbuild.nas.store.retry import retried
 from t2tbuild.nas.store.url import storage_url
 from tests.faults.attack import Attack
+from tests.faults.invariants import ROUNDS
 from tests.nas.conftest import FakeTrainer, tiny_search
 from tests.nas.postgresql import Server
 
@@ -53,7 +55,7 @@ def failing(times: int, seconds: float = 0.0) -> tuple[Callable[[], str], list[f
 
 def test_a_call_that_fails_after_minutes_of_work_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     """The time of the work is no time of an outage: a draw scores candidates for minutes before it commits."""
-    monkeypatch.setattr(database, "RETRY_SECONDS", 0.2)
+    monkeypatch.setattr(retry, "RETRY_SECONDS", 0.2)
     function, calls = failing(1, seconds=0.4)
     assert retried(function)() == "done"
     assert len(calls) == 2
@@ -78,7 +80,7 @@ def test_a_clock_that_was_set_changes_no_status(
 
 
 def test_an_outage_ends_nested_calls_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "RETRY_SECONDS", 0.3)
+    monkeypatch.setattr(retry, "RETRY_SECONDS", 0.3)
     function, calls = failing(1000)
     outer: list[float] = []
 
@@ -106,7 +108,7 @@ def test_the_lock_of_a_search_is_taken_again_after_an_outage(tmp_path: Path, pos
     event.listen(engine, "before_cursor_execute", fail_once)
     other = sqlalchemy.create_engine(url)
     with search_lock(url, engine), other.connect() as connection:
-        held = connection.execute(sqlalchemy.text(f"SELECT pg_try_advisory_lock({database.LOCK_ID})")).scalar()
+        held = connection.execute(sqlalchemy.text(f"SELECT pg_try_advisory_lock({LOCK_ID})")).scalar()
     assert failed
     assert held is False
     for one in (engine, other):
@@ -169,7 +171,7 @@ def test_a_database_that_hangs_or_is_stopped_loses_nothing(
 def test_a_database_that_stays_away_ends_a_search_with_the_command_that_continues_it(
     tmp_path: Path, fake_trainer: type[FakeTrainer], postgresql: Server, attack: Attack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "RETRY_SECONDS", 0.3)
+    monkeypatch.setattr(retry, "RETRY_SECONDS", 0.3)
     url, train, trainings = postgresql.database("away"), fake_trainer.train, []
 
     def train_and_stop(self: FakeTrainer, *arguments: object) -> object:
@@ -280,13 +282,20 @@ MORE_DAMAGES = [
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_every_command_answers_for_a_damaged_database(
-    run: Path, attack: Attack, damage: Callable[[Path], None], said: str, of_repair: str
+    run: Path,
+    attack: Attack,
+    damage: Callable[[Path], None],
+    said: str,
+    of_repair: str,
+    record_property: Callable[..., None],
 ) -> None:
     """Each ends with one message, and the victim outside is there. An empty database is one without a search yet."""
     victim = run.parent / "victim"
     victim.mkdir()
     damage(run / "study.db")
-    for command in ("status", "export", "repair", "status", "resume"):
+    commands = ("status", "export", "repair", "status", "resume")
+    record_property(ROUNDS, len(commands))
+    for command in commands:
         if command == "resume" and damage is empty:
             assert attack.run("search", command, run, "--workers", "1").code == 0
             continue

@@ -17,6 +17,7 @@ from t2tbuild.training import checkpoint as checkpoint_module
 from t2tbuild.training.checkpoint import Checkpoint, DiskError, find_latest_checkpoint, save_checkpoint
 from t2tbuild.training.progress import Progress
 from t2tbuild.training.run_directory import MetricsFile, read_json_lines
+from tests.faults.invariants import ROUNDS
 
 FILES = ["config.json", "manifest.json", "model.safetensors", "progress.json", "state.pt", "trained.safetensors"]
 
@@ -64,12 +65,15 @@ def swap(path: Path) -> Iterator[None]:
 @pytest.mark.parametrize("damage", [flip_each_bit_of_a_byte, truncate_at_each_length, swap])
 @pytest.mark.parametrize("name", FILES)
 def test_a_damaged_file_costs_its_checkpoint_alone(
-    checkpoints: Path, name: str, damage: Callable[[Path], Iterator[None]]
+    checkpoints: Path, name: str, damage: Callable[[Path], Iterator[None]], record_property: Callable[..., None]
 ) -> None:
+    rounds = 0
     for _ in damage(checkpoints / "step-2" / name):
+        rounds += 1
         latest, invalid = find_latest_checkpoint(checkpoints)
         assert latest == checkpoints / "step-1"
         assert len(invalid) == 1
+    record_property(ROUNDS, rounds)
     assert find_latest_checkpoint(checkpoints) == (checkpoints / "step-2", [])
 
 
@@ -111,10 +115,11 @@ def save_on(disk: FullDisk, folder: Path, patch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_full_disk_at_each_write_keeps_the_earlier_checkpoints(
-    checkpoints: Path, monkeypatch: pytest.MonkeyPatch
+    checkpoints: Path, monkeypatch: pytest.MonkeyPatch, record_property: Callable[..., None]
 ) -> None:
     disk = FullDisk(0)
     save_on(disk, checkpoints, monkeypatch)
+    record_property(ROUNDS, disk.count)
     assert disk.count > 10
     shutil.rmtree(checkpoints / "step-3")
     save_checkpoint(checkpoints, "step-1", make(1))

@@ -29,7 +29,7 @@ from t2tbuild.nas.plan import plan
 from t2tbuild.nas.record import Record, Rung, State
 from t2tbuild.nas.reference_runs import plan_base_runs
 from t2tbuild.nas.sampler import CandidateSampler
-from t2tbuild.nas.store import database
+from t2tbuild.nas.store import database, retry
 from t2tbuild.nas.store.database import open_database
 from t2tbuild.nas.store.open import open_store
 from t2tbuild.nas.store.process import current_process, has_ended
@@ -39,6 +39,7 @@ from t2tbuild.nas.store.trials import Claim, Kind, LostClaim, Values
 from t2tbuild.nas.store.url import VARIABLE, storage_url
 from t2tbuild.spec import SearchSpec
 from tests.command import FORKS
+from tests.faults.invariants import ROUNDS
 from tests.nas.conftest import FakeTrainer, tiny_search
 from tests.nas.postgresql import Server
 
@@ -353,12 +354,16 @@ def story(folder: Path, at: int, *, lost_answer: bool) -> tuple[int, object]:
 
 
 @pytest.mark.parametrize("lost_answer", [pytest.param(False, marks=pytest.mark.nightly), True])
-def test_a_fault_at_any_call_changes_nothing(tmp_path: Path, lost_answer: bool) -> None:
+def test_a_fault_at_any_call_changes_nothing(
+    tmp_path: Path, lost_answer: bool, record_property: Callable[..., None]
+) -> None:
     """Every call is repeated, and a claim whose answer was lost is found again."""
     count, (left, keys, seconds) = story(tmp_path / "0", 0, lost_answer=lost_answer)
     assert left == {("COMPLETE", Kind.REFERENCE): 2, ("COMPLETE", Kind.CANDIDATE): 2, ("WAITING", Kind.CANDIDATE): 1}
     release = count - (10 if lost_answer else 24)  # the last calls, which claim and release: at more places
-    for at in sorted({*range(1, count + 1, max(1, count // 4)), *range(release, count + 1, 2 if lost_answer else 3)}):
+    places = {*range(1, count + 1, max(1, count // 4)), *range(release, count + 1, 2 if lost_answer else 3)}
+    record_property(ROUNDS, len(places))
+    for at in sorted(places):
         _, found = story(tmp_path / str(at), at, lost_answer=lost_answer)
         assert found == (left, keys, seconds), at
 
@@ -415,7 +420,7 @@ def test_a_trial_is_stored_as_optuna_stores_it(kind: str, tmp_path: Path, reques
 
 
 def test_an_unreachable_database_is_not_retried_forever(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "RETRY_SECONDS", 0.3)
+    monkeypatch.setattr(retry, "RETRY_SECONDS", 0.3)
     calls = 0
 
     def fail(*_: object) -> None:

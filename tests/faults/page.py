@@ -1,0 +1,28 @@
+"""The tests that docs/reliability.md names."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "reliability.md"
+NAMED = re.compile(r"`(?:([\w/]+\.py))?::(test_\w+)`|`([\w/]+\.py)`")
+"""A test, of the file named last where it has none; or a whole file."""
+
+
+def named_tests(page: str) -> list[str]:
+    """Return the tests and the files of tests that a page names, as arguments of pytest.
+
+    A file without a folder is in tests/faults/.
+
+    >>> named_tests("`test_output.py::test_a`, `::test_b`, `nas/test_c.py`, `benchmarks/kills.py`")
+    ['tests/faults/test_output.py::test_a', 'tests/faults/test_output.py::test_b', 'tests/nas/test_c.py']
+    """
+    found: dict[str, None] = {}
+    last = ""
+    for match in NAMED.finditer(page):
+        last = match[1] or match[3] or last
+        if not Path(last).name.startswith("test_"):
+            continue
+        folder = Path("tests") if "/" in last else Path("tests/faults")
+        found[f"{folder / last}::{match[2]}" if match[2] else str(folder / last)] = None
+    return list(found)
