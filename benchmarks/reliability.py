@@ -73,7 +73,8 @@ class Counter:
 def run_tests(tests: Sequence[str], options: Sequence[str]) -> dict[str, Row]:
     counter = Counter()
     plugin = invariants.__name__
-    code = pytest.main(["-m", "", "-p", plugin, "-q", "--no-header", *options, *tests], plugins=[counter])
+    given = ["-m", "", "-p", plugin, "-W", "ignore::pytest.PytestAssertRewriteWarning", "-q", "--no-header"]
+    code = pytest.main([*given, *options, *tests], plugins=[counter])
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         sys.exit(f"pytest ended with {code}")
     return counter.rows

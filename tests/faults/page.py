@@ -12,7 +12,7 @@ NAMED = re.compile(r"`(?:([\w/]+\.py))?::(test_\w+)`|`([\w/]+\.py)`")
 def named_tests(page: str) -> list[str]:
     """Return the tests and the files of tests that a page names, as arguments of pytest.
 
-    A file without a folder is in tests/faults/.
+    A file without a folder is in tests/faults/, one with another folder than tests/ in tests/.
 
     >>> named_tests("`test_output.py::test_a`, `::test_b`, `nas/test_c.py`, `benchmarks/kills.py`")
     ['tests/faults/test_output.py::test_a', 'tests/faults/test_output.py::test_b', 'tests/nas/test_c.py']
@@ -23,6 +23,6 @@ def named_tests(page: str) -> list[str]:
         last = match[1] or match[3] or last
         if not Path(last).name.startswith("test_"):
             continue
-        folder = Path("tests") if "/" in last else Path("tests/faults")
-        found[f"{folder / last}::{match[2]}" if match[2] else str(folder / last)] = None
+        folder = "" if last.startswith("tests/") else "tests/" if "/" in last else "tests/faults/"
+        found[f"{folder}{last}::{match[2]}" if match[2] else folder + last] = None
     return list(found)

@@ -8,7 +8,7 @@ from tests.faults.page import PAGE, ROOT, named_tests
 FUNCTION = re.compile(r"^def (test_\w+)\(", re.MULTILINE)
 
 
-def tests_in(file: Path) -> set[str]:
+def functions_in(file: Path) -> set[str]:
     name = file.relative_to(ROOT).as_posix()
     return {f"{name}::{test}" for test in FUNCTION.findall(file.read_text(encoding="utf-8"))}
 
@@ -19,12 +19,12 @@ def test_every_test_of_the_page_is_there() -> None:
     for one in named:
         file = ROOT / one.partition("::")[0]
         assert file.is_file(), one
-        assert "::" not in one or one in tests_in(file), one
+        assert "::" not in one or one in functions_in(file), one
 
 
 def test_every_test_of_a_fault_is_on_the_page() -> None:
     named = set(named_tests(PAGE.read_text(encoding="utf-8")))
     files = set(Path(__file__).parent.glob("test_*.py")) - {Path(__file__)}
-    tests = set().union(*(tests_in(file) for file in files if file.relative_to(ROOT).as_posix() not in named))
+    tests = set().union(*(functions_in(file) for file in files if file.relative_to(ROOT).as_posix() not in named))
     assert tests
     assert not sorted(tests - named)
