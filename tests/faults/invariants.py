@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from t2tbuild import load_search_spec
+from t2tbuild.errors import T2TBuildError
 from tests.command import ENDED
 
 SECRET = "hush-hush"
@@ -82,13 +83,13 @@ def measure_search(run: Path) -> Harm:
     try:
         report: dict[str, Any] = json.loads((run / "report.json").read_text())
         candidates, outcome = report["candidates"], report["outcome"]
-    except (ValueError, TypeError, KeyError):  # damaged on purpose, or the report of something else
+        planned = load_search_spec(run / "spec.yaml").search.trials
+    except (ValueError, TypeError, KeyError, T2TBuildError):  # damaged on purpose, or the report of something else
         return Harm()
     trained = [one for one in (*candidates, *report["reference_runs"]) if one["rungs"]]
     twice = len(trained) - len({(one["key"], one["seed"], one["full"]) for one in trained})
     if outcome != "complete":
         return Harm(duplicated=twice)
-    planned = load_search_spec(run / "spec.yaml").search.trials
     missing = planned - sum(one["state"] in FINISHED for one in candidates)
     return Harm(lost=max(0, missing), duplicated=twice, left_running=unfinished_trials(run / "study.db"))
 

@@ -91,7 +91,7 @@ class StoreReader:
         return split_repeated(self._studies[kind].get_trials(deepcopy=False), self._record)
 
     def _record(self, trial: FrozenTrial) -> Record:
-        """Return the record of a trial. It is parsed again only where it has changed: validation takes a millisecond."""
+        """Return the record of a trial. It is validated, which takes a millisecond, only where it has changed."""
         stored = trial.user_attrs.get(RECORD)
         before, record = self._parsed.get(trial._trial_id, (None, None))
         if record is None or before != stored:

@@ -1,0 +1,62 @@
+"""The measurement of harm notices each kind of it."""
+
+import json
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from t2tbuild import predict_cost, search
+from tests.faults import invariants
+from tests.faults.invariants import MARK, SECRET, Harm, list_processes, measure_harm, measure_search
+from tests.nas.conftest import FakeTrainer, tiny_search
+
+
+@pytest.fixture(scope="module")
+def complete(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("measured")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("t2tbuild.nas.proxy_evaluator.ProxyTrainer", FakeTrainer)
+        patch.setattr("t2tbuild.nas.evaluator.count_model", predict_cost)
+        search(tiny_search(folder, "search.trials=3", "search.zero_cost.names=[]"), folder / "run")
+    return folder / "run"
+
+
+def test_harm_of_a_search(complete: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The folder is not that of the test, whose own harm would be noticed."""
+    run = shutil.copytree(complete, tmp_path_factory.mktemp("harmed") / "run")
+    assert measure_search(run) == Harm()
+    report = json.loads((run / "report.json").read_text())
+    assert report["outcome"] == "complete"
+    first, *_, last = report["candidates"]
+    last |= {name: first[name] for name in ("key", "seed", "full", "rungs")}
+    (run / "report.json").write_text(json.dumps(report))
+    assert measure_search(run) == Harm(duplicated=1)
+    report["candidates"] = [one for one in report["candidates"] if one is not last]
+    (run / "report.json").write_text(json.dumps(report))
+    assert measure_search(run) == Harm(lost=1)
+    with sqlite3.connect(run / "study.db") as database:
+        database.execute("update trials set state = 'RUNNING' where trial_id = 1")
+    database.close()
+    assert measure_search(run) == Harm(lost=1, left_running=1)
+
+
+def test_harm_of_files_processes_and_exit_codes(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(invariants, "GRACE", 0.1)
+    folder, before = tmp_path_factory.mktemp("harmed"), set(list_processes())
+    assert measure_harm(folder, before, [0, 1, 2, 130, 143]) == Harm()
+    (folder / MARK).touch()
+    (folder / "log").write_text(f"postgresql://me:{SECRET}@host/db")
+    left = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    orphan = (
+        f"setsid {sys.executable} -c 'import time; time.sleep(60)' {folder} &"  # it is no longer below this process
+    )
+    subprocess.run(["sh", "-c", orphan], check=True)
+    found = measure_harm(folder, before, [0, -11])
+    assert left.wait(10) == -9
+    assert found == Harm(processes=2, code_run=1, secrets=1, exit_codes=1)
