@@ -29,13 +29,14 @@ def decide_by_prediction(
 ) -> Verdict | None:
     """Return the verdict on candidates that are ranked by prediction, None where none is completed.
 
-    The winner is the best ranked among the completed candidates and the base, if that is completed. The latencies of
-    its equals are unknown until `with_latencies`.
+    The winner is the best ranked among the completed candidates and the base, if that is completed; the base, where
+    neither the prediction nor the MACs of a candidate are better. The latencies of its equals are unknown until
+    `with_latencies`.
     """
     base = next(
         (record for record in reference_runs if record.number == BASE and record.state is State.COMPLETED), None
     )
-    winner = best_of([*records, *([base] if base else [])], ranking.value)
+    winner = best_of([*([base] if base else []), *records], ranking.value)
     posterior = None if winner is None else ranking.posterior(winner)
     if winner is None or winner.model is None or posterior is None:
         return None

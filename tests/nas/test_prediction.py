@@ -290,9 +290,15 @@ def test_the_pool_size_of_predicted_draws(
 
 @pytest.mark.slow
 def test_the_base_wins_where_no_candidate_is_predicted_to_be_better() -> None:
+    """Neither the shallow one, nor that with other heads, which have no term in the predictor."""
     planned, base = plan(imagenet()), replace(record(BASE, 14, 1.6), source=Source.NAMED)
-    given = [record("1", 7, 0.2)]
-    verdict = decide_by_prediction(given, [base], planned, Ranking(planned.search, [*given, base]))
+    assert base.model is not None
+    backbone = base.model.backbone.model_dump() | {"num_heads": [3, 12] * 7}
+    heads = with_changes(base.model, {"backbone": backbone}, "in a test")
+    given = [record("1", 7, 0.2), replace(record("2", 14, 0.2), model=heads, key=key_of(heads))]
+    ranking = Ranking(planned.search, [*given, base])
+    assert ranking.value(given[1]) == ranking.value(base)
+    verdict = decide_by_prediction(given, [base], planned, ranking)
     assert verdict is not None
     assert verdict.winner.number == BASE
     assert verdict.sentence.startswith("No candidate is predicted to be better than the base")
