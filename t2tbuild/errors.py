@@ -3,6 +3,7 @@
 Exit codes of the command line: 0 done, 1 failed, 2 wrong input, 130 or 143 interrupted after finished work was saved.
 """
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -59,6 +60,15 @@ OUT_OF_MEMORY_TEXTS = ("out of memory", "DefaultCPUAllocator", "CUBLAS_STATUS_AL
 def is_memory_full(error: Exception) -> bool:
     """Return whether an error of torch or Python means that the memory is full."""
     return isinstance(error, MemoryError) or any(text in str(error) for text in OUT_OF_MEMORY_TEXTS)
+
+
+MACHINE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE)
+"""Numbers of an OSError that no candidate causes: a full or read-only disk, or no file descriptor."""
+
+
+def is_machine_fault(error: BaseException) -> bool:
+    """Return whether an error is that of a full or read-only disk, or of a process without file descriptors."""
+    return isinstance(error, OSError) and error.errno in MACHINE_FAULTS
 
 
 class T2TBuildError(Exception):
@@ -126,6 +136,10 @@ class UploadError(T2TBuildError):
 
 class SearchError(T2TBuildError):
     """A search ended without a result."""
+
+
+class StorageError(SearchError):
+    """The storage or the disk of a search refuses what it reads or writes. What is stored is kept."""
 
 
 class Terminated(KeyboardInterrupt):

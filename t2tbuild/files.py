@@ -1,5 +1,6 @@
 """Atomic writes, robust tests and reads of files, short paths, printable text, redaction, and numbers for JSON."""
 
+import contextlib
 import csv
 import errno
 import io
@@ -110,9 +111,9 @@ def redact(text: str) -> str:
 
 
 def atomic_write(path: Path, content: str | bytes) -> None:
-    """Write bytes, or text as UTF-8, so that a kill leaves the old or the new content. Raises OSError.
+    """Write bytes, or text as UTF-8, so that a kill leaves the old or the new content.
 
-    A symbolic link stays one.
+    A symbolic link stays one. Raises OSError with the name of the file.
     """
     target = path.resolve()
     temporary = target.with_name(f".{target.name[:100]}.{os.getpid()}-{secrets.token_hex(3)}.tmp")
@@ -124,8 +125,11 @@ def atomic_write(path: Path, content: str | bytes) -> None:
         if target.exists():
             shutil.copymode(target, temporary)
         temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):  # a read-only disk refuses it even where there is no such file
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):  # that of a full disk has no name, others the temporary one
+            error.filename, error.filename2 = str(path), None
         raise
 
 

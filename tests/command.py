@@ -18,7 +18,9 @@ from pathlib import Path
 ENDED: list[int] = []
 """The exit codes of all commands that were run here, in their order."""
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["t2tbuild.nas.run", "t2tbuild.report.search_page", "t2tbuild.training.loop"])
+FORKS.set_forkserver_preload(
+    ["t2tbuild.nas.run", "t2tbuild.report.search_page", "t2tbuild.training.loop", "optuna.importance"]
+)
 
 
 def _main(code: str | None, arguments: list[str], cwd: str, environment: dict[str, str], streams: list[str]) -> None:

@@ -124,7 +124,8 @@ def _run() -> Never:
         _print_line(str(error))
         sys.exit(error.exit_code)
     except OSError as error:  # for example, stdout goes to a full disk
-        _print_line(error.strerror or str(error))
+        place = f"{error.filename}: " if isinstance(error.filename, str) and error.strerror else ""
+        _print_line(place + (error.strerror or str(error)))
         sys.exit(T2TBuildError.exit_code)
     except Exception as error:
         from t2tbuild.spec.extension.user_errors import describe_extension_error

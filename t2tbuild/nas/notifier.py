@@ -2,20 +2,24 @@
 
 from collections.abc import Callable
 
-from t2tbuild.nas.record import Record
+from t2tbuild.nas.record import BASE, Record, State
 from t2tbuild.nas.store.store import Store
 from t2tbuild.nas.worker import Listener
 
 
-def make_notifier(store: Store, listener: Listener, known: dict[tuple[str, int, bool], Record]) -> Callable[[], None]:
-    """Return a function that passes every record that changed since its last call, or is not `known`, to a listener."""
+def make_notifier(store: Store, listener: Listener, known: dict[tuple[str, int, bool], Record]) -> Callable[[], bool]:
+    """Return a function that passes every record that changed since its last call, or is not `known`, to a listener.
 
-    def notify() -> None:
+    It returns whether a training of the base has ended.
+    """
+
+    def notify() -> bool:
         found = store.snapshot()
         for record in (*found.reference_runs, *found.records):
             identity = (record.number, record.seed, record.full)
             if known.get(identity) != record:
                 known[identity] = record
                 listener(record)
+        return any(one.number == BASE and one.state is not State.RUNNING for one in found.reference_runs)
 
     return notify

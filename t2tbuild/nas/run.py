@@ -32,7 +32,7 @@ from t2tbuild.nas.store.url import is_shared, storage_url
 from t2tbuild.nas.supernet.phase import run_supernet
 from t2tbuild.nas.supernet.progress import PhaseProgress
 from t2tbuild.nas.supernet.proposals import read_proposals
-from t2tbuild.nas.supervisor import supervise
+from t2tbuild.nas.supervisor import grace_of, supervise
 from t2tbuild.nas.test_eval import evaluate_on_test
 from t2tbuild.nas.worker import Listener, Worker
 from t2tbuild.spec.data import has_test_images
@@ -88,7 +88,7 @@ def search(
         InputError: The budget is below the smallest member of the space or every smaller base, no candidate is within
             the latency limit, its command is not allowed, `search.evaluator` cannot be loaded, `out` holds something
             else, or the storage holds another search of this name.
-        SearchError: No candidate could be trained, or the database stays unreachable.
+        SearchError: No candidate could be trained, the database stays unreachable, or the disk refuses a write.
 
     Example:
         >>> import tempfile
@@ -160,9 +160,8 @@ def search(
                 )
                 worker.run()
             elif not is_complete:
-                until = time.time() + deadline - time.monotonic()
                 with default_device(device):
-                    supervise(run, url, workers, until, interrupt, notify)
+                    supervise(run, url, workers, deadline, interrupt, notify, grace_of(settings.timeout))
         finally:
             store.set_meta(SECONDS, (store.get_meta(SECONDS) or 0.0) + time.perf_counter() - started)
         return _write_result(run, spec, planned, store, load_evaluator if is_ours else None, chosen)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from t2tbuild.errors import T2TBuildError
+from t2tbuild.errors import T2TBuildError, is_machine_fault
 from t2tbuild.nas.evaluator import Candidate, Evaluator, Measurements, PredictedLatency, check_budget, check_cost
 from t2tbuild.nas.record import Record, Rung, State
 from t2tbuild.spec.search import Search
@@ -79,7 +79,10 @@ class RungLoop:
         return replace(record, state=State.COMPLETED)
 
     def _guard(self, function: Callable[[], T]) -> T:
-        """Call a function. Raises EvaluationFailed with the reason where it fails, or tries to end the process."""
+        """Call a function. Raises EvaluationFailed with the reason where it fails, or tries to end the process.
+
+        A full or read-only disk, or no file descriptor, is no failure of a candidate: that OSError ends the search.
+        """
         try:
             with catch_out_of_memory(lambda: MEMORY_HINT):
                 return function()
@@ -87,6 +90,8 @@ class RungLoop:
             raise
         except (Exception, SystemExit) as error:
             self.check_interrupt()  # Ctrl-C also ends a command that the evaluator runs
+            if is_machine_fault(error):
+                raise
             message = str(error) if isinstance(error, T2TBuildError) else f"{type(error).__name__}: {error}"
             raise EvaluationFailed(message.splitlines()[0] if message else "no reason given") from error
 

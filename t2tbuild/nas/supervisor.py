@@ -6,26 +6,28 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from t2tbuild.bench import measure_command
-from t2tbuild.errors import InputError, SearchError
+from t2tbuild.errors import InputError, SearchError, StorageError
+from t2tbuild.nas.exit_code import NO_STORAGE
 from t2tbuild.nas.store.url import VARIABLE
 from t2tbuild.spec.extension import consent
 from t2tbuild.training.device_setting import device_setting
 from t2tbuild.training.signals import Interrupt
 
 POLL_SECONDS = 1.0
+GRACE_SECONDS = 60.0  # workers that have not ended this long after the deadline, at least, are terminated
 SHUTDOWN_SECONDS = 60.0  # workers that have not ended this long after SIGTERM are killed
-STARTUP_SECONDS = 20.0  # a worker that dies sooner has failed to start
 MAX_FAILED_STARTS = 3  # failed starts in a row after which a worker is not restarted
 MAX_KILLED_STARTS = 30  # the same for one that is killed, for example where memory is short
 
-OnPoll = Callable[[], None]
+OnPoll = Callable[[], bool]
+"""It returns whether a training of the base has ended, before which no deadline ends a search."""
 
 
 @dataclass
@@ -34,7 +36,6 @@ class _WorkerProcess:
 
     index: int
     running: subprocess.Popen[bytes]
-    started: float = field(default_factory=time.monotonic)
     failed_starts: int = 0
     done: bool = False
 
@@ -49,18 +50,37 @@ def default_workers(device: str | None = None) -> int:
     return max(1, min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
 
 
-def supervise(run: Path, url: str, workers: int, deadline: float, interrupt: Interrupt, on_poll: OnPoll) -> None:
+def grace_of(timeout: float | None) -> float:
+    """Return how long after the deadline of a search a worker is terminated: a tenth of the timeout, or a minute.
+
+    An evaluation that is only slow should end before, as its result is lost.
+    """
+    return max(GRACE_SECONDS, (timeout or 0.0) / 10)
+
+
+def supervise(
+    run: Path,
+    url: str,
+    workers: int,
+    deadline: float,
+    interrupt: Interrupt,
+    on_poll: OnPoll,
+    grace: float = GRACE_SECONDS,
+) -> None:
     """Run `workers` processes on the search in `run` until all are done, and restart those that die.
 
-    `deadline` is a time.time(). `on_poll` is called every second. An interrupt ends all workers. Raises SearchError,
-    with the last line of its log, when a worker fails to start MAX_FAILED_STARTS times in a row, and InputError at once
-    when its input is wrong.
+    `deadline` is a time.monotonic(): workers end by themselves between two steps of a training, and one that hangs in a
+    step is terminated after `grace` seconds. `on_poll` is called every second. An interrupt ends all workers. Raises
+    SearchError, with the last line of its log, when a worker dies MAX_FAILED_STARTS times in a row before it trains
+    anything, and at once InputError when its input is wrong, StorageError when it cannot store anything.
     """
     with _running_workers(run, url, workers, deadline) as processes:
         while not all(process.done for process in processes):
-            on_poll()
+            base_has_ended = on_poll()
             if interrupt:
                 raise interrupt.exception()
+            if base_has_ended and time.monotonic() > deadline + grace:
+                break
             for process in processes:
                 _restart_if_dead(process, run, url, workers, deadline)
             time.sleep(POLL_SECONDS)
@@ -89,11 +109,27 @@ def _restart_if_dead(process: _WorkerProcess, run: Path, url: str, workers: int,
         return
     if code == InputError.exit_code:  # another start cannot help
         raise InputError(f"worker {process.index} ended: {last_log_line(run, process.index)}")
-    process.failed_starts = process.failed_starts + 1 if time.monotonic() - process.started < STARTUP_SECONDS else 0
+    if code == NO_STORAGE:
+        reason = last_log_line(run, process.index).partition("; continue with")[0]
+        message = f"worker {process.index} ended: {reason}; continue with: t2tbuild search resume {run}"
+        raise StorageError(message)
+    process.failed_starts = 0 if _has_trained(run, process) else process.failed_starts + 1
     if process.failed_starts >= (MAX_FAILED_STARTS if code > 0 else MAX_KILLED_STARTS):
         raise SearchError(f"worker {process.index} failed to start: {last_log_line(run, process.index)}")
     process.running = _start_worker(run, url, process.index, workers, deadline)
-    process.started = time.monotonic()
+
+
+def start_of_training(pid: int) -> str:
+    """Return how the line of a worker's log begins when the process starts a training.
+
+    A candidate that ends its process again and again must not count as a worker that fails to start.
+    """
+    return f"process {pid} trains "
+
+
+def _has_trained(run: Path, process: _WorkerProcess) -> bool:
+    """Whether the current process of a worker has started a training, by its log."""
+    return start_of_training(process.running.pid).encode() in log_path(run, process.index).read_bytes()
 
 
 def log_path(run: Path, index: int) -> Path:
@@ -152,17 +188,20 @@ def start_process(
 
 
 def terminate(running: Sequence[subprocess.Popen[bytes]]) -> None:
-    """End processes, and wait for their end."""
+    """End processes, and wait for their end. Those that do not end in time, or before a second Ctrl-C, are killed."""
     for process in running:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
     limit = time.monotonic() + SHUTDOWN_SECONDS
-    for process in running:
-        try:
-            process.wait(max(0.1, limit - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+    try:
+        for process in running:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.1, limit - time.monotonic()))
+    finally:
+        for process in running:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
 
 
 def last_log_line(run: Path, index: int) -> str:

@@ -122,7 +122,7 @@ class Worker:
             return
         except TimeIsUp:
             self.store.release(claim)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, OSError):  # an OSError of the machine, not of the candidate
             self.store.release(claim)
             raise
 

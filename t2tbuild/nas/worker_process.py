@@ -5,16 +5,18 @@
 
 import os
 import sys
-import time
 from pathlib import Path
 
-from t2tbuild.nas.exit_code import exit_code_of
+from t2tbuild.nas.exit_code import exit_code_of, write_log
 from t2tbuild.nas.plan import plan
 from t2tbuild.nas.proxy_evaluator import make_evaluator
+from t2tbuild.nas.record import Record, State
 from t2tbuild.nas.sampler import CandidateSampler
+from t2tbuild.nas.store.database import storage_errors
 from t2tbuild.nas.store.open import open_store
 from t2tbuild.nas.store.url import storage_url
 from t2tbuild.nas.supernet.proposals import read_proposals
+from t2tbuild.nas.supervisor import start_of_training
 from t2tbuild.nas.worker import Worker
 from t2tbuild.spec.load import load_search_spec
 from t2tbuild.spec.root import SearchSpec
@@ -24,7 +26,10 @@ from t2tbuild.training.signals import Interrupt
 
 
 def run_worker(spec: SearchSpec, run: Path, interrupt: Interrupt, *, deadline: float, workers: int) -> None:
-    """Run one of several workers in this process. The environment names the storage."""
+    """Run one of several workers in this process. The environment names the storage.
+
+    Raises StorageError where the storage stays unreachable, or it or the disk refuses what is written.
+    """
     planned = plan(spec)
 
     def check() -> None:
@@ -32,7 +37,7 @@ def run_worker(spec: SearchSpec, run: Path, interrupt: Interrupt, *, deadline: f
             raise interrupt.exception()
 
     sampler = CandidateSampler(planned.search, planned)
-    with open_store(storage_url(None, run), spec, planned, sampler, patient=True) as store:
+    with storage_errors(run), open_store(storage_url(None, run), spec, planned, sampler, patient=True) as store:
         sampler.proposals = read_proposals(store, planned)
         Worker(
             store,
@@ -40,11 +45,18 @@ def run_worker(spec: SearchSpec, run: Path, interrupt: Interrupt, *, deadline: f
             make_evaluator(planned, pick_device(), run=run, callbacks=CacheCallbacks(check=check), store=store),
             planned,
             run,
-            listener=lambda _record: None,
+            listener=_log,
             interrupt=interrupt,
             deadline=deadline,
             workers=workers,
         ).run()
+
+
+def _log(record: Record) -> None:
+    """Write a line to the log for a training that starts, or reaches a rung."""
+    if record.state is State.RUNNING:
+        seed = f", seed {record.seed}" if record.seed else ""
+        write_log(f"{start_of_training(os.getpid())}{record.number}{seed}, after {record.steps} steps")
 
 
 class ParentOrSignal(Interrupt):
@@ -60,13 +72,15 @@ class ParentOrSignal(Interrupt):
 
 
 def main() -> int:
-    """Run a worker until the search is done. Returns 0, 2 for wrong input, 1 for a failure, 143 if interrupted."""
+    """Run a worker until the search is done, or to DEADLINE, a time.monotonic(), which is the same in all processes.
+
+    Returns the exit code of `exit_code_of`.
+    """
     run, workers, deadline, parent = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
 
     def work(signals: Interrupt) -> None:
-        until = time.monotonic() + deadline - time.time()
         interrupt = ParentOrSignal(signals, parent)
-        run_worker(load_search_spec(run / "spec.yaml"), run, interrupt, deadline=until, workers=workers)
+        run_worker(load_search_spec(run / "spec.yaml"), run, interrupt, deadline=deadline, workers=workers)
 
     return exit_code_of(work)
 

@@ -1,5 +1,6 @@
 """The verdict of a search: a table of predicted or retrained models, and the gains in words."""
 
+import math
 import statistics
 
 from t2tbuild.nas.candidates_csv import shape_columns
@@ -193,5 +194,8 @@ def _interval(interval: Interval, without: str = "") -> str:
 
 
 def _mean(values: list[float], form: str) -> str:
+    """Return the mean of values over seeds, with their deviation, as text; - where an evaluator measured none."""
+    if not all(map(math.isfinite, values)):
+        return "-"
     mean = form.format(statistics.fmean(values))
     return f"{mean} ± {form.format(statistics.stdev(values))}" if len(values) > 1 else mean

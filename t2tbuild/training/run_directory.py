@@ -52,8 +52,11 @@ def open_run(folder: Path, spec: Spec | SearchSpec, device: torch.device, *, sha
             fcntl.lockf(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except OSError:
             raise InputError(f"{folder}: another process uses it; choose another --out") from None
-        if _is_new(folder, spec) or not (folder / "environment.json").exists():
-            atomic_write(folder / "environment.json", json.dumps(describe_environment(device), indent=1) + "\n")
+        try:
+            if _is_new(folder, spec) or not (folder / "environment.json").exists():
+                atomic_write(folder / "environment.json", json.dumps(describe_environment(device), indent=1) + "\n")
+        except OSError as error:
+            raise InputError(f"{folder}: cannot be written: {error.strerror}; choose another --out") from None
         yield
 
 

@@ -41,22 +41,16 @@ class Server:
     def make(self) -> None:
         self._run(self.programs / "initdb", "-D", self.folder / "data", "-U", "tester", "--auth=trust", "-E", "UTF8")
 
-    def start(self) -> None:
-        options = " ".join([*SETTINGS, "-p", str(self.port), "-k", str(self.folder)])
-        self._run(
-            self.programs / "pg_ctl",
-            "-D",
-            self.folder / "data",
-            "-w",
-            "-o",
-            options,
-            "-l",
-            self.folder / "log",
-            "start",
-        )
+    def control(self, *command: str | Path) -> None:
+        """Run a command of pg_ctl, and wait for its end."""
+        self._run(self.programs / "pg_ctl", "-D", self.folder / "data", "-w", *command)
+
+    def start(self, *more: str) -> None:
+        options = " ".join([*SETTINGS, "-p", str(self.port), "-k", str(self.folder), *more])
+        self.control("-o", options, "-l", self.folder / "log", "start")
 
     def stop(self, how: str = "immediate") -> None:
-        self._run(self.programs / "pg_ctl", "-D", self.folder / "data", "-w", "-m", how, "stop")
+        self.control("-m", how, "stop")
 
     def database(self, name: str) -> str:
         """A new, empty database; its URL has a password, which the server does not ask for."""

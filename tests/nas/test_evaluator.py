@@ -20,7 +20,7 @@ from t2tbuild.nas.evaluator_function import load_function
 from t2tbuild.nas.existing_run import reopen_store
 from t2tbuild.nas.plan import plan
 from t2tbuild.nas.store.trials import Kind
-from t2tbuild.report.verdict_table import gain_lines
+from t2tbuild.report.verdict_table import confirmation_rows, gain_lines
 from t2tbuild.spec import SearchSpec
 
 Tiny = Callable[..., SearchSpec]
@@ -68,6 +68,9 @@ def test_a_function_ranks_the_candidates(tmp_path: Path, tiny: Tiny) -> None:
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert report["counts"]["trained_over_budget"] == 0
     assert report["test"] is None
+    rows = confirmation_rows(result).values()
+    assert {row[-2] for row in rows} == {"-"}  # no loss was measured
+    assert all("%" in row[-1] for row in rows)
 
 
 def test_a_named_function_of_the_working_directory(tmp_path: Path, tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:

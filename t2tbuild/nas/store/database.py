@@ -13,10 +13,10 @@ from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import RDBStorage
 from sqlalchemy.exc import SQLAlchemyError
 
-from t2tbuild.errors import InputError, SearchError
+from t2tbuild.errors import InputError, StorageError, first_line, is_machine_fault
 from t2tbuild.files import redact
 from t2tbuild.nas.store.lock import search_lock
-from t2tbuild.nas.store.retry import retried
+from t2tbuild.nas.store.retry import is_unreachable, retried
 from t2tbuild.spec.search import Search
 
 
@@ -77,10 +77,20 @@ def close(storage: RDBStorage) -> None:
 
 @contextlib.contextmanager
 def storage_errors(run: Path) -> Iterator[None]:
-    """Turn an error of a database that stays unreachable into a SearchError. Stored results are kept."""
+    """Turn an error of a database that stays unreachable or refuses a write, or of a disk, into a StorageError.
+
+    Stored results are kept. An error of a stream, such as a closed stdout, is raised as it is.
+    """
     try:
         yield
     except (StorageInternalError, SQLAlchemyError) as error:
-        reason = redact(str(getattr(error.__cause__, "orig", error)).strip().split("\n", 1)[0])
-        message = f"the storage is unreachable: {reason}; continue with: t2tbuild search resume {run}"
-        raise SearchError(message) from error
+        cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+        reason = redact(first_line(getattr(cause, "orig", None) or error))
+        problem = "the storage is unreachable" if is_unreachable(error) else "the storage cannot be used"
+        raise StorageError(f"{problem}: {reason}; continue with: t2tbuild search resume {run}") from error
+    except OSError as error:
+        if error.filename is None and not is_machine_fault(error):
+            raise
+        place = f"{error.filename}: " if error.filename is not None else ""
+        message = f"{place}{error.strerror}; continue with: t2tbuild search resume {run}"
+        raise StorageError(message) from error

@@ -71,6 +71,8 @@ def _join(
 
 def _open_study(name: str, storage: RDBStorage, directions: Sequence[Direction]) -> optuna.Study:
     sampler, pruner = RandomSampler(seed=0), NopPruner()  # CandidateSampler draws, and the scheduler prunes
+    if name in optuna.get_all_study_names(storage):  # which also a read-only database answers
+        return optuna.load_study(study_name=name, storage=storage, sampler=sampler, pruner=pruner)
     return optuna.create_study(
         storage=storage, sampler=sampler, pruner=pruner, study_name=name, directions=directions, load_if_exists=True
     )

@@ -39,7 +39,7 @@ def train_on_ranks(run: Path, ranks: int, seconds: float = math.inf) -> None:
     They end at the last step, or after so many seconds. Raises TrainingError where a process fails, and
     KeyboardInterrupt after Ctrl-C or SIGTERM, when it is saved.
     """
-    code = launch_ranks(ranks, [str(run), str(time.time() + seconds)], module=__name__)
+    code = launch_ranks(ranks, [str(run), str(time.monotonic() + seconds)], module=__name__)
     if code in INTERRUPTED:
         raise KeyboardInterrupt
     if code:
@@ -47,11 +47,11 @@ def train_on_ranks(run: Path, ranks: int, seconds: float = math.inf) -> None:
 
 
 def train_as_rank(run: Path, until: float, signals: Interrupt) -> None:
-    """Train as one of the ranks, to the last step or to `until`, a time.time(). All ranks stop at the same step."""
+    """Train as one of the ranks, to the last step or `until`, a time.monotonic(). All ranks stop at the same step."""
     with init_distributed(pick_device()) as distributed:
 
         def check() -> None:
-            interrupted, late = distributed.all_reduce_sum([float(bool(signals)), float(time.time() > until)])
+            interrupted, late = distributed.all_reduce_sum([float(bool(signals)), float(time.monotonic() > until)])
             if interrupted:
                 raise KeyboardInterrupt
             if late:
