@@ -28,7 +28,9 @@ USES = {
     "dashboard": "optuna-dashboard shows a search in the browser",
     "data": "Hugging Face and WebDataset data",
     "dev": "the tests",
+    "docs": "the documentation site",
     "mysql": "searches with a MySQL storage",
+    "notebook": "the notebook's test",
     "onnx": "export and use of ONNX files",
     "openvino": "export and use of OpenVINO files",
     "postgresql": "searches with a PostgreSQL storage",
@@ -142,7 +144,10 @@ def _rate(section: str, name: str, requirement: str, version: str | None, report
     if not _satisfies(version, requirement):
         message = f"t2tbuild needs {requirement}; pip install '{name}{requirement}'"
         return Finding(section, name, Status.BROKEN, version, message)
-    if error := report.get("error"):
+    if "torchvision::nms" in (error := report.get("error") or ""):
+        hint = "install both from one index: pip install --force-reinstall torch torchvision"
+        return Finding(section, name, Status.BROKEN, version, f"it is not built for this torch; {hint}")
+    if error:
         return Finding(section, name, Status.BROKEN, version, f"cannot be imported: {error}; install it again")
     return Finding(section, name, Status.OK, version)
 
@@ -162,7 +167,8 @@ def _rate_extra(
     """Rate an extra by its packages: nothing is wrong where they are not installed."""
     use, absent = USES.get(extra, ""), [name for name in needs if installed[name] is None]
     if absent:
-        message = f"not installed: {', '.join(absent)}; for {use}: pip install 't2tbuild[{extra}]'"
+        named = ", ".join(absent) if len(absent) <= FEW_PACKAGES else f"{len(absent)} packages"
+        message = f"not installed: {named}; for {use}: pip install 't2tbuild[{extra}]'"
         return Finding("extras", extra, Status.MISSING, "", message)
     value = ", ".join(f"{name} {installed[name]}" for name in needs)
     value = value if len(needs) <= FEW_PACKAGES else f"{len(needs)} packages"

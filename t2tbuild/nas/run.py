@@ -40,7 +40,7 @@ from t2tbuild.spec.root import SearchSpec, Spec
 from t2tbuild.spec.search import Search
 from t2tbuild.training.data.image_cache import CacheCallbacks, CacheProgress
 from t2tbuild.training.data.python_datasets import LabelledImages, PythonDatasets
-from t2tbuild.training.dataset_paths import count_classes
+from t2tbuild.training.dataset_paths import count_training_classes
 from t2tbuild.training.device import default_device, pick_device
 from t2tbuild.training.reports import Notice
 from t2tbuild.training.run_directory import default_run_directory, open_run
@@ -197,7 +197,7 @@ def _require_inputs(
         load_function(settings.evaluator)
     else:
         with own_data_errors():
-            count_classes(settings.proxy.data)
+            count_training_classes(settings.proxy.data)
 
 
 def _write_result(

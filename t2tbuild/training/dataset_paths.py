@@ -59,6 +59,22 @@ def count_classes(data: AnyData) -> int:
             return data.num_classes
 
 
+def count_training_classes(data: AnyData) -> int:
+    """Return the number of classes of data to train on.
+
+    Raises FieldError where files are missing, and where there is only one class.
+    """
+    classes = count_classes(data)
+    if classes == 1 and isinstance(data, UserImages):
+        (name,) = _list_classes(data)
+        if isinstance(data, FolderData):
+            place, field, hint = data.root, _ROOT, "a folder for each class: " + _LAYOUT.format(root="ROOT")
+        else:
+            place, field, hint = data.file, (*_DATA, "file"), "two or more different labels"
+        raise FieldError(field, "data-classes", f"{data_root(place).absolute()} has only one class, {name}", hint)
+    return classes
+
+
 def class_names(data: AnyData) -> tuple[str, ...] | None:
     """Return the names of the classes in the order of their labels, None for data that have only numbers.
 

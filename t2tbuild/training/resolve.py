@@ -12,7 +12,7 @@ from t2tbuild.spec.train import TrainSpec
 from t2tbuild.spec.units import plural
 from t2tbuild.spec.weights import Weights
 from t2tbuild.spec.with_changes import with_changes
-from t2tbuild.training.dataset_paths import class_names, count_classes, resolve_data
+from t2tbuild.training.dataset_paths import class_names, count_training_classes, resolve_data
 from t2tbuild.weights.label_names import read_label_names
 
 
@@ -43,7 +43,7 @@ def resolve_files(spec: Spec) -> Spec:
     assert spec.train is not None
     spec = _resolve_data(spec)
     assert spec.train is not None
-    classes, names = count_classes(spec.train.data), class_names(spec.train.data)
+    classes, names = count_training_classes(spec.train.data), class_names(spec.train.data)
     changes: dict[str, Any] = {"num_classes": classes}
     if names is not None:
         changes["label_names"] = names

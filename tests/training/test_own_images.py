@@ -23,7 +23,7 @@ from t2tbuild.training.data.loader import StreamedData, open_split
 from t2tbuild.training.data.overlap import Overlap, find_overlap
 from t2tbuild.training.data_notices import data_notices
 from t2tbuild.training.data_option import data_overrides
-from t2tbuild.training.dataset_paths import MILD, class_names, count_classes, resolve_data
+from t2tbuild.training.dataset_paths import MILD, class_names, count_classes, count_training_classes, resolve_data
 from t2tbuild.training.distributed import DistributedContext
 from t2tbuild.training.dry_run import dry_run_training
 from t2tbuild.training.evaluate import evaluate
@@ -239,6 +239,26 @@ def test_an_error_names_what_is_there_and_what_to_write(
     draw(tmp_path, *folders)
     with pytest.raises(FieldError, match=message):
         count_classes(FolderData.model_validate({"root": str(tmp_path), **fields}))
+
+
+@pytest.mark.parametrize("kind", ["folder", "csv"])
+def test_images_of_one_class_are_refused_before_a_training(tmp_path: Path, kind: str) -> None:
+    """They can be evaluated, as a part of the images of a model with more classes."""
+    draw(tmp_path, "all", each=4)
+    (tmp_path / "labels.csv").write_text("file,label\n" + "".join(f"all/{number}.png,all\n" for number in range(4)))
+    data = data_of(tmp_path if kind == "folder" else tmp_path / "labels.csv")
+    assert count_classes(data) == 1
+    with pytest.raises(FieldError, match="has only one class, all"):
+        count_training_classes(data)
+    spec = load_spec("t2t_vit_7", [*TINY, *data_overrides(str(data_path(data)), None)])
+    with pytest.raises(FieldError, match="has only one class, all"):
+        train(spec, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def data_path(data: AnyData) -> str:
+    assert isinstance(data, FolderData | CsvData)
+    return data.root if isinstance(data, FolderData) else data.file
 
 
 def test_a_csv_file_names_images_labels_and_splits(tmp_path: Path) -> None:
