@@ -5,10 +5,10 @@ can be: a claim's two tokenizers, or its two backbones. Where these differ in de
 depth, as a search over depth and width would: a deep, wide member that holds all others, and a shallow, narrow one.
 
 The supernet is trained by the trainer of a search, with the sandwich rule, on the data of the default proxy: digits at
-32 pixels, a quarter of the width, the proxy's batch size and learning rate. Two settings make a pair comparable. All
-members learn from the labels (`distill: false`), so no model is the teacher of the other. And no member is in
-the space that would make one model of the pair an end of the sandwich rule, which is trained at every step, and the
-other not; so both models are trained equally often, which --out records.
+32 pixels, a quarter of the width, the proxy's batch size and learning rate, and as many steps as its last rung has. Two
+settings make a pair comparable. All members learn from the labels (`distill: false`), so no model is the teacher of the
+other. No member makes one model of the pair an end of the sandwich rule, which is trained at every step, and the other
+not. So both models are trained equally often but for chance, and --out records how often.
 
 A result is the difference of the inherited validation losses, averaged weights (EMA), as a search evaluates members:
 -ln(loss), first minus second, with a 95% t interval over the seeds. Pairs that no supernet can hold are named with the
