@@ -186,12 +186,17 @@ def make_case(given: argparse.Namespace, seed: int) -> Case:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "base.yaml").write_text(base)
     (folder / "search.yaml").write_text(text)
-    planned = plan(load_search_spec(folder / "search.yaml"))
+    return load_case(folder / "search.yaml", given.out)
+
+
+def load_case(spec: Path, cache: Path) -> Case:
+    """Plan a search and load its data. Its files go into the folder of the spec, decoded images into `cache`."""
+    planned = plan(load_search_spec(spec))
     device = pick_device()
     settings = planned.search.model_copy(update={"proxy": resolve_width(planned.search.proxy, device.type)})
-    evaluator = make_evaluator(planned, device, run=given.out)
+    evaluator = make_evaluator(planned, device, run=cache)
     assert isinstance(evaluator, ProxyEvaluator)
-    return Case(Plan(settings, planned.base, planned.space), evaluator, folder, pool(planned))
+    return Case(Plan(settings, planned.base, planned.space), evaluator, spec.parent, pool(planned))
 
 
 # Measuring

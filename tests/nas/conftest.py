@@ -11,7 +11,9 @@ from torch import Tensor
 
 from t2tbuild import load_search_spec, predict_cost
 from t2tbuild.nas.model_key import key_of
+from t2tbuild.nas.plan import Plan, plan
 from t2tbuild.nas.record import Rung
+from t2tbuild.nas.supernet.pool import SupernetMember, pool
 from t2tbuild.spec import ModelSpec, SearchSpec
 from t2tbuild.spec.proxy import Proxy
 from t2tbuild.training.data import Data
@@ -46,6 +48,7 @@ search:
   zero_cost: {names: [snip], pool: 1}
   trials: 4
 """
+SUPERNET = "search.supernet={steps: 3, candidates: 24, validity: 8, best: 2, random: 2, budgets: [1800K]}"
 
 
 @pytest.fixture
@@ -58,6 +61,18 @@ def tiny_search(folder: Path, *overrides: str) -> SearchSpec:
     (folder / "small.yaml").write_text(BASE)
     (folder / "tiny.yaml").write_text(SEARCH)
     return load_search_spec(folder / "tiny.yaml", list(overrides))
+
+
+@pytest.fixture(scope="session")
+def planned(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    """Return the plan of the small search with a supernet."""
+    return plan(tiny_search(tmp_path_factory.mktemp("plan"), SUPERNET))
+
+
+@pytest.fixture(scope="session")
+def members(planned: Plan) -> tuple[SupernetMember, ...]:
+    """Return the members of its supernet, the cheapest first."""
+    return pool(planned)
 
 
 class FakeTrainer:
