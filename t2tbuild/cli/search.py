@@ -374,7 +374,9 @@ def print_result(result: SearchResult) -> None:
         console.print(line, soft_wrap=True, markup=False)
     if result.outcome is Outcome.TIMEOUT:
         command = resume_command(result.run, result.spec)
-        console.print(f"stopped by the timeout; continue with: {command}", soft_wrap=True, markup=False)
+        has_confirmations = result.verdict.prediction is None and result.spec.search.confirm is not None
+        part = ", a part of which is kept for confirmation runs" if has_confirmations else ""
+        console.print(f"stopped by the timeout{part}; continue with: {command}", soft_wrap=True, markup=False)
     elif result.outcome is Outcome.UNFINISHED:
         console.print(
             f"unfinished; show its progress with: t2tbuild search status {result.run}", soft_wrap=True, markup=False

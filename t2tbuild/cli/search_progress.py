@@ -136,7 +136,10 @@ class SearchProgress:
         done = sum(one.state.trained and one.seed == 0 and one.number != "base" for one in self.records.values())
         if record.state is State.RUNNING and self.done_before is None:
             self.done_before = done  # by an earlier process
-        title = f"{self.search.name}: {done} of {self.search.trials} candidates, {self._format_times(done)}"
+        confirmations = self._count_confirmations()
+        title = f"{self.search.name}: {done} of {self.search.trials} candidates"
+        title += f", {plural(confirmations, 'confirmation run')} left" if confirmations else ""
+        title += f", {self._format_times(done, confirmations)}"
         if self.live:
             records = [*self.records.values()]
             table = candidates_table(records, Ranking(self.search, records), title=title, proxy=self.search.proxy)
@@ -144,13 +147,25 @@ class SearchProgress:
         elif (record.rungs and (known is None or known.rungs != record.rungs)) or record.state is not State.RUNNING:
             self.console.print(f"{_format_record(record)}  [{title}]", soft_wrap=True, markup=False)
 
-    def _format_times(self, done: int) -> str:
+    def _count_confirmations(self) -> int:
+        """Return how many confirmation runs of the candidates so far are missing or running."""
+        from t2tbuild.nas.record import State
+        from t2tbuild.nas.reference_runs import plan_confirmations
+
+        kinds: dict[bool, list[Record]] = {True: [], False: []}
+        for one in self.records.values():
+            kinds[bool(one.seed or one.full or one.number == "base")].append(one)
+        running = sum(one.state is State.RUNNING and one.number != "base" for one in kinds[True])
+        return running + len(plan_confirmations(self.search, kinds[False], kinds[True]))
+
+    def _format_times(self, done: int, confirmations: int) -> str:
         new, elapsed = done - (self.done_before or 0), time.monotonic() - self.started
         since = time.monotonic() - self.counted_from  # the end of the cache and the supernet
         left = "?"
         if self.done_before is not None and new:
             until_timeout = max(0.0, (self.search.timeout or math.inf) - elapsed)
-            left = format_duration(min(until_timeout, since / (new + 1) * (self.search.trials - done)))
+            trainings = max(0, self.search.trials - done) + confirmations
+            left = format_duration(min(until_timeout, since / (new + 1) * trainings))
         return f"{format_duration(elapsed)}, ETA {left}"
 
 

@@ -48,6 +48,21 @@ def test_the_live_table_shows_base_and_candidates_with_their_rungs() -> None:
     assert "running" in rows["1"]
 
 
+def test_confirmation_runs_are_part_of_what_is_left() -> None:
+    """They come after the last candidate, which had an ETA of 0 seconds."""
+    screen = io.StringIO()
+    spec = load_search_spec("deep_narrow", ["search.target=data", "search.confirm={best: 2, random: 0, seeds: 1}"])
+    done = [replace(record(str(number), State.COMPLETED, 2.1, 1.4, 0.4), key=str(number)) for number in range(8)]
+    with SearchProgress(Console(file=screen, width=200), spec) as progress:
+        progress.update(replace(done[0], state=State.RUNNING))
+        progress.counted_from -= 90  # seconds ago
+        for one in [*done, replace(done[0], state=State.RUNNING, seed=1)]:
+            progress.update(one)
+    *_, before, last = screen.getvalue().splitlines()
+    assert "8 of 8 candidates, 2 confirmation runs left, 0s, ETA 20s" in before
+    assert "8 of 8 candidates, 2 confirmation runs left, 0s, ETA 20s" in last  # one of them is running
+
+
 def test_where_accuracy_is_predicted_it_has_a_column_and_decides_the_order() -> None:
     small = with_changes(BASE, {"backbone": BASE.backbone.model_dump() | {"depth": 8}}, "in a test")
     worse = replace(record("0", State.COMPLETED, 2.0, 1.0, 0.1), model=small)
