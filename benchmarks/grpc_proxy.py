@@ -60,8 +60,15 @@ def measure(connect: Callable[[], BaseStorage]) -> dict[str, float]:
     running = study.get_trials(deepcopy=False, states=[TrialState.RUNNING])[0]._trial_id
     text = json.dumps({"at": time.time(), "text": "x" * RECORD_BYTES})
     found["save a record"] = timed(lambda: storage.set_trial_user_attr(running, "record", text))
-    storage.remove_session()
+    close(storage)
     return found
+
+
+def close(storage: BaseStorage) -> None:
+    """Close all connections; Optuna wraps the storage of a database in a cache."""
+    storage.remove_session()
+    if isinstance(backend := getattr(storage, "_backend", None), RDBStorage):
+        backend.engine.dispose()
 
 
 def connections(url: str) -> int:
@@ -80,9 +87,7 @@ def count_connections(url: str, connect: Callable[[], BaseStorage], clients: int
         storage.get_all_studies()
     count = connections(url) - before
     for storage in storages:
-        storage.remove_session()
-        if isinstance(storage, RDBStorage):
-            storage.engine.dispose()
+        close(storage)
     return count
 
 

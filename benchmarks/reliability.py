@@ -56,16 +56,19 @@ class Counter:
 
     def __init__(self) -> None:
         self.rows: dict[str, Row] = {}
+        self.skipped: set[str] = set()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         name = report.nodeid.partition("[")[0].removeprefix("tests/").removeprefix("faults/")
         row = self.rows.setdefault(name, Row())
         row.skipped += report.skipped
         row.broken += report.failed
+        if report.skipped:
+            self.skipped.add(report.nodeid)
         if report.when != "teardown":
             return
         properties = dict(report.user_properties)
-        if HARM in properties:  # it was not skipped
+        if HARM in properties and report.nodeid not in self.skipped:
             row.rounds += int(properties.get(ROUNDS) or 1)
             row.harm += Harm(*properties[HARM])
 
@@ -110,7 +113,7 @@ def show(rows: dict[str, Row], *, markdown: bool) -> None:
     head = ["test", "rounds", "failed", *(count.replace("_", " ") for count in COUNTS)]
     lines = [cells(name, row) for name, row in rows.items() if row.rounds or row.broken]
     lines.append(cells(f"{len(lines)} faults", total))
-    skipped = [name for name, row in rows.items() if not row.rounds and not row.broken]
+    skipped = [f"{name} ({row.skipped})" for name, row in rows.items() if row.skipped]
     if markdown:
         print(markdown_table(head, lines))
     else:

@@ -62,8 +62,8 @@ def is_memory_full(error: Exception) -> bool:
     return isinstance(error, MemoryError) or any(text in str(error) for text in OUT_OF_MEMORY_TEXTS)
 
 
-MACHINE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE)
-"""Numbers of an OSError that no candidate causes: a full or read-only disk, or no file descriptor."""
+MACHINE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE)
+"""Numbers of an OSError that no candidate causes: a full, read-only or broken disk, or no file descriptor."""
 
 
 def is_machine_fault(error: BaseException) -> bool:

@@ -149,14 +149,16 @@ class SearchProgress:
 
     def _count_confirmations(self) -> int:
         """Return how many confirmation runs of the candidates so far are missing or running."""
-        from t2tbuild.nas.record import State
+        from t2tbuild.nas.record import BASE, State
         from t2tbuild.nas.reference_runs import plan_confirmations
 
-        kinds: dict[bool, list[Record]] = {True: [], False: []}
-        for one in self.records.values():
-            kinds[bool(one.seed or one.full or one.number == "base")].append(one)
-        running = sum(one.state is State.RUNNING and one.number != "base" for one in kinds[True])
-        return running + len(plan_confirmations(self.search, kinds[False], kinds[True]))
+        def is_reference(one: Record) -> bool:
+            return bool(one.seed or one.full or one.number == BASE)
+
+        candidates = [one for one in self.records.values() if not is_reference(one)]
+        runs = [one for one in self.records.values() if is_reference(one)]
+        running = sum(one.state is State.RUNNING and one.number != BASE for one in runs)
+        return running + len(plan_confirmations(self.search, candidates, runs))
 
     def _format_times(self, done: int, confirmations: int) -> str:
         new, elapsed = done - (self.done_before or 0), time.monotonic() - self.started

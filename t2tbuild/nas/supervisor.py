@@ -36,6 +36,7 @@ class _WorkerProcess:
 
     index: int
     running: subprocess.Popen[bytes]
+    log_start: int  # the size of its log before the process started
     failed_starts: int = 0
     done: bool = False
 
@@ -93,7 +94,8 @@ def _running_workers(run: Path, url: str, workers: int, deadline: float) -> Iter
     processes: list[_WorkerProcess] = []
     try:
         for index in range(workers):  # one by one, so that an error ends those already started
-            processes += [_WorkerProcess(index, _start_worker(run, url, index, workers, deadline))]
+            log_start = _log_size(run, index)
+            processes += [_WorkerProcess(index, _start_worker(run, url, index, workers, deadline), log_start)]
         yield processes
     finally:
         terminate([process.running for process in processes])
@@ -111,11 +113,14 @@ def _restart_if_dead(process: _WorkerProcess, run: Path, url: str, workers: int,
         raise InputError(f"worker {process.index} ended: {last_log_line(run, process.index)}")
     if code == NO_STORAGE:
         reason = last_log_line(run, process.index).partition("; continue with")[0]
+        if not reason.startswith("error: "):  # the full disk has the log as well
+            reason = "the storage or the disk refuses a write"
         message = f"worker {process.index} ended: {reason}; continue with: t2tbuild search resume {run}"
         raise StorageError(message)
     process.failed_starts = 0 if _has_trained(run, process) else process.failed_starts + 1
     if process.failed_starts >= (MAX_FAILED_STARTS if code > 0 else MAX_KILLED_STARTS):
         raise SearchError(f"worker {process.index} failed to start: {last_log_line(run, process.index)}")
+    process.log_start = _log_size(run, process.index)
     process.running = _start_worker(run, url, process.index, workers, deadline)
 
 
@@ -129,7 +134,15 @@ def start_of_training(pid: int) -> str:
 
 def _has_trained(run: Path, process: _WorkerProcess) -> bool:
     """Whether the current process of a worker has started a training, by its log."""
-    return start_of_training(process.running.pid).encode() in log_path(run, process.index).read_bytes()
+    with log_path(run, process.index).open("rb") as log:
+        log.seek(process.log_start)  # a process of an earlier session may have had the same number
+        return start_of_training(process.running.pid).encode() in log.read()
+
+
+def _log_size(run: Path, index: int) -> int:
+    """Return the size of a worker's log in bytes, 0 where there is none."""
+    path = log_path(run, index)
+    return path.stat().st_size if path.exists() else 0
 
 
 def log_path(run: Path, index: int) -> Path:
@@ -189,11 +202,11 @@ def start_process(
 
 def terminate(running: Sequence[subprocess.Popen[bytes]]) -> None:
     """End processes, and wait for their end. Those that do not end in time, or before a second Ctrl-C, are killed."""
-    for process in running:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
     limit = time.monotonic() + SHUTDOWN_SECONDS
     try:
+        for process in running:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
         for process in running:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.1, limit - time.monotonic()))

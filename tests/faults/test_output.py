@@ -236,7 +236,7 @@ def test_a_password_is_in_no_command_line_of_a_worker(tmp_path: Path, monkeypatc
         return process
 
     monkeypatch.setattr(supervisor.subprocess, "Popen", remember)
-    process = supervisor._start_worker(tmp_path, URLS[0], 0, 1, time.time() + 60)
+    process = supervisor._start_worker(tmp_path, URLS[0], 0, 1, time.monotonic() + 60)
     process.kill()
     process.wait()
     assert str(tmp_path).encode() in listed[0]

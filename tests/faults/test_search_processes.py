@@ -274,7 +274,7 @@ def shift_heartbeats(run: Path, days: int) -> None:
 def test_a_clock_of_the_database_that_is_set_takes_no_training_from_a_live_worker(
     folder: Path, fake_trainer: type[FakeTrainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another worker looks for stale trainings all the time. The clock of the process jumps, too."""
+    """Another worker searches for stale trainings all the time. The clock of the process jumps, too."""
     monkeypatch.setattr(time, "time", searches.jumping(time.time))
     run, train, trainings, requeued = folder / "run", fake_trainer.train, list[int](), list[int]()
     requeue = StaleTrainings._requeue

@@ -187,13 +187,13 @@ def test_a_worker_with_wrong_input_is_reported_and_not_started_again(
 ) -> None:
     """The last line of the log is in the error."""
     (tmp_path / "spec.yaml").write_text("version: 1\nsearch: {base: nothing}\n")
-    monkeypatch.setattr(sys, "argv", ["worker", str(tmp_path), "1", repr(time.time() + 60), str(os.getppid())])
+    monkeypatch.setattr(sys, "argv", ["worker", str(tmp_path), "1", repr(time.monotonic() + 60), str(os.getppid())])
     code, message = worker_process.main(), capfd.readouterr().err
     assert code == InputError.exit_code
     assert message.startswith("error: ")
     starts = start_instead(monkeypatch, code, message)
     with pytest.raises(InputError, match=r"worker 0 ended: .*0\.log"):
-        supervisor.supervise(tmp_path, "sqlite://", 1, time.time() + 60, Interrupt(), lambda: None)
+        supervisor.supervise(tmp_path, "sqlite://", 1, time.monotonic() + 60, Interrupt(), lambda: False)
     assert starts == [0]
 
 
@@ -217,5 +217,5 @@ def test_a_worker_that_fails_for_another_reason_is_started_again(
 ) -> None:
     starts = start_instead(monkeypatch, 1, "no memory\n")
     with pytest.raises(SearchError, match="worker 0 failed to start: no memory"):
-        supervisor.supervise(tmp_path, "sqlite://", 1, time.time() + 60, Interrupt(), lambda: None)
+        supervisor.supervise(tmp_path, "sqlite://", 1, time.monotonic() + 60, Interrupt(), lambda: False)
     assert len(starts) == supervisor.MAX_FAILED_STARTS

@@ -46,7 +46,8 @@ def connect(url: str, search: Search) -> RDBStorage:
 def open_database(url: str, search: Search, *, patient: bool = False) -> RDBStorage:
     """Open the database at a URL and create missing tables. Raises InputError when it cannot be reached or opened.
 
-    With `patient`, a database that cannot be reached is tried again for RETRY_SECONDS.
+    With `patient`, for a database that was open before, one that cannot be reached is tried again for RETRY_SECONDS, and
+    the error is a StorageError.
     """
     shown_url = redact(url)
     try:
@@ -61,7 +62,8 @@ def open_database(url: str, search: Search, *, patient: bool = False) -> RDBStor
             reason = "its folder does not exist"
         elif "not a database" in reason or "malformed" in reason:
             reason += "; t2tbuild search repair RUN rebuilds it from what can be read"
-        raise InputError(f"the storage {shown_url} cannot be opened: {reason}") from None
+        kind = StorageError if patient else InputError  # it could be opened when the search began
+        raise kind(f"the storage {shown_url} cannot be opened: {reason}") from None
 
 
 def _connect_alone(url: str, search: Search) -> RDBStorage:

@@ -1,7 +1,7 @@
 """The lock of a search: one process at a time draws a candidate, creates tables or requeues stale trials.
 
-On a server those that wait stand in its queue. A process waits as long as the others make progress: only where the same
-one has had the lock for LOCK_SECONDS, it hangs, and the process goes on without the lock.
+On a server those that wait stand in its queue. A process waits as long as the others make progress: only where one
+process has held the lock for LOCK_SECONDS, which is longer than any draw takes, it goes on without the lock.
 """
 
 import contextlib
@@ -18,8 +18,8 @@ from sqlalchemy.exc import DBAPIError
 
 from t2tbuild.nas.store.retry import retried
 
-LOCK_SECONDS = 60.0
-"""A process that has had the lock for so long hangs."""
+LOCK_SECONDS = 600.0
+"""Seconds after which a process that still holds the lock counts as one that hangs."""
 LOCK_ID = 20210128
 """The advisory lock of searches on a server."""
 TIMED_OUT = "55P03"
@@ -28,7 +28,9 @@ TIMED_OUT = "55P03"
 
 @dataclass(frozen=True)
 class Statements:
-    """A server's statements that take the lock at once, wait for it in a queue, leave it, and name its holder.
+    """A server's statements that take the lock at once, wait for it in a queue, leave it, and name who holds it.
+
+    `holder` differs between two holders; PostgreSQL's also between two times at which one process holds the lock.
 
     `limit` sets how long `wait` may take, where `wait` itself does not.
     """
@@ -45,9 +47,11 @@ SERVERS = {
         take="SELECT pg_try_advisory_lock(:lock)",
         wait="SELECT true FROM (SELECT pg_advisory_lock(:lock)) AS taken",
         leave="SELECT pg_advisory_unlock(:lock)",
-        holder="SELECT pid FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database "
-        "WHERE locktype = 'advisory' AND granted AND objid = :lock AND datname = current_database()",
-        limit="SET LOCAL lock_timeout = '{seconds}s'",
+        # The transaction of a holder is open as long as it holds the lock. Keys of one number have objsubid 1.
+        holder="SELECT pid || ' ' || xact_start FROM pg_locks JOIN pg_stat_activity USING (pid) "
+        "WHERE locktype = 'advisory' AND granted AND classid = 0 AND objid = :lock AND objsubid = 1 "
+        "AND datname = current_database()",
+        limit="SELECT set_config('lock_timeout', '{seconds}s', true), set_config('statement_timeout', '0', true)",
     ),
     "mysql": Statements(
         take="SELECT GET_LOCK(:lock, 0)",
@@ -72,14 +76,19 @@ def search_lock(url: str, engine: sqlalchemy.Engine | None = None, *, patient: b
     statements = SERVERS[address.get_backend_name()]
     own = engine is None
     engine = sqlalchemy.create_engine(url, pool_pre_ping=True) if engine is None else engine
-    connection, held = (retried(_take_server_lock) if patient else _take_server_lock)(engine, statements)
+    take = retried(_try_server_lock) if patient else _try_server_lock
+    held: bool | None = None
+    while held is None:
+        connection, held = take(engine, statements)
     try:
         try:
             yield
         finally:
             if held:
-                with contextlib.suppress(DBAPIError):  # the server frees the lock of a lost connection
+                try:
                     _ask(connection, statements.leave)
+                except DBAPIError:  # the server frees the lock of a lost connection
+                    connection.invalidate()
     finally:
         with contextlib.suppress(DBAPIError):
             connection.close()
@@ -87,20 +96,26 @@ def search_lock(url: str, engine: sqlalchemy.Engine | None = None, *, patient: b
             engine.dispose()
 
 
-def _take_server_lock(engine: sqlalchemy.Engine, statements: Statements) -> tuple[sqlalchemy.Connection, bool]:
-    """Return a connection, and whether it has the lock."""
+def _try_server_lock(engine: sqlalchemy.Engine, statements: Statements) -> tuple[sqlalchemy.Connection, bool | None]:
+    """Wait for the lock for LOCK_SECONDS, and return a connection, and whether it holds the lock.
+
+    None where it does not, but others made progress: then the connection is closed, and the caller tries again. Each
+    try may be repeated after an outage.
+    """
     connection = engine.connect()
     try:
         if _ask(connection, statements.take):
             return connection, True
-        holder = _ask(connection, statements.holder)
-        while not _wait_in_queue(connection, statements):
-            before, holder = holder, _ask(connection, statements.holder)
-            if holder is not None and holder == before:  # it would be behind this process, had it left the lock
-                return connection, False
-        return connection, True
+        before = _ask(connection, statements.holder)
+        if _wait_in_queue(connection, statements):
+            return connection, True
+        if before is not None and _ask(connection, statements.holder) == before:
+            return connection, False
+        connection.close()
+        return connection, None
     except BaseException:
         with contextlib.suppress(DBAPIError):
+            connection.invalidate()  # after Ctrl-C it may hold the lock, and must not go back to the pool
             connection.close()
         raise
 
