@@ -76,11 +76,16 @@ class Store(StoreReader):
     @retried
     def add_references(self, records: Iterable[Record]) -> None:
         """Queue reference runs in this order, without those that are there."""
+        given = list(records)
+        if not self._missing_references(given):  # a thousand workers that join do not wait for one another
+            return
         with search_lock(self.url, self.storage.engine):
-            known = {identity_of(self._record(trial)) for trial in self._trials(Kind.REFERENCE)}
-            for record in records:
-                if identity_of(record) not in known:
-                    self._add(Kind.REFERENCE, TrialState.WAITING, record)
+            for record in self._missing_references(given):
+                self._add(Kind.REFERENCE, TrialState.WAITING, record)
+
+    def _missing_references(self, records: Sequence[Record]) -> list[Record]:
+        known = {identity_of(self._record(trial)) for trial in self._trials(Kind.REFERENCE)}
+        return [record for record in records if identity_of(record) not in known]
 
     @retried
     def add_named(self, records: Iterable[tuple[Record, dict[str, Any]]], sampler: CandidateSampler) -> None:
