@@ -46,8 +46,8 @@ def connect(url: str, search: Search) -> RDBStorage:
 def open_database(url: str, search: Search, *, patient: bool = False) -> RDBStorage:
     """Open the database at a URL and create missing tables. Raises InputError when it cannot be reached or opened.
 
-    With `patient`, for a database that was open before, one that cannot be reached is tried again for RETRY_SECONDS, and
-    the error is a StorageError.
+    With `patient`, the database was open before: one that cannot be reached is tried again for RETRY_SECONDS, and the
+    error is a StorageError.
     """
     shown_url = redact(url)
     try:
