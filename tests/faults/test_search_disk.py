@@ -14,11 +14,11 @@ from t2tbuild import search
 from t2tbuild.nas.store import retry
 from t2tbuild.nas.store.url import VARIABLE
 from tests.command import run_t2tbuild
-from tests.faults import evaluators, searches
+from tests.faults import evaluators, search_commands
 from tests.faults.attack import Attack
 from tests.faults.disks import ext4_disk, memory_disk, read_only_file, repair_disk, set_read_only
 from tests.faults.refusals import REFUSALS, Refusal, make_database
-from tests.faults.searches import command, one_error, require_no_process, require_whole, resume
+from tests.faults.search_commands import command, one_error, require_no_process, require_whole, resume
 from tests.nas.conftest import FakeTrainer, tiny_search
 from tests.nas.postgresql import Server
 
@@ -64,12 +64,12 @@ def test_a_full_disk_ends_a_search_with_the_command_that_continues_it(folder: Pa
     with memory_disk(folder / "disk") as disk:
         error = break_search(folder, "fills_the_disk", at, workers=workers)
         assert "database or disk is full" in error
-        before = searches.calls(folder)
+        before = search_commands.calls(folder)
         status = run_t2tbuild("search", "status", str(disk / "run"))
         assert status.returncode == 0, status.stderr
         (disk / "filler").unlink()
         require_resumed(disk / "run")
-        repeated = searches.calls(folder) - before
+        repeated = search_commands.calls(folder) - before
         interrupted = [one for one, count in (before + repeated).items() if count > 1]
         assert len(interrupted) <= workers  # the rung that could not be saved
 
@@ -160,13 +160,13 @@ def test_a_run_folder_that_cannot_be_written_beside_a_database_on_a_server(
         error = break_search(folder, fault, 7, **{VARIABLE: url})
         assert "candidates.csv: " in error
         assert "hush-hush" not in error
-        before = searches.calls(folder)
+        before = search_commands.calls(folder)
         require_whole(disk / "run", storage=url)
         if fault == "aborts_the_disk":
             repair_disk(disk, image)
         (disk / "filler").unlink(missing_ok=True)
         require_resumed(disk / "run", storage=url)
-        assert searches.calls(folder) == before
+        assert search_commands.calls(folder) == before
         assert set(before.values()) == {1}
 
 

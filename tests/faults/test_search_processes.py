@@ -19,10 +19,10 @@ from t2tbuild.nas.existing_run import reopen_store
 from t2tbuild.nas.record import Outcome, Record, State
 from t2tbuild.nas.store.stale_trainings import StaleTrainings
 from tests.command import Running, run_t2tbuild, start_python, start_t2tbuild
-from tests.faults import evaluators, searches
+from tests.faults import evaluators, search_commands
 from tests.faults.attack import Attack
 from tests.faults.invariants import ROUNDS
-from tests.faults.searches import ForkedWorker, command, require_no_process, require_whole, resume
+from tests.faults.search_commands import ForkedWorker, command, require_no_process, require_whole, resume
 from tests.nas.conftest import FakeTrainer, tiny_search
 
 pytestmark = pytest.mark.slow
@@ -50,7 +50,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.fixture
 def forked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[ForkedWorker]]:
     """The workers of a search in this process, which are forked and so start at once. None is left at the end."""
-    started = searches.fork_workers(monkeypatch)
+    started = search_commands.fork_workers(monkeypatch)
     yield started
     left = [worker for worker in started if worker.poll() is None]
     for worker in left:
@@ -61,7 +61,7 @@ def forked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[ForkedWorker]]:
 def victim_of(run: Path) -> Record:
     """The record of the candidate to which the fault happened."""
     key = (run.parent / "victim").read_text()
-    (found,) = [record for record in searches.records_of(run)[0] if record.key == key]
+    (found,) = [record for record in search_commands.records_of(run)[0] if record.key == key]
     return found
 
 
@@ -72,7 +72,7 @@ def require_victim_failed(run: Path, out: str, deaths: int) -> None:
     victim = victim_of(run)
     assert (victim.state, victim.reason) == (State.FAILED, f"its worker died {deaths} times")
     require_whole(run, failed=1)
-    calls = searches.calls(run.parent)
+    calls = search_commands.calls(run.parent)
     of_victim = [count for (key, *_), count in calls.items() if key == victim.key]
     assert of_victim == [deaths]
     assert sum(calls.values()) - deaths == len(calls) - 1
@@ -106,7 +106,7 @@ def require_timeout(folder: Path, out: str) -> None:
     with opened as store:
         records = [*store.records(), *store.reference_runs()]
     kept = {(record.key, str(rung.steps)) for record in records for rung in record.rungs}
-    assert kept == {(key, steps) for key, _, steps in searches.calls(folder) if key != victim}
+    assert kept == {(key, steps) for key, _, steps in search_commands.calls(folder) if key != victim}
     assert len(kept) >= 2
 
 
@@ -175,7 +175,7 @@ def test_ctrl_c_twice_ends_a_search_whose_candidate_hangs_in_its_own_process(fol
     assert process.returncode == 130, err
     assert "Traceback" not in err
     assert f"continue with:\nt2tbuild search resume {folder / 'run'}" in err
-    searches.records_of(folder / "run")
+    search_commands.records_of(folder / "run")
     require_it_completes(folder, attack)
 
 
@@ -198,12 +198,12 @@ IN_A_GROUP = "import os; os.setsid(); from t2tbuild.cli import main; main()"
 def kill_all(process: Running) -> None:
     """SIGKILL the process group of a command, and those of its workers, at once."""
     process.send_signal(signal.SIGSTOP)
-    groups = [process.pid, *searches.children_of(process.pid)]
+    groups = [process.pid, *search_commands.children_of(process.pid)]
     for group in groups:
         os.killpg(group, signal.SIGKILL)
     process.communicate()
     until = time.monotonic() + 10
-    while any(map(searches.is_alive, groups)):
+    while any(map(search_commands.is_alive, groups)):
         assert time.monotonic() < until
         time.sleep(0.01)
 
@@ -254,13 +254,13 @@ def test_a_clock_that_jumps_in_every_process_changes_nothing(
     folder: Path, attack: Attack, forked: list[ForkedWorker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By up to a day at each call, in the command and its workers; the timeout of ten minutes does not end them."""
-    monkeypatch.setenv(searches.CLOCK, "1")
-    monkeypatch.setattr(time, "time", searches.jumping(time.time))
+    monkeypatch.setenv(search_commands.CLOCK, "1")
+    monkeypatch.setattr(time, "time", search_commands.jumping(time.time))
     ended = attack.run(*command(folder, "evaluate", "timeout=10m", workers=2))
     assert ended.code == 0, ended.text
     assert json.loads(ended.out)["outcome"] == "complete"
     require_whole(folder / "run")
-    assert set(searches.calls(folder).values()) == {1}
+    assert set(search_commands.calls(folder).values()) == {1}
     assert len(forked) == 2
 
 
@@ -275,7 +275,7 @@ def test_a_clock_of_the_database_that_is_set_takes_no_training_from_a_live_worke
     folder: Path, fake_trainer: type[FakeTrainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another worker searches for stale trainings all the time. The clock of the process jumps, too."""
-    monkeypatch.setattr(time, "time", searches.jumping(time.time))
+    monkeypatch.setattr(time, "time", search_commands.jumping(time.time))
     run, train, trainings, requeued = folder / "run", fake_trainer.train, list[int](), list[int]()
     requeue = StaleTrainings._requeue
     monkeypatch.setattr(

@@ -107,10 +107,10 @@ def test_a_server_that_limits_statements_does_not_end_the_wait(
     engine.dispose()
     start(url, 2.0, 60.0, tmp_path / "log")
     _wait_until_held(url, tmp_path)
-    with search_lock(url, engine, patient=False):
-        held = engine.connect().execute(sqlalchemy.text("SHOW statement_timeout")).scalar()
+    with search_lock(url, engine, patient=False), engine.connect() as connection:
+        limit = connection.execute(sqlalchemy.text("SHOW statement_timeout")).scalar()
     engine.dispose()
-    assert held == "200ms"
+    assert limit == "200ms"
 
 
 @pytest.mark.parametrize("kind", ["postgresql"])

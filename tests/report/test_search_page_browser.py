@@ -88,6 +88,7 @@ def test_hovering_shows_a_tooltip(page: Page, result: SearchResult) -> None:
     record = a_candidate(result)
     assert page.locator("#tip").is_hidden()
     mark_of(page, result, record.number).hover(force=True)
+    expect(page.locator("#tip")).to_be_visible()
     message = page.locator("#tip").inner_text()
     backbone = record.model.backbone
     assert message.splitlines()[0] == f"candidate {record.number}"
