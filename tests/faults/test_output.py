@@ -28,7 +28,7 @@ from t2tbuild.report.diagram import write_diagram
 from t2tbuild.report.training_page import write_training_page
 from t2tbuild.spec.write import write_spec
 from tests.faults.attack import Attack
-from tests.report.browser import CHROMIUM, chromium
+from tests.report.browser import CHROMIUM, chromium, hover
 from tests.report.searches import large_search, training
 
 ESCAPES = "\x1b[2J\x1b]0;title\x07\x9b31m\r\x08\x00"
@@ -112,7 +112,7 @@ def test_no_text_of_a_search_runs_in_its_page(tmp_path: Path, page: Page) -> Non
     file = tmp_path / "report.html"
     page.goto(file.as_uri())
     for mark in page.locator("#pareto .mark").all()[:3]:
-        mark.hover(force=True)
+        hover(mark)
         mark.click(force=True)
     assert page.evaluate("window.ran") is None
     assert SCRIPTS[0] in page.locator("body").inner_text()

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Locator, sync_playwright
 
 CHROMIUM = shutil.which("chromium")
 
@@ -16,3 +16,10 @@ def chromium() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+def hover(mark: Locator) -> None:
+    """Move the pointer to a mark of a figure once the page has stopped scrolling, for a scroll hides the tooltip."""
+    mark.scroll_into_view_if_needed()
+    mark.page.evaluate("() => new Promise((end) => requestAnimationFrame(() => requestAnimationFrame(end)))")
+    mark.hover(force=True)

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 from t2tbuild.nas import SearchResult
 from t2tbuild.spec.load import check_text
 from t2tbuild.spec.units import short_count
-from tests.report.browser import CHROMIUM, chromium
+from tests.report.browser import CHROMIUM, chromium, hover
 from tests.report.searches import large_search, training
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")]
@@ -87,7 +87,7 @@ def test_every_figure_is_drawn_and_the_winner_is_shown(page: Page, result: Searc
 def test_hovering_shows_a_tooltip(page: Page, result: SearchResult) -> None:
     record = a_candidate(result)
     assert page.locator("#tip").is_hidden()
-    mark_of(page, result, record.number).hover(force=True)
+    hover(mark_of(page, result, record.number))
     expect(page.locator("#tip")).to_be_visible()
     message = page.locator("#tip").inner_text()
     backbone = record.model.backbone
