@@ -240,7 +240,8 @@ def _write_sentence(
         reason = "too few seeds to estimate the noise" if few else "no spread is known, all seeds gave the same results"
         return f"No evidence of improvement: {reason}."
     if over_base not in shown:
-        return f"No evidence of improvement: the interval of the gain over the base includes zero ({unit})."
+        best = f"Candidate {winner.number} wins with the best mean {unit} of the retrained"
+        return f"No evidence of improvement over the base. {best}, but the interval of its gain includes zero."
     message = f"Candidate {winner.number} beats the base in {unit} after these trainings by more than seed noise"
     if winner.source is Source.RANDOM:
         return f"{message}; it was sampled at random, so there is no evidence for the sampler."

@@ -93,8 +93,9 @@ def test_a_gain_within_the_noise_is_not() -> None:
     verdict = decide([record("1", 0.99)], reference_runs, "accuracy")
     assert verdict is not None
     assert verdict.winner.number == "1"
-    assert verdict.sentence.startswith(
-        "No evidence of improvement: the interval of the gain over the base includes zero"
+    assert verdict.sentence == (
+        "No evidence of improvement over the base. Candidate 1 wins with the best mean validation accuracy of the "
+        "retrained, but the interval of its gain includes zero."
     )
     low, high = verdict.gains[0].difference.low, verdict.gains[0].difference.high
     assert low is not None
