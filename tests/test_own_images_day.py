@@ -5,7 +5,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 from PIL import Image
 from sklearn.datasets import load_digits, load_sample_image
@@ -13,6 +12,8 @@ from sklearn.datasets import load_digits, load_sample_image
 from t2tbuild import load_spec
 from t2tbuild.spec import ModelSpec
 from tests.command import run_t2tbuild
+
+onnxruntime = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
 
 CLASSES = ("dahlia", "digits", "temple")
 QUICK = [

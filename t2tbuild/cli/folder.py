@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from t2tbuild.errors import InputError
+from t2tbuild.training.run_paths import require_run_or_empty
 
 
 def existing_parent(out: Path | None) -> Path:
@@ -23,3 +24,10 @@ def require_folder(out: Path | None) -> None:
         raise InputError(f"--out {out}: {nearest} is a file, not a folder; choose another --out")
     if nearest is not None and not os.access(nearest, os.W_OK):
         raise InputError(f"--out {out}: {nearest} cannot be written; choose another --out")
+
+
+def require_run_folder(out: Path | None) -> None:
+    """Raise InputError if `out` can neither become a run directory nor be one."""
+    require_folder(out)
+    if out is not None and out.is_dir():
+        require_run_or_empty(out)

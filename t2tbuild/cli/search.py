@@ -12,7 +12,7 @@ import typer
 
 from t2tbuild.cli.console import print_json, stderr, stdout
 from t2tbuild.cli.data_changes import data_changes
-from t2tbuild.cli.folder import require_folder
+from t2tbuild.cli.folder import require_run_folder
 from t2tbuild.cli.options import (
     BudgetParams,
     DataOption,
@@ -114,7 +114,7 @@ def search(
 
     Example: t2tbuild search --data photos/ --budget-macs 800M search.proxy=standard
     """
-    require_folder(out)
+    require_run_folder(out)
     check_plot_path("--plot", plot)
     if plot is not None and not explain:
         raise InputError("--plot needs --explain; a search writes its plots to the run directory")

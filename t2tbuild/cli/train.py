@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Never
 import typer
 
 from t2tbuild.cli.console import format_duration, print_json, stderr, stdout
-from t2tbuild.cli.folder import existing_parent, require_folder
+from t2tbuild.cli.folder import existing_parent, require_run_folder
 from t2tbuild.cli.loggers import LoggerKind, open_logger
 from t2tbuild.cli.options import DataOption, Device, Json, Overrides, SpecArgument
 from t2tbuild.cli.train_options import (
@@ -89,7 +89,7 @@ def train(
 
     Several machines: torchrun --nproc-per-node 8 -m t2tbuild train SPEC --out RUN
     """
-    require_folder(out)
+    require_run_folder(out)
     for one in log or ():
         one.check_installed()
     options = {

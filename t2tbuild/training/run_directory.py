@@ -23,6 +23,7 @@ from t2tbuild.spec.load import load_search_spec, load_spec
 from t2tbuild.spec.root import SearchSpec, Spec
 from t2tbuild.spec.write import dump_yaml
 from t2tbuild.training.run_paths import default_run_directory as default_run_directory
+from t2tbuild.training.run_paths import require_run_or_empty
 
 if TYPE_CHECKING:
     import torch
@@ -63,10 +64,8 @@ def open_run(folder: Path, spec: Spec | SearchSpec, device: torch.device, *, sha
 def _is_new(folder: Path, spec: Spec | SearchSpec) -> bool:
     """Whether the folder has no run yet. Writes its spec.yaml, or checks that the existing one agrees with `spec`."""
     path = folder / "spec.yaml"
-    new = not path.exists()
-    if new and any(not child.name.startswith(".") for child in folder.iterdir()):
-        raise InputError(f"{folder}: holds files but no spec.yaml of a run; choose another --out")
-    new = new or _has_no_results(folder)
+    require_run_or_empty(folder)
+    new = not path.exists() or _has_no_results(folder)
     if not new:
         require_same_extensions(folder, spec)
         stored = load_search_spec(path) if isinstance(spec, SearchSpec) else load_spec(path)

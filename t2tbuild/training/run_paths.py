@@ -3,6 +3,8 @@
 from datetime import datetime
 from pathlib import Path
 
+from t2tbuild.errors import InputError
+
 CHECKPOINT_FILES = ("model.safetensors", "progress.json", "state.pt")
 
 
@@ -11,3 +13,9 @@ def default_run_directory(name: str) -> Path:
     stem = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
     taken = sum(1 for _ in Path("runs").glob(f"{stem}*"))
     return Path("runs") / (f"{stem}-{taken + 1}" if taken else stem)
+
+
+def require_run_or_empty(folder: Path) -> None:
+    """Raise InputError where a folder has files that are not those of a run; hidden ones do not count."""
+    if not (folder / "spec.yaml").exists() and any(not child.name.startswith(".") for child in folder.iterdir()):
+        raise InputError(f"{folder}: holds files but no spec.yaml of a run; choose another --out")

@@ -64,6 +64,8 @@ ERRORS = [
     (["summarize", "t2t_vit_7", "model.kind=tim"], "must be one of 'timm', 'vit', got 'tim'"),
     (["search", "--out", "README.md"], "README.md is a file, not a folder"),
     (["train", "t2t_vit_7", "--out", "README.md/run"], "README.md is a file, not a folder"),
+    (["search", "--out", "docs"], "docs: holds files but no spec.yaml of a run"),
+    (["train", "t2t_vit_7", "--out", "docs"], "docs: holds files but no spec.yaml of a run"),
     (["summarize", ""], "the name is empty"),
     (["search", "--trials", "0"], "search.trials must be at least 1, got 0"),
     (["summarize", "t2t_vit_41"], "no such shipped name"),

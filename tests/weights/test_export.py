@@ -6,7 +6,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import onnxruntime
 import pytest
 import timm
 import torch
@@ -20,6 +19,8 @@ from t2tbuild.spec.model import TimmModel
 from t2tbuild.spec.with_changes import with_changes
 from t2tbuild.weights.export import Format, export_model, photographs
 from t2tbuild.weights.label_names import read_label_names
+
+onnxruntime = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
 
 pytestmark = pytest.mark.slow
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from PIL import ExifTags, Image
@@ -25,6 +24,8 @@ from t2tbuild.weights.onnx_graph import INPUT, PIXELS, put_preprocessing_inside
 from t2tbuild.weights.openvino_graph import with_preprocessing
 from t2tbuild.weights.preprocessing import Array, Preprocessing
 from t2tbuild.weights.whole_model import WithPreprocessing, round_ratio, save_torch_export
+
+onnxruntime = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
 
 CHINA, FLOWER = (Image.fromarray(load_sample_image(name)) for name in ("china.jpg", "flower.jpg"))
 IMAGES = [CHINA, FLOWER.rotate(90, expand=True), FLOWER.resize((61, 47)), CHINA.crop((3, 5, 400, 418))]
