@@ -196,3 +196,15 @@ def test_four_hundred_candidates_are_under_a_megabyte(tmp_path: Path, monkeypatc
     assert len(page.encode()) < 1_000_000
     assert [row[0] for row in Cells(page).rows] == [str(number) for number in range(400)]
     assert len(embedded(page)["entries"]) == 407
+
+
+def test_only_measured_rank_correlations_have_a_row(tmp_path: Path) -> None:
+    large_search(tmp_path / "many", 20)
+    many = (tmp_path / "many" / "report.html").read_text()
+    measured = [one for one in json.loads((tmp_path / "many" / "report.json").read_text())["correlations"] if one["tau"]]
+    section = re.search(r'<h2 id="correlations">.*?</section>', many, re.S)
+    assert section and section[0].count("<tr>") == 1 + len(measured) > 1
+    large_search(tmp_path / "few", 3)
+    few = (tmp_path / "few" / "report.html").read_text()
+    section = re.search(r'<h2 id="correlations">.*?</section>', few, re.S)
+    assert section and "<tr>" not in section[0] and "needs five candidates" in section[0]
