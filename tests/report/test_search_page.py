@@ -201,7 +201,9 @@ def test_four_hundred_candidates_are_under_a_megabyte(tmp_path: Path, monkeypatc
 def test_only_measured_rank_correlations_have_a_row(tmp_path: Path) -> None:
     large_search(tmp_path / "many", 20)
     many = (tmp_path / "many" / "report.html").read_text()
-    measured = [one for one in json.loads((tmp_path / "many" / "report.json").read_text())["correlations"] if one["tau"]]
+    measured = [
+        one for one in json.loads((tmp_path / "many" / "report.json").read_text())["correlations"] if one["tau"]
+    ]
     section = re.search(r'<h2 id="correlations">.*?</section>', many, re.S)
     assert section and section[0].count("<tr>") == 1 + len(measured) > 1
     large_search(tmp_path / "few", 3)
