@@ -148,6 +148,7 @@ def _count_decoded(photos: Path, cache: Path, barrier: Any, counts: Any) -> None
     counts.put(len(recorder.progress))
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")  # from Python 3.12 on
 def test_two_processes_make_one_cache(photos: Path, tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
     barrier, counts = context.Barrier(2), context.Queue()

@@ -13,6 +13,8 @@ from t2tbuild.weights.metadata import KEY, ExportInfo, parse_metadata
 from t2tbuild.weights.onnx_graph import add_metadata
 from t2tbuild.weights.preprocessing import Preprocessing
 
+pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
+
 INFO = ExportInfo(
     name="small",
     label_names=("cat", "hibou à l'œil"),

@@ -14,6 +14,8 @@ from t2tbuild.weights.onnx_graph import add_metadata
 from t2tbuild.weights.onnx_session import open_session
 from t2tbuild.weights.preprocessing import Preprocessing
 
+pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
+
 MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.1)
 GRAPHS = {
     False: "g (float[b, 3, 8, 8] images) => (float[b, 3] logits) "
