@@ -23,9 +23,9 @@ What searches found: the verdict as the search wrote it, the spec of the winner,
 
 Every search was run with shipped defaults, where its command shows no other. A search for ImageNet trains on digits
 only to show that a candidate trains; its verdict is a prediction from published trainings. Nothing here was trained on
-ImageNet. The outcome `converged` is that of a search that stopped by itself (`search.patience`), `timeout` that of one
-whose time ended before its candidates, `unfinished` that of one that was interrupted. Seconds of `deep_narrow` are
-those of a quiet machine; the others ran beside other programs, and were given more time than the default.
+ImageNet. The outcome `converged` is that of a search that stopped by itself (`search.patience`). Seconds are those of
+the search, without the 20 to 30 in which the program starts. `deep_narrow` had a quiet machine; the others ran beside
+other programs, and were given more time than the default.
 """
 
 

@@ -1,10 +1,12 @@
 """docs/gallery.py makes a section of a run directory."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+from t2tbuild import load_search_spec
 from tests.documents import ROOT
 
 REPORT = {
@@ -43,3 +45,10 @@ def test_a_section_has_verdict_winner_spec_and_command(tmp_path: Path) -> None:
     assert "\nt2tbuild search --budget-macs 5G --out runs/five\n" in page
     assert "embed_dim: 384" in page
     assert "Found by" not in page
+
+
+def test_the_page_has_every_shipped_search_and_each_was_finished() -> None:
+    page = (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8")
+    shown = set(re.findall(r"^## (\w+),", page, re.M))
+    assert shown == {load_search_spec(str(path)).search.name for path in (ROOT / "search").glob("*.yaml")}
+    assert set(re.findall(r"outcome: (\w+)", page)) <= {"complete", "converged", "exhausted"}
