@@ -3,7 +3,6 @@
 import json
 import re
 import signal
-import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +18,7 @@ from t2tbuild.report.diagram import diagram_svg
 from t2tbuild.spec import ModelSpec
 from t2tbuild.spec.units import short_count
 from tests.command import run_t2tbuild, start_t2tbuild
+from tests.database_file import open_database_file
 from tests.nas.conftest import tiny_search
 
 pytestmark = pytest.mark.slow
@@ -158,7 +158,7 @@ def test_resume_continues_and_export_writes_the_results_so_far(folder: Path) -> 
 
 
 def test_repair_queues_the_training_of_a_dead_worker_again(folder: Path) -> None:
-    with sqlite3.connect(folder / "run" / "study.db") as database:
+    with open_database_file(folder / "run" / "study.db") as database:
         last = "select max(trial_id) from trials join studies using (study_id) where study_name = 'tiny.references'"
         database.execute(f"update trials set state = 'RUNNING' where trial_id = ({last})")
         database.execute("update trial_heartbeats set heartbeat = '2020-01-01 00:00:00'")

@@ -20,6 +20,7 @@ from t2tbuild.nas.record import Rung, Source
 from t2tbuild.report.pareto import plot_pareto
 from t2tbuild.spec import ModelSpec, SearchSpec
 from tests.command import Running, run_t2tbuild, start_t2tbuild
+from tests.database_file import open_database_file
 from tests.nas.conftest import FakeTrainer, tiny_search
 
 pytestmark = pytest.mark.slow
@@ -138,7 +139,7 @@ def start(folder: Path) -> Running:
 def _candidates(run: Path) -> int:
     message = "select count(*) from trials t join studies s on t.study_id = s.study_id where s.study_name = 'tiny'"
     try:
-        with sqlite3.connect(f"file:{run / 'study.db'}?mode=ro", uri=True) as database:
+        with open_database_file(run / "study.db", "ro") as database:
             return int(database.execute(message).fetchone()[0])
     except sqlite3.OperationalError:
         return 0
@@ -152,7 +153,7 @@ def test_a_stopped_search_continues_to_the_same_candidates(unbroken: SearchResul
     assert process.returncode == 143, err
     assert f"t2tbuild search resume {tmp_path / 'run'}\n" in err
     assert "Traceback" not in err
-    with sqlite3.connect(tmp_path / "run" / "study.db") as database:
+    with open_database_file(tmp_path / "run" / "study.db") as database:
         assert database.execute("select count(*) from trials where state = 'RUNNING'").fetchone()[0] == 0
     continued = run_t2tbuild(*command(tmp_path, "--workers", "1", "--json"))
     result = json.loads(continued.stdout)
@@ -404,7 +405,7 @@ def test_a_trial_that_was_reassigned_is_left_to_the_other_worker(
         nonlocal trainings
         trainings += 1
         if trainings == 4:
-            with sqlite3.connect(tmp_path / "run" / "study.db") as database:
+            with open_database_file(tmp_path / "run" / "study.db") as database:
                 database.execute("update trials set state = 'WAITING' where state = 'RUNNING'")
         return train(self, *arguments)
 

@@ -23,6 +23,7 @@ from t2tbuild.nas.store.store import Store
 from t2tbuild.nas.store.url import VARIABLE
 from t2tbuild.training.signals import Interrupt
 from tests.command import Running, run_t2tbuild, start_t2tbuild
+from tests.database_file import open_database_file
 from tests.nas.conftest import states, tiny_search
 from tests.nas.postgresql import Server
 
@@ -162,7 +163,7 @@ def _at_work(run: Path) -> list[int]:
         "where state = 'RUNNING' and key = 'record'"
     )
     try:
-        with sqlite3.connect(f"file:{run / 'study.db'}?mode=ro", uri=True) as database:
+        with open_database_file(run / "study.db", "ro") as database:
             records = [json.loads(row[0]) for row in database.execute(message)]
     except sqlite3.OperationalError:
         return []
@@ -176,7 +177,7 @@ def _running(run: Path) -> int:
 def _count(run: Path, rows: str) -> int:
     """Return the number of rows of the study, 0 where it is not there yet."""
     try:
-        with sqlite3.connect(f"file:{run / 'study.db'}?mode=ro", uri=True) as database:
+        with open_database_file(run / "study.db", "ro") as database:
             return int(database.execute(f"select count(*) from {rows}").fetchone()[0])
     except sqlite3.OperationalError:
         return 0
