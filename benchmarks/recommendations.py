@@ -1,8 +1,8 @@
 """List what the default search recommends: python benchmarks/recommendations.py [--budgets 5G] [--seeds 1] [--out DIR].
 
 Runs `t2tbuild search --budget-macs B --seed S` with shipped defaults for each budget and seed. Shows the predicted
-ImageNet top-1 of winner and base, whether the winner's depth and width are within those of published models, and the
-seconds of the whole command. An existing run in --out is read, not repeated.
+ImageNet top-1 of winner and base, whether the winner's depth and width are within those of published models, the nearest
+of them, and the seconds of the whole command. An existing run in --out is read, not repeated.
 """
 
 import argparse
@@ -17,10 +17,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from t2tbuild.accuracy.predictor import shipped_predictor
+from t2tbuild.accuracy.predictor import predict_accuracy, shipped_predictor
+from t2tbuild.spec.model import ModelSpec
 
 BUDGETS, SEEDS = "1.2G,2.5G,5G,10G", 3
-COLUMNS = ("budget", "seed", "winner", "MACs", "winner's top-1", "base's top-1", "gain", "published range", "seconds")
+COLUMNS = ("budget", "seed", "winner", "MACs", "winner's top-1", "base's top-1", "gain", "published range", "nearest", "seconds")
 
 
 def run(budget: str, seed: int, folder: Path) -> tuple[dict[str, Any], float]:
@@ -42,6 +43,7 @@ def row(budget: str, seed: int, report: dict[str, Any], seconds: float) -> list[
     backbone = winner["model"]["backbone"]
     base = found["base"] or found["winner"]
     gain = found["gain"] or {"value": 0.0, "low": 0.0, "high": 0.0}
+    nearest = predict_accuracy(ModelSpec.model_validate(winner["model"])).nearest[0]
     published = shipped_predictor().published
     depths, widths = ([getattr(one, name) for one in published] for name in ("depth", "width"))
     inside = min(depths) <= backbone["depth"] <= max(depths) and min(widths) <= backbone["embed_dim"] <= max(widths)
@@ -54,6 +56,7 @@ def row(budget: str, seed: int, report: dict[str, Any], seconds: float) -> list[
         f"{base['top1']:.1f} ({base['low']:.1f} to {base['high']:.1f})",
         f"{gain['value']:+.1f} ({gain['low']:+.1f} to {gain['high']:+.1f})",
         "inside" if inside else "outside",
+        f"{nearest.name}, {nearest.depth} x {nearest.width:g}",
         f"{seconds:.0f}",
     ]
 
