@@ -1,7 +1,7 @@
 """The sampler of candidates: each is new and within the budget before it is built or trained."""
 
 import random
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, assert_never
@@ -53,7 +53,7 @@ class CandidateSampler:
     def draw(
         self,
         index: int,
-        finished: Sequence[FrozenTrial],
+        finished: Iterable[FrozenTrial],
         seen: set[str],
         *,
         pool: int = 1,
@@ -61,7 +61,8 @@ class CandidateSampler:
     ) -> Draw | None:
         """Return the candidate at an index, None where the space has no new one.
 
-        `seen` has the keys of all candidates before it. `choose` picks the best of `pool` draws of the Optuna sampler.
+        `seen` has the keys of all candidates before it. `finished` is read only where an Optuna sampler suggests, which
+        learns from it. `choose` picks the best of `pool` draws of the Optuna sampler.
         """
         seed = fold_in(self._search.seed, index) % 2**32
         rng = random.Random(seed)  # noqa: S311
@@ -78,7 +79,7 @@ class CandidateSampler:
 
     def _draw_best(
         self,
-        finished: Sequence[FrozenTrial],
+        finished: Iterable[FrozenTrial],
         seen: set[str],
         seed: int,
         rng: random.Random,
@@ -183,7 +184,7 @@ class CandidateSampler:
             duplicates += bool(members)
         return None
 
-    def _sync(self, finished: Sequence[FrozenTrial], seed: int) -> optuna.Study:
+    def _sync(self, finished: Iterable[FrozenTrial], seed: int) -> optuna.Study:
         """Return the study in memory with a copy of each finished trial, and a sampler with the seed of a draw."""
         if self._study is None:
             self._study = optuna.create_study(directions=directions_of(self._search))

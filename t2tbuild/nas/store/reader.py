@@ -6,13 +6,14 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.storages import RDBStorage
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
-from t2tbuild.nas.record import BASE, Record, State
+from t2tbuild.nas.record import BASE, Record
 from t2tbuild.nas.store.database import damaged_values
 from t2tbuild.nas.store.retry import retried
 from t2tbuild.nas.store.stale_trainings import StaleTrainings
-from t2tbuild.nas.store.trials import RECORD, Entry, Kind, Snapshot, read_record, split_repeated
+from t2tbuild.nas.store.trial_reader import TrialReader
+from t2tbuild.nas.store.trials import RECORD, Entry, Kind, Snapshot, Trial, read_record, split_repeated
 from t2tbuild.spec.search import Search
 
 
@@ -21,8 +22,10 @@ class StoreReader:
 
     def __init__(self, url: str, storage: RDBStorage, search: Search, studies: Mapping[Kind, optuna.Study]) -> None:
         self.url, self.storage, self.search, self._studies = url, storage, search, studies
+        self._study_ids = {kind: storage.get_study_id_from_name(one.study_name) for kind, one in studies.items()}
+        self._readers = {kind: TrialReader(storage, study_id) for kind, study_id in self._study_ids.items()}
         self._parsed: dict[int, tuple[Any, Record]] = {}
-        self.stale = StaleTrainings(url, storage, search, studies)
+        self.stale = StaleTrainings(url, storage, search, self._readers)
 
     @retried
     def snapshot(self) -> Snapshot:
@@ -54,9 +57,9 @@ class StoreReader:
                 kind=kind,
                 record=self._record(trial),
                 is_waiting=trial.state is TrialState.WAITING,
-                is_stale=trial._trial_id in stale,
-                started=trial.datetime_start,
-                ended=trial.datetime_complete,
+                is_stale=trial.trial_id in stale,
+                started=trial.started,
+                ended=trial.ended,
             )
             for kind in (Kind.REFERENCE, Kind.CANDIDATE)
             for trial in self._trials(kind)
@@ -65,9 +68,12 @@ class StoreReader:
     @retried
     def completed_params(self) -> list[tuple[Record, dict[str, Any], dict[str, BaseDistribution]]]:
         """Return each completed candidate with its parameters and their distributions in Optuna."""
-        trials = self._trials(Kind.CANDIDATE)
-        found = [(self._record(trial), trial.params, trial.distributions) for trial in trials]
-        return [one for one in found if one[0].state is State.COMPLETED]
+        trials = [trial for trial in self._trials(Kind.CANDIDATE) if trial.state is TrialState.COMPLETE]
+        complete = self._readers[Kind.CANDIDATE].with_params(trials)
+        return [
+            (self._record(trial), found.params, found.distributions)
+            for trial, found in zip(trials, complete, strict=True)
+        ]
 
     @retried
     @damaged_values()
@@ -81,20 +87,19 @@ class StoreReader:
         """Return every stored value by its key."""
         return self._studies[Kind.CANDIDATE].user_attrs
 
-    def _trials(self, kind: Kind) -> list[FrozenTrial]:
+    def _trials(self, kind: Kind) -> list[Trial]:
         """Return the trials of a kind, without those that an earlier version ended as FAIL to queue them again."""
         return self._split(kind)[0]
 
-    @damaged_values()
-    def _split(self, kind: Kind) -> tuple[list[FrozenTrial], list[FrozenTrial]]:
+    def _split(self, kind: Kind) -> tuple[list[Trial], list[Trial]]:
         """Return the trials of a kind, and the waiting ones that repeat an earlier one."""
-        return split_repeated(self._studies[kind].get_trials(deepcopy=False), self._record)
+        return split_repeated(self._readers[kind].read(), self._record)
 
-    def _record(self, trial: FrozenTrial) -> Record:
+    def _record(self, trial: Trial) -> Record:
         """Return the record of a trial. It is validated, which takes a millisecond, only where it has changed."""
-        stored = trial.user_attrs.get(RECORD)
-        before, record = self._parsed.get(trial._trial_id, (None, None))
+        stored = trial.attrs.get(RECORD)
+        before, record = self._parsed.get(trial.trial_id, (None, None))
         if record is None or before != stored:
             record = read_record(trial, self.search.name)
-            self._parsed[trial._trial_id] = stored, record
+            self._parsed[trial.trial_id] = stored, record
         return record

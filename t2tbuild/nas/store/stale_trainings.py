@@ -6,15 +6,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 
-import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from t2tbuild.nas.record import Record, State
-from t2tbuild.nas.store.database import damaged_values
 from t2tbuild.nas.store.lock import search_lock
 from t2tbuild.nas.store.process import has_ended
 from t2tbuild.nas.store.retry import retried
+from t2tbuild.nas.store.trial_reader import TrialReader
 from t2tbuild.nas.store.trial_writer import TrialWriter
 from t2tbuild.nas.store.trials import DEATHS, PROCESS, RECORD, Kind
 from t2tbuild.spec.search import Search
@@ -23,31 +22,30 @@ from t2tbuild.spec.search import Search
 class StaleTrainings:
     """Finds the stale trainings of a search and queues them again."""
 
-    def __init__(self, url: str, storage: RDBStorage, search: Search, studies: Mapping[Kind, optuna.Study]) -> None:
-        self.url, self.storage, self.search, self._studies = url, storage, search, studies
+    def __init__(self, url: str, storage: RDBStorage, search: Search, readers: Mapping[Kind, TrialReader]) -> None:
+        self.url, self.storage, self.search, self._readers = url, storage, search, readers
         self._suspects: dict[int, float] = {}
         self._checked = -math.inf
         self._writer = TrialWriter(storage)
 
     @retried
-    @damaged_values()
     def find(self) -> dict[int, bool]:
         """Return the running trials whose process has ended, or without a heartbeat for twice its interval.
 
         The value is true where the process is known to have ended.
         """
         found: dict[int, bool] = {}
-        for study in self._studies.values():
-            running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        for reader in self._readers.values():
+            running = [trial for trial in reader.read() if trial.state is TrialState.RUNNING]
             if not running:
                 continue
-            silent = set(self.storage._get_stale_trial_ids(self.storage.get_study_id_from_name(study.study_name)))
+            silent = set(self.storage._get_stale_trial_ids(reader.study_id))
             grace = 2 * (self.storage.heartbeat_interval or 0)
             for trial in running:
-                dead = has_ended(trial.user_attrs.get(PROCESS))
-                never_beat = trial.user_attrs.get(PROCESS) is None and _seconds_since(trial.datetime_start) > grace
-                if dead or never_beat or trial._trial_id in silent:
-                    found[trial._trial_id] = dead
+                dead = has_ended(trial.attrs.get(PROCESS))
+                never_beat = trial.attrs.get(PROCESS) is None and _seconds_since(trial.started) > grace
+                if dead or never_beat or trial.trial_id in silent:
+                    found[trial.trial_id] = dead
         return found
 
     def requeue(self, *, at_once: bool = False) -> int:

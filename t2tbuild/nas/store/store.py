@@ -19,7 +19,7 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.storages import RDBStorage
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from t2tbuild.nas.draw import Draw
 from t2tbuild.nas.record import Record, State
@@ -38,6 +38,7 @@ from t2tbuild.nas.store.trials import (
     Exhausted,
     Kind,
     LostClaim,
+    Trial,
     Values,
     identity_of,
     with_number,
@@ -51,7 +52,6 @@ class Store(StoreReader):
     def __init__(self, url: str, storage: RDBStorage, search: Search, studies: Mapping[Kind, optuna.Study]) -> None:
         super().__init__(url, storage, search, studies)
         self._writer = TrialWriter(storage)
-        self._study_ids = {kind: storage.get_study_id_from_name(one.study_name) for kind, one in studies.items()}
         self._unanswered: tuple[str, int, bool] | None = None
 
     def __enter__(self) -> "Store":
@@ -115,7 +115,8 @@ class Store(StoreReader):
             records = [self._record(trial) for trial in trials]
             if count_claimed(records) >= self.search.trials:
                 return None
-            finished = [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+            ended = [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+            finished = self._readers[Kind.CANDIDATE].with_params(ended)
             seen = {record.key for record in records}
             draw = sampler.draw(len(trials), finished, seen, pool=pool, choose=choose)
             if draw is None:
@@ -155,16 +156,16 @@ class Store(StoreReader):
         """
         found, repeated = self._split(kind)
         for trial in repeated:
-            self._writer.set_state(trial._trial_id, TrialState.FAIL)
+            self._writer.set_state(trial.trial_id, TrialState.FAIL)
         if (unanswered := self._unanswered_claim(kind, found)) is not None:
             return unanswered
         for trial in found:
             if trial.state is TrialState.WAITING:
                 self._unanswered = identity_of(self._record(trial))
-                stored = self._writer.claim(trial._trial_id, worker, current_process())
+                stored = self._writer.claim(trial.trial_id, worker, current_process())
                 if stored is not None:
                     record = with_number(Record.from_json(stored), trial.number, self.search.name)
-                    return self._claimed(kind, trial._trial_id, record)
+                    return self._claimed(kind, trial.trial_id, record)
         self._unanswered = None  # every one went to another worker
         return None
 
@@ -172,13 +173,13 @@ class Store(StoreReader):
         self._unanswered = None
         return Claim(kind, trial_id, record)
 
-    def _unanswered_claim(self, kind: Kind, trials: Sequence[FrozenTrial]) -> Claim | None:
+    def _unanswered_claim(self, kind: Kind, trials: Sequence[Trial]) -> Claim | None:
         """Return the claim of an earlier try of this call whose answer was lost, None where there is none."""
         for trial in trials if self._unanswered is not None else ():
-            if trial.state is TrialState.RUNNING and trial.user_attrs.get(PROCESS) == current_process():
+            if trial.state is TrialState.RUNNING and trial.attrs.get(PROCESS) == current_process():
                 record = self._record(trial)
                 if identity_of(record) == self._unanswered:
-                    return self._claimed(kind, trial._trial_id, record)
+                    return self._claimed(kind, trial.trial_id, record)
         self._unanswered = None
         return None
 

@@ -14,36 +14,12 @@ from optuna.distributions import distribution_to_json
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import Column, Connection, DateTime, Enum, Float, Integer, MetaData, String, Table, func, select
+from sqlalchemy import Connection, Table, func, select
 
 from t2tbuild.nas.store.database import damaged_values
 from t2tbuild.nas.store.retry import retried
+from t2tbuild.nas.store.tables import HEARTBEATS, PARAMS, STUDIES, SYSTEM_ATTRS, TRIALS, USER_ATTRS
 from t2tbuild.nas.store.trials import PROCESS, RECORD, LostClaim
-
-_OPTUNA = MetaData()
-STUDIES = Table("studies", _OPTUNA, Column("study_id", Integer, primary_key=True))
-TRIALS = Table(
-    "trials",
-    _OPTUNA,
-    Column("trial_id", Integer, primary_key=True),
-    Column("study_id", Integer),
-    Column("number", Integer),
-    Column("state", Enum(TrialState)),
-    Column("datetime_start", DateTime),  # UTC
-)
-PARAMS = Table(
-    "trial_params",
-    _OPTUNA,
-    Column("trial_id", Integer),
-    Column("param_name", String),
-    Column("param_value", Float),
-    Column("distribution_json", String),
-)
-USER_ATTRS, SYSTEM_ATTRS = (
-    Table(name, _OPTUNA, Column("trial_id", Integer), Column("key", String), Column("value_json", String))
-    for name in ("trial_user_attributes", "trial_system_attributes")
-)
-HEARTBEATS = Table("trial_heartbeats", _OPTUNA, Column("trial_id", Integer), Column("heartbeat", DateTime))
 
 
 class TrialWriter:

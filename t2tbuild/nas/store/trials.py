@@ -28,6 +28,18 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True)
+class Trial:
+    """A trial of an Optuna study: its id in the database, number, state and times, and what t2tbuild stores of it."""
+
+    trial_id: int
+    number: int
+    state: TrialState
+    started: datetime | None
+    ended: datetime | None
+    attrs: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Claim:
     """A training that this worker has claimed."""
 
@@ -82,17 +94,17 @@ class Exhausted(Exception):  # noqa: N818  # the end of a search, not an error
     """The space has no new candidate."""
 
 
-def counts(trial: FrozenTrial) -> bool:
+def counts(trial: Trial) -> bool:
     """Whether a trial is a training, and not one that an earlier version ended as FAIL to queue it again."""
-    if RECORD not in trial.user_attrs:
+    if RECORD not in trial.attrs:
         return False
-    return trial.state is not TrialState.FAIL or State(trial.user_attrs[RECORD]["state"]) is State.FAILED
+    return trial.state is not TrialState.FAIL or State(trial.attrs[RECORD]["state"]) is State.FAILED
 
 
-def read_record(trial: FrozenTrial, search_name: str) -> Record:
+def read_record(trial: Trial, search_name: str) -> Record:
     """Return the record of a trial. Raises InputError where it is damaged."""
     try:
-        return with_number(Record.from_json(trial.user_attrs[RECORD]), trial.number, search_name)
+        return with_number(Record.from_json(trial.attrs[RECORD]), trial.number, search_name)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         reason = str(error).strip().split("\n", 1)[0]
         message = f"the record of trial {trial.number} in the storage is damaged ({reason:.200})"
@@ -107,15 +119,13 @@ def with_number(record: Record, number: int, search_name: str) -> Record:
     return replace(record, number=str(number), model=model)
 
 
-def split_repeated(
-    trials: Sequence[FrozenTrial], read: Callable[[FrozenTrial], Record]
-) -> tuple[list[FrozenTrial], list[FrozenTrial]]:
+def split_repeated(trials: Sequence[Trial], read: Callable[[Trial], Record]) -> tuple[list[Trial], list[Trial]]:
     """Return the trials that count, and the waiting ones that repeat an earlier one.
 
     Earlier versions repeated a statement whose answer was lost, so a training may have been added twice.
     """
-    found: list[FrozenTrial] = []
-    repeated: list[FrozenTrial] = []
+    found: list[Trial] = []
+    repeated: list[Trial] = []
     seen: set[tuple[str, int, bool]] = set()
     for trial in filter(counts, trials):
         identity = identity_of(read(trial))
