@@ -11,7 +11,6 @@ ALLOWED = {
     "and torch has no public way to ask for active hooks; without it recompute.py warns and saves as usual",
     "_version": "torch: autograd's own check for changes in place, which saved_tensors_hooks turn off",
     "timm.models._hub": "timm: save_config_for_hf writes config.json alone; the public save_for_hf also writes weights",
-    "_get_stale_trial_ids": "optuna: the only hook that decides which trials count as stale",
     "_trial_id": "optuna: the storage identifies trials by this number",
 }
 """Private names of dependencies, each with the reason."""

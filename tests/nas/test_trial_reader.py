@@ -1,6 +1,7 @@
 """TrialReader reads from Optuna's tables what RDBStorage reads."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import optuna
@@ -8,11 +9,11 @@ import pytest
 from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import event
+from sqlalchemy import event, select
 
 from t2tbuild.errors import InputError
 from t2tbuild.nas.store import database
-from t2tbuild.nas.store.tables import USER_ATTRS
+from t2tbuild.nas.store.tables import HEARTBEATS, USER_ATTRS
 from t2tbuild.nas.store.trial_reader import TrialReader
 from t2tbuild.nas.store.trials import Trial
 from t2tbuild.nas.store.url import storage_url
@@ -25,7 +26,8 @@ DISTRIBUTIONS = {"depth": IntDistribution(0, 4, step=2), "kind": CategoricalDist
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RDBStorage]:
     url = f"sqlite:///{tmp_path}/s.db"
     if request.param == "postgresql":
-        url = storage_url(request.getfixturevalue("postgresql").database(request.node.name.partition("[")[0][:60]), tmp_path)
+        name = request.node.name.partition("[")[0][:60]  # of the test
+        url = storage_url(request.getfixturevalue("postgresql").database(name), tmp_path)
     opened = database.connect(url, tiny_search(tmp_path).search)
     yield opened
     database.close(opened)
@@ -106,6 +108,25 @@ def test_a_running_trial_is_read_in_one_statement_without_its_parameters(storage
     assert len(reader.read()) == 20
     assert [one.split()[0] for one in statements] == ["SELECT"]
     assert "trial_params" not in statements[0]
+
+
+def test_a_silent_trial_is_what_optuna_says_is_stale(storage: RDBStorage) -> None:
+    """Its heartbeat, by the clock of the database, is older than twice the interval."""
+    study = optuna.create_study(storage=storage, study_name="mine")
+    study_id = storage.get_study_id_from_name("mine")
+    for number in range(3):
+        study.add_trial(trial(TrialState.RUNNING, str(number)))
+    silent, beating, _ = [one._trial_id for one in study.get_trials()]
+    for trial_id in (silent, beating):
+        storage.record_heartbeat(trial_id)
+    assert storage.heartbeat_interval is not None
+    reader, grace = TrialReader(storage, study_id), 2 * storage.heartbeat_interval
+    assert reader.find_silent(grace) == set(storage._get_stale_trial_ids(study_id)) == set()
+    with storage.engine.begin() as connection:
+        earlier = HEARTBEATS.update().where(HEARTBEATS.c.trial_id == silent)
+        beat = connection.execute(select(HEARTBEATS.c.heartbeat).where(HEARTBEATS.c.trial_id == silent)).scalar_one()
+        connection.execute(earlier.values(heartbeat=beat - timedelta(seconds=grace + 1)))
+    assert reader.find_silent(grace) == set(storage._get_stale_trial_ids(study_id)) == {silent}
 
 
 def test_a_value_that_is_no_longer_json_is_a_user_error(storage: RDBStorage) -> None:

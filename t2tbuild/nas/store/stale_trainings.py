@@ -39,8 +39,8 @@ class StaleTrainings:
             running = [trial for trial in reader.read() if trial.state is TrialState.RUNNING]
             if not running:
                 continue
-            silent = set(self.storage._get_stale_trial_ids(reader.study_id))
             grace = 2 * (self.storage.heartbeat_interval or 0)
+            silent = reader.find_silent(grace)
             for trial in running:
                 dead = has_ended(trial.attrs.get(PROCESS))
                 never_beat = trial.attrs.get(PROCESS) is None and _seconds_since(trial.started) > grace

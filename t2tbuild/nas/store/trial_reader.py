@@ -12,10 +12,10 @@ from typing import Any
 
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, func, select
 
 from t2tbuild.nas.store.database import damaged_values
-from t2tbuild.nas.store.tables import TRIALS, USER_ATTRS
+from t2tbuild.nas.store.tables import HEARTBEATS, TRIALS, USER_ATTRS
 from t2tbuild.nas.store.trials import Trial
 
 CHUNK = 500
@@ -70,6 +70,15 @@ class TrialReader:
         if before is not None and before[0] == content:
             return before
         return content, _trial(rows[0], {row.key: json.loads(row.value_json) for row in rows if row.key is not None})
+
+    def find_silent(self, seconds: float) -> set[int]:
+        """Return the running trials whose last heartbeat is older, by the clock of the database."""
+        beats = TRIALS.join(HEARTBEATS, TRIALS.c.trial_id == HEARTBEATS.c.trial_id)
+        own = (TRIALS.c.study_id == self.study_id) & (TRIALS.c.state == TrialState.RUNNING)
+        columns = (TRIALS.c.trial_id, HEARTBEATS.c.heartbeat, func.now())
+        with self._storage.engine.connect() as connection:
+            rows = connection.execute(select(*columns).select_from(beats).where(own)).all()
+        return {one for one, beat, now in rows if (now.replace(tzinfo=None) - beat).total_seconds() > seconds}
 
     def with_params(self, trials: Sequence[Trial]) -> Iterator[FrozenTrial]:
         """Yield ended trials as RDBStorage reads them, with parameters and values. None is read before the first."""
