@@ -84,8 +84,10 @@ def compare(
 
     shipped = catalog.names("specs")
     triples = comparison.rows_of_table({name: load_spec(name) for name in shipped}, table) if table else []
-    for text, spec in [(text, open_spec(text, overrides).spec) for text, overrides in group_overrides(specs or ())]:
+    for text, changes in group_overrides(specs or ()):
+        spec = open_spec(text, changes).spec
         name = text if text in shipped else spec.model.name
+        name = " ".join([name, *(one.rpartition(".")[2] for one in changes)])
         taken = name in {other for other, _, _ in triples}
         # rows of the requested table first
         first, *_ = sorted(spec.paper, key=lambda row: row.table != table) or [PaperRow()]

@@ -28,6 +28,7 @@ from t2tbuild.cli.write import check_plot_path, report_write_errors
 from t2tbuild.errors import InputError
 from t2tbuild.files import exists
 from t2tbuild.spec.units import format_count, parse_count, parse_seconds, plural, short_count
+from t2tbuild.training.run_paths import require_unused
 
 if TYPE_CHECKING:
     from t2tbuild.nas import SearchResult
@@ -115,6 +116,8 @@ def search(
     Example: t2tbuild search --data photos/ --budget-macs 800M search.proxy=standard
     """
     require_run_folder(out)
+    if out is not None:
+        require_unused(out)
     check_plot_path("--plot", plot)
     if plot is not None and not explain:
         raise InputError("--plot needs --explain; a search writes its plots to the run directory")

@@ -36,8 +36,8 @@ def describe_start(search: Search, run: Path, workers: int | None, storage: str 
     started = has_study(run, storage)
     return (
         f"{'continuing' if started else 'searching'} {search.name}: {plural(search.trials, 'candidate')} within "
-        f"{search.budget.summary}, base {Path(search.base).stem}, {count}, run directory {run}; "
-        f"the first result takes about a minute"
+        f"{search.budget.summary}, base {Path(search.base).stem}, {count}, run directory {run}"
+        f"{'' if started else '; the first result takes about a minute'}"
     )
 
 
@@ -191,6 +191,6 @@ def _format_eta(seconds: float | None) -> str:
 def _format_record(record: Record) -> str:
     shape = f"depth {record.model.backbone.depth} width {record.model.backbone.embed_dim}" if record.model else ""
     macs = f"{short_count(record.macs)} MACs" if record.macs else ""
-    rungs = " ".join(f"@{rung.steps} {rung.accuracy:.1%}, loss {rung.loss:.2f}" for rung in record.rungs[-1:])
+    rungs = " ".join(f"@{rung.steps} {rung}" for rung in record.rungs[-1:])
     name = record.number if not record.seed else f"{record.number} seed {record.seed}"
     return "  ".join(part for part in (f"{name:>8}", shape, macs, rungs, str(record.state), record.reason) if part)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +15,7 @@ from t2tbuild.cli.search import AllowCommand, Storage, Workers, print_result, re
 from t2tbuild.cli.search_progress import report_interrupt, resume_command
 from t2tbuild.cli.supernet_status import supernet_line, supernet_to_json
 from t2tbuild.errors import InputError
+from t2tbuild.files import read_json
 from t2tbuild.spec.units import parse_seconds
 
 if TYPE_CHECKING:
@@ -36,16 +38,28 @@ def status(run: Run, storage: Storage = None, as_json: Json = False) -> None:
 
     with opened as store:
         progress = get_status(spec, store)
-        is_unfinished = find_outcome(planned, store) is Outcome.UNFINISHED
+        outcome = find_outcome(planned, store)
+    is_finished = outcome is not Outcome.UNFINISHED and not progress.waiting and not progress.running
+    verdict = _read_verdict(run) if is_finished else None
     supernet = spec.search.supernet
     if as_json:
-        print_json(progress.to_json() | ({"supernet": supernet_to_json(run, supernet)} if supernet else {}))
-    else:
-        for line in [*progress.lines(), *([supernet_line(run, supernet)] if supernet else [])]:
-            stdout().print(line, soft_wrap=True, markup=False)
-        if (is_unfinished or progress.waiting) and not progress.running:
-            line = f"no training is running; if the search has stopped, continue with: {resume_command(run, spec)}"
-            stdout().print(line, soft_wrap=True, markup=False)
+        ended = {"outcome": str(outcome), "verdict": verdict}
+        print_json(progress.to_json() | ended | ({"supernet": supernet_to_json(run, supernet)} if supernet else {}))
+        return
+    lines = [*progress.lines(), *([supernet_line(run, supernet)] if supernet else [])]
+    if is_finished:
+        lines.append(f"finished, {outcome}: {verdict or f'write the results with: t2tbuild search export {run}'}")
+    elif not progress.running:
+        lines.append(f"no training is running; if the search has stopped, continue with: {resume_command(run, spec)}")
+    for line in lines:
+        stdout().print(line, soft_wrap=True, markup=False)
+
+
+def _read_verdict(run: Path) -> str | None:
+    """Return the verdict of report.json, None where it is not there or damaged."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return str(read_json(run / "report.json")["verdict"])
+    return None
 
 
 def resume(

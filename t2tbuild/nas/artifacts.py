@@ -1,6 +1,7 @@
 """The files of a search's run directory: candidates.csv, best.yaml, front/ and report.json."""
 
 import json
+import math
 import statistics
 from pathlib import Path
 
@@ -79,6 +80,7 @@ def _describe_provenance(result: SearchResult) -> str:
     runs = [one for one in result.reference_runs if one.key == winner.key and one.state is State.COMPLETED]
     rungs = [one.rungs[-1] for one in runs if one.full] or [one.rungs[-1] for one in runs or [winner]]
     accuracy, loss = (statistics.fmean(getattr(rung, name) for rung in rungs) for name in ("accuracy", "loss"))
+    loss_text = "" if math.isnan(loss) else f", loss {loss:.4f}"
     seeds = f"the mean of {len(rungs)} seeds" if len(rungs) > 1 else "one training"
     zero_cost = ", ".join(f"{name} {value:.4g}" for name, value in winner.scores.items())
     assert winner.model is not None
@@ -88,7 +90,7 @@ def _describe_provenance(result: SearchResult) -> str:
     return (
         f"Found by t2tbuild search {search.name}, seed {search.seed}: {name} of {result.run}.\n"
         f"{winner.params:,} parameters, {winner.macs:,} MACs, counted by fvcore.\n"
-        f"Proxy validation accuracy {accuracy:.4f}, loss {loss:.4f}, {seeds}. Proxy training: {result.trained_as}.\n"
+        f"Proxy validation accuracy {accuracy:.4f}{loss_text}, {seeds}. Proxy training: {result.trained_as}.\n"
         f"Zero-cost proxies: {zero_cost or 'none'}.\n"
         f"Predicted ImageNet top-1: {cached_prediction(winner.model)}.\n"
         f"{result.verdict.sentence}\n"

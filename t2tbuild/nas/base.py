@@ -9,7 +9,7 @@ from typing import Any
 from t2tbuild.accuracy.best_shape import best_shapes, name_by_shape, shape_error
 from t2tbuild.cost import predict_cost
 from t2tbuild.cost.bisection import largest
-from t2tbuild.cost.budget import is_over, is_within
+from t2tbuild.cost.budget import is_over, is_within, measure
 from t2tbuild.errors import FieldError
 from t2tbuild.spec import catalog
 from t2tbuild.spec.backbone import Backbone, DenseBackbone
@@ -17,7 +17,7 @@ from t2tbuild.spec.budget import Budget
 from t2tbuild.spec.diagnostics.partial_validation import Finding
 from t2tbuild.spec.load import load_spec
 from t2tbuild.spec.model import ModelSpec
-from t2tbuild.spec.units import short_count
+from t2tbuild.spec.units import round_up, short_count
 from t2tbuild.spec.with_changes import with_changes
 
 FIELD = ("search", "base")
@@ -41,7 +41,8 @@ def scale_to_budget(base: ModelSpec, budget: Budget) -> tuple[ModelSpec, tuple[F
         if any(bounds.min is not None for bounds in budget.limits.values()):
             message = f"the base {base.name} is over {budget.summary}, and no smaller one with its tokenizer is within"
         example = f", such as {largest_name}" if largest_name else ""
-        raise FieldError(FIELD, "base-over-budget", message, f"name a base within the budget{example}")
+        hint = f"name a base within the budget{example}{_describe_least(base, budget)}"
+        raise FieldError(FIELD, "base-over-budget", message, hint)
     scaled = name_by_shape(base, scaled)
     nearest = f"; the largest shipped T2T-ViT within it is {largest_name}" if largest_name else ""
     message = (
@@ -49,6 +50,18 @@ def scale_to_budget(base: ModelSpec, budget: Budget) -> tuple[ModelSpec, tuple[F
         f"{short_count(predict_cost(scaled).macs)} MACs, with the tokenizer, options and MLP ratio kept{nearest}"
     )
     return scaled, (Finding(FIELD, "base-over-budget", message, "name a base within the budget"),)
+
+
+def _describe_least(base: ModelSpec, budget: Budget) -> str:
+    """Return the smallest budget that the smallest model of a base is within, as the rest of a sentence."""
+    costs = [measure(models[0], budget) for models in _smaller_models(base) if models]
+    least = {name: min(cost[name] for cost in costs) for name in budget.limits if costs and name in costs[0]}
+    over = [
+        f"search.budget.{name}: {round_up(int(amount))}"
+        for name, amount in least.items()
+        if (most := budget.limits[name].max) is not None and amount > most
+    ]
+    return f", or write at least {' and '.join(over)}" if over else ""
 
 
 def _describe(backbone: Backbone) -> str:

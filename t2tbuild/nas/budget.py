@@ -15,7 +15,7 @@ from t2tbuild.nas.space import FILL, Assignment, Space, error_message, to_catego
 from t2tbuild.spec.budget import LABELS, Budget
 from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.space import DEPTH, Fill, Value
-from t2tbuild.spec.units import format_count, short_count
+from t2tbuild.spec.units import format_count, round_up, short_count
 
 MAX_ENUMERATED = 2_000
 """The largest number of assignments that `sample_assignments` yields."""
@@ -155,7 +155,7 @@ def _budget_error(found: Sequence[Measures], budget: Budget, *, solved: bool) ->
     for name, limit in budget.limits.items():
         if limit.max is not None and least[name] > limit.max:
             message = f"no candidate has {short_count(limit.max)} {LABELS[name]} or fewer; "
-            at_least = f"write at least {_round_up(int(least[name]))}, or "
+            at_least = f"write at least {round_up(int(least[name]))}, or "
             if solved or any(measures[name] != least[name] for measures in found):
                 message += f"the smallest of the space has {least[name]:,.0f}"
                 hint = f"{at_least}widen search.space"
@@ -181,11 +181,3 @@ def _budget_error(found: Sequence[Measures], budget: Budget, *, solved: bool) ->
 
 def _format_measures(measures: Measures) -> str:
     return " and ".join(f"{amount:,.0f} {LABELS[name]}" for name, amount in measures.items())
-
-
-def _round_up(number: int) -> str:
-    for scale, suffix in ((10**9, "G"), (10**6, "M")):
-        if number >= scale:
-            hundredths = -(-number * 100 // scale)
-            return f"{hundredths / 100:g}{suffix}"
-    return str(number)

@@ -31,7 +31,7 @@ from t2tbuild.spec.model import ModelSpec
 from t2tbuild.spec.root import SearchSpec, Spec
 from t2tbuild.spec.search import Search
 from t2tbuild.spec.train import TrainSpec
-from t2tbuild.spec.units import milliseconds
+from t2tbuild.spec.units import milliseconds, plural
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def decide_unfinished(
 def _list_reasons(records: Sequence[Record], outcome: Outcome) -> str:
     """Return why candidates did not reach the last rung, the most frequent reason first."""
     reasons = Counter(record.reason or str(record.state) for record in records if record.state is not State.COMPLETED)
-    found = [f"{reason} ({count})" for reason, count in reasons.most_common(5)]
+    found = [f"{reason} ({plural(count, 'training')})" for reason, count in reasons.most_common(5)]
     if outcome in (Outcome.TIMEOUT, Outcome.UNFINISHED):
         found.insert(0, "the time was over" if outcome is Outcome.TIMEOUT else "the search has not ended")
     return "; ".join(found) or "no candidate was drawn"
@@ -132,7 +132,9 @@ def write_findings(
     if findings.verdict is None or findings.verdict.winner.model is None:
         reasons = _list_reasons([*reference_runs, *records], outcome)
         require_within_latency(run, spec.search, [*reference_runs, *records])
-        hint = f"; continue with: t2tbuild search resume {run}" if outcome is Outcome.TIMEOUT else ""
+        hint = "; a failed training is not repeated: mend the cause, and choose another --out"
+        if outcome is Outcome.TIMEOUT:
+            hint = f"; continue with: t2tbuild search resume {run}"
         raise SearchError(f"{run}: nothing was trained: {reasons}{hint}")
     limit = spec.search.budget.latency
     result = SearchResult(

@@ -36,5 +36,5 @@ def describe_not_learned(trainings: Sequence[Sequence[Record]], num_classes: int
     return (
         f"No evidence of improvement: nothing has learned yet. After {steps} steps the validation loss is {loss:.3f}, "
         f"and a guess among {num_classes} classes has {math.log(num_classes):.3f}; write more steps in "
-        "search.proxy.rungs."
+        "search.proxy.rungs. The base wins."
     )

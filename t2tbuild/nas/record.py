@@ -37,6 +37,10 @@ class Rung:
         """
         return self.accuracy if metric == "accuracy" else -math.log(max(self.loss, sys.float_info.min))
 
+    def __str__(self) -> str:
+        """Return accuracy and loss, as in `81.3%, loss 0.78`; an evaluator of one's own may give no loss."""
+        return f"{self.accuracy:.1%}" + ("" if math.isnan(self.loss) else f", loss {self.loss:.2f}")
+
 
 class State(StrEnum):
     """The state of a candidate."""

@@ -144,6 +144,8 @@ def _compare_spreads(spread: float | None, reached: int, seeds: tuple[float, int
     if spread is None or seeds is None:
         return "unknown: too few trainings"
     noise, freedom = seeds
+    if not spread:
+        return "no: all results are equal"
     if noise and scipy.stats.f.sf(spread**2 / noise**2, reached - 1, freedom) >= 1 - LEVEL:
-        return f"no: differences are within seed noise, measured by {freedom + 1} trainings of one model"
+        return f"no: the spread is within seed noise, {noise:.3g} with {freedom} degrees of freedom"
     return "yes"

@@ -1,5 +1,6 @@
 """The status of a search, and its repair after a crash."""
 
+import math
 import statistics
 from collections import Counter
 from dataclasses import dataclass
@@ -67,12 +68,13 @@ class Status:
         best = best_of(self.records, Ranking(search, self.records).value)
         if best is not None:
             rung = best.rungs[-1]
-            lines.append(f"best so far: candidate {best.number}, loss {rung.loss:.3f}, accuracy {rung.accuracy:.1%}")
-        if base:
+            loss = "" if math.isnan(rung.loss) else f"loss {rung.loss:.3f}, "
+            lines.append(f"best single run: candidate {best.number}, {loss}accuracy {rung.accuracy:.1%}")
+        if base and not math.isnan(base[0].rungs[-1].loss):
             losses = [record.rungs[-1].loss for record in base]
             lines.append(f"base: loss {statistics.fmean(losses):.3f}")
         if self.last is not None:
-            lines.append(f"last end of a training: {self.last:%Y-%m-%d %H:%M:%S}")
+            lines.append(f"a training ended last at {self.last:%Y-%m-%d %H:%M:%S}")
         return lines
 
     def _state_of(self, record: Record) -> str:

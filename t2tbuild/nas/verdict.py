@@ -121,8 +121,8 @@ def decide(
 ) -> Verdict | None:
     """Return the verdict on candidates and reference runs, None where no record is completed.
 
-    `num_classes` is that of the proxy's data; a candidate's own model may have another head. With it, no gain is
-    claimed where neither the winner nor the base has learned more than chance, see `has_learned`.
+    `num_classes` is that of the proxy's data; a candidate's own model may have another head. With it, the base wins
+    where neither it nor the best candidate has learned more than chance, see `has_learned`.
     """
     scores = scores_by_key(reference_runs, metric)
     base = next((record for record in reference_runs if record.number == BASE), None)
@@ -139,7 +139,7 @@ def decide(
         compared = [winner, *([base] if base is not None else [])]
         trainings = [trainings_of(record, reference_runs) for record in compared]
         if not any(has_learned(runs, num_classes) for runs in trainings if runs):
-            return Verdict(winner, (), None, describe_not_learned(trainings, num_classes))
+            return Verdict(base or winner, (), None, describe_not_learned(trainings, num_classes))
     gains: list[Gain] = []
     others = {"the base": base, "the best random candidate": _best_random_candidate(records, scores, metric)}
     for over, other in others.items():
@@ -236,8 +236,8 @@ def _write_sentence(
     if over_base is None:
         return "No evidence of improvement: the base has no trainings to compare with."
     if over_base.difference.low is None:
-        few = min(over_base.seeds) < 2
-        reason = "too few seeds to estimate the noise" if few else "no spread is known, all seeds gave the same results"
+        reason = "no spread is known, all seeds gave the same results"
+        reason = "too few seeds to estimate the noise" if min(over_base.seeds) < 2 else reason
         return f"No evidence of improvement: {reason}."
     if over_base not in shown:
         best = f"Candidate {winner.number} wins with the best mean {unit} of the retrained"

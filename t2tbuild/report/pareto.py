@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from t2tbuild.nas.record import BASE, Record, State
 from t2tbuild.nas.result import SearchResult
 from t2tbuild.report.figure import BLUE, GREEN, GREY, ORANGE, new_figure
-from t2tbuild.spec.units import short_count
+from t2tbuild.spec.units import plural, short_count
 
 
 def plot_pareto(result: SearchResult, path: Path) -> None:
@@ -37,7 +37,7 @@ def draw_pareto(result: SearchResult) -> Figure:
         zorder=1,
     )
     if base:
-        label = f"base, {_name(result.base)}, {len(base)} seeds"
+        label = f"base, {_name(result.base)}, {plural(len(base), 'seed')}"
         axes.scatter(*_points(base, result), c=ORANGE, marker="s", s=60, label=label, zorder=3)
     x, y = _points([result.winner], result)
     axes.scatter(x, y, facecolors="none", edgecolors="black", s=220, label=f"winner, {_name(result.winner)}", zorder=4)

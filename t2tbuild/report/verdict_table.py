@@ -130,7 +130,7 @@ def _row(number: str, records: list[Record]) -> list[str]:
 def gain_lines(result: SearchResult) -> list[str]:
     """Return the gains with their intervals, the equal-compute comparison, and the counts of candidates and draws."""
     metric = result.spec.search.proxy.metric
-    unit = "accuracy" if metric == "accuracy" else "-ln(loss)"
+    unit = "in accuracy" if metric == "accuracy" else "in -ln(loss)"
     lines = list(result.verdict.prediction.reasons) if result.verdict.prediction else []
     lines += [
         f"gain over {gain.over}: {_interval(gain.difference, ' (no spread is known)')} {unit}, "
@@ -169,7 +169,9 @@ def _leader_line(result: SearchResult) -> list[str]:
     runs = [record for record in result.reference_runs if record.number != BASE and record.state is State.COMPLETED]
     if result.ranking.uses_prediction or leader is None or not runs:
         return []
-    if leader.key in {record.key for record in result.reference_runs}:
+    retrained = {record.key for record in result.reference_runs}
+    values = [result.ranking.value(record) for record in result.records if record.key in retrained]
+    if leader.key in retrained or result.ranking.value(leader) in values:  # none is better than those
         return []
     return [f"candidate {leader.number} has the best single run, but was not retrained, so it cannot win"]
 

@@ -132,7 +132,10 @@ class BaseBackbone(Node, ABC):
                 whose = "embed_dim" if len(self.unique_widths) == 1 else f"the width {width} of a block"
                 message = f"{whose} must be divisible by {field}, got {width} and {divisor}"
                 common = width if index is not None else math.gcd(*self.unique_widths)
-                hint = f"nearest that work: {nearest_divisors(common, divisor)}"
+                hint = f"nearest {field}: {nearest_divisors(common, divisor)}"
+                if len(self.unique_widths) == 1 and index is None:
+                    multiples = (width // divisor * divisor, (width // divisor + 1) * divisor)
+                    hint += f"; nearest embed_dim: {', '.join(str(one) for one in multiples if one)}"
                 yield Violation(field if index is None else (field, index), message, hint)
                 if index is None:
                     return

@@ -149,7 +149,7 @@ class Search(RenamedFields):
         warmup, last = self.proxy.warmup_steps, self.proxy.rungs[-1]
         if warmup >= last and self.evaluator is None:  # what a step is in your own evaluator is up to you
             message = f"the warm-up of {warmup} steps never ends: the last rung is {last}"
-            yield Violation(("proxy", "warmup_steps"), message, f"write less than {last}")
+            yield Violation(("proxy", "warmup_steps"), message, f"write a search.proxy.warmup_steps below {last}")
 
     @lint
     def _several_objectives_suit_the_sampler(self) -> Iterator[Violation]:

@@ -242,3 +242,16 @@ def format_seconds(seconds: float) -> str:
         if seconds % _SECONDS[suffix] == 0:
             return f"{seconds / _SECONDS[suffix]:g}{suffix}"
     return f"{seconds:g}s"
+
+
+def round_up(number: int) -> str:
+    """Return the lowest short count that is not below a number.
+
+    >>> round_up(4_800_254_784), round_up(999)
+    ('4.81G', '999')
+    """
+    for scale, suffix in ((10**9, "G"), (10**6, "M")):
+        if number >= scale:
+            hundredths = -(-number * 100 // scale)
+            return f"{hundredths / 100:g}{suffix}"
+    return str(number)

@@ -138,7 +138,7 @@ def list_class_folders(data: FolderData) -> list[str]:
         unknown = sorted(set(found.get(field, ())) - set(found["train"]))
         if unknown:
             folder = data_root(data.root) / str(getattr(data, field))
-            near = closest_match(unknown[0], found["train"])
+            near = closest_match(unknown[0], [name for name in found["train"] if name not in found[field]])
             message = f"{folder} has classes that {data_root(data.root) / data.train} does not have: "
             hint = f"rename {unknown[0]} to {near}" if near else "every class needs training images"
             raise FieldError((*_DATA, field), "data-classes", message + ", ".join(unknown[:5]), hint)
@@ -195,7 +195,7 @@ def _list_classes(data: UserImages) -> list[str]:
         for field in ("validation", "test"):
             unknown = [label for label in labels_of.get(field, ()) if label not in labels]
             if unknown:
-                near = closest_match(unknown[0], labels)
+                near = closest_match(unknown[0], [label for label in labels if label not in labels_of[field]])
                 message = f"{table.file} has labels in {field} that its training images do not have: "
                 hint = f"rename {unknown[0]} to {near}" if near else "every class needs training images"
                 raise FieldError((*_DATA, field), "data-classes", message + ", ".join(unknown[:5]), hint)

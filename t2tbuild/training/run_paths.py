@@ -1,5 +1,7 @@
 """Names and paths in a run directory. Torch-free, so that a command can show them at once."""
 
+import contextlib
+import fcntl
 from datetime import datetime
 from pathlib import Path
 
@@ -19,3 +21,12 @@ def require_run_or_empty(folder: Path) -> None:
     """Raise InputError where a folder has files that are not those of a run; hidden ones do not count."""
     if not (folder / "spec.yaml").exists() and any(not child.name.startswith(".") for child in folder.iterdir()):
         raise InputError(f"{folder}: holds files but no spec.yaml of a run; choose another --out")
+
+
+def require_unused(folder: Path) -> None:
+    """Raise InputError where another process has the run in a folder for itself, see `open_run`."""
+    with contextlib.suppress(FileNotFoundError), (folder / ".lock").open() as lock:
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(f"{folder}: another process uses it; choose another --out") from None

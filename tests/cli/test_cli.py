@@ -201,6 +201,9 @@ def test_compare_needs_no_torch_without_timm_models() -> None:
     assert rows[0]["front"]
     assert rows[0]["macs"] == 4_800_254_784
     assert rows[1]["macs_off_percent"] == -3.71
+    deeper = ["t2t_vit_14", "model.backbone.depth=20", "t2t_vit_14", "model.backbone.depth=21"]
+    done = run_t2tbuild("compare", *deeper, "--json", cwd=ROOT)
+    assert [row["model"] for row in json.loads(done.stdout)] == ["t2t_vit_14 depth=20", "t2t_vit_14 depth=21"]
 
 
 @pytest.mark.slow

@@ -135,6 +135,9 @@ def test_status_shows_the_progress_of_a_search(folder: Path) -> None:
     assert "continue with" not in done.stdout
     status = json.loads(t2tbuild("status", "run", "--json", cwd=folder).stdout)
     assert (status["trials"], status["running"], status["to_confirm"]) == (3, [], 0)
+    verdict = json.loads((folder / "run" / "report.json").read_text())["verdict"]
+    assert (status["outcome"], status["verdict"]) == ("complete", verdict)
+    assert done.stdout.splitlines()[-1] == f"finished, complete: {verdict}"
 
 
 def test_resume_with_fewer_trials_than_were_trained_says_so_and_reports(folder: Path) -> None:

@@ -1,5 +1,7 @@
 """scale_to_budget: a base over the budget becomes a smaller one of the same kind."""
 
+import re
+
 import pytest
 
 from t2tbuild import load_spec
@@ -62,7 +64,10 @@ def test_a_base_with_a_tokenizer_over_the_budget_is_refused(model: ModelSpec) ->
     with pytest.raises(FieldError, match=f"the base {model.name} is over 100.0M MACs") as caught:
         scale_to_budget(model, Budget(macs="100M"))
     assert caught.value.path == ("search", "base")
-    assert "name a base within the budget" in caught.value.hint
+    hint = r"name a base within the budget.*, or write at least search.budget.macs: (\S+)$"
+    least = re.search(hint, caught.value.hint)
+    assert least
+    assert scale_to_budget(model, Budget(macs=least[1]))[0].backbone.depth < model.backbone.depth
 
 
 def test_a_scaled_base_keeps_to_the_minimum_too() -> None:

@@ -22,6 +22,7 @@ from t2tbuild.nas.correlations import (
 from t2tbuild.nas.learned import has_learned
 from t2tbuild.nas.record import BASE, Record, Rung, Source, State
 from t2tbuild.nas.reference_runs import base_seed_std, plan_confirmations, pooled_seed_std, reserved_seconds
+from t2tbuild.nas.report_sections import summarize_rung
 from t2tbuild.nas.verdict import Interval, compare_equal_compute, decide, mean_difference
 from t2tbuild.spec.search import Search
 
@@ -147,7 +148,7 @@ def test_nothing_is_claimed_at_chance_level() -> None:
     candidate, base_runs = at_chance("1", 2.278, 0.14), at_chance(BASE, 2.298, 0.10)
     verdict = decide(candidate[:1], [*base_runs, *candidate], "loss", num_classes=10)
     assert verdict is not None
-    assert verdict.winner.number == "1"
+    assert verdict.winner.number == BASE
     assert not verdict.gains
     assert verdict.sentence.startswith("No evidence of improvement: nothing has learned yet")
     assert "search.proxy.rungs" in verdict.sentence and "2.303" in verdict.sentence and "2.278" in verdict.sentence
@@ -329,3 +330,11 @@ def test_a_zero_cost_proxy_is_selected_by_its_correlation() -> None:
     assert select_zero_cost_proxy(many(4, 0.0), spec) is None
     never = spec.model_copy(update={"zero_cost": spec.zero_cost.model_copy(update={"threshold": None})})
     assert select_zero_cost_proxy(many(30, 0.01), never) is None
+
+
+def test_a_rung_of_equal_results_does_not_discriminate() -> None:
+    equal, reference_runs = [record(str(one), 0.5) for one in range(5)], base(0.5, 0.5, 0.5)
+    rung = summarize_rung(equal, reference_runs, "accuracy", equal[0].steps)
+    assert rung["discriminates"] == "no: all results are equal"
+    noisy = summarize_rung([*equal[:4], record("4", 0.51)], base(0.4, 0.5, 0.6), "accuracy", equal[0].steps)
+    assert noisy["discriminates"].startswith("no: the spread is within seed noise, 0.1 with 2 degrees")

@@ -103,7 +103,7 @@ BAD_SEARCHES = (
         8, 25, "dimension", kind="search"),
     Bad("no member is valid",
         edit(GOOD_SEARCH, "backbone.mlp_ratio: {choices: [2, 3, 4]}", "backbone.num_heads: {choices: [999]}"),
-        6, 3, "space", "256 and 999 (nearest that work: 256", kind="search"),
+        6, 3, "space", "256 and 999 (nearest num_heads: 256", kind="search"),
     Bad("log in a range", edit(GOOD_SEARCH, "step: 64", "step: 64, log: true"),
         7, 57, "unknown-key", "'log'", kind="search"),
     Bad("base that does not exist", edit(GOOD_SEARCH, "base: t2t_vit_14", "base: t2t_vit_41"),

@@ -229,6 +229,11 @@ def test_classes_keep_the_order_of_the_user(tmp_path: Path) -> None:
         (["."], {}, "found 2 images and no folders .*expected .*/train/CLASS/.*or .*/CLASS/"),
         (["photos/train/cat", "photos/val/cat"], {}, "one folder, photos, which has the splits .*write .*/photos"),
         (["train/cat", "train/dog", "val/cat", "val/dogs"], {}, "does not have: dogs .*rename dogs to dog"),
+        (
+            ["train/cat", "train/dog", "val/cat", "val/dog", "val/dogs"],
+            {},
+            "have: dogs .*every class needs training im",
+        ),
         (["cat", "dog"], {"classes": ("cat", "dogs")}, r"dogs has no folder in .* \(write dog\)"),
         (["cat", "dog"], {"classes": "names.txt"}, "names.txt cannot be read"),
     ],

@@ -57,7 +57,7 @@ def _require_members(space: Space, budget: Budget, budgets: Sequence[int]) -> No
     index = bisect_left(budgets, smallest) - 1
     wanted, hint = format_count(budgets[index]), "raise it, or widen search.space"
     if space.solved is not None:
-        hint += f": {space.solved.path} with fill is near budget.macs, a range is not"
+        hint += f": give {space.solved.path} a range in place of fill, with which every member is near budget.macs"
     message = f"no member of the space has {wanted} MACs or fewer; the smallest has {smallest:,}"
     raise FieldError(("search", "supernet", "budgets", index), "supernet", message, hint)
 
