@@ -187,7 +187,7 @@ def largest_change(every: Sequence[PublishedModel]) -> tuple[str, float, float]:
     """Return the shipped model whose predicted top-1 changes most without uncertain rows, with both predictions."""
     whole, certain = (fit_predictor(some) for some in (every, [one for one in every if not one.uncertain]))
     found = []
-    for name in catalog.names("model"):
+    for name in catalog.names("specs"):
         model = load_spec(name).model
         if isinstance(model, ModelSpec) and predict_accuracy(model).top1 is not None:
             both = (100 - float(np.exp(one.estimate(shape_of(model), DEFAULT_RECIPE).mean)) for one in (whole, certain))
