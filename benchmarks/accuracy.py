@@ -38,6 +38,8 @@ DEIT = ("deit_300", "deit_300_disttoken")
 shapes with other teachers, epochs and losses, 8 of them from a chart."""
 FEW_MODELS = 3
 """A source with fewer left-out models has no row of its own."""
+LARGEST = 4
+"""Shipped models whose prediction changes most, listed by --uncertain."""
 LEFT_OUT_COLUMNS = ("models of", "models", "tau", "mean error", "intervals hold")
 SOURCE_COLUMNS = ("source", *LEFT_OUT_COLUMNS[1:])
 UNCERTAIN_COLUMNS = ("models of", "fitted to", *LEFT_OUT_COLUMNS[1:])
@@ -93,10 +95,14 @@ def leave_source_out(models: Sequence[PublishedModel], source: Iterable[Publishe
 
 
 def figures(found: Sequence[LeftOut]) -> list[str]:
-    """Return the number of models, Kendall's tau, the mean error in points, and the coverage of the intervals."""
+    """Return the number of models, Kendall's tau, the mean error in points, and the coverage of the intervals.
+
+    Tau is empty where all models are predicted or published as equal.
+    """
     tau = stats.kendalltau([one.predicted for one in found], [one.model.top1 for one in found]).statistic
     error = np.mean([abs(one.error) for one in found])
-    return [str(len(found)), f"{tau:.2f}", f"{error:.2f}", f"{np.mean([one.held for one in found]):.0%}"]
+    order = "" if np.isnan(tau) else f"{tau:.2f}"
+    return [str(len(found)), order, f"{error:.2f}", f"{np.mean([one.held for one in found]):.0%}"]
 
 
 def difference_of(
@@ -183,8 +189,8 @@ def uncertain_rows(models: Sequence[PublishedModel]) -> list[list[str]]:
     return sorted(rows, key=lambda row: row[0] == "all sources")
 
 
-def largest_change(every: Sequence[PublishedModel]) -> tuple[str, float, float]:
-    """Return the shipped model whose predicted top-1 changes most without uncertain rows, with both predictions."""
+def largest_changes(every: Sequence[PublishedModel]) -> list[tuple[str, float, float]]:
+    """Return the shipped models whose predicted top-1 changes most without uncertain rows, with both predictions."""
     whole, certain = (fit_predictor(some) for some in (every, [one for one in every if not one.uncertain]))
     found = []
     for name in catalog.names("specs"):
@@ -192,7 +198,7 @@ def largest_change(every: Sequence[PublishedModel]) -> tuple[str, float, float]:
         if isinstance(model, ModelSpec) and predict_accuracy(model).top1 is not None:
             both = (100 - float(np.exp(one.estimate(shape_of(model), DEFAULT_RECIPE).mean)) for one in (whole, certain))
             found.append((name, *both))
-    return max(found, key=lambda one: abs(one[2] - one[1]))
+    return sorted(found, key=lambda one: -abs(one[2] - one[1]))[:LARGEST]
 
 
 def wrong_pairs(models: Sequence[PublishedModel]) -> list[str]:
@@ -248,8 +254,9 @@ def main() -> None:
         show(console, title, UNCERTAIN_COLUMNS, uncertain_rows(models), markdown=given.markdown)
         certain = [one for one in models if not one.uncertain]
         console.print(f"known pairs in the wrong order without uncertain rows: {wrong_pairs(certain) or 'none'}")
-        name, whole, without = largest_change(every)
-        console.print(f"largest change of a shipped model: {name}, {whole:.2f} with, {without:.2f} without them")
+        console.print("largest changes of shipped models:")
+        for name, whole, without in largest_changes(every):
+            console.print(f"{name}: {whole:.2f} with, {without:.2f} without uncertain rows")
         return
     left_out = leave_one_out(models, models)
     rows = [[label, *figures(some)] for label, some in groups_of(left_out)]

@@ -129,19 +129,22 @@ def train(text: str, seed: int) -> dict[str, float]:
     return {str(rung.steps): rung.score(proxy.metric) for rung in trainer.train(lambda: None)}
 
 
-def score(text: str, full: bool) -> dict[str, float]:
-    """Return the zero-cost proxies of a model, at full size or of the narrow proxy model of a search."""
+def score(text: str, full: bool, seed: int = 0) -> dict[str, float]:
+    """Return the zero-cost proxies of a model, at full size or of the narrow proxy model of a search.
+
+    `seed` is that of the weights and of the batch.
+    """
     torch.set_num_threads(1)
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     model, proxy, device = ModelSpec.model_validate_json(text), resolve_width(Proxy(), "cpu"), torch.device("cpu")
     if full:
-        generator = torch.Generator().manual_seed(0)
+        generator = torch.Generator().manual_seed(seed)
         images = torch.randn(FULL_BATCH, 3, *model.image, generator=generator)
         labels = torch.randint(model.num_classes, (FULL_BATCH,), generator=generator)
         return zero_cost_proxies(ZERO_COST, model, build_model(model), images, labels)
     data = load_data(proxy.data, image=Grid(*proxy.image_shape(model)), in_chans=model.in_chans, device=device)
     images, labels = next(
-        iter(data.train_batches(EpochSampler(data.size("train"), proxy.batch_size, 0), epoch=0, step=0, epochs=1))
+        iter(data.train_batches(EpochSampler(data.size("train"), proxy.batch_size, seed), epoch=0, step=0, epochs=1))
     )
     return zero_cost_proxies(ZERO_COST, model, build_model(make_proxy_model(model, proxy, "cpu")), images, labels)
 
@@ -149,12 +152,12 @@ def score(text: str, full: bool) -> dict[str, float]:
 def measure(
     models: Sequence[ModelSpec], small: Sequence[ModelSpec], cache: dict[str, Any], path: Path | None, workers: int
 ) -> None:
-    """Add missing measurements to the cache; only models in `small` get a second seed and full-size proxies."""
+    """Add missing measurements to the cache; only models in `small` get a second seed of the training."""
     texts = list(dict.fromkeys(key_of(model) for model in models))
     whole = {key_of(model) for model in small}
     jobs: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = []
     jobs += [(f"narrow {text}", score, (text, False)) for text in texts]
-    jobs += [(f"full {text}", score, (text, True)) for text in texts if text in whole]
+    jobs += [(f"full {text}", score, (text, True)) for text in texts]
     jobs += [(f"train {seed} {text}", train, (text, seed)) for seed in SEEDS for text in texts if text in whole]
     jobs += [(f"train {SEEDS[0]} {text}", train, (text, SEEDS[0])) for text in texts if text not in whole]
     left = [job for job in jobs if job[0] not in cache]
