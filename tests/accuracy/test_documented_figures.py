@@ -85,7 +85,7 @@ def test_a_source_left_out(benchmark: ModuleType, models: list[PublishedModel]) 
     assert all(float(row[2]) > 0 for row in rows if row[2])
     text = PAGE.split("**The pooled", 1)[1].split("\n\n", 1)[0]
     low, large = text.split("In three sources", 1)
-    assert set(re.findall(r"(\w+) \(\d+%", low)) == {row[0] for row in rows if _share(row[4]) < LOW_COVERAGE}
+    assert set(re.findall(r"(\w+)\s\(\d+%", low)) == {row[0] for row in rows if _share(row[4]) < LOW_COVERAGE}
     assert set(re.findall(r"(\w+)\s\(\d\.\d\d", large)) == {row[0] for row in rows if float(row[3]) > 1.2}
 
 
