@@ -1,10 +1,11 @@
-"""Test the T2T paper's claims with each kind of evidence: python benchmarks/claims.py --cache FILE [--markdown].
+"""Test the T2T paper's claims with each kind of evidence: python benchmarks/claims.py --cache FILE [--zero-cost].
 
 Each claim has one or more pairs of the paper's models. For each pair, first minus second: the difference in ImageNet
 top-1 that the paper prints; that of the predictor, fitted without both models, with its 90% interval; that of the
 default proxy training, -ln(validation loss) after the last rung, two seeds, with a 95% interval from the spread over
 seeds of all models; and the zero-cost proxies that are larger for the first, as narrow proxies and at full size.
-The cache is that of benchmarks/validity.py.
+The cache is that of benchmarks/validity.py. --zero-cost prints for each narrow zero-cost proxy whether the 95% t
+interval of its difference, over five seeds of weights and batch, lies above zero (+), below (-), or includes it (0).
 """
 
 import argparse
@@ -19,7 +20,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 from scipy import stats
-from validity import SEEDS, ZERO_COST, RatedModel, key_of, paper_models
+from validity import SEEDS, ZERO_COST, ZERO_COST_SEEDS, RatedModel, key_of, narrow_key, paper_models
 
 from t2tbuild.accuracy.features import shape_of
 from t2tbuild.accuracy.fit import fit_predictor, imagenet_models
@@ -78,6 +79,28 @@ def signs(cache: Mapping[str, Any], place: str, better: RatedModel, other: Rated
     return ", ".join(above) or "none"
 
 
+def interval_sign(differences: Sequence[float]) -> str:
+    """Return on which side of zero the 95% t interval of the mean lies: +, - or 0."""
+    mean, half = float(np.mean(differences)), 0.0
+    if (error := float(stats.sem(differences))) > 0:
+        half = float(stats.t.ppf(0.975, len(differences) - 1)) * error
+    return "0" if abs(mean) <= half or mean == 0 else "+" if mean > 0 else "-"
+
+
+def zero_cost_rows(cache: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Return the sign of each narrow zero-cost proxy on each pair."""
+    named = {one.name.removeprefix("t2t "): key_of(one.model) for one in paper_models(imagenet_models())}
+    found = []
+    for claim in CLAIMS:
+        for pair in claim.pairs:
+            cells = []
+            for name in ZERO_COST:
+                values = [[cache[narrow_key(named[one], seed)][name] for seed in ZERO_COST_SEEDS] for one in pair]
+                cells.append(interval_sign(np.subtract(*values).tolist()))
+            found.append((claim.text if pair is claim.pairs[0] else "", f"{pair[0]} - {pair[1]}", *cells))
+    return found
+
+
 def rows(cache: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Return the cells of the table."""
     published = [one for one in imagenet_models() if one.source not in reserved_sources()]
@@ -106,16 +129,19 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--markdown", action="store_true")
+    parser.add_argument("--zero-cost", action="store_true")
     given = parser.parse_args()
-    cells = rows(json.loads(given.cache.read_text()))
+    cache = json.loads(given.cache.read_text())
+    cells = zero_cost_rows(cache) if given.zero_cost else rows(cache)
+    columns = ("claim", "pair", *ZERO_COST) if given.zero_cost else COLUMNS
     if given.markdown:
-        for row in (COLUMNS, ("---",) * len(COLUMNS), *cells):
+        for row in (columns, ("---",) * len(columns), *cells):
             print(f"| {' | '.join(row)} |")
         return
     table = Table(
         title="differences: published and predicted in points of top-1, proxies as they are; zero-cost: above"
     )
-    for column in COLUMNS:
+    for column in columns:
         table.add_column(column)
     for row in cells:
         table.add_row(*row)

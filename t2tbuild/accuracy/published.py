@@ -4,7 +4,9 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from t2tbuild.accuracy.read import read_data
 from t2tbuild.spec.model import ModelSpec
@@ -12,6 +14,9 @@ from t2tbuild.spec.model import ModelSpec
 FILE = Path(__file__).parent / "published.yaml"
 IMAGENET = "in1k"
 """`Recipe.data` of a training on ImageNet-1k alone."""
+
+UncertainField = Literal["epochs", "teacher", "recipe", "num_heads", "mlp_ratio", "top1"]
+"""A field of a row that may be uncertain. `recipe`: the trainings of this recipe may differ."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,8 @@ class PublishedModel:
 
     `model` is its shape as a spec, `extras` lists features that a spec cannot express. `params` and `macs` are absolute
     counts, None where they are not printed. `top1` is in percent, on ImageNet-1k validation or on the recipe's
-    CIFAR-100.
+    CIFAR-100. `uncertain` names the fields that are not printed figures of the source: from memory, assumed, from a
+    chart or from a damaged text.
     """
 
     name: str
@@ -47,6 +53,27 @@ class PublishedModel:
     top1: float
     extras: tuple[str, ...]
     note: str
+    uncertain: tuple[UncertainField, ...] = ()
+
+
+class Row(BaseModel):
+    """A row of published.yaml, validated. `params` are in millions, `macs` in G, `top1` in percent."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    name: str | int
+    source: str
+    where: str
+    recipe: str
+    tokenizer: str
+    backbone: dict[str, Any]
+    top1: Annotated[float, Field(gt=0, lt=100)]
+    image_size: int | list[int] = 224
+    params: Annotated[float, Field(gt=0)] | None = None
+    macs: Annotated[float, Field(gt=0)] | None = None
+    extras: list[str] = []
+    uncertain: list[UncertainField] = []
+    note: str = ""
 
 
 @functools.cache
@@ -70,23 +97,26 @@ def sources() -> Mapping[str, Mapping[str, Any]]:
     return found
 
 
-def _model(row: Mapping[str, Any], recipes: Mapping[str, Recipe], tokenizers: Mapping[str, Any]) -> PublishedModel:
+def _model(given: Mapping[str, Any], recipes: Mapping[str, Recipe], tokenizers: Mapping[str, Any]) -> PublishedModel:
+    """Return a row as a published model. Raises pydantic.ValidationError for an unknown field or a wrong type."""
+    row = Row.model_validate(given)
     fields = {
         "name": "published",
-        "image_size": row.get("image_size", 224),
-        "tokenizer": tokenizers[row["tokenizer"]],
-        "backbone": row["backbone"],
-        "distillation_token": "distillation_token" in row.get("extras", ()),
+        "image_size": row.image_size,
+        "tokenizer": tokenizers[row.tokenizer],
+        "backbone": row.backbone,
+        "distillation_token": "distillation_token" in row.extras,
     }
     return PublishedModel(
-        name=str(row["name"]),
-        source=row["source"],
-        where=row["where"],
-        recipe=recipes[row["recipe"]],
+        name=str(row.name),
+        source=row.source,
+        where=row.where,
+        recipe=recipes[row.recipe],
         model=ModelSpec.model_validate(fields),
-        params=row["params"] * 1e6 if "params" in row else None,
-        macs=row["macs"] * 1e9 if "macs" in row else None,
-        top1=row["top1"],
-        extras=tuple(row.get("extras", ())),
-        note=row.get("note", ""),
+        params=None if row.params is None else row.params * 1e6,
+        macs=None if row.macs is None else row.macs * 1e9,
+        top1=row.top1,
+        extras=tuple(row.extras),
+        note=row.note,
+        uncertain=tuple(row.uncertain),
     )

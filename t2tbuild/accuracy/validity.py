@@ -1,7 +1,7 @@
 """The agreement of each kind of evidence with published ImageNet accuracy: validity.yaml, by benchmarks/validity.py.
 
-Evidence is used only if the interval of its rank correlation on the paper's models lies above zero and it orders every
-known pair as published. Repeatability is not validity.
+A proxy is used only if the interval of its rank correlation on the paper's models lies above zero and it orders every
+known pair as published. Repeatability is not validity. The predictor is the prior and is not held to this rule.
 """
 
 import functools

@@ -1,6 +1,6 @@
 """A draw: a candidate that a sampler proposes, and where it comes from."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ class Draw:
     """A candidate, its parameters in Optuna, its source, and how many draws were rejected for it.
 
     They were out of budget, not new, or ranked below it. `system_attrs` is what the Optuna sampler notes on its trial.
+    `chosen_by` is that of the record.
     """
 
     member: Member
@@ -22,6 +23,7 @@ class Draw:
     infeasible: int = 0
     duplicates: int = 0
     passed_over: int = 0
+    chosen_by: str = ""
 
     @property
     def model(self) -> ModelSpec:
@@ -37,8 +39,16 @@ class Draw:
 
     def record(self) -> Record:
         """Return the record of the candidate, which the store numbers."""
-        rejected = {name: getattr(self, name) for name in ("infeasible", "duplicates", "passed_over")}
-        return Record("", State.RUNNING, self.model, key=self.key, source=self.source, **rejected)
+        found = {name: getattr(self, name) for name in ("infeasible", "duplicates", "passed_over", "chosen_by")}
+        return Record("", State.RUNNING, self.model, key=self.key, source=self.source, **found)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The evidence that chooses one of several draws: its kind, and the function that picks the draw."""
+
+    kind: str
+    pick: Callable[[Sequence[Draw]], Draw]
 
 
 def source_of(index: int, random_fraction: float) -> Source:

@@ -89,7 +89,8 @@ class Record:
     in place of the latency of a candidate that was not measured, as it is far over the limit. `scores` are the
     zero-cost proxies of the proxy model. `full` is true where the candidate itself was trained while the others were
     trained at quarter width. The sampler rejected `infeasible` draws as out of budget, `duplicates` as not new, and
-    `passed_over` as ranked below this one.
+    `passed_over` as ranked below this one. `chosen_by` is the kind of evidence that chose this candidate for training:
+    `predictor`, `supernet` or the name of a zero-cost proxy; empty where none did.
     """
 
     number: str
@@ -109,6 +110,7 @@ class Record:
     infeasible: int = 0
     duplicates: int = 0
     passed_over: int = 0
+    chosen_by: str = ""
     full: bool = False
     worker: str = ""
 

@@ -58,7 +58,11 @@ def _equal_to_json(one: Equal) -> dict[str, Any]:
 
 
 def _collect_evidence(record: Record, ranking: Ranking) -> dict[str, Any]:
-    """Return all evidence on a record: its prediction, and each proxy result with its validity and its weight."""
+    """Return all evidence on a record: its prediction, and each proxy result with its validity and its weight.
+
+    With `target: data` the predictor has weight 0 in the ranking. `chose` is true of the evidence that chose this
+    candidate among several, before its training: evidence without weight may have done so.
+    """
     if record.model is None:
         return {"predicted": None, "posterior": None, "evidence": []}
     accuracy, posterior = cached_prediction(record.model), ranking.posterior(record)
@@ -69,11 +73,12 @@ def _collect_evidence(record: Record, ranking: Ranking) -> dict[str, Any]:
         "recipe": accuracy.recipe,
     }
     predicted |= {"nearest": [str(one) for one in accuracy.nearest], "reason": accuracy.reason}
-    weight = 1.0 - math.fsum(posterior.weights) if posterior is not None else 0.0  # target: data does not rank by it
+    weight = 1.0 - math.fsum(posterior.weights) if posterior is not None else 0.0
     evidence = [one.to_json() for one in ranking.evidence(record)]
     if accuracy.top1 is not None:
         validity = validity_of(PREDICTOR, AS_SHIPPED)
         evidence.insert(0, Evidence(PREDICTOR, accuracy.top1, validity, weight).to_json())
+    evidence = [one | {"chose": one["kind"] == record.chosen_by} for one in evidence]
     found = None if posterior is None else asdict(posterior)
     return {"predicted": predicted, "posterior": found, "evidence": evidence}
 

@@ -148,6 +148,7 @@ def build_report(result: SearchResult) -> dict[str, Any]:
         ],
         "correlations": [asdict(one) for one in list_correlations(result.records, result.reference_runs, search.proxy)],
         "counts": with_old_names(count_candidates(result), COUNT_KEYS),
+        "candidates_chosen_by": dict(Counter(one.chosen_by or str(one.source) for one in result.records)),
         "latency": asdict(result.latency) if result.latency else None,
         "importance": asdict(result.importance) if result.importance else None,
         "supernet": read_report(result.run) if search.supernet is not None else None,

@@ -14,7 +14,8 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from t2tbuild.accuracy.features import shape_of
-from t2tbuild.nas.draw import Draw, source_of
+from t2tbuild.accuracy.validity import PREDICTOR
+from t2tbuild.nas.draw import Choice, Draw, source_of
 from t2tbuild.nas.members import Member, PredictedMember
 from t2tbuild.nas.model_key import key_of
 from t2tbuild.nas.plan import Plan
@@ -57,12 +58,12 @@ class CandidateSampler:
         seen: set[str],
         *,
         pool: int = 1,
-        choose: Callable[[Sequence[Draw]], Draw] | None = None,
+        choose: Choice | None = None,
     ) -> Draw | None:
         """Return the candidate at an index, None where the space has no new one.
 
         `seen` has the keys of all candidates before it. `finished` is read only where an Optuna sampler suggests, which
-        learns from it. `choose` picks the best of `pool` draws of the Optuna sampler.
+        learns from it. `choose` picks one of `pool` draws of the Optuna sampler.
         """
         seed = fold_in(self._search.seed, index) % 2**32
         rng = random.Random(seed)  # noqa: S311
@@ -72,9 +73,9 @@ class CandidateSampler:
         if source_of(index, self._search.random_fraction) is Source.RANDOM:
             return self._draw_random(seen, rng)
         if (proposed := next((one for one in self.proposals if one.key not in seen), None)) is not None:
-            return Draw(proposed, Source.SAMPLER)
+            return Draw(proposed, Source.SAMPLER, chosen_by="supernet")
         if self._uses_prediction and (predicted := self._next_predicted(seen)) is not None:
-            return Draw(predicted.member, Source.SAMPLER)
+            return Draw(predicted.member, Source.SAMPLER, chosen_by=PREDICTOR)
         return self._draw_best(finished, seen, seed, rng, pool if choose else 1, choose)
 
     def _draw_best(
@@ -84,7 +85,7 @@ class CandidateSampler:
         seed: int,
         rng: random.Random,
         pool: int,
-        choose: Callable[[Sequence[Draw]], Draw] | None,
+        choose: Choice | None,
     ) -> Draw | None:
         study = self._sync(finished, seed)
         suggestions = self._suggest(study)
@@ -95,7 +96,7 @@ class CandidateSampler:
         suggestions.close()
         if not draws:
             return None
-        best = draws[0] if choose is None or len(draws) == 1 else choose(draws)
+        best = draws[0] if choose is None or len(draws) == 1 else replace(choose.pick(draws), chosen_by=choose.kind)
         rejected = {name: sum(getattr(draw, name) for draw in draws) for name in ("infeasible", "duplicates")}
         return replace(best, passed_over=len(draws) - 1, **rejected)
 

@@ -48,6 +48,7 @@ def test_the_shipped_table_has_its_provenance() -> None:
     assert {"date", "command", "device", "torch", "timm"} <= load_provenance().keys()
     kinds = {row["kind"] for row in load_rows()}
     assert {"predictor", "proxy training", "naswot", "synflow", "macs", "params", "depth"} <= kinds
+    assert all(row["other_sources"]["models"] >= 120 for row in load_rows())
     for one in load_validities():
         assert -1 <= one.low <= one.tau <= one.high <= 1, one
         assert 0 <= one.pairs_right <= one.pairs == 7

@@ -11,7 +11,7 @@ from t2tbuild.accuracy.features import shape_of
 from t2tbuild.errors import FieldError, InputError
 from t2tbuild.nas import members as members_module
 from t2tbuild.nas.budget import optuna_params
-from t2tbuild.nas.draw import Draw, source_of
+from t2tbuild.nas.draw import Choice, Draw, source_of
 from t2tbuild.nas.model_key import key_of
 from t2tbuild.nas.plan import plan
 from t2tbuild.nas.record import Source
@@ -201,10 +201,11 @@ def test_choose_draw_picks_from_the_pool() -> None:
         pools.append(len(draws))
         return max(draws, key=lambda draw: draw.model.backbone.embed_dim)
 
-    draw = CandidateSampler(spec.search, plan(spec)).draw(0, [], set(), pool=12, choose=widest)
+    draw = CandidateSampler(spec.search, plan(spec)).draw(0, [], set(), pool=12, choose=Choice("snip", widest))
     assert draw is not None
     assert draw.params["backbone.embed_dim"] == draw.model.backbone.embed_dim >= 576
     assert (pools, draw.passed_over) == ([12], 11)
+    assert draw.chosen_by == draw.record().chosen_by == "snip"
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ is not saved twice.
 import contextlib
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from optuna.distributions import BaseDistribution
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
-from t2tbuild.nas.draw import Draw
+from t2tbuild.nas.draw import Choice
 from t2tbuild.nas.record import Record, State
 from t2tbuild.nas.sampler import CandidateSampler
 from t2tbuild.nas.scheduler import count_claimed
@@ -102,7 +102,7 @@ class Store(StoreReader):
         worker: str,
         *,
         pool: int = 1,
-        choose: Callable[[Sequence[Draw]], Draw] | None = None,
+        choose: Choice | None = None,
     ) -> Claim | None:
         """Draw a candidate and claim it. Raises Exhausted where the space has no new one.
 
