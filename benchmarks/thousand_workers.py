@@ -4,14 +4,17 @@ The workers, the scheduler, the sampler and the store are the real ones; each wo
 in place of training: for a time drawn from REAL_SECONDS, the measured seconds of proxy trainings, times --scale. One in
 a hundred fails. The count of fvcore, which the machines of real workers do, is replaced by the equal closed form.
 
-Printed for each number of workers: candidates drawn a second, the median and the largest wait for a draw, the share of
-its time in which a worker does not train, the CPU time of the clients a candidate, which other programs on the machine
-do not change much, the size of the database (8 MB when empty), and the most frequent errors. All clients
-and the server share the cores of this machine. docs/scaling.md has the figures and what they mean.
+Measured are --seconds after a warm-up of --warm-up seconds, in whose first half the workers start at random times, so
+that their start, which is once in a search, does not count. Printed for each number of workers: candidates drawn a
+second, the median and the largest wait for a draw, the share of its time in which a worker does not train, the CPU time
+of the clients a candidate, which other programs on the machine do not change much, the size of the database (8 MB when
+empty), and the most frequent errors. All clients and the server share the cores of this machine. docs/scaling.md has
+the figures and what they mean.
 """
 
 import argparse
 import copy
+import math
 import multiprocessing
 import random
 import statistics
@@ -40,6 +43,7 @@ from t2tbuild.nas.record import Record
 from t2tbuild.nas.sampler import CandidateSampler
 from t2tbuild.nas.store import database
 from t2tbuild.nas.store.open import open_store
+from t2tbuild.nas.store.trial_reader import TrialReader
 from t2tbuild.nas.store.url import storage_url
 from t2tbuild.nas.worker import Worker
 from t2tbuild.spec.search import Search
@@ -56,11 +60,11 @@ FIELDS = ("trials=1000000", "random_fraction=0", "sampler=random", "confirm=null
 
 
 class SleepingEvaluator:
-    """Sleeps as long as a training would, and counts its seconds."""
+    """Sleeps as long as a training would, and counts its seconds in the time that is measured."""
 
     def __init__(self, search: Search, scale: float, seed: int) -> None:
         self.rungs, self.scale, self.random = search.proxy.rungs, scale, random.Random(seed)
-        self.asleep = 0.0
+        self.asleep, self.measured = 0.0, (0.0, math.inf)
 
     def evaluate(self, candidate: Candidate, steps: int) -> Measurements:
         """Return invented measurements after a sleep, or fail."""
@@ -74,7 +78,8 @@ class SleepingEvaluator:
                 candidate.check()
                 time.sleep(min(left, 0.5))
         finally:
-            self.asleep += time.monotonic() - started
+            begin, end = self.measured
+            self.asleep += max(0.0, min(time.monotonic(), end) - max(started, begin))
         if self.random.random() < FAILURES / len(self.rungs):
             raise TrainingError("one in a hundred fails")
         return Measurements(accuracy=self.random.uniform(0.5, 0.9), loss=self.random.uniform(0.2, 1.0))
@@ -107,7 +112,10 @@ def work(url: str, workers: int, given: argparse.Namespace, number: int, barrier
         evaluators = [SleepingEvaluator(search, given.scale, number * 10_000 + index) for index in range(workers)]
 
         def run(evaluator: SleepingEvaluator, deadline: float) -> None:
-            own = copy.copy(store)  # a worker has state of its own: its last claim that was not answered
+            time.sleep(evaluator.random.uniform(0, given.warm_up / 2))
+            own = copy.copy(store)  # a worker has state of its own: its last claim that was not answered, what it read
+            own._readers = {kind: TrialReader(own.storage, one.study_id) for kind, one in store._readers.items()}
+            own._parsed = {}
             draw = own.draw_candidate
 
             def timed_draw(*args: Any, **settings: Any) -> Any:
@@ -115,7 +123,8 @@ def work(url: str, workers: int, given: argparse.Namespace, number: int, barrier
                 try:
                     return draw(*args, **settings)
                 finally:
-                    waits.append(time.monotonic() - started)
+                    if measured_from < time.monotonic() < deadline:
+                        waits.append(time.monotonic() - started)
 
             own.draw_candidate = timed_draw  # type: ignore[method-assign]
             interrupt, run_folder = Interrupt(), Path(given.folder)
@@ -129,11 +138,15 @@ def work(url: str, workers: int, given: argparse.Namespace, number: int, barrier
                 errors[f"{type(error).__name__}: {error}".splitlines()[0][:100]] += 1
 
         barrier.wait()
-        started, used = time.monotonic(), time.process_time()
-        deadline = started + given.seconds
+        measured_from = time.monotonic() + given.warm_up
+        deadline = measured_from + given.seconds
+        for one in evaluators:
+            one.measured = (measured_from, deadline)
         threads = [threading.Thread(target=run, args=(one, deadline), daemon=True) for one in evaluators]
         for thread in threads:
             thread.start()
+        time.sleep(given.warm_up)
+        used = time.process_time()
         for thread in threads:
             thread.join(timeout=max(0.0, deadline + given.grace - time.monotonic()))
         hung = sum(thread.is_alive() for thread in threads)
@@ -157,25 +170,25 @@ def simulate(url: str, workers: int, given: argparse.Namespace) -> list[str]:
         for process in running:
             process.start()
         for process in running:
-            process.join(timeout=given.seconds + given.grace + 120)
+            process.join(timeout=given.warm_up + given.seconds + given.grace + 120)
             process.kill()
         results = list(found)
-    waits = [wait for some, _, _, _ in results for wait in some] or [0.0]
+    waits = [wait for some, _, _, _ in results for wait in some]
+    drawn, waits = len(waits), waits or [0.0]
     errors = sum((Counter(errors) for _, _, errors, _ in results), Counter[str]())
     if len(results) < processes:
         errors["processes that did not end"] = processes - len(results)
     engine = sqlalchemy.create_engine(url)
     with engine.connect() as connection:
         size = connection.execute(sqlalchemy.text("SELECT pg_database_size(current_database())")).scalar() or 0
-        trials = connection.execute(sqlalchemy.text("SELECT count(*) FROM trials")).scalar() or 0
     engine.dispose()
     return [
         str(workers),
-        str(trials),
-        f"{trials / given.seconds:.1f}",
+        str(drawn),
+        f"{drawn / given.seconds:.1f}",
         f"{statistics.median(waits):.2f} ({max(waits):.1f})",
         f"{1 - sum(asleep for _, asleep, _, _ in results) / (workers * given.seconds):.0%}",
-        f"{1000 * sum(used for *_, used in results) / max(trials, 1):.0f}",
+        f"{1000 * sum(used for *_, used in results) / max(drawn, 1):.0f}",
         f"{size / 1e6:.1f} MB",
         "; ".join(f"{count} x {error}" for error, count in errors.most_common(3)) or "none",
     ]
@@ -191,6 +204,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="*", default=[10, 100, 1000])
     parser.add_argument("--processes", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--warm-up", type=float, default=30)
     parser.add_argument("--grace", type=float, default=30)
     parser.add_argument("--scale", type=float, default=1.0, help="of the seconds of trainings")
     given = parser.parse_args()
