@@ -3,6 +3,7 @@
 import re
 
 from sphinx.application import Sphinx
+from sphinx.config import Config
 
 from t2tbuild import __version__
 
@@ -21,10 +22,16 @@ copybutton_prompt_text = "$ "
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
-linkcheck_ignore = [r"https?://"]  # every external link, as no network is there: tests/test_links.py checks their form
+# sphinx-build -b linkcheck checks foreign links only with -D check_foreign_links=1: elsewhere no network may be there.
+linkcheck_ignore = [r"https?://"]
+linkcheck_timeout = 30
+linkcheck_retries = 3
+linkcheck_workers = 2  # few enough that a host limits none of them; no host is exempt
+linkcheck_rate_limit_timeout = 300  # seconds: a host that answers "too many requests" (429) is asked again for so long
 
 html_theme = "furo"  # light, dark, and search without a server
 html_static_path = ["site"]
+html_favicon = "site/favicon.svg"
 html_css_files = ["site.css"]
 html_show_sphinx = False
 html_show_sourcelink = False
@@ -44,7 +51,15 @@ def _lead_within_the_site(source: list[str]) -> None:
     source[0] = text.replace("](docs/", "](")
 
 
+def _check_foreign_links(_app: Sphinx, config: Config) -> None:
+    """Leave no link out of a linkcheck that is to check foreign ones."""
+    if config.check_foreign_links:
+        config.linkcheck_ignore = []
+
+
 def setup(app: Sphinx) -> None:
-    """Register what rewrites links, in pages and in what they include."""
+    """Register what rewrites links, in pages and in what they include, and the option of a linkcheck."""
+    app.add_config_value("check_foreign_links", False, "")
+    app.connect("config-inited", _check_foreign_links)
     app.connect("source-read", lambda _app, _page, source: _lead_within_the_site(source))
     app.connect("include-read", lambda _app, _path, _page, source: _lead_within_the_site(source))

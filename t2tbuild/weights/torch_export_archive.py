@@ -42,7 +42,7 @@ NAMES = {
     *("RoundToInt", "RoundDecimal", "IntTrueDiv", "FloatTrueDiv", "FloatPow", "PowByNatural", "ToFloat", "Identity"),
     *("ModularIndexing", "Where", "Equality", "Unequality", "StrictLessThan", "LessThan", "StrictGreaterThan"),
     *("GreaterThan", "Eq", "Ne", "Lt", "Le", "Gt", "Ge", "And", "Or", "Not", "true", "false", "sym_min", "sym_max"),
-    *("One", "Half", "NegativeOne", "Zero", "round"),
+    *("One", "Half", "NegativeOne", "Zero", "round", "min", "max"),
 }
 """Names in expressions of sizes."""
 ATTRIBUTES = {

@@ -147,6 +147,8 @@ SPECS = {
     "aliases of aliases": "a: &a [x, x]\n"
     + "".join(f"{chr(98 + n)}: &{chr(98 + n)} [*{chr(97 + n)}, *{chr(97 + n)}]\n" for n in range(24)),
     "a line of a mebibyte": "version: 1\nmodel: " + "m" * 1_040_000,
+    # As a file it is refused for its size, as text for its value.
+    "a line of 2 MB": "version: 1\nmodel: " + "m" * 2_000_000,
     "a surrogate": 'version: 1\nmodel: "\\ud800"\n',
     "a NUL": "version: 1\nmodel: a\0b\n",
     "an escaped NUL": 'version: 1\nmodel: "a\\0b"\n',

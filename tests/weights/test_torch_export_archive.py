@@ -13,7 +13,7 @@ from torch import nn
 
 from t2tbuild.errors import InputError
 from t2tbuild.weights.exported import open_exported
-from t2tbuild.weights.torch_export_archive import check_archive
+from t2tbuild.weights.torch_export_archive import UnsafeArchiveError, check_archive
 
 Members = dict[str, bytes]
 
@@ -100,6 +100,7 @@ def import_a_type(data: Any) -> None:
         (add_a_constant, "the member 'top/data/constants/opaque_obj_0'"),
         (replace_the_sample_inputs, "sample inputs that are not tensors"),
         (change(PROGRAM, lambda data: data["guards_code"].append(CODE)), "the expression"),
+        (change(PROGRAM, lambda data: data["guards_code"].append(f"max(1, key={CODE})")), "the expression"),
         (change(PROGRAM, evaluate_a_size), "the expression"),
         (change(PROGRAM, call_torch_load), "a call of 'torch.load'"),
         (change(PROGRAM, rename_an_input), "the text"),
@@ -118,3 +119,19 @@ def test_what_could_run_code_is_refused(
         open_exported(tmp_path / "evil.pt2")
     assert what in str(caught.value)
     assert not (tmp_path / "touched").exists()
+
+
+def test_expressions_of_the_least_and_the_largest_size_are_accepted(members: Members, tmp_path: Path) -> None:
+    """Of torch 2.10, for a resized image."""
+    changed = dict(members)
+    change(PROGRAM, lambda data: data["guards_code"].append("max(71, min(1, 2)) == 71"))(changed, b"")
+    with zipfile.ZipFile(tmp_path / "sizes.pt2", "w") as archive:
+        for name, content in changed.items():
+            archive.writestr(f"top/{name}", content)
+    check_archive(tmp_path / "sizes.pt2")  # raises nothing
+    changed["models/model.json"] = changed["models/model.json"].replace(b"min(1, 2)", b"mini(1, 2)")
+    with zipfile.ZipFile(tmp_path / "other.pt2", "w") as archive:
+        for name, content in changed.items():
+            archive.writestr(f"top/{name}", content)
+    with pytest.raises(UnsafeArchiveError, match="mini"):
+        check_archive(tmp_path / "other.pt2")
