@@ -98,7 +98,7 @@ def blocks(candidate: Candidate, steps: int) -> float:
     return found
 
 
-ROOM, TENSOR = 300_000_000, 2**24
+HEADROOM, TENSOR = 300_000_000, 2**24
 """Bytes that a process may still take where it exhausts its memory, and the elements of each tensor, of 4 bytes."""
 
 
@@ -121,7 +121,7 @@ def exhausts_memory_of_python(candidate: Candidate, steps: int) -> float:
 def _exhaust(allocate: Callable[[], object]) -> None:
     """Allocate until an allocation fails, and count in the file `taken` those that did not."""
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + ROOM, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    resource.setrlimit(resource.RLIMIT_AS, (used + HEADROOM, resource.getrlimit(resource.RLIMIT_AS)[1]))
     taken = []
     while True:
         taken.append(allocate())

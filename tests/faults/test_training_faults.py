@@ -168,8 +168,8 @@ def test_a_disk_with_any_number_of_free_pages_keeps_the_earlier_checkpoints(
                 save_checkpoint(folder, "step-3", make(3))
                 break
             except DiskError as error:
-                rounds += 1
-                assert "No space left on device" in str(error)
+                rounds, reason = rounds + 1, str(error)
+            assert "No space left on device" in reason
             assert find_latest_checkpoint(folder) == (folder / "step-2", [])
             assert sorted(path.name for path in folder.iterdir()) == ["step-1", "step-2"]
         assert find_latest_checkpoint(folder) == (folder / "step-3", [])
@@ -227,7 +227,6 @@ FORGED = [
 def test_a_forged_progress_is_one_message(values: dict[str, object]) -> None:
     with pytest.raises(TrainingError, match="start a new run"):
         Progress.from_json(values)
-
 
 
 @pytest.mark.slow
