@@ -3,7 +3,8 @@
 For 0 and 2 workers and for 1 and 2 ranks, with mixup and averaged weights (EMA): first an uninterrupted training, then
 for each point a new one that is killed by SIGKILL, every second one while it writes a checkpoint. It is resumed by
 `train(..., the same folder)`, and killed again in a third of the cases. Weights, average, optimiser and metrics must be
-equal to the bit. Of two ranks one is killed; the other must end by itself.
+equal to the bit. Of two ranks one is killed; the other must end by itself. A kill that comes when the training is
+complete is none, and is counted as too late.
 
 Processes are forked from one that has imported torch, so that they start at once; each trains with one thread.
 """
@@ -18,6 +19,7 @@ import socket
 import sys
 import tempfile
 import time
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,8 @@ from t2tbuild.training.run import train
 
 CLOCKS = ("images_per_second", "memory", "seconds", "run")
 TIMEOUT = 120.0
+EXIT_CODES = (0, 1, -signal.SIGKILL)
+"""Those of the processes of a training of which one is killed: the others end with an error, or were complete."""
 CLASSES, IMAGES, SIDE = 4, 16, 40
 
 
@@ -95,19 +99,54 @@ def end(processes: list[int]) -> list[int]:
     return codes
 
 
-def kill(processes: list[int], run: Path, after: float, *, saving: bool) -> str:
+@dataclass
+class Counts:
+    """What happened to trainings that were to be killed.
+
+    Attributes:
+        kills: processes that were killed before their training was complete.
+        saving: those of them that were killed while a checkpoint was written.
+        too_late: kills after the end of the training.
+        other_bits: killed trainings that ended with other bits than the uninterrupted one.
+        exit_codes: processes that ended with a code other than 0 after the last kill, or with none of `EXIT_CODES` at
+            a kill.
+    """
+
+    kills: int = 0
+    saving: int = 0
+    too_late: int = 0
+    other_bits: int = 0
+    exit_codes: int = 0
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(Counts)))
+
+
+@dataclass(frozen=True)
+class Kill:
+    """What a kill met: the checkpoints at that moment, and whether it came before the end of the training."""
+
+    checkpoints: str
+    hit: bool
+    saving: bool
+
+    def __str__(self) -> str:
+        return self.checkpoints if self.hit else f"{self.checkpoints}: too late, it was complete"
+
+
+def kill(processes: list[int], run: Path, after: float, *, saving: bool) -> Kill:
     """Kill one of the processes after some seconds, or with `saving` at the next write of a checkpoint after that."""
     deadline = time.monotonic() + after
     while time.monotonic() < deadline:
         time.sleep(0.001)
-    hit = not saving
-    while not hit and time.monotonic() < deadline + TIMEOUT / 4 and not _is_complete(run):
-        hit = bool(list((run / "checkpoints").glob(".step-*.tmp")))
+    while saving and time.monotonic() < deadline + TIMEOUT / 4 and not _is_complete(run):
+        if list((run / "checkpoints").glob(".step-*.tmp")):
+            break
     victim = random.choice(processes)
     os.kill(victim, signal.SIGKILL)
     left = sorted(path.name for path in (run / "checkpoints").glob("*")) if (run / "checkpoints").exists() else []
-    message = ", ".join(left) or "before the first checkpoint"
-    return message if hit and not _is_complete(run) else f"{message}: too late, it was complete"
+    met = any(name.endswith(".tmp") for name in left)
+    return Kill(", ".join(left) or "before the first checkpoint", not _is_complete(run), met)
 
 
 def _is_complete(run: Path) -> bool:
@@ -143,13 +182,13 @@ def differences(expected: dict[str, Any], found: dict[str, Any]) -> list[str]:
     return wrong
 
 
-def measure(root: Path, workers: int, ranks: int, points: int, console: Console) -> int:
-    """Kill at `points` times and return the number of runs that end with other bits than the uninterrupted one."""
+def measure(root: Path, workers: int, ranks: int, points: int, console: Console) -> Counts:
+    """Kill at `points` times, and count what the kills met and what is wrong with the trainings that went on."""
     spec, uninterrupted = spec_for(root / "images", workers), root / f"uninterrupted-{workers}-{ranks}"
     started = time.monotonic()
     codes = end(start(spec, uninterrupted, ranks))
     assert codes == [0] * ranks, codes
-    length, expected, failed = time.monotonic() - started, read_outcome(uninterrupted), 0
+    length, expected, counts = time.monotonic() - started, read_outcome(uninterrupted), Counts()
     for point in track(range(points), f"{workers} workers, {ranks} ranks", console=console):
         run = root / "killed"
         shutil.rmtree(run, ignore_errors=True)
@@ -157,12 +196,15 @@ def measure(root: Path, workers: int, ranks: int, points: int, console: Console)
         for _ in range(1 + (point % 3 == 2)):
             processes = start(spec, run, ranks)
             where.append(kill(processes, run, random.uniform(0.1, 0.8) * length, saving=point % 2 == 1))
-            end(processes)
+            codes = end(processes)
+            hit = where[-1].hit
+            counts += Counts(kills=hit, saving=hit and where[-1].saving, too_late=not hit)
+            counts += Counts(exit_codes=sum(code not in EXIT_CODES for code in codes))
         codes = end(start(spec, run, ranks))
         wrong = differences(expected, read_outcome(run)) if codes == [0] * ranks else [f"exit codes {codes}"]
-        failed += bool(wrong)
-        console.print(f"point {point}: killed at [{'; '.join(where)}]: {', '.join(wrong) or 'the same bits'}")
-    return failed
+        counts += Counts(other_bits=bool(wrong), exit_codes=sum(code != 0 for code in codes))
+        console.print(f"point {point}: killed at [{'; '.join(map(str, where))}]: {', '.join(wrong) or 'the same bits'}")
+    return counts
 
 
 def main() -> None:
@@ -173,16 +215,16 @@ def main() -> None:
     options.add_argument("--seed", type=int, default=0)
     chosen, console = options.parse_args(), Console(width=160, highlight=False, markup=False)
     random.seed(chosen.seed)
-    failed = 0
+    counts = Counts()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         make_images(root / "images")
         for workers in chosen.workers:
             for ranks in chosen.ranks:
-                failed += measure(root, workers, ranks, chosen.points, console)
-    count = chosen.points * len(chosen.workers) * len(chosen.ranks)
-    console.print(f"{count - failed} of {count} killed runs ended with the bits of the uninterrupted one")
-    sys.exit(bool(failed))
+                counts += measure(root, workers, ranks, chosen.points, console)
+    for one in fields(Counts):
+        console.print(f"{one.name.replace('_', ' ')}: {getattr(counts, one.name)}")
+    sys.exit(bool(counts.other_bits or counts.exit_codes))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 Runs every test that docs/reliability.md names, the nightly ones too, and measures after each of them what no fault may
 cause (tests/faults/invariants.py). With `--long N`, also N rounds of each benchmark that kills and stops real searches
 and trainings. Prints each test with its rounds, and the totals. A round is one fault: a case of a test, a command of a
-case that runs several, a killed process. The exit code is 1 where a promise was broken.
+case that runs several, a killed process. A cell is "-" where nothing of it was measured. The exit code is 1 where a
+promise was broken.
 
 Without --long about ten minutes on two cores; each long round about 10 to 40 seconds.
 """
@@ -26,7 +27,7 @@ import kills
 import search_faults
 
 from tests.faults import invariants
-from tests.faults.invariants import HARM, ROUNDS, Harm
+from tests.faults.invariants import HARM, Harm, add, count_rounds
 from tests.faults.page import PAGE, named_tests
 from tests.nas.postgresql import installed, server
 
@@ -35,17 +36,17 @@ COUNTS = [one.name for one in fields(Harm)]
 
 @dataclass
 class Row:
-    """The counts of a test or a benchmark."""
+    """The counts of a test or a benchmark. `broken` counts failed tests, and is None for a benchmark."""
 
     rounds: int = 0
-    broken: int = 0
+    broken: int | None = None
     skipped: int = 0
     harm: Harm = field(default_factory=Harm)
 
     def __add__(self, other: "Row") -> "Row":
         return Row(
             self.rounds + other.rounds,
-            self.broken + other.broken,
+            add(self.broken, other.broken),
             self.skipped + other.skipped,
             self.harm + other.harm,
         )
@@ -62,14 +63,14 @@ class Counter:
         name = report.nodeid.partition("[")[0].removeprefix("tests/").removeprefix("faults/")
         row = self.rows.setdefault(name, Row())
         row.skipped += report.skipped
-        row.broken += report.failed
+        row.broken = add(row.broken, int(report.failed))
         if report.skipped:
             self.skipped.add(report.nodeid)
         if report.when != "teardown":
             return
         properties = dict(report.user_properties)
         if HARM in properties and report.nodeid not in self.skipped:
-            row.rounds += int(properties.get(ROUNDS) or 1)
+            row.rounds += count_rounds(properties)
             row.harm += Harm(*properties[HARM])
 
 
@@ -98,13 +99,15 @@ def run_long(rounds: int) -> dict[str, Row]:
     with tempfile.TemporaryDirectory() as folder:
         kills.make_images(Path(folder) / "images")
         for ranks in (1, 2):
-            failed = kills.measure(Path(folder), 2, ranks, rounds, Console(stderr=True, width=160))
-            found[f"benchmarks/kills.py --workers 2 --ranks {ranks}"] = Row(rounds, harm=Harm(lost=failed))
+            met = kills.measure(Path(folder), 2, ranks, rounds, Console(stderr=True, width=160))
+            harm = Harm(lost=met.other_bits, exit_codes=met.exit_codes)
+            found[f"benchmarks/kills.py --workers 2 --ranks {ranks}"] = Row(met.kills, harm=harm)
     return found
 
 
 def cells(name: str, row: Row) -> list[str]:
-    return [name, *map(str, (row.rounds, row.broken, *(getattr(row.harm, count) for count in COUNTS)))]
+    counts = (row.rounds, row.broken, *(getattr(row.harm, count) for count in COUNTS))
+    return [name, *("-" if count is None else str(count) for count in counts)]
 
 
 def show(rows: dict[str, Row], *, markdown: bool) -> None:
@@ -139,7 +142,7 @@ def main() -> None:
         rows |= run_long(given.long)
     show(rows, markdown=given.markdown)
     total = sum(rows.values(), Row())
-    sys.exit(bool(total.broken) or total.harm != Harm())
+    sys.exit(bool(total.broken or total.harm))
 
 
 if __name__ == "__main__":

@@ -4,9 +4,11 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from enum import StrEnum
 from typing import Any
+
+from pydantic import ValidationError
 
 from t2tbuild.nas import old_names
 from t2tbuild.spec.model import ModelSpec
@@ -15,6 +17,10 @@ KEY = re.compile(r"\w*")
 """The form of a `key`, which names the folder of a training's checkpoints."""
 BASE = "base"
 """The `number` of the base's records."""
+
+
+class UnknownKey(ValueError):  # noqa: N818  # data of a newer version, not an error in them
+    """A stored record has everything that this version knows, and a key that it does not know."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +167,7 @@ class Record:
     def from_json(cls, data: Mapping[str, Any]) -> "Record":
         """Return the record that `to_json`, of this or the previous version, wrote as plain data.
 
-        Raises KeyError, TypeError or ValueError for other data.
+        Raises UnknownKey for the data of a newer version, KeyError, TypeError or ValueError for other data.
         """
         data = old_names.with_new_names(dict(data), old_names.RECORD_KEYS)
         if not KEY.fullmatch(data.get("key", "")):
@@ -171,10 +177,31 @@ class Record:
         parsed = {
             "state": State(data["state"]),
             "source": Source(data["source"]),
-            "model": ModelSpec.model_validate(data["model"]) if data["model"] else None,
-            "rungs": tuple(Rung(**rung) for rung in data["rungs"]),
+            "model": _read_model(data["model"]) if data["model"] else None,
+            "rungs": tuple(Rung(**_known(Rung, rung)) for rung in data["rungs"]),
         }
-        return cls(**(data | parsed))
+        return cls(**_known(cls, data | parsed))
+
+
+def _known(kind: type, data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the data of a dataclass. Raises UnknownKey where it has all its required fields and others."""
+    names = {one.name for one in fields(kind)}
+    required = {one.name for one in fields(kind) if one.default is MISSING and one.default_factory is MISSING}
+    data = dict(data)
+    if required <= data.keys() and (unknown := data.keys() - names):
+        raise UnknownKey(min(unknown))
+    return data
+
+
+def _read_model(data: Any) -> ModelSpec:
+    """Return a stored model. Raises UnknownKey where nothing but unknown fields is wrong with it."""
+    try:
+        return ModelSpec.model_validate(data)
+    except ValidationError as error:
+        found = error.errors()
+        if all(one["type"] == "extra_forbidden" for one in found):
+            raise UnknownKey(found[0]["loc"][-1]) from None
+        raise
 
 
 def best_of(records: Iterable[Record], value: Callable[[Record], float]) -> Record | None:

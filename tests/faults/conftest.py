@@ -1,6 +1,7 @@
 """Commands under attack, a run of random weights, and a limit on memory and time."""
 
 import resource
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,11 +10,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from t2tbuild import build_model, load_spec, manifest
+from t2tbuild import build_model, load_spec, manifest, predict_cost, search
 from t2tbuild.spec.write import write_spec
 from tests.faults.attack import Attack
 from tests.faults.invariants import no_harm  # noqa: F401
-from tests.nas.conftest import fake_trainer, postgresql  # noqa: F401
+from tests.nas.conftest import FakeTrainer, fake_trainer, postgresql, tiny_search  # noqa: F401
 
 SECONDS, MORE_BYTES = 60, 3_000_000_000
 SMALL = ["model.image_size=32", "model.num_classes=3", "model.backbone={depth: 1, embed_dim: 32, num_heads: 2}"]
@@ -55,3 +56,20 @@ def stranger(tmp_path: Path) -> Path:
     save_file(build_model(spec.model).state_dict(), checkpoint / "model.safetensors")
     manifest.write_manifest(checkpoint, ["model.safetensors"])
     return tmp_path / "run"
+
+
+@pytest.fixture(scope="session")
+def complete(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete search in a folder of its own, which no test changes."""
+    folder = tmp_path_factory.mktemp("complete")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("t2tbuild.nas.proxy_evaluator.ProxyTrainer", FakeTrainer)
+        patch.setattr("t2tbuild.nas.evaluator.count_model", predict_cost)
+        search(tiny_search(folder, "search.trials=4", "search.zero_cost.names=[]"), folder / "run")
+    return folder / "run"
+
+
+@pytest.fixture
+def run(complete: Path, tmp_path: Path) -> Path:
+    """A copy of the complete search, for one test."""
+    return shutil.copytree(complete, tmp_path / "run")

@@ -33,6 +33,11 @@ def memory_disk(folder: Path, size: str = "4m") -> Iterator[Path]:
         _unmount(folder)
 
 
+def resize(disk: Path, size: str) -> None:
+    """Change the size of a disk in memory."""
+    _run("mount", "-o", f"remount,size={size}", disk)
+
+
 @contextmanager
 def ext4_disk(folder: Path, image: Path, size: int = 32_000_000) -> Iterator[Path]:
     """A disk with ext4 at a new folder, in a file."""

@@ -11,7 +11,10 @@ import resource
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
+
+import torch
 
 from t2tbuild import predict_cost
 from t2tbuild.nas import evaluator, supervisor
@@ -93,6 +96,36 @@ def blocks(candidate: Candidate, steps: int) -> float:
         for _ in range(2):  # the second call waits for the first
             library.pthread_mutex_lock(mutex)
     return found
+
+
+HEADROOM, TENSOR = 300_000_000, 2**24
+"""Bytes that a process may still take where it exhausts its memory, and the elements of each tensor, of 4 bytes."""
+
+
+def exhausts_memory(candidate: Candidate, steps: int) -> float:
+    """Fill all memory that the process may have with tensors, as a model that is too large does. The limit stays."""
+    found = evaluate(candidate, steps)
+    if _is_victim(candidate):
+        _exhaust(lambda: torch.ones(TENSOR))
+    return found
+
+
+def exhausts_memory_of_python(candidate: Candidate, steps: int) -> float:
+    """Do the same with bytes of Python, which raises another error."""
+    found = evaluate(candidate, steps)
+    if _is_victim(candidate):
+        _exhaust(lambda: b"\1" * 4 * TENSOR)
+    return found
+
+
+def _exhaust(allocate: Callable[[], object]) -> None:
+    """Allocate until an allocation fails, and count in the file `taken` those that did not."""
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + HEADROOM, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    taken = []
+    while True:
+        taken.append(allocate())
+        (_folder() / "taken").write_text(f"{os.getpid()} {len(taken)}")
 
 
 def fills_the_disk(candidate: Candidate, steps: int) -> float:

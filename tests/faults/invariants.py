@@ -10,17 +10,19 @@ import signal
 import sqlite3
 import sys
 import time
-from collections.abc import Collection, Iterator
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from t2tbuild import load_search_spec
 from t2tbuild.errors import T2TBuildError
 from tests.command import ENDED
+from tests.nas import postgresql
 
 SECRET = "hush-hush"
 """The password of every database of the tests."""
@@ -37,73 +39,104 @@ FINISHED = ("completed", "pruned", "failed")
 
 @dataclass(frozen=True)
 class Harm:
-    """Counts of what went wrong: each must be 0.
+    """Counts of what went wrong: each must be 0, or None where it was not measured.
 
     Attributes:
         lost: planned candidates that a complete search has no result of.
-        duplicated: trainings with the model and the seed of another one.
-        left_running: trials of a complete search that its database has as running or waiting.
+        duplicated: trainings with the model and the seed of another one in the report of a search.
+        left_running: trials of a complete search that its database has as running or waiting: its study.db, or a
+            PostgreSQL database that the test made.
         processes: child processes that outlive the test, zombies included.
         code_run: files that only code of strangers writes.
         secrets: files with a password of a database.
         exit_codes: commands that ended with a code that is not documented (t2tbuild/errors.py), such as by a crash.
     """
 
-    lost: int = 0
-    duplicated: int = 0
-    left_running: int = 0
-    processes: int = 0
-    code_run: int = 0
-    secrets: int = 0
-    exit_codes: int = 0
+    lost: int | None = None
+    duplicated: int | None = None
+    left_running: int | None = None
+    processes: int | None = None
+    code_run: int | None = None
+    secrets: int | None = None
+    exit_codes: int | None = None
 
     def __add__(self, other: "Harm") -> "Harm":
-        return Harm(*(one + more for one, more in zip(astuple(self), astuple(other), strict=True)))
+        return Harm(*map(add, astuple(self), astuple(other)))
+
+    def __bool__(self) -> bool:
+        """Whether there is any."""
+        return any(astuple(self))
 
 
-def measure_harm(folder: Path, before: Collection[int], codes: Collection[int]) -> Harm:
-    """Measure a test by the files below its folder, its processes, and the exit codes of its commands.
+def add(one: int | None, more: int | None) -> int | None:
+    """Return the sum of two counts, of which each may not have been measured."""
+    return one if more is None else more if one is None else one + more
 
-    `before` are the processes that it found.
+
+def measure_harm(folder: Path, before: Collection[int], codes: Collection[int], databases: Sequence[str] = ()) -> Harm:
+    """Measure a test by the files below its folder, its processes, its databases, and the exit codes of its commands.
+
+    `before` are the processes that it found, `databases` the URLs of those that it made on a server.
     """
     files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
     harm = Harm(
         processes=end_processes(folder, before),
         code_run=sum(path.name == MARK for path in files),
         secrets=sum(SECRET.encode() in path.read_bytes() for path in files if path.stat().st_size < 50_000_000),
-        exit_codes=sum(code not in EXIT_CODES for code in codes),
+        exit_codes=sum(code not in EXIT_CODES for code in codes) if codes else None,
     )
     for report in (path for path in files if path.name == "report.json"):
-        harm += measure_search(report.parent)
+        harm += measure_search(report.parent, databases)
     return harm
 
 
-def measure_search(run: Path) -> Harm:
-    """Measure a search by its report.json, and by its database where that is a file; 0 where it is not complete."""
+def measure_search(run: Path, databases: Sequence[str] = ()) -> Harm:
+    """Measure a search by its report.json, and one that is complete by its database."""
     try:
         report: dict[str, Any] = json.loads((run / "report.json").read_text())
         candidates, outcome = report["candidates"], report["outcome"]
-        planned = load_search_spec(run / "spec.yaml").search.trials
+        search = load_search_spec(run / "spec.yaml").search
     except (ValueError, TypeError, KeyError, T2TBuildError):  # damaged on purpose, or the report of something else
         return Harm()
     trained = [one for one in (*candidates, *report["reference_runs"]) if one["rungs"]]
     twice = len(trained) - len({(one["key"], one["seed"], one["full"]) for one in trained})
     if outcome != "complete":
         return Harm(duplicated=twice)
-    missing = planned - sum(one["state"] in FINISHED for one in candidates)
-    return Harm(lost=max(0, missing), duplicated=twice, left_running=unfinished_trials(run / "study.db"))
+    missing = search.trials - sum(one["state"] in FINISHED for one in candidates)
+    if (run / "study.db").is_file():
+        left = unfinished_trials(run / "study.db")
+    else:
+        left = None
+        for url in databases:
+            left = add(left, unfinished_trials_on_server(url, search.name))
+    return Harm(lost=max(0, missing), duplicated=twice, left_running=left)
 
 
-def unfinished_trials(database: Path) -> int:
-    """Return how many trials are running or waiting; 0 where the database is no file, or damaged."""
-    if not database.is_file():
-        return 0
+def unfinished_trials(database: Path) -> int | None:
+    """Return how many trials are running or waiting; None where the database is damaged."""
     try:
-        with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as opened:
+        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as opened:
             rows = opened.execute("select count(*) from trials where state in ('RUNNING', 'WAITING')")
             return int(rows.fetchone()[0])
     except sqlite3.DatabaseError:
-        return 0
+        return None
+
+
+UNFINISHED = """
+select count(trials.trial_id) from studies left join trials
+on trials.study_id = studies.study_id and trials.state::text in ('RUNNING', 'WAITING')
+where studies.study_name in (%s, %s) having count(distinct studies.study_id) > 0
+"""
+
+
+def unfinished_trials_on_server(url: str, name: str) -> int | None:
+    """Return how many trials of a search are running or waiting; None where the database does not have the search."""
+    with psycopg.connect(url, connect_timeout=10) as connection:
+        try:
+            found = connection.execute(UNFINISHED, (name, f"{name}.references")).fetchone()
+        except psycopg.errors.UndefinedTable:
+            return None
+    return None if found is None else int(found[0])
 
 
 @dataclass(frozen=True)
@@ -170,14 +203,20 @@ def end_processes(folder: Path, before: Collection[int]) -> int:
     return len(left)
 
 
+def count_rounds(properties: Mapping[str, Any]) -> int:
+    """Return how many faults a test caused, by its properties: one where it does not count them."""
+    return int(properties.get(ROUNDS, 1))
+
+
 @pytest.fixture(autouse=True)
 def no_harm(tmp_path: Path, request: pytest.FixtureRequest, record_property: Any) -> Iterator[None]:
     """Measure the harm after a test, record it as a property of the test, and fail where there is any."""
     if sys.platform != "linux":
         yield
         return
-    before, commands = set(list_processes()), len(ENDED)
+    before, commands, databases = set(list_processes()), len(ENDED), len(postgresql.MADE)
     yield
-    harm = measure_harm(tmp_path, before, ENDED[commands:])
+    harm = measure_harm(tmp_path, before, ENDED[commands:], postgresql.MADE[databases:])
     record_property(HARM, list(astuple(harm)))
-    assert harm == Harm(), request.node.nodeid
+    assert not harm, (request.node.nodeid, harm)
+    assert count_rounds(dict(request.node.user_properties)) > 0, f"{request.node.nodeid} caused no fault"

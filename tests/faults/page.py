@@ -26,3 +26,20 @@ def named_tests(page: str) -> list[str]:
         folder = "" if last.startswith("tests/") else "tests/" if "/" in last else "tests/faults/"
         found[f"{folder}{last}::{match[2]}" if match[2] else folder + last] = None
     return list(found)
+
+
+def rows_of_faults(page: str) -> dict[str, list[str]]:
+    """Return the tests that each row of a table of faults names, by the row's fault.
+
+    >>> rows_of_faults("| fault | promise | test |\\n|---|---|---|\\n| a | b | `test_c.py` |\\n| d | e |\\n\\n| x |")
+    {'a': ['tests/faults/test_c.py'], 'd': []}
+    """
+    found: dict[str, list[str]] = {}
+    inside = False
+    for line in page.splitlines():
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        inside = line.startswith("|") and (inside or cells == ["fault", "promise", "test"])
+        if inside and cells[0] != "fault" and set(cells[0]) != {"-"}:
+            assert cells[0] not in found, cells[0]
+            found[cells[0]] = named_tests(cells[2]) if len(cells) == 3 else []
+    return found

@@ -159,8 +159,17 @@ def test_names_of_images_are_shown_without_their_control_characters(stranger: Pa
 
 @pytest.mark.slow
 @pytest.mark.nightly
-def test_a_hundred_thousand_empty_folders_are_refused_with_few_lines(tmp_path: Path, attack: Attack) -> None:
+@pytest.mark.parametrize("every", [None, 1000], ids=["no images", "images in each thousandth"])
+def test_a_hundred_thousand_folders_without_images_are_refused_with_few_lines(
+    tmp_path: Path, attack: Attack, every: int | None
+) -> None:
+    image = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(image, "PNG")
     for number in range(100_000):
-        (tmp_path / "data" / "train" / f"c{number}").mkdir(parents=True)
+        folder = tmp_path / "data" / "train" / f"c{number}"
+        folder.mkdir(parents=True)
+        if every is not None and number % every == 0:
+            (folder / "0.png").write_bytes(image.getvalue())
     ended = attack.refuse("data", tmp_path / "data")
     assert len(ended.text) < 5000
+    assert every is None or "classes without images: 99900" in ended.text

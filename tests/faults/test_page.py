@@ -1,9 +1,9 @@
-"""docs/reliability.md names every test of a fault, and no test that is not there."""
+"""docs/reliability.md names a test for each fault, every test of a fault, and no test that is not there."""
 
 import re
 from pathlib import Path
 
-from tests.faults.page import PAGE, ROOT, named_tests
+from tests.faults.page import PAGE, ROOT, named_tests, rows_of_faults
 
 FUNCTION = re.compile(r"^def (test_\w+)\(", re.MULTILINE)
 
@@ -20,6 +20,13 @@ def test_every_test_of_the_page_is_there() -> None:
         file = ROOT / one.partition("::")[0]
         assert file.is_file(), one
         assert "::" not in one or one in functions_in(file), one
+
+
+def test_every_fault_has_a_test() -> None:
+    """A benchmark alone is none."""
+    rows = rows_of_faults(PAGE.read_text(encoding="utf-8"))
+    assert len(rows) > 50
+    assert [fault for fault, tests in rows.items() if not tests] == []
 
 
 def test_every_test_of_a_fault_is_on_the_page() -> None:

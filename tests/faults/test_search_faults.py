@@ -2,11 +2,8 @@
 
 import json
 import os
-import shutil
 import signal
-import sqlite3
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -15,11 +12,10 @@ from pathlib import Path
 import psycopg
 import pytest
 import sqlalchemy
-from PIL import Image
 from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
-from t2tbuild import predict_cost, search
+from t2tbuild import search
 from t2tbuild.errors import InputError
 from t2tbuild.nas.existing_run import reopen_store
 from t2tbuild.nas.store import database, retry
@@ -27,6 +23,17 @@ from t2tbuild.nas.store.lock import LOCK_ID, search_lock
 from t2tbuild.nas.store.retry import retried
 from t2tbuild.nas.store.url import storage_url
 from tests.faults.attack import Attack
+from tests.faults.damages import (
+    be_a_folder,
+    break_json,
+    break_record,
+    delete,
+    empty,
+    flip_header,
+    forge_key,
+    garbage,
+    truncate,
+)
 from tests.faults.invariants import ROUNDS
 from tests.nas.conftest import FakeTrainer, tiny_search
 from tests.nas.postgresql import Server
@@ -196,70 +203,6 @@ def test_a_database_that_stays_away_ends_a_search_with_the_command_that_continue
     assert resumed.code == 0, resumed.text
 
 
-@pytest.fixture(scope="module")
-def complete(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A complete search in a folder of its own."""
-    folder = tmp_path_factory.mktemp("complete")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("t2tbuild.nas.proxy_evaluator.ProxyTrainer", FakeTrainer)
-        patch.setattr("t2tbuild.nas.evaluator.count_model", predict_cost)
-        search(tiny_search(folder, "search.trials=4", "search.zero_cost.names=[]"), folder / "run")
-    return folder / "run"
-
-
-@pytest.fixture
-def run(complete: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(complete, tmp_path / "run")
-
-
-def truncate(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def empty(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-def garbage(path: Path) -> None:
-    path.write_bytes(b"\x00garbage\xff" * 1000)
-
-
-def flip_header(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[40] ^= 1
-    data[100] ^= 0xFF
-    path.write_bytes(data)
-
-
-def delete(path: Path) -> None:
-    path.unlink(missing_ok=True)
-
-
-def be_a_folder(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
-
-
-def break_record(path: Path) -> None:
-    """A bit of a record's text, which SQLite does not notice."""
-    _update(path, "replace(value_json, '\"rungs\"', '\"runfs\"')")
-
-
-def break_json(path: Path) -> None:
-    _update(path, "replace(value_json, '\"rungs\":', '\"rungs\"')")
-
-
-def forge_key(path: Path) -> None:
-    """The record of a stranger, whose key would name a folder outside."""
-    _update(path, 'replace(value_json, \'"key": "\', \'"key": "../../../victim/\')')
-
-
-def _update(path: Path, value: str) -> None:
-    with sqlite3.connect(path) as opened:
-        opened.execute(f"update trial_user_attributes set value_json = {value} where key = 'record'")
-    opened.close()
-
-
 # Each damage, what every command says of it, and what `repair` says where that differs.
 MALFORMED = "cannot be opened: database disk image is malformed; t2tbuild search repair RUN"
 RECORD, VALUE = "the record of trial 0 in the storage is damaged", "a value in the storage is damaged"
@@ -304,56 +247,3 @@ def test_every_command_answers_for_a_damaged_database(
         assert (of_repair if command == "repair" else said) in ended.err
     assert victim.is_dir()
     assert sorted(path.name for path in run.parent.iterdir()) == ["run", "victim"]
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "candidates.csv",
-        *(
-            pytest.param(name, marks=pytest.mark.nightly)
-            for name in ("report.json", "best.yaml", "report.html", "pareto.png")
-        ),
-    ],
-)
-@pytest.mark.parametrize("damage", [delete, garbage], ids=["deleted", "garbage"])
-def test_results_that_were_deleted_or_edited_are_written_again(
-    run: Path, complete: Path, attack: Attack, name: str, damage: Callable[[Path], None]
-) -> None:
-    damage(run / name)
-    assert attack.run("search", "export", run).code == 0
-    content = (run / name).read_bytes()
-    if (complete / name).exists():  # the pages and pictures are those of a command
-        assert content.replace(bytes(run), bytes(complete)) == (complete / name).read_bytes()
-    if name == "pareto.png":
-        with Image.open(run / name) as picture:
-            picture.load()
-    if name == "report.html":
-        assert content.rstrip().endswith(b"</html>")
-
-
-@pytest.mark.parametrize("damage", [Path.unlink, garbage, empty, be_a_folder], ids=lambda damage: damage.__name__)
-def test_a_search_without_its_spec_is_one_message(run: Path, attack: Attack, damage: Callable[[Path], None]) -> None:
-    damage(run / "spec.yaml")
-    for command in ("status", "export", "repair", "resume"):
-        assert "spec.yaml" in attack.refuse("search", command, run).text
-
-
-def test_a_spec_that_was_edited_is_refused_with_the_difference(run: Path, attack: Attack) -> None:
-    text = (run / "spec.yaml").read_text()
-    (run / "spec.yaml").write_text(text.replace("macs: 3M", "macs: 2M").replace("macs: 3000000", "macs: 2000000"))
-    assert (run / "spec.yaml").read_text() != text
-    assert "2" in attack.refuse("search", "status", run).text
-
-
-def test_a_second_search_in_one_folder_is_refused(run: Path, attack: Attack) -> None:
-    code = "import fcntl, sys, time; f = open(sys.argv[1], 'a+'); fcntl.lockf(f, fcntl.LOCK_EX); "
-    code += "print(1, flush=True); time.sleep(60)"
-    with subprocess.Popen([sys.executable, "-c", code, run / ".lock"], stdout=subprocess.PIPE) as holder:
-        assert holder.stdout is not None
-        holder.stdout.readline()
-        try:
-            ended = attack.refuse("search", "resume", run, "--workers", "1")
-        finally:
-            holder.kill()
-    assert "another process uses it" in ended.text

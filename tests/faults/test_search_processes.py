@@ -98,6 +98,26 @@ def test_a_candidate_that_ends_real_worker_processes_has_failed(folder: Path, ev
     require_no_process(folder / "run")
 
 
+@pytest.mark.parametrize("evaluator", ["exhausts_memory", "exhausts_memory_of_python"])
+def test_a_candidate_that_exhausts_the_memory_of_its_worker_has_failed(
+    folder: Path, attack: Attack, forked: list[ForkedWorker], evaluator: str
+) -> None:
+    """Under a limit of the process, with real tensors. Its worker goes on under this limit."""
+    ended = attack.run(*command(folder, evaluator, workers=2))
+    assert ended.code == 0, ended.text
+    report = json.loads(ended.out)
+    assert (report["outcome"], report["counts"]["failed"]) == ("complete", 1)
+    victim = victim_of(folder / "run")
+    assert victim.state is State.FAILED
+    assert victim.reason == "out of memory; a smaller batch_size or image_size may fit"
+    require_whole(folder / "run", failed=1)
+    assert set(search_commands.calls(folder).values()) == {1}
+    process, taken = map(int, (folder / "taken").read_text().split())
+    assert process in [worker.pid for worker in forked]
+    assert taken >= 2
+    assert [worker.poll() for worker in forked] == [0, 0]
+
+
 def require_timeout(folder: Path, out: str) -> None:
     """Check that a search ended by its timeout while its victim hung, with the results of all others."""
     assert json.loads(out)["outcome"] == "timeout"

@@ -1,10 +1,11 @@
 """Faults of a training's files: every file of a checkpoint damaged, swapped between runs or refused by the disk."""
 
 import json
+import os
 import resource
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -17,14 +18,19 @@ from t2tbuild.training import checkpoint as checkpoint_module
 from t2tbuild.training.checkpoint import Checkpoint, DiskError, find_latest_checkpoint, save_checkpoint
 from t2tbuild.training.progress import Progress
 from t2tbuild.training.run_directory import MetricsFile, read_json_lines
+from tests.faults.attack import Attack
+from tests.faults.disks import memory_disk, resize
 from tests.faults.invariants import ROUNDS
 
 FILES = ["config.json", "manifest.json", "model.safetensors", "progress.json", "state.pt", "trained.safetensors"]
+PAGE = resource.getpagesize()
+TINY = ["model.backbone.depth=1", "model.backbone.embed_dim=64", "train.data.image_size=16", "train.batch_size=512"]
 
 
-def make(number: int, width: int = 64) -> Checkpoint:
-    weights = {"w": torch.full((width, width), float(number))}
-    return Checkpoint(weights, {"s": torch.ones(3)}, {"epoch": number}, ema=weights, config='{"a": 1}')
+def make(number: int) -> Checkpoint:
+    weights = {"w": torch.full((64, 64), float(number))}
+    state = {"s": torch.full((3,), float(number))}
+    return Checkpoint(weights, state, {"epoch": number}, ema=weights, config=f'{{"a": {number}}}')
 
 
 @pytest.fixture
@@ -53,12 +59,12 @@ def truncate_at_each_length(path: Path) -> Iterator[None]:
 
 
 def swap(path: Path) -> Iterator[None]:
-    """The file of a checkpoint of another run."""
+    """The file of a checkpoint of another run, all of whose files are different."""
     other = save_checkpoint(path.parents[2] / "other", "step-2", make(7))
     data = path.read_bytes()
     shutil.copyfile(other / path.name, path)
-    if path.read_bytes() != data:  # the optimisers and config.json are equal
-        yield
+    assert path.read_bytes() != data
+    yield
     path.write_bytes(data)
 
 
@@ -74,6 +80,7 @@ def test_a_damaged_file_costs_its_checkpoint_alone(
         assert latest == checkpoints / "step-1"
         assert len(invalid) == 1
     record_property(ROUNDS, rounds)
+    assert rounds
     assert find_latest_checkpoint(checkpoints) == (checkpoints / "step-2", [])
 
 
@@ -88,7 +95,7 @@ def limit(kind: int, value: int) -> Iterator[None]:
 
 
 class FullDisk:
-    """A disk that is full at one of the calls of a save that write."""
+    """A disk that says that it is full at one of the calls of a save that write."""
 
     def __init__(self, at: int) -> None:
         self.at, self.count = at, 0
@@ -114,7 +121,7 @@ def save_on(disk: FullDisk, folder: Path, patch: pytest.MonkeyPatch) -> None:
         save_checkpoint(folder, "step-3", make(3))
 
 
-def test_a_full_disk_at_each_write_keeps_the_earlier_checkpoints(
+def test_a_refused_write_at_each_call_of_a_save_keeps_the_earlier_checkpoints(
     checkpoints: Path, monkeypatch: pytest.MonkeyPatch, record_property: Callable[..., None]
 ) -> None:
     disk = FullDisk(0)
@@ -133,6 +140,57 @@ def test_a_full_disk_at_each_write_keeps_the_earlier_checkpoints(
         assert latest.name in ("step-2", "step-3")  # the last fsync comes after the rename
         assert not [path for path in checkpoints.iterdir() if path.name.startswith(".")]
         shutil.rmtree(checkpoints / "step-3", ignore_errors=True)
+
+
+def set_free(disk: Path, pages: int) -> None:
+    """Fill a disk in memory to the last page, and then leave so many pages free."""
+    with (disk / "filler").open("wb", buffering=0) as filler, suppress(OSError):
+        while True:
+            filler.write(bytes(PAGE))
+    os.truncate(disk / "filler", (disk / "filler").stat().st_size // PAGE * PAGE - pages * PAGE)
+    found = os.statvfs(disk)
+    assert found.f_bavail * found.f_frsize == pages * PAGE
+
+
+@pytest.mark.slow
+def test_a_disk_with_any_number_of_free_pages_keeps_the_earlier_checkpoints(
+    tmp_path: Path, record_property: Callable[..., None]
+) -> None:
+    """Of a real disk, in memory. With each page more, the save comes further, at last to its end."""
+    rounds = 0
+    with memory_disk(tmp_path / "disk", "1m") as disk:
+        folder = disk / "checkpoints"
+        for number in (1, 2):
+            save_checkpoint(folder, f"step-{number}", make(number))
+        for pages in range(40):
+            set_free(disk, pages)
+            try:
+                save_checkpoint(folder, "step-3", make(3))
+                break
+            except DiskError as error:
+                rounds, reason = rounds + 1, str(error)
+            assert "No space left on device" in reason
+            assert find_latest_checkpoint(folder) == (folder / "step-2", [])
+            assert sorted(path.name for path in folder.iterdir()) == ["step-1", "step-2"]
+        assert find_latest_checkpoint(folder) == (folder / "step-3", [])
+    record_property(ROUNDS, rounds)
+    assert rounds > 10
+
+
+@pytest.mark.slow
+def test_a_training_whose_disk_is_full_goes_on_to_its_end(tmp_path: Path, attack: Attack) -> None:
+    """Its first checkpoint does not fit on a real disk, in memory; with more space, the same command trains again."""
+    with memory_disk(tmp_path / "disk", "300k") as disk:
+        run = disk / "run"
+        ended = attack.run("train", "t2t_vit_7", *TINY, "train.epochs=1", "--out", run)
+        assert ended.code == 1
+        assert "No space left on device" in ended.err
+        assert "the last checkpoint could not be saved" in ended.err
+        assert "test accuracy" in ended.out
+        assert list((run / "checkpoints").iterdir()) == []
+        resize(disk, "64m")
+        again = train(load_spec("t2t_vit_7", [*TINY, "train.epochs=1"]), run)
+        assert (again.epochs, again.unsaved) == (1, "")
 
 
 def test_without_file_descriptors_nothing_is_lost(checkpoints: Path, tmp_path: Path) -> None:
@@ -169,9 +227,6 @@ FORGED = [
 def test_a_forged_progress_is_one_message(values: dict[str, object]) -> None:
     with pytest.raises(TrainingError, match="start a new run"):
         Progress.from_json(values)
-
-
-TINY = ["model.backbone.depth=1", "model.backbone.embed_dim=64", "train.data.image_size=16", "train.batch_size=512"]
 
 
 @pytest.mark.slow

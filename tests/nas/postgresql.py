@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+MADE: list[str] = []
+"""The URLs of all databases that were made here, in their order."""
 SETTINGS = ["-c", "fsync=off", "-c", "max_connections=120", "-c", "listen_addresses=127.0.0.1"]
 
 
@@ -55,7 +57,8 @@ class Server:
     def database(self, name: str) -> str:
         """A new, empty database; its URL has a password, which the server does not ask for."""
         self._run(self.programs / "createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "tester", name)
-        return f"postgresql://tester:hush-hush@127.0.0.1:{self.port}/{name}"
+        MADE.append(f"postgresql://tester:hush-hush@127.0.0.1:{self.port}/{name}")
+        return MADE[-1]
 
 
 @contextmanager

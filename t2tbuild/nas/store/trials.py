@@ -10,7 +10,7 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from t2tbuild.errors import InputError
-from t2tbuild.nas.record import Record, State
+from t2tbuild.nas.record import Record, State, UnknownKey
 
 RECORD = "record"
 """The user attribute of a trial that holds its record."""
@@ -102,9 +102,12 @@ def counts(trial: Trial) -> bool:
 
 
 def read_record(trial: Trial, search_name: str) -> Record:
-    """Return the record of a trial. Raises InputError where it is damaged."""
+    """Return the record of a trial. Raises InputError where it is damaged, or of a newer version."""
     try:
         return with_number(Record.from_json(trial.attrs[RECORD]), trial.number, search_name)
+    except UnknownKey as error:
+        message = f"the record of trial {trial.number} has the key {str(error)!r:.80}, which this version does not know"
+        raise InputError(f"{message}; use the newer t2tbuild that wrote it, or choose another search.name") from None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         reason = str(error).strip().split("\n", 1)[0]
         message = f"the record of trial {trial.number} in the storage is damaged ({reason:.200})"
