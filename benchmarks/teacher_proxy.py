@@ -215,7 +215,7 @@ def main() -> None:
     published = imagenet_models()
     specs = {one.row.name: one.model for one in (*pair_models(published), *paper_models(published))}
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition(":")[0])
-    parser.add_argument("--out", type=Path, default=Path("runs/benchmark-teacher-proxy"))
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmark-teacher-proxy"), help="crops and results")
     parser.add_argument("--models", nargs="+", default=MODELS, choices=specs, metavar="NAME", help=", ".join(specs))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="seeds of initialisation and order")
     parser.add_argument("--steps", type=int, default=600, help="training steps, at least 12")
