@@ -115,7 +115,7 @@ def scale_branches(model: nn.Module, depth: int) -> None:
     assert len(matrices) == 2 * depth, f"{len(matrices)} last matrices in {depth} blocks"
     with torch.no_grad():
         for matrix in matrices:
-            matrix /= math.sqrt(2 * depth)
+            matrix.div_(math.sqrt(2 * depth))
 
 
 @torch.inference_mode()
