@@ -208,7 +208,7 @@ def show(kl: Mapping[str, Sequence[float]], console: Console) -> None:
     for pair in KNOWN_PAIRS:
         if pair.better[1] in kl and pair.worse[1] in kl:
             pairs.add_row(*compare(pair, kl))
-    console.print(table, pairs)
+    console.print(table, *([pairs] if pairs.rows else []))
 
 
 def main() -> None:
