@@ -8,8 +8,9 @@ Measured are --seconds after a warm-up of --warm-up seconds, in whose first half
 that their start, which is once in a search, does not count. Printed for each number of workers: candidates drawn a
 second, the median and the largest wait for a draw, the share of its time in which a worker does not train, the CPU time
 of the clients a candidate, which other programs on the machine do not change much, the size of the database (8 MB when
-empty), and the most frequent errors. All clients and the server share the cores of this machine. docs/scaling.md has
-the figures and what they mean.
+empty), and the most frequent errors. All clients and the server share the cores of this machine, so the workers of a
+process share what they have read, which real ones parse on machines of their own. docs/scaling.md has the figures and
+what they mean.
 """
 
 import argparse
@@ -43,7 +44,6 @@ from t2tbuild.nas.record import Record
 from t2tbuild.nas.sampler import CandidateSampler
 from t2tbuild.nas.store import database
 from t2tbuild.nas.store.open import open_store
-from t2tbuild.nas.store.trial_reader import TrialReader
 from t2tbuild.nas.store.url import storage_url
 from t2tbuild.nas.worker import Worker
 from t2tbuild.spec.search import Search
@@ -113,9 +113,7 @@ def work(url: str, workers: int, given: argparse.Namespace, number: int, barrier
 
         def run(evaluator: SleepingEvaluator, deadline: float) -> None:
             time.sleep(evaluator.random.uniform(0, given.warm_up / 2))
-            own = copy.copy(store)  # a worker has state of its own: its last claim that was not answered, what it read
-            own._readers = {kind: TrialReader(own.storage, one.study_id) for kind, one in store._readers.items()}
-            own._parsed = {}
+            own = copy.copy(store)  # a worker has state of its own: its last claim that was not answered
             draw = own.draw_candidate
 
             def timed_draw(*args: Any, **settings: Any) -> Any:

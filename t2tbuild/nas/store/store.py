@@ -108,6 +108,7 @@ class Store(StoreReader):
 
         Returns None, without a draw, once as many candidates as the search asks for are trained, running or waiting.
         """
+        self._trials(Kind.CANDIDATE)  # a worker that joins validates every record, which the lock does not wait for
         with search_lock(self.url, self.storage.engine):
             trials = self._trials(Kind.CANDIDATE)
             if (unanswered := self._unanswered_claim(Kind.CANDIDATE, trials)) is not None:
