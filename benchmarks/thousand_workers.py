@@ -149,7 +149,7 @@ def work(url: str, workers: int, given: argparse.Namespace, number: int, barrier
             thread.join(timeout=max(0.0, deadline + given.grace - time.monotonic()))
         hung = sum(thread.is_alive() for thread in threads)
         if hung:
-            errors[f"still waiting {given.grace:g} s after the end"] += hung
+            errors[f"not ended {given.grace:g} s after the end"] += hung
         used = time.process_time() - used
         found.append((waits, sum(one.asleep for one in evaluators), dict(errors), used))
 

@@ -39,8 +39,9 @@ class TrialReader:
             rows = self._read_rows(connection)
             ended = [trial_id for trial_id, found in rows.items() if found[0].state not in UNFINISHED]
             self._read_ended(connection, [one for one in ended if one not in self._ended], rows)
-        self._unfinished = {one: self._parse(found) for one, found in rows.items() if one not in self._ended}
-        trials = [self._ended[one] if one in self._ended else self._unfinished[one][1] for one in rows]
+        unfinished = {one: self._parse(found) for one, found in rows.items() if one not in self._ended}
+        self._unfinished = unfinished
+        trials = [unfinished[one][1] if one in unfinished else self._ended[one] for one in rows]
         return sorted(trials, key=lambda trial: trial.number)
 
     def _read_rows(self, connection: Connection) -> dict[int, list[Row[Any]]]:
