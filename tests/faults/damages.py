@@ -1,7 +1,8 @@
 """Damages to a file of a search: of its database, its spec or its results."""
 
-import sqlite3
 from pathlib import Path
+
+from tests.database_file import open_database_file
 
 
 def truncate(path: Path) -> None:
@@ -48,7 +49,6 @@ def forge_key(path: Path) -> None:
 
 def edit_record(path: Path, old: str, new: str) -> None:
     """Replace a text in every record of a database."""
-    with sqlite3.connect(path) as opened:
+    with open_database_file(path) as opened:
         change = "update trial_user_attributes set value_json = replace(value_json, ?, ?) where key = 'record'"
         opened.execute(change, (old, new))
-    opened.close()

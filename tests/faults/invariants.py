@@ -11,7 +11,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ import pytest
 from t2tbuild import load_search_spec
 from t2tbuild.errors import T2TBuildError
 from tests.command import ENDED
+from tests.database_file import open_database_file
 from tests.nas import postgresql
 
 SECRET = "hush-hush"
@@ -115,7 +116,7 @@ def measure_search(run: Path, databases: Sequence[str] = ()) -> Harm:
 def unfinished_trials(database: Path) -> int | None:
     """Return how many trials are running or waiting; None where the database is damaged."""
     try:
-        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as opened:
+        with open_database_file(database, "ro") as opened:
             rows = opened.execute("select count(*) from trials where state in ('RUNNING', 'WAITING')")
             return int(rows.fetchone()[0])
     except sqlite3.DatabaseError:

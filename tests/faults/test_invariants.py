@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ import psycopg
 import pytest
 
 from t2tbuild import predict_cost, search
+from tests.database_file import open_database_file
 from tests.faults import invariants
 from tests.faults.invariants import (
     MARK,
@@ -49,9 +49,8 @@ def test_harm_of_a_search(complete: Path, tmp_path_factory: pytest.TempPathFacto
     report["candidates"] = [one for one in report["candidates"] if one is not last]
     (run / "report.json").write_text(json.dumps(report))
     assert measure_search(run) == Harm(lost=1, duplicated=0, left_running=0)
-    with sqlite3.connect(run / "study.db") as database:
+    with open_database_file(run / "study.db") as database:
         database.execute("update trials set state = 'RUNNING' where trial_id = 1")
-    database.close()
     assert measure_search(run) == Harm(lost=1, duplicated=0, left_running=1)
     report["outcome"] = "timeout"
     (run / "report.json").write_text(json.dumps(report))

@@ -4,7 +4,6 @@ import json
 import os
 import random
 import signal
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from t2tbuild.nas.existing_run import reopen_store
 from t2tbuild.nas.record import Outcome, Record, State
 from t2tbuild.nas.store.stale_trainings import StaleTrainings
 from tests.command import Running, run_t2tbuild, start_python, start_t2tbuild
+from tests.database_file import open_database_file
 from tests.faults import evaluators, search_commands
 from tests.faults.attack import Attack
 from tests.faults.invariants import ROUNDS
@@ -286,9 +286,8 @@ def test_a_clock_that_jumps_in_every_process_changes_nothing(
 
 def shift_heartbeats(run: Path, days: int) -> None:
     """Set all heartbeats back, as where the clock of the database is set forward, or the other way."""
-    with sqlite3.connect(run / "study.db", timeout=20) as database:
+    with open_database_file(run / "study.db") as database:
         database.execute(f"update trial_heartbeats set heartbeat = datetime(heartbeat, '{days} days')")
-    database.close()
 
 
 def test_a_clock_of_the_database_that_is_set_takes_no_training_from_a_live_worker(
