@@ -132,7 +132,7 @@ def write_findings(
     if findings.verdict is None or findings.verdict.winner.model is None:
         reasons = _list_reasons([*reference_runs, *records], outcome)
         require_within_latency(run, spec.search, [*reference_runs, *records])
-        hint = "; a failed training is not repeated: mend the cause, and choose another --out"
+        hint = "; a failed training is not repeated: remove the cause, and choose another --out"
         if outcome is Outcome.TIMEOUT:
             hint = f"; continue with: t2tbuild search resume {run}"
         raise SearchError(f"{run}: nothing was trained: {reasons}{hint}")

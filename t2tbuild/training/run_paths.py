@@ -1,6 +1,5 @@
 """Names and paths in a run directory. Torch-free, so that a command can show them at once."""
 
-import contextlib
 import fcntl
 from datetime import datetime
 from pathlib import Path
@@ -25,7 +24,11 @@ def require_run_or_empty(folder: Path) -> None:
 
 def require_unused(folder: Path) -> None:
     """Raise InputError where another process has the run in a folder for itself, see `open_run`."""
-    with contextlib.suppress(FileNotFoundError), (folder / ".lock").open() as lock:
+    try:
+        lock = (folder / ".lock").open()
+    except OSError:  # there is none yet, or `open_run` says what is wrong
+        return
+    with lock:
         try:
             fcntl.lockf(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:

@@ -241,7 +241,7 @@ def test_init_asks_on_a_terminal(tmp_path: Path) -> None:
     assert b"kind: must be one of model, training, search, got 'modle'; did you mean model?" in output
     assert b"Number of classes [1000]: " in output
     assert b"model.image_size must be a whole number, got 'big'; write for example 224" in output
-    assert b"embed_dim must be divisible by num_heads, got 64 and 5; nearest that work: 4, 8" in output
+    assert b"must be divisible by num_heads, got 64 and 5; nearest num_heads: 4, 8; nearest embed_dim: 60, 65" in output
     model = load_spec(tmp_path / "tiny.yaml").model
     assert (model.name, model.image_size, model.num_classes, model.backbone.heads) == ("tiny", 32, 10, (4, 4))
 

@@ -235,7 +235,7 @@ def test_a_search_without_a_winner_gives_the_reason(
         raise TrainingError("the loss is nan")
 
     fake_trainer.train = failing  # type: ignore[method-assign]
-    with pytest.raises(SearchError, match=r"the loss is nan \(6\)"):
+    with pytest.raises(SearchError, match=r"the loss is nan \(6 trainings\); a failed training is not repeated"):
         search(tiny(), tmp_path / "run")
 
 
