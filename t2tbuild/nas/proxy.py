@@ -121,4 +121,5 @@ def describe_training(proxy: Proxy, device: str) -> str:
     what = "the candidates at a quarter of their width" if is_narrow(proxy, device) else "the candidates at full width"
     size = proxy.data.image_size
     pixels = "their own" if size is None else size if isinstance(size, int) else " x ".join(map(str, size))
-    return f"{what}, up to {proxy.rungs[-1]} steps of {proxy.batch_size} on {proxy.data.kind} at {pixels} pixels"
+    images = {"folder": "a folder of images", "csv": "a CSV file of images"}.get(proxy.data.kind, proxy.data.kind)
+    return f"{what}, up to {proxy.rungs[-1]} steps of {proxy.batch_size} on {images} at {pixels} pixels"

@@ -152,5 +152,5 @@ def _compare_spreads(spread: float | None, reached: int, seeds: tuple[float, int
     if not spread:
         return "no: all results are equal"
     if noise and scipy.stats.f.sf(spread**2 / noise**2, reached - 1, freedom) >= 1 - LEVEL:
-        return f"no: the spread is within seed noise, {noise:.3g} with {freedom} degrees of freedom"
+        return f"no: the spread is within seed noise, {noise:.3g} over all models with several seeds"
     return "yes"

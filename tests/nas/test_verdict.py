@@ -337,4 +337,4 @@ def test_a_rung_of_equal_results_does_not_discriminate() -> None:
     rung = summarize_rung(equal, reference_runs, "accuracy", equal[0].steps)
     assert rung["discriminates"] == "no: all results are equal"
     noisy = summarize_rung([*equal[:4], record("4", 0.51)], base(0.4, 0.5, 0.6), "accuracy", equal[0].steps)
-    assert noisy["discriminates"].startswith("no: the spread is within seed noise, 0.1 with 2 degrees")
+    assert noisy["discriminates"].startswith("no: the spread is within seed noise, 0.1 over all models")
