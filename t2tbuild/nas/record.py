@@ -187,7 +187,6 @@ def _known(kind: type, data: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the data of a dataclass. Raises UnknownKey where it has all its required fields and others."""
     names = {one.name for one in fields(kind)}
     required = {one.name for one in fields(kind) if one.default is MISSING and one.default_factory is MISSING}
-    data = dict(data)
     if required <= data.keys() and (unknown := data.keys() - names):
         raise UnknownKey(min(unknown))
     return data

@@ -236,8 +236,8 @@ def _write_sentence(
     if over_base is None:
         return "No evidence of improvement: the base has no trainings to compare with."
     if over_base.difference.low is None:
-        reason = "no spread is known, all seeds gave the same results"
-        reason = "too few seeds to estimate the noise" if min(over_base.seeds) < 2 else reason
+        few = min(over_base.seeds) < 2
+        reason = "too few seeds to estimate the noise" if few else "no spread is known, all seeds gave the same results"
         return f"No evidence of improvement: {reason}."
     if over_base not in shown:
         best = f"Candidate {winner.number} wins with the best mean {unit} of the retrained"

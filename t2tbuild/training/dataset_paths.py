@@ -4,6 +4,7 @@ Torch-free, so that errors come at once.
 """
 
 import os
+from collections.abc import Collection, Iterable
 from itertools import chain, islice
 from pathlib import Path
 
@@ -138,11 +139,16 @@ def list_class_folders(data: FolderData) -> list[str]:
         unknown = sorted(set(found.get(field, ())) - set(found["train"]))
         if unknown:
             folder = data_root(data.root) / str(getattr(data, field))
-            near = closest_match(unknown[0], [name for name in found["train"] if name not in found[field]])
             message = f"{folder} has classes that {data_root(data.root) / data.train} does not have: "
-            hint = f"rename {unknown[0]} to {near}" if near else "every class needs training images"
+            hint = _hint_for_class(unknown[0], found["train"], found[field])
             raise FieldError((*_DATA, field), "data-classes", message + ", ".join(unknown[:5]), hint)
     return found["train"]
+
+
+def _hint_for_class(unknown: str, train: Iterable[str], held_out: Collection[str]) -> str:
+    """Return what to do about a held-out class without training images. It is not renamed to one that is there too."""
+    near = closest_match(unknown, [name for name in train if name not in held_out])
+    return f"rename {unknown} to {near}" if near else "every class needs training images"
 
 
 def listed_classes(data: UserImages, root: Path) -> tuple[str, ...] | None:
@@ -195,9 +201,8 @@ def _list_classes(data: UserImages) -> list[str]:
         for field in ("validation", "test"):
             unknown = [label for label in labels_of.get(field, ()) if label not in labels]
             if unknown:
-                near = closest_match(unknown[0], [label for label in labels if label not in labels_of[field]])
                 message = f"{table.file} has labels in {field} that its training images do not have: "
-                hint = f"rename {unknown[0]} to {near}" if near else "every class needs training images"
+                hint = _hint_for_class(unknown[0], labels, labels_of[field])
                 raise FieldError((*_DATA, field), "data-classes", message + ", ".join(unknown[:5]), hint)
         return labels
     absent = next((name for name in names if name not in labels), None)

@@ -23,7 +23,7 @@ from t2tbuild.spec.load import load_search_spec, load_spec
 from t2tbuild.spec.root import SearchSpec, Spec
 from t2tbuild.spec.write import dump_yaml
 from t2tbuild.training.run_paths import default_run_directory as default_run_directory
-from t2tbuild.training.run_paths import require_run_or_empty
+from t2tbuild.training.run_paths import in_use, require_run_or_empty
 
 if TYPE_CHECKING:
     import torch
@@ -52,7 +52,7 @@ def open_run(folder: Path, spec: Spec | SearchSpec, device: torch.device, *, sha
             # not inherited by worker processes, which may outlive a kill
             fcntl.lockf(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except OSError:
-            raise InputError(f"{folder}: another process uses it; choose another --out") from None
+            raise in_use(folder) from None
         try:
             if _is_new(folder, spec) or not (folder / "environment.json").exists():
                 atomic_write(folder / "environment.json", json.dumps(describe_environment(device), indent=1) + "\n")

@@ -32,4 +32,9 @@ def require_unused(folder: Path) -> None:
         try:
             fcntl.lockf(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:
-            raise InputError(f"{folder}: another process uses it; choose another --out") from None
+            raise in_use(folder) from None
+
+
+def in_use(folder: Path) -> InputError:
+    """Return the error of a run directory that another process has locked."""
+    return InputError(f"{folder}: another process uses it; choose another --out")
