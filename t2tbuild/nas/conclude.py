@@ -132,9 +132,11 @@ def write_findings(
     if findings.verdict is None or findings.verdict.winner.model is None:
         reasons = _list_reasons([*reference_runs, *records], outcome)
         require_within_latency(run, spec.search, [*reference_runs, *records])
-        hint = "; a failed training is not repeated: remove the cause, and choose another --out"
+        hint = ""
         if outcome is Outcome.TIMEOUT:
             hint = f"; continue with: t2tbuild search resume {run}"
+        elif any(record.state is State.FAILED for record in (*reference_runs, *records)):
+            hint = "; a failed training is not repeated: remove the cause, and choose another --out"
         raise SearchError(f"{run}: nothing was trained: {reasons}{hint}")
     limit = spec.search.budget.latency
     result = SearchResult(
